@@ -1,0 +1,70 @@
+"""Every error a user can meet, and the exit code it ends with.
+
+    SrganError                      1
+    ├── PictureError                1   this picture cannot be read or written; the batch goes on
+    │   ├── UnreadablePictureError  1
+    │   └── UnwritablePictureError  1
+    ├── SettingsError               2   an option or a combination of options makes no sense
+    ├── NothingToDoError            3   no input could be read at all
+    ├── WeightsError                4   a model is missing, damaged, or not for this
+    ├── DeviceError                 5   the device asked for is not there, or failed
+    │   └── OutOfMemoryError        5
+    └── InterruptedRunError         130 Ctrl-C
+
+Messages are sentences for the person at the terminal: what is wrong, why, and what to do about it.
+Only `srgan_cli.cli` turns an error into an exit code.
+"""
+
+from __future__ import annotations
+
+
+class SrganError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class PictureError(SrganError):
+    """One picture failed. A batch tells it in one line and goes on."""
+
+
+class UnreadablePictureError(PictureError):
+    """The input is missing, damaged, too large, or not a picture."""
+
+
+class UnwritablePictureError(PictureError):
+    """The output cannot be written: format limits, no alpha, a full disk, permissions."""
+
+
+class SettingsError(SrganError):
+    """An option, or a combination of options, makes no sense."""
+
+    exit_code = 2
+
+
+class NothingToDoError(SrganError):
+    """Not one input could be read."""
+
+    exit_code = 3
+
+
+class WeightsError(SrganError):
+    """A model is missing, damaged, or of an architecture that cannot be used here."""
+
+    exit_code = 4
+
+
+class DeviceError(SrganError):
+    """The compute device is missing or failed."""
+
+    exit_code = 5
+
+
+class OutOfMemoryError(DeviceError):
+    """Even the smallest tile does not fit into the device's memory."""
+
+
+class InterruptedRunError(SrganError):
+    """The person pressed Ctrl-C; everything half-made has been removed."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Reading, describing and writing pictures. Knows nothing of networks."""
