@@ -74,7 +74,8 @@ class Size:
         result = max(1, round(width * ratio)), max(1, round(height * ratio))
         if ratio < 1.0:
             raise SettingsError(
-                f"{result[0]}x{result[1]} px is smaller than the picture itself ({width}x{height} px); srgan only enlarges"
+                f"{result[0]}x{result[1]} px is smaller than the picture itself ({width}x{height} px), "
+                "and srgan only enlarges"
             )
         _check(
             ratio <= MAX_SCALE,

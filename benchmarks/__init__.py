@@ -1,0 +1,1 @@
+"""Measurements of speed, memory and quality; each prints one JSON line per case."""
