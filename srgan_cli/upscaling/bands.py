@@ -1,0 +1,268 @@
+"""One band at a time through a chain: on the host, on an accelerator, or faded together where tiles cannot join.
+
+Each runner has `start(low, rows, columns, out) -> Pending`. `low` holds the band's rows with their context, all
+columns; `out` is the whole finished picture. On CUDA `start` only queues work, and `Pending.finish` waits for it while
+the next band already runs. `start` changes nothing that a second try of the same band would not change again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.upscaling import pixels
+from srgan_cli.upscaling.chain import BLEND_PX, Chain
+from srgan_cli.upscaling.tiles import Span
+
+# A band that goes through an accelerator or is faded together is held whole, twice; on the host only its input is.
+BAND_BYTES = 192 << 20
+
+_TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A band that has been started. `finish` blocks until it is in `out` and returns how many tiles went to fp32."""
+
+    rows: Span
+    tiles: int
+    finish: Callable[[], int]
+
+
+class Runner(Protocol):
+    """What the engine drives."""
+
+    batches: bool  # the windows should be of one size
+    band_bytes: int | None  # of finished rows in one band, at most
+
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels) -> Pending: ...
+
+
+def runner(chain: Chain, batch_px: int) -> Runner:
+    """The runner that fits the chain and its device. `batch_px`: low-resolution px that may be on a GPU at a time."""
+    if chain.blend_px:
+        return BlendingRunner(chain)
+    return HostRunner(chain) if chain.device.type == "cpu" else DeviceRunner(chain, batch_px)
+
+
+class _Tiles:
+    """Windows in, cores out, as integers; and the fp32 copy of the chain, made when it is first needed."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self._exact: Chain | None = None
+
+    def phases(self, chain: Chain, windows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(N, h, w, C) integers -> phases, and alpha (N, 1, h, w) or None."""
+        low, alpha = pixels.split(windows)
+        return chain.phases(low if alpha is None else pixels.bleed(low, alpha)), alpha
+
+    def exact(self) -> Chain:
+        if self._exact is None:
+            self._exact = self.chain.exact()
+        return self._exact
+
+    def cores(
+        self, chain: Chain, windows: Tensor, rows: Span, columns: Sequence[Span], dtype: torch.dtype
+    ) -> tuple[list[Tensor], Tensor]:
+        """Windows (N, h, w, C) of one band -> their cores (s·rows, s·column, C), and whether each was finite (N,)."""
+        phases, alpha = self.phases(chain, windows)
+        scale, fold = chain.scale, chain.scale // chain.shuffle
+        if alpha is not None:
+            alpha = pixels.enlarge_alpha(alpha, scale)
+        # The sum of a tile is finite only where each of its values is: one pass and no mask.
+        finite = torch.isfinite(phases.flatten(1).sum(1))
+        cores = []
+        for i, column in enumerate(columns):
+            core = phases[i : i + 1, :, _times(rows.inner, fold), _times(column.inner, fold)]
+            shade = (
+                None if alpha is None else alpha[i : i + 1, :, _times(rows.inner, scale), _times(column.inner, scale)]
+            )
+            cores.append(pixels.join(core, chain.shuffle, shade, windows.shape[-1], dtype)[0])
+        return cores, finite
+
+
+class HostRunner:
+    """The CPU: one tile at a time, each window only as large as it must be, straight into the finished picture."""
+
+    batches = False
+    band_bytes: int | None = None
+
+    def __init__(self, chain: Chain) -> None:
+        self._tiles = _Tiles(chain)
+        self._scale = chain.scale
+
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels) -> Pending:
+        low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
+        redone = 0
+        for column in columns:
+            window = torch.from_numpy(np.ascontiguousarray(low[:, column.begin : column.end]))[None]
+            dtype = _TORCH_DTYPES[out.dtype]
+            (core,), finite = self._tiles.cores(self._tiles.chain, window, rows, (column,), dtype)
+            if not finite:
+                (core,), _ = self._tiles.cores(self._tiles.exact(), window, rows, (column,), dtype)
+                redone += 1
+            target[:, _times(slice(column.start, column.stop), self._scale)] = core.numpy()
+        return Pending(rows, len(columns), lambda: redone)
+
+
+class DeviceRunner:
+    """A GPU: the band's rows go up once, tiles run in batches, the finished band comes back while the next one runs."""
+
+    batches = True
+    band_bytes: int | None = BAND_BYTES
+
+    def __init__(self, chain: Chain, batch_px: int) -> None:
+        self._tiles = _Tiles(chain)
+        self._scale, self._device = chain.scale, chain.device
+        self._cuda = chain.device.type == "cuda"
+        self._copies = torch.cuda.Stream(chain.device) if self._cuda else None  # type: ignore[no-untyped-call]
+        self._batch_px = batch_px
+
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels) -> Pending:
+        low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
+        band = self._upload(low)
+        high = torch.empty(target.shape, dtype=_TORCH_DTYPES[out.dtype], device=self._device)
+        finite = self._run(self._tiles.chain, band, rows, columns, high)
+        host, arrived = self._download(high)
+
+        def finish() -> int:
+            arrived()
+            bad = [column for column, ok in zip(columns, finite.tolist(), strict=True) if not ok]
+            if bad:
+                self._run(self._tiles.exact(), band, rows, bad, high)
+                target[...] = high.cpu().numpy()
+            else:
+                target[...] = host.numpy()
+            return len(bad)
+
+        return Pending(rows, len(columns), finish)
+
+    def _run(self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], high: Tensor) -> Tensor:
+        """All of a band's tiles into `high` on the device. Returns which were finite, (tiles,) bool."""
+        flags = []
+        per_batch = max(1, self._batch_px // (band.shape[0] * columns[0].window))
+        for first in range(0, len(columns), per_batch):
+            batch = columns[first : first + per_batch]
+            windows = torch.stack([band[:, c.begin : c.end] for c in batch])
+            cores, finite = self._tiles.cores(chain, windows, rows, batch, high.dtype)
+            for column, core in zip(batch, cores, strict=True):
+                high[:, _times(slice(column.start, column.stop), self._scale)] = core
+            flags.append(finite)
+        return torch.cat(flags)
+
+    def _upload(self, low: Pixels) -> Tensor:
+        rows = torch.from_numpy(np.ascontiguousarray(low))
+        return rows.pin_memory().to(self._device, non_blocking=True) if self._cuda else rows.to(self._device)
+
+    def _download(self, high: Tensor) -> tuple[Tensor, Callable[[], None]]:
+        """The band in host memory, and what to call before it is read."""
+        if self._copies is None:
+            return high.cpu(), lambda: None
+        host = torch.empty(high.shape, dtype=high.dtype, pin_memory=True)
+        self._copies.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._copies):
+            host.copy_(high, non_blocking=True)
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record(self._copies)
+        high.record_stream(self._copies)
+        return host, arrived.synchronize
+
+
+class BlendingRunner:
+    """For models that see too far to carry their whole context: neighbours are faded into each other linearly.
+
+    Only foreign models need it. The strip around a cut is summed in fp32, below a band as a carry for the next one.
+    """
+
+    batches = False
+    band_bytes: int | None = BAND_BYTES // 4  # it is summed in fp32
+
+    def __init__(self, chain: Chain) -> None:
+        self._tiles = _Tiles(chain)
+        self._carry: Tensor | None = None
+
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels) -> Pending:
+        chain, scale = self._tiles.chain, self._tiles.chain.scale
+        height, width = out.shape[0] // scale, out.shape[1] // scale
+        top, bottom = _faded(rows, height)
+        total = torch.zeros(out.shape[2], (bottom - top) * scale, width * scale)
+        redone = 0
+        for column in columns:
+            left, right = _faded(column, width)
+            window = torch.from_numpy(np.ascontiguousarray(low[:, column.begin : column.end]))[None]
+            high = self._float_tile(chain, window)
+            if not torch.isfinite(high.sum()):
+                high, redone = self._float_tile(self._tiles.exact(), window), redone + 1
+            inside = high[
+                :,
+                _times(slice(top - rows.begin, bottom - rows.begin), scale),
+                _times(slice(left - column.begin, right - column.begin), scale),
+            ]
+            weight = _ramp(rows, height, scale)[:, None] * _ramp(column, width, scale)
+            total[:, :, left * scale : right * scale] += inside * weight
+        if self._carry is not None:
+            total[:, : self._carry.shape[1]] += self._carry
+        final = height if rows.stop == height else rows.stop - BLEND_PX // 2
+        done = total[:, : (final - top) * scale]
+        self._carry = total[:, (final - top) * scale :].clone()
+        integers = pixels.quantise(done, _TORCH_DTYPES[out.dtype]).numpy()
+        out[top * scale : final * scale] = integers.transpose(1, 2, 0)
+        return Pending(rows, len(columns), lambda: redone)
+
+    def _float_tile(self, chain: Chain, window: Tensor) -> Tensor:
+        """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host, clipped to [0, 1]."""
+        channels = window.shape[-1]
+        phases, alpha = self._tiles.phases(chain, window.to(chain.device))
+        high = F.pixel_shuffle(phases, chain.shuffle)
+        if channels <= 2:
+            high = pixels.luma(high)
+        if alpha is not None:
+            high = torch.cat((high, pixels.enlarge_alpha(alpha, chain.scale)), dim=1)
+        return high[0].clamp(0.0, 1.0).float().cpu()
+
+
+def _faded(span: Span, length: int) -> tuple[int, int]:
+    """The part of a tile that counts: its core and half the strip at each cut."""
+    half = BLEND_PX // 2
+    return max(0, span.start - half), min(length, span.stop + half)
+
+
+def _ramp(span: Span, length: int, scale: int) -> Tensor:
+    """Weights along one axis in high-resolution px; those of neighbours sum to 1."""
+    begin, end = _faded(span, length)
+    position = (torch.arange(begin * scale, end * scale) + 0.5) / scale
+    weight = torch.ones(len(position))
+    if span.start > 0:
+        weight = torch.minimum(weight, (position - (span.start - BLEND_PX / 2)) / BLEND_PX)
+    if span.stop < length:
+        weight = torch.minimum(weight, ((span.stop + BLEND_PX / 2) - position) / BLEND_PX)
+    return weight
+
+
+def _rows_of(out: Pixels, rows: Span, scale: int) -> Pixels:
+    return out[rows.start * scale : rows.stop * scale]
+
+
+def _times(s: slice, factor: int) -> slice:
+    return slice(s.start * factor, s.stop * factor)
+
+
+def _without_constant_alpha(low: Pixels, target: Pixels) -> tuple[Pixels, Pixels]:
+    """A band whose alpha is the same everywhere: fill it in and leave only the colours to be computed."""
+    if low.shape[2] not in (2, 4):
+        return low, target
+    alpha = low[..., -1]
+    value = int(alpha[0, 0])
+    if not (alpha == value).all():
+        return low, target
+    full_in, full_out = np.iinfo(low.dtype).max, np.iinfo(target.dtype).max
+    target[..., -1] = (value * full_out + full_in // 2) // full_in
+    return low[..., :-1], target[..., :-1]

@@ -1,0 +1,161 @@
+"""One or more networks, made ready for a device and seen as a single one that enlarges by their product.
+
+Run tile by tile, a chain needs no picture in between: its halo is the sum of its networks' halos, each in px of the
+first input.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srgan_cli.networks.weights import Model
+from srgan_cli.upscaling.tiles import Pass, chain_halo
+
+# Half-precision results that differ from fp32 by more than this anywhere are not trusted: 5 of 255 levels.
+CANARY_TOLERANCE = 0.02
+# Overlap of models whose field of view is unbounded or too large to carry whole: blended, in px.
+BLEND_PX = 32
+
+_LOCK_SIGMA_PX = 3.0
+_LOCK_RADIUS_PX = 8
+
+
+class Chain:
+    """Networks in their order, on a device, in a precision.
+
+    `scale` is the product of theirs; `halo_px` the context a tile needs; `blend_px` is 0 where tiles join exactly,
+    else half the width of the strip over which neighbouring tiles are faded into each other.
+    """
+
+    def __init__(
+        self, models: Sequence[Model], device: torch.device, dtype: torch.dtype, *, color_lock: bool | None = None
+    ) -> None:
+        self.models = tuple(models)
+        self.device, self.dtype = device, dtype
+        self.scale: int = math.prod(m.scale for m in models)
+        self.color_lock = any(m.adversarial for m in models) if color_lock is None else color_lock
+        bounded = all(m.halo_px is not None for m in models)
+        self.blend_px = 0 if bounded else BLEND_PX
+        passes = tuple(Pass(m.scale, BLEND_PX if m.halo_px is None else m.halo_px) for m in models)
+        # One px more than the correction's own reach: it is enlarged bilinearly.
+        self.halo_px = chain_halo(passes) + (_LOCK_RADIUS_PX + 1 if self.color_lock else 0)
+        self._prepared = [_Prepared(m, device, dtype) for m in models]
+        self.shuffle = self._prepared[-1].shuffle
+
+    def exact(self) -> Chain:
+        """The same chain in fp32."""
+        return Chain(self.models, self.device, torch.float32, color_lock=self.color_lock)
+
+    def phases(self, low: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N, 3r², H·s/r, W·s/r) with r = `shuffle`, all fp32; may overshoot [0, 1]."""
+        middle = low
+        for one in self._prepared[:-1]:
+            middle = F.pixel_shuffle(one.phases(middle), one.shuffle).clamp_(0.0, 1.0)
+            middle = middle.contiguous(memory_format=torch.channels_last)
+        phases = self._prepared[-1].phases(middle)
+        return self._locked(phases, low) if self.color_lock else phases
+
+    def _locked(self, phases: Tensor, low: Tensor) -> Tensor:
+        """Correct the low frequencies so that the result, scaled down, has the colours of the input.
+
+        The mean over each s×s block of the result is compared with its input pixel; the difference is smoothed
+        (only colour casts and drifts are corrected, not texture), enlarged and added.
+        """
+        colors = phases.chunk(3, dim=1)  # a colour's r² phases lie side by side
+        blocks = torch.cat([color.mean(1, keepdim=True) for color in colors], dim=1)  # -> (N, 3, h, w)
+        blocks = F.avg_pool2d(blocks, self.scale // self.shuffle)  # -> (N, 3, H, W)
+        drift = _smooth(low - blocks.clamp(0.0, 1.0))
+        high = F.interpolate(drift, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
+        return phases + F.pixel_unshuffle(high, self.shuffle)
+
+    def canary(self) -> float:
+        """Largest difference from fp32 on a small synthetic picture; infinite where the result is not finite."""
+        generator = torch.Generator().manual_seed(20160915)  # arXiv:1609.04802
+        coarse = torch.rand(1, 3, 12, 12, generator=generator)
+        picture = F.interpolate(coarse, size=(96, 96), mode="bicubic", align_corners=False)
+        picture = (picture + 0.1 * torch.randn(1, 3, 96, 96, generator=generator)).clamp_(0.0, 1.0)
+        picture[..., 48:, :] = picture[..., 48:, :].round()  # the harshest edges there are
+        low = picture.to(self.device).contiguous(memory_format=torch.channels_last)
+        result, truth = self.phases(low), self.exact().phases(low)
+        if not bool(torch.isfinite(result).all()):
+            return float("inf")
+        return float((result - truth).abs().max())
+
+    def bytes_per_px(self) -> float:
+        """Device memory that one more low-resolution px of a tile takes at the peak."""
+        return self._measured_bytes_per_px() if self.device.type == "cuda" else self._estimated_bytes_per_px()
+
+    def _measured_bytes_per_px(self) -> float:
+        """Memory is affine in px: two probes give the slope."""
+        peaks = []
+        for side in (128, 256):
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            self._probe(side)
+            peaks.append(torch.cuda.max_memory_allocated(self.device) - before)
+        return max(1.0, (peaks[1] - peaks[0]) / (256**2 - 128**2))
+
+    def _estimated_bytes_per_px(self) -> float:
+        """From the layers' outputs, where the allocator keeps no count.
+
+        In eager mode a layer's input and output and a skip connection are alive at once: twice the largest sum of a
+        layer's input and output. The tail adds the phases in fp32 about three times.
+        """
+        side, largest = 48, 0
+
+        def note(_module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            nonlocal largest
+            tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
+            largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
+
+        layers = [layer for one in self._prepared for layer in one.network.modules()]
+        hooks = [layer.register_forward_hook(note) for layer in layers]
+        try:
+            self._probe(side)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return 2.0 * largest / side**2 + 3 * 4 * 3 * self.scale**2
+
+    def _probe(self, side: int) -> None:
+        self.phases(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))
+
+
+class _Prepared:
+    """A copy of one network, in channels_last, on its device, that is always given three channels."""
+
+    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype) -> None:
+        network = copy.deepcopy(model.network).to(device, dtype)
+        self.network = network.to(memory_format=torch.channels_last)
+        self.shuffle = network.shuffle
+        self._grey = model.input_channels == 1
+
+    def phases(self, low: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3r², H·s/r, W·s/r), all fp32."""
+        if not self._grey:
+            return self.network.phases(low)
+        height, width = low.shape[-2:]
+        each = low.reshape(-1, 1, height, width)  # each colour is a grey picture: (N, 3, H, W) -> (3N, 1, H, W)
+        phases = self.network.phases(each)  # -> (3N, r², h, w)
+        return phases.reshape(-1, 3 * phases.shape[1], *phases.shape[2:])
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Gaussian mean over what lies inside the picture (normalised at its borders)."""
+    offsets = torch.arange(-_LOCK_RADIUS_PX, _LOCK_RADIUS_PX + 1, device=x.device, dtype=x.dtype)
+    taps = torch.exp(-0.5 * (offsets / _LOCK_SIGMA_PX) ** 2)
+    taps = taps / taps.sum()
+    channels, pad = x.shape[1], _LOCK_RADIUS_PX
+    inside = torch.ones_like(x[:1, :1])
+    for shape, padding in (((1, 1, -1, 1), (pad, 0)), ((1, 1, 1, -1), (0, pad))):
+        kernel = taps.view(shape)
+        weight = F.conv2d(inside, kernel, padding=padding)
+        x = F.conv2d(x, kernel.expand(channels, -1, -1, -1), padding=padding, groups=channels) / weight
+    return x

@@ -1,0 +1,248 @@
+"""The engine: rows of pixels in, larger rows of pixels out, through a network, in bounded memory.
+
+    rows ──> bands ──> tiles on the device ──> the network ──> integers ──> the finished picture's rows
+
+A band (one row of tiles), once done, is final. What is on the device at a time is a batch of tiles; what is in memory
+is one band of the input. The result goes straight into an array that the caller gives, which may be a memory map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from srgan_cli.config import EngineOptions
+from srgan_cli.errors import DeviceError, OutOfMemoryError
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.networks.weights import Model
+from srgan_cli.upscaling import backends, bands, pixels
+from srgan_cli.upscaling.chain import BLEND_PX, CANARY_TOLERANCE, Chain
+from srgan_cli.upscaling.tiles import cut, next_rows
+
+# Below this a tile is nearly all halo; a device that cannot hold it cannot run the model.
+SMALLEST_TILE_PX = 16
+# Neighbouring fades must not overlap each other: an even cut makes tiles of half the size asked for.
+SMALLEST_BLENDED_TILE_PX = 2 * BLEND_PX
+
+
+class RowSource(Protocol):
+    """Where rows come from, top to bottom. `srgan_cli.imaging.reading.OpenPicture` is one."""
+
+    def read_rows(self, count: int) -> Pixels:
+        """The next `count` rows, fewer at the end: (n, W, C), uint8 or uint16."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a run had to mend; for the summary and for tests."""
+
+    tiles: int = 0
+    redone_in_fp32: int = 0
+    out_of_memory: int = 0
+
+
+class Upscaler:
+    """Enlarges pictures with one network, or with several one after the other.
+
+    >>> upscaler = Upscaler(load_model("fidelity-x4"))
+    >>> high = upscaler.upscale(low)  # (H, W, C) uint8 or uint16 -> (4H, 4W, C) of the same type
+
+    Arrays are HWC, RGB order, with C of 1 (grey), 2 (grey + alpha), 3 or 4 (RGBA, straight alpha). Tiling changes
+    nothing: the result is that of the whole picture, to float rounding. Raises `DeviceError` when the device asked
+    for is missing, `OutOfMemoryError` when not even a tile of 16 px fits.
+    """
+
+    def __init__(
+        self,
+        model: Model | Sequence[Model],
+        options: EngineOptions | None = None,
+        *,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        self.options = options or EngineOptions()
+        self.models = (model,) if isinstance(model, Model) else tuple(model)
+        self._note = on_note or (lambda _sentence: None)
+        self.compute = backends.choose(
+            self.options,
+            half_ok=all(m.supports_half for m in self.models),
+            bf16_ok=all(m.supports_bf16 for m in self.models),
+        )
+        with torch.inference_mode():
+            self.chain = self._trusted_chain()
+            self.tile_px = self.options.tile_px or self._fitting_tile()
+        if self.chain.blend_px:
+            self.tile_px = max(self.tile_px, SMALLEST_BLENDED_TILE_PX)
+        self.statistics = Statistics()
+
+    @property
+    def scale(self) -> int:
+        """How many times wider and higher the result is."""
+        return self.chain.scale
+
+    def upscale(self, low: Pixels) -> Pixels:
+        """(H, W, C) uint8 or uint16 -> (H·scale, W·scale, C) of the same type."""
+        if low.ndim != 3 or low.shape[2] not in (1, 2, 3, 4) or low.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"want (H, W, 1 to 4) of uint8 or uint16, not {low.shape} of {low.dtype}")
+        height, width, channels = low.shape
+        high = np.empty((height * self.scale, width * self.scale, channels), low.dtype)
+        self.upscale_rows(ArrayRows(low), high)
+        return high
+
+    def upscale_rows(
+        self, source: RowSource, out: Pixels, *, on_rows: Callable[[int], None] | None = None, first_row: int = 0
+    ) -> None:
+        """Enlarge all of `source`'s rows into `out`, (H·scale, W·scale, C), whose type decides the depth.
+
+        `on_rows` is told how many low-resolution rows have become final, after each band. With `first_row` the bands
+        above that row are taken as done (an interrupted run that goes on); the source still starts at row 0.
+        """
+        height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
+        with torch.inference_mode():
+            self._run_bands(_RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
+
+    def _run_bands(
+        self,
+        window: _RowWindow,
+        out: Pixels,
+        height: int,
+        width: int,
+        on_rows: Callable[[int], None],
+        first_row: int,
+    ) -> None:
+        halo_px = self.chain.halo_px + (pixels.BLEED_PX if out.shape[2] in (2, 4) else 0)
+        runner = bands.runner(self.chain, self.tile_px**2 * backends.ACCELERATOR_BATCH)
+        pending: bands.Pending | None = None
+        top = first_row
+        while top < height:
+            rows = next_rows(top, height, self._band_px(runner, out), halo_px)
+            columns = cut(width, self.tile_px, halo_px, uniform=runner.batches)
+            low = window.take(rows.begin, rows.end)
+            try:
+                started = runner.start(low, rows, columns, out)
+            except (RuntimeError, MemoryError) as err:
+                if not backends.is_out_of_memory(err):
+                    raise _device_error(err, self.compute) from err
+                self._shrink(max(rows.core, columns[0].core), err)
+                continue
+            if pending is not None:
+                self._finish(pending, on_rows)
+            pending = started
+            top = rows.stop
+        if pending is not None:
+            self._finish(pending, on_rows)
+
+    def _band_px(self, runner: bands.Runner, out: Pixels) -> int:
+        """Rows of a band: the tile's side, or fewer where a whole band has to be held and the picture is wide."""
+        if runner.band_bytes is None:
+            return self.tile_px
+        row_bytes: int = out.shape[1] * out.shape[2] * out.itemsize * self.scale
+        least = min(self.tile_px, BLEND_PX * 2)
+        return max(least, min(self.tile_px, runner.band_bytes // row_bytes))
+
+    def _finish(self, pending: bands.Pending, on_rows: Callable[[int], None]) -> None:
+        redone = pending.finish()
+        if redone and not self.statistics.redone_in_fp32:
+            self._note(f"a tile left the range of {self.compute.precision} and was computed again in fp32")
+        before = self.statistics
+        self.statistics = Statistics(before.tiles + pending.tiles, before.redone_in_fp32 + redone, before.out_of_memory)
+        on_rows(pending.rows.core)
+
+    def _shrink(self, used_px: int, err: BaseException) -> None:
+        """Halve the tile, for the rest of this object's life: the memory will not come back."""
+        if self.compute.device.type == "cuda":
+            torch.cuda.empty_cache()
+        smaller = min(self.tile_px, used_px) // 2
+        if smaller < (SMALLEST_BLENDED_TILE_PX if self.chain.blend_px else SMALLEST_TILE_PX):
+            raise OutOfMemoryError(
+                f"{self.compute.device} has too little free memory even for tiles of {self.tile_px} px; close other "
+                "programs, choose a smaller model, or use --device cpu"
+            ) from err
+        before = self.statistics
+        self.statistics = Statistics(before.tiles, before.redone_in_fp32, before.out_of_memory + 1)
+        self._note(f"out of memory with tiles of {self.tile_px} px: going on with {smaller} px")
+        self.tile_px = smaller
+
+    def _trusted_chain(self) -> Chain:
+        """The chain in the chosen precision, or in fp32 when the canary says that half precision is not safe."""
+        compute = self.compute
+        try:
+            chain = Chain(self.models, compute.device, compute.dtype, color_lock=self.options.color_lock)
+            if compute.dtype == torch.float32 or compute.chosen_precision:
+                return chain
+            difference = chain.canary()
+        except (RuntimeError, MemoryError) as err:
+            if backends.is_out_of_memory(err):
+                raise OutOfMemoryError(
+                    f"{compute.device} has too little free memory to hold the model; close other programs or use "
+                    "--device cpu"
+                ) from err
+            raise _device_error(err, compute) from err
+        if difference <= CANARY_TOLERANCE:
+            return chain
+        reason = f"precision fp32: {compute.precision} differs by {difference:.3g} from it with this model"
+        self._note(reason)
+        self.compute = backends.Compute(compute.device, torch.float32, (compute.reasons[0], reason), False)
+        return chain.exact()
+
+    def _fitting_tile(self) -> int:
+        """Side of the largest square tile that surely fits, in px of its core; at most what pays.
+
+        On an accelerator the memory is shared out to a batch of tiles, on the host to one.
+        """
+        device = self.compute.device
+        share = backends.free_memory_bytes(device) * backends.MEMORY_SHARE
+        if device.type == "cpu":
+            most = backends.CPU_TILE_PX
+        else:
+            most, share = backends.ACCELERATOR_TILE_PX, share / backends.ACCELERATOR_BATCH
+        window_px = (share / self.chain.bytes_per_px()) ** 0.5
+        return int(max(64, min(most, window_px - 2 * self.chain.halo_px)))
+
+
+def _device_error(err: BaseException, compute: backends.Compute) -> DeviceError:
+    first_line = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+    return DeviceError(f"{compute.device} failed: {first_line}. Try --precision fp32, or --device cpu")
+
+
+class ArrayRows:
+    """The rows of an array, as a `RowSource`."""
+
+    def __init__(self, array: Pixels) -> None:
+        self._array = array
+        self._next = 0
+
+    def read_rows(self, count: int) -> Pixels:
+        rows = self._array[self._next : self._next + count]
+        self._next += len(rows)
+        return rows
+
+
+class _RowWindow:
+    """The last rows read, as many as the next band may still need.
+
+    Bands overlap by twice the halo and an out-of-memory retry asks for the same rows again, so rows are dropped only
+    when a later band begins below them.
+    """
+
+    def __init__(self, source: RowSource) -> None:
+        self._source = source
+        self._top = 0  # the picture's row that _rows[0] is
+        self._rows: Pixels | None = None
+
+    def take(self, begin: int, end: int) -> Pixels:
+        """Rows [begin, end) of the picture; `begin` never decreases by more than a retry."""
+        assert begin >= self._top
+        if self._rows is None:
+            self._rows = self._source.read_rows(end)
+            if begin:
+                self._rows = self._rows[begin:].copy()
+        else:
+            kept = self._rows[begin - self._top :]
+            missing = end - begin - len(kept)
+            self._rows = np.concatenate((kept, self._source.read_rows(missing))) if missing > 0 else kept
+        self._top = begin
+        return self._rows[: end - begin]

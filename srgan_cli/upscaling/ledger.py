@@ -1,0 +1,84 @@
+"""The record that `--resume` reads: one line of JSON per result, beside the results.
+
+A line is appended, and synced, before a picture is begun and again after its result has its final name. So a result
+without a line was never ours, and one with only a first line may be an older one that was about to be replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+FILE_NAME = ".srgan-manifest.jsonl"
+
+State: TypeAlias = Literal["done", "stale", "unknown"]
+
+
+def identity(source: Path) -> str:
+    """Size and modification time: enough to tell that a photo was replaced, without reading it."""
+    try:
+        stat = source.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class _Line:
+    source: str  # the input's identity
+    settings: str
+    result: str | None  # the result's identity; None while it is being made
+
+
+class Ledger:
+    """The lines of one folder. Names are kept relative to it, so that the folder may be moved."""
+
+    def __init__(self, folder: Path, lines: dict[str, _Line]) -> None:
+        self.path = folder / FILE_NAME
+        self._folder = folder
+        self._lines = lines
+
+    @classmethod
+    def load(cls, folder: Path) -> Ledger:
+        lines: dict[str, _Line] = {}
+        try:
+            text = (folder / FILE_NAME).read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            text = ""
+        for row in text.splitlines():
+            try:
+                entry = json.loads(row)
+                lines[entry["target"]] = _Line(entry["source"], entry["settings"], entry["result"])
+            except (ValueError, KeyError, TypeError):
+                continue  # the last line of a run that was killed
+        return cls(folder, lines)
+
+    def state(self, target: Path, source: str, settings: str) -> State:
+        """Whether `target` is the finished result of that input with those settings."""
+        line = self._lines.get(self._name(target))
+        if line is None:
+            return "unknown"
+        same = line.source == source and line.settings == settings and line.result == identity(target)
+        return "done" if same else "stale"
+
+    def begin(self, target: Path, source: str, settings: str) -> None:
+        self._append(target, _Line(source, settings, None))
+
+    def finish(self, target: Path, source: str, settings: str) -> None:
+        self._append(target, _Line(source, settings, identity(target)))
+
+    def _append(self, target: Path, line: _Line) -> None:
+        name = self._name(target)
+        self._lines[name] = line
+        row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _name(self, target: Path) -> str:
+        return os.path.relpath(target, self._folder)

@@ -1,0 +1,116 @@
+"""Where to cut: integers only.
+
+A convolutional generator's output depends on a bounded neighbourhood of its input: its *halo*. A tile whose window
+carries that much context around its core, and which is clamped at the picture's true borders (so that the network
+sees its own zero padding there and nowhere else), gives the very pixels that the whole picture would have given.
+Seams are then impossible, not blended away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis, in low-resolution px: core [start, stop), window with context [begin, end)."""
+
+    begin: int
+    start: int
+    stop: int
+    end: int
+
+    @property
+    def core(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def window(self) -> int:
+        return self.end - self.begin
+
+    @property
+    def inner(self) -> slice:
+        """The core's place inside the window."""
+        return slice(self.start - self.begin, self.stop - self.begin)
+
+
+def span(start: int, stop: int, length: int, halo_px: int) -> Span:
+    """The core [start, stop) of an axis of `length` px, with as much context as there is, up to `halo_px`."""
+    return Span(max(0, start - halo_px), start, stop, min(length, stop + halo_px))
+
+
+def cut(length: int, tile_px: int, halo_px: int, *, uniform: bool = False) -> tuple[Span, ...]:
+    """Cut an axis of `length` px into the fewest cores of at most `tile_px` px, as equal as integers allow.
+
+    `uniform` moves windows at the borders inwards until all are of one size, so that they can share a batch: more
+    context than needed changes nothing in the result.
+    """
+    if length < 1 or tile_px < 1 or halo_px < 0:
+        raise ValueError(f"cannot cut {length} px into tiles of {tile_px} px with a halo of {halo_px} px")
+    count = -(-length // tile_px)
+    edges = [length * i // count for i in range(count + 1)]
+    spans = [span(start, stop, length, halo_px) for start, stop in pairwise(edges)]
+    if not uniform:
+        return tuple(spans)
+    window = max(s.window for s in spans)
+    return tuple(_widened(s, window, length) for s in spans)
+
+
+def _widened(s: Span, window: int, length: int) -> Span:
+    begin = min(max(0, s.begin - (window - s.window) // 2), length - window)
+    return Span(begin, s.start, s.stop, begin + window)
+
+
+def next_rows(top: int, height: int, tile_px: int, halo_px: int) -> Span:
+    """The band that follows row `top`: what is left is cut evenly, so that no thin band comes last."""
+    left = height - top
+    bands = -(-left // tile_px)
+    return span(top, top + -(-left // bands), height, halo_px)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One network of a chain: how much it enlarges and how much context it needs, in its own input's px."""
+
+    scale: int
+    halo_px: int
+
+
+def chain_halo(passes: tuple[Pass, ...]) -> int:
+    """Halo of networks run one after the other, in px of the first one's input."""
+    halo, scale = 0, 1
+    for one in passes:
+        halo += -(-one.halo_px // scale)
+        scale *= one.scale
+    return halo
+
+
+def choose_scales(available: tuple[int, ...], ratio: float) -> tuple[int, ...]:
+    """Which networks to run, in order, to enlarge by at least `ratio`: the least surplus, then the fewest passes.
+
+    The larger factor comes last, because the second network works on a picture that the first has enlarged. A ratio
+    up to 2 % above a product is reached by the final resampling (sizes given in px seldom divide evenly).
+
+    >>> choose_scales((2, 4), 8), choose_scales((4,), 3), choose_scales((2, 3, 4), 3)
+    ((2, 4), (4,), (3,))
+    """
+    candidates: list[tuple[int, ...]] = []
+    frontier: list[tuple[int, ...]] = [()]
+    while frontier:
+        chain = frontier.pop()
+        if chain and _product(chain) * 1.02 >= ratio:
+            candidates.append(chain)
+            continue
+        lowest = chain[-1] if chain else 0  # ascending chains only: every multiset once
+        frontier.extend((*chain, s) for s in available if s >= max(lowest, 2))
+    if not candidates:
+        raise ValueError(f"none of the scales {available} enlarges")
+    return min(candidates, key=lambda chain: (_product(chain), len(chain)))
+
+
+def _product(chain: tuple[int, ...]) -> int:
+    result = 1
+    for s in chain:
+        result *= s
+    return result
