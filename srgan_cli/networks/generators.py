@@ -310,7 +310,7 @@ def fold(generator: Generator) -> Generator:
     Batch norms go into the convolutions before them. SRResNet's 9×9 convolution at full resolution, its slowest layer,
     becomes a 5×5 one before the last pixel shuffle: for ×2, 64 → 3 at (2H, 2W) becomes 256 → 12 at (H, W).
     """
-    folded = copy.deepcopy(generator).eval().requires_grad_(False)
+    folded = copy.deepcopy(generator).requires_grad_(False)
     if isinstance(folded, SRResNet) and folded.shuffle == 1:
         for block in cast("Iterable[_PaperBlock]", folded.body):
             block.norm1 = _fold_norm(block.conv1, block.norm1)
@@ -319,7 +319,7 @@ def fold(generator: Generator) -> Generator:
         last = cast(_Enlarging, folded.up[-1])
         folded.tail, folded.shuffle = _before_shuffle(folded.tail, last.factor), last.factor
         last.factor = 1
-    return folded
+    return folded.eval().requires_grad_(False)
 
 
 def _fold_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
@@ -354,8 +354,12 @@ def _before_shuffle(conv: nn.Conv2d, factor: int) -> nn.Conv2d:
         for column in range(factor)
     ]
     merged = _SinglePrecisionConv2d(
-        conv.in_channels * factor**2, conv.out_channels * factor**2, 2 * new_reach + 1, padding=new_reach
-    ).to(conv.weight)
+        conv.in_channels * factor**2,
+        conv.out_channels * factor**2,
+        2 * new_reach + 1,
+        padding=new_reach,
+        device="meta",  # its own weights are not wanted, and would roll dice
+    )
     merged.weight = nn.Parameter(torch.stack(shifted, dim=1).flatten(0, 1))  # (3, r², F·r², 5, 5) -> (3·r², …)
     merged.bias = nn.Parameter(cast(Tensor, conv.bias).repeat_interleave(factor**2))
-    return merged.eval().requires_grad_(False)
+    return merged

@@ -1,0 +1,153 @@
+"""Weights of other programs: any single-image super-resolution network that spandrel knows.
+
+No code from a file is ever run. A `.pth` is a pickle, and a pickle is a program; torch's `weights_only` reader refuses
+everything but tensors and plain containers. spandrel's own file readers are not used (one of them loads TorchScript).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from srgan_cli.errors import WeightsError
+from srgan_cli.networks.generators import Generator
+
+# What torch and spandrel raise on content that is damaged or not what it seems to be.
+_DAMAGE = (
+    AssertionError, AttributeError, EOFError, ImportError, IndexError, KeyError, LookupError, NotImplementedError,
+    OSError, OverflowError, RuntimeError, TypeError, ValueError, ZeroDivisionError, pickle.UnpicklingError,
+    safetensors.SafetensorError, struct.error,
+)  # fmt: skip
+
+# Modules whose output at a place depends on its neighbourhood only, and in the same way everywhere.
+_LOCAL = (
+    nn.BatchNorm2d, nn.Conv2d, nn.Dropout, nn.Dropout2d, nn.ELU, nn.GELU, nn.Hardswish, nn.Hardtanh, nn.Identity,
+    nn.LeakyReLU, nn.Mish, nn.ModuleList, nn.PReLU, nn.PixelShuffle, nn.ReLU, nn.Sequential, nn.SiLU, nn.Sigmoid,
+    nn.Softplus, nn.Tanh, nn.Upsample, nn.UpsamplingNearest2d, nn.ZeroPad2d,
+)  # fmt: skip
+_MAX_HALO_PX = 128  # above this, the context of a tile costs more than overlapping tiles that are blended
+_MAX_PROBED_PARAMETERS = 10_000_000  # a full RRDB has 16.7 million and a field of 350 px: no use in measuring it
+
+
+class ForeignGenerator(Generator):
+    """A network that spandrel has built. It has no last shuffle of its own: `shuffle` is 1, `phases` the whole of it.
+
+    Pads below and on the right to the sizes that the network can take, cuts that off again, and clips to [0, 1].
+    """
+
+    def __init__(self, descriptor: Any) -> None:
+        super().__init__()
+        self.inner: nn.Module = descriptor.model.eval().requires_grad_(False)
+        self._descriptor = descriptor  # knows how to call it; holds the very same module
+        self.architecture = str(descriptor.architecture.name)
+        self.scale = int(descriptor.scale)
+        self.shuffle = 1
+        self.input_channels = int(descriptor.input_channels)
+        self.output_channels = int(descriptor.output_channels)
+        self.size_multiple = int(descriptor.size_requirements.multiple_of)
+        self.minimum_size_px = max(1, int(descriptor.size_requirements.minimum))
+        self.supports_half = bool(descriptor.supports_half)
+        self.supports_bf16 = bool(descriptor.supports_bfloat16)
+        self.halo_px = _measure_halo(self)
+
+    def phases(self, low: Tensor) -> Tensor:
+        dtype = next(self.inner.parameters()).dtype
+        high: Tensor = self._descriptor(low.to(dtype))  # (N, C, H, W) -> (N, C, H·scale, W·scale)
+        return high.to(low.dtype)
+
+
+def load_foreign(data: bytes, path: Path) -> ForeignGenerator:
+    """The network in a file's bytes; `path` is for its extension and for messages.
+
+    Raises `WeightsError` when spandrel is not installed, or the file is damaged, or its network is unknown or does
+    something else than enlarge a single picture.
+    """
+    try:
+        import spandrel
+    except ImportError as err:
+        raise WeightsError(
+            f"{path} was not made by srgan; to use models of other programs: pip install 'srgan-cli[spandrel]'"
+        ) from err
+    state = _read_tensors(data, path)
+    try:
+        with torch.random.fork_rng(devices=[]):  # fresh weights, soon overwritten, must not shift the caller's dice
+            descriptor = spandrel.MAIN_REGISTRY.load(state)
+    except spandrel.UnsupportedModelError as err:
+        raise WeightsError(f"{path} holds weights of a network that neither srgan nor spandrel knows") from err
+    except _DAMAGE as err:
+        raise WeightsError(f"{path} does not fit the network it seems to be for ({type(err).__name__})") from err
+    _refuse_other_purposes(descriptor, path)
+    return ForeignGenerator(descriptor)
+
+
+def _read_tensors(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return dict(safetensors.torch.load(data))
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _DAMAGE as err:
+        raise WeightsError(
+            f"{path} cannot be read as weights: it is damaged, or it holds a program, which srgan never runs"
+        ) from err
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no weights but a {type(state).__name__}")
+    return state
+
+
+def _refuse_other_purposes(descriptor: Any, path: Path) -> None:
+    name = descriptor.architecture.name
+    if descriptor.purpose != "SR":
+        purposes = {"FaceSR": "restores cut-out faces", "Inpainting": "fills holes"}
+        does = purposes.get(descriptor.purpose, "restores without enlarging")
+        raise WeightsError(f"{path} is a {name} network that {does}; srgan needs one that enlarges any picture")
+    if descriptor.scale < 2:
+        raise WeightsError(f"{path} is a {name} network of scale {descriptor.scale}, which does not enlarge")
+    channels = descriptor.input_channels, descriptor.output_channels
+    if channels not in ((1, 1), (3, 3)):
+        raise WeightsError(f"{path} is a {name} network for {channels[0]} colour channels; srgan needs 1 or 3")
+
+
+def _measure_halo(network: ForeignGenerator) -> int | None:
+    """The receptive field's radius in low-resolution px; None where it is not finite, not fixed, or above 128 px.
+
+    A NaN stains all that depends on it, whatever the weights. One in a strip of noise, at two places, shows how far:
+    the stain must not reach the ends, and must be the same on both sides and at both places, which it is not when the
+    picture is cut into windows. Only networks of local layers with square kernels are asked, so that one direction
+    tells of the other and nothing hides a NaN.
+    """
+    if network.size_multiple > 1 or sum(p.numel() for p in network.parameters()) > _MAX_PROBED_PARAMETERS:
+        return None
+    if not all(_is_local(module) for module in network.modules() if not any(module.children())):
+        return None
+    height, width = max(8, network.minimum_size_px), 2 * _MAX_HALO_PX + 6
+    places = (width // 2, width // 2 - 3)
+    noise = torch.rand(2, network.input_channels, height, width, generator=torch.Generator().manual_seed(0))
+    for picture, place in zip(noise, places, strict=True):
+        picture[:, height // 2, place] = float("nan")
+    with torch.inference_mode():
+        high = network(noise)
+    if high.shape[2:] != (height * network.scale, width * network.scale):
+        return None
+    stained = high.isnan().any(dim=1).any(dim=1).reshape(2, width, network.scale).any(dim=2)  # (2, width)
+    reaches = set()
+    for row, place in zip(stained, places, strict=True):
+        columns = torch.nonzero(row).flatten().tolist()
+        if not columns:
+            return None
+        reaches |= {place - columns[0], columns[-1] - place}
+    return reaches.pop() if len(reaches) == 1 and max(reaches) <= _MAX_HALO_PX else None
+
+
+def _is_local(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        square = all(len(set(values)) == 1 for values in (module.kernel_size, module.dilation))
+        return square and module.stride == (1, 1)
+    return isinstance(module, _LOCAL)

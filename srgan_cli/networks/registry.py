@@ -1,0 +1,323 @@
+"""Which models there are, and what a weights file says about itself. Does not import torch.
+
+A weights file of ours is a safetensors file with a card in its metadata. The ones that come with srgan lie in one
+folder beside `manifest.toml`, which repeats their cards and holds their SHA-256. After a change to a file there:
+
+    python -m srgan_cli.networks.registry > manifest.new && mv manifest.new weights/manifest.toml
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, NoReturn
+
+from srgan_cli.errors import WeightsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FORMAT = 1
+RUN_MODEL = "model.safetensors"  # what a training run calls its result
+MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+# Our headers are a few kB and the largest foreign ones some 100 kB; a length above this is damage or malice.
+_MAX_HEADER_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a file tells about how it came to be. `recipe` holds plain values, `scores` one mapping per test set."""
+
+    name: str
+    family: str
+    description: str = ""
+    licence: str = ""
+    adversarial: bool = False
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Card):
+    """One weights file of ours: its card and what it is. `config` are the settings of its architecture."""
+
+    scale: int
+    architecture: str
+    config: Mapping[str, object]
+    parameters: int
+    path: Path
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        return self.path.name
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "path": str(self.path), "file": self.file}
+
+
+class Header(NamedTuple):
+    """What a safetensors file says before its numbers: metadata, and each tensor's dtype and shape."""
+
+    metadata: Mapping[str, str]
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+class Check(NamedTuple):
+    """One line of `verify`. `reason` is empty when all is well."""
+
+    entry: Entry
+    ok: bool
+    reason: str
+
+
+# ---------------------------------------------------------------------------------------------------------- the folder
+
+
+def weights_folder() -> Path:
+    """Where the bundled weights lie: in the package when it was installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "weights", package.parent / "weights"):
+        if (folder / "manifest.toml").is_file():
+            return folder
+    raise WeightsError("the models that come with srgan are missing; install it again")
+
+
+def entries() -> tuple[Entry, ...]:
+    """Every bundled model, in the manifest's order."""
+    folder = weights_folder()
+    path = folder / "manifest.toml"
+    try:
+        models = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
+        return tuple(_entry_of_table(model, folder) for model in models)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, KeyError, ValueError) as err:
+        raise WeightsError(f"{path} is damaged ({err}); install srgan again") from err
+
+
+def _entry_of_table(table: Mapping[str, object], folder: Path) -> Entry:
+    values = dict(table)
+    file = str(values.pop("file"))
+    if Path(file).name != file:
+        raise ValueError(f"{file!r} is not a plain file name")
+    return Entry(**values, path=folder / file)  # type: ignore[arg-type]  # a table with other keys is a TypeError
+
+
+def family(name: str) -> tuple[Entry, ...]:
+    """The bundled models that `name` stands for: one by its own name, or all scales by a family's."""
+    known = entries()
+    chosen = tuple(e for e in known if e.name == name) or tuple(e for e in known if e.family == name)
+    return chosen or _unknown(name, known)
+
+
+def find(name: str, scale: float | None = None) -> Entry:
+    """The bundled model of that name, or the member of a family that suits an enlargement of `scale` best.
+
+    That is the smallest scale that is enough, for shrinking a larger result costs less than enlarging a smaller one
+    and loses less; without a `scale`, 4.
+    """
+    members = sorted(family(name), key=lambda entry: entry.scale)
+    wanted = 4.0 if scale is None else scale
+    return next((entry for entry in members if entry.scale >= wanted), members[-1])
+
+
+def _unknown(name: str, known: tuple[Entry, ...]) -> NoReturn:
+    names = list(dict.fromkeys([e.family for e in known] + [e.name for e in known]))
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise WeightsError(
+        f"there is no model called {name!r}; {hint}There are {', '.join(names)}, or give a file or a run folder"
+    )
+
+
+def resolve(source: str | Path, scale: float | None = None) -> tuple[Path, Entry | None]:
+    """The file behind a model's name, a family's name, a weights file or a run folder; and its entry when bundled.
+
+    A bundled name goes before a file of the same name in the working directory; `./name` means the latter.
+    """
+    text = str(source)
+    if isinstance(source, str) and text in {name for e in entries() for name in (e.name, e.family)}:
+        entry = find(text, scale)
+        return entry.path, entry
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            inside = path / RUN_MODEL
+            if inside.is_file():
+                return inside, None
+            raise WeightsError(f"{path} is a folder without a {RUN_MODEL}, so it is not the result of a training run")
+        if path.is_file():
+            return path, None
+    except (OSError, ValueError) as err:  # a name too long, or with a zero in it
+        raise WeightsError(f"{text!r} is no model: {err}") from err
+    if path.parent != Path() or path.suffix.lower() in MODEL_SUFFIXES or isinstance(source, Path):
+        raise WeightsError(f"there is no file {text}")
+    _unknown(text, entries())
+
+
+def verify() -> tuple[Check, ...]:
+    """Whether every bundled file is there and is, byte for byte, the one the manifest was written for."""
+    return tuple(Check(entry, not reason, reason) for entry in entries() for reason in [_fault(entry)])
+
+
+def _fault(entry: Entry) -> str:
+    try:
+        found = file_sha256(entry.path)
+    except OSError as err:
+        return f"cannot be read: {err.strerror}"
+    return "" if found == entry.sha256 else f"is not the file it should be: its SHA-256 is {found}"
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------- a file's own word
+
+
+def read_header(path: Path) -> Header:
+    """The header of a safetensors file: 8 bytes of length, JSON, and then exactly the tensors' bytes.
+
+    Trusts nothing: lengths are checked against the file's size before anything of that length is read.
+    Raises `WeightsError` when the file is missing, cut short, or no safetensors file.
+    """
+    try:
+        with path.open("rb") as file:
+            return parse_header(file, path.stat().st_size, str(path))
+    except OSError as err:
+        raise WeightsError(f"{path} cannot be read: {err.strerror}") from err
+
+
+def parse_header(file: BinaryIO, size_bytes: int, name: str) -> Header:
+    """`read_header` of a file that is open already; `name` is for messages."""
+    if size_bytes == 0:
+        raise WeightsError(f"{name} is empty")
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else size_bytes
+    if not 2 <= length <= min(_MAX_HEADER_BYTES, size_bytes - 8):
+        raise WeightsError(f"{name} is not a safetensors file, or it is cut short")
+    try:
+        content = json.loads(file.read(length))
+        metadata = content.pop("__metadata__", {})
+        if not all(isinstance(item, str) for pair in metadata.items() for item in pair):
+            raise ValueError("metadata that is not text")
+        tensors = {str(key): (str(t["dtype"]), tuple(int(n) for n in t["shape"])) for key, t in content.items()}
+        end_bytes = max((int(t["data_offsets"][1]) for t in content.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as err:
+        raise WeightsError(f"{name} is not a safetensors file: its header makes no sense") from err
+    if end_bytes != size_bytes - 8 - length:
+        raise WeightsError(f"{name} is damaged: {end_bytes} bytes of numbers should follow its header, not "
+                           f"{size_bytes - 8 - length}; copy or download it again")  # fmt: skip
+    return Header(metadata, tensors)
+
+
+def metadata_of(
+    card: Card, architecture: str, config: Mapping[str, object], scale: int, parameters: int
+) -> dict[str, str]:
+    """What goes into a file's safetensors metadata: text only."""
+    return {
+        "format": "pt",  # the safetensors convention for files of PyTorch tensors
+        "srgan_format": str(FORMAT),
+        "architecture": architecture,
+        "config": json.dumps(config),
+        "scale": str(scale),
+        "parameters": str(parameters),
+        "name": card.name,
+        "family": card.family,
+        "description": card.description,
+        "licence": card.licence,
+        "adversarial": json.dumps(card.adversarial),
+        "scores": json.dumps(card.scores),
+        "recipe": json.dumps(card.recipe),
+    }
+
+
+def entry_of(header: Header, path: Path, sha256: str) -> Entry | None:
+    """The entry in a file's metadata; None when the file is not one of ours."""
+    data = header.metadata
+    if "srgan_format" not in data:
+        return None
+    if data["srgan_format"] != str(FORMAT):
+        raise WeightsError(f"{path} is of a newer format ({data['srgan_format']!r}) than this srgan knows; upgrade it")
+    try:
+        config, scores, recipe = (_json_mapping(data[key]) for key in ("config", "scores", "recipe"))
+        return Entry(
+            name=data["name"],
+            family=data["family"],
+            description=data["description"],
+            licence=data["licence"],
+            adversarial=data["adversarial"] == "true",
+            scores=scores,  # type: ignore[arg-type]  # shown to people, never computed with
+            recipe=recipe,
+            scale=int(data["scale"]),
+            architecture=data["architecture"],
+            config=config,
+            parameters=int(data["parameters"]),
+            path=path,
+            sha256=sha256,
+        )
+    except (KeyError, ValueError, RecursionError) as err:
+        raise WeightsError(f"{path} is damaged: its metadata makes no sense ({err})") from err
+
+
+def _json_mapping(text: str) -> dict[str, object]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text[:40]!r} is not a mapping")
+    return value
+
+
+def describe_file(path: Path) -> Entry | None:
+    """What a weights file says about itself; None for a file of another program (which only loading can tell)."""
+    if path.suffix.lower() != ".safetensors":
+        return None
+    header = read_header(path)
+    return entry_of(header, path, file_sha256(path))
+
+
+# --------------------------------------------------------------------------------------------------------- the manifest
+
+
+def manifest(folder: Path) -> str:
+    """The text of `manifest.toml` for all of our weights files in `folder`, sorted by family and scale."""
+    found = [entry for path in folder.glob("*.safetensors") if (entry := describe_file(path)) is not None]
+    tables = [_table(entry) for entry in sorted(found, key=lambda e: (e.family, e.scale, e.name))]
+    head = "# The models that come with srgan. Written from the files, by `python -m srgan_cli.networks.registry`.\n"
+    return "\n".join([head, *tables])
+
+
+def _table(entry: Entry) -> str:
+    values = {**entry.as_dict()}
+    del values["path"]
+    return "[[model]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def _toml(value: object) -> str:
+    """A plain value as TOML. Its basic strings, whole numbers and booleans are written as in JSON."""
+    if isinstance(value, Mapping):
+        present = {str(key): item for key, item in value.items() if item is not None}  # TOML has no null
+        inside = ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {_toml(item)}" for key, item in present.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    assert isinstance(value, str | int | float), f"{value!r} has no place in a manifest"
+    return json.dumps(value, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(manifest(weights_folder()))

@@ -1,0 +1,238 @@
+"""From a name or a file to a network that is ready to run, and back into a file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from srgan_cli.errors import WeightsError
+from srgan_cli.networks.generators import Config, Generator, build, fold
+from srgan_cli.networks.registry import (
+    MODEL_SUFFIXES,
+    Card,
+    Entry,
+    Header,
+    entry_of,
+    metadata_of,
+    parse_header,
+    resolve,
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that enlarges, and all that whoever runs it needs to know.
+
+    The tensor contract
+    -------------------
+    `phases(low)`: (N, input_channels, H, W) -> (N, output_channels·r², H·scale/r, W·scale/r) with r = `shuffle`;
+    `F.pixel_shuffle(phases(low), shuffle)` is the large picture, (N, output_channels, H·scale, W·scale).
+
+    - Values are RGB (or grey, where `input_channels` is 1) in [0, 1]. Results may go a little beyond: clip them.
+    - `low` is fp32 on the network's device, and so is the result, whatever the dtype of the weights.
+    - Any H, W ≥ 1 is accepted. Sizes that are not a multiple of `size_multiple`, or below `minimum_size_px`, are padded
+      inside (below and on the right), which costs time and, at those borders, a little quality.
+    - `halo_px` = n: an output pixel depends on low pixels at most n px away from the one it lies in, and on those in
+      the same way everywhere. So a tile with n px of context, clamped at the picture's borders, gives exactly what the
+      whole picture gives. None: unbounded, above 128 px, or unknown, so overlap tiles and blend them.
+
+    The network
+    -----------
+    `network` is an `nn.Module` in eval mode, fp32, on the CPU, without gradients, batch norm folded. Move it or copy it
+    (`copy.deepcopy(model.network).to(device, torch.bfloat16)`) as any module; `supports_half` (fp16) and
+    `supports_bf16` say to which dtypes. `network.phases` and `network.shuffle` are the ones above.
+
+    Where it comes from
+    -------------------
+    `entry` is the file's card when srgan made it, else None. `sha256` is that of the file. `adversarial` says that the
+    network was trained to please the eye and may invent texture (and shift colours: see `--color-lock`).
+    """
+
+    network: Generator
+    name: str
+    architecture: str
+    scale: int
+    halo_px: int | None
+    path: Path
+    sha256: str
+    entry: Entry | None = None
+    size_multiple: int = 1
+    minimum_size_px: int = 1
+    input_channels: int = 3
+    output_channels: int = 3
+    supports_half: bool = True
+    supports_bf16: bool = True
+    adversarial: bool = False
+
+    @property
+    def shuffle(self) -> int:
+        return self.network.shuffle
+
+    def phases(self, low: Tensor) -> Tensor:
+        return self.network.phases(low)
+
+
+def load_model(source: str | Path, scale: float | None = None) -> Model:
+    """The model behind a bundled name, a family's name, a file (ours or another program's) or a run folder.
+
+    `scale` is the enlargement wanted, for families of several; see `registry.find`.
+    Raises `WeightsError` when there is none, or it is damaged, or it is not for enlarging pictures.
+    """
+    path, bundled = resolve(source, scale)
+    data = _read(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if bundled is not None and sha256 != bundled.sha256:
+        raise WeightsError(f"{path} is not the file that came with srgan (see `srgan models verify`); install it again")
+    header = _header(data, path)
+    entry = entry_of(header, path, sha256) if header is not None else None
+    if header is not None and entry is not None:
+        return _our_model(_generator(data, header, entry), entry)
+    return _foreign_model(data, path, sha256)
+
+
+def load_generator(path: Path) -> Generator:
+    """The generator in one of our files, in fp32, as it was trained: with its batch norms, to be trained on.
+
+    Raises `WeightsError` when the file is missing or damaged, or not one of ours.
+    """
+    data = _read(path)
+    header = _header(data, path)
+    entry = entry_of(header, path, "") if header is not None else None
+    if header is None or entry is None:
+        raise WeightsError(f"{path} was not made by srgan, so it cannot be trained further")
+    return _generator(data, header, entry)
+
+
+def save_weights(path: Path, generator: Generator, card: Card, *, half: bool = False) -> None:
+    """Write a generator and its card as one safetensors file, all at once or not at all.
+
+    `half` keeps the convolutions' kernels as fp16, which halves the file; biases, slopes and statistics stay as they
+    are. `generator` must be one of `build`, not folded. Raises `WeightsError` when the file cannot be written.
+    """
+    config = dataclasses.asdict(cast("Config", generator.config))
+    parameters = sum(parameter.numel() for parameter in generator.parameters())
+    metadata = metadata_of(card, generator.architecture, config, generator.scale, parameters)
+    assert _shapes(generator) == _shapes(_blank(generator.architecture, config)), "a folded network is not kept"
+    tensors = {
+        key: (tensor.half() if half and tensor.dim() == 4 else tensor).detach().cpu().contiguous()
+        for key, tensor in generator.state_dict().items()
+    }
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise WeightsError(f"{path} was not written: the network holds numbers that are not finite")
+    _write(path, safetensors.torch.save(tensors, metadata))
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as err:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise WeightsError(f"{path} cannot be written: {err.strerror}") from err
+
+
+def _read(path: Path) -> bytes:
+    # Read once: what is hashed is then what is loaded.
+    try:
+        data = path.read_bytes()
+    except OSError as err:
+        raise WeightsError(f"{path} cannot be read: {err.strerror}") from err
+    if not data:
+        raise WeightsError(f"{path} is empty")
+    if path.suffix.lower() not in MODEL_SUFFIXES:
+        raise WeightsError(f"{path} is not a model; models are files ending in {', '.join(MODEL_SUFFIXES)}")
+    return data
+
+
+def _header(data: bytes, path: Path) -> Header | None:
+    return parse_header(io.BytesIO(data), len(data), str(path)) if path.suffix.lower() == ".safetensors" else None
+
+
+def _generator(data: bytes, header: Header, entry: Entry) -> Generator:
+    path = entry.path
+    try:
+        generator = _blank(entry.architecture, entry.config)
+    except WeightsError as err:
+        raise WeightsError(f"{path} does not fit this srgan: {err}") from err
+    expected = _shapes(generator)
+    found = {key: shape for key, (_, shape) in header.tensors.items()}
+    if expected != found or generator.scale != entry.scale:
+        wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+        raise WeightsError(f"{path} is damaged: its tensors are not those of its settings ({', '.join(wrong[:3])})")
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as err:
+        raise WeightsError(f"{path} is damaged: {err}") from err
+    generator = generator.to_empty(device="cpu")
+    generator.load_state_dict(tensors)
+    _refuse_infinities(generator, path)
+    return generator
+
+
+def _blank(architecture: str, config: Mapping[str, object]) -> Generator:
+    # Without memory, for the settings in a file may ask for more than the file is long; and without rolling any dice.
+    with torch.device("meta"):
+        return build(architecture, config)
+
+
+def _shapes(generator: Generator) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in generator.state_dict().items()}
+
+
+def _refuse_infinities(network: nn.Module, path: Path) -> None:
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise WeightsError(f"{path} is damaged: some of its numbers are not finite")
+
+
+def _our_model(generator: Generator, entry: Entry) -> Model:
+    network = fold(generator)
+    return Model(
+        network=network,
+        name=entry.name,
+        architecture=entry.architecture,
+        scale=network.scale,
+        halo_px=network.halo_px,
+        path=entry.path,
+        sha256=entry.sha256,
+        entry=entry,
+        adversarial=entry.adversarial,
+    )
+
+
+def _foreign_model(data: bytes, path: Path, sha256: str) -> Model:
+    from srgan_cli.networks.foreign import load_foreign
+
+    network = load_foreign(data, path)
+    _refuse_infinities(network, path)
+    return Model(
+        network=network.float(),
+        name=path.stem,
+        architecture=network.architecture,
+        scale=network.scale,
+        halo_px=network.halo_px,
+        path=path,
+        sha256=sha256,
+        size_multiple=network.size_multiple,
+        minimum_size_px=network.minimum_size_px,
+        input_channels=network.input_channels,
+        output_channels=network.output_channels,
+        supports_half=network.supports_half,
+        supports_bf16=network.supports_bf16,
+    )
