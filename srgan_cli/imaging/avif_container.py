@@ -1,0 +1,136 @@
+"""Putting EXIF and XMP into an AVIF file that libvips (libheif) has written: two more items in its `meta` box.
+
+ISO/IEC 14496-12 (boxes, `iloc`, `iinf`, `iref`) and 23008-12 annex A (EXIF and XMP items).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from srgan_cli.imaging.image import Metadata
+
+_Box = tuple[bytes, bytes]  # its type, and its contents
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A row of `iloc`: where an item's bytes are. `method` 0 counts from the start of the file."""
+
+    number: int
+    method: int
+    reference: int
+    extents: tuple[tuple[int, int], ...]  # offset, length
+
+
+def avif_file(bare: bytes, metadata: Metadata) -> bytes:
+    """`bare` with the EXIF and XMP of `metadata`; `bare` itself when there are none."""
+    payloads: list[tuple[bytes, bytes]] = []
+    if metadata.exif:
+        # Four bytes say how far behind themselves the TIFF structure begins.
+        payloads.append((b"Exif", b"\0\0\0\0" + metadata.exif))
+    if metadata.xmp:
+        payloads.append((b"mime", metadata.xmp))
+    if not payloads:
+        return bare
+    boxes = _boxes(bare)
+    old = next(contents for kind, contents in boxes if kind == b"meta")
+    # The sizes of the boxes do not depend on the offsets in them: lay them out once to learn by how much all moves.
+    grown = len(_meta(old, payloads, 0, 0)) - len(old)
+    new = _meta(old, payloads, grown, len(bare) + grown + 8)
+    body = [(kind, new if kind == b"meta" else contents) for kind, contents in boxes]
+    return _joined([*body, (b"mdat", b"".join(data for _, data in payloads))])
+
+
+def _boxes(data: bytes) -> list[_Box]:
+    found = []
+    at = 0
+    while at + 8 <= len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        head = 8
+        if size == 1:
+            size, head = struct.unpack(">Q", data[at + 8 : at + 16])[0], 16
+        end = at + size if size else len(data)
+        # A 64-bit header would shrink when written again, and move what follows it.
+        assert head == 8, "libheif wrote a box of more than 4 GiB"
+        found.append((kind, data[at + head : end]))
+        at = end
+    return found
+
+
+def _joined(boxes: list[_Box]) -> bytes:
+    return b"".join(struct.pack(">I", len(contents) + 8) + kind + contents for kind, contents in boxes)
+
+
+def _meta(old: bytes, payloads: list[tuple[bytes, bytes]], grown: int, data_at: int) -> bytes:
+    """The contents of `meta` with the new items; offsets behind it move by `grown`, the new data start at `data_at`."""
+    parts = dict(_boxes(old[4:]))
+    items = [
+        _Item(item.number, item.method, item.reference, _moved(item, grown)) for item in _locations(parts[b"iloc"])
+    ]
+    primary = struct.unpack(">H" if parts[b"pitm"][0] == 0 else ">I", parts[b"pitm"][4:])[0]
+    names, references = parts[b"iinf"], parts.get(b"iref", b"\0\0\0\0")
+    number = max(item.number for item in items)
+    for kind, data in payloads:
+        number += 1
+        items.append(_Item(number, 0, 0, ((data_at, len(data)),)))
+        data_at += len(data)
+        names = _named(names, number, kind)
+        references = _described(references, number, primary)
+    parts |= {b"iloc": _location_box(items), b"iinf": names, b"iref": references}
+    return old[:4] + _joined(list(parts.items()))
+
+
+def _moved(item: _Item, by: int) -> tuple[tuple[int, int], ...]:
+    return tuple((at + (by if item.method == 0 else 0), size) for at, size in item.extents)
+
+
+def _locations(iloc: bytes) -> list[_Item]:
+    version = iloc[0]
+    offset_bytes, length_bytes = iloc[4] >> 4, iloc[4] & 15
+    base_bytes, index_bytes = iloc[5] >> 4, iloc[5] & 15 if version else 0
+    at = 6
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return int.from_bytes(iloc[at - count : at], "big")
+
+    items = []
+    for _ in range(take(4 if version == 2 else 2)):
+        number = take(4 if version == 2 else 2)
+        method = take(2) & 15 if version else 0
+        reference = take(2)
+        base = take(base_bytes)
+        extents = []
+        for _ in range(take(2)):
+            take(index_bytes)
+            start = base + take(offset_bytes)
+            extents.append((start, take(length_bytes)))
+        items.append(_Item(number, method, reference, tuple(extents)))
+    return items
+
+
+def _location_box(items: list[_Item]) -> bytes:
+    rows = [struct.pack(">BxxxBBH", 1, 0x44, 0x00, len(items))]
+    for item in items:
+        rows.append(struct.pack(">HHHH", item.number, item.method, item.reference, len(item.extents)))
+        rows += [struct.pack(">II", at, size) for at, size in item.extents]
+    return b"".join(rows)
+
+
+def _named(iinf: bytes, number: int, kind: bytes) -> bytes:
+    """`iinf` with one more entry."""
+    entry = b"\2\0\0\0" + struct.pack(">HH4s", number, 0, kind) + b"\0"
+    if kind == b"mime":
+        entry += b"application/rdf+xml\0"
+    code = ">H" if iinf[0] == 0 else ">I"
+    width = struct.calcsize(code)
+    count = struct.unpack(code, iinf[4 : 4 + width])[0]
+    return iinf[:4] + struct.pack(code, count + 1) + iinf[4 + width :] + _joined([(b"infe", entry)])
+
+
+def _described(iref: bytes, number: int, primary: int) -> bytes:
+    """`iref` with one more reference: item `number` describes (`cdsc`) the primary picture."""
+    code = ">HHH" if iref[0] == 0 else ">IHI"
+    return iref + _joined([(b"cdsc", struct.pack(code, number, 1, primary))])

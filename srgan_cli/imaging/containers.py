@@ -1,0 +1,180 @@
+"""Putting metadata into PNG, JPEG and WebP files, byte for byte.
+
+libvips would do it, but through libexif, which writes EXIF anew: maker notes break and tags it does not know are lost.
+So libvips writes pixels only, and the blocks are placed here while the bytes go by (WebP: around its finished stream).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+from srgan_cli.imaging.image import Metadata
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS")
+_SEGMENT_BYTES = 65_533  # of a JPEG segment, without its own two bytes of length
+_EXIF_START = b"Exif\0\0"
+_XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+_ICC_START = b"ICC_PROFILE\0"
+
+Rewrite = Callable[[bytes], "bytes | None"]
+
+
+class HeadRewriter:
+    """Passes a byte stream on to `target`, its head rewritten.
+
+    `rewrite` gets all bytes so far and returns None while it needs more, else what to write in their place.
+    """
+
+    def __init__(self, target: BinaryIO, rewrite: Rewrite | None) -> None:
+        self._target = target
+        self._rewrite = rewrite
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._rewrite is None:
+            self._target.write(data)
+            return
+        self._head += data
+        head = self._rewrite(self._head)
+        if head is not None:
+            self._target.write(head)
+            self._rewrite = None
+            self._head = b""
+
+
+def png_head(metadata: Metadata) -> Rewrite:
+    """The rewriting of a PNG file's chunks before its first IDAT."""
+
+    def rewrite(head: bytes) -> bytes | None:
+        at = len(_PNG_SIGNATURE)
+        needed: dict[bytes, bytes] = {}
+        while len(head) >= at + 8:
+            size, kind = struct.unpack(">I4s", head[at : at + 8])
+            if kind == b"IDAT":
+                first = needed.pop(b"IHDR")
+                return b"".join([_PNG_SIGNATURE, first, *_png_chunks(metadata), *needed.values(), head[at:]])
+            end = at + 12 + size
+            if kind in _PNG_NEEDED:
+                needed[kind] = head[at:end]
+            at = end
+        return None
+
+    return rewrite
+
+
+def _png_chunks(metadata: Metadata) -> list[bytes]:
+    chunks = []
+    if metadata.icc:
+        chunks.append(_png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.dpi:
+        across, down = (min(max(round(value / 0.0254), 1), 2**31 - 1) for value in metadata.dpi)
+        chunks.append(_png_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+    if metadata.exif:
+        chunks.append(_png_chunk(b"eXIf", metadata.exif))
+    if metadata.xmp:
+        chunks.append(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+    return chunks
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def jpeg_head(metadata: Metadata) -> tuple[Rewrite, tuple[str, ...]]:
+    """The rewriting of a JPEG file's application segments, and notes on what does not fit into them."""
+    segments, notes = _jpeg_segments(metadata)
+
+    def rewrite(head: bytes) -> bytes | None:
+        at = 2
+        while len(head) >= at + 4:
+            marker, size = struct.unpack(">HH", head[at : at + 4])
+            if not (0xFFE0 <= marker <= 0xFFEF or marker == 0xFFFE):
+                return b"\xff\xd8" + segments + head[at:]
+            at += 2 + size
+        return None
+
+    return rewrite, notes
+
+
+def _jpeg_segments(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
+    parts = [_jfif(metadata.dpi)]
+    notes = []
+    for title, start, block in (("EXIF", _EXIF_START, metadata.exif), ("XMP", _XMP_START, metadata.xmp)):
+        if not block:
+            continue
+        if len(start) + len(block) > _SEGMENT_BYTES:
+            notes.append(f"the {title} metadata ({len(block)} bytes) is left out: JPEG has room for 64 KB of it")
+            continue
+        parts.append(_segment(0xE1, start + block))
+    if metadata.icc:
+        room = _SEGMENT_BYTES - len(_ICC_START) - 2
+        chunks = [metadata.icc[at : at + room] for at in range(0, len(metadata.icc), room)]
+        if len(chunks) > 255:
+            notes.append("the ICC profile is left out: it is larger than a JPEG file can hold")
+        else:
+            parts += [
+                _segment(0xE2, _ICC_START + bytes([index, len(chunks)]) + chunk)
+                for index, chunk in enumerate(chunks, start=1)
+            ]
+    return b"".join(parts), tuple(notes)
+
+
+def _segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def _jfif(dpi: tuple[float, float] | None) -> bytes:
+    """JFIF 1.02; without a resolution it says only that pixels are square."""
+    unit, across, down = 0, 1, 1
+    if dpi is not None and all(0.5 <= value < 65535 for value in dpi):
+        unit, across, down = 1, round(dpi[0]), round(dpi[1])
+    return _segment(0xE0, b"JFIF\0" + struct.pack(">HBHHBB", 0x0102, unit, across, down, 0, 0))
+
+
+def webp_file(bare: bytes, metadata: Metadata, width: int, height: int) -> bytes:
+    """A WebP file of the picture in `bare`, in the extended layout where there is metadata."""
+    chunks = _webp_chunks(bare)
+    picture = [(kind, data) for kind, data in chunks if kind in (b"ALPH", b"VP8 ", b"VP8L")]
+    flags = 0
+    before, after = [], []
+    if metadata.icc:
+        flags |= 0x20
+        before.append((b"ICCP", metadata.icc))
+    if metadata.exif:
+        flags |= 0x08
+        after.append((b"EXIF", metadata.exif))
+    if metadata.xmp:
+        flags |= 0x04
+        after.append((b"XMP ", metadata.xmp))
+    if not flags:
+        return bare
+    if _webp_has_alpha(chunks):
+        flags |= 0x10
+    size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    layout = [(b"VP8X", struct.pack("<I", flags) + size), *before, *picture, *after]
+    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+                              for kind, data in layout)  # fmt: skip
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _webp_chunks(bare: bytes) -> list[tuple[bytes, bytes]]:
+    found = []
+    at = 12
+    while at + 8 <= len(bare):
+        kind, size = struct.unpack("<4sI", bare[at : at + 8])
+        found.append((kind, bare[at + 8 : at + 8 + size]))
+        at += 8 + size + size % 2
+    return found
+
+
+def _webp_has_alpha(chunks: list[tuple[bytes, bytes]]) -> bool:
+    for kind, data in chunks:
+        if kind == b"ALPH" or (kind == b"VP8X" and data[0] & 0x10):
+            return True
+        if kind == b"VP8L" and len(data) >= 5 and struct.unpack("<I", data[1:5])[0] >> 28 & 1:
+            return True
+    return False

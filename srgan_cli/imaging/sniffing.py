@@ -1,0 +1,89 @@
+"""What a file is, by its first bytes and never by its name; and the notes its reader should hear."""
+
+from __future__ import annotations
+
+import struct
+
+from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging.formats import FORMATS, format_of_suffix
+from srgan_cli.imaging.sources import Source
+
+_STARTS = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+)
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+
+def sniff(source: Source) -> str:
+    """A key of `FORMATS`. Raises `UnreadablePictureError` for anything else."""
+    head = source.read_at(0, 64)
+    for start, name in _STARTS:
+        if head.startswith(start):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    # "BM" alone begins many a text; the size of a BMP's second header is one of a few.
+    if head[:2] == b"BM" and head[14:18] in {struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124)}:
+        return "bmp"
+    if head[4:8] == b"ftyp":
+        brands = {head[at : at + 4] for at in (8, *range(16, min(len(head), _box_bytes(head)), 4))}
+        if brands & _AVIF_BRANDS:
+            return "avif"
+        if brands & _HEIC_BRANDS:
+            return "heic"
+    known = ", ".join(each.title for each in FORMATS.values())
+    raise UnreadablePictureError(f"{source.name} is not a picture srgan can read ({known}): {_guess(head)}")
+
+
+def _box_bytes(head: bytes) -> int:
+    return int(struct.unpack(">I", head[:4])[0])
+
+
+def _guess(head: bytes) -> str:
+    if not head.strip(b"\0"):
+        return "it begins with nothing but zeros"
+    if head.lstrip()[:1] == b"<":
+        return "it looks like HTML or XML"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        return "it looks like text"
+    return "its first bytes are unknown"
+
+
+def name_notes(source: Source, format: str) -> tuple[str, ...]:  # noqa: A002
+    """A note when the suffix claims another format than the content has."""
+    claimed = format_of_suffix(source.suffix) if source.suffix else None
+    if claimed is None or claimed == format:
+        return ()
+    return (f"{source.name} is a {FORMATS[format].title} file, whatever its name says; it is read as one",)
+
+
+def declared_size(source: Source, format: str) -> tuple[int, int] | None:  # noqa: A002
+    """Width and height in px where they stand at a fixed place; None elsewhere.
+
+    Looked at before any decoder is, so that the crudest bombs cost nothing.
+    """
+    head = source.read_at(0, 32)
+    if format == "png" and len(head) >= 24:
+        width, height = struct.unpack(">II", head[16:24])
+        return width, height
+    if format == "gif" and len(head) >= 10:
+        width, height = struct.unpack("<HH", head[6:10])
+        return width, height
+    return None
+
+
+def check_pixels(source: Source, width: int, height: int, max_pixels: int) -> None:
+    """Raise `UnreadablePictureError` for a picture of more than `max_pixels` px."""
+    if width * height > max_pixels:
+        raise UnreadablePictureError(
+            f"{source.name} is {width}x{height} px, more than the {max_pixels} px allowed; "
+            "if you trust the file, raise --max-pixels"
+        )

@@ -1,0 +1,125 @@
+"""Where a picture's bytes come from: a file of any name, or bytes in memory. Opened once, by descriptor.
+
+libvips reads options out of brackets in a file name, and pyvips wants names that are UTF-8; a descriptor has no name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from srgan_cli.errors import UnreadablePictureError
+
+
+def shown(path: Path) -> str:
+    """A path for a message: bytes that are not UTF-8 are replaced, so that it can always be printed."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def vips_module() -> Any:
+    """pyvips, set up for one pass over large pictures.
+
+    Its operation cache would keep whole decoded pictures alive, and hand out a sequential one twice.
+    """
+    import logging
+
+    import pyvips
+
+    if not getattr(vips_module, "done", False):
+        pyvips.cache_set_max(0)
+        # What libvips warns of (an odd tag) reaches Python's logging, which would print it without any set-up.
+        logging.getLogger("pyvips").addHandler(logging.NullHandler())
+        vips_module.done = True  # type: ignore[attr-defined]
+    return pyvips
+
+
+class Source:
+    """Random access to the bytes of `origin`. Raises `UnreadablePictureError` when it cannot be opened."""
+
+    def __init__(self, origin: Path | bytes) -> None:
+        self._bytes: bytes | None = None
+        self._descriptor = -1
+        if isinstance(origin, bytes):
+            self._bytes = origin
+            self.name = "the picture"
+            self.suffix = ""
+            self.size = len(origin)
+        else:
+            self.name = shown(origin)
+            self.suffix = origin.suffix
+            self._descriptor, self.size = _open(origin, self.name)
+        if self.size == 0:
+            self.close()
+            raise UnreadablePictureError(f"{self.name} is empty (0 bytes)")
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer, or none, past the end."""
+        if offset < 0 or offset >= self.size or count <= 0:
+            return b""
+        count = min(count, self.size - offset)
+        if self._bytes is not None:
+            return self._bytes[offset : offset + count]
+        try:
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            parts = []
+            while count and (part := os.read(self._descriptor, count)):
+                parts.append(part)
+                count -= len(part)
+        except OSError as err:
+            raise UnreadablePictureError(f"{self.name} cannot be read: {_reason(err)}") from err
+        return b"".join(parts)
+
+    def read_all(self) -> bytes:
+        return self._bytes if self._bytes is not None else self.read_at(0, self.size)
+
+    def for_vips(self) -> Any:
+        """A `pyvips.Source`. It reads through a descriptor of its own, at the same file position."""
+        pyvips = vips_module()
+        if self._bytes is not None:
+            return pyvips.Source.new_from_memory(self._bytes)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        return pyvips.Source.new_from_descriptor(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _open(path: Path, name: str) -> tuple[int, int]:
+    """A descriptor and the size in bytes of a regular file."""
+    try:
+        # A named pipe would block the open for ever without O_NONBLOCK; it changes nothing for a regular file.
+        descriptor = os.open(
+            path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+        )
+    except OSError as err:
+        if path.is_dir():
+            raise UnreadablePictureError(f"{name} is a folder, not a picture") from err
+        raise UnreadablePictureError(f"{name} cannot be opened: {_reason(err)}") from err
+    except ValueError as err:  # a NUL character
+        raise UnreadablePictureError(f"{name!r} cannot be the name of a file") from err
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor, status.st_size
+    os.close(descriptor)
+    what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+    raise UnreadablePictureError(f"{name} is {what}, not a picture")
+
+
+def _reason(err: OSError) -> str:
+    if err.errno == errno.ENOENT:
+        return "there is no such file"
+    if err.errno in (errno.EACCES, errno.EPERM):
+        return "you have no permission to read it"
+    return (err.strerror or "unknown reason").lower()
