@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,22 +71,29 @@ def load_foreign(data: bytes, path: Path) -> ForeignGenerator:
     Raises `WeightsError` when spandrel is not installed, or the file is damaged, or its network is unknown or does
     something else than enlarge a single picture.
     """
+    # What torch warns of in a file's format or an architecture's code is of no use to the person who has the file.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = _read_tensors(data, path)
+        descriptor = _recognise(state, path)
+    _refuse_other_purposes(descriptor, path)
+    return ForeignGenerator(descriptor)
+
+
+def _recognise(state: dict[str, Any], path: Path) -> Any:
     try:
         import spandrel
     except ImportError as err:
         raise WeightsError(
             f"{path} was not made by srgan; to use models of other programs: pip install 'srgan-cli[spandrel]'"
         ) from err
-    state = _read_tensors(data, path)
     try:
         with torch.random.fork_rng(devices=[]):  # fresh weights, soon overwritten, must not shift the caller's dice
-            descriptor = spandrel.MAIN_REGISTRY.load(state)
+            return spandrel.MAIN_REGISTRY.load(state)
     except spandrel.UnsupportedModelError as err:
         raise WeightsError(f"{path} holds weights of a network that neither srgan nor spandrel knows") from err
     except _DAMAGE as err:
         raise WeightsError(f"{path} does not fit the network it seems to be for ({type(err).__name__})") from err
-    _refuse_other_purposes(descriptor, path)
-    return ForeignGenerator(descriptor)
 
 
 def _read_tensors(data: bytes, path: Path) -> dict[str, Any]:
