@@ -106,7 +106,7 @@ def _write_facts(entry: Entry) -> None:
         ("architecture", f"{entry.architecture} ({_pairs(entry.config)})"),
         ("parameters", f"{entry.parameters:,}"),
         ("licence", entry.licence),
-        *((f"score on {test_set}", _pairs(values)) for test_set, values in entry.scores.items()),
+        *((test_set, _scores(values)) for test_set, values in entry.scores.items()),
         ("recipe", _pairs(entry.recipe)),
         ("file", str(entry.path)),
         ("sha256", entry.sha256),
@@ -114,7 +114,13 @@ def _write_facts(entry: Entry) -> None:
     shown = [(key, value) for key, value in facts if value]
     width = max(len(key) for key, _ in shown)
     for key, value in shown:
-        click.echo(f"{key:<{width}}  {value}")
+        # A stranger's file may hold what a terminal would obey.
+        click.echo("".join(c if c.isprintable() else "?" for c in f"{key:<{width}}  {value}"))
+
+
+def _scores(values: Mapping[str, float]) -> str:
+    titles = {"psnr_y_db": "PSNR in dB (Y)", "ssim_y": "SSIM (Y)"}
+    return _pairs({titles.get(key, key): value for key, value in values.items()})
 
 
 def _pairs(values: Mapping[str, object]) -> str:

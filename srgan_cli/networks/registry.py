@@ -35,7 +35,10 @@ _MAX_HEADER_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Card:
-    """What a file tells about how it came to be. `recipe` holds plain values, `scores` one mapping per test set."""
+    """What a file tells about how it came to be. `recipe` holds plain values, `scores` one mapping per test set.
+
+    Raises `WeightsError` for a name that could not be part of a file's name, and text that could not be one line.
+    """
 
     name: str
     family: str
@@ -44,6 +47,15 @@ class Card:
     adversarial: bool = False
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Files come from strangers: a name goes into names of results, and every text to a terminal.
+        for name in (self.name, self.family):
+            if not 1 <= len(name) <= 100 or name.startswith(".") or set(name) & set("/\\:"):
+                raise WeightsError(f"{name[:100]!r} cannot be a model's name")
+        for text in (self.name, self.family, self.description, self.licence):
+            if not text.isprintable():
+                raise WeightsError(f"{text[:100]!r} holds characters that cannot be printed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +112,7 @@ def entries() -> tuple[Entry, ...]:
     try:
         models = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
         return tuple(_entry_of_table(model, folder) for model in models)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, KeyError, ValueError) as err:
+    except (OSError, TypeError, KeyError, ValueError, WeightsError) as err:
         raise WeightsError(f"{path} is damaged ({err}); install srgan again") from err
 
 
@@ -133,9 +145,9 @@ def find(name: str, scale: float | None = None) -> Entry:
 def _unknown(name: str, known: tuple[Entry, ...]) -> NoReturn:
     names = list(dict.fromkeys([e.family for e in known] + [e.name for e in known]))
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise WeightsError(
-        f"there is no model called {name!r}; {hint}There are {', '.join(names)}, or give a file or a run folder"
+        f"there is no model called {name!r}{hint}; there are {', '.join(names)}, or give a file or a run folder"
     )
 
 
@@ -269,7 +281,7 @@ def entry_of(header: Header, path: Path, sha256: str) -> Entry | None:
             path=path,
             sha256=sha256,
         )
-    except (KeyError, ValueError, RecursionError) as err:
+    except (KeyError, ValueError, RecursionError, WeightsError) as err:
         raise WeightsError(f"{path} is damaged: its metadata makes no sense ({err})") from err
 
 

@@ -175,7 +175,9 @@ def _generator(data: bytes, header: Header, entry: Entry) -> Generator:
     found = {key: shape for key, (_, shape) in header.tensors.items()}
     if expected != found or generator.scale != entry.scale:
         wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-        raise WeightsError(f"{path} is damaged: its tensors are not those of its settings ({', '.join(wrong[:3])})")
+        raise WeightsError(
+            f"{path} is damaged: its tensors are not those of its settings ({', '.join(map(repr, wrong[:3]))})"
+        )
     try:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as err:

@@ -78,6 +78,15 @@ def test_info_about_a_file_and_a_run_folder(tmp_path: Path) -> None:
         assert json.loads(run("info", str(source), "--json"))[0]["path"] == str(tmp_path / "model.safetensors")
 
 
+def test_a_strangers_file_does_not_speak_to_the_terminal(tmp_path: Path) -> None:
+    source = registry.find("fidelity").path
+    header = registry.read_header(source)
+    recipe = json.dumps({"note": "\x1b[2Jgone"})
+    text = json.dumps({"__metadata__": {**header.metadata, "recipe": recipe}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    assert "note ?[2Jgone" in run("info", str(tmp_path / "a.safetensors"))
+
+
 def test_path() -> None:
     assert run("path", "fidelity-x4") == f"{registry.find('fidelity-x4').path}\n"
     assert len(run("path", "fidelity").splitlines()) == len(registry.family("fidelity"))

@@ -223,6 +223,7 @@ def test_no_code_in_a_file_is_run(tmp_path: Path, suffix: str, form: str) -> Non
     assert not target.exists()
     with pytest.raises((pickle.UnpicklingError, FileExistsError, TypeError, AttributeError, RuntimeError, KeyError)):
         raise_if_harmless(path, target)
+    assert target.is_dir()
 
 
 def raise_if_harmless(path: Path, target: Path) -> None:

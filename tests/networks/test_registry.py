@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -82,11 +83,9 @@ def test_a_family_is_asked_for_the_scale_that_is_enough(shelf: Path, scale: floa
 
 
 def test_an_unknown_name_is_told_what_there_is(shelf: Path) -> None:
-    with pytest.raises(
-        WeightsError, match=r"no model called 'sotf'; did you mean 'soft'\? There are odd-family, soft, odd"
-    ):
+    with pytest.raises(WeightsError, match=r"called 'sotf' \(did you mean 'soft'\?\); there are odd-family, soft"):
         registry.find("sotf")
-    with pytest.raises(WeightsError, match="no model called 'zzzzzz'; There are"):
+    with pytest.raises(WeightsError, match="no model called 'zzzzzz'; there are"):
         registry.resolve("zzzzzz")
 
 
@@ -140,6 +139,25 @@ def test_a_damaged_manifest_is_a_sentence(shelf: Path, text: str) -> None:
     (shelf / "manifest.toml").write_text(text, encoding="utf-8")
     with pytest.raises(WeightsError, match=r"manifest\.toml is damaged"):
         registry.entries()
+
+
+@pytest.mark.parametrize("name", ["", "../../x", "a/b", ".hidden", "a\nb", "\x1b[31mred", "x" * 101, "C:evil"])
+def test_a_name_is_fit_for_a_file_and_a_terminal(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WeightsError):
+        Card(name=name, family="a")
+    metadata = registry.metadata_of(Card(name="good", family="a"), "compact", {}, 4, 0)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors_bytes({"__metadata__": {**metadata, "name": name}}))
+    with pytest.raises(WeightsError, match="damaged"):
+        registry.describe_file(path)
+
+
+def test_the_manifest_is_written_by_a_command_without_torch() -> None:
+    code = "import sys, runpy; runpy.run_module('srgan_cli.networks.registry', run_name='__main__')\n"
+    code += "assert 'torch' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (registry.weights_folder() / "manifest.toml").read_bytes()
 
 
 def test_a_file_describes_itself(shelf: Path) -> None:
