@@ -1,0 +1,53 @@
+"""srgan: enlarge pictures with a focused SRGAN (Ledig et al. 2017, arXiv:1609.04802).
+
+>>> from srgan_cli import Upscaler, load_model, upscale_file
+>>> upscale_file("in.jpg", "out.png")  # the command's work, from Python
+>>> high = Upscaler(load_model("fidelity")).upscale(low)  # arrays: (H, W, 3) uint8 -> (4H, 4W, 3) uint8
+
+Nothing heavy is imported until one of these names is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EngineOptions",
+    "Model",
+    "Size",
+    "SrganError",
+    "UpscaleOptions",
+    "Upscaler",
+    "WriteOptions",
+    "__version__",
+    "load_model",
+    "upscale_file",
+]
+
+if TYPE_CHECKING:
+    from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WriteOptions
+    from srgan_cli.errors import SrganError
+    from srgan_cli.networks.weights import Model, load_model
+    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.upscaling.session import upscale_file
+
+_HOMES = {
+    "EngineOptions": "srgan_cli.config",
+    "Size": "srgan_cli.config",
+    "UpscaleOptions": "srgan_cli.config",
+    "WriteOptions": "srgan_cli.config",
+    "SrganError": "srgan_cli.errors",
+    "Model": "srgan_cli.networks.weights",
+    "load_model": "srgan_cli.networks.weights",
+    "Upscaler": "srgan_cli.upscaling.engine",
+    "upscale_file": "srgan_cli.upscaling.session",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

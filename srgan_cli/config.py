@@ -154,6 +154,7 @@ class UpscaleOptions:
 
     inputs: tuple[Path, ...] = ()
     output: Path | None = None
+    output_is_folder: bool = False  # `-o large/`: a folder, also when it is not there yet
     model: str = DEFAULT_MODEL
     size: Size = field(default_factory=Size)
     engine: EngineOptions = field(default_factory=EngineOptions)

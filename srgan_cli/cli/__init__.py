@@ -1,0 +1,68 @@
+"""The command line: parse, call one library function, translate errors to exit codes. Everything else is below.
+
+Exit codes: 0 all done, 1 some failed, 2 usage, 3 nothing readable, 4 weights, 5 device or memory, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from srgan_cli import __version__
+from srgan_cli.errors import SrganError
+
+_COMMANDS = ("upscale", "models", "doctor")
+
+
+class _LazyGroup(click.Group):
+    """Each command lives in the module of its name and is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"srgan_cli.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 all done, 1 some failed, 2 usage, 3 nothing readable, 4 weights, 5 device or memory, "
+    "130 interrupted.",
+)
+@click.version_option(__version__, prog_name="srgan")
+def cli() -> None:
+    """Make small pictures large: a photo, a folder, or a scan of a billion pixels."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = cli.main(args, prog_name="srgan", standalone_mode=False)
+    except click.ClickException as err:
+        err.show()
+        return err.exit_code
+    except SrganError as err:
+        click.echo(f"srgan: {_printable(str(err))}", err=True)
+        return err.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("srgan: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _printable(text: str) -> str:
+    """Names that are not UTF-8 hold surrogates, which no terminal takes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -23,6 +23,10 @@ from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.tiles import choose_scales
 
 STREAM = Path("-")  # stdin as an input, stdout as the output
+# Pictures up to this size are decoded ahead, whole; larger ones are read row by row while they are upscaled.
+READ_AHEAD_BYTES = 96 << 20
+# Results up to this size are built in memory; larger ones in a scratch file beside the target.
+CANVAS_BYTES = 192 << 20
 _HEADER_THREADS = 4  # network drives answer slowly but several at a time
 
 
@@ -218,7 +222,7 @@ def _output_folder(options: UpscaleOptions, found: Sequence[Found]) -> Path | No
         if several:
             raise SettingsError(f"-o - writes one result to stdout, but there are {len(found)} inputs")
         return None
-    if output.is_dir():
+    if output.is_dir() or options.output_is_folder:
         return output
     known = output.suffix and format_of_suffix(output.suffix) is not None
     if several:
@@ -270,7 +274,8 @@ def _job(
             raise SettingsError(
                 f"{one.source} would be overwritten by its own result {target}; give another -o or --name"
             )
-    ledger = None if target == STREAM else (into or one.root or target.parent)
+    keeps_record = target != STREAM and (options.resume or into is not None or one.root is not None)
+    ledger = (into or one.root or target.parent) if keeps_record else None
     scales = choose_scales(available_scales, ratio)
     return Job(one.source, target, header, scales, width, height, ledger, stdin if one.source == STREAM else None)
 

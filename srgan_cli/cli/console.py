@@ -1,0 +1,292 @@
+"""How a run looks: a live line on stderr, or JSON events on stdout, and a summary."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.batch import Report
+    from srgan_cli.upscaling.plan import Failure, Job, Plan
+    from srgan_cli.upscaling.session import Session
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def printable(path: Path | str) -> str:
+    """A name as a terminal can show it: bytes that are no UTF-8 become U+FFFD."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def duration(seconds: float) -> str:
+    """`7.2 s`, `3 min 05 s`, `2 h 07 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes for people: `812 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+class _Speed(ProgressColumn):
+    """Megapixels of result per second, and what is left of the time, from the pixels that are done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began: tuple[float, float] | None = None
+
+    def render(self, task: Task) -> Text:
+        if self._began is None and task.completed > 0:
+            # The first band carries the start-up of everything; the speed is counted from its end.
+            self._began = (time.monotonic(), task.completed)
+        if self._began is None or task.completed <= self._began[1] or task.total is None:
+            return Text("")
+        elapsed = time.monotonic() - self._began[0]
+        speed = (task.completed - self._began[1]) / max(elapsed, 1e-6)
+        left = duration((task.total - task.completed) / speed)
+        return Text(f"{speed / 1e6:.1f} MP/s, {left} left")
+
+
+class Watch:
+    """The observer behind `srgan upscale`: progress, failures as they come, JSON events. A context manager."""
+
+    def __init__(self, plan: Plan, *, quiet: bool, verbose: bool, as_json: bool) -> None:
+        self._plan, self._quiet, self._verbose, self._json = plan, quiet, verbose, as_json
+        self._lock = threading.Lock()
+        self._total = plan.network_pixels
+        self._advanced: dict[Path, int] = {}
+        self._progress: Progress | None = None
+        if not quiet and stderr.is_terminal and plan.jobs:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f} %"),
+                _Speed(),
+                console=stderr,
+                transient=True,
+            )
+            self._task = self._progress.add_task("starting", total=self._total)
+
+    def __enter__(self) -> Watch:
+        if self._json:
+            total = {"pictures": len(self._plan.jobs), "network_pixels": self._total}
+            self._event("plan", **total, skipped=len(self._plan.skips), failed=len(self._plan.failures))
+            for skip in self._plan.skips:
+                self._event("skipped", source=str(skip.source), target=str(skip.target), reason=skip.reason)
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    # ---------------------------------------------------------------------------------- what the run tells (any thread)
+
+    def started(self, job: Job) -> None:
+        if self._progress is not None:
+            position = 1 + self._plan.jobs.index(job)
+            count = f"{position}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
+            self._progress.update(self._task, description=escape(f"{count}{printable(job.source.name)}"))
+        self._event("started", source=str(job.source), target=str(job.target))
+        for sentence in job.header.notes if self._verbose else ():
+            self._say(f"{job.source}: {sentence}")
+
+    def advanced(self, job: Job, network_pixels: int) -> None:
+        self._advanced[job.source] = self._advanced.get(job.source, 0) + network_pixels
+        if self._progress is not None:
+            self._progress.advance(self._task, network_pixels)
+        self._event("progress", source=str(job.source), done=self._advanced[job.source], total=job.network_pixels)
+
+    def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
+        self._event(
+            "done",
+            source=str(job.source),
+            target=str(job.target),
+            width=job.width,
+            height=job.height,
+            seconds=round(seconds, 3),
+            notes=list(dict.fromkeys(notes)),
+        )
+        if self._verbose:
+            self._say(f"{job.source} -> {job.target}  {job.width}x{job.height}  {duration(seconds)}")
+        for sentence in dict.fromkeys(notes):
+            if self._verbose or len(self._plan.jobs) == 1:
+                self._say(f"{job.source}: {sentence}")
+
+    def failed(self, failure: Failure) -> None:
+        self._event("failed", source=str(failure.source), reason=failure.reason)
+        self._say(failure_line(failure), style="red", even_quiet=True)
+        if self._progress is not None:
+            # A picture that failed takes its pixels along, so that the bar still ends at 100 %.
+            left = sum(job.network_pixels for job in self._plan.jobs if job.source == failure.source)
+            self._total -= left - self._advanced.get(failure.source, 0)
+            self._progress.update(self._task, total=self._total)
+
+    def note(self, sentence: str) -> None:
+        self._event("note", text=sentence)
+        self._say(f"note: {sentence}")
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def finish(self, report: Report) -> None:
+        """The summary, on stderr, and the last event."""
+        self._event(
+            "summary",
+            done=len(report.done),
+            skipped=len(report.skips),
+            failed=len(report.failures),
+            interrupted=report.interrupted,
+            seconds=round(report.seconds, 3),
+            network_seconds=round(report.network_seconds, 3),
+            output_megapixels=round(report.output_pixels / 1e6, 3),
+            exit_code=report.exit_code,
+        )
+        if self._quiet:
+            return
+        if len(report.failures) > 1:
+            self._say("what failed:", style="bold")
+            for failure in report.failures:
+                self._say(f"  {failure_line(failure)}")
+        parts = [f"{len(report.done)} done"]
+        parts += [f"{len(report.skips)} skipped"] if report.skips else []
+        parts += [f"{len(report.failures)} failed"] if report.failures else []
+        parts += ["interrupted"] if report.interrupted else []
+        speed = ""
+        if report.network_seconds > 0 and report.done:
+            speed = f" ({report.output_pixels / 1e6:.1f} MP at {report.output_pixels / 1e6 / report.seconds:.1f} MP/s)"
+        self._say(f"{', '.join(parts)} in {duration(report.seconds)}{speed}")
+
+    def _say(self, text: str, *, style: str | None = None, even_quiet: bool = False) -> None:
+        if not self._quiet or even_quiet:
+            with self._lock:
+                stderr.print(escape(printable(text)), style=style)
+
+    def _event(self, kind: str, **values: object) -> None:
+        if self._json:
+            with self._lock:
+                sys.stdout.write(json.dumps({"event": kind, **values}) + "\n")
+                sys.stdout.flush()
+
+
+def failure_line(failure: Failure) -> str:
+    """The reason, with the picture's name in front unless it says so itself."""
+    name = printable(failure.source)
+    return failure.reason if name in printable(failure.reason) else f"{name}: {failure.reason}"
+
+
+def show_plan(session: Session, *, as_json: bool) -> None:
+    """`--dry-run`: on stdout, what a run would do."""
+    plan = session.plan
+    if as_json:
+        for row in _plan_events(session):
+            sys.stdout.write(json.dumps(row) + "\n")
+        return
+    out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("input", "size", "result", "size", "networks"):
+        table.add_column(title, overflow="fold")
+    for job in plan.jobs:
+        table.add_row(
+            escape(printable(job.source)),
+            f"{job.header.width}x{job.header.height}",
+            escape(printable(job.target)),
+            f"{job.width}x{job.height}",
+            _passes(job),
+        )
+    if plan.jobs:
+        out.print(table)
+    for skip in plan.skips:
+        out.print(escape(f"skip {printable(skip.source)}: {printable(skip.target)}: {skip.reason}"))
+    for failure in plan.failures:
+        out.print(escape(f"fail {failure_line(failure)}"), style="red")
+    out.print(escape(_plan_totals(session)))
+
+
+def _passes(job: Job) -> str:
+    chain = " then ".join(f"x{s}" for s in job.scales)
+    exact = (job.header.width * job.network_scale, job.header.height * job.network_scale) == (job.width, job.height)
+    return chain if exact else f"{chain}, resampled"
+
+
+def _plan_events(session: Session) -> list[dict[str, object]]:
+    plan = session.plan
+    rows: list[dict[str, object]] = [
+        {
+            "event": "planned",
+            "source": str(job.source),
+            "target": str(job.target),
+            "width": job.width,
+            "height": job.height,
+            "networks": list(job.scales),
+            "network_pixels": job.network_pixels,
+            "memory_bytes": session.memory_bytes(job),
+            "scratch_bytes": session.scratch_bytes(job),
+            "tiles": session.tiles(job),
+            "notes": list(job.header.notes),
+        }
+        for job in plan.jobs
+    ]
+    rows += [
+        {"event": "skipped", "source": str(s.source), "target": str(s.target), "reason": s.reason} for s in plan.skips
+    ]
+    rows += [{"event": "failed", "source": str(f.source), "reason": f.reason} for f in plan.failures]
+    pace = session.last_pace()
+    rows.append(
+        {
+            "event": "total",
+            "pictures": len(plan.jobs),
+            "network_pixels": plan.network_pixels,
+            "output_bytes_raw": sum(session.raw_bytes(job) for job in plan.jobs),
+            "estimated_seconds": session.estimated_seconds(),
+            "measured_on": None if pace is None else {"device": pace.device, "precision": pace.precision},
+        }
+    )
+    return rows
+
+
+def _plan_totals(session: Session) -> str:
+    plan, pace, seconds = session.plan, session.last_pace(), session.estimated_seconds()
+    jobs = plan.jobs
+    lines = [
+        f"{len(jobs)} to do, {len(plan.skips)} to skip, {len(plan.failures)} cannot be done: "
+        f"{sum(j.width * j.height for j in jobs) / 1e6:.1f} MP of results with {session.selection.name}"
+    ]
+    if jobs:
+        memory = max(session.memory_bytes(job) for job in jobs)
+        scratch = max(session.scratch_bytes(job) for job in jobs)
+        raw = sum(session.raw_bytes(job) for job in jobs)
+        lines.append(
+            f"memory for the largest picture: about {size(memory)} besides the network"
+            + (f", and {size(scratch)} of scratch file" if scratch else "")
+            + f"; results: at most about {size(raw)} on disk"
+        )
+        if pace is None or seconds is None:
+            lines.append("time and tiles: not known before the first run with this model on this machine")
+        else:
+            tiles = sum(session.tiles(job) or 0 for job in jobs)
+            lines.append(
+                f"time: about {duration(seconds)}, at the {pace.megapixels_per_second:.1f} MP/s of the last run here "
+                f"({pace.device}, {pace.precision}, {tiles} tiles of up to {pace.tile_px} px)"
+            )
+    return "\n".join(lines)

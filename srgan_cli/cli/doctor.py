@@ -1,0 +1,106 @@
+"""`srgan doctor`: what was found, what will be used, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+
+import click
+
+from srgan_cli import __version__
+from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
+
+
+@click.command()
+@click.option("-m", "--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME|FILE|RUN")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True)
+@click.option("--tile", "tile_px", type=int, metavar="PX", help="As in `srgan upscale`.")
+@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
+def doctor(model: str, device: str, precision: Precision, tile_px: int | None, as_json: bool) -> int:
+    """Tell what this machine offers, what srgan will use, and why.
+
+    The options are those of `srgan upscale`: see what they would lead to.
+    """
+    findings = {**_machine(), **_pictures(), **_extras(), **_choice(model, EngineOptions(device, precision, tile_px))}
+    if as_json:
+        click.echo(json.dumps(findings, indent=2))
+        return 0
+    width = max(map(len, findings))
+    for name, value in findings.items():
+        lines = value if isinstance(value, list) else [str(value)]
+        for i, line in enumerate(lines):
+            click.echo(f"{name if i == 0 else '':<{width}}  {line}")
+    return 0
+
+
+def _machine() -> dict[str, object]:
+    import torch
+
+    from srgan_cli.upscaling import backends
+
+    gpus = [
+        f"cuda:{i} {torch.cuda.get_device_name(i)}, {torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB"
+        for i in range(torch.cuda.device_count())
+    ]
+    if torch.backends.mps.is_available():
+        gpus.append("mps, Apple's GPU")
+    bf16 = "bf16 in hardware" if backends.cpu_has_fast_bf16() else "no fast bf16"
+    free = backends.free_memory_bytes(torch.device("cpu"))
+    kept = backends.keep_large_blocks()
+    return {
+        "srgan": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        "torch": torch.__version__,
+        "gpu": gpus or "none that PyTorch can use",
+        "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {bf16}",
+        "memory": f"{free / 2**30:.1f} GiB free",
+        "allocator": "glibc keeps large blocks" if kept else "as it is (not glibc, or SRGAN_KEEP_BLOCKS=0)",
+    }
+
+
+def _pictures() -> dict[str, object]:
+    import PIL
+    import pyvips
+
+    from srgan_cli.imaging.formats import FORMATS
+
+    version = ".".join(str(pyvips.version(i)) for i in range(3))
+    return {
+        "libvips": f"{version}, Pillow {PIL.__version__}",
+        "reads": ", ".join(f.title for f in FORMATS.values()),
+        "writes": ", ".join(f.title for f in FORMATS.values() if f.writable),
+    }
+
+
+def _extras() -> dict[str, object]:
+    from importlib.util import find_spec
+
+    return {
+        "other models": "spandrel is installed" if find_spec("spandrel") else "pip install 'srgan-cli[spandrel]'",
+        "HEIC": "pillow-heif is installed" if find_spec("pillow_heif") else "pip install 'srgan-cli[heic]'",
+    }
+
+
+def _choice(model: str, options: EngineOptions) -> dict[str, object]:
+    from srgan_cli.networks import registry
+    from srgan_cli.networks.weights import load_model
+    from srgan_cli.upscaling.engine import Upscaler
+
+    damaged = [f"{check.entry.name} {check.reason}" for check in registry.verify() if not check.ok]
+    loaded = load_model(model)
+    upscaler = Upscaler(loaded, options)
+    tile = "asked for" if options.tile_px else "from the free memory, at most what still gains speed"
+    halo = f"a halo of {upscaler.chain.halo_px} px" if not upscaler.chain.blend_px else "blended overlaps"
+    return {
+        "weights": damaged or "all bundled files are intact",
+        "model": f"{loaded.name}: {loaded.architecture}, x{loaded.scale}, {loaded.path}",
+        "will use": [
+            *upscaler.compute.reasons,
+            f"tile {upscaler.tile_px} px: {tile}; {halo}",
+            f"color lock {'on' if upscaler.chain.color_lock else 'off'}",
+        ],
+    }

@@ -1,0 +1,352 @@
+"""Runs a plan: read | upscale | write, overlapped, with queues bounded in bytes and one `try` per picture.
+
+The network runs in the caller's thread (glibc keeps its large blocks in the main arena only, and Ctrl-C arrives
+there); one thread reads ahead, one encodes behind. A picture's canvas waits for its encoder, so what is held is
+bounded by `queue_bytes` plus one picture; large canvases are scratch files on the target's disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import DeviceError, NothingToDoError, PictureError, UnreadablePictureError
+from srgan_cli.imaging.canvas import Canvas, open_canvas
+from srgan_cli.imaging.reading import OpenPicture, open_picture
+from srgan_cli.imaging.writing import final_depth, output_format, write_picture
+from srgan_cli.upscaling.engine import ArrayRows, RowSource, Upscaler
+from srgan_cli.upscaling.ledger import Ledger, identity
+from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, STREAM, Failure, Job, Plan, Skip
+
+_Source: TypeAlias = "OpenPicture | ArrayRows | PictureError | OSError | None"
+MakeUpscaler: TypeAlias = Callable[[tuple[int, ...]], Upscaler]
+
+
+class Observer(Protocol):
+    """Who is told how a run goes. All calls come from the thread that called `run`, but `done` and `failed`, which may
+    come from the writer's."""
+
+    def started(self, job: Job) -> None: ...
+
+    def advanced(self, job: Job, network_pixels: int) -> None:
+        """So many more output px of the network are final."""
+
+    def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None: ...
+
+    def failed(self, failure: Failure) -> None: ...
+
+    def note(self, sentence: str) -> None: ...
+
+
+@dataclass
+class Report:
+    """The tally of a run, and the exit code that follows from it."""
+
+    done: list[Job] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    interrupted: bool = False
+    seconds: float = 0.0
+    network_seconds: float = 0.0
+    network_pixels: int = 0
+    output_pixels: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 some failed, 3 nothing was readable, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        if self.failures and not self.done and not self.skips and all(f.unreadable for f in self.failures):
+            return NothingToDoError.exit_code
+        return 1 if self.failures else 0
+
+
+def run(
+    plan: Plan, options: UpscaleOptions, settings_key: str, make_upscaler: MakeUpscaler, observer: Observer
+) -> Report:
+    """Make every job of the plan. A picture that fails is told, counted and left; the others go on.
+
+    `make_upscaler` gives an `Upscaler` for a chain of scales (called once per chain). Ctrl-C ends the run with
+    nothing half-made; the report says so. Raises `DeviceError` (and `WeightsError` from `make_upscaler`), for no
+    picture would fare better.
+    """
+    report = Report(skips=list(plan.skips), failures=list(plan.failures))
+    for failure in plan.failures:
+        observer.failed(failure)
+    started = time.perf_counter()
+    with _Pipeline(options, settings_key, observer, report) as pipeline:
+        try:
+            _upscale_all(plan, options, make_upscaler, pipeline)
+        except KeyboardInterrupt:
+            pipeline.abandon()
+            report.interrupted = True
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _upscale_all(plan: Plan, options: UpscaleOptions, make_upscaler: MakeUpscaler, pipeline: _Pipeline) -> None:
+    upscalers: dict[tuple[int, ...], Upscaler] = {}
+    for one in pipeline.read_ahead(plan.jobs):
+        with one:
+            if options.fail_fast and pipeline.report.failures:
+                pipeline.end_reading()
+                return
+            job = one.job
+            if job.scales not in upscalers:
+                upscalers[job.scales] = make_upscaler(job.scales)
+            try:
+                pipeline.upscale(one, upscalers[job.scales])
+            except DeviceError:
+                pipeline.end_reading()
+                raise
+            except (PictureError, OSError) as err:
+                pipeline.fail(job, err)
+
+
+class _Reading:
+    """One picture on its way to the engine; holds its share of the byte budget until it is closed."""
+
+    def __init__(self, job: Job, source: _Source, release: Callable[[], None]) -> None:
+        self.job = job
+        self._source = source
+        self._release = release
+
+    def rows(self) -> RowSource:
+        """The picture's rows; raises what reading ahead met."""
+        if isinstance(self._source, BaseException):
+            raise self._source
+        assert self._source is not None
+        return self._source
+
+    def __enter__(self) -> _Reading:
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        if isinstance(self._source, OpenPicture):
+            self._source.close()
+        self._source = None
+        self._release()
+
+
+@dataclass
+class _Finished:
+    """One upscaled picture on its way to the encoder."""
+
+    job: Job
+    canvas: Canvas
+    started: float
+    notes: tuple[str, ...]
+
+
+class _Pipeline:
+    """The two threads and what passes between them and the caller's."""
+
+    def __init__(self, options: UpscaleOptions, settings_key: str, observer: Observer, report: Report) -> None:
+        self.report = report
+        self._options, self._settings_key, self._observer = options, settings_key, observer
+        self._ended, self._dropped = threading.Event(), threading.Event()
+        self._crash: BaseException | None = None
+        self._reading_budget = _ByteBudget(options.queue_bytes // 2)
+        self._writing_budget = _ByteBudget(options.queue_bytes)
+        self._to_write: queue.SimpleQueue[_Finished | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="srgan-writer", daemon=True)
+        self._reader: threading.Thread | None = None
+        self._ledgers: dict[Path, Ledger] = {}
+
+    def __enter__(self) -> _Pipeline:
+        self._writer.start()
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        self._to_write.put(None)
+        while self._writer.is_alive():
+            try:
+                self._writer.join()
+            except KeyboardInterrupt:
+                self.abandon()
+                self.report.interrupted = True
+        self.end_reading()
+        if self._reader is not None:
+            self._reader.join()
+        if self._crash is not None:
+            raise self._crash
+
+    def end_reading(self) -> None:
+        """Begin nothing more; what is finished is still written."""
+        self._ended.set()
+        self._reading_budget.open()
+
+    def abandon(self) -> None:
+        """Begin nothing more, and drop what is not written yet."""
+        self._dropped.set()
+        self.end_reading()
+        self._writing_budget.open()
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def read_ahead(self, jobs: tuple[Job, ...]) -> Iterator[_Reading]:
+        """The jobs' pictures in order, decoded (or, when large, opened) by a thread that runs ahead."""
+        ready: queue.SimpleQueue[_Reading | None] = queue.SimpleQueue()
+
+        def read() -> None:
+            for job in jobs:
+                size = min(job.header.decoded_bytes, READ_AHEAD_BYTES)
+                self._reading_budget.take(size)
+                if self._ended.is_set():
+                    break
+                ready.put(_Reading(job, _open(job, self._options), partial(self._reading_budget.give, size)))
+            ready.put(None)
+
+        self._reader = threading.Thread(target=read, name="srgan-reader", daemon=True)
+        self._reader.start()
+        while (one := ready.get()) is not None:
+            yield one
+
+    # ----------------------------------------------------------------------------------------------------- upscaling
+
+    def upscale(self, one: _Reading, upscaler: Upscaler) -> None:
+        job, options = one.job, self._options
+        started = time.perf_counter()
+        self._observer.started(job)
+        rows = one.rows()
+        header = job.header
+        depth = final_depth(output_format(_named(job), header, options.write), header.depth, options.write)
+        height, width = header.height * upscaler.scale, header.width * upscaler.scale
+        size = height * width * header.channels * depth // 8
+        held = min(size, CANVAS_BYTES)
+        self._writing_budget.take(held)
+        try:
+            folder = _scratch_folder(job)
+            canvas = open_canvas(height, width, header.channels, depth, folder=folder, memory_bytes=CANVAS_BYTES)
+            try:
+                px_per_row = width * upscaler.scale
+                began = time.perf_counter()
+                upscaler.upscale_rows(
+                    rows, canvas.pixels, on_rows=lambda count: self._observer.advanced(job, count * px_per_row)
+                )
+                self.report.network_seconds += time.perf_counter() - began
+                self.report.network_pixels += height * width
+            except BaseException:
+                canvas.close()
+                raise
+        except BaseException:
+            self._writing_budget.give(held)
+            raise
+        self._to_write.put(_Finished(job, canvas, started, header.notes))
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def _write_all(self) -> None:
+        while (finished := self._to_write.get()) is not None:
+            held = min(finished.canvas.pixels.nbytes, CANVAS_BYTES)
+            try:
+                if not self._dropped.is_set():
+                    self._write(finished)
+            except (PictureError, OSError) as err:
+                self.fail(finished.job, err)
+            except BaseException as err:  # noqa: BLE001 - a defect must end the run, not leave it waiting for this thread
+                self._crash = err
+                self.abandon()
+            finally:
+                finished.canvas.close()
+                self._writing_budget.give(held)
+
+    def _write(self, finished: _Finished) -> None:
+        job = finished.job
+        options = self._options.write
+        ledger = self._ledger(job)
+        source = identity(job.source)
+        if ledger is not None:
+            ledger.begin(job.target, source, self._settings_key)
+        stat = None if job.source == STREAM else job.source.stat()
+        if job.target != STREAM:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+        notes = write_picture(
+            sys.stdout.buffer if job.target == STREAM else job.target,
+            finished.canvas.pixels,
+            job.header,
+            options,
+            width=job.width,
+            height=job.height,
+            modified_ns=stat.st_mtime_ns if stat is not None and options.keep_time else None,
+        )
+        if ledger is not None:
+            ledger.finish(job.target, source, self._settings_key)
+        self.report.done.append(job)
+        self.report.output_pixels += job.width * job.height
+        self._observer.done(job, time.perf_counter() - finished.started, (*finished.notes, *notes))
+
+    def _ledger(self, job: Job) -> Ledger | None:
+        if job.ledger is None:
+            return None
+        if job.ledger not in self._ledgers:
+            self._ledgers[job.ledger] = Ledger.load(job.ledger)
+        return self._ledgers[job.ledger]
+
+    def fail(self, job: Job, err: PictureError | OSError) -> None:
+        reason = str(err) if isinstance(err, PictureError) else f"{err.strerror or err}"
+        failure = Failure(job.source, reason, isinstance(err, UnreadablePictureError))
+        self.report.failures.append(failure)
+        self._observer.failed(failure)
+
+
+class _ByteBudget:
+    """Lets takers wait until their bytes fit. One that alone is too large gets in when nothing else is held."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used = limit, 0
+        self._changed = threading.Condition()
+        self._opened = False
+
+    def take(self, count: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._opened or self._used == 0 or self._used + count <= self._limit)
+            self._used += count
+
+    def give(self, count: int) -> None:
+        with self._changed:
+            self._used -= count
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._opened = True
+            self._changed.notify_all()
+
+
+def _open(job: Job, options: UpscaleOptions) -> _Source:
+    try:
+        picture = open_picture(job.source if job.data is None else job.data, max_pixels=options.max_pixels)
+        if picture.header != job.header:
+            raise UnreadablePictureError("it has changed since the run began")
+        if picture.header.decoded_bytes > READ_AHEAD_BYTES:
+            return picture
+        with picture:
+            return ArrayRows(picture.read_rows(picture.header.height))
+    except (PictureError, OSError) as err:
+        return err
+
+
+def _named(job: Job) -> Path | None:
+    return None if job.target == STREAM else job.target
+
+
+def _scratch_folder(job: Job) -> Path:
+    """Where a large canvas goes: the target's own disk, which was checked for space."""
+    if job.target == STREAM:
+        return Path(tempfile.gettempdir())
+    folder = job.target.parent
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(parents=True)
+    return folder

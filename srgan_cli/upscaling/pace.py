@@ -1,0 +1,60 @@
+"""How fast the last run was on this machine, kept in the user's cache: what `--dry-run` can say without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What ran and how fast: megapixels of network output per second."""
+
+    device: str
+    precision: str
+    tile_px: int
+    megapixels_per_second: float
+
+
+def recall(key: str) -> Pace | None:
+    entry = _load().get(key)
+    if not isinstance(entry, dict):
+        return None
+    try:
+        pace = Pace(**entry)
+        return pace if pace.megapixels_per_second > 0 else None
+    except TypeError:
+        return None
+
+
+def remember(key: str, pace: Pace) -> None:
+    """Best effort: a cache that cannot be written is nobody's problem."""
+    path = _path()
+    entries = {**_load(), key: asdict(pace)}
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part.write_text(json.dumps(dict(list(entries.items())[-50:])), encoding="utf-8")
+        part.replace(path)
+
+
+def _load() -> dict[str, object]:
+    with suppress(OSError, ValueError):
+        loaded = json.loads(_path().read_text(encoding="utf-8"))
+        if isinstance(loaded, dict):
+            return loaded
+    return {}
+
+
+def _path() -> Path:
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "srgan" / "pace.json"
