@@ -72,7 +72,7 @@ class _Patch:
 
     def remove(self, table: Table, entry: Entry) -> Table:
         """Take `entry` out of `table`: the rows behind it move up, and so does the link to the next table."""
-        end = table.next_at + 4
+        end = min(table.next_at + 4, len(self.data))
         rest = bytes(self.data[entry.at + 12 : end])
         self.data[entry.at : end] = rest.ljust(end - entry.at, b"\0")
         self.data[table.at : table.at + 2] = struct.pack(self.structure.order + "H", table.declared - 1)

@@ -19,11 +19,13 @@ from srgan_cli.imaging import exif as exif_block
 from srgan_cli.imaging import sniffing
 from srgan_cli.imaging.ifd import Structure
 from srgan_cli.imaging.image import Depth, Header, Image, Metadata, Pixels
-from srgan_cli.imaging.sources import Source, vips_module
+from srgan_cli.imaging.sources import Source, reason_given, vips_module
 
 _LOADERS = {"png": "png", "jpeg": "jpeg", "webp": "webp", "tiff": "tiff", "avif": "heif", "gif": "gif"}
 _DEPTHS: dict[str, Depth] = {"uchar": 8, "ushort": 16}
 _UPRIGHT_IN_SEQUENCE = (1, 2)
+# Every stage of a libvips pipeline holds what is asked for at once: few rows, and a wide scan stays small.
+_FETCH_ROWS = 64
 
 
 class _Rows(Protocol):
@@ -79,12 +81,16 @@ class _VipsRows:
 
     def rows(self, top: int, count: int) -> Pixels:
         image = self._image
-        try:
-            data = self._region.fetch(0, top, image.width, count)
-        except self._error as err:
-            raise _damaged(self._name, err) from err
         dtype = np.uint8 if image.format == "uchar" else np.uint16
-        return np.frombuffer(data, dtype).reshape(count, image.width, image.bands)
+        pixels = np.empty((count, image.width, image.bands), dtype)
+        for start in range(0, count, _FETCH_ROWS):
+            some = pixels[start : start + _FETCH_ROWS]
+            try:
+                data = self._region.fetch(0, top + start, image.width, len(some))
+            except self._error as err:
+                raise _damaged(self._name, err) from err
+            some[:] = np.frombuffer(data, dtype).reshape(some.shape)
+        return pixels
 
 
 class _WholeRows:
@@ -108,10 +114,7 @@ class _WholeRows:
 
 
 def _damaged(name: str, err: BaseException) -> UnreadablePictureError:
-    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-    # The first line names the libvips operation; the decoder's own words follow.
-    detail = next((line for line in lines if not line.startswith("unable to call")), "the decoder gave up")
-    return UnreadablePictureError(f"{name} is damaged or incomplete and cannot be decoded: {detail}")
+    return UnreadablePictureError(f"{name} is damaged or incomplete and cannot be decoded{reason_given(err)}")
 
 
 def open_picture(source: Path | bytes, *, max_pixels: int) -> OpenPicture:
@@ -210,7 +213,7 @@ def _metadata(image: Any, source: Source, format: str) -> Metadata:  # noqa: A00
 
     exif = _tiff_exif(source) if format == "tiff" else _bare(blob("exif-data"))
     dpi = None
-    if "resolution-unit" in fields or (image.xres, image.yres) != (1.0, 1.0):
+    if "resolution-unit" in fields:  # else libvips has made up 72 or 25.4 per inch
         dpi = (round(image.xres * 25.4, 4), round(image.yres * 25.4, 4))
     return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), dpi)
 
@@ -276,7 +279,7 @@ def _full_range(image: Any) -> Any:
 def _turned_image(image: Any, orientation: int) -> Any:
     """Upright, by the eight orientations of the EXIF standard."""
     if orientation in (5, 6, 7, 8):
-        image = image.rot90() if orientation in (6, 7) else image.rot270()
+        image = image.rot90() if orientation in (5, 6) else image.rot270()
     elif orientation in (3, 4):
         image = image.rot180()
     return image.fliphor() if orientation in (2, 4, 5, 7) else image

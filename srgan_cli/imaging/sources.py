@@ -37,6 +37,13 @@ def vips_module() -> Any:
     return pyvips
 
 
+def reason_given(err: BaseException) -> str:
+    """`": the decoder's own words"`, or nothing: libvips begins and fills its reports with its own operations."""
+    lines = [line.strip() for line in str(err).splitlines()]
+    return next((f": {line}" for line in lines if line and not line.startswith("unable to call")
+                 and not line.startswith("unable to fetch")), "")  # fmt: skip
+
+
 class Source:
     """Random access to the bytes of `origin`. Raises `UnreadablePictureError` when it cannot be opened."""
 
@@ -45,7 +52,7 @@ class Source:
         self._descriptor = -1
         if isinstance(origin, bytes):
             self._bytes = origin
-            self.name = "the picture"
+            self.name = "the input"
             self.suffix = ""
             self.size = len(origin)
         else:
@@ -105,7 +112,7 @@ def _open(path: Path, name: str) -> tuple[int, int]:
         )
     except OSError as err:
         if path.is_dir():
-            raise UnreadablePictureError(f"{name} is a folder, not a picture") from err
+            raise UnreadablePictureError(f"{name} is a folder, not a picture file") from err
         raise UnreadablePictureError(f"{name} cannot be opened: {_reason(err)}") from err
     except ValueError as err:  # a NUL character
         raise UnreadablePictureError(f"{name!r} cannot be the name of a file") from err
@@ -113,8 +120,8 @@ def _open(path: Path, name: str) -> tuple[int, int]:
     if stat.S_ISREG(status.st_mode):
         return descriptor, status.st_size
     os.close(descriptor)
-    what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-    raise UnreadablePictureError(f"{name} is {what}, not a picture")
+    what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+    raise UnreadablePictureError(f"{name} is {what}, not a picture file")
 
 
 def _reason(err: OSError) -> str:
