@@ -5,10 +5,12 @@ Nothing here knows of pictures; `engine.py` brings tensors and takes tensors.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +133,21 @@ def _set_malloc_thresholds() -> bool:
     except (OSError, AttributeError):  # musl has no mallopt
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))
+
+
+@contextlib.contextmanager
+def inference(device: torch.device) -> Iterator[None]:
+    """No gradients; and on CUDA the fastest convolution for each size, with fp32 meaning fp32.
+
+    By default cuDNN rounds the factors of fp32 convolutions to TF32, ten bits of mantissa: neither could the canary
+    be trusted then, nor would tiles agree to float rounding.
+    """
+    with torch.inference_mode():
+        if device.type != "cuda":
+            yield
+            return
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
+            yield
 
 
 def free_memory_bytes(device: torch.device) -> int:

@@ -71,7 +71,7 @@ class Upscaler:
             half_ok=all(m.supports_half for m in self.models),
             bf16_ok=all(m.supports_bf16 for m in self.models),
         )
-        with torch.inference_mode():
+        with backends.inference(self.compute.device):
             self.chain = self._trusted_chain()
             self.tile_px = self.options.tile_px or self._fitting_tile()
         if self.chain.blend_px:
@@ -101,7 +101,7 @@ class Upscaler:
         above that row are taken as done (an interrupted run that goes on); the source still starts at row 0.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
-        with torch.inference_mode():
+        with backends.inference(self.compute.device):
             self._run_bands(_RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
 
     def _run_bands(

@@ -1,0 +1,300 @@
+"""How fast the engine is, as ratios measured in one run: these are what a noisy machine can say.
+
+    python -m benchmarks.speed            # all cases, one JSON line each
+    python -m benchmarks.speed plain bare # some
+
+    plain    the engine, decoding and encoding included, against the plain way that most upscalers go: the same network
+             in fp32, NCHW, fixed tiles of 256 px with 10 px of padding, no overlap of decode, network and encode. Each
+             runs in a process of its own, as its users run it, in turns.
+    bare     the engine on one large picture in memory, against the network alone on one tile in the same precision.
+    folder   the wall time of a folder of 100 photos, against the network's own time for them.
+    start    `srgan --help`, and whether it imports torch.
+
+The pictures are made from examples/. PNG both in and out, each way at its own default compression.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+MODEL = "fidelity-x4"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cases: dict[str, Callable[[argparse.Namespace], None]] = {
+        "plain": compare_with_plain,
+        "bare": compare_with_bare_network,
+        "folder": measure_folder,
+        "start": measure_start,
+    }
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(cases)}")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        _WORKERS[args.worker[0]](args, *args.worker[1:])
+        return
+    for name in args.cases or cases:
+        cases[name](args)
+
+
+def report(**values: object) -> None:
+    print(json.dumps(values), flush=True)
+
+
+def photo(width: int, height: int, seed: int) -> npt.NDArray[np.uint8]:
+    """A picture with the statistics of a photo: the examples, mirrored and laid out until the size is filled."""
+    names = ("cat.jpg", "coffee.png", "astronaut.png")
+    tile = cv2.imread(str(EXAMPLES / names[seed % len(names)]))
+    assert tile is not None
+    tile = np.roll(tile, 37 * seed, axis=(0, 1))
+    row = np.concatenate((tile, tile[:, ::-1]), axis=1)
+    block = np.concatenate((row, row[::-1]), axis=0)
+    repeats = (-(-height // block.shape[0]), -(-width // block.shape[1]), 1)
+    return np.ascontiguousarray(np.tile(block, repeats)[:height, :width])
+
+
+def write_photos(folder: Path, count: int, width: int, height: int, suffix: str = ".png") -> None:
+    folder.mkdir()
+    for i in range(count):
+        cv2.imwrite(str(folder / f"{i:03d}{suffix}"), photo(width, height, i))
+
+
+def in_own_process(args: argparse.Namespace, *worker: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.speed", "--device", args.device, "--model", args.model]
+    done = subprocess.run([*command, "--worker", *worker], check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+# ---------------------------------------------------------------------------------------------- against the plain way
+
+
+def compare_with_plain(args: argparse.Namespace) -> None:
+    count, side = 3, 1024
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "in"
+        write_photos(folder, count, side, side)
+        megapixels = count * side * side * 16 / 1e6
+        plain: list[float] = []
+        ours: dict[str, list[float]] = {precision: [] for precision in args.precisions}
+        for turn in range(args.repeats):
+            plain.append(in_own_process(args, "plain", str(folder), f"{temporary}/plain-{turn}")["seconds"])
+            for precision, seconds in ours.items():
+                target = f"{temporary}/{precision}-{turn}"
+                seconds.append(in_own_process(args, "engine", str(folder), target, precision)["seconds"])
+        for precision, seconds in ours.items():
+            ratios = [p / s for p, s in zip(plain, seconds, strict=True)]
+            report(
+                case="plain",
+                model=args.model,
+                precision=precision,
+                engine_mp_per_s=round(megapixels / statistics.median(seconds), 2),
+                plain_mp_per_s=round(megapixels / statistics.median(plain), 2),
+                ratio=round(statistics.median(ratios), 2),
+                ratios=[round(r, 2) for r in ratios],
+            )
+
+
+def plain_worker(args: argparse.Namespace, source: str, target: str) -> None:
+    """Tile by tile in the style of the usual scripts: the whole picture is on the device, and so is the result."""
+    import torch
+
+    from srgan_cli import load_model
+    from srgan_cli.networks.weights import load_generator
+
+    device = "cuda" if args.device == "auto" and torch.cuda.is_available() else args.device.replace("auto", "cpu")
+    model = load_model(args.model)
+    network = load_generator(model.path).eval().to(device)
+    tile, pad, scale = 256, 10, model.scale
+
+    @torch.no_grad()
+    def upscale(path: Path, out: Path) -> None:
+        bgr = cv2.imread(str(path))
+        assert bgr is not None
+        picture = torch.from_numpy(np.transpose(bgr[:, :, ::-1].astype(np.float32) / 255.0, (2, 0, 1)).copy())
+        low = picture.unsqueeze(0).to(device)
+        height, width = low.shape[2:]
+        high = low.new_zeros(1, 3, height * scale, width * scale)
+        for top in range(0, height, tile):
+            for left in range(0, width, tile):
+                bottom, right = min(top + tile, height), min(left + tile, width)
+                above, before = max(top - pad, 0), max(left - pad, 0)
+                part = network(low[:, :, above : min(bottom + pad, height), before : min(right + pad, width)])
+                y, x = (top - above) * scale, (left - before) * scale
+                high[:, :, top * scale : bottom * scale, left * scale : right * scale] = part[
+                    :, :, y : y + (bottom - top) * scale, x : x + (right - left) * scale
+                ]
+        result = high.squeeze(0).float().cpu().clamp_(0, 1).numpy()
+        cv2.imwrite(str(out), (np.transpose(result[[2, 1, 0]], (1, 2, 0)) * 255.0).round().astype(np.uint8))
+
+    Path(target).mkdir()
+    paths = sorted(Path(source).iterdir())
+    network(torch.zeros(1, 3, 64, 64, device=device))
+    began = time.perf_counter()
+    for path in paths:
+        upscale(path, Path(target) / path.name)
+    report(seconds=time.perf_counter() - began)
+
+
+def engine_worker(args: argparse.Namespace, source: str, target: str, precision: str) -> None:
+    """The command's own path, from the plan to the last file."""
+    import torch  # noqa: F401 - loaded before the clock starts, as for the other way
+
+    from srgan_cli import EngineOptions, UpscaleOptions
+    from srgan_cli.upscaling import backends
+    from srgan_cli.upscaling.session import Silent, prepare
+
+    backends.keep_large_blocks()
+    engine = EngineOptions(device=args.device, precision=precision)  # type: ignore[arg-type]
+    options = UpscaleOptions(inputs=(Path(source),), output=Path(target), model=args.model, engine=engine)
+    began = time.perf_counter()
+    run = prepare(options).run(Silent())
+    assert run.exit_code == 0
+    report(seconds=time.perf_counter() - began, network_seconds=run.network_seconds)
+
+
+# ------------------------------------------------------------------------------------------- against the bare network
+
+
+def compare_with_bare_network(args: argparse.Namespace) -> None:
+    for precision in args.precisions:
+        runs = [in_own_process(args, "bare", precision) for _ in range(args.repeats)]
+        shares = [run["bare_ns_per_px"] / run["engine_ns_per_px"] for run in runs]
+        report(
+            case="bare",
+            model=args.model,
+            precision=precision,
+            share_of_bare_speed=round(statistics.median(shares), 3),
+            shares=[round(s, 3) for s in shares],
+            bare_ns_per_low_px=round(statistics.median(r["bare_ns_per_px"] for r in runs), 1),
+        )
+
+
+def bare_worker(args: argparse.Namespace, precision: str) -> None:
+    import torch
+    import torch.nn.functional as F
+
+    from srgan_cli import EngineOptions, Upscaler, load_model
+    from srgan_cli.upscaling import backends
+
+    upscaler = Upscaler(load_model(args.model), EngineOptions(args.device, precision))  # type: ignore[arg-type]
+    device, side = upscaler.compute.device, upscaler.tile_px
+    pixels = photo(3 * side, 3 * side, 0)
+    low = torch.rand(1, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+
+    def bare() -> None:
+        with backends.inference(device):
+            F.pixel_shuffle(upscaler.chain.phases(low), upscaler.chain.shuffle)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+    bare()
+    upscaler.upscale(pixels[:side, :side])
+    alone, whole = [], []
+    for _ in range(2):
+        alone += [_seconds(bare) for _ in range(5)]
+        whole.append(_seconds(lambda: upscaler.upscale(pixels)))
+        alone += [_seconds(bare) for _ in range(5)]
+    report(
+        bare_ns_per_px=statistics.median(alone) * 1e9 / side**2,
+        engine_ns_per_px=statistics.median(whole) * 1e9 / pixels[..., 0].size,
+    )
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+# ----------------------------------------------------------------------------------------------------------- a folder
+
+
+def measure_folder(args: argparse.Namespace) -> None:
+    """100 photos of 640 × 480 px, JPEG in and out."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "in"
+        write_photos(folder, 100, 640, 480, ".jpg")
+        for precision in args.precisions:
+            ratios = []
+            for turn in range(args.repeats):
+                alone = in_own_process(args, "network", str(folder), precision)["seconds"]
+                run = in_own_process(args, "engine", str(folder), f"{temporary}/{precision}-{turn}", precision)
+                ratios.append(run["seconds"] / alone)
+            report(
+                case="folder",
+                model=args.model,
+                precision=precision,
+                pictures=100,
+                wall_over_network=round(statistics.median(ratios), 3),
+                ratios=[round(r, 3) for r in ratios],
+            )
+
+
+def network_worker(args: argparse.Namespace, source: str, precision: str) -> None:
+    """The network alone over the folder's pictures, decoded beforehand, results thrown away."""
+    import torch
+    import torch.nn.functional as F
+
+    from srgan_cli import EngineOptions, Upscaler, load_model
+    from srgan_cli.upscaling import backends
+
+    upscaler = Upscaler(load_model(args.model), EngineOptions(args.device, precision))  # type: ignore[arg-type]
+    lows = []
+    for path in sorted(Path(source).iterdir()):
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        low = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255.0
+        lows.append(low.to(upscaler.compute.device).contiguous(memory_format=torch.channels_last))
+    with backends.inference(upscaler.compute.device):
+        upscaler.chain.phases(lows[0])
+        began = time.perf_counter()
+        for low in lows:
+            F.pixel_shuffle(upscaler.chain.phases(low), upscaler.chain.shuffle)
+        if upscaler.compute.device.type == "cuda":
+            torch.cuda.synchronize()
+        report(seconds=time.perf_counter() - began)
+
+
+# ---------------------------------------------------------------------------------------------------------- the start
+
+
+def measure_start(args: argparse.Namespace) -> None:
+    code = "import sys, srgan_cli.cli as c; c.main(['--help']); print('torch' in sys.modules, file=sys.stderr)"
+    seconds, loaded = [], False
+    for _ in range(2 * args.repeats + 1):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - began)
+        loaded = loaded or "True" in done.stderr
+    report(case="start", seconds=round(statistics.median(seconds), 3), imports_torch=loaded)
+
+
+_WORKERS: dict[str, Callable[..., None]] = {
+    "plain": plain_worker,
+    "engine": engine_worker,
+    "bare": bare_worker,
+    "network": network_worker,
+}
+
+if __name__ == "__main__":
+    main()
