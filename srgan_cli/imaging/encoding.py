@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -95,17 +96,40 @@ class _Pipe:
             self.target.on_read(self._on_read)
             self.target.on_seek(self._on_seek)
 
-    def run(self, image: Any, saver: str, **options: Any) -> None:
+    def run(self, image: Any, saver: str, *, keep: str = "none", **options: Any) -> None:
         pyvips = vips_module()
-        try:
-            pyvips.Operation.call(saver, image, self.target, keep="none", **options)
-        except pyvips.Error:
-            if self.error is None:
-                raise
+        image = image.copy()  # its own, to be stopped alone
+
+        def save() -> None:
+            try:
+                pyvips.Operation.call(saver, image, self.target, keep=keep, **options)
+            except BaseException as err:  # noqa: BLE001
+                self.error = self.error or err
+
+        if threading.current_thread() is threading.main_thread():
+            self._apart(save, image)
+        else:
+            save()
         if self.error is not None:
             raise self.error
 
+    def _apart(self, save: Callable[[], None], image: Any) -> None:
+        """Run `save` in another thread, so that Ctrl-C reaches this one: in libvips it would be raised in whichever
+        callback comes first (pyvips' logging), printed there, and lost."""
+        thread = threading.Thread(target=save, name="srgan-encode", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.5)
+        except BaseException as err:
+            self.error = err
+            image.set_kill(True)
+            thread.join()
+            raise
+
     def _on_write(self, data: bytes) -> int:
+        if self.error is not None:
+            return -1
         try:
             self._write(bytes(data))
         except BaseException as err:  # noqa: BLE001
@@ -179,20 +203,16 @@ def _avif(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions)
     if metadata.icc:
         image = image.copy()
         image.set_type(vips_module().GValue.blob_type, "icc-profile-data", metadata.icc)
-    pyvips = vips_module()
-    pipe = _Pipe(stream.write)
-    settings = {
-        "compression": "av1",
-        "Q": quality,
-        "effort": 1,  # 22 to 30 MP/s; 2 is less than half as fast, for files 2 % smaller
-        "bitdepth": 12 if wide else 8,
-        "subsample_mode": "off" if quality >= 90 else "on",
-    }
-    try:
-        pyvips.Operation.call("heifsave_target", image, pipe.target, keep="icc", **settings)
-    finally:
-        if pipe.error is not None:
-            raise pipe.error
+    _Pipe(stream.write).run(
+        image,
+        "heifsave_target",
+        keep="icc",
+        compression="av1",
+        Q=quality,
+        effort=1,  # 22 to 30 MP/s; 2 is less than half as fast, for files 2 % smaller
+        bitdepth=12 if wide else 8,
+        subsample_mode="off" if quality >= 90 else "on",
+    )
     file.write(avif_container.avif_file(stream.getvalue(), metadata))
     return ()
 

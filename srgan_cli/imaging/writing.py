@@ -85,7 +85,8 @@ def _check_options(known: Format, options: WriteOptions) -> None:
         raise SettingsError(f"{known.title} cannot be lossless here; use PNG, TIFF or WebP")
     if options.bit_depth not in ("keep", *known.depths):
         raise SettingsError(f"{known.title} has 8 bits per channel; write PNG, TIFF or AVIF for --bit-depth 16")
-    if options.quality is not None and known.default_quality is None:
+    # Without --format the pictures of one folder may be PNG and JPEG, and --quality is then meant for the latter.
+    if options.quality is not None and known.default_quality is None and options.format is not None:
         raise SettingsError(f"--quality has no meaning for {known.title}, which is always lossless")
     if options.quality is not None and options.lossless:
         raise SettingsError("give only one of --quality and --lossless")

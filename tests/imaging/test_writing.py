@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +247,18 @@ def test_failures_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             assert "disk is full" in str(caught.value)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="sends itself a signal")
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_ctrl_c_stops_the_encoder(suffix: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4000, 4000, 3), dtype=np.uint8)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / f"a{suffix}", noise, options=WriteOptions(png_level=9))
+    timer.join()
+    assert not samples.names(tmp_path)
+
+
 @pytest.mark.parametrize("format", WRITABLE)
 def test_a_full_disk_is_one_sentence(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: A002
     def full(_: int) -> None:
@@ -312,7 +326,7 @@ def test_output_format(tmp_path: Path) -> None:
         ("jpeg", 100, 4, WriteOptions(), UnwritablePictureError, "--background"),
         ("jpeg", 100, 3, WriteOptions(lossless=True), SettingsError, "lossless"),
         ("jpeg", 100, 3, WriteOptions(bit_depth=16), SettingsError, "8 bits"),
-        ("png", 100, 3, WriteOptions(quality=90), SettingsError, "--quality"),
+        ("png", 100, 3, WriteOptions(format="png", quality=90), SettingsError, "--quality"),
         ("webp", 100, 3, WriteOptions(quality=90, lossless=True), SettingsError, "only one"),
     ],
 )
