@@ -85,7 +85,7 @@ def _reserve(descriptor: int, size: int, folder: Path) -> None:
 def _why(err: OSError, size: int, folder: Path) -> str:
     if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return (
-            f"the disk is full: {shown(folder)} has no room for {size / 1e9:.1f} GB of scratch space; "
+            f"the disk is full: {shown(folder)} has no room for {size / 1e6:,.0f} MB of scratch space; "
             "free some, or write to another disk"
         )
     return f"no scratch file can be made in {shown(folder)}: {(err.strerror or 'unknown reason').lower()}"
