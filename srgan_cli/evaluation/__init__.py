@@ -1,0 +1,1 @@
+"""How near an enlarged picture comes to its original."""
