@@ -37,7 +37,7 @@ class _Command(click.Command):
 def _tile(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdigit():
+    if not (value.isascii() and value.isdecimal()):
         raise click.BadParameter(f"{value!r} is neither auto nor a number of px")
     return int(value)
 

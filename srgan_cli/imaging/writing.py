@@ -8,14 +8,14 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from srgan_cli.config import WriteOptions
-from srgan_cli.errors import SettingsError, UnwritablePictureError
+from srgan_cli.errors import InterruptedRunError, SettingsError, UnwritablePictureError
 from srgan_cli.imaging import metadata as metadata_of
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS, Format, format_of_suffix
@@ -136,13 +136,15 @@ def write_picture(
     width: int,
     height: int,
     modified_ns: int | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> tuple[str, ...]:
     """Encode `pixels` (H, W, C), uint8 or uint16, at `width` × `height` px, with the input's metadata (`header`).
 
     A file appears under its name when it is complete and on disc; until then it is `.NAME.….part` beside it, which
     nothing leaves behind but a killed process. `modified_ns` becomes its time of modification. A stream is written
-    to as it comes. Returns notes on what could not be kept. Raises `UnwritablePictureError`, and `SettingsError` as
-    `check_output` does.
+    to as it comes. `stop` is asked before each block that is written: once it says so, the writing ends with
+    `InterruptedRunError` and nothing is left. Returns notes on what could not be kept. Raises
+    `UnwritablePictureError`, and `SettingsError` as `check_output` does.
     """
     assert pixels.ndim == 3
     assert pixels.dtype in (np.uint8, np.uint16)
@@ -160,11 +162,27 @@ def write_picture(
         with (
             contextlib.nullcontext(target) if not isinstance(target, Path) else _published(target, modified_ns) as file
         ):
-            notes += encode(pixels, file, format, depth, metadata, options, (width, height))
+            stoppable = file if stop is None else cast("BinaryIO", _Stoppable(file, stop))
+            notes += encode(pixels, stoppable, format, depth, metadata, options, (width, height))
             file.flush()
     except OSError as err:
         raise _unwritable(name, err) from err
     return notes
+
+
+class _Stoppable:
+    """A file that refuses the next block when it is told to stop."""
+
+    def __init__(self, file: BinaryIO, stop: Callable[[], bool]) -> None:
+        self._file, self._stop = file, stop
+
+    def write(self, data: bytes) -> int:
+        if self._stop():
+            raise InterruptedRunError("interrupted")
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
 
 
 @contextlib.contextmanager

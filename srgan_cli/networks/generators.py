@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -241,16 +242,34 @@ def bilinear_phases(low: Tensor, scale: int) -> Tensor:
     """Bilinear enlargement (`align_corners=False`) by a whole number, before its pixel shuffle.
 
     Each of the scale² phases is a fixed mixture of a pixel and its neighbours, with the border repeated; so it needs no
-    high-resolution picture. As `lerp`s it is exact in the dtype of `low` on every device, where a convolution would
-    round to TF32 on CUDA, and on a CPU it is the faster as well.
+    high-resolution picture. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`: on CUDA as `lerp`s, for
+    a convolution would round to TF32 there; elsewhere as the fixed 3×3 convolution that it is, whose result has the
+    memory format of the other convolutions, so that adding it to theirs is one pass over both.
     """
     shifts = [(phase + 0.5) / scale - 0.5 for phase in range(scale)]  # of a phase from its pixel's centre, in low px
-    padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, 3, H, W) -> (N, 3, H+2, W+2)
+    padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, C, H, W) -> (N, C, H+2, W+2)
+    if not low.is_cuda:
+        # One picture per channel would be a grouped convolution, which is slow: a kernel of mostly zeros is not.
+        with torch.autocast(low.device.type, enabled=False):
+            return F.conv2d(padded, _bilinear_kernel(scale, low.shape[1]).to(low))
     above, middle, below = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
     rows = torch.stack([torch.lerp(middle, above if t < 0 else below, abs(t)) for t in shifts], dim=2)
-    left, middle, right = rows[..., :-2], rows[..., 1:-1], rows[..., 2:]  # rows: (N, 3, scale, H, W+2)
+    left, middle, right = rows[..., :-2], rows[..., 1:-1], rows[..., 2:]  # rows: (N, C, scale, H, W+2)
     grid = torch.stack([torch.lerp(middle, left if t < 0 else right, abs(t)) for t in shifts], dim=3)
-    return grid.flatten(1, 3)  # (N, 3, scale, scale, H, W) -> (N, 3·scale², H, W)
+    return grid.flatten(1, 3)  # (N, C, scale, scale, H, W) -> (N, C·scale², H, W)
+
+
+@functools.cache
+def _bilinear_kernel(scale: int, channels: int) -> Tensor:
+    """(channels·scale², channels, 3, 3) in fp64: what each phase takes of its pixel's 3×3 neighbourhood."""
+    taps = torch.zeros(scale, 3, dtype=torch.float64)
+    for phase in range(scale):
+        shift = (phase + 0.5) / scale - 0.5
+        taps[phase, 1] = 1.0 - abs(shift)
+        taps[phase, 0 if shift < 0 else 2] += abs(shift)
+    phases = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (scale², 3, 3)
+    same = torch.eye(channels, dtype=torch.float64)
+    return torch.einsum("cd,pij->cpdij", same, phases).flatten(0, 1)
 
 
 class Compact(Generator):

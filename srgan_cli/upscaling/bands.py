@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.upscaling import pixels
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
@@ -42,14 +43,15 @@ class Runner(Protocol):
     batches: bool  # the windows should be of one size
     band_bytes: int | None  # of finished rows in one band, at most
 
-    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels) -> Pending: ...
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
+        """`batch_px`: how many low-resolution px may go through the network at a time."""
 
 
-def runner(chain: Chain, batch_px: int) -> Runner:
-    """The runner that fits the chain and its device. `batch_px`: low-resolution px that may be on a GPU at a time."""
+def runner(chain: Chain) -> Runner:
+    """The runner that fits the chain and its device."""
     if chain.blend_px:
         return BlendingRunner(chain)
-    return HostRunner(chain) if chain.device.type == "cpu" else DeviceRunner(chain, batch_px)
+    return HostRunner(chain) if chain.device.type == "cpu" else DeviceRunner(chain)
 
 
 class _Tiles:
@@ -65,6 +67,9 @@ class _Tiles:
         return chain.phases(low if alpha is None else pixels.bleed(low, alpha)), alpha
 
     def exact(self) -> Chain:
+        """The chain in fp32, for what left the range of half precision. Raises `WeightsError` when it is in fp32."""
+        if self.chain.dtype == torch.float32:
+            raise _not_finite(self.chain)
         if self._exact is None:
             self._exact = self.chain.exact()
         return self._exact
@@ -99,16 +104,18 @@ class HostRunner:
         self._tiles = _Tiles(chain)
         self._scale = chain.scale
 
-    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels) -> Pending:
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
         low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
         redone = 0
         for column in columns:
-            window = torch.from_numpy(np.ascontiguousarray(low[:, column.begin : column.end]))[None]
+            window = _tensor(low[:, column.begin : column.end])[None]
             dtype = _TORCH_DTYPES[out.dtype]
             (core,), finite = self._tiles.cores(self._tiles.chain, window, rows, (column,), dtype)
             if not finite:
-                (core,), _ = self._tiles.cores(self._tiles.exact(), window, rows, (column,), dtype)
+                (core,), finite = self._tiles.cores(self._tiles.exact(), window, rows, (column,), dtype)
                 redone += 1
+                if not finite:
+                    raise _not_finite(self._tiles.chain)
             target[:, _times(slice(column.start, column.stop), self._scale)] = core.numpy()
         return Pending(rows, len(columns), lambda: redone)
 
@@ -119,25 +126,26 @@ class DeviceRunner:
     batches = True
     band_bytes: int | None = BAND_BYTES
 
-    def __init__(self, chain: Chain, batch_px: int) -> None:
+    def __init__(self, chain: Chain) -> None:
         self._tiles = _Tiles(chain)
         self._scale, self._device = chain.scale, chain.device
         self._cuda = chain.device.type == "cuda"
         self._copies = torch.cuda.Stream(chain.device) if self._cuda else None  # type: ignore[no-untyped-call]
-        self._batch_px = batch_px
 
-    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels) -> Pending:
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
         low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
         band = self._upload(low)
         high = torch.empty(target.shape, dtype=_TORCH_DTYPES[out.dtype], device=self._device)
-        finite = self._run(self._tiles.chain, band, rows, columns, high)
-        host, arrived = self._download(high)
+        finite = self._run(self._tiles.chain, band, rows, columns, high, batch_px)
+        (host, flags), arrived = self._download(high, finite)
 
         def finish() -> int:
             arrived()
-            bad = [column for column, ok in zip(columns, finite.tolist(), strict=True) if not ok]
+            bad = [column for column, ok in zip(columns, flags.tolist(), strict=True) if not ok]
             if bad:
-                self._run(self._tiles.exact(), band, rows, bad, high)
+                exact = self._run(self._tiles.exact(), band, rows, bad, high, batch_px)
+                if not exact.all():
+                    raise _not_finite(self._tiles.chain)
                 target[...] = high.cpu().numpy()
             else:
                 target[...] = host.numpy()
@@ -145,10 +153,12 @@ class DeviceRunner:
 
         return Pending(rows, len(columns), finish)
 
-    def _run(self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], high: Tensor) -> Tensor:
+    def _run(
+        self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], high: Tensor, batch_px: int
+    ) -> Tensor:
         """All of a band's tiles into `high` on the device. Returns which were finite, (tiles,) bool."""
         flags = []
-        per_batch = max(1, self._batch_px // (band.shape[0] * columns[0].window))
+        per_batch = max(1, batch_px // (band.shape[0] * columns[0].window))
         for first in range(0, len(columns), per_batch):
             batch = columns[first : first + per_batch]
             windows = torch.stack([band[:, c.begin : c.end] for c in batch])
@@ -159,21 +169,25 @@ class DeviceRunner:
         return torch.cat(flags)
 
     def _upload(self, low: Pixels) -> Tensor:
-        rows = torch.from_numpy(np.ascontiguousarray(low))
+        rows = _tensor(low)
         return rows.pin_memory().to(self._device, non_blocking=True) if self._cuda else rows.to(self._device)
 
-    def _download(self, high: Tensor) -> tuple[Tensor, Callable[[], None]]:
-        """The band in host memory, and what to call before it is read."""
+    def _download(self, *results: Tensor) -> tuple[list[Tensor], Callable[[], None]]:
+        """The results in host memory, and what to call before they are read.
+
+        They are copied on a stream of their own: on the one that computes, they would wait for the next band.
+        """
         if self._copies is None:
-            return high.cpu(), lambda: None
-        host = torch.empty(high.shape, dtype=high.dtype, pin_memory=True)
+            return [result.cpu() for result in results], lambda: None
         self._copies.wait_stream(torch.cuda.current_stream(self._device))
+        hosts = [torch.empty(result.shape, dtype=result.dtype, pin_memory=True) for result in results]
         with torch.cuda.stream(self._copies):
-            host.copy_(high, non_blocking=True)
+            for host, result in zip(hosts, results, strict=True):
+                host.copy_(result, non_blocking=True)
+                result.record_stream(self._copies)
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record(self._copies)
-        high.record_stream(self._copies)
-        return host, arrived.synchronize
+        return hosts, arrived.synchronize
 
 
 class BlendingRunner:
@@ -189,7 +203,7 @@ class BlendingRunner:
         self._tiles = _Tiles(chain)
         self._carry: Tensor | None = None
 
-    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels) -> Pending:
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
         chain, scale = self._tiles.chain, self._tiles.chain.scale
         height, width = out.shape[0] // scale, out.shape[1] // scale
         top, bottom = _faded(rows, height)
@@ -197,10 +211,12 @@ class BlendingRunner:
         redone = 0
         for column in columns:
             left, right = _faded(column, width)
-            window = torch.from_numpy(np.ascontiguousarray(low[:, column.begin : column.end]))[None]
+            window = _tensor(low[:, column.begin : column.end])[None]
             high = self._float_tile(chain, window)
             if not torch.isfinite(high.sum()):
                 high, redone = self._float_tile(self._tiles.exact(), window), redone + 1
+                if not torch.isfinite(high.sum()):
+                    raise _not_finite(chain)
             inside = high[
                 :,
                 _times(slice(top - rows.begin, bottom - rows.begin), scale),
@@ -226,7 +242,7 @@ class BlendingRunner:
             high = pixels.luma(high)
         if alpha is not None:
             high = torch.cat((high, pixels.enlarge_alpha(alpha, chain.scale)), dim=1)
-        return high[0].clamp(0.0, 1.0).float().cpu()
+        return high[0].clamp(0.0, 1.0).cpu()  # NaN stays NaN
 
 
 def _faded(span: Span, length: int) -> tuple[int, int]:
@@ -245,6 +261,16 @@ def _ramp(span: Span, length: int, scale: int) -> Tensor:
     if span.stop < length:
         weight = torch.minimum(weight, ((span.stop + BLEND_PX / 2) - position) / BLEND_PX)
     return weight
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    """A view where that is possible; a copy of what is not contiguous or read-only."""
+    return torch.from_numpy(np.require(pixels, requirements=("C", "W")))
+
+
+def _not_finite(chain: Chain) -> WeightsError:
+    names = " and ".join(model.name for model in chain.models)
+    return WeightsError(f"{names} gives numbers that are not finite, even in fp32: its weights are damaged")
 
 
 def _rows_of(out: Pixels, rows: Span, scale: int) -> Pixels:

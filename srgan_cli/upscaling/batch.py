@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.errors import DeviceError, NothingToDoError, PictureError, UnreadablePictureError
+from srgan_cli.errors import (
+    DeviceError,
+    InterruptedRunError,
+    NothingToDoError,
+    PictureError,
+    UnreadablePictureError,
+    UnwritablePictureError,
+)
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.writing import final_depth, output_format, write_picture
@@ -199,13 +206,17 @@ class _Pipeline:
         ready: queue.SimpleQueue[_Reading | None] = queue.SimpleQueue()
 
         def read() -> None:
-            for job in jobs:
-                size = min(job.header.decoded_bytes, READ_AHEAD_BYTES)
-                self._reading_budget.take(size)
-                if self._ended.is_set():
-                    break
-                ready.put(_Reading(job, _open(job, self._options), partial(self._reading_budget.give, size)))
-            ready.put(None)
+            try:
+                for job in jobs:
+                    size = min(job.header.decoded_bytes, READ_AHEAD_BYTES)
+                    self._reading_budget.take(size)
+                    if self._ended.is_set():
+                        break
+                    ready.put(_Reading(job, _open(job, self._options), partial(self._reading_budget.give, size)))
+            except BaseException as err:  # noqa: BLE001 - handed to the caller's thread, which waits for this one
+                self._crash = self._crash or err
+            finally:
+                ready.put(None)
 
         self._reader = threading.Thread(target=read, name="srgan-reader", daemon=True)
         self._reader.start()
@@ -252,10 +263,10 @@ class _Pipeline:
             try:
                 if not self._dropped.is_set():
                     self._write(finished)
-            except (PictureError, OSError) as err:
-                self.fail(finished.job, err)
+            except InterruptedRunError:
+                pass  # `abandon` was called while a file was being written; nothing of it is left
             except BaseException as err:  # noqa: BLE001 - a defect must end the run, not leave it waiting for this thread
-                self._crash = err
+                self._crash = self._crash or err
                 self.abandon()
             finally:
                 finished.canvas.close()
@@ -263,28 +274,37 @@ class _Pipeline:
 
     def _write(self, finished: _Finished) -> None:
         job = finished.job
+        try:
+            notes = self._write_file(job, finished.canvas)
+        except (PictureError, OSError) as err:
+            self.fail(job, err)
+            return
+        self.report.done.append(job)
+        self.report.output_pixels += job.width * job.height
+        self._observer.done(job, time.perf_counter() - finished.started, (*finished.notes, *notes))
+
+    def _write_file(self, job: Job, canvas: Canvas) -> tuple[str, ...]:
         options = self._options.write
         ledger = self._ledger(job)
         source = identity(job.source)
         if ledger is not None:
             ledger.begin(job.target, source, self._settings_key)
-        stat = None if job.source == STREAM else job.source.stat()
+        keeps_time = options.keep_time and job.source != STREAM
         if job.target != STREAM:
             job.target.parent.mkdir(parents=True, exist_ok=True)
         notes = write_picture(
             sys.stdout.buffer if job.target == STREAM else job.target,
-            finished.canvas.pixels,
+            canvas.pixels,
             job.header,
             options,
             width=job.width,
             height=job.height,
-            modified_ns=stat.st_mtime_ns if stat is not None and options.keep_time else None,
+            modified_ns=job.source.stat().st_mtime_ns if keeps_time else None,
+            stop=self._dropped.is_set,
         )
         if ledger is not None:
             ledger.finish(job.target, source, self._settings_key)
-        self.report.done.append(job)
-        self.report.output_pixels += job.width * job.height
-        self._observer.done(job, time.perf_counter() - finished.started, (*finished.notes, *notes))
+        return notes
 
     def _ledger(self, job: Job) -> Ledger | None:
         if job.ledger is None:
@@ -295,7 +315,7 @@ class _Pipeline:
 
     def fail(self, job: Job, err: PictureError | OSError) -> None:
         reason = str(err) if isinstance(err, PictureError) else f"{err.strerror or err}"
-        failure = Failure(job.source, reason, isinstance(err, UnreadablePictureError))
+        failure = Failure(job.source, reason, type(err) if isinstance(err, PictureError) else UnwritablePictureError)
         self.report.failures.append(failure)
         self._observer.failed(failure)
 
@@ -336,6 +356,8 @@ def _open(job: Job, options: UpscaleOptions) -> _Source:
             return ArrayRows(picture.read_rows(picture.header.height))
     except (PictureError, OSError) as err:
         return err
+    except MemoryError:
+        return UnreadablePictureError("there is not enough memory to decode it")
 
 
 def _named(job: Job) -> Path | None:

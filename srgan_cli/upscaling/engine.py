@@ -114,26 +114,34 @@ class Upscaler:
         first_row: int,
     ) -> None:
         halo_px = self.chain.halo_px + (pixels.BLEED_PX if out.shape[2] in (2, 4) else 0)
-        runner = bands.runner(self.chain, self.tile_px**2 * backends.ACCELERATOR_BATCH)
-        pending: bands.Pending | None = None
-        top = first_row
-        while top < height:
-            rows = next_rows(top, height, self._band_px(runner, out), halo_px)
-            columns = cut(width, self.tile_px, halo_px, uniform=runner.batches)
-            low = window.take(rows.begin, rows.end)
+        runner = bands.runner(self.chain)
+        pending: bands.Pending | None = None  # a band that runs, or whose result is on its way
+        top = 0 if self.chain.blend_px else first_row  # what is faded in above a band is not kept over a restart
+        while top < height or pending is not None:
+            started: bands.Pending | None = None
             try:
-                started = runner.start(low, rows, columns, out)
+                if top < height:
+                    rows = next_rows(top, height, self._band_px(runner, out), halo_px)
+                    columns = cut(width, self.tile_px, halo_px, uniform=runner.batches)
+                    low = window.take(
+                        rows.begin, rows.end, keep_from=rows.begin if pending is None else pending.rows.begin
+                    )
+                    started = runner.start(low, rows, columns, out, self.tile_px**2 * backends.ACCELERATOR_BATCH)
             except (RuntimeError, MemoryError) as err:
-                if not backends.is_out_of_memory(err):
-                    raise _device_error(err, self.compute) from err
-                self._shrink(max(rows.core, columns[0].core), err)
+                self._shrink(err)
                 continue
             if pending is not None:
-                self._finish(pending, on_rows)
+                try:
+                    redone = pending.finish()
+                except (RuntimeError, MemoryError) as err:
+                    self._shrink(err)
+                    top, pending = pending.rows.start, None
+                    continue
+                self._count(pending, redone)
+                on_rows(pending.rows.core)
             pending = started
-            top = rows.stop
-        if pending is not None:
-            self._finish(pending, on_rows)
+            if started is not None:
+                top = started.rows.stop
 
     def _band_px(self, runner: bands.Runner, out: Pixels) -> int:
         """Rows of a band: the tile's side, or fewer where a whole band has to be held and the picture is wide."""
@@ -143,24 +151,25 @@ class Upscaler:
         least = min(self.tile_px, BLEND_PX * 2)
         return max(least, min(self.tile_px, runner.band_bytes // row_bytes))
 
-    def _finish(self, pending: bands.Pending, on_rows: Callable[[int], None]) -> None:
-        redone = pending.finish()
-        if redone and not self.statistics.redone_in_fp32:
-            self._note(f"a tile left the range of {self.compute.precision} and was computed again in fp32")
+    def _count(self, band: bands.Pending, redone: int) -> None:
         before = self.statistics
-        self.statistics = Statistics(before.tiles + pending.tiles, before.redone_in_fp32 + redone, before.out_of_memory)
-        on_rows(pending.rows.core)
+        if redone and not before.redone_in_fp32:
+            self._note(f"a tile left the range of {self.compute.precision} and was computed again in fp32")
+        self.statistics = Statistics(before.tiles + band.tiles, before.redone_in_fp32 + redone, before.out_of_memory)
 
-    def _shrink(self, used_px: int, err: BaseException) -> None:
-        """Halve the tile, for the rest of this object's life: the memory will not come back."""
+    def _shrink(self, err: RuntimeError | MemoryError) -> None:
+        """Halve the tile, for the rest of this object's life: the memory will not come back.
+
+        Raises `DeviceError` when the error is another one, `OutOfMemoryError` when the tile is as small as it gets.
+        """
+        if not backends.is_out_of_memory(err):
+            raise _device_error(err, self.compute) from err
         if self.compute.device.type == "cuda":
             torch.cuda.empty_cache()
-        smaller = min(self.tile_px, used_px) // 2
-        if smaller < (SMALLEST_BLENDED_TILE_PX if self.chain.blend_px else SMALLEST_TILE_PX):
-            raise OutOfMemoryError(
-                f"{self.compute.device} has too little free memory even for tiles of {self.tile_px} px; close other "
-                "programs, choose a smaller model, or use --device cpu"
-            ) from err
+        smallest = SMALLEST_BLENDED_TILE_PX if self.chain.blend_px else SMALLEST_TILE_PX
+        if self.tile_px <= smallest:
+            raise _no_room(self.compute, f"for tiles of {self.tile_px} px") from err
+        smaller = max(smallest, self.tile_px // 2)
         before = self.statistics
         self.statistics = Statistics(before.tiles, before.redone_in_fp32, before.out_of_memory + 1)
         self._note(f"out of memory with tiles of {self.tile_px} px: going on with {smaller} px")
@@ -176,10 +185,7 @@ class Upscaler:
             difference = chain.canary()
         except (RuntimeError, MemoryError) as err:
             if backends.is_out_of_memory(err):
-                raise OutOfMemoryError(
-                    f"{compute.device} has too little free memory to hold the model; close other programs or use "
-                    "--device cpu"
-                ) from err
+                raise _no_room(compute, "to hold the model") from err
             raise _device_error(err, compute) from err
         if difference <= CANARY_TOLERANCE:
             return chain
@@ -199,8 +205,20 @@ class Upscaler:
             most = backends.CPU_TILE_PX
         else:
             most, share = backends.ACCELERATOR_TILE_PX, share / backends.ACCELERATOR_BATCH
-        window_px = (share / self.chain.bytes_per_px()) ** 0.5
+        try:
+            window_px = (share / self.chain.bytes_per_px()) ** 0.5
+        except (RuntimeError, MemoryError) as err:
+            if not backends.is_out_of_memory(err):
+                raise _device_error(err, self.compute) from err
+            window_px = 0.0  # the run starts with the smallest tile and halves that if it must
         return int(max(64, min(most, window_px - 2 * self.chain.halo_px)))
+
+
+def _no_room(compute: backends.Compute, what_for: str) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"{compute.device} has too little free memory {what_for}; close other programs, choose a smaller model, or use "
+        "--device cpu"
+    )
 
 
 def _device_error(err: BaseException, compute: backends.Compute) -> DeviceError:
@@ -233,16 +251,21 @@ class _RowWindow:
         self._top = 0  # the picture's row that _rows[0] is
         self._rows: Pixels | None = None
 
-    def take(self, begin: int, end: int) -> Pixels:
-        """Rows [begin, end) of the picture; `begin` never decreases by more than a retry."""
-        assert begin >= self._top
+    def take(self, begin: int, end: int, *, keep_from: int) -> Pixels:
+        """Rows [begin, end) of the picture. Those from `keep_from` on may be asked for again."""
+        assert self._top <= keep_from <= begin
         if self._rows is None:
-            self._rows = self._source.read_rows(end)
-            if begin:
-                self._rows = self._rows[begin:].copy()
+            self._drop(keep_from)
+            self._rows = self._source.read_rows(end - keep_from)
         else:
-            kept = self._rows[begin - self._top :]
-            missing = end - begin - len(kept)
-            self._rows = np.concatenate((kept, self._source.read_rows(missing))) if missing > 0 else kept
-        self._top = begin
-        return self._rows[: end - begin]
+            self._rows = self._rows[keep_from - self._top :]
+            missing = end - keep_from - len(self._rows)
+            if missing > 0:
+                self._rows = np.concatenate((self._rows, self._source.read_rows(missing)))
+        self._top = keep_from
+        return self._rows[begin - keep_from : end - keep_from]
+
+    def _drop(self, count: int) -> None:
+        """Read past the first rows, in small steps."""
+        while count > 0:
+            count -= len(self._source.read_rows(min(count, 256)))

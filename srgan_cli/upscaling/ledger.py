@@ -64,6 +64,11 @@ class Ledger:
         same = line.source == source and line.settings == settings and line.result == identity(target)
         return "done" if same else "stale"
 
+    def holds(self, path: Path) -> bool:
+        """Whether a file is a result that this record knows, unchanged."""
+        line = self._lines.get(self._name(path))
+        return line is not None and line.result is not None and line.result == identity(path)
+
     def begin(self, target: Path, source: str, settings: str) -> None:
         self._append(target, _Line(source, settings, None))
 

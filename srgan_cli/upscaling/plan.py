@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, UnreadablePictureError
+from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, SrganError, UnreadablePictureError
 from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES, format_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import read_header
@@ -71,11 +71,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """One input that could not be made into a result, and why, in a sentence. `unreadable`: it never was a picture."""
+    """One input that could not be made into a result, and why, in a sentence. `kind` is the error that it was."""
 
     source: Path
     reason: str
-    unreadable: bool = False
+    kind: type[SrganError] = PictureError
+
+    @property
+    def unreadable(self) -> bool:
+        return issubclass(self.kind, UnreadablePictureError)
 
 
 @dataclass(frozen=True)
@@ -116,14 +120,15 @@ def plan(
     jobs: list[Job] = []
     for one, answer in _headers(found, options.max_pixels, stdin):
         if isinstance(answer, UnreadablePictureError):
-            failures.append(Failure(one.source, str(answer), unreadable=True))
+            failures.append(Failure(one.source, str(answer), UnreadablePictureError))
             continue
         try:
-            jobs.append(_job(one, answer, options, available_scales, into, len(jobs) + 1, stdin))
+            jobs.append(_job(one, answer, options, available_scales, into, len(found), len(jobs) + 1, stdin))
         except (PictureError, SettingsError) as err:
             if isinstance(err, SettingsError) and len(found) == 1:
-                raise
-            failures.append(Failure(one.source, str(err)))
+                raise  # the options are wrong, not one of many pictures
+            failures.append(Failure(one.source, str(err), type(err)))
+    _refuse_own_inputs(jobs)
     jobs = _without_own_results(jobs, {one.source for one in found if one.root is not None})
     _refuse_collisions(jobs)
     jobs, skips = _skip_done(jobs, options, settings_key)
@@ -144,23 +149,27 @@ def _find(options: UpscaleOptions) -> tuple[list[Found], list[Failure]]:
             continue
         try:
             if path.is_dir():
-                for one in _walk(path, options):
+                for one in _walk(path, options, failures):
                     found.setdefault(one.source, one)
             else:
                 found.setdefault(path, Found(path))
         except OSError as err:
-            failures.append(Failure(path, f"cannot be listed: {err.strerror}", unreadable=True))
+            failures.append(_unlistable(path, err))
     return list(found.values()), failures
 
 
-def _walk(root: Path, options: UpscaleOptions) -> Iterable[Found]:
+def _unlistable(path: Path, err: OSError) -> Failure:
+    return Failure(path, f"the folder cannot be listed: {(err.strerror or '').lower()}", UnreadablePictureError)
+
+
+def _walk(root: Path, options: UpscaleOptions, failures: list[Failure]) -> Iterable[Found]:
     """Pictures under a folder, sorted; hidden ones and what an earlier run put into the output folder left out."""
     output = options.output.resolve() if options.output is not None and options.output != STREAM else None
 
-    def refuse(err: OSError) -> None:
-        raise err
+    def note(err: OSError) -> None:
+        failures.append(_unlistable(Path(err.filename or root), err))
 
-    for folder, folders, files in os.walk(root, onerror=refuse):
+    for folder, folders, files in os.walk(root, onerror=note):
         here = Path(folder)
         folders[:] = sorted(
             name
@@ -245,6 +254,7 @@ def _job(
     options: UpscaleOptions,
     available_scales: tuple[int, ...],
     into: Path | None,
+    count: int,
     index: int,
     stdin: bytes | None,
 ) -> Job:
@@ -267,14 +277,9 @@ def _job(
         options.write,
         target=None if target == STREAM else target,
     )
-    if target != STREAM:
-        if target.is_dir():
-            raise PictureError(f"the result's name {target} is a folder")
-        if one.source != STREAM and _same(one.source, target):
-            raise SettingsError(
-                f"{one.source} would be overwritten by its own result {target}; give another -o or --name"
-            )
-    keeps_record = target != STREAM and (options.resume or into is not None or one.root is not None)
+    if target != STREAM and target.is_dir():
+        raise PictureError(f"the result's name {target} is a folder")
+    keeps_record = target != STREAM and (options.resume or count > 1 or into is not None or one.root is not None)
     ledger = (into or one.root or target.parent) if keeps_record else None
     scales = choose_scales(available_scales, ratio)
     return Job(one.source, target, header, scales, width, height, ledger, stdin if one.source == STREAM else None)
@@ -312,10 +317,24 @@ def _same(source: Path, target: Path) -> bool:
 
 
 def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
-    """Drop what a walk found that is the result of another input: a second run over the same folder must not enlarge
-    `a_x4.jpg` to `a_x4_x4.jpg`."""
+    """Drop what a walk found that is the result of another input, of this run or by the folder's record of an earlier
+    one: a second run over the same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`."""
     targets = {job.target for job in jobs}
-    return [job for job in jobs if not (job.source in walked and job.source in targets)]
+    records = {job.ledger: Ledger.load(job.ledger) for job in jobs if job.ledger is not None}
+    return [
+        job
+        for job in jobs
+        if job.source not in walked
+        or not (job.source in targets or (job.ledger is not None and records[job.ledger].holds(job.source)))
+    ]
+
+
+def _refuse_own_inputs(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if STREAM not in (job.source, job.target) and _same(job.source, job.target):
+            raise SettingsError(
+                f"{job.source} would be overwritten by its own result {job.target}; give another -o, or --name"
+            )
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.errors import PictureError, SettingsError, UnreadablePictureError
+from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.writing import final_depth, output_format
 from srgan_cli.networks import registry
 from srgan_cli.upscaling import pace
@@ -187,8 +187,7 @@ def upscale_file(source: str | Path, target: str | Path, options: UpscaleOptions
     session = prepare(replace(options or UpscaleOptions(), inputs=(source,), output=target))
     report = session.run(Silent())
     if report.failures:
-        kind = UnreadablePictureError if report.failures[0].unreadable else PictureError
-        raise kind(report.failures[0].reason)
+        raise report.failures[0].kind(report.failures[0].reason)
     if report.interrupted:
         raise KeyboardInterrupt
-    return session.plan.jobs[0].target if session.plan.jobs else target
+    return session.plan.jobs[0].target if session.plan.jobs else session.plan.skips[0].target
