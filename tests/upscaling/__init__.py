@@ -1,0 +1,1 @@
+"""Tests of srgan_cli.upscaling."""
