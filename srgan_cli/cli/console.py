@@ -147,6 +147,11 @@ class Watch:
         self._event("note", text=sentence)
         self._say(f"note: {sentence}")
 
+    def detail(self, sentence: str) -> None:
+        self._event("detail", text=sentence)
+        if self._verbose:
+            self._say(sentence)
+
     # ------------------------------------------------------------------------------------------------------------------
 
     def finish(self, report: Report) -> None:
@@ -287,6 +292,6 @@ def _plan_totals(session: Session) -> str:
             tiles = sum(session.tiles(job) or 0 for job in jobs)
             lines.append(
                 f"time: about {duration(seconds)}, at the {pace.megapixels_per_second:.1f} MP/s of the last run here "
-                f"({pace.device}, {pace.precision}, {tiles} tiles of up to {pace.tile_px} px)"
+                f"({pace.device}, {pace.precision}, {tiles} tile{'s' * (tiles != 1)} of up to {pace.tile_px} px)"
             )
     return "\n".join(lines)

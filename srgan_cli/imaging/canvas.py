@@ -18,18 +18,32 @@ from srgan_cli.imaging.sources import shown
 
 
 class Canvas:
-    """`pixels` is (H, W, C), uint8 or uint16, zeros at first. A context manager; nothing is left of it on disc."""
+    """`pixels` is (H, W, C), uint8 or uint16, zeros at first. A context manager; nothing is left of it on disc.
 
-    def __init__(self, pixels: Pixels, scratch: Path | None) -> None:
+    `reused` says that it is the scratch file of an interrupted run, with what that run had put there.
+    """
+
+    def __init__(self, pixels: Pixels, scratch: Path | None, lock: int | None = None, reused: bool = False) -> None:
         self.pixels = pixels
         self.scratch = scratch
+        self.reused = reused
+        self._lock = lock
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Put what is in the scratch file on disc."""
+        if isinstance(self.pixels, np.memmap):
+            self.pixels.flush()
+
+    def close(self, *, keep: bool = False) -> None:
+        """Let go of it. `keep` leaves the scratch file for a run that goes on."""
         # The pages are dropped with the last reference; the file's name need not wait for that, except on Windows.
         self.pixels = np.empty((0, 0, self.pixels.shape[2]), self.pixels.dtype)
-        if self.scratch is not None:
+        if self.scratch is not None and not keep:
             _remove(self.scratch)
-            self.scratch = None
+        self.scratch = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Canvas:
         return self
@@ -38,11 +52,23 @@ class Canvas:
         self.close()
 
 
-def open_canvas(height: int, width: int, channels: int, depth: Depth, *, folder: Path, memory_bytes: int) -> Canvas:
+def open_canvas(
+    height: int,
+    width: int,
+    channels: int,
+    depth: Depth,
+    *,
+    folder: Path,
+    memory_bytes: int,
+    name: str | None = None,
+    reuse: bool = False,
+) -> Canvas:
     """An empty picture of (height, width, channels), in memory up to `memory_bytes`, else in a file in `folder`.
 
     The file's space is reserved at once: a disc that is too full is an `UnwritablePictureError` here, and never a
-    SIGBUS when a page cannot be written later.
+    SIGBUS when a page cannot be written later. Under a `name` of its own (a plain file name) an interrupted run's file
+    is found again: it is taken over, or with `reuse` gone on with. A name that another process is using is an
+    `UnwritablePictureError`.
     """
     dtype = np.dtype(np.uint8 if depth == 8 else np.uint16)
     shape = (height, width, channels)
@@ -50,21 +76,46 @@ def open_canvas(height: int, width: int, channels: int, depth: Depth, *, folder:
     if size <= memory_bytes:
         return Canvas(np.zeros(shape, dtype), None)
     scratch: Path | None = None
+    descriptor: int | None = None
     try:
-        descriptor, name = tempfile.mkstemp(prefix=".srgan-", suffix=".scratch", dir=folder)
-        scratch = Path(name)
-        try:
+        if name is None:
+            descriptor, made = tempfile.mkstemp(prefix=".srgan-", suffix=".scratch", dir=folder)
+            scratch, reused = Path(made), False
+        else:
+            descriptor = _open_alone(folder / name)
+            scratch = folder / name
+            reused = reuse and os.fstat(descriptor).st_size == size
+        if not reused:
+            os.ftruncate(descriptor, 0)
             _reserve(descriptor, size, folder)
-        finally:
-            os.close(descriptor)
         pixels = np.memmap(scratch, dtype, "r+", shape=shape)
     except BaseException as err:
+        if descriptor is not None:
+            os.close(descriptor)
         if scratch is not None:
             _remove(scratch)
         if isinstance(err, OSError):
             raise UnwritablePictureError(_why(err, size, folder)) from err
         raise
-    return Canvas(pixels, scratch)
+    return Canvas(pixels, scratch, descriptor, reused)
+
+
+def _open_alone(path: Path) -> int:
+    """A descriptor of the file, made if need be, that holds a lock on it until it is closed."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        import fcntl
+    except ImportError:  # Windows: the open map itself keeps others from truncating it
+        return descriptor
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        os.close(descriptor)
+        if err.errno == errno.EWOULDBLOCK:
+            raise UnwritablePictureError(f"another srgan is making the same result: it holds {shown(path)}") from err
+        raise
+    return descriptor
 
 
 def _reserve(descriptor: int, size: int, folder: Path) -> None:

@@ -41,6 +41,7 @@ class Runner(Protocol):
     """What the engine drives."""
 
     batches: bool  # the windows should be of one size
+    asynchronous: bool  # a band runs on while the next one is started
     band_bytes: int | None  # of finished rows in one band, at most
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
@@ -98,6 +99,7 @@ class HostRunner:
     """The CPU: one tile at a time, each window only as large as it must be, straight into the finished picture."""
 
     batches = False
+    asynchronous = False
     band_bytes: int | None = None
 
     def __init__(self, chain: Chain) -> None:
@@ -124,6 +126,7 @@ class DeviceRunner:
     """A GPU: the band's rows go up once, tiles run in batches, the finished band comes back while the next one runs."""
 
     batches = True
+    asynchronous = True
     band_bytes: int | None = BAND_BYTES
 
     def __init__(self, chain: Chain) -> None:
@@ -197,6 +200,7 @@ class BlendingRunner:
     """
 
     batches = False
+    asynchronous = False
     band_bytes: int | None = BAND_BYTES // 4  # it is summed in fp32
 
     def __init__(self, chain: Chain) -> None:
@@ -223,7 +227,7 @@ class BlendingRunner:
                 _times(slice(left - column.begin, right - column.begin), scale),
             ]
             weight = _ramp(rows, height, scale)[:, None] * _ramp(column, width, scale)
-            total[:, :, left * scale : right * scale] += inside * weight
+            total[:, :, left * scale : right * scale] += inside.clamp(0.0, 1.0) * weight
         if self._carry is not None:
             total[:, : self._carry.shape[1]] += self._carry
         final = height if rows.stop == height else rows.stop - BLEND_PX // 2
@@ -234,7 +238,7 @@ class BlendingRunner:
         return Pending(rows, len(columns), lambda: redone)
 
     def _float_tile(self, chain: Chain, window: Tensor) -> Tensor:
-        """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host, clipped to [0, 1]."""
+        """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host."""
         channels = window.shape[-1]
         phases, alpha = self._tiles.phases(chain, window.to(chain.device))
         high = F.pixel_shuffle(phases, chain.shuffle)
@@ -242,7 +246,7 @@ class BlendingRunner:
             high = pixels.luma(high)
         if alpha is not None:
             high = torch.cat((high, pixels.enlarge_alpha(alpha, chain.scale)), dim=1)
-        return high[0].clamp(0.0, 1.0).cpu()  # NaN stays NaN
+        return high[0].cpu()
 
 
 def _faded(span: Span, length: int) -> tuple[int, int]:

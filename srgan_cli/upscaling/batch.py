@@ -29,11 +29,14 @@ from srgan_cli.errors import (
     UnwritablePictureError,
 )
 from srgan_cli.imaging.canvas import Canvas, open_canvas
+from srgan_cli.imaging.image import Depth
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.writing import final_depth, output_format, write_picture
-from srgan_cli.upscaling.engine import ArrayRows, RowSource, Upscaler
+from srgan_cli.upscaling.engine import Upscaler
+from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, STREAM, Failure, Job, Plan, Skip
+from srgan_cli.upscaling.rows import AheadRows, ArrayRows, RowSource
 
 _Source: TypeAlias = "OpenPicture | ArrayRows | PictureError | OSError | None"
 MakeUpscaler: TypeAlias = Callable[[tuple[int, ...]], Upscaler]
@@ -52,7 +55,11 @@ class Observer(Protocol):
 
     def failed(self, failure: Failure) -> None: ...
 
-    def note(self, sentence: str) -> None: ...
+    def note(self, sentence: str) -> None:
+        """Something a person should know."""
+
+    def detail(self, sentence: str) -> None:
+        """Something a person may want to know."""
 
 
 @dataclass
@@ -147,12 +154,23 @@ class _Reading:
 
 @dataclass
 class _Finished:
-    """One upscaled picture on its way to the encoder."""
+    """One picture that is upscaled, or on its way there. `rows`: how many of its low-resolution rows are."""
 
     job: Job
     canvas: Canvas
     started: float
-    notes: tuple[str, ...]
+    journal: Journal | None
+    rows: int
+
+    def close(self, *, keep: bool = False) -> None:
+        """Let go of the canvas, and keep a large one for `--resume` when asked."""
+        if self.journal is not None:
+            if keep:
+                self.canvas.flush()
+                self.journal.save(self.rows)
+            else:
+                self.journal.remove()
+        self.canvas.close(keep=keep and self.journal is not None)
 
 
 class _Pipeline:
@@ -226,50 +244,90 @@ class _Pipeline:
     # ----------------------------------------------------------------------------------------------------- upscaling
 
     def upscale(self, one: _Reading, upscaler: Upscaler) -> None:
-        job, options = one.job, self._options
+        job = one.job
         started = time.perf_counter()
         self._observer.started(job)
         rows = one.rows()
-        header = job.header
-        depth = final_depth(output_format(_named(job), header, options.write), header.depth, options.write)
-        height, width = header.height * upscaler.scale, header.width * upscaler.scale
-        size = height * width * header.channels * depth // 8
-        held = min(size, CANVAS_BYTES)
+        held = min(_canvas_bytes(job, upscaler.scale, self._options), CANVAS_BYTES)
         self._writing_budget.take(held)
         try:
-            folder = _scratch_folder(job)
-            canvas = open_canvas(height, width, header.channels, depth, folder=folder, memory_bytes=CANVAS_BYTES)
-            try:
-                px_per_row = width * upscaler.scale
-                began = time.perf_counter()
-                upscaler.upscale_rows(
-                    rows, canvas.pixels, on_rows=lambda count: self._observer.advanced(job, count * px_per_row)
-                )
-                self.report.network_seconds += time.perf_counter() - began
-                self.report.network_pixels += height * width
-            except BaseException:
-                canvas.close()
-                raise
+            finished = self._canvas(job, upscaler.scale, started)
         except BaseException:
             self._writing_budget.give(held)
             raise
-        self._to_write.put(_Finished(job, canvas, started, header.notes))
+        try:
+            began = time.perf_counter()
+            if job.header.decoded_bytes > READ_AHEAD_BYTES:
+                with AheadRows(rows, job.header.decoded_bytes // job.header.height) as ahead:
+                    self._fill(finished, ahead, upscaler)
+            else:
+                self._fill(finished, rows, upscaler)
+            self.report.network_seconds += time.perf_counter() - began
+        except BaseException as err:
+            finished.close(keep=self._options.resume and isinstance(err, KeyboardInterrupt))
+            self._writing_budget.give(held)
+            raise
+        self._to_write.put(finished)
+
+    def _canvas(self, job: Job, scale: int, started: float) -> _Finished:
+        """Where the result will grow; for a large one, what an interrupted run has left of it."""
+        header, name, journal = job.header, None, None
+        depth = _depth(job, self._options)
+        if job.target != STREAM:
+            stem = f".{job.target.name[:80]}"
+            name = f"{stem}.srgan-scratch"
+            key = (
+                f"{self._settings_key}-{identity(job.source)}-{header.width}x{header.height}x{header.channels}x{depth}"
+            )
+            journal = Journal(job.target.with_name(f"{stem}.srgan-journal"), key)
+        rows = journal.rows() if journal is not None and self._options.resume else 0
+        canvas = open_canvas(
+            header.height * scale,
+            header.width * scale,
+            header.channels,
+            depth,
+            folder=_scratch_folder(job),
+            memory_bytes=CANVAS_BYTES,
+            name=name,
+            reuse=0 < rows <= header.height,
+        )
+        return _Finished(job, canvas, started, journal if canvas.scratch is not None else None, rows * canvas.reused)
+
+    def _fill(self, finished: _Finished, rows: RowSource, upscaler: Upscaler) -> None:
+        job, canvas, journal = finished.job, finished.canvas, finished.journal
+        first_row = upscaler.first_row(finished.rows)
+        finished.rows = 0
+
+        def final(count: int) -> None:
+            finished.rows += count
+            self._observer.advanced(job, count * job.header.width * upscaler.scale**2)
+            if journal is not None and journal.is_due():
+                canvas.flush()
+                journal.save(finished.rows)
+
+        if first_row:
+            final(first_row)
+            self._observer.note(f"{job.source}: going on at row {first_row} of {job.header.height}")
+        upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, first_row=first_row)
+        self.report.network_pixels += (job.header.height - first_row) * job.header.width * upscaler.scale**2
 
     # ------------------------------------------------------------------------------------------------------- writing
 
     def _write_all(self) -> None:
         while (finished := self._to_write.get()) is not None:
             held = min(finished.canvas.pixels.nbytes, CANVAS_BYTES)
+            interrupted = False
             try:
-                if not self._dropped.is_set():
-                    self._write(finished)
+                if self._dropped.is_set():
+                    raise InterruptedRunError("interrupted")
+                self._write(finished)
             except InterruptedRunError:
-                pass  # `abandon` was called while a file was being written; nothing of it is left
+                interrupted = True  # `abandon` was called; nothing is left of a file that was being written
             except BaseException as err:  # noqa: BLE001 - a defect must end the run, not leave it waiting for this thread
                 self._crash = self._crash or err
                 self.abandon()
             finally:
-                finished.canvas.close()
+                finished.close(keep=interrupted and self._options.resume)
                 self._writing_budget.give(held)
 
     def _write(self, finished: _Finished) -> None:
@@ -281,7 +339,7 @@ class _Pipeline:
             return
         self.report.done.append(job)
         self.report.output_pixels += job.width * job.height
-        self._observer.done(job, time.perf_counter() - finished.started, (*finished.notes, *notes))
+        self._observer.done(job, time.perf_counter() - finished.started, (*job.header.notes, *notes))
 
     def _write_file(self, job: Job, canvas: Canvas) -> tuple[str, ...]:
         options = self._options.write
@@ -360,8 +418,14 @@ def _open(job: Job, options: UpscaleOptions) -> _Source:
         return UnreadablePictureError("there is not enough memory to decode it")
 
 
-def _named(job: Job) -> Path | None:
-    return None if job.target == STREAM else job.target
+def _depth(job: Job, options: UpscaleOptions) -> Depth:
+    target = None if job.target == STREAM else job.target
+    return final_depth(output_format(target, job.header, options.write), job.header.depth, options.write)
+
+
+def _canvas_bytes(job: Job, scale: int, options: UpscaleOptions) -> int:
+    header = job.header
+    return header.width * header.height * scale**2 * header.channels * _depth(job, options) // 8
 
 
 def _scratch_folder(job: Job) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,19 +20,13 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling import backends, bands, pixels
 from srgan_cli.upscaling.chain import BLEND_PX, CANARY_TOLERANCE, Chain
+from srgan_cli.upscaling.rows import ArrayRows, RowSource, RowWindow
 from srgan_cli.upscaling.tiles import cut, next_rows
 
 # Below this a tile is nearly all halo; a device that cannot hold it cannot run the model.
 SMALLEST_TILE_PX = 16
 # Neighbouring fades must not overlap each other: an even cut makes tiles of half the size asked for.
 SMALLEST_BLENDED_TILE_PX = 2 * BLEND_PX
-
-
-class RowSource(Protocol):
-    """Where rows come from, top to bottom. `srgan_cli.imaging.reading.OpenPicture` is one."""
-
-    def read_rows(self, count: int) -> Pixels:
-        """The next `count` rows, fewer at the end: (n, W, C), uint8 or uint16."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +91,21 @@ class Upscaler:
         """Enlarge all of `source`'s rows into `out`, (H·scale, W·scale, C), whose type decides the depth.
 
         `on_rows` is told how many low-resolution rows have become final, after each band. With `first_row` the bands
-        above that row are taken as done (an interrupted run that goes on); the source still starts at row 0.
+        above that row are taken as done (an interrupted run that goes on); the source still starts at row 0. Models
+        whose tiles are faded together make every row anew.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
         with backends.inference(self.compute.device):
-            self._run_bands(_RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
+            self._run_bands(RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
+
+    def first_row(self, done_rows: int) -> int:
+        """Where a picture can be gone on with, of which an interrupted run had finished `done_rows`: there, or at the
+        top when tiles are faded together, since what is faded in from above is not kept."""
+        return 0 if self.chain.blend_px else done_rows
 
     def _run_bands(
         self,
-        window: _RowWindow,
+        window: RowWindow,
         out: Pixels,
         height: int,
         width: int,
@@ -115,33 +114,32 @@ class Upscaler:
     ) -> None:
         halo_px = self.chain.halo_px + (pixels.BLEED_PX if out.shape[2] in (2, 4) else 0)
         runner = bands.runner(self.chain)
-        pending: bands.Pending | None = None  # a band that runs, or whose result is on its way
-        top = 0 if self.chain.blend_px else first_row  # what is faded in above a band is not kept over a restart
-        while top < height or pending is not None:
-            started: bands.Pending | None = None
+        waiting: list[bands.Pending] = []  # bands that run, or whose results are on their way
+        top = self.first_row(first_row)
+        while top < height or waiting:
             try:
                 if top < height:
                     rows = next_rows(top, height, self._band_px(runner, out), halo_px)
                     columns = cut(width, self.tile_px, halo_px, uniform=runner.batches)
-                    low = window.take(
-                        rows.begin, rows.end, keep_from=rows.begin if pending is None else pending.rows.begin
-                    )
-                    started = runner.start(low, rows, columns, out, self.tile_px**2 * backends.ACCELERATOR_BATCH)
+                    low = window.take(rows.begin, rows.end, keep_from=waiting[0].rows.begin if waiting else rows.begin)
+                    waiting.append(runner.start(low, rows, columns, out, self.tile_px**2 * backends.ACCELERATOR_BATCH))
+                    top = rows.stop
             except (RuntimeError, MemoryError) as err:
                 self._shrink(err)
                 continue
-            if pending is not None:
+            # One band may be on its way while the next one runs, where the device works on its own.
+            allowed = 1 if runner.asynchronous and top < height else 0
+            while len(waiting) > allowed:
                 try:
-                    redone = pending.finish()
+                    redone = waiting[0].finish()
                 except (RuntimeError, MemoryError) as err:
                     self._shrink(err)
-                    top, pending = pending.rows.start, None
-                    continue
-                self._count(pending, redone)
-                on_rows(pending.rows.core)
-            pending = started
-            if started is not None:
-                top = started.rows.stop
+                    top = waiting[0].rows.start
+                    waiting.clear()
+                    break
+                band = waiting.pop(0)
+                self._count(band, redone)
+                on_rows(band.rows.core)
 
     def _band_px(self, runner: bands.Runner, out: Pixels) -> int:
         """Rows of a band: the tile's side, or fewer where a whole band has to be held and the picture is wide."""
@@ -224,48 +222,3 @@ def _no_room(compute: backends.Compute, what_for: str) -> OutOfMemoryError:
 def _device_error(err: BaseException, compute: backends.Compute) -> DeviceError:
     first_line = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
     return DeviceError(f"{compute.device} failed: {first_line}. Try --precision fp32, or --device cpu")
-
-
-class ArrayRows:
-    """The rows of an array, as a `RowSource`."""
-
-    def __init__(self, array: Pixels) -> None:
-        self._array = array
-        self._next = 0
-
-    def read_rows(self, count: int) -> Pixels:
-        rows = self._array[self._next : self._next + count]
-        self._next += len(rows)
-        return rows
-
-
-class _RowWindow:
-    """The last rows read, as many as the next band may still need.
-
-    Bands overlap by twice the halo and an out-of-memory retry asks for the same rows again, so rows are dropped only
-    when a later band begins below them.
-    """
-
-    def __init__(self, source: RowSource) -> None:
-        self._source = source
-        self._top = 0  # the picture's row that _rows[0] is
-        self._rows: Pixels | None = None
-
-    def take(self, begin: int, end: int, *, keep_from: int) -> Pixels:
-        """Rows [begin, end) of the picture. Those from `keep_from` on may be asked for again."""
-        assert self._top <= keep_from <= begin
-        if self._rows is None:
-            self._drop(keep_from)
-            self._rows = self._source.read_rows(end - keep_from)
-        else:
-            self._rows = self._rows[keep_from - self._top :]
-            missing = end - keep_from - len(self._rows)
-            if missing > 0:
-                self._rows = np.concatenate((self._rows, self._source.read_rows(missing)))
-        self._top = keep_from
-        return self._rows[begin - keep_from : end - keep_from]
-
-    def _drop(self, count: int) -> None:
-        """Read past the first rows, in small steps."""
-        while count > 0:
-            count -= len(self._source.read_rows(min(count, 256)))

@@ -128,8 +128,8 @@ def plan(
             if isinstance(err, SettingsError) and len(found) == 1:
                 raise  # the options are wrong, not one of many pictures
             failures.append(Failure(one.source, str(err), type(err)))
-    _refuse_own_inputs(jobs)
     jobs = _without_own_results(jobs, {one.source for one in found if one.root is not None})
+    _refuse_own_inputs(jobs)
     _refuse_collisions(jobs)
     jobs, skips = _skip_done(jobs, options, settings_key)
     if options.fail_fast and failures:
@@ -319,14 +319,15 @@ def _same(source: Path, target: Path) -> bool:
 def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
     """Drop what a walk found that is the result of another input, of this run or by the folder's record of an earlier
     one: a second run over the same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`."""
-    targets = {job.target for job in jobs}
+    made_from = {job.target: job.source for job in jobs}
     records = {job.ledger: Ledger.load(job.ledger) for job in jobs if job.ledger is not None}
-    return [
-        job
-        for job in jobs
-        if job.source not in walked
-        or not (job.source in targets or (job.ledger is not None and records[job.ledger].holds(job.source)))
-    ]
+
+    def is_result(job: Job) -> bool:
+        if made_from.get(job.source, job.source) != job.source:
+            return True
+        return job.ledger is not None and records[job.ledger].holds(job.source)
+
+    return [job for job in jobs if job.source not in walked or not is_result(job)]
 
 
 def _refuse_own_inputs(jobs: Sequence[Job]) -> None:

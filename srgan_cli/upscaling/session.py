@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srgan_cli.config import UpscaleOptions
+from srgan_cli.config import DEFAULT_MODEL, UpscaleOptions
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.writing import final_depth, output_format
 from srgan_cli.networks import registry
@@ -69,6 +69,11 @@ class Session:
     plan: Plan
     settings_key: str
 
+    def describe(self) -> str:
+        """Which model, and why."""
+        why = "the default" if self.options.model == DEFAULT_MODEL else "asked for"
+        return f"model {self.selection.name}: {why}"
+
     def estimated_seconds(self) -> float | None:
         """From the speed of the last run with this model on this machine; None before there was one."""
         speed = self.last_pace()
@@ -114,8 +119,11 @@ class Session:
         made: list[Upscaler] = []
 
         def make(scales: tuple[int, ...]) -> Upscaler:
-            made.append(self._upscaler(scales, observer.note))
-            return made[-1]
+            upscaler = self._upscaler(scales, observer.note)
+            made.append(upscaler)
+            for sentence in (self.describe(), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"):
+                observer.detail(sentence)
+            return upscaler
 
         report = batch.run(self.plan, self.options, self.settings_key, make, observer)
         if made and report.network_pixels > 4_000_000:  # less says more of the start than of the speed
@@ -173,6 +181,8 @@ class Silent:
     def failed(self, failure: object) -> None: ...
 
     def note(self, sentence: str) -> None: ...
+
+    def detail(self, sentence: str) -> None: ...
 
 
 def upscale_file(source: str | Path, target: str | Path, options: UpscaleOptions | None = None) -> Path:

@@ -89,8 +89,9 @@ def chain_halo(passes: tuple[Pass, ...]) -> int:
 def choose_scales(available: tuple[int, ...], ratio: float) -> tuple[int, ...]:
     """Which networks to run, in order, to enlarge by at least `ratio`: the least surplus, then the fewest passes.
 
-    The larger factor comes last, because the second network works on a picture that the first has enlarged. A ratio
-    up to 2 % above a product is reached by the final resampling (sizes given in px seldom divide evenly).
+    The larger factor comes last, because the second network works on a picture that the first has enlarged; of equal
+    chains the one that starts with the smaller factor has less to do. A ratio up to 2 % above a product is reached by
+    the final resampling (sizes given in px seldom divide evenly).
 
     >>> choose_scales((2, 4), 8), choose_scales((4,), 3), choose_scales((2, 3, 4), 3)
     ((2, 4), (4,), (3,))
@@ -106,7 +107,7 @@ def choose_scales(available: tuple[int, ...], ratio: float) -> tuple[int, ...]:
         frontier.extend((*chain, s) for s in available if s >= max(lowest, 2))
     if not candidates:
         raise ValueError(f"none of the scales {available} enlarges")
-    return min(candidates, key=lambda chain: (_product(chain), len(chain)))
+    return min(candidates, key=lambda chain: (_product(chain), len(chain), chain))
 
 
 def _product(chain: tuple[int, ...]) -> int:

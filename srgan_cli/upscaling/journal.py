@@ -1,0 +1,40 @@
+"""How far a large picture has come, beside its scratch file: so that `--resume` goes on inside it after a kill."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+
+EVERY_SECONDS = 10.0
+
+
+class Journal:
+    """Low-resolution rows that are final in the scratch file, for one input with one set of settings (`key`)."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._key = path, key
+        self._saved = time.monotonic()
+
+    def rows(self) -> int:
+        """What an earlier run had finished of the same; 0 when there is nothing to go on with."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            entry = json.loads(self._path.read_text(encoding="utf-8"))
+            if entry["key"] == self._key:
+                return int(entry["rows"])
+        return 0
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._saved >= EVERY_SECONDS
+
+    def save(self, rows: int) -> None:
+        """To be called when those rows are on disc."""
+        part = self._path.with_name(self._path.name + ".part")
+        part.write_text(json.dumps({"key": self._key, "rows": rows}), encoding="utf-8")
+        part.replace(self._path)
+        self._saved = time.monotonic()
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            self._path.unlink()

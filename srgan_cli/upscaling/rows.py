@@ -1,0 +1,112 @@
+"""Rows of pixels on their way into the engine."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Protocol
+
+import numpy as np
+
+from srgan_cli.imaging.image import Pixels
+
+
+class RowSource(Protocol):
+    """Where rows come from, top to bottom. `srgan_cli.imaging.reading.OpenPicture` is one."""
+
+    def read_rows(self, count: int) -> Pixels:
+        """The next `count` rows, fewer at the end: (n, W, C), uint8 or uint16."""
+
+
+class ArrayRows:
+    """The rows of an array."""
+
+    def __init__(self, array: Pixels) -> None:
+        self._array = array
+        self._next = 0
+
+    def read_rows(self, count: int) -> Pixels:
+        rows = self._array[self._next : self._next + count]
+        self._next += len(rows)
+        return rows
+
+
+class AheadRows:
+    """Rows of a slow source, decoded by a thread that is a few blocks ahead. A context manager."""
+
+    def __init__(self, source: RowSource, row_bytes: int, *, block_bytes: int = 8 << 20, blocks: int = 4) -> None:
+        self._source = source
+        self._count = max(1, block_bytes // row_bytes)
+        self._blocks: queue.Queue[Pixels | BaseException] = queue.Queue(blocks)
+        self._rest: Pixels | None = None
+        self._end = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._decode, name="srgan-decoder", daemon=True)
+
+    def __enter__(self) -> AheadRows:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        self._stop.set()
+        while self._thread.is_alive():  # it may wait for room in the queue
+            try:
+                self._blocks.get(timeout=0.02)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def _decode(self) -> None:
+        block: Pixels | BaseException
+        while not self._stop.is_set():
+            try:
+                block = self._source.read_rows(self._count)
+            except BaseException as err:  # noqa: BLE001 - raised again in the thread that wants the rows
+                block = err
+            self._blocks.put(block)
+            if isinstance(block, BaseException) or len(block) == 0:
+                return
+
+    def read_rows(self, count: int) -> Pixels:
+        parts = [] if self._rest is None else [self._rest]
+        while not self._end and sum(map(len, parts)) < count:
+            block = self._blocks.get()
+            if isinstance(block, BaseException):
+                self._end = True
+                raise block
+            self._end = len(block) == 0
+            parts.append(block)
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self._rest = rows[count:]
+        return rows[:count]
+
+
+class RowWindow:
+    """The last rows read, as many as a band may still need.
+
+    Bands overlap by twice the halo, and a retry after an error asks for the same rows again.
+    """
+
+    def __init__(self, source: RowSource) -> None:
+        self._source = source
+        self._top = 0  # the picture's row that _rows[0] is
+        self._rows: Pixels | None = None
+
+    def take(self, begin: int, end: int, *, keep_from: int) -> Pixels:
+        """Rows [begin, end) of the picture. Those from `keep_from` on may be asked for again."""
+        assert self._top <= keep_from <= begin
+        if self._rows is None:
+            self._drop(keep_from)
+            self._rows = self._source.read_rows(end - keep_from)
+        else:
+            self._rows = self._rows[keep_from - self._top :]
+            missing = end - keep_from - len(self._rows)
+            if missing > 0:
+                self._rows = np.concatenate((self._rows, self._source.read_rows(missing)))
+        self._top = keep_from
+        return self._rows[begin - keep_from : end - keep_from]
+
+    def _drop(self, count: int) -> None:
+        """Read past the first rows, in small steps."""
+        while count > 0:
+            count -= len(self._source.read_rows(min(count, 256)))
