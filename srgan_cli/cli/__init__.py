@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -45,6 +46,13 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:  # other people's warnings are for developers: python -W default shows them
+            warnings.simplefilter("ignore")
+        return _main(args)
+
+
+def _main(args: Sequence[str] | None) -> int:
     try:
         code = cli.main(args, prog_name="srgan", standalone_mode=False)
     except click.ClickException as err:

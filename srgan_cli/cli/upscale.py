@@ -234,7 +234,7 @@ def _run(
     session = prepare(options, stdin=stdin)
     if dry_run:
         console.show_plan(session, as_json=as_json)
-        return 0
+        return session.plan.exit_code
     signal.signal(signal.SIGTERM, _as_interrupt)
     with console.Watch(session.plan, quiet=quiet, verbose=verbose, as_json=as_json) as watch:
         report = session.run(watch)

@@ -23,7 +23,6 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import (
     DeviceError,
     InterruptedRunError,
-    NothingToDoError,
     PictureError,
     UnreadablePictureError,
     UnwritablePictureError,
@@ -35,7 +34,7 @@ from srgan_cli.imaging.writing import final_depth, output_format, write_picture
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
-from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, STREAM, Failure, Job, Plan, Skip
+from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, STREAM, Failure, Job, Plan, Skip, exit_code
 from srgan_cli.upscaling.rows import AheadRows, ArrayRows, RowSource
 
 _Source: TypeAlias = "OpenPicture | ArrayRows | PictureError | OSError | None"
@@ -78,11 +77,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0 all done, 1 some failed, 3 nothing was readable, 130 interrupted."""
-        if self.interrupted:
-            return 130
-        if self.failures and not self.done and not self.skips and all(f.unreadable for f in self.failures):
-            return NothingToDoError.exit_code
-        return 1 if self.failures else 0
+        return 130 if self.interrupted else exit_code(bool(self.done or self.skips), self.failures)
 
 
 def run(

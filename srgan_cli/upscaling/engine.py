@@ -178,19 +178,33 @@ class Upscaler:
         compute = self.compute
         try:
             chain = Chain(self.models, compute.device, compute.dtype, color_lock=self.options.color_lock)
-            if compute.dtype == torch.float32 or compute.chosen_precision:
-                return chain
-            difference = chain.canary()
         except (RuntimeError, MemoryError) as err:
             if backends.is_out_of_memory(err):
                 raise _no_room(compute, "to hold the model") from err
             raise _device_error(err, compute) from err
-        if difference <= CANARY_TOLERANCE:
+        if compute.dtype == torch.float32 or compute.chosen_precision:
             return chain
-        reason = f"precision fp32: {compute.precision} differs by {difference:.3g} from it with this model"
+        distrust = self._distrust(chain)
+        if distrust is None:
+            return chain
+        reason = f"precision fp32: {distrust}"
         self._note(reason)
         self.compute = backends.Compute(compute.device, torch.float32, (compute.reasons[0], reason), False)
         return chain.exact()
+
+    def _distrust(self, chain: Chain) -> str | None:
+        """Why half precision is not to be used with this model; None when the canary is well."""
+        precision = self.compute.precision
+        try:
+            difference = chain.canary()
+        except (RuntimeError, MemoryError) as err:
+            if backends.is_out_of_memory(err):
+                raise _no_room(self.compute, "to run the model") from err
+            # Some networks make fp32 tensors of their own on the way and then fail to multiply the two.
+            return f"this model cannot run in {precision}"
+        if difference <= CANARY_TOLERANCE:
+            return None
+        return f"{precision} differs by {difference:.3g} from it with this model"
 
     def _fitting_tile(self) -> int:
         """Side of the largest square tile that surely fits, in px of its core; at most what pays.

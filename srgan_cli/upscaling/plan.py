@@ -103,6 +103,18 @@ class Plan:
     def network_pixels(self) -> int:
         return sum(job.network_pixels for job in self.jobs)
 
+    @property
+    def exit_code(self) -> int:
+        """What a run could at best end with."""
+        return exit_code(bool(self.jobs or self.skips), self.failures)
+
+
+def exit_code(some_done: bool, failures: Sequence[Failure]) -> int:
+    """0 all done, 1 some failed, 3 nothing was readable."""
+    if failures and not some_done and all(failure.unreadable for failure in failures):
+        return NothingToDoError.exit_code
+    return 1 if failures else 0
+
 
 def plan(
     options: UpscaleOptions, available_scales: tuple[int, ...], settings_key: str, *, stdin: bytes | None = None
