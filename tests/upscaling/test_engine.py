@@ -17,7 +17,8 @@ from srgan_cli.errors import DeviceError, OutOfMemoryError, SrganError
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling import backends, bands, pixels
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
-from srgan_cli.upscaling.engine import ArrayRows, Upscaler
+from srgan_cli.upscaling.engine import Upscaler
+from srgan_cli.upscaling.rows import ArrayRows
 from srgan_cli.upscaling.tiles import cut
 from tests.faults import (
     Blurring,
@@ -665,20 +666,29 @@ def test_memory_does_not_grow_with_the_height() -> None:
 
 
 @pytest.mark.parametrize("first_row", [0, 1, 32, 61, 99])
-@pytest.mark.parametrize("kind", ["host", "batches", "blended"])
+@pytest.mark.parametrize("kind", ["host", "batches"])
 def test_a_run_that_goes_on_leaves_the_rows_above_alone(first_row: int, kind: str) -> None:
     low = noise(100, 70)
-    model = model_of(Nearest(halo_px=None)) if kind == "blended" else tiny_model("compact", 2, features=4)
+    model = tiny_model("compact", 2, features=4)
     with running_on(kind):
         whole = Upscaler(model, fp32()).upscale(low)
         high = np.full_like(whole, 7)
         seen: list[int] = []
-        Upscaler(model, fp32(64 if kind == "blended" else 32)).upscale_rows(
-            ArrayRows(low), high, on_rows=seen.append, first_row=first_row
-        )
+        upscaler = Upscaler(model, fp32(32))
+        assert upscaler.first_row(first_row) == first_row
+        upscaler.upscale_rows(ArrayRows(low), high, on_rows=seen.append, first_row=first_row)
     assert (high[: 2 * first_row] == 7).all()
     assert largest_difference(high[2 * first_row :], whole[2 * first_row :]) <= 1
     assert sum(seen) == 100 - first_row
+
+
+def test_blended_tiles_begin_again_at_the_top() -> None:
+    low = noise(200, 70)
+    upscaler = Upscaler(model_of(Nearest(halo_px=None)), fp32(64))
+    assert upscaler.first_row(99) == 0
+    high = np.full((400, 140, 3), 7, np.uint8)
+    upscaler.upscale_rows(ArrayRows(low), high, first_row=99)
+    assert np.array_equal(high, doubled(low))
 
 
 def test_a_run_that_goes_on_does_not_hold_what_it_skips() -> None:
