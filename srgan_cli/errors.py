@@ -17,6 +17,8 @@ Only `srgan_cli.cli` turns an error into an exit code.
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class SrganError(Exception):
     """Base of every error this package raises on purpose."""
@@ -68,3 +70,12 @@ class InterruptedRunError(SrganError):
     """The person pressed Ctrl-C; everything half-made has been removed."""
 
     exit_code = 130
+
+
+def shown(text: object) -> str:
+    """A name (or a sentence with one) as any terminal can show it.
+
+    Bytes of a file name that are not UTF-8 become U+FFFD; so do control characters, which could drive the terminal.
+    """
+    text = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)

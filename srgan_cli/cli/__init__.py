@@ -14,7 +14,7 @@ from importlib import import_module
 import click
 
 from srgan_cli import __version__
-from srgan_cli.errors import SrganError
+from srgan_cli.errors import SrganError, shown
 
 _COMMANDS = ("upscale", "models", "doctor")
 
@@ -59,7 +59,7 @@ def _main(args: Sequence[str] | None) -> int:
         err.show()
         return err.exit_code
     except SrganError as err:
-        click.echo(f"srgan: {_printable(str(err))}", err=True)
+        click.echo(f"srgan: {shown(err)}", err=True)
         return err.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("srgan: interrupted", err=True)
@@ -69,8 +69,3 @@ def _main(args: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0
-
-
-def _printable(text: str) -> str:
-    """Names that are not UTF-8 hold surrogates, which no terminal takes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -16,17 +16,14 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from srgan_cli.errors import shown
+
 if TYPE_CHECKING:
     from srgan_cli.upscaling.batch import Report
     from srgan_cli.upscaling.plan import Failure, Job, Plan
     from srgan_cli.upscaling.session import Session
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def printable(path: Path | str) -> str:
-    """A name as a terminal can show it: bytes that are no UTF-8 become U+FFFD."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def duration(seconds: float) -> str:
@@ -107,10 +104,8 @@ class Watch:
         if self._progress is not None:
             position = 1 + self._plan.jobs.index(job)
             count = f"{position}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
-            self._progress.update(self._task, description=escape(f"{count}{printable(job.source.name)}"))
+            self._progress.update(self._task, description=escape(f"{count}{shown(job.source.name)}"))
         self._event("started", source=str(job.source), target=str(job.target))
-        for sentence in job.header.notes if self._verbose else ():
-            self._say(f"{job.source}: {sentence}")
 
     def advanced(self, job: Job, network_pixels: int) -> None:
         self._advanced[job.source] = self._advanced.get(job.source, 0) + network_pixels
@@ -136,7 +131,7 @@ class Watch:
 
     def failed(self, failure: Failure) -> None:
         self._event("failed", source=str(failure.source), reason=failure.reason)
-        self._say(failure_line(failure), style="red", even_quiet=True)
+        self._say(failure.sentence, style="red", even_quiet=True)
         if self._progress is not None:
             # A picture that failed takes its pixels along, so that the bar still ends at 100 %.
             left = sum(job.network_pixels for job in self._plan.jobs if job.source == failure.source)
@@ -172,7 +167,7 @@ class Watch:
         if len(report.failures) > 1:
             self._say("what failed:", style="bold")
             for failure in report.failures:
-                self._say(f"  {failure_line(failure)}")
+                self._say(f"  {failure.sentence}")
         parts = [f"{len(report.done)} done"]
         parts += [f"{len(report.skips)} skipped"] if report.skips else []
         parts += [f"{len(report.failures)} failed"] if report.failures else []
@@ -185,19 +180,13 @@ class Watch:
     def _say(self, text: str, *, style: str | None = None, even_quiet: bool = False) -> None:
         if not self._quiet or even_quiet:
             with self._lock:
-                stderr.print(escape(printable(text)), style=style)
+                stderr.print(escape(shown(text)), style=style)
 
     def _event(self, kind: str, **values: object) -> None:
         if self._json:
             with self._lock:
                 sys.stdout.write(json.dumps({"event": kind, **values}) + "\n")
                 sys.stdout.flush()
-
-
-def failure_line(failure: Failure) -> str:
-    """The reason, with the picture's name in front unless it says so itself."""
-    name = printable(failure.source)
-    return failure.reason if name in printable(failure.reason) else f"{name}: {failure.reason}"
 
 
 def show_plan(session: Session, *, as_json: bool) -> None:
@@ -213,18 +202,18 @@ def show_plan(session: Session, *, as_json: bool) -> None:
         table.add_column(title, overflow="fold")
     for job in plan.jobs:
         table.add_row(
-            escape(printable(job.source)),
+            escape(shown(job.source)),
             f"{job.header.width}x{job.header.height}",
-            escape(printable(job.target)),
+            escape(shown(job.target)),
             f"{job.width}x{job.height}",
             _passes(job),
         )
     if plan.jobs:
         out.print(table)
     for skip in plan.skips:
-        out.print(escape(f"skip {printable(skip.source)}: {printable(skip.target)}: {skip.reason}"))
+        out.print(escape(f"skip {shown(skip.source)}: {shown(skip.target)}: {skip.reason}"))
     for failure in plan.failures:
-        out.print(escape(f"fail {failure_line(failure)}"), style="red")
+        out.print(escape(f"fail {shown(failure.sentence)}"), style="red")
     out.print(escape(_plan_totals(session)))
 
 

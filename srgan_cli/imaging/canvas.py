@@ -12,9 +12,8 @@ from types import TracebackType
 
 import numpy as np
 
-from srgan_cli.errors import UnwritablePictureError
+from srgan_cli.errors import UnwritablePictureError, shown
 from srgan_cli.imaging.image import Depth, Pixels
-from srgan_cli.imaging.sources import shown
 
 
 class Canvas:

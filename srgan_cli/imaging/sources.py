@@ -12,12 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from srgan_cli.errors import UnreadablePictureError
-
-
-def shown(path: Path) -> str:
-    """A path for a message: bytes that are not UTF-8 are replaced, so that it can always be printed."""
-    return os.fsencode(path).decode("utf-8", "replace")
+from srgan_cli.errors import UnreadablePictureError, shown
 
 
 def vips_module() -> Any:

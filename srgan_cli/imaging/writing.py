@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -15,12 +16,11 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from srgan_cli.config import WriteOptions
-from srgan_cli.errors import InterruptedRunError, SettingsError, UnwritablePictureError
+from srgan_cli.errors import InterruptedRunError, SettingsError, UnwritablePictureError, shown
 from srgan_cli.imaging import metadata as metadata_of
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS, Format, format_of_suffix
 from srgan_cli.imaging.image import Depth, Header, Pixels
-from srgan_cli.imaging.sources import shown
 
 _BMP_BYTES = 2**32 - 4096  # its size field has 32 bits
 _SCRATCH_BYTES = 512 << 20  # results above this may need a scratch file beside the output
@@ -210,6 +210,15 @@ def _published(target: Path, modified_ns: int | None) -> Iterator[BinaryIO]:
             part.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def remove_stale_parts(target: Path) -> None:
+    """Remove what a killed process left of an attempt at `target`."""
+    pattern = re.compile(rf"\.{re.escape(target.name[:60])}\.[0-9a-f]{{12}}\.part")
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            if pattern.fullmatch(path.name):
+                path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -30,7 +30,7 @@ from srgan_cli.errors import (
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.image import Depth
 from srgan_cli.imaging.reading import OpenPicture, open_picture
-from srgan_cli.imaging.writing import final_depth, output_format, write_picture
+from srgan_cli.imaging.writing import final_depth, output_format, remove_stale_parts, write_picture
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
@@ -115,7 +115,7 @@ def _upscale_all(plan: Plan, options: UpscaleOptions, make_upscaler: MakeUpscale
                 upscalers[job.scales] = make_upscaler(job.scales)
             try:
                 pipeline.upscale(one, upscalers[job.scales])
-            except DeviceError:
+            except (DeviceError, BrokenPipeError):  # the latter is the observer's: nobody listens any more
                 pipeline.end_reading()
                 raise
             except (PictureError, OSError) as err:
@@ -175,6 +175,7 @@ class _Pipeline:
         self.report = report
         self._options, self._settings_key, self._observer = options, settings_key, observer
         self._ended, self._dropped = threading.Event(), threading.Event()
+        self._written, self._read = threading.Event(), threading.Event()
         self._crash: BaseException | None = None
         self._reading_budget = _ByteBudget(options.queue_bytes // 2)
         self._writing_budget = _ByteBudget(options.queue_bytes)
@@ -189,17 +190,22 @@ class _Pipeline:
 
     def __exit__(self, *_args: object) -> None:
         self._to_write.put(None)
-        while self._writer.is_alive():
+        self._await(self._written)
+        self.end_reading()
+        if self._reader is not None:
+            self._await(self._read)
+        if self._crash is not None:
+            raise self._crash
+
+    def _await(self, done: threading.Event) -> None:
+        """Wait for a thread, Ctrl-C or not. `Thread.join` will not do: up to Python 3.12 an interrupted one takes the
+        thread for ended, and the process would go away over the head of its encoder."""
+        while not done.is_set():
             try:
-                self._writer.join()
+                done.wait(1.0)
             except KeyboardInterrupt:
                 self.abandon()
                 self.report.interrupted = True
-        self.end_reading()
-        if self._reader is not None:
-            self._reader.join()
-        if self._crash is not None:
-            raise self._crash
 
     def end_reading(self) -> None:
         """Begin nothing more; what is finished is still written."""
@@ -230,6 +236,7 @@ class _Pipeline:
                 self._crash = self._crash or err
             finally:
                 ready.put(None)
+                self._read.set()
 
         self._reader = threading.Thread(target=read, name="srgan-reader", daemon=True)
         self._reader.start()
@@ -259,7 +266,7 @@ class _Pipeline:
                 self._fill(finished, rows, upscaler)
             self.report.network_seconds += time.perf_counter() - began
         except BaseException as err:
-            finished.close(keep=self._options.resume and isinstance(err, KeyboardInterrupt))
+            finished.close(keep=self._options.resume and not isinstance(err, (PictureError, OSError)))
             self._writing_budget.give(held)
             raise
         self._to_write.put(finished)
@@ -309,6 +316,12 @@ class _Pipeline:
     # ------------------------------------------------------------------------------------------------------- writing
 
     def _write_all(self) -> None:
+        try:
+            self._write_each()
+        finally:
+            self._written.set()
+
+    def _write_each(self) -> None:
         while (finished := self._to_write.get()) is not None:
             held = min(finished.canvas.pixels.nbytes, CANVAS_BYTES)
             interrupted = False
@@ -345,6 +358,8 @@ class _Pipeline:
         keeps_time = options.keep_time and job.source != STREAM
         if job.target != STREAM:
             job.target.parent.mkdir(parents=True, exist_ok=True)
+            if self._options.resume:
+                remove_stale_parts(job.target)
         notes = write_picture(
             sys.stdout.buffer if job.target == STREAM else job.target,
             canvas.pixels,

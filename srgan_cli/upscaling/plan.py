@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, SrganError, UnreadablePictureError
+from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, SrganError, UnreadablePictureError, shown
 from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES, format_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import read_header
@@ -78,6 +78,12 @@ class Failure:
     kind: type[SrganError] = PictureError
 
     @property
+    def sentence(self) -> str:
+        """The reason, with the picture's name in front unless it says so itself."""
+        names = str(self.source), shown(self.source)
+        return self.reason if any(name in self.reason for name in names) else f"{names[0]}: {self.reason}"
+
+    @property
     def unreadable(self) -> bool:
         return issubclass(self.kind, UnreadablePictureError)
 
@@ -129,13 +135,14 @@ def plan(
     if not found and not failures:
         raise NothingToDoError(_nothing_found(options))
     into = _output_folder(options, found)
+    found = _without_earlier_results(found, into)
     jobs: list[Job] = []
-    for one, answer in _headers(found, options.max_pixels, stdin):
+    for index, (one, answer) in enumerate(_headers(found, options.max_pixels, stdin), start=1):
         if isinstance(answer, UnreadablePictureError):
             failures.append(Failure(one.source, str(answer), UnreadablePictureError))
             continue
         try:
-            jobs.append(_job(one, answer, options, available_scales, into, len(found), len(jobs) + 1, stdin))
+            jobs.append(_job(one, answer, options, available_scales, into, len(found), index, stdin))
         except (PictureError, SettingsError) as err:
             if isinstance(err, SettingsError) and len(found) == 1:
                 raise  # the options are wrong, not one of many pictures
@@ -145,7 +152,7 @@ def plan(
     _refuse_collisions(jobs)
     jobs, skips = _skip_done(jobs, options, settings_key)
     if options.fail_fast and failures:
-        raise PictureError(f"{failures[0].source}: {failures[0].reason}")
+        raise PictureError(failures[0].sentence)
     return Plan(tuple(jobs), tuple(skips), tuple(failures))
 
 
@@ -329,17 +336,16 @@ def _same(source: Path, target: Path) -> bool:
 
 
 def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
-    """Drop what a walk found that is the result of another input, of this run or by the folder's record of an earlier
-    one: a second run over the same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`."""
+    """Drop what a walk found that is the result of another input of this run: a second run over the same folder must
+    not enlarge `a_x4.jpg` to `a_x4_x4.jpg`."""
     made_from = {job.target: job.source for job in jobs}
-    records = {job.ledger: Ledger.load(job.ledger) for job in jobs if job.ledger is not None}
+    return [job for job in jobs if job.source not in walked or made_from.get(job.source, job.source) == job.source]
 
-    def is_result(job: Job) -> bool:
-        if made_from.get(job.source, job.source) != job.source:
-            return True
-        return job.ledger is not None and records[job.ledger].holds(job.source)
 
-    return [job for job in jobs if job.source not in walked or not is_result(job)]
+def _without_earlier_results(found: Sequence[Found], into: Path | None) -> list[Found]:
+    """The same for the results of earlier runs with other settings, which the folder's record knows."""
+    records = {root: Ledger.load(into or root) for root in {one.root for one in found} if root is not None}
+    return [one for one in found if one.root is None or not records[one.root].holds(one.source)]
 
 
 def _refuse_own_inputs(jobs: Sequence[Job]) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.image import Pixels
 
 
@@ -39,7 +40,7 @@ class AheadRows:
         self._count = max(1, block_bytes // row_bytes)
         self._blocks: queue.Queue[Pixels | BaseException] = queue.Queue(blocks)
         self._rest: Pixels | None = None
-        self._end = False
+        self._last: Pixels | BaseException | None = None  # the empty block at the end, or what went wrong
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._decode, name="srgan-decoder", daemon=True)
 
@@ -69,13 +70,14 @@ class AheadRows:
 
     def read_rows(self, count: int) -> Pixels:
         parts = [] if self._rest is None else [self._rest]
-        while not self._end and sum(map(len, parts)) < count:
+        while self._last is None and sum(map(len, parts)) < count:
             block = self._blocks.get()
-            if isinstance(block, BaseException):
-                self._end = True
-                raise block
-            self._end = len(block) == 0
-            parts.append(block)
+            if isinstance(block, BaseException) or len(block) == 0:
+                self._last = block
+            if not isinstance(block, BaseException):
+                parts.append(block)
+        if isinstance(self._last, BaseException) and sum(map(len, parts)) < count:
+            raise self._last
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
         self._rest = rows[count:]
         return rows[:count]
@@ -97,16 +99,22 @@ class RowWindow:
         assert self._top <= keep_from <= begin
         if self._rows is None:
             self._drop(keep_from)
-            self._rows = self._source.read_rows(end - keep_from)
+            self._rows = self._read(end - keep_from)
         else:
             self._rows = self._rows[keep_from - self._top :]
             missing = end - keep_from - len(self._rows)
             if missing > 0:
-                self._rows = np.concatenate((self._rows, self._source.read_rows(missing)))
+                self._rows = np.concatenate((self._rows, self._read(missing)))
         self._top = keep_from
         return self._rows[begin - keep_from : end - keep_from]
+
+    def _read(self, count: int) -> Pixels:
+        rows = self._source.read_rows(count)
+        if len(rows) < count:
+            raise UnreadablePictureError("the picture ended before its last row")
+        return rows
 
     def _drop(self, count: int) -> None:
         """Read past the first rows, in small steps."""
         while count > 0:
-            count -= len(self._source.read_rows(min(count, 256)))
+            count -= len(self._read(min(count, 256)))
