@@ -196,20 +196,27 @@ def show_plan(session: Session, *, as_json: bool) -> None:
         for row in _plan_events(session):
             sys.stdout.write(json.dumps(row) + "\n")
         return
-    out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("input", "size", "result", "size", "networks"):
-        table.add_column(title, overflow="fold")
-    for job in plan.jobs:
-        table.add_row(
-            escape(shown(job.source)),
+    out = Console(highlight=False, soft_wrap=True)
+    rows = [
+        (
+            shown(job.source),
             f"{job.header.width}x{job.header.height}",
-            escape(shown(job.target)),
+            shown(job.target),
             f"{job.width}x{job.height}",
             _passes(job),
         )
-    if plan.jobs:
-        out.print(table)
+        for job in plan.jobs
+    ]
+    if rows and out.is_terminal:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("input", "size", "result", "size", "networks"):
+            table.add_column(title, overflow="fold")
+        for cells in rows:
+            table.add_row(*map(escape, cells))
+        out.print(table, soft_wrap=False)
+    else:
+        for cells in rows:  # for other programs: one line each, whatever the width
+            sys.stdout.write("\t".join(cells) + "\n")
     for skip in plan.skips:
         out.print(escape(f"skip {shown(skip.source)}: {shown(skip.target)}: {skip.reason}"))
     for failure in plan.failures:

@@ -262,14 +262,15 @@ def bilinear_phases(low: Tensor, scale: int) -> Tensor:
 @functools.cache
 def _bilinear_kernel(scale: int, channels: int) -> Tensor:
     """(channels·scale², channels, 3, 3) in fp64: what each phase takes of its pixel's 3×3 neighbourhood."""
-    taps = torch.zeros(scale, 3, dtype=torch.float64)
-    for phase in range(scale):
-        shift = (phase + 0.5) / scale - 0.5
-        taps[phase, 1] = 1.0 - abs(shift)
-        taps[phase, 0 if shift < 0 else 2] += abs(shift)
-    phases = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (scale², 3, 3)
-    same = torch.eye(channels, dtype=torch.float64)
-    return torch.einsum("cd,pij->cpdij", same, phases).flatten(0, 1)
+    with torch.inference_mode(False):  # it is kept, and must serve training after inference
+        taps = torch.zeros(scale, 3, dtype=torch.float64)
+        for phase in range(scale):
+            shift = (phase + 0.5) / scale - 0.5
+            taps[phase, 1] = 1.0 - abs(shift)
+            taps[phase, 0 if shift < 0 else 2] += abs(shift)
+        phases = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (scale², 3, 3)
+        same = torch.eye(channels, dtype=torch.float64)
+        return torch.einsum("cd,pij->cpdij", same, phases).flatten(0, 1)
 
 
 class Compact(Generator):
