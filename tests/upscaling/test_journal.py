@@ -200,6 +200,16 @@ def test_a_picture_that_another_process_makes_is_left_to_it(low: Path, model: Pa
     assert run(low, model, Watch()).exit_code == 0
 
 
+def test_what_a_killed_encoder_left_is_removed_by_resume(low: Path, model: Path) -> None:
+    folder = low.parent.parent / "out"
+    stale, others = folder / ".scan.png.0123456789ab.part", folder / ".scan.png.part"
+    picture(folder / "old.png")
+    for path in (stale, others):
+        path.write_bytes(b"half a pict")
+    assert run(low, model, Watch()).exit_code == 0
+    assert left(low) == {"scan.png", "old.png", others.name}
+
+
 def test_a_run_over_a_folder_does_not_take_remains_for_pictures(low: Path, model: Path) -> None:
     run(low, model, Watch(bands=2))
     with pytest.raises(Exception, match="no pictures"):

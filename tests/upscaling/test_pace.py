@@ -1,0 +1,52 @@
+"""The speed of the last run, kept for `--dry-run`: helpful when there, harmless when not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from srgan_cli.upscaling import pace
+from srgan_cli.upscaling.pace import Pace
+
+SPEED = Pace("cpu", "bf16", 512, 12.5)
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(pace, "_path", lambda: tmp_path / "srgan" / "pace.json")
+    return tmp_path / "srgan" / "pace.json"
+
+
+def test_a_pace_is_remembered_by_its_key() -> None:
+    assert pace.recall("a") is None
+    pace.remember("a", SPEED)
+    assert pace.recall("a") == SPEED
+    assert pace.recall("b") is None
+
+
+def test_only_the_latest_are_kept() -> None:
+    for number in range(60):
+        pace.remember(str(number), SPEED)
+    assert pace.recall("0") is None
+    assert pace.recall("59") == SPEED
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": {"device": "cpu"}}', '{"a": {"megapixels": 1}}'])
+def test_a_damaged_cache_is_no_cache(file: Path, text: str) -> None:
+    file.parent.mkdir()
+    file.write_text(text)
+    assert pace.recall("a") is None
+    pace.remember("a", SPEED)
+    assert pace.recall("a") == SPEED
+
+
+def test_a_speed_of_nothing_is_no_speed() -> None:
+    pace.remember("a", Pace("cpu", "fp32", 1, 0.0))
+    assert pace.recall("a") is None
+
+
+def test_a_cache_that_cannot_be_written_is_nobodys_problem(file: Path) -> None:
+    file.parent.write_text("a file where the folder should be")
+    pace.remember("a", SPEED)
+    assert pace.recall("a") is None
