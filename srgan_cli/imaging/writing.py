@@ -193,8 +193,7 @@ def _published(target: Path, modified_ns: int | None) -> Iterator[BinaryIO]:
         with target.open("wb") as device:
             yield device
         return
-    # A name may have 255 bytes, and this one is longer than the target's.
-    part = target.with_name(f".{target.name[:60]}.{secrets.token_hex(6)}.part")
+    part = target.with_name(f".{part_name(target)}.{secrets.token_hex(6)}.part")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(part, flags, 0o666)  # less the umask, as for any new file
     try:
@@ -212,13 +211,18 @@ def _published(target: Path, modified_ns: int | None) -> Iterator[BinaryIO]:
     _sync_folder(target.parent)
 
 
-def remove_stale_parts(target: Path) -> None:
-    """Remove what a killed process left of an attempt at `target`."""
-    pattern = re.compile(rf"\.{re.escape(target.name[:60])}\.[0-9a-f]{{12}}\.part")
-    with contextlib.suppress(OSError):
-        for path in target.parent.iterdir():
-            if pattern.fullmatch(path.name):
-                path.unlink()
+def part_name(target: Path) -> str:
+    """How a result is called while it is written: a name may have 255 bytes, and that one is longer."""
+    return target.name[:60]
+
+
+def stale_parts(folder: Path) -> dict[Path, str]:
+    """What killed processes left in a folder: each with the (shortened) name of its result."""
+    try:
+        matches = {path: re.fullmatch(r"\.(.+)\.[0-9a-f]{12}\.part", path.name) for path in folder.iterdir()}
+    except OSError:
+        return {}
+    return {path: match[1] for path, match in matches.items() if match is not None}
 
 
 def _sync_folder(folder: Path) -> None:

@@ -299,8 +299,10 @@ class Compact(Generator):
         x = h
         for block in self.body:
             x = block(x)
-        y = self.tail(h + self.fuse(x))  # (N, F, H, W) -> (N, 3·scale², H, W)
-        return bilinear_phases(low, self.scale).add_(y)
+        x = self.fuse(x).add_(h)
+        del h  # a quarter of the peak: the last step makes large fp32 tensors
+        x = self.tail(x)  # (N, F, H, W) -> (N, 3·scale², H, W)
+        return bilinear_phases(low, self.scale).add_(x)
 
 
 _ARCHITECTURES: Mapping[str, tuple[type[Config], Callable[..., Generator]]] = {

@@ -7,9 +7,9 @@ the next band already runs. `start` changes nothing that a second try of the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from srgan_cli.upscaling.tiles import Span
 
 # A band that goes through an accelerator or is faded together is held whole, twice; on the host only its input is.
 BAND_BYTES = 192 << 20
+# On a CPU the integers are made strip by strip: what a strip of phases takes stays in the cache.
+STRIP_PX = 32
 
 _TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
@@ -55,6 +57,14 @@ def runner(chain: Chain) -> Runner:
     return HostRunner(chain) if chain.device.type == "cpu" else DeviceRunner(chain)
 
 
+class _Output(NamedTuple):
+    """What the network made of some windows: phases (N, 3r² or r², …), alpha (N, 1, h, w), and finite (N,) bool."""
+
+    phases: Tensor
+    alpha: Tensor | None
+    finite: Tensor
+
+
 class _Tiles:
     """Windows in, cores out, as integers; and the fp32 copy of the chain, made when it is first needed."""
 
@@ -62,10 +72,15 @@ class _Tiles:
         self.chain = chain
         self._exact: Chain | None = None
 
-    def phases(self, chain: Chain, windows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, h, w, C) integers -> phases, and alpha (N, 1, h, w) or None."""
+    def run(self, chain: Chain, windows: Tensor) -> _Output:
+        """(N, h, w, C) integers, of pictures with C channels, through the network."""
         low, alpha = pixels.split(windows)
-        return chain.phases(low if alpha is None else pixels.bleed(low, alpha)), alpha
+        phases = chain.phases(low if alpha is None else pixels.bleed(low, alpha))
+        # The sum of a tile is finite only where each of its values is: one pass and no mask.
+        finite = torch.isfinite(phases.sum((1, 2, 3)))
+        if windows.shape[-1] <= 2:
+            phases = pixels.luma(phases)
+        return _Output(phases, alpha, finite)
 
     def exact(self) -> Chain:
         """The chain in fp32, for what left the range of half precision. Raises `WeightsError` when it is in fp32."""
@@ -75,24 +90,26 @@ class _Tiles:
             self._exact = self.chain.exact()
         return self._exact
 
-    def cores(
-        self, chain: Chain, windows: Tensor, rows: Span, columns: Sequence[Span], dtype: torch.dtype
-    ) -> tuple[list[Tensor], Tensor]:
-        """Windows (N, h, w, C) of one band -> their cores (s·rows, s·column, C), and whether each was finite (N,)."""
-        phases, alpha = self.phases(chain, windows)
+    def pieces(
+        self, output: _Output, rows: Span, columns: Sequence[Span], dtype: torch.dtype, strip_px: int
+    ) -> Iterator[tuple[slice, slice, Tensor]]:
+        """The cores of one band's tiles as integers, in strips of `strip_px` low-resolution rows.
+
+        Each comes with its place in the finished band: rows from the band's first, columns from the picture's.
+        """
+        chain = self.chain
         scale, fold = chain.scale, chain.scale // chain.shuffle
-        if alpha is not None:
-            alpha = pixels.enlarge_alpha(alpha, scale)
-        # The sum of a tile is finite only where each of its values is: one pass and no mask.
-        finite = torch.isfinite(phases.flatten(1).sum(1))
-        cores = []
+        alpha = None if output.alpha is None else pixels.enlarge_alpha(output.alpha, scale)
         for i, column in enumerate(columns):
-            core = phases[i : i + 1, :, _times(rows.inner, fold), _times(column.inner, fold)]
-            shade = (
-                None if alpha is None else alpha[i : i + 1, :, _times(rows.inner, scale), _times(column.inner, scale)]
-            )
-            cores.append(pixels.join(core, chain.shuffle, shade, windows.shape[-1], dtype)[0])
-        return cores, finite
+            across = slice(column.start * scale, column.stop * scale)
+            for top in range(0, rows.core, strip_px):
+                bottom = min(top + strip_px, rows.core)
+                inner = slice(rows.inner.start + top, rows.inner.start + bottom)
+                core = output.phases[i : i + 1, :, _times(inner, fold), _times(column.inner, fold)]
+                shade = (
+                    None if alpha is None else alpha[i : i + 1, :, _times(inner, scale), _times(column.inner, scale)]
+                )
+                yield slice(top * scale, bottom * scale), across, pixels.join(core, chain.shuffle, shade, dtype)[0]
 
 
 class HostRunner:
@@ -108,18 +125,24 @@ class HostRunner:
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
         low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
-        redone = 0
-        for column in columns:
-            window = _tensor(low[:, column.begin : column.end])[None]
-            dtype = _TORCH_DTYPES[out.dtype]
-            (core,), finite = self._tiles.cores(self._tiles.chain, window, rows, (column,), dtype)
-            if not finite:
-                (core,), finite = self._tiles.cores(self._tiles.exact(), window, rows, (column,), dtype)
-                redone += 1
-                if not finite:
-                    raise _not_finite(self._tiles.chain)
-            target[:, _times(slice(column.start, column.stop), self._scale)] = core.numpy()
+        redone = sum(self._tile(low, rows, column, target) for column in columns)
         return Pending(rows, len(columns), lambda: redone)
+
+    def _tile(self, low: Pixels, rows: Span, column: Span, target: Pixels) -> bool:
+        """One tile into the band's finished rows; whether it had to be done again in fp32.
+
+        A function of its own, so that a tile's phases are gone before the next tile's are made.
+        """
+        window = _tensor(low[:, column.begin : column.end])[None]
+        output = self._tiles.run(self._tiles.chain, window)
+        redone = not output.finite
+        if redone:
+            output = self._tiles.run(self._tiles.exact(), window)
+            if not output.finite:
+                raise _not_finite(self._tiles.chain)
+        for down, across, piece in self._tiles.pieces(output, rows, (column,), _TORCH_DTYPES[target.dtype], STRIP_PX):
+            target[down, across] = piece.numpy()
+        return redone
 
 
 class DeviceRunner:
@@ -165,10 +188,10 @@ class DeviceRunner:
         for first in range(0, len(columns), per_batch):
             batch = columns[first : first + per_batch]
             windows = torch.stack([band[:, c.begin : c.end] for c in batch])
-            cores, finite = self._tiles.cores(chain, windows, rows, batch, high.dtype)
-            for column, core in zip(batch, cores, strict=True):
-                high[:, _times(slice(column.start, column.stop), self._scale)] = core
-            flags.append(finite)
+            output = self._tiles.run(chain, windows)
+            for down, across, piece in self._tiles.pieces(output, rows, batch, high.dtype, rows.core):
+                high[down, across] = piece
+            flags.append(output.finite)
         return torch.cat(flags)
 
     def _upload(self, low: Pixels) -> Tensor:
@@ -239,13 +262,10 @@ class BlendingRunner:
 
     def _float_tile(self, chain: Chain, window: Tensor) -> Tensor:
         """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host."""
-        channels = window.shape[-1]
-        phases, alpha = self._tiles.phases(chain, window.to(chain.device))
-        high = F.pixel_shuffle(phases, chain.shuffle)
-        if channels <= 2:
-            high = pixels.luma(high)
-        if alpha is not None:
-            high = torch.cat((high, pixels.enlarge_alpha(alpha, chain.scale)), dim=1)
+        output = self._tiles.run(chain, window.to(chain.device))
+        high = F.pixel_shuffle(output.phases, chain.shuffle)
+        if output.alpha is not None:
+            high = torch.cat((high, pixels.enlarge_alpha(output.alpha, chain.scale)), dim=1)
         return high[0].cpu()
 
 

@@ -30,7 +30,7 @@ from srgan_cli.errors import (
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.image import Depth
 from srgan_cli.imaging.reading import OpenPicture, open_picture
-from srgan_cli.imaging.writing import final_depth, output_format, remove_stale_parts, write_picture
+from srgan_cli.imaging.writing import final_depth, output_format, part_name, stale_parts, write_picture
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
@@ -93,6 +93,8 @@ def run(
     for failure in plan.failures:
         observer.failed(failure)
     started = time.perf_counter()
+    if options.resume:
+        _remove_stale_parts(plan)
     with _Pipeline(options, settings_key, observer, report) as pipeline:
         try:
             _upscale_all(plan, options, make_upscaler, pipeline)
@@ -101,6 +103,19 @@ def run(
             report.interrupted = True
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _remove_stale_parts(plan: Plan) -> None:
+    """Clean up after a run that was killed: only what belongs to this plan's results is ours to remove."""
+    names: dict[Path, set[str]] = {}
+    for job in plan.jobs:
+        if job.target != STREAM:
+            names.setdefault(job.target.parent, set()).add(part_name(job.target))
+    for folder, ours in names.items():
+        for part, name in stale_parts(folder).items():
+            if name in ours:
+                with contextlib.suppress(OSError):
+                    part.unlink()
 
 
 def _upscale_all(plan: Plan, options: UpscaleOptions, make_upscaler: MakeUpscaler, pipeline: _Pipeline) -> None:
@@ -358,8 +373,6 @@ class _Pipeline:
         keeps_time = options.keep_time and job.source != STREAM
         if job.target != STREAM:
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            if self._options.resume:
-                remove_stale_parts(job.target)
         notes = write_picture(
             sys.stdout.buffer if job.target == STREAM else job.target,
             canvas.pixels,

@@ -119,8 +119,10 @@ class Upscaler:
         while top < height or waiting:
             try:
                 if top < height:
-                    rows = next_rows(top, height, self._band_px(runner, out), halo_px)
-                    columns = cut(width, self.tile_px, halo_px, uniform=runner.batches)
+                    whole_px = 0 if self.options.tile_px else self.tile_px + 2 * halo_px
+                    band_px = self._band_px(runner, out)
+                    rows = next_rows(top, height, band_px, halo_px, whole_px=whole_px if band_px == self.tile_px else 0)
+                    columns = cut(width, self.tile_px, halo_px, uniform=runner.batches, whole_px=whole_px)
                     low = window.take(rows.begin, rows.end, keep_from=waiting[0].rows.begin if waiting else rows.begin)
                     waiting.append(runner.start(low, rows, columns, out, self.tile_px**2 * backends.ACCELERATOR_BATCH))
                     top = rows.stop
@@ -214,16 +216,16 @@ class Upscaler:
         device = self.compute.device
         share = backends.free_memory_bytes(device) * backends.MEMORY_SHARE
         if device.type == "cpu":
-            most = backends.CPU_TILE_PX
+            share = min(share, backends.CPU_TILE_BYTES)
         else:
-            most, share = backends.ACCELERATOR_TILE_PX, share / backends.ACCELERATOR_BATCH
+            share /= backends.ACCELERATOR_BATCH
         try:
             window_px = (share / self.chain.bytes_per_px()) ** 0.5
         except (RuntimeError, MemoryError) as err:
             if not backends.is_out_of_memory(err):
                 raise _device_error(err, self.compute) from err
             window_px = 0.0  # the run starts with the smallest tile and halves that if it must
-        return int(max(64, min(most, window_px - 2 * self.chain.halo_px)))
+        return int(max(64, min(backends.MOST_WINDOW_PX, window_px) - 2 * self.chain.halo_px))
 
 
 def _no_room(compute: backends.Compute, what_for: str) -> OutOfMemoryError:

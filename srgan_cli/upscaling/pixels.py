@@ -54,13 +54,11 @@ def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
     return high.clamp_(0.0, 1.0)
 
 
-def join(phases: Tensor, shuffle: int, alpha: Tensor | None, channels: int, dtype: torch.dtype) -> Tensor:
-    """Phases (N, 3r², h, w) in [0, 1], and alpha (N, 1, rh, rw) -> (N, rh, rw, C) integers, rounded to nearest.
+def join(phases: Tensor, shuffle: int, alpha: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Phases (N, C·r², h, w) in [0, 1], and alpha (N, 1, rh, rw) -> (N, rh, rw, C or C+1) integers, nearest.
 
     The quantisation comes before the pixel shuffle: bytes are shuffled four times as fast as floats.
     """
-    if channels <= 2:
-        phases = luma(phases)
     high = F.pixel_shuffle(_bits(quantise(phases, dtype)), shuffle)  # -> (N, 3 or 1, rh, rw)
     if alpha is not None:
         high = torch.cat((high, _bits(quantise(alpha, dtype))), dim=1)

@@ -40,15 +40,16 @@ def span(start: int, stop: int, length: int, halo_px: int) -> Span:
     return Span(max(0, start - halo_px), start, stop, min(length, stop + halo_px))
 
 
-def cut(length: int, tile_px: int, halo_px: int, *, uniform: bool = False) -> tuple[Span, ...]:
+def cut(length: int, tile_px: int, halo_px: int, *, uniform: bool = False, whole_px: int = 0) -> tuple[Span, ...]:
     """Cut an axis of `length` px into the fewest cores of at most `tile_px` px, as equal as integers allow.
 
+    An axis of up to `whole_px` px is not cut: it needs no context, so what a window has room for, it may use.
     `uniform` moves windows at the borders inwards until all are of one size, so that they can share a batch: more
     context than needed changes nothing in the result.
     """
     if length < 1 or tile_px < 1 or halo_px < 0:
         raise ValueError(f"cannot cut {length} px into tiles of {tile_px} px with a halo of {halo_px} px")
-    count = -(-length // tile_px)
+    count = 1 if length <= whole_px else -(-length // tile_px)
     edges = [length * i // count for i in range(count + 1)]
     spans = [span(start, stop, length, halo_px) for start, stop in pairwise(edges)]
     if not uniform:
@@ -62,10 +63,13 @@ def _widened(s: Span, window: int, length: int) -> Span:
     return Span(begin, s.start, s.stop, begin + window)
 
 
-def next_rows(top: int, height: int, tile_px: int, halo_px: int) -> Span:
-    """The band that follows row `top`: what is left is cut evenly, so that no thin band comes last."""
+def next_rows(top: int, height: int, tile_px: int, halo_px: int, *, whole_px: int = 0) -> Span:
+    """The band that follows row `top`: what is left is cut evenly, so that no thin band comes last.
+
+    `whole_px` as for `cut`.
+    """
     left = height - top
-    bands = -(-left // tile_px)
+    bands = 1 if top == 0 and height <= whole_px else -(-left // tile_px)
     return span(top, top + -(-left // bands), height, halo_px)
 
 

@@ -169,3 +169,17 @@ def test_the_halo_of_a_chain_is_that_of_its_networks_one_after_the_other(passes:
 )
 def test_the_halo_of_a_chain(chain: tuple[Pass, ...], halo_px: int) -> None:
     assert chain_halo(chain) == halo_px
+
+
+@given(length=st.integers(1, 3000), tile_px=st.integers(1, 1000), halo_px=st.integers(0, 60))
+def test_what_fits_into_a_window_is_not_cut(length: int, tile_px: int, halo_px: int) -> None:
+    whole_px = tile_px + 2 * halo_px
+    columns = cut(length, tile_px, halo_px, whole_px=whole_px)
+    rows = next_rows(0, length, tile_px, halo_px, whole_px=whole_px)
+    if length <= whole_px:
+        assert columns == (Span(0, 0, length, length),)
+        assert rows == columns[0]
+    else:
+        assert columns == cut(length, tile_px, halo_px)
+        assert rows == next_rows(0, length, tile_px, halo_px)
+    assert all(column.window <= whole_px for column in columns)
