@@ -6,8 +6,8 @@
     plain    the engine, decoding and encoding included, against the plain way that most upscalers go: the same network
              in fp32, NCHW, fixed tiles of 256 px with 10 px of padding, no overlap of decode, network and encode. Each
              runs in a process of its own, as its users run it, in turns.
-    bare     the engine on one large picture in memory (2500 × 2500 px), against the network alone on one of 768 × 768 px, in
-             the same precision and memory format.
+    bare     the engine on one large picture in memory (2500 × 2500 px), against the network alone on one of 768 × 768
+             px, in the same precision and memory format.
     folder   the wall time of a folder of 100 photos, against the network's own time for them.
     start    `srgan --help`, and whether it imports torch.
 
@@ -91,7 +91,7 @@ def in_own_process(args: argparse.Namespace, *worker: str) -> dict[str, Any]:
 
 
 def compare_with_plain(args: argparse.Namespace) -> None:
-    count, side = 3, 1024
+    count, side = 5, 1024
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "in"
         write_photos(folder, count, side, side)
