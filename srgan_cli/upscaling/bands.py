@@ -18,7 +18,7 @@ from torch import Tensor
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.upscaling import pixels
+from srgan_cli.upscaling import backends, pixels
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
 from srgan_cli.upscaling.tiles import Span
 
@@ -26,6 +26,8 @@ from srgan_cli.upscaling.tiles import Span
 BAND_BYTES = 192 << 20
 # On a CPU the integers are made strip by strip: what a strip of phases takes stays in the cache.
 STRIP_PX = 32
+# After windows above this size the heap is trimmed; what smaller ones leave is small.
+TRIM_PX = 512 * 1024
 
 _TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
@@ -142,6 +144,9 @@ class HostRunner:
                 raise _not_finite(self._tiles.chain)
         for down, across, piece in self._tiles.pieces(output, rows, (column,), _TORCH_DTYPES[target.dtype], STRIP_PX):
             target[down, across] = piece.numpy()
+        del output
+        if window.shape[1] * window.shape[2] > TRIM_PX:
+            backends.release_free_blocks()
         return redone
 
 
