@@ -174,18 +174,43 @@ def free_memory_bytes(device: torch.device) -> int:
 
 def _free_host_memory() -> int:
     """Available memory, or what a container's limit leaves, whichever is less."""
-    candidates = [8 << 30]
-    try:
+    candidates = [8 << 30]  # where nothing can be learned
+    with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 candidates = [int(line.split()[1]) * 1024]
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        if limit != "max":
-            candidates.append(max(0, int(limit) - used))
-    except (OSError, ValueError):
-        pass  # not Linux, or no cgroup v2: the first candidate stands
-    return min(candidates)
+    candidates += [free for group in _memory_groups() if (free := _free_in_group(*group)) is not None]
+    return max(0, min(candidates))
+
+
+def _memory_groups() -> list[tuple[Path, str, str]]:
+    """Folders of the control groups this process is in, with the names of their limit and usage (cgroup v2, v1)."""
+    groups = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+            elif "memory" in controllers.split(","):
+                root, names = Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            else:
+                continue
+            # In a container the path is that of the host, and the root is the container's own group.
+            groups += [(folder, *names) for folder in (root, root / path.lstrip("/"))]
+    return groups
+
+
+def _free_in_group(folder: Path, limit_name: str, usage_name: str) -> int | None:
+    """What the group's limit leaves; file pages that the kernel would drop do not count as used."""
+    with contextlib.suppress(OSError, ValueError):
+        limit = int((folder / limit_name).read_text(encoding="ascii"))
+        used = int((folder / usage_name).read_text(encoding="ascii"))
+        for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            if name in ("inactive_file", "total_inactive_file"):
+                used -= int(value)
+        return limit - used
+    return None  # no such group, or no limit ("max")
 
 
 def is_out_of_memory(err: BaseException) -> bool:
