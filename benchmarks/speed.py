@@ -119,13 +119,33 @@ def compare_with_plain(args: argparse.Namespace) -> None:
 def plain_worker(args: argparse.Namespace, source: str, target: str) -> None:
     """Tile by tile in the style of the usual scripts: the whole picture is on the device, and so is the result."""
     import torch
+    import torch.nn.functional as F
+    from torch import Tensor, nn
 
     from srgan_cli import load_model
+    from srgan_cli.networks.generators import Compact
     from srgan_cli.networks.weights import load_generator
+
+    class _Plain(nn.Module):
+        """The network as its formula says, without the engine's rearrangements."""
+
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            assert isinstance(network, Compact)
+            self.layers = network
+
+        def forward(self, low: Tensor) -> Tensor:
+            head = self.layers.head(low)
+            x = head
+            for block in self.layers.body:
+                x = x + block.conv2(block.act(block.conv1(x)))  # type: ignore[operator]
+            x = self.layers.tail(head + self.layers.fuse(x))
+            base = F.interpolate(low, scale_factor=self.layers.scale, mode="bilinear", align_corners=False)
+            return F.pixel_shuffle(x, self.layers.scale) + base
 
     device = "cuda" if args.device == "auto" and torch.cuda.is_available() else args.device.replace("auto", "cpu")
     model = load_model(args.model)
-    network = load_generator(model.path).eval().to(device)
+    network = _Plain(load_generator(model.path)).eval().to(device)
     tile, pad, scale = 256, 10, model.scale
 
     @torch.no_grad()
