@@ -59,9 +59,9 @@ def join(phases: Tensor, shuffle: int, alpha: Tensor | None, dtype: torch.dtype)
 
     The quantisation comes before the pixel shuffle: bytes are shuffled four times as fast as floats.
     """
-    high = F.pixel_shuffle(_bits(quantise(phases, dtype)), shuffle)  # -> (N, 3 or 1, rh, rw)
+    high = F.pixel_shuffle(bits(quantise(phases, dtype)), shuffle)  # -> (N, 3 or 1, rh, rw)
     if alpha is not None:
-        high = torch.cat((high, _bits(quantise(alpha, dtype))), dim=1)
+        high = torch.cat((high, bits(quantise(alpha, dtype))), dim=1)
     return high.permute(0, 2, 3, 1).view(dtype)
 
 
@@ -77,6 +77,6 @@ def quantise(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.mul(top).add_(0.5).clamp_(0.0, top).to(dtype)
 
 
-def _bits(values: Tensor) -> Tensor:
+def bits(values: Tensor) -> Tensor:
     """uint16 seen as int16, which every kernel knows; the bits are the same."""
     return values.view(torch.int16) if values.dtype == torch.uint16 else values
