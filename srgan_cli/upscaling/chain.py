@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srgan_cli.networks.generators import bilinear_phases
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling.tiles import Pass, chain_halo
 
@@ -71,8 +72,10 @@ class Chain:
         blocks = torch.cat([color.mean(1, keepdim=True) for color in colors], dim=1)  # -> (N, 3, h, w)
         blocks = F.avg_pool2d(blocks, self.scale // self.shuffle)  # -> (N, 3, H, W)
         drift = _smooth(low - blocks.clamp(0.0, 1.0))
+        if self.shuffle == self.scale:
+            return bilinear_phases(drift, self.scale).add_(phases)
         high = F.interpolate(drift, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
-        return phases + F.pixel_unshuffle(high, self.shuffle)
+        return F.pixel_unshuffle(high, self.shuffle).add_(phases)
 
     def canary(self) -> float:
         """Largest difference from fp32 on a small synthetic picture; infinite where the result is not finite."""
