@@ -149,7 +149,7 @@ def _set_malloc_thresholds() -> bool:
 
 @contextlib.contextmanager
 def inference(device: torch.device) -> Iterator[None]:
-    """No gradients; and on CUDA the fastest convolution for each size, with fp32 meaning fp32.
+    """No gradients; and on CUDA, fp32 means fp32.
 
     By default cuDNN rounds the factors of fp32 convolutions to TF32, ten bits of mantissa: neither could the canary
     be trusted then, nor would tiles agree to float rounding.
@@ -158,7 +158,7 @@ def inference(device: torch.device) -> Iterator[None]:
         if device.type != "cuda":
             yield
             return
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
             yield
 
 
@@ -183,16 +183,17 @@ def _free_host_memory() -> int:
     return max(0, min(candidates))
 
 
-def _memory_groups() -> list[tuple[Path, str, str]]:
-    """Folders of the control groups this process is in, with the names of their limit and usage (cgroup v2, v1)."""
+def _memory_groups() -> list[tuple[Path, str, str, str]]:
+    """Folders of the control groups this process is in, with the names of limit, usage and droppable pages (v2, v1)."""
     groups = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "":
-                root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+                root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file")
             elif "memory" in controllers.split(","):
-                root, names = Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+                root = Path("/sys/fs/cgroup/memory")
+                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
             else:
                 continue
             # In a container the path is that of the host, and the root is the container's own group.
@@ -200,21 +201,41 @@ def _memory_groups() -> list[tuple[Path, str, str]]:
     return groups
 
 
-def _free_in_group(folder: Path, limit_name: str, usage_name: str) -> int | None:
+def _free_in_group(folder: Path, limit_name: str, usage_name: str, droppable_name: str) -> int | None:
     """What the group's limit leaves; file pages that the kernel would drop do not count as used."""
     with contextlib.suppress(OSError, ValueError):
         limit = int((folder / limit_name).read_text(encoding="ascii"))
         used = int((folder / usage_name).read_text(encoding="ascii"))
         for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(" ")
-            if name in ("inactive_file", "total_inactive_file"):
+            if name == droppable_name:
                 used -= int(value)
         return limit - used
     return None  # no such group, or no limit ("max")
 
 
+# What allocators that have no exception of their own say: PyTorch's on the CPU, oneDNN's, Metal's, cuDNN's and cuBLAS's,
+# and CUDA's for pinned host memory.
+_NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "std::bad_alloc",
+    "MPS backend out of memory",
+    "Invalid buffer size",
+    "STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+)
+
+
 def is_out_of_memory(err: BaseException) -> bool:
-    """Whether an error means that a smaller tile may succeed. PyTorch's CPU allocator has no type of its own."""
+    """Whether an error means that a smaller tile may succeed."""
     if isinstance(err, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(err, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(err)
+    return isinstance(err, RuntimeError) and any(words in str(err) for words in _NO_MEMORY)
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give what PyTorch holds unused back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -56,7 +56,7 @@ def runner(chain: Chain) -> Runner:
     """The runner that fits the chain and its device."""
     if chain.blend_px:
         return BlendingRunner(chain)
-    return HostRunner(chain) if chain.device.type == "cpu" else DeviceRunner(chain)
+    return DeviceRunner(chain) if chain.device.type == "cuda" else HostRunner(chain)
 
 
 class _Output(NamedTuple):
@@ -77,7 +77,9 @@ class _Tiles:
     def run(self, chain: Chain, windows: Tensor) -> _Output:
         """(N, h, w, C) integers, of pictures with C channels, through the network."""
         low, alpha = pixels.split(windows)
-        phases = chain.phases(low if alpha is None else pixels.bleed(low, alpha))
+        low = low if alpha is None else pixels.bleed(low, alpha)
+        # Apple's GPUs lack some of the integer types; there the network alone runs on the device.
+        phases = chain.phases(low.to(chain.device)).to(windows.device)
         # The sum of a tile is finite only where each of its values is: one pass and no mask.
         finite = torch.isfinite(phases.sum((1, 2, 3)))
         if windows.shape[-1] <= 2:

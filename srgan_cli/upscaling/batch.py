@@ -297,16 +297,21 @@ class _Pipeline:
                 f"{self._settings_key}-{identity(job.source)}-{header.width}x{header.height}x{header.channels}x{depth}"
             )
             journal = Journal(job.target.with_name(f"{stem}.srgan-journal"), key)
+        folder = _scratch_folder(job)
         rows = journal.rows() if journal is not None and self._options.resume else 0
+        size = _canvas_bytes(job, scale, self._options)
+        reuse = 0 < rows <= header.height and name is not None and _size_of(folder / name) == size
+        if journal is not None and not reuse:
+            journal.remove()  # before the file that it speaks of is emptied
         canvas = open_canvas(
             header.height * scale,
             header.width * scale,
             header.channels,
             depth,
-            folder=_scratch_folder(job),
+            folder=folder,
             memory_bytes=CANVAS_BYTES,
             name=name,
-            reuse=0 < rows <= header.height,
+            reuse=reuse,
         )
         return _Finished(job, canvas, started, journal if canvas.scratch is not None else None, rows * canvas.reused)
 
@@ -449,6 +454,13 @@ def _depth(job: Job, options: UpscaleOptions) -> Depth:
 def _canvas_bytes(job: Job, scale: int, options: UpscaleOptions) -> int:
     header = job.header
     return header.width * header.height * scale**2 * header.channels * _depth(job, options) // 8
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _scratch_folder(job: Job) -> Path:

@@ -95,15 +95,17 @@ class Chain:
         return self._measured_bytes_per_px() if self.device.type == "cuda" else self._estimated_bytes_per_px()
 
     def _measured_bytes_per_px(self) -> float:
-        """Memory is affine in px: two probes give the slope."""
+        """Memory is affine in px: two probes give the slope. The first run of each size is not counted: libraries
+        set themselves up in it."""
         peaks = []
         for side in (128, 256):
+            self._probe(side)
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
             self._probe(side)
             peaks.append(torch.cuda.max_memory_allocated(self.device) - before)
-        return max(1.0, (peaks[1] - peaks[0]) / (256**2 - 128**2))
+        return max(0.5 * self._estimated_bytes_per_px(), (peaks[1] - peaks[0]) / (256**2 - 128**2))
 
     def _estimated_bytes_per_px(self) -> float:
         """From the layers' outputs, where the allocator keeps no count.

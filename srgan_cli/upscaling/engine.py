@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from srgan_cli.upscaling import backends, bands, pixels
 from srgan_cli.upscaling.chain import BLEND_PX, CANARY_TOLERANCE, Chain
 from srgan_cli.upscaling.rows import ArrayRows, RowSource, RowWindow
 from srgan_cli.upscaling.tiles import cut, next_rows
+
+_T = TypeVar("_T")
 
 # Below this a tile is nearly all halo; a device that cannot hold it cannot run the model.
 SMALLEST_TILE_PX = 16
@@ -117,31 +121,44 @@ class Upscaler:
         waiting: list[bands.Pending] = []  # bands that run, or whose results are on their way
         top = self.first_row(first_row)
         while top < height or waiting:
-            try:
-                if top < height:
-                    whole_px = 0 if self.options.tile_px else self.tile_px + 2 * halo_px
-                    band_px = self._band_px(runner, out)
-                    rows = next_rows(top, height, band_px, halo_px, whole_px=whole_px if band_px == self.tile_px else 0)
-                    columns = cut(width, self.tile_px, halo_px, uniform=runner.batches, whole_px=whole_px)
-                    low = window.take(rows.begin, rows.end, keep_from=waiting[0].rows.begin if waiting else rows.begin)
-                    waiting.append(runner.start(low, rows, columns, out, self.tile_px**2 * backends.ACCELERATOR_BATCH))
-                    top = rows.stop
-            except (RuntimeError, MemoryError) as err:
-                self._shrink(err)
-                continue
+            if top < height:
+                whole_px = 0 if self.options.tile_px else self.tile_px + 2 * halo_px
+                band_px = self._band_px(runner, out)
+                rows = next_rows(top, height, band_px, halo_px, whole_px=whole_px if band_px == self.tile_px else 0)
+                columns = cut(width, self.tile_px, halo_px, uniform=runner.batches, whole_px=whole_px)
+                low = window.take(rows.begin, rows.end, keep_from=waiting[0].rows.begin if waiting else rows.begin)
+                batch_px = self.tile_px**2 * backends.ACCELERATOR_BATCH
+                started = self._attempt(partial(runner.start, low, rows, columns, out, batch_px))
+                if started is None:
+                    self._shrink()
+                    continue
+                waiting.append(started)
+                top = rows.stop
             # One band may be on its way while the next one runs, where the device works on its own.
             allowed = 1 if runner.asynchronous and top < height else 0
             while len(waiting) > allowed:
-                try:
-                    redone = waiting[0].finish()
-                except (RuntimeError, MemoryError) as err:
-                    self._shrink(err)
-                    top = waiting[0].rows.start
+                band = waiting[0]
+                redone = self._attempt(band.finish)
+                if redone is None:
+                    self._shrink()
+                    top = band.rows.start
                     waiting.clear()
                     break
-                band = waiting.pop(0)
+                waiting.pop(0)
                 self._count(band, redone)
                 on_rows(band.rows.core)
+
+    def _attempt(self, step: Callable[[], _T]) -> _T | None:
+        """What a step on the device gives, or None when it ran out of memory. Raises `DeviceError` for other errors.
+
+        The error is gone when this returns: as long as it lives, its traceback keeps what the step had allocated.
+        """
+        try:
+            return step()
+        except (RuntimeError, MemoryError) as err:
+            if not backends.is_out_of_memory(err):
+                raise _device_error(err, self.compute) from err
+            return None
 
     def _band_px(self, runner: bands.Runner, out: Pixels) -> int:
         """Rows of a band: the tile's side, or fewer where a whole band has to be held and the picture is wide."""
@@ -157,18 +174,15 @@ class Upscaler:
             self._note(f"a tile left the range of {self.compute.precision} and was computed again in fp32")
         self.statistics = Statistics(before.tiles + band.tiles, before.redone_in_fp32 + redone, before.out_of_memory)
 
-    def _shrink(self, err: RuntimeError | MemoryError) -> None:
+    def _shrink(self) -> None:
         """Halve the tile, for the rest of this object's life: the memory will not come back.
 
-        Raises `DeviceError` when the error is another one, `OutOfMemoryError` when the tile is as small as it gets.
+        Raises `OutOfMemoryError` when the tile is as small as it gets.
         """
-        if not backends.is_out_of_memory(err):
-            raise _device_error(err, self.compute) from err
-        if self.compute.device.type == "cuda":
-            torch.cuda.empty_cache()
+        backends.empty_cache(self.compute.device)
         smallest = SMALLEST_BLENDED_TILE_PX if self.chain.blend_px else SMALLEST_TILE_PX
         if self.tile_px <= smallest:
-            raise _no_room(self.compute, f"for tiles of {self.tile_px} px") from err
+            raise _no_room(self.compute, f"for tiles of {self.tile_px} px")
         smaller = max(smallest, self.tile_px // 2)
         before = self.statistics
         self.statistics = Statistics(before.tiles, before.redone_in_fp32, before.out_of_memory + 1)

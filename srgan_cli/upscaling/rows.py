@@ -97,16 +97,19 @@ class RowWindow:
     def take(self, begin: int, end: int, *, keep_from: int) -> Pixels:
         """Rows [begin, end) of the picture. Those from `keep_from` on may be asked for again."""
         assert self._top <= keep_from <= begin
-        if self._rows is None:
-            self._drop(keep_from)
-            self._rows = self._read(end - keep_from)
-        else:
-            self._rows = self._rows[keep_from - self._top :]
-            missing = end - keep_from - len(self._rows)
-            if missing > 0:
-                self._rows = np.concatenate((self._rows, self._read(missing)))
-        self._top = keep_from
-        return self._rows[begin - keep_from : end - keep_from]
+        try:
+            if self._rows is None:
+                self._drop(keep_from)
+                kept = self._read(end - keep_from)
+            else:
+                kept = self._rows[keep_from - self._top :]
+                missing = end - keep_from - len(kept)
+                if missing > 0:
+                    kept = np.concatenate((kept, self._read(missing)))
+        except MemoryError as err:  # no smaller tile would help
+            raise UnreadablePictureError("there is not enough memory to decode it") from err
+        self._rows, self._top = kept, keep_from
+        return kept[begin - keep_from : end - keep_from]
 
     def _read(self, count: int) -> Pixels:
         rows = self._source.read_rows(count)
