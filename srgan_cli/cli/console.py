@@ -72,6 +72,7 @@ class Watch:
         self._lock = threading.Lock()
         self._total = plan.network_pixels
         self._advanced: dict[Path, int] = {}
+        self._notes: dict[str, list[Path]] = {}  # of results, and whose they are
         self._progress: Progress | None = None
         if not quiet and stderr.is_terminal and plan.jobs:
             self._progress = Progress(
@@ -90,6 +91,8 @@ class Watch:
             self._event("plan", **total, skipped=len(self._plan.skips), failed=len(self._plan.failures))
             for skip in self._plan.skips:
                 self._event("skipped", source=str(skip.source), target=str(skip.target), reason=skip.reason)
+        for sentence in self._plan.notes:
+            self.note(sentence)
         if self._progress is not None:
             self._progress.start()
         return self
@@ -126,7 +129,8 @@ class Watch:
         if self._verbose:
             self._say(f"{job.source} -> {job.target}  {job.width}x{job.height}  {duration(seconds)}")
         for sentence in dict.fromkeys(notes):
-            if self._verbose or len(self._plan.jobs) == 1:
+            self._notes.setdefault(sentence, []).append(job.source)
+            if self._verbose:
                 self._say(f"{job.source}: {sentence}")
 
     def failed(self, failure: Failure) -> None:
@@ -164,10 +168,15 @@ class Watch:
         )
         if self._quiet:
             return
-        if len(report.failures) > 1:
+        for sentence, sources in self._notes.items() if not self._verbose else ():
+            others = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+            self._say(f"{sources[0]}{others}: {sentence}")
+        if len(report.failures) > 1 and report.done:
             self._say("what failed:", style="bold")
             for failure in report.failures:
                 self._say(f"  {failure.sentence}")
+        if report.error is not None and not report.done and not report.failures:
+            return
         parts = [f"{len(report.done)} done"]
         parts += [f"{len(report.skips)} skipped"] if report.skips else []
         parts += [f"{len(report.failures)} failed"] if report.failures else []
@@ -221,6 +230,8 @@ def show_plan(session: Session, *, as_json: bool) -> None:
         out.print(escape(f"skip {shown(skip.source)}: {shown(skip.target)}: {skip.reason}"))
     for failure in plan.failures:
         out.print(escape(f"fail {shown(failure.sentence)}"), style="red")
+    for sentence in plan.notes:
+        out.print(escape(f"note: {sentence}"))
     out.print(escape(_plan_totals(session)))
 
 
@@ -241,8 +252,8 @@ def _plan_events(session: Session) -> list[dict[str, object]]:
             "height": job.height,
             "networks": list(job.scales),
             "network_pixels": job.network_pixels,
-            "memory_bytes": session.memory_bytes(job),
-            "scratch_bytes": session.scratch_bytes(job),
+            "memory_bytes": job.memory_bytes,
+            "scratch_bytes": job.scratch_bytes,
             "tiles": session.tiles(job),
             "notes": list(job.header.notes),
         }
@@ -258,7 +269,7 @@ def _plan_events(session: Session) -> list[dict[str, object]]:
             "event": "total",
             "pictures": len(plan.jobs),
             "network_pixels": plan.network_pixels,
-            "output_bytes_raw": sum(session.raw_bytes(job) for job in plan.jobs),
+            "output_bytes_raw": sum(job.raw_bytes for job in plan.jobs),
             "estimated_seconds": session.estimated_seconds(),
             "measured_on": None if pace is None else {"device": pace.device, "precision": pace.precision},
         }
@@ -274,9 +285,9 @@ def _plan_totals(session: Session) -> str:
         f"{sum(j.width * j.height for j in jobs) / 1e6:.1f} MP of results with {session.selection.name}"
     ]
     if jobs:
-        memory = max(session.memory_bytes(job) for job in jobs)
-        scratch = max(session.scratch_bytes(job) for job in jobs)
-        raw = sum(session.raw_bytes(job) for job in jobs)
+        memory = max(job.memory_bytes for job in jobs)
+        scratch = max(job.scratch_bytes for job in jobs)
+        raw = sum(job.raw_bytes for job in jobs)
         lines.append(
             f"memory for the largest picture: about {size(memory)} besides the network"
             + (f", and {size(scratch)} of scratch file" if scratch else "")

@@ -241,6 +241,8 @@ def _run(
     watch.finish(report)
     if failed is not None:
         _write_failed(failed, [failure.source for failure in report.failures])
+    if report.error is not None:
+        raise report.error
     return report.exit_code
 
 

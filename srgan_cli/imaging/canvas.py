@@ -37,9 +37,16 @@ class Canvas:
         """Let go of it. `keep` leaves the scratch file for a run that goes on."""
         # The pages are dropped with the last reference; the file's name need not wait for that, except on Windows.
         self.pixels = np.empty((0, 0, self.pixels.shape[2]), self.pixels.dtype)
+        # Elsewhere the name goes before the lock, so that nobody takes over a file that is about to go; but Windows
+        # removes no file that is open.
+        if os.name == "nt":
+            self._unlock()
         if self.scratch is not None and not keep:
             _remove(self.scratch)
         self.scratch = None
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

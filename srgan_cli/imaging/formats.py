@@ -48,7 +48,8 @@ FORMATS: dict[str, Format] = {
     ),
     "tiff": Format("TIFF", (".tif", ".tiff"), depths=(8, 16), carries=_ALL, lossless=True),
     # 75 of libaom's scale is about where JPEG 95 is: no difference at arm's length, at a quarter of the size.
-    # AV1 ends at 65,536 px, libheif's encoder at 16,384. AV1 has monochrome, but libvips writes RGB. No "lossless": its RGB to YCbCr is not exactly reversible here.
+    # AV1 ends at 65,536 px, libheif's encoder at 16,384.
+    # AV1 has monochrome, but libvips writes RGB. No "lossless": its RGB to YCbCr is not exactly reversible here.
     "avif": Format(
         "AVIF", (".avif",), grey=False, depths=(8, 16), max_side_px=16_384, carries=_NO_DPI, default_quality=75
     ),

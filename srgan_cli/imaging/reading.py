@@ -213,9 +213,23 @@ def _metadata(image: Any, source: Source, format: str) -> Metadata:  # noqa: A00
 
     exif = _tiff_exif(source) if format == "tiff" else _bare(blob("exif-data"))
     dpi = None
-    if "resolution-unit" in fields:  # else libvips has made up 72 or 25.4 per inch
+    # Where nothing is said, libvips makes up 72 or 25.4 per inch; of PNG it names no unit even when there is one.
+    if "resolution-unit" in fields or (format == "png" and _png_has_resolution(source)):
         dpi = (round(image.xres * 25.4, 4), round(image.yres * 25.4, 4))
     return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), dpi)
+
+
+def _png_has_resolution(source: Source) -> bool:
+    """Whether there is a pHYs chunk in px per metre. It stands before the first IDAT."""
+    place = 8
+    for _ in range(1000):
+        head = source.read_at(place, 17)
+        if len(head) < 17 or head[4:8] in (b"IDAT", b"IEND"):
+            return False
+        if head[4:8] == b"pHYs":
+            return head[16] == 1
+        place += int.from_bytes(head[:4], "big") + 12
+    return False
 
 
 def _bare(exif: bytes | None) -> bytes | None:

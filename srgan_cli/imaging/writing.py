@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -23,7 +24,6 @@ from srgan_cli.imaging.formats import FORMATS, Format, format_of_suffix
 from srgan_cli.imaging.image import Depth, Header, Pixels
 
 _BMP_BYTES = 2**32 - 4096  # its size field has 32 bits
-_SCRATCH_BYTES = 512 << 20  # results above this may need a scratch file beside the output
 
 
 def output_format(target: Path | None, header: Header, options: WriteOptions) -> str:
@@ -61,8 +61,9 @@ def check_output(
     options: WriteOptions,
     *,
     target: Path | None,
+    scratch_bytes: int = 0,
 ) -> None:
-    """Refuse, before any work, a result that could not be written.
+    """Refuse, before any work, a result that could not be written. `scratch_bytes` are needed beside it meanwhile.
 
     Raises `SettingsError` for options that do not go together, and `UnwritablePictureError` for the limits of the
     container, alpha that has nowhere to go, a folder that cannot be written to, and a disk without enough space.
@@ -77,7 +78,7 @@ def check_output(
         )
     if target is not None:
         raw = width * height * channels * final_depth(format, depth, options) // 8
-        _check_place(target, _needed_bytes(format, raw, options))
+        _check_place(target, needed_bytes(format, raw, options) + scratch_bytes)
 
 
 def _check_options(known: Format, options: WriteOptions) -> None:
@@ -103,13 +104,20 @@ def _check_limits(format: str, width: int, height: int, channels: int) -> None: 
         raise UnwritablePictureError(f"{width}x{height} px is too large for BMP, which ends at 4 GB; write PNG or TIFF")
 
 
-def _needed_bytes(format: str, raw: int, options: WriteOptions) -> int:  # noqa: A002
-    """A generous guess at the file, and the scratch file that a large result grows in."""
+def needed_bytes(format: str, raw: int, options: WriteOptions) -> int:  # noqa: A002
+    """A generous guess at the file, for a result of `raw` bytes before compression."""
     lossy = FORMATS[format].default_quality is not None and not options.lossless
-    return (raw // 4 if lossy else raw) + (raw if raw > _SCRATCH_BYTES else 0)
+    return raw // 4 if lossy else raw
 
 
 def _check_place(target: Path, needed: int) -> None:
+    try:
+        _refuse_place(target, needed)
+    except OSError as err:  # a name that is too long, a folder that went away
+        raise _unwritable(shown(target), err) from err
+
+
+def _refuse_place(target: Path, needed: int) -> None:
     folder = target.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -212,8 +220,12 @@ def _published(target: Path, modified_ns: int | None) -> Iterator[BinaryIO]:
 
 
 def part_name(target: Path) -> str:
-    """How a result is called while it is written: a name may have 255 bytes, and that one is longer."""
-    return target.name[:60]
+    """What a file that belongs to a result begins with, after a dot: a name may have 255 bytes, and these are longer.
+
+    The whole name is in the hash, for series whose names differ only at the end.
+    """
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
+    return f"{target.name[:40]}.{digest}"
 
 
 def stale_parts(folder: Path) -> dict[Path, str]:
@@ -242,6 +254,8 @@ def _unwritable(name: str, err: OSError) -> UnwritablePictureError:
         reason = "you have no permission to write there"
     elif err.errno == errno.ENOENT:
         reason = "its folder does not exist"
+    elif err.errno == errno.ENAMETOOLONG:
+        reason = "its name is too long for the file system; shorten it with --name"
     elif err.errno == errno.EPIPE:
         reason = "the program that was reading it has ended"
     else:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
-from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.generators import Generator, not_finite
 
 # What torch and spandrel raise on content that is damaged or not what it seems to be.
 _DAMAGE = (
@@ -59,10 +59,21 @@ class ForeignGenerator(Generator):
         self.supports_bf16 = bool(descriptor.supports_bfloat16)
         self.halo_px = _measure_halo(self)
 
+    def unchecked(self, low: Tensor) -> Tensor:
+        """As the network's own program runs it: a NaN stays where it is."""
+        high: Tensor = self._descriptor(low)
+        return high
+
     def phases(self, low: Tensor) -> Tensor:
         dtype = next(self.inner.parameters()).dtype
-        high: Tensor = self._descriptor(low.to(dtype))  # (N, C, H, W) -> (N, C, H·scale, W·scale)
-        return high.to(low.dtype)
+        trace: list[Tensor] = []
+        hook = self.inner.register_forward_hook(lambda _module, _inputs, output: trace.append(not_finite(output)))
+        try:
+            high = self.unchecked(low.to(dtype))  # (N, C, H, W) -> (N, C, H·scale, W·scale)
+        finally:
+            hook.remove()
+        # The descriptor clips: an overflow in half precision must not pass for white.
+        return high.to(low.dtype) + sum(trace, start=low.new_zeros(())).to(low.dtype)
 
 
 def load_foreign(data: bytes, path: Path) -> ForeignGenerator:
@@ -141,7 +152,7 @@ def _measure_halo(network: ForeignGenerator) -> int | None:
     for picture, place in zip(noise, places, strict=True):
         picture[:, height // 2, place] = float("nan")
     with torch.inference_mode():
-        high = network(noise)
+        high = network.unchecked(noise)
     if high.shape[2:] != (height * network.scale, width * network.scale):
         return None
     stained = high.isnan().any(dim=1).any(dim=1).reshape(2, width, network.scale).any(dim=2)  # (2, width)

@@ -273,6 +273,13 @@ def _bilinear_kernel(scale: int, channels: int) -> Tensor:
         return torch.einsum("cd,pij->cpdij", same, phases).flatten(0, 1)
 
 
+def not_finite(x: Tensor) -> Tensor:
+    """(N, 1, 1, 1): 0 for each picture of finite numbers, NaN for others. Added to a result that was clipped since, it
+    keeps an overflow from passing for white or black."""
+    total = x.float().sum((1, 2, 3), keepdim=True)
+    return total - total
+
+
 class Compact(Generator):
     """3×3 convolutions at low resolution, added to a bilinear enlargement; one pixel shuffle at the very end.
 

@@ -214,8 +214,8 @@ def _free_in_group(folder: Path, limit_name: str, usage_name: str, droppable_nam
     return None  # no such group, or no limit ("max")
 
 
-# What allocators that have no exception of their own say: PyTorch's on the CPU, oneDNN's, Metal's, cuDNN's and cuBLAS's,
-# and CUDA's for pinned host memory.
+# What allocators without an exception of their own say: PyTorch's on the CPU, oneDNN's, Metal's, those of cuDNN and
+# cuBLAS, and CUDA's for pinned host memory.
 _NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "std::bad_alloc",

@@ -263,9 +263,10 @@ class BlendingRunner:
             total[:, : self._carry.shape[1]] += self._carry
         final = height if rows.stop == height else rows.stop - BLEND_PX // 2
         done = total[:, : (final - top) * scale]
-        self._carry = total[:, (final - top) * scale :].clone()
         integers = pixels.quantise(done, _TORCH_DTYPES[out.dtype]).numpy()
+        carry = total[:, (final - top) * scale :].clone()
         out[top * scale : final * scale] = integers.transpose(1, 2, 0)
+        self._carry = carry  # last: a band that ran out of memory is started again
         return Pending(rows, len(columns), lambda: redone)
 
     def _float_tile(self, chain: Chain, window: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ bounded by `queue_bytes` plus one picture; large canvases are scratch files on t
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import sys
 import tempfile
@@ -26,11 +27,12 @@ from srgan_cli.errors import (
     PictureError,
     UnreadablePictureError,
     UnwritablePictureError,
+    WeightsError,
+    shown,
 )
 from srgan_cli.imaging.canvas import Canvas, open_canvas
-from srgan_cli.imaging.image import Depth
 from srgan_cli.imaging.reading import OpenPicture, open_picture
-from srgan_cli.imaging.writing import final_depth, output_format, part_name, stale_parts, write_picture
+from srgan_cli.imaging.writing import part_name, stale_parts, write_picture
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
@@ -69,6 +71,8 @@ class Report:
     skips: list[Skip] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
+    cut_short: bool = False  # by --fail-fast, with pictures left
+    error: DeviceError | WeightsError | None = None  # what ended the run early
     seconds: float = 0.0
     network_seconds: float = 0.0
     network_pixels: int = 0
@@ -76,8 +80,10 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 some failed, 3 nothing was readable, 130 interrupted."""
-        return 130 if self.interrupted else exit_code(bool(self.done or self.skips), self.failures)
+        """0 all done, 1 some failed, 3 nothing was readable, 4 weights, 5 device, 130 interrupted."""
+        if self.error is not None:
+            return self.error.exit_code
+        return 130 if self.interrupted else exit_code(bool(self.done or self.skips or self.cut_short), self.failures)
 
 
 def run(
@@ -86,10 +92,9 @@ def run(
     """Make every job of the plan. A picture that fails is told, counted and left; the others go on.
 
     `make_upscaler` gives an `Upscaler` for a chain of scales (called once per chain). Ctrl-C ends the run with
-    nothing half-made; the report says so. Raises `DeviceError` (and `WeightsError` from `make_upscaler`), for no
-    picture would fare better.
+    nothing half-made, a `DeviceError` or `WeightsError` with what is finished written; the report says so.
     """
-    report = Report(skips=list(plan.skips), failures=list(plan.failures))
+    report = Report(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
     for failure in plan.failures:
         observer.failed(failure)
     started = time.perf_counter()
@@ -101,6 +106,9 @@ def run(
         except KeyboardInterrupt:
             pipeline.abandon()
             report.interrupted = True
+        except (DeviceError, WeightsError) as err:  # no picture would fare better
+            pipeline.end_reading()
+            report.error = err
     report.seconds = time.perf_counter() - started
     return report
 
@@ -122,7 +130,8 @@ def _upscale_all(plan: Plan, options: UpscaleOptions, make_upscaler: MakeUpscale
     upscalers: dict[tuple[int, ...], Upscaler] = {}
     for one in pipeline.read_ahead(plan.jobs):
         with one:
-            if options.fail_fast and pipeline.report.failures:
+            if pipeline.is_abandoned or (options.fail_fast and pipeline.report.failures):
+                pipeline.report.cut_short = True
                 pipeline.end_reading()
                 return
             job = one.job
@@ -130,10 +139,10 @@ def _upscale_all(plan: Plan, options: UpscaleOptions, make_upscaler: MakeUpscale
                 upscalers[job.scales] = make_upscaler(job.scales)
             try:
                 pipeline.upscale(one, upscalers[job.scales])
-            except (DeviceError, BrokenPipeError):  # the latter is the observer's: nobody listens any more
+            except BrokenPipeError:  # the observer's: nobody listens any more
                 pipeline.end_reading()
                 raise
-            except (PictureError, OSError) as err:
+            except (PictureError, OSError, MemoryError) as err:
                 pipeline.fail(job, err)
 
 
@@ -156,6 +165,9 @@ class _Reading:
         return self
 
     def __exit__(self, *_args: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         if isinstance(self._source, OpenPicture):
             self._source.close()
         self._source = None
@@ -190,6 +202,7 @@ class _Pipeline:
         self.report = report
         self._options, self._settings_key, self._observer = options, settings_key, observer
         self._ended, self._dropped = threading.Event(), threading.Event()
+        self._ready: queue.SimpleQueue[_Reading | None] = queue.SimpleQueue()
         self._written, self._read = threading.Event(), threading.Event()
         self._crash: BaseException | None = None
         self._reading_budget = _ByteBudget(options.queue_bytes // 2)
@@ -209,6 +222,9 @@ class _Pipeline:
         self.end_reading()
         if self._reader is not None:
             self._await(self._read)
+        while not self._ready.empty():  # what was read ahead of a run that ended early
+            if (one := self._ready.get()) is not None:
+                one.close()
         if self._crash is not None:
             raise self._crash
 
@@ -221,6 +237,10 @@ class _Pipeline:
             except KeyboardInterrupt:
                 self.abandon()
                 self.report.interrupted = True
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self._dropped.is_set()
 
     def end_reading(self) -> None:
         """Begin nothing more; what is finished is still written."""
@@ -237,7 +257,7 @@ class _Pipeline:
 
     def read_ahead(self, jobs: tuple[Job, ...]) -> Iterator[_Reading]:
         """The jobs' pictures in order, decoded (or, when large, opened) by a thread that runs ahead."""
-        ready: queue.SimpleQueue[_Reading | None] = queue.SimpleQueue()
+        ready = self._ready
 
         def read() -> None:
             try:
@@ -265,7 +285,7 @@ class _Pipeline:
         started = time.perf_counter()
         self._observer.started(job)
         rows = one.rows()
-        held = min(_canvas_bytes(job, upscaler.scale, self._options), CANVAS_BYTES)
+        held = min(job.canvas_bytes, CANVAS_BYTES)
         self._writing_budget.take(held)
         try:
             finished = self._canvas(job, upscaler.scale, started)
@@ -289,25 +309,22 @@ class _Pipeline:
     def _canvas(self, job: Job, scale: int, started: float) -> _Finished:
         """Where the result will grow; for a large one, what an interrupted run has left of it."""
         header, name, journal = job.header, None, None
-        depth = _depth(job, self._options)
         if job.target != STREAM:
-            stem = f".{job.target.name[:80]}"
+            stem = f".{part_name(job.target)}"
             name = f"{stem}.srgan-scratch"
-            key = (
-                f"{self._settings_key}-{identity(job.source)}-{header.width}x{header.height}x{header.channels}x{depth}"
-            )
+            shape = f"{header.width}x{header.height}x{header.channels}x{job.depth}"
+            key = f"{self._settings_key}-{identity(job.source)}-{shape}"
             journal = Journal(job.target.with_name(f"{stem}.srgan-journal"), key)
         folder = _scratch_folder(job)
         rows = journal.rows() if journal is not None and self._options.resume else 0
-        size = _canvas_bytes(job, scale, self._options)
-        reuse = 0 < rows <= header.height and name is not None and _size_of(folder / name) == size
+        reuse = 0 < rows <= header.height and name is not None and _size_of(folder / name) == job.canvas_bytes
         if journal is not None and not reuse:
             journal.remove()  # before the file that it speaks of is emptied
         canvas = open_canvas(
             header.height * scale,
             header.width * scale,
             header.channels,
-            depth,
+            job.depth,
             folder=folder,
             memory_bytes=CANVAS_BYTES,
             name=name,
@@ -362,7 +379,7 @@ class _Pipeline:
         job = finished.job
         try:
             notes = self._write_file(job, finished.canvas)
-        except (PictureError, OSError) as err:
+        except (PictureError, OSError, MemoryError) as err:
             self.fail(job, err)
             return
         self.report.done.append(job)
@@ -378,6 +395,8 @@ class _Pipeline:
         keeps_time = options.keep_time and job.source != STREAM
         if job.target != STREAM:
             job.target.parent.mkdir(parents=True, exist_ok=True)
+            if job.is_new and os.path.lexists(job.target):
+                raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
         notes = write_picture(
             sys.stdout.buffer if job.target == STREAM else job.target,
             canvas.pixels,
@@ -399,9 +418,13 @@ class _Pipeline:
             self._ledgers[job.ledger] = Ledger.load(job.ledger)
         return self._ledgers[job.ledger]
 
-    def fail(self, job: Job, err: PictureError | OSError) -> None:
-        reason = str(err) if isinstance(err, PictureError) else f"{err.strerror or err}"
-        failure = Failure(job.source, reason, type(err) if isinstance(err, PictureError) else UnwritablePictureError)
+    def fail(self, job: Job, err: PictureError | OSError | MemoryError) -> None:
+        if isinstance(err, PictureError):
+            failure = Failure(job.source, str(err), type(err))
+        elif isinstance(err, MemoryError):
+            failure = Failure(job.source, "there is not enough memory for it")
+        else:
+            failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError)
         self.report.failures.append(failure)
         self._observer.failed(failure)
 
@@ -444,16 +467,6 @@ def _open(job: Job, options: UpscaleOptions) -> _Source:
         return err
     except MemoryError:
         return UnreadablePictureError("there is not enough memory to decode it")
-
-
-def _depth(job: Job, options: UpscaleOptions) -> Depth:
-    target = None if job.target == STREAM else job.target
-    return final_depth(output_format(target, job.header, options.write), job.header.depth, options.write)
-
-
-def _canvas_bytes(job: Job, scale: int, options: UpscaleOptions) -> int:
-    header = job.header
-    return header.width * header.height * scale**2 * header.channels * _depth(job, options) // 8
 
 
 def _size_of(path: Path) -> int | None:

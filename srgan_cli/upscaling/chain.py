@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_cli.networks.generators import bilinear_phases
+from srgan_cli.networks.generators import bilinear_phases, not_finite
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling.tiles import Pass, chain_halo
 
@@ -55,11 +55,14 @@ class Chain:
 
     def phases(self, low: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 3r², H·s/r, W·s/r) with r = `shuffle`, all fp32; may overshoot [0, 1]."""
-        middle = low
+        middle, trace = low, None
         for one in self._prepared[:-1]:
-            middle = F.pixel_shuffle(one.phases(middle), one.shuffle).clamp_(0.0, 1.0)
-            middle = middle.contiguous(memory_format=torch.channels_last)
+            middle = F.pixel_shuffle(one.phases(middle), one.shuffle)
+            trace = not_finite(middle) if trace is None else trace + not_finite(middle)
+            middle = middle.clamp_(0.0, 1.0).contiguous(memory_format=torch.channels_last)
         phases = self._prepared[-1].phases(middle)
+        if trace is not None:
+            phases += trace
         return self._locked(phases, low) if self.color_lock else phases
 
     def _locked(self, phases: Tensor, low: Tensor) -> Tensor:

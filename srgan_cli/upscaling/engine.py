@@ -231,7 +231,7 @@ class Upscaler:
         share = backends.free_memory_bytes(device) * backends.MEMORY_SHARE
         if device.type == "cpu":
             share = min(share, backends.CPU_TILE_BYTES)
-        else:
+        elif not self.chain.blend_px:  # those run one by one
             share /= backends.ACCELERATOR_BATCH
         try:
             window_px = (share / self.chain.bytes_per_px()) ** 0.5

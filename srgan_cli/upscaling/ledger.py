@@ -81,7 +81,8 @@ class Ledger:
         row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
         self._folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            # A line of its own also after one that a power cut has torn.
+            file.write("\n" + json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
 

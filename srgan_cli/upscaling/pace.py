@@ -33,9 +33,9 @@ def recall(key: str) -> Pace | None:
 
 def remember(key: str, pace: Pace) -> None:
     """Best effort: a cache that cannot be written is nobody's problem."""
-    path = _path()
     entries = {**_load(), key: asdict(pace)}
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # the latter: no home directory
+        path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}")
         part.write_text(json.dumps(dict(list(entries.items())[-50:])), encoding="utf-8")
@@ -43,7 +43,7 @@ def remember(key: str, pace: Pace) -> None:
 
 
 def _load() -> dict[str, object]:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RuntimeError):
         loaded = json.loads(_path().read_text(encoding="utf-8"))
         if isinstance(loaded, dict):
             return loaded

@@ -6,19 +6,21 @@ the names is found before the first minute of work is lost.
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, SrganError, UnreadablePictureError, shown
 from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES, format_of_suffix
-from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.image import Depth, Header
 from srgan_cli.imaging.reading import read_header
-from srgan_cli.imaging.writing import check_output, final_depth, output_format
+from srgan_cli.imaging.writing import check_output, final_depth, needed_bytes, output_format
 from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.tiles import choose_scales
 
@@ -45,7 +47,8 @@ class Found:
 @dataclass(frozen=True)
 class Job:
     """One picture to be made. `scales` are the networks' factors in order; the result is then resampled to
-    `width` × `height` px where their product is not exact. `data` holds what stdin gave."""
+    `width` × `height` px where their product is not exact, and written as `format` with `depth` bits per sample.
+    `ledger` is the folder whose record it goes into; `data` holds what stdin gave."""
 
     source: Path
     target: Path
@@ -53,15 +56,35 @@ class Job:
     scales: tuple[int, ...]
     width: int
     height: int
+    format: str
+    depth: Depth
     ledger: Path | None = None
     data: bytes | None = None
+    is_new: bool = True  # nothing is to be replaced
 
     @property
     def network_scale(self) -> int:
-        product = 1
-        for s in self.scales:
-            product *= s
-        return product
+        return math.prod(self.scales)
+
+    @property
+    def raw_bytes(self) -> int:
+        """The result before compression."""
+        return self.width * self.height * self.header.channels * self.depth // 8
+
+    @property
+    def canvas_bytes(self) -> int:
+        """What the network's own result takes, in memory or in a scratch file."""
+        return self.network_pixels * self.header.channels * self.depth // 8
+
+    @property
+    def scratch_bytes(self) -> int:
+        """What a large picture needs on the target's disk while it is made."""
+        return self.canvas_bytes if self.canvas_bytes > CANVAS_BYTES else 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Largest share of memory of one picture, the network aside."""
+        return min(self.header.decoded_bytes, READ_AHEAD_BYTES) + self.canvas_bytes - self.scratch_bytes
 
     @property
     def network_pixels(self) -> int:
@@ -104,6 +127,8 @@ class Plan:
     jobs: tuple[Job, ...]
     skips: tuple[Skip, ...] = ()
     failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()  # what a person should know before the work begins
+    cut_short: bool = False  # there were more pictures, but --fail-fast found a failure first
 
     @property
     def network_pixels(self) -> int:
@@ -112,7 +137,7 @@ class Plan:
     @property
     def exit_code(self) -> int:
         """What a run could at best end with."""
-        return exit_code(bool(self.jobs or self.skips), self.failures)
+        return exit_code(bool(self.jobs or self.skips or self.cut_short), self.failures)
 
 
 def exit_code(some_done: bool, failures: Sequence[Failure]) -> int:
@@ -144,16 +169,31 @@ def plan(
         try:
             jobs.append(_job(one, answer, options, available_scales, into, len(found), index, stdin))
         except (PictureError, SettingsError) as err:
-            if isinstance(err, SettingsError) and len(found) == 1:
-                raise  # the options are wrong, not one of many pictures
+            if isinstance(err, SettingsError) and len(found) == 1:  # the options are wrong, not one of many pictures
+                raise SettingsError(f"{shown(one.source)}: {err}") from err
             failures.append(Failure(one.source, str(err), type(err)))
     jobs = _without_own_results(jobs, {one.source for one in found if one.root is not None})
     _refuse_own_inputs(jobs)
     _refuse_collisions(jobs)
     jobs, skips = _skip_done(jobs, options, settings_key)
     if options.fail_fast and failures:
-        raise PictureError(failures[0].sentence)
-    return Plan(tuple(jobs), tuple(skips), tuple(failures))
+        return Plan((), tuple(skips), tuple(failures), cut_short=bool(jobs))
+    return Plan(tuple(jobs), tuple(skips), tuple(failures), _disk_notes(jobs, options))
+
+
+def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]:
+    """Each picture alone has been found to fit; all of them together may not. How small they get is not known yet."""
+    needed = sum(needed_bytes(job.format, job.raw_bytes, options.write) for job in jobs if job.target != STREAM)
+    folder = next((job.target.parent for job in jobs if job.target != STREAM), None)
+    while folder is not None and not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if folder is None:
+        return ()
+    free = shutil.disk_usage(folder).free
+    if needed <= free:
+        return ()
+    where = f"{shown(folder)} has {free / 1e9:.1f} GB free"
+    return (f"all results together may take up to {needed / 1e9:.1f} GB, and {where}",)
 
 
 # ------------------------------------------------------------------------------------------------------------- inputs
@@ -287,21 +327,30 @@ def _job(
         target = STREAM
     else:
         target = _target(one, header, format_key, options, into, width, height, index)
+    keeps_record = target != STREAM and (options.resume or count > 1 or into is not None or one.root is not None)
+    job = Job(
+        source=one.source,
+        target=target,
+        header=header,
+        scales=choose_scales(available_scales, ratio),
+        width=width,
+        height=height,
+        format=format_key,
+        depth=final_depth(format_key, header.depth, options.write),
+        ledger=(into or one.root or target.parent) if keeps_record else None,
+        data=stdin if one.source == STREAM else None,
+    )
     check_output(
         format_key,
         width,
         height,
         header.channels,
-        final_depth(format_key, header.depth, options.write),
+        job.depth,
         options.write,
         target=None if target == STREAM else target,
+        scratch_bytes=job.scratch_bytes,
     )
-    if target != STREAM and target.is_dir():
-        raise PictureError(f"the result's name {target} is a folder")
-    keeps_record = target != STREAM and (options.resume or count > 1 or into is not None or one.root is not None)
-    ledger = (into or one.root or target.parent) if keeps_record else None
-    scales = choose_scales(available_scales, ratio)
-    return Job(one.source, target, header, scales, width, height, ledger, stdin if one.source == STREAM else None)
+    return job
 
 
 def _target(
@@ -387,7 +436,7 @@ def _skip_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str) 
     ledgers: dict[Path, Ledger] = {}
     for job in jobs:
         if job.target == STREAM or options.overwrite or not os.path.lexists(job.target):
-            todo.append(job)
+            todo.append(replace(job, is_new=not options.overwrite))
         elif options.skip_existing:
             skips.append(Skip(job.source, job.target, "it exists already"))
         elif options.resume:
@@ -397,7 +446,7 @@ def _skip_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str) 
             if state == "done":
                 skips.append(Skip(job.source, job.target, "it is done, with the same settings and weights"))
             elif state == "stale":
-                todo.append(job)
+                todo.append(replace(job, is_new=False))
             else:
                 raise SettingsError(
                     f"{job.target} exists, but no earlier run made it (its record is {ledger.path.name}); move it "

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 
 from srgan_cli.config import DEFAULT_MODEL, UpscaleOptions
 from srgan_cli.errors import SettingsError
-from srgan_cli.imaging.writing import final_depth, output_format
 from srgan_cli.networks import registry
 from srgan_cli.upscaling import pace
-from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, STREAM, Job, Plan, plan
+from srgan_cli.upscaling.plan import STREAM, Job, Plan, plan
 
 if TYPE_CHECKING:
     from srgan_cli.networks.weights import Model
@@ -82,35 +81,12 @@ class Session:
     def last_pace(self) -> pace.Pace | None:
         return pace.recall(self._pace_key())
 
-    def raw_bytes(self, job: Job) -> int:
-        """The result before compression."""
-        return job.width * job.height * job.header.channels * self._depth(job) // 8
-
-    def canvas_bytes(self, job: Job) -> int:
-        """What the network's own result takes, in memory or in a scratch file."""
-        return job.network_pixels * job.header.channels * self._depth(job) // 8
-
-    def memory_bytes(self, job: Job) -> int:
-        """Largest share of memory of one picture, the network aside."""
-        canvas = self.canvas_bytes(job)
-        return min(job.header.decoded_bytes, READ_AHEAD_BYTES) + (canvas if canvas <= CANVAS_BYTES else 0)
-
-    def scratch_bytes(self, job: Job) -> int:
-        """What a large picture needs on the target's disk while it is made."""
-        canvas = self.canvas_bytes(job)
-        return canvas if canvas > CANVAS_BYTES else 0
-
     def tiles(self, job: Job) -> int | None:
         """How many tiles, with the tile size of the last run; None before there was one."""
         speed = self.last_pace()
         if speed is None:
             return None
         return -(-job.header.width // speed.tile_px) * -(-job.header.height // speed.tile_px)
-
-    def _depth(self, job: Job) -> int:
-        target = None if job.target == STREAM else job.target
-        write = self.options.write
-        return final_depth(output_format(target, job.header, write), job.header.depth, write)
 
     def run(self, observer: Observer) -> Report:
         """Do it. See `srgan_cli.upscaling.batch.run` for what is raised."""
@@ -196,6 +172,8 @@ def upscale_file(source: str | Path, target: str | Path, options: UpscaleOptions
         raise SettingsError(f"upscale_file takes one picture file, not {source}")
     session = prepare(replace(options or UpscaleOptions(), inputs=(source,), output=target))
     report = session.run(Silent())
+    if report.error is not None:
+        raise report.error
     if report.failures:
         raise report.failures[0].kind(report.failures[0].reason)
     if report.interrupted:

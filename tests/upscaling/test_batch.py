@@ -293,8 +293,9 @@ def test_a_device_that_fails_ends_the_run_and_what_was_done_is_kept(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(Upscaler, "upscale_rows", at_call(3, Upscaler.upscale_rows, raising(error)))
-    with pytest.raises(type(error)):
-        session(five, model).run(Recorder())
+    report = session(five, model).run(Recorder())
+    assert type(report.error) is type(error)
+    assert report.exit_code == 5
     assert results(five.parent / "out") == {"a.png", "b.png"}
 
 
@@ -303,8 +304,9 @@ def test_weights_that_vanish_before_the_run(five: Path, model: Path, tmp_path: P
     own.write_bytes(model.read_bytes())
     ready = session(five, own)
     own.unlink()
-    with pytest.raises(WeightsError):
-        ready.run(Recorder())
+    report = ready.run(Recorder())
+    assert isinstance(report.error, WeightsError)
+    assert report.exit_code == 4
 
 
 # ---------------------------------------------------------------------------------------------------------- Ctrl-C

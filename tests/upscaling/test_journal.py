@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from srgan_cli import Upscaler
 from srgan_cli.config import EngineOptions, Size, UpscaleOptions
 from srgan_cli.errors import DeviceError
+from srgan_cli.imaging.writing import part_name
 from srgan_cli.upscaling import batch, journal, plan
 from srgan_cli.upscaling.batch import Report
 from srgan_cli.upscaling.journal import Journal
@@ -93,7 +94,9 @@ def rows_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counted
 
 
-HALF_MADE = {".scan.png.srgan-scratch", ".scan.png.srgan-journal"}
+STEM = f".{part_name(Path('scan.png'))}"
+SCRATCH, JOURNAL = f"{STEM}.srgan-scratch", f"{STEM}.srgan-journal"
+HALF_MADE = {SCRATCH, JOURNAL}
 
 
 def test_an_interrupted_picture_goes_on_where_it_was(low: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +137,7 @@ def test_without_resume_nothing_stays(low: Path, model: Path) -> None:
 
 
 def test_a_device_that_fails_costs_nothing_that_was_done(low: Path, model: Path) -> None:
-    with pytest.raises(DeviceError):
-        run(low, model, Watch(bands=3, error=DeviceError("lost")))
+    assert isinstance(run(low, model, Watch(bands=3, error=DeviceError("lost"))).error, DeviceError)
     assert left(low) == HALF_MADE
 
 
@@ -180,7 +182,7 @@ def test_damaged_remains_are_begun_anew(
     run(low, model, Watch(), output="plain")
     run(low, model, Watch(bands=3))
     folder = low.parent.parent / "out"
-    damage(folder / ".scan.png.srgan-scratch", folder / ".scan.png.srgan-journal")
+    damage(folder / SCRATCH, folder / JOURNAL)
     counted = rows_computed(monkeypatch)
     assert run(low, model, Watch()).exit_code == 0
     assert sum(counted) == HEIGHT
@@ -192,17 +194,17 @@ def test_a_picture_that_another_process_makes_is_left_to_it(low: Path, model: Pa
     fcntl = pytest.importorskip("fcntl")
     folder = low.parent.parent / "out"
     folder.mkdir()
-    with (folder / ".scan.png.srgan-scratch").open("wb") as other:
+    with (folder / SCRATCH).open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         report = run(low, model, Watch())
         assert "another srgan" in report.failures[0].reason
-        assert left(low) == {".scan.png.srgan-scratch"}
+        assert left(low) == {SCRATCH}
     assert run(low, model, Watch()).exit_code == 0
 
 
 def test_what_a_killed_encoder_left_is_removed_by_resume(low: Path, model: Path) -> None:
     folder = low.parent.parent / "out"
-    stale, others = folder / ".scan.png.0123456789ab.part", folder / ".scan.png.part"
+    stale, others = folder / f"{STEM}.0123456789ab.part", folder / ".scan.png.part"
     picture(folder / "old.png")
     for path in (stale, others):
         path.write_bytes(b"half a pict")
@@ -224,3 +226,22 @@ def test_a_journal_holds_for_its_key(tmp_path: Path) -> None:
     assert Journal(tmp_path / "j", "one").rows() == 0
     assert tree(tmp_path) == set()
     Journal(tmp_path / "j", "one").remove()
+
+
+def test_a_journal_goes_before_the_file_it_speaks_of(low: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the first seconds of a run that began anew: what an older journal says must not be believed."""
+    run(low, model, Watch(), output="plain")
+    run(low, model, Watch(bands=3))
+    assert left(low) == HALF_MADE
+    folder = low.parent.parent / "out"
+
+    def killed(*_args: Any, **_options: Any) -> None:
+        assert not (folder / JOURNAL).exists()
+        assert (folder / SCRATCH).exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upscaler, "upscale_rows", killed)
+        run(low, model, Watch(), resume=False)
+    assert run(low, model, Watch()).exit_code == 0
+    assert np.abs(pixels_of(low).astype(int) - pixels_of(low, "plain")).max() <= 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srgan_cli.config import Size, UpscaleOptions, WriteOptions
-from srgan_cli.errors import NothingToDoError, PictureError, SettingsError
+from srgan_cli.errors import NothingToDoError, SettingsError
 from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, identity
 from srgan_cli.upscaling.plan import Plan, plan
 from tests.upscaling.pictures import picture
@@ -384,8 +384,10 @@ def test_too_many_pixels_are_refused_by_the_header(here: Path) -> None:
 
 def test_fail_fast_does_not_even_start(photos: Path) -> None:
     (photos / "empty.png").write_bytes(b"")
-    with pytest.raises(PictureError, match=r"empty\.png"):
-        planned([photos], "out/", fail_fast=True)
+    made = planned([photos], "out/", fail_fast=True)
+    assert made.jobs == ()
+    assert "empty.png" in made.failures[0].reason
+    assert made.exit_code == 1
 
 
 def test_a_target_that_is_a_folder_fails_alone(photos: Path, here: Path) -> None:
