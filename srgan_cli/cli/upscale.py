@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ class _Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
         for i, arg in enumerate(args[:end]):
-            if arg == "--strip" and args[i + 1 : i + 2] not in (["gps"], ["all"], ["none"]):
+            if arg == "--strip" and "".join(args[i + 1 : i + 2]).lower() not in ("gps", "all", "none"):
                 args[i] = "--strip=all"
         return super().parse_args(ctx, args)
 
@@ -55,7 +56,7 @@ def _color(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 
 
 @click.command(cls=_Command, no_args_is_help=True)
-@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path(readable=False, allow_dash=True))
 @click.option(
     "-o",
     "--output",
@@ -115,7 +116,7 @@ def _color(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 )
 @click.option(
     "--strip",
-    type=click.Choice(["gps", "all", "none"]),
+    type=click.Choice(["gps", "all", "none"], case_sensitive=False),
     default="none",
     metavar="[gps|all]",
     help="Drop metadata: all of it, or the location only.",
@@ -177,7 +178,7 @@ def _color(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     "-v", "--verbose", is_flag=True, help="A line for each picture, and why the device and model were chosen."
 )
 def upscale(
-    inputs: tuple[Path, ...], output: str | None, scale: float | None, width: int | None, height: int | None,
+    inputs: tuple[str, ...], output: str | None, scale: float | None, width: int | None, height: int | None,
     long_side: int | None, fit: str | None, model: str, recursive: bool, include: tuple[str, ...],
     exclude: tuple[str, ...], files_from: str | None, name_pattern: str | None, overwrite: bool, skip_existing: bool,
     resume: bool, format_: str | None, quality: int | None, png_level: int, lossless: bool, bit_depth: str,
@@ -199,9 +200,9 @@ def upscale(
     """
     depth: BitDepth = "keep" if bit_depth == "keep" else 8 if bit_depth == "8" else 16
     options = UpscaleOptions(
-        inputs=inputs + _listed(files_from, inputs),
+        inputs=(*map(Path, inputs), *_listed(files_from, inputs)),
         output=None if output is None else Path(output),
-        output_is_folder=output is not None and output.endswith("/"),
+        output_is_folder=output is not None and output.endswith(("/", os.sep)),
         model=model,
         size=Size(scale, width, height, long_side, None if fit is None else Size.parse_box(fit)),
         engine=EngineOptions(device, precision, tile_px, color_lock),
@@ -216,6 +217,10 @@ def upscale(
         fail_fast=fail_fast,
         max_pixels=max_pixels,
     )
+    if any(path == "" for path in inputs):
+        raise SettingsError("an INPUT is empty (an unset variable?); give . for the folder you are in")
+    if failed is not None and not dry_run:
+        _write_failed(failed, [])  # find out now, not after the work
     if not options.inputs:
         raise NothingToDoError("no inputs: the list was empty") if files_from else SettingsError("give an INPUT")
     if as_json and output == "-":
@@ -250,12 +255,12 @@ def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _listed(files_from: str | None, inputs: tuple[Path, ...]) -> tuple[Path, ...]:
+def _listed(files_from: str | None, inputs: tuple[str, ...]) -> tuple[Path, ...]:
     """The names in a list: separated by NUL if there is one, else by line ends. Bytes that are no UTF-8 are kept."""
     if files_from is None:
         return ()
     if files_from == "-":
-        if Path("-") in inputs:
+        if "-" in inputs:
             raise SettingsError("stdin cannot be both an input and the list of inputs")
         data = sys.stdin.buffer.read()
     else:
@@ -263,6 +268,7 @@ def _listed(files_from: str | None, inputs: tuple[Path, ...]) -> tuple[Path, ...
             data = Path(files_from).read_bytes()
         except OSError as err:
             raise SettingsError(f"--files-from {files_from}: {err.strerror}") from err
+    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows' editors begin a text with it
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     return tuple(Path(name.decode("utf-8", "surrogateescape")) for name in names if name.strip())
 

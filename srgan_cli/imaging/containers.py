@@ -120,6 +120,8 @@ def _jpeg_segments(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
                 _segment(0xE2, _ICC_START + bytes([index, len(chunks)]) + chunk)
                 for index, chunk in enumerate(chunks, start=1)
             ]
+    if metadata.iptc and len(metadata.iptc) <= _SEGMENT_BYTES:  # it came from a segment, so it fits into one
+        parts.append(_segment(0xED, metadata.iptc))
     return b"".join(parts), tuple(notes)
 
 

@@ -57,6 +57,8 @@ def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) 
     if image.bands in (2, 4) and options.background is not None and not known.alpha:
         image = resizing.flattened(image, options.background)
     if image.bands <= 2 and not known.grey:
+        if metadata.icc and profile_fits(metadata.icc, 1):
+            notes += (f"{known.title} has no grey: the picture is converted to sRGB through its grey profile",)
         image, metadata = _grey_as_rgb(image, metadata)
     if metadata.icc and not profile_fits(metadata.icc, image.bands):
         metadata = replace(metadata, icc=None)

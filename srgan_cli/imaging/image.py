@@ -21,13 +21,15 @@ class Metadata:
     """What travels beside the pixels.
 
     `exif` is the bare TIFF structure (it starts with `II*\\0` or `MM\\0*`; no `Exif\\0\\0` in front), as in the file.
-    `xmp` is the packet's bytes, `icc` the profile's bytes, `dpi` pixels per inch (horizontal, vertical).
+    `xmp` is the packet's bytes, `icc` the profile's bytes, `dpi` pixels per inch (horizontal, vertical). `iptc` is a
+    JPEG file's APP13 block (captions and keywords of older programs); other containers hold it in other forms.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    iptc: bytes | None = None
 
 
 @dataclass(frozen=True)

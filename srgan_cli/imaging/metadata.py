@@ -14,11 +14,11 @@ def updated(metadata: Metadata, width: int, height: int, strip: Strip) -> Metada
     """The metadata of an upright result of `width` × `height` px. Pure.
 
     Everything is kept byte for byte but orientation and sizes (set), thumbnails (dropped), and what `strip` names:
-    `"gps"` takes out positions, `"all"` EXIF and XMP as a whole. The ICC profile always stays: without it the colours
-    would be others. A block that cannot be understood is left out rather than carried along wrong.
+    `"gps"` takes out positions, `"all"` EXIF, XMP and IPTC as a whole. The ICC profile always stays: without it the
+    colours would be others. A block that cannot be understood is left out rather than carried along wrong.
     """
     if strip == "all":
-        return replace(metadata, exif=None, xmp=None)
+        return replace(metadata, exif=None, xmp=None, iptc=None)
     drop_gps = strip == "gps"
     exif = metadata.exif and exif_block.patched(metadata.exif, width, height, drop_gps=drop_gps)
     xmp = metadata.xmp and xmp_packet.patched(metadata.xmp, width, height, drop_gps=drop_gps)

@@ -8,6 +8,7 @@ whole.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -171,8 +172,10 @@ def _open_vips(source: Source, format: str, max_pixels: int) -> tuple[Header, _R
         rows = _VipsRows(image, source.name)
     except pyvips.Error as err:
         raise _damaged(source.name, err) from err
+    if format == "png" and _png_has(source, b"acTL"):
+        notes += ("it is animated; only the first frame is read",)
     notes = sniffing.name_notes(source, format) + _frame_notes(frames) + notes
-    metadata = Metadata(icc, metadata.exif, metadata.xmp, metadata.dpi)
+    metadata = replace(metadata, icc=icc)
     header = Header(image.width, image.height, image.bands, _DEPTHS[image.format], format, metadata, notes)
     return header, rows
 
@@ -214,20 +217,20 @@ def _metadata(image: Any, source: Source, format: str) -> Metadata:  # noqa: A00
     exif = _tiff_exif(source) if format == "tiff" else _bare(blob("exif-data"))
     dpi = None
     # Where nothing is said, libvips makes up 72 or 25.4 per inch; of PNG it names no unit even when there is one.
-    if "resolution-unit" in fields or (format == "png" and _png_has_resolution(source)):
+    if "resolution-unit" in fields or (format == "png" and _png_has(source, b"pHYs", unit=1)):
         dpi = (round(image.xres * 25.4, 4), round(image.yres * 25.4, 4))
-    return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), dpi)
+    return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), dpi, blob("iptc-data"))
 
 
-def _png_has_resolution(source: Source) -> bool:
-    """Whether there is a pHYs chunk in px per metre. It stands before the first IDAT."""
+def _png_has(source: Source, kind: bytes, *, unit: int | None = None) -> bool:
+    """Whether there is such a chunk before the first IDAT, with `unit` (px per metre is 1) as its ninth byte."""
     place = 8
     for _ in range(1000):
         head = source.read_at(place, 17)
-        if len(head) < 17 or head[4:8] in (b"IDAT", b"IEND"):
+        if len(head) < 8 or head[4:8] in (b"IDAT", b"IEND"):
             return False
-        if head[4:8] == b"pHYs":
-            return head[16] == 1
+        if head[4:8] == kind:
+            return unit is None or head[16:17] == bytes([unit])
         place += int.from_bytes(head[:4], "big") + 12
     return False
 

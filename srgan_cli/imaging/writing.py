@@ -130,8 +130,8 @@ def _refuse_place(target: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UnwritablePictureError(
-            f"the disk is too full for {shown(target)}: up to {needed / 1e9:.2f} GB are needed in {shown(folder)}, "
-            f"{free / 1e9:.2f} GB are free"
+            f"the disk is too full for {shown(target)}: up to {needed / 1e6:,.1f} MB are needed in {shown(folder)}, "
+            f"{free / 1e6:,.1f} MB are free"
         )
 
 
@@ -164,7 +164,11 @@ def write_picture(
     notes: tuple[str, ...] = ()
     if header.depth == 16 and depth == 8 and options.bit_depth == "keep":
         notes = (f"{FORMATS[format].title} has 8 bits per channel; the picture's 16 are rounded",)
+    if depth == 16 and format == "avif":
+        notes = ("AVIF has at most 12 bits per channel; the picture's 16 are rounded",)
     metadata = metadata_of.updated(header.metadata, width, height, options.strip)
+    if metadata.iptc and (header.format, format) != ("jpeg", "jpeg"):
+        notes += ("IPTC captions and keywords are left out; they are kept from JPEG to JPEG",)
     name = "the output" if path is None else shown(path)
     try:
         with (

@@ -321,6 +321,8 @@ def _job(
     ratio = max(width / header.width, height / header.height) if options.size.scale is None else options.size.scale
     to_file = options.output if into is None and options.output not in (None, STREAM) else None
     format_key = output_format(to_file, header, options.write)
+    if to_file is not None and format_of_suffix(to_file.suffix) not in (None, format_key):
+        raise SettingsError(f"-o {shown(to_file)} is the name of another format than --format {options.write.format}")
     if to_file is not None:
         target = to_file
     elif options.output == STREAM:

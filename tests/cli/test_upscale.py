@@ -630,3 +630,25 @@ def test_doctor_tells_what_will_be_used(model: Path, capsys: pytest.CaptureFixtu
 def test_doctor_and_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--device", "cuda:99"]) == 5
     assert "cuda:99" in capsys.readouterr().err
+
+
+def test_small_mistakes_are_told_and_cost_nothing(srgan: Run, here: Path) -> None:
+    picture(Path("a.png"))
+    before = tree(here)
+    for arguments, words in (
+        (["", "a.png"], "empty"),
+        (["a.png", "-o", "b.png", "--format", "jpeg"], "another format"),
+        (["a.png", "-o", "b.png", "--failed", "no/such/folder"], "--failed"),
+    ):
+        code, _, err = srgan(*arguments, stdin=b"")
+        assert code == 2
+        assert words in err
+        assert tree(here) == before
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(srgan: Run, here: Path) -> None:
+    picture(Path("a.png"))
+    Path("list.txt").write_bytes(b"\xef\xbb\xbfa.png\r\n")
+    code, _, err = srgan("--files-from", "list.txt", "-o", "out/", stdin=b"")
+    assert code == 0, err
+    assert (here / "out/a.png").is_file()

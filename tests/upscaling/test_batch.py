@@ -295,7 +295,7 @@ def test_a_device_that_fails_ends_the_run_and_what_was_done_is_kept(
     monkeypatch.setattr(Upscaler, "upscale_rows", at_call(3, Upscaler.upscale_rows, raising(error)))
     report = session(five, model).run(Recorder())
     assert type(report.error) is type(error)
-    assert report.exit_code == 5
+    assert report.exit_code == report.error.exit_code
     assert results(five.parent / "out") == {"a.png", "b.png"}
 
 
