@@ -127,14 +127,31 @@ def keep_large_blocks() -> bool:
     return _blocks_kept
 
 
-def release_free_blocks() -> None:
-    """Give back to the kernel what glibc holds free.
+def release_free_blocks(above_bytes: int) -> None:
+    """Give back to the kernel what glibc holds free, if it is more than `above_bytes`.
 
-    A tile's blocks fit badly into the gaps that the last one's left, and the heap would grow to twice what is in use.
-    Between large tiles this costs nothing that could be measured, unlike between layers.
+    Blocks of another size fit badly into the gaps that the last ones left, and the heap would grow to twice what is in
+    use. Faulting the pages in again costs a large tile a few per cent, so this is for between bands.
     """
-    if _blocks_kept:
-        ctypes.CDLL(None).malloc_trim(0)
+    if not _blocks_kept:
+        return
+    libc = ctypes.CDLL(None)
+    if above_bytes and hasattr(libc, "mallinfo2"):  # glibc 2.33
+        libc.mallinfo2.restype = _MallInfo
+        if libc.mallinfo2().fordblks <= above_bytes:
+            return
+    libc.malloc_trim(0)
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`. `fordblks`: bytes in free blocks."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
 
 
 def _set_malloc_thresholds() -> bool:

@@ -26,8 +26,10 @@ from srgan_cli.upscaling.tiles import Span
 BAND_BYTES = 192 << 20
 # On a CPU the integers are made strip by strip: what a strip of phases takes stays in the cache.
 STRIP_PX = 32
-# After windows above this size the heap is trimmed; what smaller ones leave is small.
+# After a band of windows above this size the heap is trimmed, and after a picture of a single one when more than this
+# has gathered in it; what smaller windows leave is small.
 TRIM_PX = 512 * 1024
+FREE_BLOCKS_BYTES = 1280 << 20
 
 _TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
@@ -44,7 +46,7 @@ class Pending:
 class Runner(Protocol):
     """What the engine drives."""
 
-    batches: bool  # the windows should be of one size
+    uniform: bool  # the windows should be of one size
     asynchronous: bool  # a band runs on while the next one is started
     band_bytes: int | None  # of finished rows in one band, at most
 
@@ -117,9 +119,12 @@ class _Tiles:
 
 
 class HostRunner:
-    """The CPU: one tile at a time, each window only as large as it must be, straight into the finished picture."""
+    """The CPU: one tile at a time, straight into the finished picture.
 
-    batches = False
+    The windows are of one size, so that a tile's blocks fit into the places of the last one's.
+    """
+
+    uniform = True
     asynchronous = False
     band_bytes: int | None = None
 
@@ -130,6 +135,9 @@ class HostRunner:
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
         low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
         redone = sum(self._tile(low, rows, column, target) for column in columns)
+        if rows.window * columns[0].window > TRIM_PX:
+            several = len(columns) > 1 or rows.core < out.shape[0] // self._scale
+            backends.release_free_blocks(0 if several else FREE_BLOCKS_BYTES)
         return Pending(rows, len(columns), lambda: redone)
 
     def _tile(self, low: Pixels, rows: Span, column: Span, target: Pixels) -> bool:
@@ -146,16 +154,13 @@ class HostRunner:
                 raise _not_finite(self._tiles.chain)
         for down, across, piece in self._tiles.pieces(output, rows, (column,), _TORCH_DTYPES[target.dtype], STRIP_PX):
             target[down, across] = piece.numpy()
-        del output
-        if window.shape[1] * window.shape[2] > TRIM_PX:
-            backends.release_free_blocks()
         return redone
 
 
 class DeviceRunner:
     """A GPU: the band's rows go up once, tiles run in batches, the finished band comes back while the next one runs."""
 
-    batches = True
+    uniform = True
     asynchronous = True
     band_bytes: int | None = BAND_BYTES
 
@@ -230,7 +235,7 @@ class BlendingRunner:
     Only foreign models need it. The strip around a cut is summed in fp32, below a band as a carry for the next one.
     """
 
-    batches = False
+    uniform = False
     asynchronous = False
     band_bytes: int | None = BAND_BYTES // 4  # it is summed in fp32
 

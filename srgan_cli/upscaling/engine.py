@@ -125,7 +125,7 @@ class Upscaler:
                 whole_px = 0 if self.options.tile_px else self.tile_px + 2 * halo_px
                 band_px = self._band_px(runner, out)
                 rows = next_rows(top, height, band_px, halo_px, whole_px=whole_px if band_px == self.tile_px else 0)
-                columns = cut(width, self.tile_px, halo_px, uniform=runner.batches, whole_px=whole_px)
+                columns = cut(width, self.tile_px, halo_px, uniform=runner.uniform, whole_px=whole_px)
                 low = window.take(rows.begin, rows.end, keep_from=waiting[0].rows.begin if waiting else rows.begin)
                 batch_px = self.tile_px**2 * backends.ACCELERATOR_BATCH
                 started = self._attempt(partial(runner.start, low, rows, columns, out, batch_px))
