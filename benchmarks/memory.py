@@ -1,4 +1,4 @@
-"""Peak memory and time per output pixel, from 10 megapixels to a gigapixel out.
+"""Peak memory and time per output pixel, from a megapixel to a gigapixel out.
 
     python -m benchmarks.memory                     # 1 MP to 1 GP, about six minutes on two cores with bf16
     python -m benchmarks.memory --megapixels 1 100
