@@ -20,6 +20,7 @@ from srgan_cli.networks.generators import (
     bilinear_phases,
     build,
     fold,
+    not_finite,
 )
 
 SCALES = (2, 3, 4, 8)
@@ -228,3 +229,12 @@ def test_halo_arithmetic() -> None:
     # One reach of half a px is seen from a whole one.
     assert generators.halo_px([(3, 2)]) == 1
     assert generators.halo_px([(9, 1), *[(3, 1)] * 33, (3, 1), (3, 2), (9, 4)]) == 40
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
+def test_an_overflow_is_seen_through_a_clip(bad: float) -> None:
+    pictures = torch.rand(3, 3, 5, 4)
+    pictures[1, 2, 0, 3] = bad
+    marked = pictures.clamp(0, 1) + not_finite(pictures)
+    assert [bool(torch.isfinite(picture).all()) for picture in marked] == [True, False, True]
+    assert torch.equal(marked[::2], pictures[::2])
