@@ -1,6 +1,6 @@
 """What runs a tile: which device, in which precision, with how much memory, and why.
 
-Nothing here knows of pictures; `engine.py` brings tensors and takes tensors.
+Nothing here knows of pictures or networks.
 """
 
 from __future__ import annotations

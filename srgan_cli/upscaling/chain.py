@@ -31,7 +31,7 @@ class Chain:
     """Networks in their order, on a device, in a precision.
 
     `scale` is the product of theirs; `halo_px` the context a tile needs; `blend_px` is 0 where tiles join exactly,
-    else half the width of the strip over which neighbouring tiles are faded into each other.
+    else the width of the strip over which neighbouring tiles are faded into each other.
     """
 
     def __init__(

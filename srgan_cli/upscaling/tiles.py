@@ -8,6 +8,7 @@ Seams are then impossible, not blended away.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -104,18 +105,11 @@ def choose_scales(available: tuple[int, ...], ratio: float) -> tuple[int, ...]:
     frontier: list[tuple[int, ...]] = [()]
     while frontier:
         chain = frontier.pop()
-        if chain and _product(chain) * 1.02 >= ratio:
+        if chain and math.prod(chain) * 1.02 >= ratio:
             candidates.append(chain)
             continue
         lowest = chain[-1] if chain else 0  # ascending chains only: every multiset once
         frontier.extend((*chain, s) for s in available if s >= max(lowest, 2))
     if not candidates:
         raise ValueError(f"none of the scales {available} enlarges")
-    return min(candidates, key=lambda chain: (_product(chain), len(chain), chain))
-
-
-def _product(chain: tuple[int, ...]) -> int:
-    result = 1
-    for s in chain:
-        result *= s
-    return result
+    return min(candidates, key=lambda chain: (math.prod(chain), len(chain), chain))
