@@ -1,0 +1,513 @@
+"""Every setting of a training run, its default and its check; the presets; and how they are written as TOML.
+
+Standard library only. A setting out of range raises `SettingsError` when its section is made, never later. The sections
+are those of the TOML file; weights of losses multiply a term's mean over pixels and pictures, with colours in [0, 1].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import sys
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+from srgan_cli.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Phase: TypeAlias = Literal["fidelity", "adversarial"]
+Phases: TypeAlias = Literal["both", "fidelity", "adversarial"]
+PixelLoss: TypeAlias = Literal["l1", "mse"]
+Objective: TypeAlias = Literal["nonsaturating", "relativistic", "hinge", "least-squares"]
+Schedule: TypeAlias = Literal["constant", "cosine", "halfway"]
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise SettingsError(message)
+
+
+def _check_numbers(section: str, values: object, bounds: Mapping[str, tuple[float, float]]) -> None:
+    for name, (least, most) in bounds.items():
+        value = getattr(values, name)
+        _check(
+            math.isfinite(value) and least <= value <= most,
+            f"{section}.{name} must be between {least:g} and {most:g}, not {value!r}",
+        )
+
+
+def _check_choice(section: str, values: object, **choices: tuple[str, ...]) -> None:
+    for name, known in choices.items():
+        value = getattr(values, name)
+        _check(value in known, f"{section}.{name} must be one of {', '.join(known)}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """What is trained. With `init` in the run, the file's own architecture and sizes count instead."""
+
+    architecture: Literal["compact", "srresnet"] = "compact"
+    scale: int = 4
+    features: int = 64
+    blocks: int = 16
+    batch_norm: bool = False  # for srresnet only
+
+    def __post_init__(self) -> None:
+        _check_choice("generator", self, architecture=("compact", "srresnet"))
+        _check_numbers("generator", self, {"scale": (2, 8), "features": (1, 512), "blocks": (0, 256)})
+        _check(not (self.batch_norm and self.architecture == "compact"), "generator.batch_norm is for srresnet only")
+        _check(
+            self.architecture == "compact" or self.scale in (2, 3, 4, 8),
+            f"srresnet enlarges 2, 3, 4 or 8 times, not {self.scale}",
+        )
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is learned from. `levels`: each picture is also kept shrunk by these factors, and crops come from any."""
+
+    high_dirs: tuple[str, ...] = ()
+    low_dirs: tuple[str, ...] = ()  # paired data: same names as in high_dirs; no degradation is applied
+    val_dir: str | None = None
+    val_low_dir: str | None = None
+    val_share: float = 0.02  # of the pictures, chosen by hash, when there is no val_dir …
+    val_most: int = 16  # … but at most so many (and at least one)
+    levels: tuple[float, ...] = (1.0, 0.75, 0.5)
+    turns: bool = True  # flips and quarter turns
+    min_jpeg_quality: int = 70  # JPEGs of lower quality are left out; 0 takes all
+    min_spread: float = 2.0  # standard deviation of grey levels (of 255) below which a picture counts as flat
+    cache_dir: str | None = None  # None: in the user's cache folder
+
+    def __post_init__(self) -> None:
+        _check_numbers(
+            "data",
+            self,
+            {"val_share": (0, 0.5), "val_most": (1, 1000), "min_jpeg_quality": (0, 100), "min_spread": (0, 128)},
+        )
+        _check(bool(self.levels) and all(0.1 <= level <= 1 for level in self.levels), "data.levels go from 0.1 to 1")
+        _check(not self.val_low_dir or bool(self.val_dir), "data.val_low_dir needs data.val_dir")
+
+
+@dataclass(frozen=True)
+class DegradationSettings:
+    """How the low picture is made of the high one.
+
+    `photo`: blur, resizing, noise and compression, `rounds` times, each drawn anew for every crop. Ranges are (least,
+    most). Blur in px of the picture it is applied to; noise as standard deviation of 255 levels; `poisson` is the
+    inverse of photons per level. `strength` scales blur, noise and the loss of compression together; 0 leaves bicubic.
+    """
+
+    kind: Literal["bicubic", "photo"] = "bicubic"
+    strength: float = 1.0
+    rounds: int = 2
+    blur_share: float = 0.8  # of crops that are blurred in a round
+    blur_px: tuple[float, float] = (0.2, 2.0)  # sigma, or radius for lens and length for motion
+    resize: tuple[float, float] = (0.3, 1.3)  # of the first round; the last ends at 1 / scale
+    noise: tuple[float, float] = (1.0, 20.0)
+    poisson: tuple[float, float] = (0.05, 2.0)
+    grey_noise_share: float = 0.4
+    noise_share: float = 0.8
+    jpeg_quality: tuple[float, float] = (30.0, 95.0)
+    compression_share: float = 0.8
+    webp_share: float = 0.2  # of what is compressed
+    clean_share: float = 0.1  # of crops that are only made smaller, so that clean pictures stay clean
+    sharpen_target: float = 0.0  # unsharp mask on the high crop; Real-ESRGAN has 0.5 with GAN training
+
+    def __post_init__(self) -> None:
+        _check_choice("degradation", self, kind=("bicubic", "photo"))
+        shares = ("blur_share", "grey_noise_share", "noise_share", "compression_share", "webp_share", "clean_share")
+        _check_numbers("degradation", self, dict.fromkeys(shares, (0, 1)))
+        _check_numbers("degradation", self, {"strength": (0, 4), "rounds": (1, 2), "sharpen_target": (0, 2)})
+        limits = {
+            "blur_px": (0.0, 16.0),
+            "resize": (0.1, 4.0),
+            "noise": (0.0, 100.0),
+            "poisson": (0.0, 10.0),
+            "jpeg_quality": (1.0, 100.0),
+        }
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            _check(
+                len(value) == 2 and least <= value[0] <= value[1] <= most,
+                f"degradation.{name} must be two numbers that rise, between {least:g} and {most:g}, not {value!r}",
+            )
+
+
+@dataclass(frozen=True)
+class FidelitySettings:
+    """Phase 1, the paper's SRResNet: near to the truth, pixel by pixel."""
+
+    loss: PixelLoss = "l1"
+    frequency_weight: float = 0.05  # L1 between Fourier transforms, beside the pixel loss of weight 1
+    batch: int = 16
+    crop_px: int = 128  # of the high picture
+    small_crop_px: int = 0  # smaller crops for the first `small_crop_share` of the phase; 0: none
+    small_crop_share: float = 0.0
+    learning_rate: float = 1e-3
+    schedule: Schedule = "cosine"  # halfway: a tenth of the rate for the second half
+    warmup_steps: int = 200
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0  # of all gradients together; 0: none
+    ema: float = 0.999  # 0: none
+
+    def __post_init__(self) -> None:
+        _check_choice("fidelity", self, loss=("l1", "mse"), schedule=("constant", "cosine", "halfway"))
+        _check_phase("fidelity", self)
+        _check_numbers("fidelity", self, {"learning_rate": (0, 1), "frequency_weight": (0, 100)})
+
+
+@dataclass(frozen=True)
+class AdversarialSettings:
+    """Phase 2, the paper's SRGAN: content + perceptual + adversarial, from phase 1's weights."""
+
+    objective: Objective = "relativistic"
+    pixel_loss: PixelLoss = "l1"
+    pixel_weight: float = 0.1
+    perceptual_weight: float = 1.0
+    adversarial_weight: float = 0.05
+    ramp_share: float = 0.1  # of the phase, over which the adversarial weight rises from 0
+    feature_matching_weight: float = 0.0
+    artifact_weight: float = 0.0  # LDL, Liang et al. 2022
+    frequency_weight: float = 0.0
+    consistency_weight: float = 0.0  # L1 between the result made smaller again and the input
+    r1_weight: float = 0.0  # Mescheder et al. 2018
+    r1_every_steps: int = 16
+    batch: int = 16
+    crop_px: int = 128
+    small_crop_px: int = 0
+    small_crop_share: float = 0.0
+    learning_rate: float = 1e-4
+    discriminator_learning_rate: float = 1e-4
+    schedule: Schedule = "cosine"
+    warmup_steps: int = 0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        _check_choice(
+            "adversarial",
+            self,
+            objective=("nonsaturating", "relativistic", "hinge", "least-squares"),
+            pixel_loss=("l1", "mse"),
+            schedule=("constant", "cosine", "halfway"),
+        )
+        _check_phase("adversarial", self)
+        weights = [f.name for f in dataclasses.fields(self) if f.name.endswith("_weight")]
+        _check_numbers("adversarial", self, dict.fromkeys(weights, (0, 1000)))
+        _check_numbers("adversarial", self, {"learning_rate": (0, 1), "discriminator_learning_rate": (0, 1)})
+        _check_numbers("adversarial", self, {"ramp_share": (0, 1), "r1_every_steps": (1, 1000)})
+
+
+def _check_phase(section: str, values: FidelitySettings | AdversarialSettings) -> None:
+    _check_numbers(
+        section,
+        values,
+        {
+            "batch": (1, 4096),
+            "crop_px": (8, 2048),
+            "small_crop_px": (0, 2048),
+            "small_crop_share": (0, 1),
+            "warmup_steps": (0, 1e6),
+            "beta1": (0, 0.9999),
+            "beta2": (0, 0.99999),
+            "weight_decay": (0, 1),
+            "clip_norm": (0, 1e6),
+            "ema": (0, 0.99999),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class PerceptualSettings:
+    """VGG19 features. `layers` are names as in the VGG paper (`conv3_4`) with the weight of each term."""
+
+    source: Literal["vgg19", "random"] = "vgg19"
+    weights_file: str | None = None  # None: torchvision's, downloaded once
+    layers: Mapping[str, float] = field(default_factory=lambda: {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0})
+    activation: Literal["before", "after"] = "before"  # the ReLU that follows the layer
+    distance: Literal["l1", "mse"] = "l1"
+    # relative: each term divided by the mean size of the original's features, so that layers weigh as their weights
+    # say; paper: features divided by 12.75, as in Ledig et al. 2017, section 3.2.
+    scaling: Literal["relative", "paper"] = "relative"
+
+    def __post_init__(self) -> None:
+        _check_choice(
+            "perceptual",
+            self,
+            source=("vgg19", "random"),
+            activation=("before", "after"),
+            distance=("l1", "mse"),
+            scaling=("relative", "paper"),
+        )
+        _check(bool(self.layers), "perceptual.layers must name at least one layer")
+        for name, weight in self.layers.items():
+            match = re.fullmatch(r"conv([1-5])_([1-4])", name)
+            known = match is not None and int(match[2]) <= (2 if int(match[1]) < 3 else 4)
+            _check(known, f"perceptual.layers: VGG19 has no layer {name!r}; its layers are conv1_1 to conv5_4")
+            _check(math.isfinite(weight) and weight >= 0, f"perceptual.layers: {name} cannot weigh {weight!r}")
+
+
+@dataclass(frozen=True)
+class DiscriminatorSettings:
+    """vgg: the paper's, one verdict a crop; patch: one a patch; unet: one a pixel."""
+
+    kind: Literal["vgg", "patch", "unet"] = "patch"
+    channels: int = 32
+
+    def __post_init__(self) -> None:
+        _check_choice("discriminator", self, kind=("vgg", "patch", "unet"))
+        _check_numbers("discriminator", self, {"channels": (1, 512)})
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """Where and how fast. `compile`: torch.compile, where it was measured to pay; off means never."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    compile: bool = False
+    threads: int = 0  # of the CPU; 0: PyTorch's own choice
+
+    def __post_init__(self) -> None:
+        _check(
+            re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None,
+            f"compute.device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}",
+        )
+        _check_choice("compute", self, precision=("auto", "fp32", "fp16", "bf16"))
+        _check_numbers("compute", self, {"threads": (0, 1024)})
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """How often to look, and when to go back. Intervals in seconds of training, or in steps where those are not 0."""
+
+    log_every_steps: int = 20
+    validate_every_s: float = 60.0
+    validate_every_steps: int = 0
+    checkpoint_every_s: float = 60.0
+    checkpoint_every_steps: int = 0
+    most_rollbacks: int = 5
+    samples: int = 4  # validation crops drawn into samples/ each time
+
+    def __post_init__(self) -> None:
+        whole = ("validate_every_steps", "checkpoint_every_steps")
+        _check_numbers("watch", self, dict.fromkeys(whole, (0, 1000000000.0)))
+        _check_numbers("watch", self, {"log_every_steps": (1, 1e6), "most_rollbacks": (0, 100), "samples": (0, 64)})
+        _check_numbers("watch", self, {"validate_every_s": (0.1, 1e9), "checkpoint_every_s": (0.1, 1e9)})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One `srgan train`. Its length is `budget_s`, or else `steps`, for both phases together."""
+
+    preset: str = "srgan"
+    phase: Phases = "both"
+    fidelity_share: float = 0.5  # of the length, where phase is both
+    steps: int = 20_000
+    budget_s: float | None = None  # seconds; goes before `steps`
+    init: str | None = None  # a weights file, a model's name or a run folder to start from
+    seed: int = 0
+    generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    degradation: DegradationSettings = field(default_factory=DegradationSettings)
+    fidelity: FidelitySettings = field(default_factory=FidelitySettings)
+    adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
+    perceptual: PerceptualSettings = field(default_factory=PerceptualSettings)
+    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+
+    def __post_init__(self) -> None:
+        _check(
+            self.phase in ("both", "fidelity", "adversarial"),
+            f"phase must be both, fidelity or adversarial, not {self.phase!r}",
+        )
+        _check(1 <= self.steps <= 10**9, f"steps must be at least 1, not {self.steps}")
+        _check(
+            self.budget_s is None or (math.isfinite(self.budget_s) and self.budget_s > 0),
+            f"a budget must be more than nothing, not {self.budget_s!r} s",
+        )
+        _check(0 < self.fidelity_share < 1, f"fidelity_share must lie between 0 and 1, not {self.fidelity_share!r}")
+        _check(0 <= self.seed < 2**63, f"seed must be a whole number from 0, not {self.seed!r}")
+        for name in self.phases:
+            settings = self.of(name)
+            for crop_px in filter(None, (settings.crop_px, settings.small_crop_px)):
+                _check(
+                    crop_px % self.generator.scale == 0,
+                    f"{name}: a crop of {crop_px} px is not a multiple of the scale, {self.generator.scale}",
+                )
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return ("fidelity", "adversarial") if self.phase == "both" else (self.phase,)
+
+    def of(self, phase: Phase) -> FidelitySettings | AdversarialSettings:
+        return self.fidelity if phase == "fidelity" else self.adversarial
+
+
+# ------------------------------------------------------------------------------------------------------------- presets
+
+PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "srgan": (
+        "our best for quality: compact 64x16, L1 then patch discriminator and VGG19",
+        {},
+    ),
+    "compact": (
+        "for CPUs: compact 64x8, fidelity only, something useful in half an hour",
+        {"phase": "fidelity", "steps": 10_000, "generator": {"blocks": 8}},
+    ),
+    "photo": (
+        "robust to real, compressed, noisy pictures: srgan with the photo degradation",
+        {"degradation": {"kind": "photo"}},
+    ),
+    "paper": (
+        "Ledig et al. 2017 as it was written: SRResNet with batch norm, MSE, VGG54, 1.2 million steps",
+        {
+            "steps": 1_200_000,
+            "fidelity_share": 1_000_000 / 1_200_000,
+            "generator": {"architecture": "srresnet", "batch_norm": True},
+            "data": {"levels": (1.0,), "turns": False},
+            "fidelity": {
+                "loss": "mse",
+                "frequency_weight": 0.0,
+                "crop_px": 96,
+                "learning_rate": 1e-4,
+                "schedule": "constant",
+                "warmup_steps": 0,
+                "beta2": 0.999,
+                "clip_norm": 0.0,
+                "ema": 0.0,
+            },
+            "adversarial": {
+                "objective": "nonsaturating",
+                "pixel_weight": 0.0,
+                "perceptual_weight": 1.0,
+                "adversarial_weight": 1e-3,
+                "ramp_share": 0.0,
+                "crop_px": 96,
+                "schedule": "halfway",
+                "beta2": 0.999,
+                "clip_norm": 0.0,
+                "ema": 0.0,
+            },
+            "perceptual": {
+                "layers": {"conv5_4": 1.0},
+                "activation": "after",
+                "distance": "mse",
+                "scaling": "paper",
+            },
+            "discriminator": {"kind": "vgg", "channels": 64},
+        },
+    ),
+}  # fmt: skip
+
+
+def preset(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
+    """A preset with some settings changed: nested as in the TOML file.
+
+    Raises `SettingsError` for a preset or a setting that there is not, or a value of the wrong kind or out of range.
+    """
+    known = PRESETS.get(name)
+    _check(known is not None, f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    assert known is not None
+    return from_mapping(merged({**known[1], "preset": name}, changes or {}))
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, section by section. `perceptual.layers` is replaced whole."""
+    result = dict(base)
+    for key, value in changes.items():
+        under = result.get(key)
+        deeper = isinstance(value, Mapping) and isinstance(under, Mapping) and key != "layers"
+        result[key] = merged(under, value) if deeper else value  # type: ignore[arg-type]
+    return result
+
+
+def from_mapping(values: Mapping[str, Any]) -> TrainConfig:
+    """Settings from nested plain values, as TOML or JSON holds them. Raises `SettingsError`."""
+    return cast(TrainConfig, _section(TrainConfig, values, ""))
+
+
+def _section(kind: type[Any], values: Mapping[str, Any], path: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {f.name for f in dataclasses.fields(kind)}
+    strange = [f"{path}{name}" for name in values if name not in fields]
+    _check(not strange, f"there is no setting {', '.join(strange)}; `srgan train --print-config` shows all of them")
+    return kind(**{name: _value(hints[name], value, f"{path}{name}") for name, value in values.items()})
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    """`value` as the type that a field declares: TOML has lists and whole numbers where we have tuples and floats."""
+    if dataclasses.is_dataclass(hint):
+        _check(isinstance(value, Mapping), f"{path} is a section, not a value")
+        return _section(hint, value, f"{path}.")  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        _check(isinstance(value, list | tuple), f"{path} must be a list, not {value!r}")
+        return tuple(_value(arguments[0], item, path) for item in value)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        _check(isinstance(value, Mapping), f"{path} must be a table, not {value!r}")
+        return {str(key): _value(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+    if origin is Literal:
+        return value  # the section checks it
+    if type(None) in arguments:
+        rest = next(a for a in arguments if a is not type(None))
+        return None if value is None or value == "" else _value(rest, value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+    _check(fits, f"{path} must be {names.get(hint, hint)}, not {value!r}")
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as nested plain values. Raises `SettingsError` when it cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise SettingsError(f"{path} cannot be read as TOML: {err}") from err
+
+
+def to_toml(config: TrainConfig) -> str:
+    """All settings as TOML that `read_toml` and `from_mapping` turn into the same settings. None is left out."""
+    plain = dataclasses.asdict(config)
+    sections = {key: value for key, value in plain.items() if isinstance(value, dict)}
+    lines = [f"{key} = {_toml(value)}" for key, value in plain.items() if key not in sections and value is not None]
+    for name, section in sections.items():
+        lines += ["", f"[{name}]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in section.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # TOML writes text, numbers and booleans as JSON does
+
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """`30m`, `1h30m`, `90s`, `2.5h` -> seconds. A bare number is refused: it could be anything."""
+    compact = text.replace(" ", "").lower().replace("min", "m")
+    if re.fullmatch(r"(\d+(\.\d+)?[smhd])+", compact) is None:
+        raise SettingsError(f"{text!r} is not a length of time; write 90s, 30m, 2h or 1h30m")
+    return sum(float(number) * _UNITS_S[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)([smhd])", compact))
