@@ -1,0 +1,134 @@
+"""How well pictures are enlarged: per picture and on average, of one method or of several side by side.
+
+Training's validation, `srgan evaluate` and `benchmarks/quality.py` all come through here, so that a number means the
+same in all three. Needs neither torch nor pyvips.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from srgan_cli.evaluation.bicubic import bicubic
+from srgan_cli.evaluation.metrics import Scores, compare, psnr
+from srgan_cli.imaging.image import Pixels
+
+Enlarge: TypeAlias = Callable[[Pixels], Pixels]  # (H, W, C) uint8 -> (H·scale, W·scale, C) uint8
+Pair: TypeAlias = tuple[str, Pixels, Pixels]  # name, low, high
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One more number beside PSNR and SSIM: `measure(result, original)`.
+
+    Both pictures come whole, (H, W, 1 or 3) uint8 and of one size; what makes no number of them (too small) gives None.
+    """
+
+    key: str
+    measure: Callable[[Pixels, Pixels], float | None]
+
+
+@dataclass(frozen=True)
+class PictureScores:
+    """What was measured of one picture. `extra` holds those of the further metrics that gave a number.
+
+    `consistency_db`: the PSNR between result and original, both made small again (see `consistency`).
+    """
+
+    name: str
+    scores: Scores
+    consistency_db: float
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+    def values(self) -> dict[str, float]:
+        """All numbers by name: those of `Scores`, `consistency_db`, and the extra ones."""
+        return {**asdict(self.scores), "consistency_db": self.consistency_db, **self.extra}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All pictures, in the order they came."""
+
+    pictures: tuple[PictureScores, ...]
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Each number's mean over the pictures that have it; empty without pictures. One infinite PSNR makes it so.
+
+        PSNR is averaged in dB, as everyone does, not its error.
+        """
+        columns: dict[str, list[float]] = {}
+        for picture in self.pictures:
+            for key, value in picture.values().items():
+                columns.setdefault(key, []).append(value)
+        return {key: math.fsum(column) / len(column) for key, column in columns.items()}
+
+
+def evaluate(enlarge: Enlarge, pairs: Iterable[Pair], *, scale: int, extra: Sequence[Metric] = ()) -> Evaluation:
+    """Enlarge every low picture and compare it with its original.
+
+    `pairs` are (name, low (H, W, C), high (H·scale, W·scale, C)) of uint8, C of 1 or 3; they are taken one at a time.
+    The conventions are those of `metrics.compare` with a border of `scale` px. Raises `ValueError` for sizes that do
+    not fit together, and for pictures too small for SSIM (11 px without the border).
+    """
+    return side_by_side({"": enlarge}, pairs, scale=scale, extra=extra)[""]
+
+
+def side_by_side(
+    methods: Mapping[str, Enlarge],
+    pairs: Iterable[Pair],
+    *,
+    scale: int,
+    extra: Sequence[Metric] = (),
+    on_result: Callable[[str, Pixels, PictureScores], None] | None = None,
+) -> dict[str, Evaluation]:
+    """`evaluate` for several methods at once, each on the very same pictures, which are read once.
+
+    `on_result` is told of each method's name, its enlarged picture and that picture's scores.
+    """
+    found: dict[str, list[PictureScores]] = {method: [] for method in methods}
+    for name, low, high in pairs:
+        for method, enlarge in methods.items():
+            result = enlarge(low)
+            scores = score(name, result, high, scale=scale, extra=extra)
+            found[method].append(scores)
+            if on_result is not None:
+                on_result(method, result, scores)
+    return {method: Evaluation(tuple(scores)) for method, scores in found.items()}
+
+
+def score(name: str, result: Pixels, high: Pixels, *, scale: int, extra: Sequence[Metric] = ()) -> PictureScores:
+    """All numbers of one enlarged picture. Raises as `evaluate` does."""
+    scores = compare(result, high, scale)
+    more = {metric.key: value for metric in extra if (value := metric.measure(result, high)) is not None}
+    return PictureScores(name, scores, consistency(result, high, scale), more)
+
+
+def consistency(result: Pixels, high: Pixels, scale: int) -> float:
+    """PSNR in dB, over RGB, between `result` and `high` when both are made `scale` times smaller again.
+
+    By MATLAB's bicubic, rounded to 8 bits, one px of border cut off as elsewhere `scale` px of the large picture are.
+    A picture that agrees with its input has a high one whatever detail was invented: networks trained for fidelity
+    are above 50 dB; below 35 the colours have shifted. Where the low picture is bicubic, this is the distance to it.
+    """
+    width, height = (max(1, side // scale) for side in (result.shape[1], result.shape[0]))
+    ours, truth = (_inside(bicubic(pixels, width, height)) for pixels in (as_rgb(result), as_rgb(high)))
+    return psnr(ours, truth)
+
+
+def _inside(pixels: Pixels) -> Pixels:
+    return pixels[1:-1, 1:-1] if min(pixels.shape[:2]) > 2 else pixels
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """(H, W, 1 or 3) -> (H, W, 3)."""
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def bicubic_enlarger(scale: int) -> Enlarge:
+    """The field's floor: MATLAB's bicubic."""
+    return lambda low: bicubic(low, low.shape[1] * scale, low.shape[0] * scale)
