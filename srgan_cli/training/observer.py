@@ -1,0 +1,95 @@
+"""What a training run tells while it goes, and what it hands back at the end. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from srgan_cli.training.config import Phase
+
+if TYPE_CHECKING:
+    from srgan_cli.training.data import Scan
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. `step` counts from its very first one, earlier sessions included; `share` is of the whole run.
+
+    `losses` and `validation` are the latest values by name, as the log has them. `loader_share` is the part of the
+    step time that was spent waiting for crops, 0 … 1. `seconds_left` is None until it can be told.
+    """
+
+    phase: Phase
+    step: int
+    share: float
+    steps_per_s: float
+    pictures_per_s: float
+    losses: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+    seconds_left: float | None = None
+    loader_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has made. `scores` are by what was scored (`bicubic`, `model`) and then by metric.
+
+    `interrupted`: it was asked to stop, has saved all of its state, and the same command goes on from there.
+    """
+
+    folder: Path
+    model: Path
+    scores: Mapping[str, Mapping[str, float]]
+    steps: int
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return 130 if self.interrupted else 0
+
+
+class Observer(Protocol):
+    """Told of all that happens, from the training thread of the first process (rank 0), and of no other."""
+
+    def scanned(self, scan: Scan) -> None:
+        """The pictures were looked at: which are taken, which are not and why, and how some were held out."""
+
+    def caching(self, done: int, total: int) -> None:
+        """`done` of `total` pictures are decoded into the cache."""
+
+    def started(self, facts: Mapping[str, object]) -> None:
+        """The first step comes next. `facts`: device, precision, batch, crop, parameters, length, `resumed_at` …"""
+
+    def progress(self, p: Progress) -> None:
+        """Every few steps."""
+
+    def note(self, sentence: str) -> None:
+        """Something that the person should know: what the monitor found, a rollback, a decision that was taken."""
+
+    def validated(self, values: Mapping[str, float]) -> None:
+        """The validation pictures were enlarged and scored."""
+
+
+class Silent:
+    """An observer that keeps all to itself."""
+
+    def scanned(self, scan: Scan) -> None:
+        pass
+
+    def caching(self, done: int, total: int) -> None:
+        pass
+
+    def started(self, facts: Mapping[str, object]) -> None:
+        pass
+
+    def progress(self, p: Progress) -> None:
+        pass
+
+    def note(self, sentence: str) -> None:
+        pass
+
+    def validated(self, values: Mapping[str, float]) -> None:
+        pass
