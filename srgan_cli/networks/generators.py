@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -226,11 +226,40 @@ class SRResNet(Generator):
         return y.to(low.dtype)
 
 
+class _QuickPReLU(torch.autograd.Function):
+    """PReLU with one slope per feature, whose backward pass is four times as fast on a CPU as PyTorch's.
+
+    That one takes as long as a 3×3 convolution there: a fifth of a training step. (At exactly 0 the gradient is that of
+    the positive side.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope.to(x.dtype))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        negative = torch.ops.aten.threshold_backward(gradient, -x, 0)  # the gradient where x < 0, else 0
+        to_x = torch.addcmul(gradient, negative, (slope - 1.0).to(x.dtype).view(1, -1, 1, 1))
+        to_slope = (negative * x).sum((0, 2, 3), dtype=torch.float32)
+        return to_x, to_slope.to(slope.dtype)
+
+
+class _PReLU(nn.PReLU):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Module's own name
+        if input.device.type == "cpu" and torch.is_grad_enabled() and self.weight.requires_grad:
+            return cast(Tensor, _QuickPReLU.apply(input, self.weight))  # type: ignore[no-untyped-call]
+        return super().forward(input)
+
+
 class _CompactBlock(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.conv1 = _conv(features, features, 3)
-        self.act = nn.PReLU(features)
+        self.act = _PReLU(features)
         self.conv2 = _conv(features, features, 3)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -238,3 +238,18 @@ def test_an_overflow_is_seen_through_a_clip(bad: float) -> None:
     marked = pictures.clamp(0, 1) + not_finite(pictures)
     assert [bool(torch.isfinite(picture).all()) for picture in marked] == [True, False, True]
     assert torch.equal(marked[::2], pictures[::2])
+
+
+def test_the_quick_prelu_has_the_gradients_of_pytorchs() -> None:
+    torch.manual_seed(0)
+    ours, theirs = generators._PReLU(5).double(), nn.PReLU(5).double()
+    slopes = torch.tensor([0.25, -0.5, 0.0, 1.0, 2.0], dtype=torch.float64)
+    x = torch.randn(2, 5, 4, 3, dtype=torch.float64)
+    gradient = torch.randn_like(x)
+    found = []
+    for act in (ours, theirs):
+        act.weight.data.copy_(slopes)
+        given = x.clone().requires_grad_()
+        act(given).backward(gradient)
+        found.append((given.grad, act.weight.grad))
+    torch.testing.assert_close(found[0], found[1])
