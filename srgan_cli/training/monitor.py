@@ -1,0 +1,414 @@
+"""A training run that watches itself: what commonly goes wrong with such networks, found early and said in plain words.
+
+Two kinds of numbers come in: those of a step (losses, the size of the gradients, how the discriminator does) and those
+of a look at the validation pictures, which `picture_numbers` makes. Out come findings. Nothing here knows of networks
+or changes anything; whoever trains decides what a finding leads to.
+
+Each condition is watched by an alarm that goes off once: when something that has been good is bad for a while. It must
+be good again before the alarm can go off again. So nothing is said twice, and nothing of a network that has only begun.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.training.config import Objective, Phase
+
+Plane = npt.NDArray[np.float64]
+
+# Of the medians that a gradient's size is compared with. Ten times is an ordinary bad batch.
+_EXPLODED, _CALM, _VANISHED = 100.0, 10.0, 1e-4
+_MOST_NORMS = 200
+_FEWEST_NORMS = 10
+# A discriminator's loss when it can only guess, as means over verdicts of the real and of the fake, added up: 2 ln 2
+# where the loss is a cross-entropy (Goodfellow et al. 2014, section 4.1), 2 for hinge, ¼ + ¼ for least squares.
+_GUESSING: Mapping[Objective, float] = {
+    "nonsaturating": 2 * math.log(2),
+    "relativistic": 2 * math.log(2),
+    "hinge": 2.0,
+    "least-squares": 0.5,
+}
+_WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a share of guessing's
+_LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
+_PERIODS = 8  # in each direction of a block that a grid is looked for in
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to tell. `kind` is one word for programs; `roll_back`: go back to the last good checkpoint."""
+
+    kind: str
+    sentence: str
+    roll_back: bool = False
+
+
+@dataclass(frozen=True)
+class DiscriminatorNumbers:
+    """`loss`: of the real and of the fake added up, without penalties. `accuracy`: the share of right verdicts, 0 … 1."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class ValidationNumbers:
+    """What a look at the validation pictures gave; NaN is not known, and not watched.
+
+    `detail`: root of the energy in frequencies that the low picture cannot hold, over that of the originals.
+    `diversity`: how much the results differ from each other, over how much the originals do.
+    `colour_shift`: how far a picture's mean colour is from its input's, in levels of 255.
+    `grid`: strength of what repeats with each px of the low picture, in levels of 255 (see `_grid`).
+    """
+
+    psnr_y_db: float = math.nan
+    bicubic_psnr_y_db: float = math.nan
+    consistency_db: float = math.nan
+    detail: float = math.nan
+    diversity: float = math.nan
+    colour_shift: float = math.nan
+    grid: float = math.nan
+
+
+class _Alarm:
+    """Goes off once, when what was good has been bad for `looks` looks and over `steps` steps in a row."""
+
+    def __init__(self, looks: int = 1, steps: int = 0) -> None:
+        self._looks, self._steps = looks, steps
+        self.armed, self.count, self.since = False, 0, 0
+
+    def see(self, step: int, *, good: bool, bad: bool) -> bool:
+        if not bad:
+            self.armed, self.count = self.armed or good, 0
+            return False
+        self.since = self.since if self.count else step
+        self.count += 1
+        off = self.armed and self.count >= self._looks and step - self.since >= self._steps
+        self.armed = self.armed and not off
+        return off
+
+
+class Monitor:
+    """Watches one run.
+
+    `patience`: so many observations in a row may be NaN or infinite before the run goes back; 1 but where a gradient
+    scaler leaves out such steps by itself. `window_steps`: how long a discriminator must have won to be told.
+
+    Call `begin` when a phase begins, `step` as often as losses are read, `validation` after each look. After a
+    rollback, give `restore` the state from the checkpoint, so that the alarms are set again.
+    """
+
+    def __init__(self, objective: Objective = "relativistic", *, patience: int = 1, window_steps: int = 200) -> None:
+        self._guessing = _GUESSING[objective]
+        self._patience = patience
+        self._not_finite = 0
+        self._norms: list[float] = []
+        self._first_norm: float | None = None  # the median of the phase's first ones
+        self._phase: Phase | None = None
+        self._latest_detail = math.nan
+        self._enough_detail = math.nan  # what the adversarial phase is held to
+        self._alarms = {
+            "exploding": _Alarm(looks=3),
+            "vanishing": _Alarm(looks=5, steps=window_steps),
+            "discriminator-won": _Alarm(looks=5, steps=window_steps),
+            "discriminator-lost": _Alarm(looks=5, steps=5 * window_steps),
+            "below-bicubic": _Alarm(),
+            "no-detail": _Alarm(),
+            "no-diversity": _Alarm(),
+            "colours": _Alarm(),
+            "inconsistent": _Alarm(),
+            "grid": _Alarm(looks=2),
+        }
+
+    def begin(self, phase: Phase) -> None:
+        """Another phase has other losses, and so gradients of another size. The same one again changes nothing."""
+        if phase != self._phase:
+            self._phase, self._enough_detail = phase, self._latest_detail
+            self._norms, self._first_norm = [], None
+
+    # ---------------------------------------------------------------------------------------------------------- a step
+
+    def step(
+        self,
+        step: int,
+        losses: Mapping[str, float],
+        gradient_norm: float,
+        discriminator: DiscriminatorNumbers | None = None,
+    ) -> list[Finding]:
+        """`losses` by name; `gradient_norm` of all the generator's gradients together, before it is clipped."""
+        strange = [name for name, value in losses.items() if not math.isfinite(value)]
+        if strange or not math.isfinite(gradient_norm):
+            return self._nonsense(step, strange)
+        self._not_finite = 0
+        findings = self._gradients(step, gradient_norm)
+        if discriminator is not None:
+            findings += self._discriminator(step, discriminator)
+        return findings
+
+    def _nonsense(self, step: int, strange: Sequence[str]) -> list[Finding]:
+        self._not_finite += 1
+        if self._not_finite < self._patience:
+            return []
+        self._not_finite = 0
+        what = f"The loss ({', '.join(strange)})" if strange else "The gradient"
+        sentence = (
+            f"{what} became NaN or infinite at step {step}: numbers grew beyond what the precision can hold. "
+            "Going back to the last good checkpoint, with a lower learning rate."
+        )
+        return [Finding("not-finite", sentence, roll_back=True)]
+
+    def _gradients(self, step: int, norm: float) -> list[Finding]:
+        findings = []
+        if self._first_norm is not None:
+            usual = statistics.median(self._norms)
+            exploded = norm > _EXPLODED * usual > 0
+            if self._alarms["exploding"].see(step, good=norm < _CALM * usual, bad=exploded):
+                sentence = (
+                    f"The gradients are exploding: {norm:.3g}, where {usual:.3g} was usual, at step {step}. "
+                    "Going back to the last good checkpoint, with a lower learning rate."
+                )
+                findings.append(Finding("exploding", sentence, roll_back=True))
+            vanished = norm < _VANISHED * self._first_norm
+            if self._alarms["vanishing"].see(step, good=True, bad=vanished):
+                sentence = (
+                    f"The gradients have all but vanished: {norm:.3g}, where {self._first_norm:.3g} was usual. "
+                    "The network learns nothing any more; is there anything in the pictures that it could learn?"
+                )
+                findings.append(Finding("vanishing", sentence))
+            if exploded:
+                return findings  # and do not let it become usual
+        self._norms = [*self._norms[1 - _MOST_NORMS :], norm]
+        if self._first_norm is None and len(self._norms) >= _FEWEST_NORMS:
+            self._first_norm = statistics.median(self._norms)
+        return findings
+
+    def _discriminator(self, step: int, now: DiscriminatorNumbers) -> list[Finding]:
+        won = now.accuracy >= _WON_ACCURACY and now.loss <= _WON_LOSS * self._guessing
+        lost = now.accuracy <= _LOST_ACCURACY
+        if self._alarms["discriminator-won"].see(step, good=True, bad=won):
+            since = self._alarms["discriminator-won"].since
+            sentence = (
+                f"The discriminator has won: since step {since} it is right in {now.accuracy:.0%} of its verdicts, and "
+                f"its loss is near 0 ({now.loss:.2g}). What it tells the generator now is of little use. The run goes "
+                "on; if results get worse, lower adversarial.discriminator_learning_rate or adversarial_weight, or "
+                "set adversarial.r1_weight."
+            )
+            return [Finding("discriminator-won", sentence)]
+        if self._alarms["discriminator-lost"].see(step, good=now.accuracy >= _ABLE_ACCURACY, bad=lost):
+            sentence = (
+                f"The discriminator has lost: since step {self._alarms['discriminator-lost'].since} it is right in "
+                f"{now.accuracy:.0%} of its verdicts, no better than guessing, and has nothing to teach. The run goes "
+                "on; a higher adversarial.discriminator_learning_rate or more discriminator.channels would help it."
+            )
+            return [Finding("discriminator-lost", sentence)]
+        return []
+
+    # ---------------------------------------------------------------------------------------------------------- a look
+
+    def validation(self, step: int, numbers: ValidationNumbers) -> list[Finding]:
+        """What a look at the validation pictures says. Comparisons with NaN are false, so that it sets off nothing."""
+        findings = [*self._below_bicubic(step, numbers), *self._collapse(step, numbers)]
+        findings += self._colours(step, numbers)
+        grid = numbers.grid
+        if self._alarms["grid"].see(step, good=grid < 0.4, bad=grid > 0.8):
+            sentence = (
+                f"There is a grid in the results: dots of {grid:.1f} levels (of 255) on flat areas, as far apart as "
+                "the scale. The run goes on; less adversarial.adversarial_weight or more adversarial.pixel_weight "
+                "makes it weaker."
+            )
+            findings.append(Finding("grid", sentence))
+        return findings
+
+    def _below_bicubic(self, step: int, now: ValidationNumbers) -> list[Finding]:
+        gain = now.psnr_y_db - now.bicubic_psnr_y_db
+        if not self._alarms["below-bicubic"].see(step, good=gain >= 0, bad=gain < -1):
+            return []
+        sentence = (
+            f"The results have become worse than plain bicubic enlargement ({now.psnr_y_db:.2f} dB, bicubic has "
+            f"{now.bicubic_psnr_y_db:.2f} dB). Going back to the last good checkpoint, with a lower learning rate."
+        )
+        return [Finding("below-bicubic", sentence, roll_back=True)]
+
+    def _collapse(self, step: int, now: ValidationNumbers) -> list[Finding]:
+        self._latest_detail = now.detail
+        share = now.detail / self._wanted_detail(now.detail)
+        losses = []
+        if self._alarms["no-detail"].see(step, good=share > 0.6, bad=share < 1 / 3):
+            losses.append(f"only {share:.0%} of the fine detail that there was is left")
+        if self._alarms["no-diversity"].see(step, good=now.diversity > 0.8, bad=now.diversity < 0.5):
+            losses.append(f"results of different pictures differ {now.diversity:.0%} as much as they should")
+        if not losses:
+            return []
+        sentence = (
+            f"The generator has collapsed: {' and '.join(losses)}. "
+            "Going back to the last good checkpoint, with a lower learning rate."
+        )
+        return [Finding("collapsed", sentence, roll_back=True)]
+
+    def _wanted_detail(self, detail: float) -> float:
+        """As much as the adversarial phase began with; half as much as it once had, since it may have begun with noise.
+
+        NaN in the fidelity phase, where detail comes and noise goes, and both are as they should be.
+        """
+        if self._phase != "adversarial":
+            return math.nan
+        known = [value for value in (self._enough_detail, min(detail, 1.0) / 2) if not math.isnan(value)]
+        self._enough_detail = max(known, default=math.nan)
+        return max(self._enough_detail, 1e-6)
+
+    def _colours(self, step: int, now: ValidationNumbers) -> list[Finding]:
+        findings = []
+        if self._alarms["colours"].see(step, good=now.colour_shift < 2, bad=now.colour_shift > 4):
+            sentence = (
+                f"Colours drift from the input: by {now.colour_shift:.1f} levels (of 255) on average. The run goes "
+                "on; more adversarial.pixel_weight or adversarial.consistency_weight holds them."
+            )
+            findings.append(Finding("colours", sentence))
+        # Ledig et al.'s SRGAN is near 39 dB, networks trained for fidelity are above 50.
+        if self._alarms["inconsistent"].see(step, good=now.consistency_db > 37, bad=now.consistency_db < 35):
+            sentence = (
+                f"Results no longer agree with their input: made small again they are {now.consistency_db:.1f} dB "
+                "apart, less than 35. The run goes on; more adversarial.pixel_weight or "
+                "adversarial.consistency_weight holds them together."
+            )
+            findings.append(Finding("inconsistent", sentence))
+        return findings
+
+    # ------------------------------------------------------------------------------------------------- for checkpoints
+
+    def state(self) -> dict[str, Any]:
+        """Plain values that `restore` takes back."""
+        return {
+            "not_finite": self._not_finite,
+            "norms": list(self._norms),
+            "first_norm": self._first_norm,
+            "phase": self._phase,
+            "latest_detail": self._latest_detail,
+            "enough_detail": self._enough_detail,
+            "alarms": {name: [a.armed, a.count, a.since] for name, a in self._alarms.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._not_finite = state["not_finite"]
+        self._norms = list(state["norms"])
+        self._first_norm = state["first_norm"]
+        self._phase = state["phase"]
+        self._latest_detail = state["latest_detail"]
+        self._enough_detail = state["enough_detail"]
+        for name, (armed, count, since) in state["alarms"].items():
+            alarm = self._alarms[name]
+            alarm.armed, alarm.count, alarm.since = armed, count, since
+
+
+# -------------------------------------------------------------------------------------------------- numbers of pictures
+
+
+def picture_numbers(
+    results: Sequence[Pixels],
+    lows: Sequence[Pixels],
+    highs: Sequence[Pixels],
+    scale: int,
+    scores: Mapping[str, float] | None = None,
+    floor: Mapping[str, float] | None = None,
+) -> ValidationNumbers:
+    """What `validation` wants to know of pictures (H, W, 3) uint8; `lows` are `scale` times smaller.
+
+    `scores` is the mean of `evaluation.evaluate` for the results, `floor` the same for bicubic enlargement.
+    """
+    ours, truth = [_grey(result) for result in results], [_grey(high) for high in highs]
+    scores, floor = scores or {}, floor or {}
+    return ValidationNumbers(
+        psnr_y_db=scores.get("psnr_y_db", math.nan),
+        bicubic_psnr_y_db=floor.get("psnr_y_db", math.nan),
+        consistency_db=scores.get("consistency_db", math.nan),
+        detail=_ratio(math.sqrt(sum(_fine_energy(p, scale) for p in ours)),
+                      math.sqrt(sum(_fine_energy(p, scale) for p in truth))),
+        diversity=_ratio(_difference(ours), _difference(truth)),
+        colour_shift=_colour_shift(results, lows),
+        grid=_grid(ours, truth, scale),
+    )  # fmt: skip
+
+
+def as_values(numbers: ValidationNumbers) -> dict[str, float]:
+    """By name, for a log; what is not known is left out."""
+    return {name: value for name, value in asdict(numbers).items() if not math.isnan(value)}
+
+
+def _grey(picture: Pixels) -> Plane:
+    return np.asarray(picture.mean(axis=2, dtype=np.float64))
+
+
+def _ratio(ours: float, truth: float) -> float:
+    return ours / truth if truth > 1e-6 else math.nan
+
+
+def _fine_energy(plane: Plane, scale: int) -> float:
+    """Energy of the frequencies above the Nyquist frequency of a picture `scale` times smaller, in either direction."""
+    height, width = plane.shape
+    window = np.outer(np.hanning(height), np.hanning(width))  # or the borders would count as edges
+    spectrum = np.fft.rfft2((plane - plane.mean()) * window)
+    coarse_y = np.abs(np.fft.fftfreq(height)) <= 0.5 / scale
+    coarse_x = np.fft.rfftfreq(width) <= 0.5 / scale
+    fine = ~np.logical_and.outer(coarse_y, coarse_x)
+    return float(np.sum(np.abs(spectrum[fine]) ** 2)) / plane.size
+
+
+def _difference(planes: Sequence[Plane]) -> float:
+    """Standard deviation among pictures, averaged over the pixels that all of them have; 0 for less than two."""
+    if len(planes) < 2:
+        return 0.0
+    height, width = (min(plane.shape[axis] for plane in planes) for axis in (0, 1))
+    return float(np.mean(np.std([plane[:height, :width] for plane in planes], axis=0)))
+
+
+def _colour_shift(results: Sequence[Pixels], lows: Sequence[Pixels]) -> float:
+    shifts = [
+        np.max(np.abs(result.mean(axis=(0, 1)) - low.mean(axis=(0, 1))))
+        for result, low in zip(results, lows, strict=True)
+    ]
+    return float(np.mean(shifts)) if shifts else math.nan
+
+
+def _grid(results: Sequence[Plane], highs: Sequence[Plane], scale: int) -> float:
+    """The dots or checkers that a pixel shuffle leaves, which have its period and stand out where nothing else is.
+
+    Pictures are cut into blocks of 8 periods; the flattest quarter, by the originals, is looked at. There, what repeats
+    with the period stays when all periods of a block are laid on each other and averaged (periods of a half and a
+    quarter are among it), and everything else averages out. Standard deviation in levels, less the originals' own.
+    """
+    ours = [_repeating(result, scale)[0] for result in results]
+    truth = [_repeating(high, scale) for high in highs]
+    blocks = np.array([value for picture in ours for value in picture])
+    if not blocks.size:
+        return math.nan
+    own, spread = (np.concatenate([picture[i] for picture in truth]) for i in (0, 1))
+    flat = np.argsort(spread, kind="stable")[: max(1, spread.size // 4)]
+    return math.sqrt(max(0.0, float(np.mean(blocks[flat]) - np.mean(own[flat]))))
+
+
+def _repeating(plane: Plane, period: int) -> tuple[Plane, Plane]:
+    """For each block: the variance of what repeats in it, and that of all its fine structure."""
+    # A mean over exactly one period (where that is even, with both ends by half) takes slopes away and leaves all that
+    # repeats.
+    taps = np.ones(period + 1 - period % 2)
+    if period % 2 == 0:
+        taps[[0, -1]] = 0.5
+    taps /= taps.sum()
+    fine = plane - cv2.sepFilter2D(plane, cv2.CV_64F, taps, taps, borderType=cv2.BORDER_REFLECT_101)
+    side = _PERIODS * period
+    rows, columns = (length // side for length in plane.shape)
+    fine = fine[: rows * side, : columns * side]
+    blocks = fine.reshape(rows, _PERIODS, period, columns, _PERIODS, period)
+    mean_period = blocks.mean(axis=(1, 4))  # -> (rows, period, columns, period)
+    folded, spread = mean_period.var(axis=(1, 3)).ravel(), blocks.var(axis=(1, 2, 4, 5)).ravel()
+    # Noise does not quite average out: of its variance, one part in as many as there are periods is left.
+    count = _PERIODS * _PERIODS
+    return (count * folded - spread) / (count - 1), spread
