@@ -1,0 +1,205 @@
+"""VGG19 as an eye: the features by which the perceptual loss compares two pictures.
+
+Simonyan and Zisserman 2015 (arXiv:1409.1556), configuration E: blocks of 3×3 convolutions with ReLUs, a maximum over
+2×2 px between blocks. `conv3_4` is the fourth convolution of the third block.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srgan_cli.errors import SettingsError, WeightsError
+
+Source: TypeAlias = Literal["vgg19", "random"]
+Activation: TypeAlias = Literal["before", "after"]
+
+_CHANNELS = (64, 128, 256, 512, 512)
+_CONVOLUTIONS = (2, 2, 4, 4, 4)
+# Of the pictures that torchvision's VGG19 was trained on, as RGB in [0, 1].
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _places() -> dict[str, int]:
+    """Each convolution's place in torchvision's `vgg19().features`, where ReLUs and maxima are counted as well."""
+    places, place = {}, 0
+    for block, count in enumerate(_CONVOLUTIONS, start=1):
+        for number in range(1, count + 1):
+            places[f"conv{block}_{number}"] = place
+            place += 2  # the convolution and its ReLU
+        place += 1  # the maximum
+    return places
+
+
+_PLACES: Mapping[str, int] = _places()
+
+
+def _block(name: str) -> int:
+    return int(name[4]) - 1
+
+
+def _inputs(name: str) -> int:
+    return (3, *_CHANNELS)[_block(name)] if name.endswith("_1") else _CHANNELS[_block(name)]
+
+
+class VGGFeatures(nn.Module):
+    """The outputs of some of VGG19's convolutions, `before` the ReLU that follows or `after` it.
+
+    Made, it is a fixed random VGG (`seed`; see `load_features`), without gradients for its weights. Only what the
+    deepest layer asked for needs is there. Keys of its state are torchvision's: `features.0.weight` and so on.
+
+    Raises `SettingsError` for a layer that VGG19 has not, or none at all.
+    """
+
+    def __init__(self, layers: Sequence[str], activation: Activation = "before", seed: int = 0) -> None:
+        super().__init__()
+        unknown = [name for name in layers if name not in _PLACES]
+        if unknown or not layers:
+            wrong = f"has no layer {', '.join(unknown)}" if unknown else "needs at least one layer to look at"
+            raise SettingsError(f"VGG19 {wrong}; its layers are conv1_1 to conv5_4")
+        self.layers = tuple(sorted(set(layers), key=_PLACES.__getitem__))
+        self.activation = activation
+        self.names = tuple(name for name, place in _PLACES.items() if place <= _PLACES[self.layers[-1]])
+        self.minimum_size_px = 2 ** _block(self.layers[-1])
+        self.features = nn.ModuleDict({str(_PLACES[name]): _convolution(name) for name in self.names})
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        _randomise(cast("Iterable[nn.Conv2d]", self.features.values()), seed)
+        self.requires_grad_(False)
+
+    def forward(self, rgb: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) in [0, 1] -> by layer's name, (N, C, H / 2^b, W / 2^b) in block b + 1, C 64 to 512.
+
+        Features have the dtype of the weights, or autocast's. Raises `SettingsError` for pictures so small that the
+        maxima leave nothing of them.
+        """
+        if min(rgb.shape[2:]) < self.minimum_size_px:
+            raise SettingsError(
+                f"VGG19's {self.layers[-1]} cannot look at pictures of {rgb.shape[3]}×{rgb.shape[2]} px; "
+                f"they need {self.minimum_size_px} px each way, or the loss a shallower layer"
+            )
+        # Not folded into the first convolution: it pads with zeros, which are the mean colour only after this.
+        x = (rgb - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+        x = x.to(cast(Tensor, self.features["0"].weight).dtype, memory_format=torch.channels_last)
+        found: dict[str, Tensor] = {}
+        for name in self.names:
+            if name.endswith("_1") and _block(name):
+                x = F.max_pool2d(x, 2)
+            x = self.features[str(_PLACES[name])](x)
+            if name in self.layers and self.activation == "before":
+                found[name] = x
+                x = F.relu(x) if name != self.names[-1] else x
+            else:
+                x = F.relu_(x)  # in place: nobody else wants the convolution's output, not even its backward pass
+                if name in self.layers:
+                    found[name] = x
+        return found
+
+
+def _convolution(name: str) -> nn.Conv2d:
+    outputs = _CHANNELS[_block(name)]
+    # Without torch's own random numbers: making an eye must not change what the run's seed gives.
+    made = nn.utils.skip_init(nn.Conv2d, _inputs(name), outputs, 3, padding=1)  # type: ignore[no-untyped-call]
+    return cast(nn.Conv2d, made)
+
+
+@torch.no_grad()
+def _randomise(convolutions: Iterable[nn.Conv2d], seed: int) -> None:
+    """He et al. 2015, layer by layer from one seed: a deeper VGG begins with the very layers of a shallower one."""
+    generator = torch.Generator().manual_seed(seed)
+    for convolution in convolutions:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu", generator=generator)
+        nn.init.zeros_(cast(Tensor, convolution.bias))
+
+
+def load_features(
+    source: Source,
+    layers: Sequence[str],
+    activation: Activation = "before",
+    weights_file: Path | None = None,
+    seed: int = 0,
+) -> VGGFeatures:
+    """An eye that is ready: frozen, in eval mode, fp32 in channels_last, on the CPU.
+
+    `vgg19`: trained on ImageNet. Its weights come from `weights_file`, .safetensors or .pth, with torchvision's keys
+    (`features.0.weight`, or without `features.`); a file of the first layers serves where no deeper one is asked for.
+    Without a file they are torchvision's, downloaded once and kept where torchvision keeps them.
+
+    `random`: untrained, from `seed`; no file is needed. What matters of VGG for such losses is much of its shape (Liu
+    et al., CVPR 2021, arXiv:2103.10571, section 3).
+
+    Raises `WeightsError` when the weights cannot be had, are damaged, of another network, or too shallow.
+    """
+    eye = VGGFeatures(layers, activation, seed)
+    if source == "vgg19":
+        found = _download() if weights_file is None else _read(weights_file)
+        origin = "torchvision's VGG19" if weights_file is None else str(weights_file)
+        eye.load_state_dict(_chosen(found, eye, origin))
+    return eye.to(memory_format=torch.channels_last).eval()
+
+
+def _download() -> dict[str, Tensor]:
+    from torchvision.models import VGG19_Weights
+
+    weights = VGG19_Weights.IMAGENET1K_V1
+    try:
+        return cast("dict[str, Tensor]", weights.get_state_dict(progress=False, check_hash=True))
+    # No network, no disk, or (RuntimeError) a file that is not what its name says.
+    except (OSError, RuntimeError) as err:
+        raise WeightsError(
+            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be had ({err}). Two ways out: "
+            "--vgg-weights FILE, with that file fetched elsewhere or another of its kind; or --perceptual random, "
+            "a fixed random VGG that needs no file"
+        ) from err
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return safetensors.torch.load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: a pickle's code is never run
+    except OSError as err:
+        raise WeightsError(f"{path} cannot be read: {err.strerror or err}") from err
+    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError) as err:
+        raise WeightsError(f"{path} is damaged, or not a file of weights: {str(err).splitlines()[0]}") from err
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"{path} holds no weights by name, as VGG19's do")
+    return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
+
+
+def _chosen(found: Mapping[str, Tensor], eye: VGGFeatures, origin: str) -> dict[str, Tensor]:
+    """Those of a file's tensors that `eye` needs, under its keys. Raises `WeightsError` where they will not do."""
+    plain = {key.removeprefix("features."): tensor for key, tensor in found.items()}
+    places = {int(place) for key in plain if (place := key.removesuffix(".weight")).isdecimal()}
+    there = [name for name in _PLACES if _holds(plain, name)]
+    # VGG16, or VGG19 with batch norm, has some of its layers where VGG19 has none.
+    if not there or there[0] != "conv1_1" or not places <= set(_PLACES.values()):
+        raise WeightsError(f"{origin} is not VGG19 with torchvision's keys (features.0.weight to features.34.bias)")
+    missing = [name for name in eye.names if name not in there]
+    if missing:
+        raise WeightsError(
+            f"{origin} holds VGG19's {', '.join(there)}, but not {', '.join(missing)}, which the perceptual loss needs "
+            f"for {eye.layers[-1]}. Set perceptual.layers to layers that it holds, or give a deeper file (--vgg-weights)"
+        )
+    keys = eye.state_dict().keys()
+    chosen = {key: plain[key.removeprefix("features.")] for key in keys}
+    if not all(bool(tensor.isfinite().all()) for tensor in chosen.values()):
+        raise WeightsError(f"{origin} is damaged: some of its numbers are not finite")
+    return chosen
+
+
+def _holds(plain: Mapping[str, Tensor], name: str) -> bool:
+    block, place = _block(name), _PLACES[name]
+    weight, bias = plain.get(f"{place}.weight"), plain.get(f"{place}.bias")
+    if weight is None or bias is None:
+        return False
+    inputs, outputs = _inputs(name), _CHANNELS[block]
+    return weight.shape == (outputs, inputs, 3, 3) and bias.shape == (outputs,)

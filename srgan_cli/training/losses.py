@@ -1,0 +1,230 @@
+"""What training makes small: each term as one number per batch.
+
+Pictures are NCHW, RGB, float in [0, 1], logits of any shape. Everything is computed in fp32 (fp64 where it is given),
+under autocast too: half-precision tensors are widened first. Results are 0-d tensors with their graph. A term is a mean
+over the batch, so that the mean of several processes' terms is that of one process with all their pictures; where a
+term needs a mean inside (`relativistic`, `relative`), it is taken over all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srgan_cli.networks.discriminators import Verdict
+from srgan_cli.networks.features import VGGFeatures
+from srgan_cli.training.config import Objective, PixelLoss
+from srgan_cli.training.degradation import bicubic_down
+
+# Ledig et al. 2017, section 3.2: VGG's features are divided by 12.75, which multiplies their MSE by 0.006.
+PAPER_SCALING = 12.75
+_ARTIFACT_WINDOW_PX = 7  # Liang et al. 2022: n
+_ARTIFACT_ROOT = 5  # Liang et al. 2022: a
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _distance(kind: PixelLoss, a: Tensor, b: Tensor) -> Tensor:
+    difference = a - b
+    return difference.abs().mean() if kind == "l1" else difference.square().mean()
+
+
+def pixel(kind: PixelLoss, result: Tensor, high: Tensor) -> Tensor:
+    """Mean absolute (`l1`) or squared (`mse`: Ledig et al. 2017, eq. 4) difference."""
+    return _distance(kind, _wide(result), _wide(high))
+
+
+def frequency(result: Tensor, high: Tensor) -> Tensor:
+    """L1 between Fourier transforms: the mean over |real| and |imaginary| parts (Cho et al. 2021, MIMO-UNet, eq. 5).
+
+    The transform is not normalised, as in the field's code whose weights (about 0.05) one finds; so white differences
+    count for sqrt(H·W) times as much as in `pixel`, and twice as much in crops of twice the side.
+    """
+    spectrum = torch.fft.rfft2(_wide(result) - _wide(high))  # linear, so one transform does for both
+    return torch.view_as_real(spectrum).abs().mean()
+
+
+class PerceptualLoss(nn.Module):
+    """How far apart two pictures are in VGG's eyes (Ledig et al. 2017, eq. 5), layer by layer.
+
+    `weights`: of each layer's term; all must be among the layers of `features`. `scaling`: `paper` divides features by
+    12.75 before the distance; `relative` divides them by the mean absolute feature of the originals in the batch, so
+    that layers weigh what their weights say, whatever the size of their numbers.
+    """
+
+    def __init__(
+        self,
+        features: VGGFeatures,
+        weights: Mapping[str, float],
+        distance: PixelLoss = "l1",
+        scaling: Literal["relative", "paper"] = "relative",
+    ) -> None:
+        super().__init__()
+        assert set(weights) <= set(features.layers), "every weighed layer must be looked at"
+        self.features = features
+        self.weights = dict(weights)
+        self.distance: PixelLoss = distance
+        self.scaling = scaling
+
+    def forward(self, result: Tensor, high: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Two batches (N, 3, H, W) -> the weighted sum, and each layer's own term without weight and graph."""
+        with torch.no_grad():
+            wanted = self.features(high)
+        found = self.features(result)
+        terms = {name: self._term(_wide(found[name]), _wide(wanted[name])) for name in self.weights}
+        total = torch.stack([terms[name] * weight for name, weight in self.weights.items()]).sum()
+        return total, {name: term.detach() for name, term in terms.items()}
+
+    def _term(self, found: Tensor, wanted: Tensor) -> Tensor:
+        if self.scaling == "paper":
+            size = wanted.new_tensor(PAPER_SCALING)
+        else:
+            size = mean_over_processes(wanted.abs().mean()).clamp(min=1e-8)  # black pictures have no features
+        power = 1 if self.distance == "l1" else 2
+        return _distance(self.distance, found, wanted) / size**power  # = the distance of divided features, but cheaper
+
+
+# ---------------------------------------------------------------------------------------------------------- adversarial
+
+
+def generator_loss(objective: Objective, fake: Tensor, real: Tensor | None = None) -> Tensor:
+    """How far the generator is from deceiving: `fake` are the logits of its results, `real` those of originals.
+
+    - nonsaturating: -log D(fake) (Goodfellow et al. 2014, section 3; Ledig et al. 2017, eq. 6, as a mean).
+    - relativistic: Wang et al. 2018 (ESRGAN), eq. 2, after Jolicoeur-Martineau 2018; needs `real`. The means are
+      over all of the batch's verdicts.
+    - hinge: -D(fake) (Miyato et al. 2018, eq. 17). Can be negative.
+    - least-squares: ½ (D(fake) - 1)² (Mao et al. 2017, eq. 9).
+    """
+    fake = _wide(fake)
+    if objective == "relativistic":
+        assert real is not None, "a relativistic generator is judged beside originals"
+        return _relativistic(real=fake, fake=_wide(real))  # eq. 2 is eq. 1 with the sides changed
+    if objective == "nonsaturating":
+        return F.softplus(-fake).mean()
+    return -fake.mean() if objective == "hinge" else (fake - 1.0).square().mean() / 2
+
+
+def discriminator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
+    """How badly real and made pictures are told apart, from their logits.
+
+    - nonsaturating: -log D(real) - log(1 - D(fake)) (Goodfellow et al. 2014, eq. 1).
+    - relativistic: Wang et al. 2018 (ESRGAN), eq. 1.
+    - hinge: max(0, 1 - D(real)) + max(0, 1 + D(fake)) (Miyato et al. 2018, eq. 16).
+    - least-squares: ½ (D(real) - 1)² + ½ D(fake)² (Mao et al. 2017, eq. 9).
+    """
+    real, fake = _wide(real), _wide(fake)
+    if objective == "relativistic":
+        return _relativistic(real, fake)
+    if objective == "nonsaturating":
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
+    if objective == "hinge":
+        return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
+    return (real - 1.0).square().mean() / 2 + fake.square().mean() / 2
+
+
+def _relativistic(real: Tensor, fake: Tensor) -> Tensor:
+    """-log s(real - mean(fake)) - log(1 - s(fake - mean(real))), s the sigmoid: ESRGAN, eq. 1."""
+    above = real - mean_over_processes(fake.mean())
+    below = fake - mean_over_processes(real.mean())
+    return F.softplus(-above).mean() + F.softplus(below).mean()
+
+
+def r1(discriminator: Callable[[Tensor], Verdict], high: Tensor) -> Tensor:
+    """½ |gradient of the verdict with respect to the real picture|² (Mescheder et al. 2018, eq. 9, without its gamma).
+
+    Where a picture gets K verdicts, their sum is differentiated and the square divided by K: for independent verdicts
+    this is the mean of their own penalties, so that a weight holds for all discriminators and sizes of crops. Taken
+    every n steps, it should weigh n times as much (Karras et al. 2020, section 3.1).
+    """
+    with torch.autocast(high.device.type, enabled=False):  # squares of small gradients: not for half precision
+        pictures = _wide(high).detach().requires_grad_()
+        logits = discriminator(pictures).logits
+        (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+        verdicts_per_picture = logits[0].numel()
+        return gradient.square().sum(dim=(1, 2, 3)).mean() / (2 * verdicts_per_picture)
+
+
+def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """L1 between what the discriminator's layers make of results and of originals (Wang et al. 2018, pix2pixHD, eq. 4).
+
+    The sum over layers of each one's mean. Originals' features count as given.
+    """
+    distances = [_distance("l1", _wide(ours), _wide(theirs).detach()) for ours, theirs in zip(fake, real, strict=True)]
+    return torch.stack(distances).sum()
+
+
+def artifact(result: Tensor, steady: Tensor, high: Tensor) -> Tensor:
+    """LDL (Liang et al. 2022, arXiv:2203.09195, section 3.3): L1 where the residual looks like an artifact.
+
+    `steady` is the result of the generator's moving average. The residual R = sum over channels of |high - result|
+    varies much from pixel to pixel where texture is wrong rather than missing: each pixel weighs var(R)^(1/5), over
+    the whole crop, times the variance of R in 7×7 px around it; and nothing where the result is nearer to the original
+    than the steady one. As in the authors' code, borders are mirrored, variances unbiased, and the weights have
+    gradients as well.
+    """
+    result, steady, high = _wide(result), _wide(steady).detach(), _wide(high)
+    difference = high - result
+    residual = difference.abs().sum(dim=1, keepdim=True)  # (N, 3, H, W) -> (N, 1, H, W)
+    steady_residual = (high - steady).abs().sum(dim=1, keepdim=True)
+    whole = residual.var(dim=(1, 2, 3), keepdim=True)  # -> (N, 1, 1, 1)
+    # A fifth root is infinitely steep at 0; a perfect result must still have a gradient.
+    weight = (whole + 1e-12) ** (1 / _ARTIFACT_ROOT) * _local_variance(residual, _ARTIFACT_WINDOW_PX)
+    weight = torch.where(residual < steady_residual, 0.0, weight)
+    return (weight * difference).abs().mean()
+
+
+def _local_variance(x: Tensor, window_px: int) -> Tensor:
+    """(N, 1, H, W) -> the same: the unbiased variance in a window around each pixel, borders mirrored."""
+    margin = window_px // 2
+    padded = F.pad(x, (margin,) * 4, mode="reflect")
+    # Around each picture's own mean, or the difference of two large numbers would leave nothing of a small one.
+    padded = padded - x.mean(dim=(1, 2, 3), keepdim=True).detach()
+    mean = F.avg_pool2d(padded, window_px, stride=1)
+    mean_of_squares = F.avg_pool2d(padded.square(), window_px, stride=1)
+    count = window_px**2
+    return (mean_of_squares - mean.square()).clamp(min=0.0) * (count / (count - 1))
+
+
+def consistency(result: Tensor, low: Tensor, scale: int) -> Tensor:
+    """L1 between the result made `scale` times smaller again (bicubic) and the network's input `low`."""
+    with torch.autocast(result.device.type, enabled=False):  # the shrinking is a product of matrices
+        return _distance("l1", bicubic_down(_wide(result), scale), _wide(low))
+
+
+# -------------------------------------------------------------------------------------------------------- all processes
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, with gradients to each; in a single process, the tensor itself.
+
+    For what stands inside a loss and must be the same everywhere. Each process's gradients are then to be averaged
+    (`processes.average_gradients`), as the losses are. All processes must come here alike, forward and backward.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    return _MeanOverProcesses.apply(value)  # type: ignore[no-any-return]
+
+
+class _MeanOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _averaged(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # The mean enters every process's loss, so every process's gradient comes back through it.
+        return _averaged(gradient)
+
+
+def _averaged(value: Tensor) -> Tensor:
+    total = value.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
