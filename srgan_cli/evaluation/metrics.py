@@ -50,7 +50,7 @@ def compare(picture: npt.NDArray[Any], original: npt.NDArray[Any], border_px: in
         raise ValueError(f"cannot compare pictures of {picture.shape[:2]} and {original.shape[:2]} px")
     ours, truth = _cropped(picture, border_px), _cropped(original, border_px)
     if truth.shape[2] == 1:
-        grey, grey_truth = _grey(ours), truth[..., 0].astype(np.float64)
+        grey, grey_truth = grey_plane(ours), truth[..., 0].astype(np.float64)
         value, likeness = psnr(grey, grey_truth), ssim(grey, grey_truth)
         swing = 20.0 * math.log10(_PEAK / (235.0 - 16.0))  # Y of a grey picture spans 219 levels
         return Scores(value, likeness, value, likeness, value + swing)
@@ -120,7 +120,7 @@ def _cropped(picture: npt.NDArray[Any], border_px: int) -> npt.NDArray[Any]:
     return picture[border_px : height - border_px, border_px : width - border_px]
 
 
-def _grey(picture: npt.NDArray[Any]) -> Plane:
+def grey_plane(picture: npt.NDArray[Any]) -> Plane:
     """(H, W, 1 or 3) -> (H, W), full range, as MATLAB's `rgb2gray`."""
     if picture.shape[2] == 1:
         return np.asarray(picture[..., 0], np.float64)

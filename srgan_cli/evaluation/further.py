@@ -1,0 +1,107 @@
+"""The metrics beyond PSNR and SSIM, by name: those that can be had here, and why the others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.evaluation.evaluate import Metric, as_rgb
+from srgan_cli.evaluation.niqe import niqe
+from srgan_cli.imaging.image import Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Name: TypeAlias = Literal["niqe", "vgg19", "lpips", "dists"]
+NAMES: tuple[Name, ...] = get_args(Name)
+_VGG_LAYER = "conv3_4"
+# Five halvings of a smaller picture leave nothing for the last layers of these networks.
+_LEAST_PX = 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What will be measured, and a sentence for each metric that was left out."""
+
+    metrics: tuple[Metric, ...]
+    notes: tuple[str, ...] = ()
+
+
+def choose(wanted: Sequence[Name] | None, *, vgg_weights: Path | None, device: str = "cpu") -> Choice:
+    """The metrics of these names, or, where `wanted` is None, all that can be had; their networks on `device`.
+
+    VGG19's 548 MiB are fetched only when it is asked for by name; LPIPS and DISTS fetch theirs when torchmetrics is
+    installed. Raises `SettingsError` or `WeightsError` when one that was asked for by name cannot be had.
+    """
+    metrics, notes = [], []
+    for name in NAMES if wanted is None else dict.fromkeys(wanted):
+        try:
+            if name == "vgg19" and vgg_weights is None and wanted is None:
+                raise SettingsError("it needs --vgg-weights FILE, or --metrics vgg19 to fetch torchvision's")
+            metrics.append(_make(name, vgg_weights, device))
+        except (SettingsError, WeightsError) as err:
+            if wanted is not None:
+                raise
+            notes.append(f"{name} is left out: {err}")
+    return Choice(tuple(metrics), tuple(notes))
+
+
+def _make(name: Name, vgg_weights: Path | None, device: str) -> Metric:
+    if name == "niqe":
+        return Metric("niqe", lambda result, _original: niqe(result))
+    if name == "vgg19":
+        return _vgg19(vgg_weights, device)
+    return _from_torchmetrics(name, device)
+
+
+def _vgg19(weights: Path | None, device: str) -> Metric:
+    """Distance of VGG19's features before the ReLU, relative to their size in the original."""
+    from srgan_cli.evaluation.perceptual import vgg_distance
+    from srgan_cli.networks.features import load_features
+
+    features = load_features("vgg19", (_VGG_LAYER,), "before", weights).to(device)
+    return _of_tensors(f"vgg19_{_VGG_LAYER}", lambda result, original: vgg_distance(features, result, original), device)
+
+
+def _from_torchmetrics(name: Name, device: str) -> Metric:
+    """LPIPS with AlexNet, as the field reports it (Zhang et al., CVPR 2018), and DISTS (Ding et al., TPAMI 2020)."""
+    if find_spec("torchmetrics") is None:
+        raise SettingsError(f"{name} needs one more package: pip install 'srgan-cli[perceptual]'")
+    network: Callable[[Tensor, Tensor], Tensor]
+    try:
+        if name == "lpips":
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
+        else:
+            # The network and not the metric around it, which builds and loads VGG16 anew for every picture.
+            from torchmetrics.functional.image.dists import DISTSNetwork
+
+            network = DISTSNetwork().to(device).eval()
+    except (OSError, RuntimeError) as err:  # no way to the server, a full disk; a download cut short
+        reason = str(err).strip() or type(err).__name__
+        raise WeightsError(f"its weights cannot be downloaded ({reason}); try again with a connection") from err
+    return _of_tensors(name, network, device)
+
+
+def _of_tensors(key: str, distance: Callable[[Tensor, Tensor], Tensor | float], device: str) -> Metric:
+    """A metric from a distance between two tensors (1, 3, H, W) of RGB in [0, 1]."""
+    import torch
+
+    def tensor(pixels: Pixels) -> Tensor:
+        rgb = np.array(as_rgb(pixels))  # a copy: tensors want memory that may be written to
+        return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float() / 255.0
+
+    def measure(result: Pixels, original: Pixels) -> float | None:
+        if min(original.shape[:2]) < _LEAST_PX:
+            return None
+        with torch.inference_mode():
+            return float(distance(tensor(result), tensor(original)))
+
+    return Metric(key, measure)

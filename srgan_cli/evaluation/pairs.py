@@ -1,0 +1,152 @@
+"""Which pictures are compared: originals in a folder, and the small ones that belong to them, given or made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from srgan_cli.config import DEFAULT_MAX_PIXELS
+from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, UnreadablePictureError, shown
+from srgan_cli.evaluation.evaluate import Pair
+from srgan_cli.imaging.formats import format_of_suffix
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.imaging.reading import read_image
+
+# `compare` wants SSIM's window of 11 px after the border, which is the scale, has been cut off.
+_SSIM_PX = 11
+
+# (high (H, W, C) uint8, number of the picture) -> low (H / scale, W / scale, C) uint8
+Degrade = Callable[[Pixels, int], Pixels]
+
+
+@dataclass(frozen=True)
+class Files:
+    """An original and, where they are given, its small picture. `name` is its path below the folder."""
+
+    name: str
+    high: Path
+    low: Path | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to compare, and whose small picture is missing (one sentence each)."""
+
+    files: tuple[Files, ...]
+    missing: tuple[str, ...] = ()
+
+
+def find(high_dir: Path, low_dir: Path | None, scale: int) -> Found:
+    """All pictures below `high_dir`, in the order of their names, with those below `low_dir` of the same names.
+
+    A small picture has the original's name, in whatever format, or that with `x4` behind it (DIV2K's `0801x4.png`, for
+    a scale of 4). Raises `SettingsError` for what is no folder, `NothingToDoError` when nothing is found or matches.
+    """
+    originals = _pictures(high_dir, "--hr-dir")
+    if low_dir is None:
+        return Found(tuple(Files(name, path) for name, path in originals.items()))
+    small = {_stem(name): path for name, path in _pictures(low_dir, "--lr-dir").items()}
+    files, missing = [], []
+    for name, path in originals.items():
+        low = small.get(_stem(name)) or small.get(f"{_stem(name)}x{scale}")
+        if low is None:
+            missing.append(f"{name}: there is no picture of this name in {shown(low_dir)}")
+        else:
+            files.append(Files(name, path, low))
+    if not files:
+        raise NothingToDoError(
+            f"no picture in {shown(low_dir)} has the name of one in {shown(high_dir)}: there are {_some(small)} there, "
+            f"and {_some(map(_stem, originals))} here. Names must agree but for the ending, or end in x{scale}"
+        )
+    return Found(tuple(files), tuple(missing))
+
+
+def _pictures(folder: Path, option: str) -> dict[str, Path]:
+    """Names and paths of all files below that look like pictures; hidden ones are not for us."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise SettingsError(f"{option} {shown(folder)} {what}; give a folder of pictures")
+    found = {}
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(root, name)
+            if not name.startswith(".") and format_of_suffix(path.suffix) is not None:
+                found[path.relative_to(folder).as_posix()] = path
+    if not found:
+        raise NothingToDoError(f"there are no pictures in {shown(folder)}")
+    return dict(sorted(found.items()))
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
+
+
+def read_pairs(
+    files: Iterable[Files], *, scale: int, degrade: Degrade, on_failure: Callable[[str], None]
+) -> Iterator[Pair]:
+    """Names, low and high pictures, one at a time; what cannot be used goes to `on_failure`, as a sentence.
+
+    Originals are cropped, below and on the right, to a multiple of the scale. Where there is no small picture in a
+    file, `degrade` makes it of the cropped original; the number it is given is that of the picture in `files`.
+    """
+    for number, one in enumerate(files):
+        try:
+            yield _pair(one, number, scale, degrade)
+        except PictureError as err:
+            on_failure(str(err))
+
+
+def _pair(one: Files, number: int, scale: int, degrade: Degrade) -> Pair:
+    high = read_pixels(one.high)
+    height, width = (side // scale * scale for side in high.shape[:2])
+    least = _SSIM_PX + 2 * scale
+    if min(height, width) < least:
+        raise UnreadablePictureError(
+            f"{shown(one.high)} is {_size(high)}, too small to be compared at ×{scale}: that takes {least}x{least} px"
+        )
+    high = high[:height, :width]
+    if one.low is None:
+        return one.name, degrade(high, number), high
+    low = read_pixels(one.low)
+    if low.shape[:2] != (height // scale, width // scale):
+        raise UnreadablePictureError(
+            f"{shown(one.low)} is {_size(low)}; for ×{scale} and the {_size(high)} of {shown(one.high)} it should be "
+            f"{width // scale}x{height // scale} px{_hint(low, high, scale)}"
+        )
+    return one.name, low, high
+
+
+def _hint(low: Pixels, high: Pixels, scale: int) -> str:
+    found = round(high.shape[1] / low.shape[1])
+    agrees = all(abs(large / found - small) < 1 for large, small in zip(high.shape[:2], low.shape[:2], strict=True))
+    return f" (these are a pair for --scale {found})" if found not in (0, 1, scale) and agrees else ""
+
+
+def _size(pixels: Pixels) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]} px"
+
+
+def read_pixels(path: Path) -> Pixels:
+    """A picture as it is compared: (H, W, 1 or 3) of uint8, upright.
+
+    16 bits are rounded to 8. A colour profile is not applied: what is compared is values, and a result has its
+    input's profile. Transparency that hides nothing is dropped. Raises `UnreadablePictureError`, also for any other.
+    """
+    pixels = read_image(path, max_pixels=DEFAULT_MAX_PIXELS).pixels
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.shape[2] in (2, 4):
+        if pixels[..., -1].min() < 255:
+            raise UnreadablePictureError(f"{shown(path)} has transparent parts, which cannot be compared; flatten it")
+        pixels = pixels[..., :-1]
+    return pixels

@@ -1,0 +1,180 @@
+"""From options to a finished evaluation: models and floors, side by side, on the pictures of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srgan_cli.config import DEFAULT_MODEL, MAX_SCALE, EngineOptions, WriteOptions
+from srgan_cli.errors import NothingToDoError, SettingsError, shown
+from srgan_cli.evaluation import further, pairs
+from srgan_cli.evaluation.bicubic import bicubic
+from srgan_cli.evaluation.evaluate import Enlarge, Evaluation, Pair, PictureScores, bicubic_enlarger, side_by_side
+from srgan_cli.imaging import resizing
+from srgan_cli.imaging.image import Header, Pixels
+from srgan_cli.imaging.writing import write_picture
+from srgan_cli.upscaling.session import select
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
+_FLOORS = ("bicubic", "lanczos")
+
+# (high (H, W, C) uint8, scale, number of the picture) -> low (H / scale, W / scale, C) uint8
+Degrade = Callable[[Pixels, int, int], Pixels]
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """One `srgan evaluate`. `scale` None: the models' own. `metrics` None: all further ones that can be had."""
+
+    high_dir: Path
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
+    low_dir: Path | None = None
+    scale: int | None = None
+    save: Path | None = None
+    metrics: tuple[further.Name, ...] | None = None
+    vgg_weights: Path | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise SettingsError("give at least one model")
+        if self.scale is not None and not 2 <= self.scale <= MAX_SCALE:
+            raise SettingsError(f"--scale must be between 2 and {MAX_SCALE:g}, not {self.scale}")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out. `compute` says of each model where and how precisely it ran; `failures` are sentences."""
+
+    scale: int
+    methods: dict[str, Evaluation]
+    compute: dict[str, dict[str, str]]
+    failures: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failures else 0
+
+
+def bicubic_degradation(high: Pixels, scale: int, _number: int) -> Pixels:
+    """The field's: MATLAB's bicubic."""
+    return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
+
+
+def run(
+    options: EvaluateOptions,
+    degrade: Degrade = bicubic_degradation,
+    *,
+    advance: Callable[[int, int, str], None] = lambda _done, _all, _name: None,
+) -> Report:
+    """Evaluate bicubic, Lanczos and the models on every picture; `degrade` makes the small ones that are not given.
+
+    `advance` is told how many of all pictures have been begun, and the name. A picture that cannot be used is left
+    out for every method, and told in the report. Raises `SettingsError`, `NothingToDoError` (also when no picture can
+    be used), `WeightsError` or `DeviceError`, and `UnwritablePictureError` when a result cannot be saved.
+    """
+    _check_save(options.save)
+    scale = _scale(options)
+    found = pairs.find(options.high_dir, options.low_dir, scale)
+    upscalers = _upscalers(options, scale)
+    device = str(next(iter(upscalers.values())).compute.device)
+    chosen = further.choose(options.metrics, vgg_weights=options.vgg_weights, device=device)
+    failures = list(found.missing)
+
+    def counted() -> Iterator[pairs.Files]:
+        for number, one in enumerate(found.files):
+            advance(number, len(found.files), one.name)
+            yield one
+
+    taken = pairs.read_pairs(
+        counted(), scale=scale, degrade=lambda high, n: degrade(high, scale, n), on_failure=failures.append
+    )
+    floors = dict(zip(_FLOORS, (bicubic_enlarger(scale), _lanczos_enlarger(scale)), strict=True))
+    methods: dict[str, Enlarge] = {**floors, **{name: one.upscale for name, one in upscalers.items()}}
+    evaluations = side_by_side(
+        methods, _saving(taken, options.save), scale=scale, extra=chosen.metrics, on_result=_saver(options.save)
+    )
+    if not evaluations["bicubic"].pictures:
+        raise NothingToDoError(f"not one of {len(failures)} pictures can be compared: {failures[0]}")
+    compute = {
+        name: {"device": str(one.compute.device), "precision": one.compute.precision} for name, one in upscalers.items()
+    }
+    return Report(scale, evaluations, compute, tuple(failures), chosen.notes)
+
+
+def _scale(options: EvaluateOptions) -> int:
+    """The one asked for, or the one that all models have (4, if they share several). Needs no torch."""
+    scales = {source: select(source).scales for source in options.models}
+    have = ", ".join(f"{source} enlarges {' or '.join(map(str, own))} times" for source, own in scales.items())
+    shared = set.intersection(*(set(own) for own in scales.values()))
+    if options.scale is not None:
+        if options.scale not in shared:
+            raise SettingsError(f"--scale {options.scale} is not what these models are for: {have}")
+        return options.scale
+    if not shared:
+        raise SettingsError(f"only models of one scale can be set side by side: {have}")
+    return min(shared, key=lambda scale: abs(scale - 4))
+
+
+def _upscalers(options: EvaluateOptions, scale: int) -> dict[str, Upscaler]:
+    """One for each model, by its name."""
+    from srgan_cli.networks.weights import load_model
+    from srgan_cli.upscaling.engine import Upscaler
+
+    loaded = {source: load_model(source, scale) for source in dict.fromkeys(options.models)}
+    taken = [*_FLOORS, *(model.name for model in loaded.values())]
+    return {
+        # Two runs may both have called their model `model`; then what the person typed tells them apart.
+        model.name if taken.count(model.name) == 1 else source: Upscaler(model, options.engine)
+        for source, model in loaded.items()
+    }
+
+
+def _lanczos_enlarger(scale: int) -> Enlarge:
+    return lambda low: resizing.resize(low, low.shape[1] * scale, low.shape[0] * scale)
+
+
+# ------------------------------------------------------------------------------------------------- keeping the pictures
+
+
+def _check_save(folder: Path | None) -> None:
+    if folder is not None and (folder.is_file() or (folder.is_dir() and any(folder.iterdir()))):
+        raise SettingsError(f"--save {shown(folder)} is there already and not empty; name a new folder")
+
+
+def _saving(taken: Iterator[Pair], folder: Path | None) -> Iterator[Pair]:
+    """The pairs, whose small pictures are kept as they pass."""
+    for name, low, high in taken:
+        if folder is not None:
+            _save(folder / "low" / name, low)
+        yield name, low, high
+
+
+def _saver(folder: Path | None) -> Callable[[str, Pixels, PictureScores], None] | None:
+    if folder is None:
+        return None
+    return lambda method, result, scores: _save(folder / _folder_name(method) / scores.name, result)
+
+
+def _folder_name(method: str) -> str:
+    """One folder for each method, inside ours, though a model may be called `../runs/a`."""
+    return "-".join(part for part in Path(method).parts if part not in (Path(method).anchor, ".."))
+
+
+def _save(path: Path, pixels: Pixels) -> None:
+    """As PNG, whatever the original was: what is kept must be what was measured."""
+    path = path.with_suffix(".png")
+    if path.exists():  # in a folder that was empty
+        raise SettingsError(f"--save: two pictures would be {shown(path)}, as their names differ in the ending only")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise SettingsError(f"--save: {shown(path.parent)} cannot be made: {err.strerror}") from err
+    height, width, channels = pixels.shape
+    header = Header(width, height, channels, 8, "png")
+    write_picture(path, pixels, header, WriteOptions(), width=width, height=height)
