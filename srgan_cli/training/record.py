@@ -183,7 +183,7 @@ def _whole_lines_bytes(path: Path, most_bytes: int) -> int:
 # ------------------------------------------------------------------------------------------------------------- samples
 
 _MARGIN_PX, _GAP_PX, _HEAD_PX = 12, 8, 28
-_LEAST_CELL_PX = 96  # room for the columns' names where the crops are tiny
+_LEAST_CELL_PX = 128  # room for the columns' names where the crops are tiny
 _PAPER, _INK = (248, 247, 244), (70, 68, 64)
 _COLUMNS = ("low, bicubic", "result", "original")
 _BOXES_KEY = "srgan-crops"  # a text chunk: the step, and where each crop stands in the sheet
@@ -213,7 +213,7 @@ def write_sheet(path: Path, step: int, rows: Sequence[Row]) -> None:
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
     lefts = [_MARGIN_PX + column * (cell_px + _GAP_PX) for column in range(3)]
-    for left, name in zip(lefts, (_COLUMNS[0], f"{_COLUMNS[1]}, {step}", _COLUMNS[2]), strict=True):
+    for left, name in zip(lefts, (_COLUMNS[0], f"{_COLUMNS[1]}, step {step}", _COLUMNS[2]), strict=True):
         draw.text((left, _HEAD_PX // 2), name, _INK, font, anchor="lm")
     boxes, top = [], _HEAD_PX
     for row in rows:
