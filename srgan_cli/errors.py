@@ -9,6 +9,8 @@
     ├── WeightsError                4   a model is missing, damaged, or not for this
     ├── DeviceError                 5   the device asked for is not there, or failed
     │   └── OutOfMemoryError        5
+    ├── TrainingError               1   a training run cannot go on; what it had learned is kept
+    │   └── DivergedError           1
     └── InterruptedRunError         130 Ctrl-C
 
 Messages are sentences for the person at the terminal: what is wrong, why, and what to do about it.
@@ -64,6 +66,14 @@ class DeviceError(SrganError):
 
 class OutOfMemoryError(DeviceError):
     """Even the smallest tile does not fit into the device's memory."""
+
+
+class TrainingError(SrganError):
+    """A training run cannot go on: its folder cannot be written, say. The last checkpoint is whole."""
+
+
+class DivergedError(TrainingError):
+    """Training went wrong again and again, although it went back each time."""
 
 
 class InterruptedRunError(SrganError):

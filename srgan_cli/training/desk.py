@@ -1,0 +1,396 @@
+"""The first process's desk: what is logged, looked at, judged and kept while a run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from srgan_cli import __version__
+from srgan_cli.errors import TrainingError
+from srgan_cli.networks.registry import RUN_MODEL, Card
+from srgan_cli.networks.weights import save_weights
+from srgan_cli.training import checkpoint, folder, validation
+from srgan_cli.training.config import TrainConfig, to_toml
+from srgan_cli.training.curves import draw_curves
+from srgan_cli.training.data import Scan, read_pixels
+from srgan_cli.training.monitor import DiscriminatorNumbers, Finding, Monitor, picture_numbers
+from srgan_cli.training.observer import Observer, Outcome, Progress
+from srgan_cli.training.record import Record
+from srgan_cli.training.report import write_report
+from srgan_cli.training.run import Run, State, Stepped
+from srgan_cli.training.schedule import Length
+from srgan_cli.training.steps import Autocast
+from srgan_cli.training.validation import Pair
+
+FIDELITY_MODEL = "fidelity.safetensors"  # phase 1's result, beside the adversarial one: the two can be blended
+# Looking at the validation pictures takes at most this part of the time, whatever interval was asked for.
+_LOOKING_SHARE = 0.05
+_SAMPLE_PX = 192
+_PATIENCE = 10  # steps in a row that a gradient scaler may leave out
+_PUBLISH_S = 1.0  # curves, report, model: what is written after the last look
+
+
+class Desk:
+    """A context manager: the log is closed at its end, whatever happened.
+
+    `reserve_s`: how long before the end of its budget a run must stop training, to have the rest made in time.
+    """
+
+    def __init__(
+        self, config: TrainConfig, where: Path, run: Run, state: State, scan: Scan, observer: Observer
+    ) -> None:
+        self.where, self.run, self.state, self.scan, self.observer = where, run, state, scan, observer
+        self.pairs = _pairs(config, scan, run.generator.scale)
+        self.floor = validation.floor(self.pairs, run.generator.scale).mean
+        self.monitor = Monitor(
+            config.adversarial.objective, patience=_PATIENCE if run.learner.scaler.is_enabled() else 1
+        )
+        self.meter = _Meter()
+        self.latest: dict[str, float] = {}
+        self.reserve_s = 0.0
+        folder.write_config(where, config)
+        self.record = Record(where, resume_bytes=state.log_bytes or None, note=observer.note)
+        self._look_s = 0.0  # how long the last look at the validation pictures took
+        self._looked_s = self._saved_s = state.elapsed_s
+        self._looked_step = self._saved_step = state.step
+
+    def __enter__(self) -> Desk:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self.record.close()
+
+    # ---------------------------------------------------------------------------------------------------- the beginning
+
+    def open(self, notes: Sequence[str], *, resumed: bool) -> None:
+        """Before the first step: what will be done, how good the network is now, and a first checkpoint, so that
+        there is something to go back to, and a full disk is found now."""
+        facts = self._facts(resumed)
+        self.record.log({"event": "resumed" if resumed else "started", **self._when(), **facts})
+        self.observer.started(facts)
+        for sentence in notes:
+            self._note(sentence)
+        if resumed:
+            self.monitor.restore(self.state.monitor)
+        else:
+            self.monitor.begin(self.state.phase)
+        self.look()
+        self.reserve_s = 2.0 * self._look_s + _PUBLISH_S
+        if not resumed:
+            self.save()
+
+    def _facts(self, resumed: bool) -> dict[str, object]:
+        run, config = self.run, self.run.config
+        settings = config.of(self.state.phase)
+        return {
+            "device": str(run.device),
+            "precision": {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[run.autocast.dtype],
+            "processes": run.team.world,
+            "threads": torch.get_num_threads(),
+            "architecture": run.generator.architecture,
+            "parameters": sum(parameter.numel() for parameter in run.generator.parameters()),
+            "discriminator_parameters": sum(p.numel() for p in run.discriminator.parameters())
+            if run.discriminator
+            else 0,
+            "scale": run.generator.scale,
+            "batch": settings.batch,
+            "crop_px": settings.crop_px,
+            "steps": None if config.budget_s else config.steps,
+            "budget_s": config.budget_s,
+            "pictures": len(self.scan.train),
+            "validation_pictures": len(self.scan.val),
+            "left_out": len(self.scan.refused),
+            "split": self.scan.split,
+            "resumed_at": self.state.step if resumed else None,
+            "srgan": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+
+    def _when(self) -> dict[str, object]:
+        return {"phase": self.state.phase, "step": self.state.step, "seconds": round(self.state.elapsed_s, 3)}
+
+    def _note(self, sentence: str) -> None:
+        self.record.log({"event": "note", **self._when(), "text": sentence})
+        self.observer.note(sentence)
+
+    # -------------------------------------------------------------------------------------------------- after each step
+
+    def after(self, stepped: Stepped, at: At) -> bool:
+        """Note a step, and do what is due. True: go back to the last checkpoint."""
+        self.meter.add(stepped, at)
+        self.state.elapsed_s = at.elapsed_s
+        watch = self.run.config.watch
+        looking = self._due(self._looked_s, self._looked_step, self._patience_s, watch.validate_every_steps)
+        saving = self._due(self._saved_s, self._saved_step, watch.checkpoint_every_s, watch.checkpoint_every_steps)
+        if not (looking or saving or self.state.step % watch.log_every_steps == 0):
+            return False
+        if self._judge(self._log(at)):
+            return True
+        if looking and self._judge(self.look()):
+            return True
+        if saving or looking:
+            self.save()
+        return False
+
+    @property
+    def _patience_s(self) -> float:
+        return max(self.run.config.watch.validate_every_s, self._look_s / _LOOKING_SHARE)
+
+    def _due(self, last_s: float, last_step: int, every_s: float, every_steps: int) -> bool:
+        if every_steps:
+            return self.state.step - last_step >= every_steps
+        return self.state.elapsed_s - last_s >= every_s
+
+    def _log(self, at: At) -> list[Finding]:
+        """Everything since the last line of the log, as means; and what the monitor says of it."""
+        means = self.meter.means()
+        speed = self.meter.speed()
+        self.meter = _Meter()
+        line: dict[str, object] = {
+            **self._when(),
+            "share": round(at.share, 5),
+            "learning_rate": self.run.learner.optimizer.param_groups[0]["lr"],
+            **means.plain(),
+            **speed,
+        }
+        self.record.log({"event": "step", **line})
+        scalars = {f"loss/{name}": value for name, value in means.raw.items()}
+        scalars |= {f"weighted/{name}": value for name, value in means.weighted.items()}
+        scalars |= {"learning_rate": float(cast(float, line["learning_rate"])), "gradient_norm": means.gradient_norm}
+        if means.discriminator is not None:
+            scalars |= {f"discriminator/{name}": value for name, value in means.discriminator.items()}
+        self.record.scalars(self.state.step, scalars)
+        self.observer.progress(
+            Progress(
+                phase=self.state.phase,
+                step=self.state.step,
+                share=at.share,
+                losses={**means.raw, **({"discriminator": means.discriminator["loss"]} if means.discriminator else {})},
+                validation=self.latest,
+                seconds_left=self._left_s(at, speed["steps_per_s"]),
+                **speed,
+            )
+        )
+        numbers = None
+        if means.discriminator is not None:
+            numbers = DiscriminatorNumbers(means.discriminator["loss"], means.discriminator["accuracy"])
+        return self.monitor.step(self.state.step, means.raw, means.gradient_norm, numbers)
+
+    def _left_s(self, at: At, steps_per_s: float) -> float:
+        config = self.run.config
+        return Length(config.steps, config.budget_s).seconds_left(self.state.step, at.elapsed_s, steps_per_s)
+
+    def _judge(self, findings: Sequence[Finding]) -> bool:
+        for finding in findings:
+            kind = "rollback" if finding.roll_back else "note"
+            self.record.log({"event": kind, **self._when(), "kind": finding.kind, "text": finding.sentence})
+            self.observer.note(finding.sentence)
+        return any(finding.roll_back for finding in findings)
+
+    # ----------------------------------------------------------------------------------------- looking, keeping, ending
+
+    def look(self) -> list[Finding]:
+        """Score the moving average on the validation pictures; sample sheet, curves, and the monitor's word."""
+        began_s = time.monotonic()
+        run, scale = self.run, self.run.generator.scale
+        found, results = validation.look(run.steady, self.pairs, run.device, run.autocast)
+        self.latest = dict(found.mean)
+        lows, highs = [pair.low for pair in self.pairs], [pair.high for pair in self.pairs]
+        if run.perceptual is not None:
+            self.latest["perceptual"] = validation.perceptual_distance(
+                run.perceptual, results, highs, run.device, run.autocast
+            )
+        self.record.log(
+            {"event": "validation", **self._when(), **self.latest, "bicubic_psnr_y_db": self.floor["psnr_y_db"]}
+        )
+        self.record.scalars(self.state.step, {f"validation/{name}": value for name, value in self.latest.items()})
+        cut = [
+            validation.sample_crop(pair, result, scale, _SAMPLE_PX)
+            for pair, result in zip(self.pairs, results, strict=True)
+        ]
+        cut = cut[: run.config.watch.samples]
+        if cut:
+            self.record.sample(self.state.step, *map(list, zip(*cut, strict=True)))
+        draw_curves(self.record.path, self.where / "curves.png")
+        self.observer.validated({**self.latest, "bicubic_psnr_y_db": self.floor["psnr_y_db"]})
+        numbers = picture_numbers(results, lows, highs, scale, scores=self.latest, floor=self.floor)
+        findings = self.monitor.validation(self.state.step, numbers)
+        now_s = time.monotonic()
+        self._look_s = now_s - began_s
+        self._looked_s, self._looked_step = self.state.elapsed_s + self._look_s, self.state.step
+        return findings
+
+    def save(self) -> None:
+        """A checkpoint, and the model as it is now. Networks that are not finite are never kept."""
+        if not all(bool(p.isfinite().all()) for p in [*self.run.generator.parameters(), *self.run.steady.parameters()]):
+            return
+        self.state.log_bytes = self.record.position_bytes
+        self.state.monitor = self.monitor.state()
+        try:
+            checkpoint.save(
+                self.where / checkpoint.NAME, checkpoint.capture(self.run.parts, dataclasses.asdict(self.state))
+            )
+        except OSError as err:
+            raise TrainingError(
+                f"{self.where} cannot be written ({err.strerror or err}); the last checkpoint is whole, "
+                "and the same command goes on from it"
+            ) from err
+        self._keep(RUN_MODEL)
+        self._saved_s, self._saved_step = self.state.elapsed_s, self.state.step
+
+    def _keep(self, name: str) -> None:
+        adversarial = self.state.phase == "adversarial" and name == RUN_MODEL
+        save_weights(self.where / name, self.run.steady, _card(self, adversarial))
+
+    def phase_ends(self) -> None:
+        """Between the phases: the last look at fidelity, whose model is kept beside."""
+        self.look()
+        self._keep(FIDELITY_MODEL)
+        self.monitor.begin("adversarial")
+
+    def went_back(self, before: State) -> None:
+        self.monitor.restore(before.monitor)
+        self.meter = _Meter()
+        self._looked_s = self._saved_s = self.state.elapsed_s
+        self._looked_step = self._saved_step = self.state.step
+        self.record.log(
+            {"event": "resumed", **self._when(), "rollbacks": self.state.rollbacks, "rate": self.state.rate}
+        )
+
+    def close(self, interrupted: bool, clock: float) -> Outcome:
+        """The end: of the run, or only of this session."""
+        if not interrupted:
+            # Once more in fp32, as anyone would who evaluates the file.
+            exact = Autocast(self.run.device, torch.float32)
+            self.run.autocast, half = exact, self.run.autocast
+            self.look()
+            self.run.autocast = half
+        self.state.elapsed_s = time.monotonic() - clock
+        self.save()
+        if not interrupted:
+            self.record.log({"event": "finished", **self._when(), **self.latest})
+            write_report(self.where, to_toml(self.run.config), self._facts(resumed=False))
+        scores = {"bicubic": self.floor, "model": self.latest}
+        return Outcome(self.where, self.where / RUN_MODEL, scores, self.state.step, self.state.elapsed_s, interrupted)
+
+
+# -------------------------------------------------------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a step stands: `share` of the run, how long it waited for its crops, how many those were, and the time."""
+
+    share: float
+    waited_s: float
+    pictures: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class _Means:
+    raw: dict[str, float]
+    weighted: dict[str, float]
+    gradient_norm: float
+    discriminator: dict[str, float] | None
+
+    def plain(self) -> dict[str, object]:
+        line: dict[str, object] = {"losses": self.raw, "weighted": self.weighted, "gradient_norm": self.gradient_norm}
+        return line if self.discriminator is None else {**line, "discriminator": self.discriminator}
+
+
+class _Meter:
+    """Sums over steps, kept on the device: to read one each step would make the CPU wait for the GPU."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._weights: dict[str, float] = {}
+        self._steps = self._pictures = 0
+        self._waited_s = 0.0
+        self._began_s = time.monotonic()
+
+    def add(self, stepped: Stepped, at: At) -> None:
+        self._steps += 1
+        self._pictures += at.pictures
+        self._waited_s += at.waited_s
+        values = {f"raw.{name}": value for name, value in stepped.terms.raw.items()}
+        values |= {"total": stepped.terms.total, "norm": stepped.gradient_norm}
+        self._weights = dict(stepped.terms.weights)
+        if stepped.verdicts is not None and stepped.critic_terms is not None:
+            values |= {f"critic.{name}": value for name, value in vars(stepped.verdicts).items()}
+            values |= {f"critic.{name}": value for name, value in stepped.critic_terms.raw.items()}
+        for name, value in values.items():
+            known = self._sums.get(name)
+            self._sums[name] = value.detach().float() if known is None else known + value.detach().float()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self) -> _Means:
+        names = list(self._sums)
+        read = torch.stack([self._sums[name] for name in names]).tolist()
+        values = {name: value / self._counts[name] for name, value in zip(names, read, strict=True)}
+        raw = {name[4:]: value for name, value in values.items() if name.startswith("raw.")}
+        critic = {name[7:]: value for name, value in values.items() if name.startswith("critic.")}
+        if critic:
+            critic["loss"] = critic.pop("discriminator")
+        weighted = {name: value * self._weights[name] for name, value in raw.items()}
+        return _Means({**raw, "total": values["total"]}, weighted, values["norm"], critic or None)
+
+    def speed(self) -> dict[str, float]:
+        seconds = max(time.monotonic() - self._began_s, 1e-9)
+        return {
+            "steps_per_s": self._steps / seconds,
+            "pictures_per_s": self._pictures / seconds,
+            "loader_share": self._waited_s / seconds,
+        }
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+
+
+def _pairs(config: TrainConfig, scan: Scan, scale: int) -> list[Pair]:
+    pairs = []
+    for index, picture in enumerate(scan.val):
+        high = validation.middle(read_pixels(picture.path), validation.MOST_PX, scale)
+        if picture.low is not None:
+            low = validation.middle(read_pixels(picture.low), validation.MOST_PX // scale, 1)
+        else:
+            low = validation.degraded(high, config.degradation, scale, config.seed, index)
+        pairs.append(Pair(picture.path.name, low, high))
+    return pairs
+
+
+def _card(desk: Desk, adversarial: bool) -> Card:
+    """What the file says of itself. No paths: a model travels."""
+    config = dataclasses.asdict(desk.run.config)
+    for key in ("high_dirs", "low_dirs", "val_dir", "val_low_dir", "cache_dir"):
+        del config["data"][key]
+    del config["perceptual"]["weights_file"], config["init"]
+    name = (
+        "".join(c for c in desk.where.resolve().name if c.isprintable() and c not in "/\\:").lstrip(".")[:80] or "run"
+    )
+    scores = {"psnr_y_db": desk.latest.get("psnr_y_db", math.nan), "ssim_y": desk.latest.get("ssim_y", math.nan)}
+    return Card(
+        name=name,
+        family=name,
+        description=f"trained on {len(desk.scan.train)} pictures, {desk.state.step} steps",
+        adversarial=adversarial,
+        scores={"validation": {key: round(value, 4) for key, value in scores.items() if math.isfinite(value)}},
+        recipe={
+            "pictures": len(desk.scan.train),
+            "steps": desk.state.step,
+            "seconds": round(desk.state.elapsed_s),
+            "config": config,
+        },
+    )

@@ -1,0 +1,102 @@
+"""Whether a batch fits into memory, found out before the first step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from srgan_cli.errors import OutOfMemoryError
+from srgan_cli.training.config import FidelitySettings, Phase, TrainConfig
+from srgan_cli.training.run import Run
+from srgan_cli.training.steps import discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.upscaling import backends
+
+# Beside what is kept for the backward pass: gradients on their way, a convolution's workspace, the optimiser's state.
+_BESIDES = 1.6
+_SHARE = 0.8  # of the free memory
+
+
+def fit(run: Run, per_process: int) -> tuple[TrainConfig, list[str]]:
+    """The settings with batches that fit, and a sentence for each that had to be made smaller.
+
+    Raises `OutOfMemoryError` when not even one crop fits.
+    """
+    config, notes = run.config, []
+    for phase in config.phases:
+        settings = config.of(phase)
+        share = settings.batch // per_process
+        fits = _largest(run, phase, share)
+        if fits < share:
+            batch = fits * per_process
+            notes.append(
+                f"{phase}: {settings.batch} crops of {settings.crop_px} px do not fit into memory; taking {batch}"
+            )
+            config = replace(config, **{phase: replace(settings, batch=batch)})  # type: ignore[arg-type]
+    return config, notes
+
+
+def _largest(run: Run, phase: Phase, batch: int) -> int:
+    if run.device.type == "cpu":
+        need = _kept_bytes(lambda: _try(run, phase, 1)) * _BESIDES
+        fits = min(batch, int(backends.free_memory_bytes(run.device) * _SHARE / need))
+    else:
+        fits = batch
+        while fits and not _runs(run, phase, fits):
+            fits //= 2
+    if not fits:
+        crop_px = run.config.of(phase).crop_px
+        raise OutOfMemoryError(f"not even one crop of {crop_px} px fits into the memory of {run.device}; try --crop")
+    return fits
+
+
+def _kept_bytes(compute: Callable[[], None]) -> int:
+    """Bytes of all tensors that autograd keeps for the backward pass, each storage counted once."""
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        compute()
+    return max(1, sum(kept.values()))
+
+
+def _runs(run: Run, phase: Phase, batch: int) -> bool:
+    try:
+        _try(run, phase, batch)
+    except Exception as err:
+        if not backends.is_out_of_memory(err):
+            raise
+        fits = False
+    else:
+        fits = True
+    backends.empty_cache(run.device)
+    return fits
+
+
+def _try(run: Run, phase: Phase, batch: int) -> None:
+    """One step on noise, with copies of the networks: nothing of the run changes."""
+    settings, scale = run.config.of(phase), run.generator.scale
+    low = torch.rand(batch, 3, settings.crop_px // scale, settings.crop_px // scale, device=run.device)
+    high = torch.rand(batch, 3, settings.crop_px, settings.crop_px, device=run.device)
+    low, high = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (low, high))
+    generator = copy.deepcopy(run.generator)
+    if isinstance(settings, FidelitySettings):
+        fidelity_terms(generator, low, high, settings, run.autocast).total.backward()  # type: ignore[no-untyped-call]
+        return
+    discriminator = copy.deepcopy(run.discriminator)
+    assert discriminator is not None
+    discriminator.requires_grad_(False)
+    terms, result = generator_terms(
+        generator, run.steady, discriminator, run.perceptual, low, high, settings, 1.0, run.autocast
+    )
+    terms.total.backward()  # type: ignore[no-untyped-call]
+    discriminator.requires_grad_(True)
+    critic, _ = discriminator_terms(discriminator, result.detach(), high, settings, 0, run.autocast)
+    critic.total.backward()  # type: ignore[no-untyped-call]

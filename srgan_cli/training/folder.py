@@ -1,0 +1,118 @@
+"""The run folder as the trainer sees it: whose it is, what an earlier run left there, and how to be stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from srgan_cli.errors import SettingsError
+from srgan_cli.training import checkpoint
+from srgan_cli.training.config import TrainConfig, from_mapping, read_toml, to_toml
+
+CONFIG_NAME = "config.toml"
+_LOCK_NAME = ".lock"
+# What may differ when a run goes on: where and how it is computed and watched, and how long it is to last.
+_FREE = ("compute", "watch", "steps", "budget_s", "preset")
+
+
+@contextlib.contextmanager
+def claimed(where: Path) -> Iterator[None]:
+    """The folder is ours while inside. Raises `SettingsError` when another process trains in it, or it holds
+    something else than a run."""
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        strange = not (where / CONFIG_NAME).exists() and any(p.name != _LOCK_NAME for p in where.iterdir())
+        if strange:
+            raise SettingsError(f"{where} holds files and is not the folder of a run; choose another with --out")
+        descriptor = os.open(where / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as err:
+        raise SettingsError(f"{where} cannot be used as a run folder: {err.strerror}") from err
+    try:
+        if not _locked(descriptor):
+            raise SettingsError(f"another process is training in {where}; choose another folder with --out")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def earlier_run(where: Path, config: TrainConfig) -> dict[str, Any] | None:
+    """The checkpoint to go on from, or None when there is none.
+
+    Raises `SettingsError` when it belongs to other settings, naming them, and `WeightsError` when it is damaged.
+    """
+    path = where / checkpoint.NAME
+    if not path.exists():
+        return None
+    before = from_mapping(read_toml(where / CONFIG_NAME))
+    changed = differences(before, config)
+    if changed:
+        raise SettingsError(
+            f"{where} holds a run with other settings ({'; '.join(changed)}); give the same ones to go on, "
+            "or choose another folder with --out"
+        )
+    return checkpoint.load(path)
+
+
+def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
+    """`section.name: old, now new` for every setting that must not change inside a run."""
+    found = []
+    old, new = dataclasses.asdict(before), dataclasses.asdict(now)
+    for key, value in old.items():
+        if key in _FREE:
+            continue
+        pairs = [(key, value, new[key])]
+        if isinstance(value, Mapping):
+            pairs = [(f"{key}.{name}", item, new[key][name]) for name, item in value.items() if name != "cache_dir"]
+        found += [f"{name}: {was!r}, now {is_!r}" for name, was, is_ in pairs if was != is_]
+    return found
+
+
+def write_config(where: Path, config: TrainConfig) -> None:
+    """What was resolved, as TOML, all at once."""
+    path = where / CONFIG_NAME
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(to_toml(config), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as err:
+        raise SettingsError(f"{path} cannot be written: {err.strerror}") from err
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM has come, while inside: the first asks to save and stop, a second Ctrl-C is obeyed at
+    once. Signals can be caught in the main thread only; elsewhere nothing ever asks."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def note(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

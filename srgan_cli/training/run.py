@@ -1,0 +1,265 @@
+"""The networks of a run, what changes them, and one step of each phase."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from srgan_cli.config import EngineOptions
+from srgan_cli.errors import SettingsError
+from srgan_cli.networks.discriminators import Discriminator, build_discriminator
+from srgan_cli.networks.features import load_features
+from srgan_cli.networks.generators import Generator, build
+from srgan_cli.networks.registry import resolve
+from srgan_cli.networks.weights import load_generator
+from srgan_cli.training import checkpoint, processes, schedule
+from srgan_cli.training.config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
+from srgan_cli.training.losses import PerceptualLoss
+from srgan_cli.training.processes import Processes
+from srgan_cli.training.steps import Autocast, Terms, Verdicts, discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.upscaling import backends
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+@dataclass
+class State:
+    """The plain values of a run: what the checkpoint keeps beside the networks. `rate` is halved by each rollback."""
+
+    phase: Phase = "fidelity"
+    step: int = 0
+    phase_step: int = 0
+    elapsed_s: float = 0.0
+    rollbacks: int = 0
+    rate: float = 1.0
+    log_bytes: int = 0
+    monitor: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Learner:
+    """A network and what changes it. The three have one state each in the checkpoint."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+    def update(self, loss: Tensor, rate: float, clip_norm: float, team: Processes) -> Tensor:
+        """One step down `loss`. Returns the norm of all gradients together, before they were clipped."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        processes.average_gradients(
+            self.network.parameters(), team
+        )  # before unscaling, which must find the same in all
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), clip_norm, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm.detach()
+
+
+@dataclass
+class Run:
+    """What is trained. `steady` is the generator's moving average: what is validated and kept."""
+
+    config: TrainConfig
+    device: torch.device
+    autocast: Autocast
+    team: Processes
+    generator: Generator
+    steady: Generator
+    learner: Learner
+    discriminator: Discriminator | None = None
+    critic: Learner | None = None
+    perceptual: PerceptualLoss | None = None
+
+    @property
+    def parts(self) -> dict[str, checkpoint.Stateful]:
+        """All that is learned, by name: the one list that saves and loads."""
+        parts: dict[str, checkpoint.Stateful] = {"generator": self.generator, "steady": self.steady}
+        for name, learner in (("generator", self.learner), ("discriminator", self.critic)):
+            if learner is not None:
+                parts |= {
+                    name: learner.network,
+                    f"{name}_optimizer": learner.optimizer,
+                    f"{name}_scaler": learner.scaler,
+                }
+        return parts
+
+
+# ------------------------------------------------------------------------------------------------------------ beginning
+
+
+def choose_compute(config: TrainConfig, team: Processes) -> tuple[torch.device, torch.dtype]:
+    """Device and precision. Half precision is bf16 where the device multiplies it, which needs no loss scaling.
+
+    Raises `DeviceError` when a device is asked for that is not there.
+    """
+    name = config.compute.device
+    if team.world > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        name = f"cuda:{team.local}"
+    device = backends.choose(EngineOptions(device=name, precision="fp32")).device
+    if config.compute.threads:
+        torch.set_num_threads(config.compute.threads)
+    if config.compute.precision != "auto":
+        return device, {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.compute.precision]
+    if device.type == "cuda":
+        return device, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return device, torch.bfloat16 if device.type == "cpu" and backends.cpu_has_fast_bf16() else torch.float32
+
+
+def begin(config: TrainConfig, team: Processes) -> Run:
+    """A run before its first step. Every process makes the same networks, from the same seed.
+
+    Whatever a later phase needs is made here too, so that what is missing is told before the first step.
+    """
+    device, dtype = choose_compute(config, team)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True  # sizes are always the same
+    autocast = Autocast(device, dtype)
+    generator = _placed(make_generator(config), device).train()
+    steady = copy.deepcopy(generator).eval().requires_grad_(False)
+    learner = _learner(generator, config.of(config.phases[0]), autocast)
+    run = Run(config, device, autocast, team, generator, steady, learner)
+    if "adversarial" in config.phases:
+        _add_discriminator(run)
+    return run
+
+
+def _add_discriminator(run: Run) -> None:
+    torch.manual_seed(run.config.seed + 1)
+    chosen, settings = run.config.discriminator, run.config.adversarial
+    discriminator = build_discriminator(chosen.kind, chosen.channels, settings.crop_px)
+    run.discriminator = _placed(discriminator, run.device).train()
+    run.critic = _learner(run.discriminator, settings, run.autocast)
+    if settings.perceptual_weight:
+        run.perceptual = _placed(make_perceptual(run.config), run.device)
+
+
+def make_generator(config: TrainConfig) -> Generator:
+    """A fresh one, or that of `init`. Raises `WeightsError`, or `SettingsError` where the scales differ."""
+    if config.init is None:
+        torch.manual_seed(config.seed)
+        settings = dataclasses.asdict(config.generator)
+        architecture = settings.pop("architecture")
+        if architecture == "compact":
+            del settings["batch_norm"]
+        return build(architecture, settings)
+    path, _ = resolve(config.init, config.generator.scale)
+    generator = load_generator(path)
+    if generator.scale != config.generator.scale:
+        raise SettingsError(
+            f"{config.init} enlarges {generator.scale} times, not {config.generator.scale}; "
+            f"give --scale {generator.scale} to train it further"
+        )
+    return generator
+
+
+def make_perceptual(config: TrainConfig) -> PerceptualLoss:
+    """Raises `WeightsError` where its weights cannot be had."""
+    settings = config.perceptual
+    file = Path(settings.weights_file).expanduser() if settings.weights_file else None
+    features = load_features(settings.source, tuple(settings.layers), settings.activation, file, seed=0)
+    return PerceptualLoss(features, settings.layers, settings.distance, settings.scaling)
+
+
+def enter(run: Run, state: State, phase: Phase) -> None:
+    """Go over to another phase: from the moving average, which is better than where the weights happen to be."""
+    state.phase, state.phase_step = phase, 0
+    run.generator.load_state_dict(run.steady.state_dict())
+    run.learner = _learner(run.generator, run.config.of(phase), run.autocast)
+
+
+def _placed(network: _Network, device: torch.device) -> _Network:
+    """On the device, with the memory format in which convolutions are fastest on CPUs and on tensor cores."""
+    return network.to(device=device).to(memory_format=torch.channels_last)
+
+
+def _learner(network: nn.Module, settings: FidelitySettings | AdversarialSettings, autocast: Autocast) -> Learner:
+    device = next(network.parameters()).device
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.learning_rate,
+        betas=(settings.beta1, settings.beta2),
+        weight_decay=settings.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=autocast.dtype == torch.float16)
+    return Learner(network, optimizer, scaler)
+
+
+# ------------------------------------------------------------------------------------------------------------- one step
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What one step computed, still on the device: reading it would make the CPU wait."""
+
+    terms: Terms
+    gradient_norm: Tensor
+    verdicts: Verdicts | None = None
+    critic_terms: Terms | None = None
+
+
+def step(run: Run, state: State, share: float, low: Tensor, high: Tensor) -> Stepped:
+    """One step of the phase the run is in, after `share` of it. `low`, `high`: a batch on the run's device."""
+    settings = run.config.of(state.phase)
+    rate = state.rate * schedule.rate_factor(settings, share, state.phase_step)
+    if isinstance(settings, FidelitySettings):
+        stepped = _fidelity_step(run, settings, rate, low, high)
+    else:
+        stepped = _adversarial_step(run, settings, state.phase_step, share, rate, low, high)
+    average(run.steady, run.generator, settings.ema, state.phase_step)
+    return stepped
+
+
+def _fidelity_step(run: Run, settings: FidelitySettings, rate: float, low: Tensor, high: Tensor) -> Stepped:
+    terms = fidelity_terms(run.generator, low, high, settings, run.autocast)
+    norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.team)
+    return Stepped(terms, norm)
+
+
+def _adversarial_step(
+    run: Run, settings: AdversarialSettings, phase_step: int, share: float, rate: float, low: Tensor, high: Tensor
+) -> Stepped:
+    """The generator's step, then the discriminator's on the same pictures: once each (Ledig et al. 2017, 3.2)."""
+    discriminator, critic = run.discriminator, run.critic
+    assert discriminator is not None
+    assert critic is not None
+    discriminator.requires_grad_(False)
+    terms, result = generator_terms(
+        run.generator, run.steady, discriminator, run.perceptual, low, high, settings,
+        schedule.ramp(settings, share), run.autocast,
+    )  # fmt: skip
+    norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.team)
+    discriminator.requires_grad_(True)
+    discriminator.advance()
+    critic_terms, verdicts = discriminator_terms(
+        discriminator, result.detach(), high, settings, phase_step, run.autocast
+    )
+    critic.update(critic_terms.total, rate * settings.discriminator_learning_rate, settings.clip_norm, run.team)
+    return Stepped(terms, norm, verdicts, critic_terms)
+
+
+@torch.no_grad()
+def average(steady: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """The exponential moving average of the weights; at the beginning over fewer steps, or it would hold the start.
+
+    Buffers (batch norm's statistics) are averages already, and are copied.
+    """
+    decay = min(decay, (1 + step) / (10 + step)) if decay else 0.0
+    torch._foreach_lerp_(list(steady.parameters()), list(network.parameters()), 1.0 - decay)
+    for kept, buffer in zip(steady.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)

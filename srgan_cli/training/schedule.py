@@ -1,0 +1,81 @@
+"""How far a run is, and what follows from it: the phase, the learning rate, the crop.
+
+Everything is a function of the *share* of the run that is done, so that a run of given time and one of given steps are
+the same thing to the rest of the code: only `Length.share` knows the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from srgan_cli.training.config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
+
+# Of the rate at the beginning; a rate of exactly nothing would waste the last steps.
+_COSINE_END = 0.01
+# Where a machine is slow, or the budget short, the warm-up ends after this share of the phase.
+_LONGEST_WARMUP = 0.05
+
+
+@dataclass(frozen=True)
+class Length:
+    """A run ends after `steps`, or where `budget_s` is given, after that time, `reserve_s` before which training stops:
+    the last validation, the report and the files have to be made as well."""
+
+    steps: int
+    budget_s: float | None
+    reserve_s: float = 0.0
+
+    def share(self, step: int, elapsed_s: float, step_s: float = 0.0) -> float:
+        """What is done after `step` steps in `elapsed_s` seconds; 1 where another step of `step_s` would be late."""
+        if self.budget_s is None:
+            return min(1.0, step / self.steps)
+        usable_s = self.budget_s - self.reserve_s
+        if elapsed_s + step_s / 2 >= usable_s:
+            return 1.0
+        return elapsed_s / usable_s
+
+    def seconds_left(self, step: int, elapsed_s: float, steps_per_s: float) -> float:
+        if self.budget_s is not None:
+            return max(0.0, self.budget_s - elapsed_s)
+        return (self.steps - step) / steps_per_s if steps_per_s > 0 else math.inf
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the run we are: the phase, and how much of it is done, in [0, 1]."""
+
+    phase: Phase
+    share: float
+
+
+def place(config: TrainConfig, share: float) -> Place:
+    """The phase that `share` of the whole run falls into."""
+    if config.phase != "both":
+        return Place(config.phases[0], share)
+    border = config.fidelity_share
+    if share < border:
+        return Place("fidelity", share / border)
+    return Place("adversarial", (share - border) / (1.0 - border))
+
+
+def rate_factor(settings: FidelitySettings | AdversarialSettings, share: float, phase_step: int) -> float:
+    """What the learning rate is multiplied with after `share` of a phase, at its step `phase_step` (from 0)."""
+    warm = 1.0
+    if settings.warmup_steps:
+        warm = min(1.0, max((phase_step + 1) / settings.warmup_steps, share / _LONGEST_WARMUP))
+    if settings.schedule == "constant":
+        return warm
+    if settings.schedule == "halfway":
+        return warm * (1.0 if share < 0.5 else 0.1)
+    return warm * (_COSINE_END + (1.0 - _COSINE_END) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share))))
+
+
+def crop_px(settings: FidelitySettings | AdversarialSettings, share: float) -> int:
+    small = settings.small_crop_px and share < settings.small_crop_share
+    return settings.small_crop_px if small else settings.crop_px
+
+
+def ramp(settings: AdversarialSettings, share: float) -> float:
+    """Of the adversarial weight: rises from 0 to 1, so that a fresh discriminator cannot spoil the start."""
+    return min(1.0, share / settings.ramp_share) if settings.ramp_share else 1.0

@@ -1,0 +1,145 @@
+"""What one step computes: the terms of each network's loss. Nothing here changes a weight.
+
+Both phases share `Terms`: each term's raw mean beside its weight, so that a log can tell both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from srgan_cli.networks.discriminators import Discriminator
+from srgan_cli.networks.generators import Generator
+from srgan_cli.training import losses
+from srgan_cli.training.config import AdversarialSettings, FidelitySettings
+from srgan_cli.training.losses import PerceptualLoss
+
+
+@dataclass
+class Terms:
+    """Named terms of one loss: raw values, each a scalar tensor with its graph, and their weights."""
+
+    raw: dict[str, Tensor] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, weight: float, value: Tensor) -> None:
+        self.raw[name] = value
+        self.weights[name] = weight
+
+    @property
+    def total(self) -> Tensor:
+        return torch.stack([self.raw[name].float() * weight for name, weight in self.weights.items()]).sum()
+
+
+@dataclass(frozen=True)
+class Autocast:
+    """Half precision where it is safe; losses leave it again by themselves."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def __call__(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def fidelity_terms(
+    generator: Generator, low: Tensor, high: Tensor, settings: FidelitySettings, autocast: Autocast
+) -> Terms:
+    """Phase 1: `low` (N, 3, H, W), `high` (N, 3, H·scale, W·scale)."""
+    with autocast():
+        result = generator(low).float()
+    terms = Terms()
+    terms.add("pixel", 1.0, losses.pixel(settings.loss, result, high))
+    if settings.frequency_weight:
+        terms.add("frequency", settings.frequency_weight, losses.frequency(result, high))
+    return terms
+
+
+def generator_terms(
+    generator: Generator,
+    steady: Generator,
+    discriminator: Discriminator,
+    perceptual: PerceptualLoss | None,
+    low: Tensor,
+    high: Tensor,
+    settings: AdversarialSettings,
+    ramp: float,
+    autocast: Autocast,
+) -> tuple[Terms, Tensor]:
+    """Phase 2, the generator's side: its loss (Ledig et al. 2017, eq. 3, and more terms to choose from) and result.
+
+    `steady` is the moving average of the generator, which tells the artifact term where it is stable. The
+    discriminator's weights must not want gradients: they are not what is trained here. `ramp` in [0, 1] is for the
+    adversarial weight.
+    """
+    terms = Terms()
+    with autocast():
+        result = generator(low).float()
+        verdict = discriminator(result)
+        with torch.no_grad():
+            real = (
+                discriminator(high)
+                if settings.objective == "relativistic" or settings.feature_matching_weight
+                else None
+            )
+            steady_result = steady(low).float() if settings.artifact_weight else None
+    if settings.pixel_weight:
+        terms.add("pixel", settings.pixel_weight, losses.pixel(settings.pixel_loss, result, high))
+    if perceptual is not None and settings.perceptual_weight:
+        with autocast():
+            distance, _ = perceptual(result, high)
+        terms.add("perceptual", settings.perceptual_weight, distance)
+    fooled = losses.generator_loss(settings.objective, verdict.logits, None if real is None else real.logits)
+    terms.add("adversarial", settings.adversarial_weight * ramp, fooled)
+    if settings.feature_matching_weight:
+        assert real is not None
+        matching = losses.feature_matching(verdict.features, real.features)
+        terms.add("feature_matching", settings.feature_matching_weight * ramp, matching)
+    if steady_result is not None:
+        terms.add("artifact", settings.artifact_weight, losses.artifact(result, steady_result, high))
+    if settings.frequency_weight:
+        terms.add("frequency", settings.frequency_weight, losses.frequency(result, high))
+    if settings.consistency_weight:
+        terms.add("consistency", settings.consistency_weight, losses.consistency(result, low, generator.scale))
+    return terms, result
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """How the discriminator did, as 0-d tensors: mean logits, and the share of its verdicts that were right."""
+
+    real: Tensor
+    fake: Tensor
+    accuracy: Tensor
+
+
+def discriminator_terms(
+    discriminator: Discriminator,
+    fake: Tensor,
+    real: Tensor,
+    settings: AdversarialSettings,
+    step: int,
+    autocast: Autocast,
+) -> tuple[Terms, Verdicts]:
+    """Phase 2, the discriminator's side. `fake` is the generator's result without its graph."""
+    terms = Terms()
+    with autocast():
+        of_real, of_fake = discriminator(real).logits.float(), discriminator(fake).logits.float()
+    terms.add("discriminator", 1.0, losses.discriminator_loss(settings.objective, of_real, of_fake))
+    if settings.r1_weight and step % settings.r1_every_steps == 0:
+        # Lazily, as in StyleGAN2 (Karras et al. 2020, section 3.1): rarer, and heavier in proportion.
+        terms.add("r1", settings.r1_weight * settings.r1_every_steps, losses.r1(discriminator, real))
+    return terms, _verdicts(of_real.detach(), of_fake.detach(), settings)
+
+
+def _verdicts(real: Tensor, fake: Tensor, settings: AdversarialSettings) -> Verdicts:
+    # A relativistic discriminator is right where the real is more real than the average fake, and the other way round;
+    # least squares has its border halfway between its targets 0 and 1.
+    if settings.objective == "relativistic":
+        border_real, border_fake = fake.mean(), real.mean()
+    else:
+        border_real = border_fake = real.new_tensor(0.5 if settings.objective == "least-squares" else 0.0)
+    right = ((real > border_real).float().mean() + (fake < border_fake).float().mean()) / 2
+    return Verdicts(real.mean(), fake.mean(), right)

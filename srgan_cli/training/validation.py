@@ -1,0 +1,111 @@
+"""How good the network is on pictures it has never seen: the same ones each time, scored as `srgan evaluate` scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srgan_cli.evaluation.bicubic import bicubic
+from srgan_cli.evaluation.evaluate import Evaluation, evaluate
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.networks.generators import Generator
+from srgan_cli.training import degradation
+from srgan_cli.training.config import DegradationSettings
+from srgan_cli.training.losses import PerceptualLoss
+from srgan_cli.training.steps import Autocast
+
+# Larger pictures are cut to their middle, so that a look takes moments, not minutes. The usual test sets are smaller.
+MOST_PX = 768
+# The steps of training count from 0; validation draws its degradations from a step that training never reaches.
+_STEP = 2**40
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and what is made of it: (H, W, 3) and (H·scale, W·scale, 3), uint8."""
+
+    name: str
+    low: Pixels
+    high: Pixels
+
+
+def middle(pixels: Pixels, most_px: int, multiple: int) -> Pixels:
+    """The middle of a picture, at most `most_px` a side, of sides that are multiples of `multiple`."""
+    height, width = (min(side, most_px) // multiple * multiple for side in pixels.shape[:2])
+    top, left = ((side - kept) // 2 for side, kept in zip(pixels.shape[:2], (height, width), strict=True))
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
+def degraded(high: Pixels, settings: DegradationSettings, scale: int, seed: int, index: int) -> Pixels:
+    """The low picture of a validation picture: the same in every run of the same seed."""
+    if settings.kind == "bicubic":
+        return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
+    values = degradation.sample(settings, degradation.rng_for(seed, _STEP, index))
+    return to_pixels(degradation.apply(to_tensor(high), [values], scale))
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255.0
+
+
+def to_pixels(picture: Tensor) -> Pixels:
+    """(1, 3, H, W) -> (H, W, 3) uint8, rounded."""
+    return (picture[0].float().clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def floor(pairs: Sequence[Pair], scale: int) -> Evaluation:
+    """What bicubic reaches: no network should be below."""
+    return evaluate(
+        lambda low: bicubic(low, low.shape[1] * scale, low.shape[0] * scale),
+        ((pair.name, pair.low, pair.high) for pair in pairs),
+        scale=scale,
+    )
+
+
+def look(
+    generator: Generator, pairs: Sequence[Pair], device: torch.device, autocast: Autocast
+) -> tuple[Evaluation, list[Pixels]]:
+    """Scores and results of `generator`, which is left in the mode it was in."""
+    results: list[Pixels] = []
+
+    def enlarge(low: Pixels) -> Pixels:
+        with torch.inference_mode(), autocast():
+            results.append(to_pixels(generator(to_tensor(low).to(device).to(memory_format=torch.channels_last))))
+        return results[-1]
+
+    training = generator.training
+    generator.eval()
+    try:
+        scores = evaluate(enlarge, ((pair.name, pair.low, pair.high) for pair in pairs), scale=generator.scale)
+    finally:
+        generator.train(training)
+    return scores, results
+
+
+def sample_crop(pair: Pair, result: Pixels, scale: int, most_px: int) -> tuple[Pixels, Pixels, Pixels]:
+    """The middle of a picture, low, result and high: at most `most_px` a side of the large ones."""
+    low = middle(pair.low, most_px // scale, 1)
+    top, left = ((side - kept) // 2 * scale for side, kept in zip(pair.low.shape[:2], low.shape[:2], strict=True))
+    height, width = low.shape[0] * scale, low.shape[1] * scale
+    return low, result[top : top + height, left : left + width], pair.high[top : top + height, left : left + width]
+
+
+def perceptual_distance(
+    perceptual: PerceptualLoss,
+    results: Sequence[Pixels],
+    highs: Sequence[Pixels],
+    device: torch.device,
+    autocast: Autocast,
+) -> float:
+    """The mean of the perceptual loss itself, over pictures."""
+    total = 0.0
+    with torch.inference_mode(), autocast():
+        for result, high in zip(results, highs, strict=True):
+            distance, _ = perceptual(to_tensor(result).to(device), to_tensor(high).to(device))
+            total += float(distance)
+    return total / max(1, len(results))
