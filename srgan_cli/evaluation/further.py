@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -37,19 +38,21 @@ def choose(wanted: Sequence[Name] | None, *, vgg_weights: Path | None, device: s
     """The metrics of these names, or, where `wanted` is None, all that can be had; their networks on `device`.
 
     VGG19's 548 MiB are fetched only when it is asked for by name; LPIPS and DISTS fetch theirs when torchmetrics is
-    installed. Raises `SettingsError` or `WeightsError` when one that was asked for by name cannot be had.
+    installed. Raises `SettingsError` or `WeightsError` when one that was asked for (a file of weights asks, too) cannot
+    be had.
     """
-    metrics, notes = [], []
+    metrics: list[Metric] = []
+    reasons: dict[str, list[str]] = {}  # why, and what is left out for it
     for name in NAMES if wanted is None else dict.fromkeys(wanted):
         try:
             if name == "vgg19" and vgg_weights is None and wanted is None:
-                raise SettingsError("it needs --vgg-weights FILE, or --metrics vgg19 to fetch torchvision's")
+                raise WeightsError("give --vgg-weights FILE, or --metrics vgg19 to fetch torchvision's")
             metrics.append(_make(name, vgg_weights, device))
         except (SettingsError, WeightsError) as err:
-            if wanted is not None:
-                raise
-            notes.append(f"{name} is left out: {err}")
-    return Choice(tuple(metrics), tuple(notes))
+            if wanted is not None or (name == "vgg19" and vgg_weights is not None):
+                raise type(err)(f"{name}: {err}") from err
+            reasons.setdefault(str(err), []).append(name)
+    return Choice(tuple(metrics), tuple(f"without {' and '.join(names)}: {why}" for why, names in reasons.items()))
 
 
 def _make(name: Name, vgg_weights: Path | None, device: str) -> Metric:
@@ -62,17 +65,17 @@ def _make(name: Name, vgg_weights: Path | None, device: str) -> Metric:
 
 def _vgg19(weights: Path | None, device: str) -> Metric:
     """Distance of VGG19's features before the ReLU, relative to their size in the original."""
-    from srgan_cli.evaluation.perceptual import vgg_distance
+    from srgan_cli.evaluation.perceptual import vgg_distance_of_pixels
     from srgan_cli.networks.features import load_features
 
     features = load_features("vgg19", (_VGG_LAYER,), "before", weights).to(device)
-    return _of_tensors(f"vgg19_{_VGG_LAYER}", lambda result, original: vgg_distance(features, result, original), device)
+    return Metric(f"vgg19_{_VGG_LAYER}", partial(vgg_distance_of_pixels, features))
 
 
 def _from_torchmetrics(name: Name, device: str) -> Metric:
     """LPIPS with AlexNet, as the field reports it (Zhang et al., CVPR 2018), and DISTS (Ding et al., TPAMI 2020)."""
     if find_spec("torchmetrics") is None:
-        raise SettingsError(f"{name} needs one more package: pip install 'srgan-cli[perceptual]'")
+        raise SettingsError("that takes one more package: pip install 'srgan-cli[perceptual]'")
     network: Callable[[Tensor, Tensor], Tensor]
     try:
         if name == "lpips":
@@ -86,11 +89,11 @@ def _from_torchmetrics(name: Name, device: str) -> Metric:
             network = DISTSNetwork().to(device).eval()
     except (OSError, RuntimeError) as err:  # no way to the server, a full disk; a download cut short
         reason = str(err).strip() or type(err).__name__
-        raise WeightsError(f"its weights cannot be downloaded ({reason}); try again with a connection") from err
+        raise WeightsError(f"the weights cannot be downloaded ({reason}); try again with a connection") from err
     return _of_tensors(name, network, device)
 
 
-def _of_tensors(key: str, distance: Callable[[Tensor, Tensor], Tensor | float], device: str) -> Metric:
+def _of_tensors(key: str, distance: Callable[[Tensor, Tensor], Tensor], device: str) -> Metric:
     """A metric from a distance between two tensors (1, 3, H, W) of RGB in [0, 1]."""
     import torch
 

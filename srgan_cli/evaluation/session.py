@@ -11,8 +11,15 @@ from srgan_cli.config import DEFAULT_MODEL, MAX_SCALE, EngineOptions, WriteOptio
 from srgan_cli.errors import NothingToDoError, SettingsError, shown
 from srgan_cli.evaluation import further, pairs
 from srgan_cli.evaluation.bicubic import bicubic
-from srgan_cli.evaluation.evaluate import Enlarge, Evaluation, Pair, PictureScores, bicubic_enlarger, side_by_side
-from srgan_cli.imaging import resizing
+from srgan_cli.evaluation.evaluate import (
+    Enlarge,
+    Evaluation,
+    Pair,
+    PictureScores,
+    bicubic_enlarger,
+    lanczos_enlarger,
+    side_by_side,
+)
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.writing import write_picture
 from srgan_cli.upscaling.session import select
@@ -94,7 +101,7 @@ def run(
     taken = pairs.read_pairs(
         counted(), scale=scale, degrade=lambda high, n: degrade(high, scale, n), on_failure=failures.append
     )
-    floors = dict(zip(_FLOORS, (bicubic_enlarger(scale), _lanczos_enlarger(scale)), strict=True))
+    floors = dict(zip(_FLOORS, (bicubic_enlarger(scale), lanczos_enlarger(scale)), strict=True))
     methods: dict[str, Enlarge] = {**floors, **{name: one.upscale for name, one in upscalers.items()}}
     evaluations = side_by_side(
         methods, _saving(taken, options.save), scale=scale, extra=chosen.metrics, on_result=_saver(options.save)
@@ -133,10 +140,6 @@ def _upscalers(options: EvaluateOptions, scale: int) -> dict[str, Upscaler]:
         model.name if taken.count(model.name) == 1 else source: Upscaler(model, options.engine)
         for source, model in loaded.items()
     }
-
-
-def _lanczos_enlarger(scale: int) -> Enlarge:
-    return lambda low: resizing.resize(low, low.shape[1] * scale, low.shape[0] * scale)
 
 
 # ------------------------------------------------------------------------------------------------- keeping the pictures

@@ -1,0 +1,271 @@
+"""`srgan evaluate`: how near to the originals models come, side by side."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import click
+
+from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
+from srgan_cli.errors import SettingsError, shown
+
+if TYPE_CHECKING:
+    from srgan_cli.evaluation.further import Name
+    from srgan_cli.evaluation.session import Degrade, Report
+
+_METRICS = ("niqe", "vgg19", "lpips", "dists")
+# With the photo degradation every picture's blur and noise are drawn from this and its number, the same in each run.
+_SEED = 0
+
+
+class _Column(NamedTuple):
+    key: str
+    title: str
+    digits: int
+    larger_is_better: bool
+
+
+_COLUMNS = (
+    _Column("psnr_y_db", "PSNR Y", 2, True),
+    _Column("ssim_y", "SSIM Y", 4, True),
+    _Column("psnr_rgb_db", "PSNR RGB", 2, True),
+    _Column("ssim_rgb", "SSIM RGB", 4, True),
+    _Column("consistency_db", "consistency", 2, True),
+    _Column("niqe", "NIQE", 2, False),
+    _Column("vgg19_conv3_4", "VGG19", 3, False),
+    _Column("lpips", "LPIPS", 4, False),
+    _Column("dists", "DISTS", 4, False),
+)
+
+
+def _metrics(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = [] if value == "none" else [name.strip().lower() for name in value.split(",")]
+    strange = [name for name in names if name not in _METRICS]
+    if strange:
+        raise click.BadParameter(f"there is no metric {strange[0]!r}; there are {', '.join(_METRICS)}, or none")
+    return tuple(names)
+
+
+@click.command(no_args_is_help=True)
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    default=(DEFAULT_MODEL,),
+    show_default=True,
+    metavar="NAME|FILE|RUN",
+    help="What to evaluate (repeatable): a bundled model, a weights file, or a training run.",
+)
+@click.option(
+    "--hr-dir", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The originals, at full size."
+)
+@click.option(
+    "--lr-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Their small pictures, of the same names. [default: made by --degradation]",
+)
+@click.option(
+    "--degradation",
+    type=click.Choice(["bicubic", "photo"]),
+    help="How to make the small pictures: MATLAB's bicubic, as the field does, or as photos are. [default: bicubic]",
+)
+@click.option("-s", "--scale", type=int, metavar="N", help="Enlarge N times. [default: the models' own scale]")
+@click.option(
+    "--metrics",
+    callback=_metrics,
+    metavar="NAME,…",
+    help="Beside PSNR, SSIM and consistency: niqe, vgg19, lpips, dists, or none. [default: those that can be had]",
+)
+@click.option(
+    "--vgg-weights", type=click.Path(path_type=Path), metavar="FILE", help="VGG19's weights, instead of torchvision's."
+)
+@click.option(
+    "--save", type=click.Path(path_type=Path), metavar="DIR", help="Keep the pictures, in a folder for each method."
+)
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write every number as CSV.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True)
+@click.option("--tile", "tile_px", type=int, metavar="PX", help="As in `srgan upscale`.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
+@click.option("-v", "--verbose", is_flag=True, help="A line for each picture too.")
+def evaluate(
+    models: tuple[str, ...], hr_dir: Path, lr_dir: Path | None, degradation: str | None, scale: int | None,
+    metrics: tuple[str, ...] | None, vgg_weights: Path | None, save: Path | None, csv_file: Path | None, device: str,
+    precision: Precision, tile_px: int | None, as_json: bool, quiet: bool, verbose: bool,
+) -> int:  # fmt: skip
+    """Compare enlarged pictures with their originals, beside bicubic and Lanczos as the floor.
+
+    \b
+      srgan evaluate --hr-dir Set14/
+      srgan evaluate --hr-dir Set14/ --model runs/mine --model fidelity --csv scores.csv
+      srgan evaluate --hr-dir photos/ --degradation photo --save look/
+    """
+    from srgan_cli.evaluation import session
+
+    if lr_dir is not None and degradation is not None:
+        raise SettingsError("--lr-dir gives the small pictures and --degradation makes them; give one of the two")
+    if csv_file is not None:
+        _write_csv(csv_file, [])  # find out now, not after the work
+    options = session.EvaluateOptions(
+        high_dir=hr_dir,
+        models=models,
+        low_dir=lr_dir,
+        scale=scale,
+        save=save,
+        metrics=cast("tuple[Name, ...] | None", metrics),
+        vgg_weights=vgg_weights,
+        engine=EngineOptions(device, precision, tile_px),
+    )
+    degrade = _photo() if degradation == "photo" else session.bicubic_degradation
+    with _progress(show=not quiet and sys.stderr.isatty()) as advance:
+        report = session.run(options, degrade, advance=advance)
+    if csv_file is not None:
+        _write_csv(csv_file, list(_rows(report)))
+    if as_json:
+        how = "given" if lr_dir is not None else degradation or "bicubic"
+        click.echo(json.dumps(_as_plain(report, how), indent=2, allow_nan=False))
+    else:
+        _show(report, verbose=verbose, quiet=quiet)
+    for sentence in report.failures:
+        click.echo(f"left out: {shown(sentence)}", err=True)
+    return report.exit_code
+
+
+def _photo() -> Degrade:
+    """The photo degradation of training, at its default strength."""
+    import numpy as np
+
+    from srgan_cli.imaging.image import Pixels
+    from srgan_cli.training.config import DegradationSettings
+    from srgan_cli.training.validation import degraded
+
+    settings = DegradationSettings(kind="photo")
+
+    def degrade(high: Pixels, scale: int, number: int) -> Pixels:
+        rgb = np.broadcast_to(high, (*high.shape[:2], 3))  # of a grey photo, too, the noise may be coloured
+        return degraded(rgb, settings, scale, _SEED, number)
+
+    return degrade
+
+
+@contextmanager
+def _progress(*, show: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """One line on stderr that says which picture it is, and is gone at the end."""
+
+    def advance(done: int, total: int, name: str) -> None:
+        if show:
+            click.echo(f"\r\033[K{done + 1}/{total} {shown(name)[:60]}", nl=False, err=True)
+
+    try:
+        yield advance
+    finally:
+        if show:
+            click.echo("\r\033[K", nl=False, err=True)
+
+
+# ----------------------------------------------------------------------------------------------------- what is printed
+
+
+def _show(report: Report, *, verbose: bool, quiet: bool) -> None:
+    """Tables on stdout, the conventions and notes under them on stderr."""
+    means = {method: evaluation.mean for method, evaluation in report.methods.items()}
+    if verbose:
+        per_method = [evaluation.pictures for evaluation in report.methods.values()]
+        for scores in zip(*per_method, strict=True):
+            values = {method: one.values() for method, one in zip(report.methods, scores, strict=True)}
+            _table(shown(scores[0].name), values)
+            click.echo()
+    count = len(report.methods["bicubic"].pictures)
+    _table(f"mean of {count} picture{'s' * (count != 1)}, ×{report.scale}", means)
+    if quiet:
+        return
+    for sentence in (*_conventions(report, means), *(f"note: {note}" for note in report.notes)):
+        click.echo(sentence, err=True)
+
+
+def _table(title: str, values: dict[str, dict[str, float]]) -> None:
+    """A row for each method, the best number of each column in bold where there is a terminal."""
+    columns = [column for column in _COLUMNS if any(column.key in one for one in values.values())]
+    width = max(len(title), *map(len, values))
+    click.echo("  ".join([f"{title:<{width}}", *(column.title for column in columns)]))
+    for method, numbers in values.items():
+        cells = [_cell(column, numbers, list(values.values())) for column in columns]
+        click.echo("  ".join([f"{shown(method):<{width}}", *cells]))
+
+
+def _cell(column: _Column, numbers: dict[str, float], everyone: Sequence[dict[str, float]]) -> str:
+    if column.key not in numbers:
+        return f"{'–':>{len(column.title)}}"
+    text = f"{numbers[column.key]:.{column.digits}f}"
+    all_of_them = [one[column.key] for one in everyone if column.key in one]
+    best = max(all_of_them) if column.larger_is_better else min(all_of_them)
+    padded = f"{text:>{len(column.title)}}"
+    return click.style(padded, bold=True) if text == f"{best:.{column.digits}f}" else padded
+
+
+def _conventions(report: Report, means: dict[str, dict[str, float]]) -> Iterator[str]:
+    yield (
+        f"PSNR (dB) and SSIM: a border of {report.scale} px cut off; Y of BT.601 in whole numbers, grey pictures as "
+        "they are (MATLAB's way)."
+    )
+    yield "consistency: PSNR (dB) of RGB with the original when both are made small again by bicubic."
+    present = {key for one in means.values() for key in one}
+    lower = [column.title for column in _COLUMNS if column.key in present and not column.larger_is_better]
+    if lower:
+        yield f"{', '.join(lower)}: lower is better" + (
+            "; NIQE's model is srgan's own, so compare it with values of srgan only." if "NIQE" in lower else "."
+        )
+
+
+def _as_plain(report: Report, degradation: str) -> dict[str, object]:
+    """For JSON, which has no infinity: the PSNR of equal pictures is null."""
+    return {
+        "scale": report.scale,
+        "degradation": degradation,
+        "border_px": report.scale,
+        "pictures": len(report.methods["bicubic"].pictures),
+        "methods": {
+            method: {
+                **report.compute.get(method, {}),
+                "mean": _finite(evaluation.mean),
+                "pictures": [{"name": one.name, **_finite(one.values())} for one in evaluation.pictures],
+            }
+            for method, evaluation in report.methods.items()
+        },
+        "failures": list(report.failures),
+        "notes": list(report.notes),
+    }
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}
+
+
+def _rows(report: Report) -> Iterator[dict[str, object]]:
+    for method, evaluation in report.methods.items():
+        for one in evaluation.pictures:
+            yield {"method": method, "picture": one.name, **one.values()}
+        yield {"method": method, "picture": "mean", **evaluation.mean}
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    titles = dict.fromkeys(title for row in rows for title in row)
+    try:
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.DictWriter(file, list(titles))
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as err:
+        raise SettingsError(f"--csv {shown(path)}: {err.strerror}") from err
