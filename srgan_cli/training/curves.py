@@ -53,7 +53,7 @@ class History:
 
 
 def history(events: Iterable[Event]) -> History:
-    """Sorts the events of a log. A rollback may say `to_step`; else its undone steps are known when they come again."""
+    """Sorts the events of a log. Going on at a step (`resumed`: after a rollback, or a kill) undoes those after it."""
     steps: list[Event] = []
     validations: list[Event] = []
     told: list[Event] = []
@@ -61,13 +61,13 @@ def history(events: Iterable[Event]) -> History:
         kind, step = event.get("event"), event.get("step")
         if kind in ("step", "validation") and isinstance(step, int):
             kept = steps if kind == "step" else validations
-            _undo(kept, step - 1)
+            _undo(kept, step - 1)  # the same step again is the later, better word on it
             kept.append(event)
         elif kind not in ("step", "validation"):
             told.append(event)
-            if kind == "rollback" and _is_number(event.get("to_step")):
-                _undo(steps, event["to_step"])
-                _undo(validations, event["to_step"])
+            if kind == "resumed" and isinstance(step, int):
+                _undo(steps, step)
+                _undo(validations, step)
     return History(steps, validations, told)
 
 
@@ -107,6 +107,12 @@ def panels(run: History) -> list[Chart]:
             ],
             about="On the held-out pictures; higher is nearer. Below the dashed line, bicubic would do better. "
             "The adversarial phase gives some of it up for texture.",
+        ),
+        Chart(
+            "Likeness to the eye",
+            "distance of VGG19 features",
+            [Series("model", points(run.validations, "perceptual"), "main")],
+            about="The perceptual loss on the held-out pictures; lower is nearer. It falls where PSNR does not.",
         ),
         *_losses(run),
         *_adversaries(run),
@@ -158,7 +164,8 @@ def _losses(run: History) -> list[Chart]:
         Chart(
             "Losses, weighted",
             "share in what is minimised",
-            _positive(drawn("weighted", names)),
+            # The sum is logged once, with the losses; it is weighted by its nature.
+            _positive([*drawn("weighted", [n for n in names if n != "total"]), *drawn("losses", ["total"])]),
             logarithmic=True,
             about="What drives the generator. A line far below the others hardly counts.",
         ),

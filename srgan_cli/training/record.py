@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from srgan_cli.errors import SrganError
+from srgan_cli.errors import TrainingError
+from srgan_cli.evaluation.bicubic import bicubic
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -58,16 +59,14 @@ class Record:
             self.position_bytes = _whole_lines_bytes(self.path, resume_bytes or 0)
             self._file.truncate(self.position_bytes)
         except OSError as err:
-            raise SrganError(f"the run folder {folder} cannot be written: {err.strerror or err}") from err
-        self._last_step = max((_step(event) for event in read_log(self.path)), default=-1)
-        for path in sample_paths(folder):
-            if _sample_step(path) > max(self._last_step, 0) or not self.position_bytes:
-                path.unlink(missing_ok=True)
+            raise TrainingError(f"the run folder {folder} cannot be written: {err.strerror or err}") from err
+        self._last_step = -1  # up to which events for TensorBoard are kept, when the next file of them is begun
+        self._rewind(max((_step(event) for event in read_log(self.path)), default=-1))
 
     def log(self, values: Mapping[str, object]) -> None:
         """One event as one line of JSON, on its way to the disk when this returns. NaN and infinity become null.
 
-        Raises `SrganError` when the line cannot be written; the log then ends with the line before.
+        Raises `TrainingError` when the line cannot be written; the log then ends with the line before.
         """
         line = json.dumps(plain(values), ensure_ascii=False, allow_nan=False) + "\n"
         data = line.encode("utf-8", "backslashreplace")  # a lone surrogate of a file name becomes JSON's own escape
@@ -77,20 +76,21 @@ class Record:
         except OSError as err:
             with suppress(OSError):
                 self._file.truncate(self.position_bytes)
-            raise SrganError(
+            raise TrainingError(
                 f"{self.path} cannot be written: {err.strerror or err}. "
                 "The same command goes on from the last checkpoint once there is room."
             ) from err
         self.position_bytes += len(data)
+        if values.get("event") == "resumed":
+            self._rewind(_step(values))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers for TensorBoard, by tags such as `loss/pixel`. Without TensorBoard: one note, and nothing after it.
 
-        A step that is not above the last one (a resume, a rollback) hides what was recorded from there on.
+        After a resume or a rollback, what was recorded beyond its step is hidden.
         """
-        if self._writes_events and (self._writer is None or step <= self._last_step):
-            self._open_events(min(step, self._last_step + 1))
-        self._last_step = step
+        if self._writes_events and self._writer is None:
+            self._open_events(self._last_step + 1)
         if self._writer is not None:
             for tag, value in values.items():
                 self._writer.add_scalar(tag, value, step)
@@ -101,7 +101,7 @@ class Record:
         Each of the three holds uint8 (H, W, 3), RGB; a result is as large as its original.
         """
         rows = [
-            Row(_bicubic(small, large.shape[1], large.shape[0]), made, large)
+            Row(bicubic(small, large.shape[1], large.shape[0]), made, large)
             for small, made, large in zip(low, result, high, strict=True)
         ]
         path = self._folder / SAMPLES_NAME / f"{step:06d}.png"
@@ -120,6 +120,16 @@ class Record:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _rewind(self, step: int) -> None:
+        """Nothing that comes after `step` has happened."""
+        self._last_step = step
+        for path in sample_paths(self._folder):
+            if _sample_step(path) > step:
+                path.unlink(missing_ok=True)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
     def _open_events(self, first_step: int) -> None:
         """A new file of events, which tells TensorBoard to forget those from `first_step` on."""
         try:
@@ -130,8 +140,6 @@ class Record:
             if self._note is not None:
                 self._note(_NO_TENSORBOARD)
             return
-        if self._writer is not None:
-            self._writer.close()
         self._writer = SummaryWriter(str(self._folder / EVENTS_NAME), purge_step=first_step, flush_secs=_EVENTS_FLUSH_S)
 
 
@@ -247,7 +255,7 @@ def sample_paths(folder: Path) -> list[Path]:
 
 
 def publish_png(picture: Image.Image, path: Path, about: PngImagePlugin.PngInfo | None = None) -> None:
-    """Writes beside the target and renames. Raises `SrganError` when it cannot."""
+    """Writes beside the target and renames. Raises `TrainingError` when it cannot."""
     part = path.with_name(f".{path.name}.part")
     try:
         picture.save(part, "PNG", pnginfo=about)
@@ -255,13 +263,8 @@ def publish_png(picture: Image.Image, path: Path, about: PngImagePlugin.PngInfo 
     except OSError as err:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise SrganError(f"{path} cannot be written: {err.strerror or err}") from err
+        raise TrainingError(f"{path} cannot be written: {err.strerror or err}") from err
 
 
 def _sample_step(path: Path) -> int:
     return int(path.stem)
-
-
-def _bicubic(pixels: Pixels, width: int, height: int) -> Pixels:
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture)

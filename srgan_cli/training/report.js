@@ -1,0 +1,12 @@
+// Every pair of pictures follows its slider; the choice above them says what the left one is.
+for (const pair of document.querySelectorAll(".pair")) {
+  const slider = pair.querySelector("input");
+  const follow = () => pair.style.setProperty("--at", slider.value + "%");
+  slider.addEventListener("input", follow);
+  follow(); // browsers keep a slider's place over a reload
+}
+for (const choice of document.querySelectorAll("input[name=left]")) {
+  const choose = () => { if (choice.checked) document.querySelector(".pairs").dataset.left = choice.value; };
+  choice.addEventListener("change", choose);
+  choose();
+}

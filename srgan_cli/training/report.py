@@ -1,0 +1,368 @@
+"""`report.html`: what a run did, on one page that needs no other file, and no network.
+
+Everything that a name or a log can bring in is escaped, and the page's own policy forbids it to load anything. The
+style sheet and the few lines of script lie beside this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from srgan_cli import __version__
+from srgan_cli.errors import TrainingError, shown
+from srgan_cli.training.charts import Chart, number, svg
+from srgan_cli.training.curves import Event, History, history, panels
+from srgan_cli.training.record import LOG_NAME, Pixels, Row, Sheet, plain, read_log, read_sheet, sample_paths
+
+REPORT_NAME = "report.html"
+
+_PICTURES_BYTES = 3 << 20  # of all pictures, before base64 makes them a third larger
+_WIDE_PX, _NARROW_PX = (560, 250), (340, 250)
+
+
+def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) -> Path:
+    """Writes `report.html` into a run folder, from its log and samples, and returns its path.
+
+    `facts` are shown in their order by their names. Two have a place of their own: `command`, the line that was typed,
+    and `scores`, by what was scored and then by metric. Raises `TrainingError` when the page cannot be written.
+    """
+    run = history(read_log(folder / LOG_NAME))
+    known = plain(facts)
+    name = shown(folder.absolute().name)
+    body = [
+        _header(name, run, known),
+        _pictures(folder),
+        _scores(run, known.get("scores")),
+        _curves(panels(run)),
+        _events(run),
+        _again(config_toml, known),
+    ]
+    path = folder / REPORT_NAME
+    part = path.with_name(f".{REPORT_NAME}.part")
+    try:
+        part.write_text(_page(name, "\n".join(filter(None, body))), encoding="utf-8", errors="replace")
+        part.replace(path)
+    except OSError as err:
+        raise TrainingError(f"{path} cannot be written: {err.strerror or err}") from err
+    return path
+
+
+def _page(title: str, body: str) -> str:
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{_escaped(title)} – a training run</title>
+<style>
+{_beside("report.css")}</style>
+</head>
+<body>
+{body}
+<footer>Written by srgan {__version__}.</footer>
+<script>
+{_beside("report.js")}</script>
+</body>
+</html>
+"""
+
+
+def _beside(name: str) -> str:
+    return resources.files("srgan_cli.training").joinpath(name).read_text(encoding="utf-8")
+
+
+def _escaped(value: object) -> str:
+    return html.escape(shown(value))
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section>\n<h2>{title}</h2>\n<div>\n{content}\n</div>\n</section>"
+
+
+# ------------------------------------------------------------------------------------------------------------ the head
+
+
+def _header(name: str, run: History, facts: Mapping[str, Any]) -> str:
+    return (
+        f'<header>\n<p class="kind">A training run of srgan</p>\n<h1>{_escaped(name)}</h1>\n'
+        f'<p class="lede">{_escaped(" ".join(_lede(run, facts)))}</p>\n</header>'
+    )
+
+
+def _lede(run: History, facts: Mapping[str, Any]) -> Iterator[str]:
+    """The run in two or three sentences, as far as the log and the facts have what they need."""
+    device = f" on {facts['device']}" if "device" in facts else ""
+    scale = f" enlarging {facts['scale']} times," if "scale" in facts else ""
+    made = f"A network of {_amount(facts['parameters'])} weights," if facts.get("parameters") else "A network,"
+    phases = " and then ".join(name for _, name in run.phases)
+    through = f", {phases}" if phases else ""
+    yield f"{made}{scale} trained for {_count(run.last_step)} steps in {duration(run.seconds)}{device}{through}."
+    if run.validations:
+        last = run.validations[-1]
+        reached, floor = last.get("psnr_y_db"), last.get("bicubic_psnr_y_db")
+        if isinstance(reached, float) and isinstance(floor, float):
+            gap = reached - floor
+            side = "above" if gap >= 0 else "below"
+            yield f"On pictures it has never seen it reaches {reached:.2f} dB, {abs(gap):.2f} dB {side} bicubic."
+    if run.rollbacks:
+        times = {1: "once", 2: "twice"}.get(len(run.rollbacks), f"{len(run.rollbacks)} times")
+        yield f"It went wrong {times}, and was taken back to a checkpoint each time."
+
+
+def _count(value: float) -> str:
+    return number(value) if value >= 1000 else str(int(value))
+
+
+def _amount(value: float) -> str:
+    return f"{value / 1e6:.2f} million" if value >= 1e6 else _count(value)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `19 min 58 s`, `3 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    minutes, rest = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """How to write pictures of one kind: lossless while the page stays light, else as little lossy as it may be."""
+
+    format: str
+    quality: int = 0
+
+    def encode(self, pixels: Pixels) -> bytes:
+        file = io.BytesIO()
+        options: dict[str, Any] = {"optimize": True}
+        if self.quality:
+            options |= {"quality": self.quality, "subsampling": 0}
+        Image.fromarray(np.ascontiguousarray(pixels)).save(file, self.format, **options)
+        return file.getvalue()
+
+
+_CODECS = (_Codec("PNG"), _Codec("JPEG", 95), _Codec("JPEG", 88), _Codec("JPEG", 75))
+
+
+def _pictures(folder: Path) -> str:
+    """A slider per crop: the last result, and over it what the reader chooses to compare it with."""
+    sheets = [sheet for path in _ends(sample_paths(folder)) if (sheet := read_sheet(path)) is not None and sheet.rows]
+    if not sheets:
+        return ""
+    first, last = sheets[0], sheets[-1]
+    same = len(first.rows) == len(last.rows) and first.step != last.step
+    crops = _encoded([(row, first.rows[i].result if same else None) for i, row in enumerate(last.rows)])
+    choices = [("low", "bicubic"), ("first", f"the model at step {_count(first.step)}"), ("high", "the original")]
+    choices = [choice for choice in choices if same or choice[0] != "first"]
+    content = [
+        '<p class="about">Parts of held-out pictures, which training never sees. Drag across a picture, or move to it '
+        "with the Tab key and use the arrow keys.</p>",
+        _choice(choices),
+        '<div class="pairs" data-left="low">',
+        *(_pair(i, crop, choices, last) for i, crop in enumerate(crops, 1)),
+        "</div>",
+    ]
+    return _section("Before and after", "\n".join(content))
+
+
+def _ends(paths: Sequence[Path]) -> Sequence[Path]:
+    return [paths[0], paths[-1]] if len(paths) > 1 else paths
+
+
+def _encoded(crops: Sequence[tuple[Row, Pixels | None]]) -> list[dict[str, str]]:
+    """data: addresses by side, of as many crops, as well kept, as the page has room for."""
+    sides = [
+        {"low": row.low, "result": row.result, "high": row.high, **({} if first is None else {"first": first})}
+        for row, first in crops
+    ]
+    files: list[dict[str, bytes]] = []
+    for codec in _CODECS:
+        files = [{name: codec.encode(pixels) for name, pixels in crop.items()} for crop in sides]
+        if sum(len(data) for crop in files for data in crop.values()) <= _PICTURES_BYTES:
+            break
+    kept, total = [], 0
+    for crop in files:
+        total += sum(map(len, crop.values()))
+        if total <= _PICTURES_BYTES:
+            kept.append({name: _address(codec, data) for name, data in crop.items()})
+    return kept
+
+
+def _address(codec: _Codec, data: bytes) -> str:
+    return f"data:image/{codec.format.lower()};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _choice(choices: Sequence[tuple[str, str]]) -> str:
+    options = "\n".join(
+        f'<label><input type="radio" name="left" value="{key}"{" checked" * (key == "low")}>{_escaped(name)}</label>'
+        for key, name in choices
+    )
+    return f'<fieldset class="choice"><legend>Compare the result with</legend>\n{options}\n</fieldset>'
+
+
+def _pair(index: int, crop: Mapping[str, str], choices: Sequence[tuple[str, str]], last: Sheet) -> str:
+    height, width = last.rows[index - 1].high.shape[:2]
+    lefts = "\n".join(
+        f'<img class="left {key}" src="{crop[key]}" width="{width}" height="{height}" alt="{_escaped(name)}">'
+        for key, name in choices
+    )
+    names = "".join(f'<span class="{key}">{_escaped(name)}</span>' for key, name in choices)
+    return f"""<figure>
+<div class="pair">
+<img src="{crop["result"]}" width="{width}" height="{height}" alt="Result of the model, crop {index}">
+{lefts}
+<input type="range" min="0" max="100" value="50" aria-label="Crop {index}: how much of the left picture is shown">
+</div>
+<figcaption class="sides"><span>{names}</span><span>the model at step {_count(last.step)}</span></figcaption>
+</figure>"""
+
+
+# --------------------------------------------------------------------------------------------------------------- scores
+
+# What is shown of a score: its name, what it is measured in or on, and decimals.
+_METRICS: Mapping[str, tuple[str, str, int]] = {
+    "psnr_y_db": ("PSNR, Y", "dB", 2),
+    "ssim_y": ("SSIM, Y", "of 1", 4),
+    "psnr_rgb_db": ("PSNR, RGB", "dB", 2),
+    "ssim_rgb": ("SSIM, RGB", "of 1", 4),
+    "consistency_db": ("made small again", "dB", 2),
+    "perceptual": ("perceptual loss", "less is nearer", 4),
+    "niqe": ("NIQE", "less is better", 2),
+    "vgg19_conv3_4": ("VGG19 conv3_4", "less is nearer", 4),
+    "lpips": ("LPIPS", "less is nearer", 4),
+    "dists": ("DISTS", "less is nearer", 4),
+}
+
+
+def _scores(run: History, given: object) -> str:
+    """Bicubic, then the model at its first, best and last validation, then scores that were handed over."""
+    rows = _validation_rows(run)
+    if isinstance(given, Mapping):
+        rows += [(str(name), values, False) for name, values in given.items() if isinstance(values, Mapping)]
+    columns = [name for name in _METRICS if any(_is_score(values.get(name)) for _, values, _ in rows)]
+    if not columns:
+        return ""
+    head = "".join(f'<th scope="col">{_METRICS[c][0]}<small>{_METRICS[c][1]}</small></th>' for c in columns)
+    lines = "\n".join(
+        f'<tr{" class=ours" if ours else ""}><th scope="row">{_escaped(name)}</th>'
+        + "".join(f"<td>{_score(values.get(c), _METRICS[c][2])}</td>" for c in columns)
+        + "</tr>"
+        for name, values, ours in rows
+    )
+    return _section(
+        "Scores",
+        f'<div class="wide-table">\n<table>\n<caption>Means over the held-out pictures. PSNR and SSIM as the field has '
+        "them: on Y of BT.601 (or RGB), 8 bits, a border as wide as the scale left out.</caption>\n"
+        f'<thead><tr><th scope="col"></th>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>',
+    )
+
+
+def _validation_rows(run: History) -> list[tuple[str, Event, bool]]:
+    if not run.validations:
+        return []
+    first, last = run.validations[0], run.validations[-1]
+    best = max(run.validations, key=lambda event: event.get("psnr_y_db") or 0.0)
+    prefix = "bicubic_"
+    floor = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)}
+    rows: list[tuple[str, Event, bool]] = [("bicubic", floor, False)] if floor else []
+    for word, event in (("first", first), ("nearest", best)):
+        if event["step"] not in (last["step"], first["step"] if word == "nearest" else None):
+            rows.append((f"{word}, step {_count(event['step'])}", event, False))
+    return [*rows, (f"last, step {_count(last['step'])}", last, True)]
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _score(value: Any, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if _is_score(value) else "–"
+
+
+# -------------------------------------------------------------------------------------------------------------- curves
+
+
+def _curves(charts: Sequence[Chart]) -> str:
+    """Each chart twice, for wide screens and for phones: letters keep their size, whatever the page's width."""
+    figures = [
+        f"<figure>\n<figcaption><h3>{_escaped(chart.title)}</h3><p>{_escaped(chart.about)}</p></figcaption>\n"
+        f"{svg(chart, *_WIDE_PX, 'wide')}\n{svg(chart, *_NARROW_PX, 'narrow')}\n</figure>"
+        for chart in charts
+    ]
+    return _section("Curves", '<div class="curves">\n' + "\n".join(figures) + "\n</div>") if figures else ""
+
+
+# ------------------------------------------------------------------------------------------------------- what happened
+
+
+def _events(run: History) -> str:
+    lines = [
+        f'<li><span class="when">{_when(event)}</span><span class="{kind}">{_escaped(text)}</span></li>'
+        for event in run.told
+        for kind, text in [_told(event)]
+        if text
+    ]
+    return _section("What happened", '<ol class="events">\n' + "\n".join(lines) + "\n</ol>") if lines else ""
+
+
+def _told(event: Event) -> tuple[str, str]:
+    """How an event is drawn, and its sentence."""
+    kind = event.get("event")
+    sentences = {"started": "Begun.", "resumed": "Went on from a checkpoint.", "finished": "Finished."}
+    return "rollback" if kind == "rollback" else "told", sentences.get(str(kind), str(event.get("text") or ""))
+
+
+def _when(event: Event) -> str:
+    found = []
+    if _is_score(event.get("step")):
+        found.append(f"step {_count(event['step'])}")
+    if _is_score(event.get("seconds")) and event["seconds"]:
+        found.append(duration(event["seconds"]))
+    return " · ".join(found)
+
+
+# ----------------------------------------------------------------------------------------------------- to make it again
+
+
+def _again(config_toml: str, facts: Mapping[str, Any]) -> str:
+    command = facts.get("command") or "srgan train --config config.toml"
+    rows = "\n".join(
+        f"<dt>{_escaped(name.replace('_', ' '))}</dt><dd>{_value(value)}</dd>"
+        for name, value in facts.items()
+        if name not in ("command", "scores") and value is not None
+    )
+    listing = f"<dl>\n{rows}\n</dl>" if rows else ""
+    return _section(
+        "To make it again",
+        f'<pre class="command">{_escaped(command)}</pre>\n{listing}\n'
+        f"<details><summary>Every setting, as in config.toml</summary>\n<pre>{_escaped(config_toml)}</pre></details>",
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "<br>".join(f"{_escaped(key)}: {_value(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "<br>".join(map(_value, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int | float) and abs(value) >= 10000 else _escaped(value)
