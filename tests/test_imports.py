@@ -20,6 +20,7 @@ PACKAGE = Path(srgan_cli.__file__).parent
 # others, lazily.
 ROOMS = ("cli", "training", "evaluation", "upscaling", "networks", "imaging", "config", "errors")
 FACES = ("__init__", "__main__")
+CONSOLES = ("cli.console", "cli.training_console")  # what a person sees
 HEAVY = ("torch", "torchvision", "cv2", "pyvips", "spandrel", "safetensors", "PIL")
 
 
@@ -120,7 +121,7 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
                 assert module not in loaded_by(ours), f"{module}:{one.line}"
 
 
-@pytest.mark.parametrize("module", ["config", "errors", "imaging.formats"])
+@pytest.mark.parametrize("module", ["config", "errors", "imaging.formats", "training.observer"])
 def test_settings_and_errors_need_the_standard_library_only(module: str) -> None:
     for one in at_once(module):
         root = one.name.split(".")[0]
@@ -136,7 +137,8 @@ def test_pictures_need_no_torch_at_all(module: str) -> None:
     "module",
     [m for m in modules() if room_of(m) in ("cli", *FACES)]
     + [m for m in modules() if room_of(m) == "imaging"]
-    + ["networks.registry", "upscaling.plan", "upscaling.session", "upscaling.ledger", "upscaling.tiles"],
+    + ["networks.registry", "upscaling.plan", "upscaling.session", "upscaling.ledger", "upscaling.tiles"]
+    + ["training.config", "training.observer"],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
     for ours in loaded_by(module):
@@ -144,10 +146,10 @@ def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
             assert one.name.split(".")[0] not in HEAVY, f"{module} loads {ours}, which imports {one.name}"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if room_of(m) == "cli" and m != "cli.console"])
-def test_only_the_console_knows_rich(module: str) -> None:
+@pytest.mark.parametrize("module", [m for m in modules() if room_of(m) == "cli" and m not in CONSOLES])
+def test_only_the_consoles_know_rich(module: str) -> None:
     for ours in loaded_by(module):
-        assert ours != "cli.console"
+        assert ours not in CONSOLES
         assert not [one for one in at_once(ours) if one.name.split(".")[0] == "rich"]
 
 

@@ -7,6 +7,7 @@ are those of the TOML file; weights of losses multiply a term's mean over pixels
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 import re
@@ -445,9 +446,14 @@ def from_mapping(values: Mapping[str, Any]) -> TrainConfig:
 def _section(kind: type[Any], values: Mapping[str, Any], path: str) -> Any:
     hints = typing.get_type_hints(kind)
     fields = {f.name for f in dataclasses.fields(kind)}
-    strange = [f"{path}{name}" for name in values if name not in fields]
+    strange = [f"{path}{name}{_nearest(name, path, fields)}" for name in values if name not in fields]
     _check(not strange, f"there is no setting {', '.join(strange)}; `srgan train --print-config` shows all of them")
     return kind(**{name: _value(hints[name], value, f"{path}{name}") for name, value in values.items()})
+
+
+def _nearest(name: str, path: str, fields: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(fields), n=1)
+    return f" (did you mean {path}{near[0]}?)" if near else ""
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
@@ -481,6 +487,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise SettingsError(f"{path} cannot be read as TOML: {err}") from err
+
+
+def parse_value(text: str) -> Any:
+    """A value as it is written in TOML; what is none is text, so that it needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text.strip()
 
 
 def to_toml(config: TrainConfig) -> str:

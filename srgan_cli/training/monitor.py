@@ -30,12 +30,12 @@ _EXPLODED, _CALM, _VANISHED = 100.0, 10.0, 1e-4
 _MOST_NORMS = 200
 _FEWEST_NORMS = 10
 # A discriminator's loss when it can only guess, as means over verdicts of the real and of the fake, added up: 2 ln 2
-# where the loss is a cross-entropy (Goodfellow et al. 2014, section 4.1), 2 for hinge, ¼ + ¼ for least squares.
+# where the loss is a cross-entropy (Goodfellow et al. 2014, section 4.1), 2 for hinge, ½ · ¼ + ½ · ¼ for least squares.
 _GUESSING: Mapping[Objective, float] = {
     "nonsaturating": 2 * math.log(2),
     "relativistic": 2 * math.log(2),
     "hinge": 2.0,
-    "least-squares": 0.5,
+    "least-squares": 0.25,
 }
 _WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a share of guessing's
 _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
@@ -53,7 +53,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DiscriminatorNumbers:
-    """`loss`: of the real and of the fake added up, without penalties. `accuracy`: the share of right verdicts, 0 … 1."""
+    """`loss`: of real and fake added up, without penalties. `accuracy`: the share of right verdicts, 0 … 1."""
 
     loss: float
     accuracy: float

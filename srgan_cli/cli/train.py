@@ -1,0 +1,228 @@
+"""`srgan train`: a folder of pictures in, a model of your own out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from srgan_cli.errors import SettingsError, shown
+from srgan_cli.training import config as settings
+from srgan_cli.training.config import PRESETS, Objective, Phases, TrainConfig
+
+if TYPE_CHECKING:
+    from srgan_cli.training.observer import Outcome
+
+_SEVERAL = ("--hr-dir", "--lr-dir", "--set")
+
+
+class _Command(click.Command):
+    """`--hr-dir photos/*/` means all of them; click's options take a fixed number of values each."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        option: str | None = None
+        for arg in args:
+            if arg.startswith("-"):
+                option = arg if arg in _SEVERAL else None
+            elif option is not None and spread[-1] != option:
+                spread.append(option)
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+def _budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    return None if value is None else settings.parse_duration(value)
+
+
+_EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:<9}{about}" for name, (about, _) in PRESETS.items())
+
+
+@click.command(cls=_Command, no_args_is_help=True, epilog=_EPILOG)
+@click.option(
+    "--hr-dir",
+    "high_dirs",
+    multiple=True,
+    metavar="DIR...",
+    help="Folders of sharp pictures to learn from, with all folders in them.",
+)
+@click.option(
+    "--lr-dir",
+    "low_dirs",
+    multiple=True,
+    metavar="DIR...",
+    help="Their small counterparts under the same names, if you have them; else they are made.",
+)
+@click.option("--val-dir", metavar="DIR", help="Pictures to judge by. [default: a few of --hr-dir, held out]")
+@click.option("--val-lr-dir", metavar="DIR", help="Their small counterparts.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder. [default: runs/NAME of --hr-dir]"
+)
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Where all settings start from. [default: srgan]")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings over the preset's."
+)
+@click.option("--phase", type=click.Choice(get_args(Phases)), help="What to train. [default: the preset's]")
+@click.option("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for so long: 30m, 2h, 1h30m.")
+@click.option("--steps", type=int, metavar="N", help="Train for so many steps instead.")
+@click.option("--init", metavar="NAME|FILE|RUN", help="Begin with a model's weights, and its size.")
+@click.option("--scale", type=int, metavar="N", help="Enlarge N times. [default: 4]")
+@click.option("--batch", type=int, metavar="N", help="Crops a step.")
+@click.option("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
+@click.option(
+    "--degradation", type=click.Choice(["bicubic", "photo"]), help="How small pictures are made of the sharp ones."
+)
+@click.option("--vgg-weights", metavar="FILE", help="VGG19 weights. [default: torchvision's, downloaded once]")
+@click.option(
+    "--perceptual", type=click.Choice(["vgg19", "random"]), help="Features to compare by; random needs no weights."
+)
+@click.option("--objective", type=click.Choice(get_args(Objective)), help="The adversarial loss.")
+@click.option("--discriminator", type=click.Choice(["vgg", "patch", "unet"]), help="The paper's, cheap, or per pixel.")
+@click.option("--seed", type=int, metavar="N", help="Of every random choice. [default: 0]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute. [default: auto]")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), help="[default: auto]")
+@click.option("--threads", type=int, metavar="N", help="CPU threads. [default: PyTorch's choice]")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="SECTION.NAME=VALUE...", help="Any setting of --print-config."
+)
+@click.option("--print-config", is_flag=True, help="Print all settings as TOML, and do nothing else.")
+@click.option(
+    "--preview", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw crops as they would be learned from."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+@click.option("--json", "as_json", is_flag=True, help="Events on stdout, one JSON object per line.")
+def train(
+    high_dirs: tuple[str, ...], low_dirs: tuple[str, ...], val_dir: str | None, val_lr_dir: str | None,
+    out: Path | None, preset: str | None, config_file: Path | None, phase: str | None, budget_s: float | None,
+    steps: int | None, init: str | None, scale: int | None, batch: int | None, crop_px: int | None,
+    degradation: str | None, vgg_weights: str | None, perceptual: str | None, objective: str | None,
+    discriminator: str | None, seed: int | None, device: str | None, precision: str | None, threads: int | None,
+    assignments: tuple[str, ...], print_config: bool, preview: Path | None, quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Train a model on your own pictures.
+
+    The run folder holds the model (`srgan upscale --model RUN`), a report and all that is needed to go on: the same
+    command goes on with a run that was stopped. Settings come from the preset, over it the --config file, over that
+    the options, over those --set.
+
+    \b
+      srgan train --hr-dir photos/ --preset compact --budget 30m
+      srgan train --hr-dir photos/ --preset photo --preview sheet.png
+      srgan train --preset paper --print-config > paper.toml
+      torchrun --nproc-per-node 4 -m srgan_cli train --hr-dir photos/
+    """
+    if budget_s is not None and steps is not None:
+        raise SettingsError("give only one of --budget and --steps")
+    phases = _given(batch=batch, crop_px=crop_px)
+    options = _given(
+        phase=phase, budget_s=budget_s, steps=steps, init=init, seed=seed,
+        generator=_given(scale=scale),
+        data=_given(high_dirs=list(high_dirs), low_dirs=list(low_dirs), val_dir=val_dir, val_low_dir=val_lr_dir),
+        degradation=_given(kind=degradation),
+        fidelity=phases,
+        adversarial={**phases, **_given(objective=objective)},
+        perceptual=_given(source=perceptual, weights_file=vgg_weights),
+        discriminator=_given(kind=discriminator),
+        compute=_given(device=device, precision=precision, threads=threads),
+    )  # fmt: skip
+    config = resolve(preset, config_file, options, assignments)
+    if print_config:
+        click.echo(settings.to_toml(config), nl=False)
+        return 0
+    if not config.data.high_dirs:
+        raise SettingsError("give --hr-dir: a folder of sharp pictures to learn from")
+    if preview is not None:
+        return _preview(config, preview, quiet=quiet)
+    return _run(config, out or default_folder(config), quiet=quiet, as_json=as_json)
+
+
+# ------------------------------------------------------------------------------------------------------------- settings
+
+
+def resolve(
+    preset: str | None, config_file: Path | None, options: Mapping[str, Any], assignments: Sequence[str]
+) -> TrainConfig:
+    """All settings of a run. Later ones count: preset, file, options, assignments. Raises `SettingsError`."""
+    written = {} if config_file is None else settings.read_toml(config_file)
+    name = preset or written.get("preset", TrainConfig.preset)
+    changes = settings.merged(written, options)
+    for assignment in assignments:
+        changes = settings.merged(changes, parse_assignment(assignment))
+    if "steps" in options and "budget_s" not in options:
+        changes.pop("budget_s", None)  # the file's, which would go before the steps that were asked for
+    scale = options.get("generator", {}).get("scale")
+    if scale is not None:
+        changes = settings.merged(_crops_for(scale, name, changes), changes)
+    return _writable(settings.preset(name, {**changes, "preset": name}))
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """`adversarial.pixel_weight=0.2` -> `{"adversarial": {"pixel_weight": 0.2}}`.
+
+    Values are TOML's: numbers, true, [lists], { tables = 1 }. What is none of them is text, so that it needs no quotes.
+    """
+    path, equals, value = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise SettingsError(f"--set wants SECTION.NAME=VALUE, for example fidelity.batch=8, not {text!r}")
+    nested: Any = settings.parse_value(value)
+    for key in reversed(keys):
+        nested = {key: nested}
+    return dict(nested)
+
+
+def default_folder(config: TrainConfig) -> Path:
+    """`runs/` and the name of the first folder of pictures."""
+    return Path("runs") / (Path(config.data.high_dirs[0]).expanduser().resolve().name or "pictures")
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """What the person said. Options without a word leave the preset alone, and so do sections without options."""
+    return {name: value for name, value in values.items() if value not in (None, [], {})}
+
+
+def _crops_for(scale: int, preset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Crops that --scale fits into, of phases for which no crop was asked: the preset's, a little smaller."""
+    crops = {}
+    for phase in ("fidelity", "adversarial"):
+        usual = getattr(settings.preset(preset), phase).crop_px
+        step = math.lcm(16, scale) if scale > 0 else usual  # discriminators halve a crop four times
+        crops[phase] = {"crop_px": max(usual // step, 1) * step}
+    return crops
+
+
+def _writable(config: TrainConfig) -> TrainConfig:
+    """The run keeps its settings as TOML, which is UTF-8; names of folders need not be."""
+    try:
+        settings.to_toml(config).encode()
+    except UnicodeEncodeError as err:
+        raise SettingsError(f"the name of a folder or file is not UTF-8: {shown(err.object)}") from err
+    return config
+
+
+# ------------------------------------------------------------------------------------------------------------------ run
+
+
+def _preview(config: TrainConfig, target: Path, *, quiet: bool) -> int:
+    from srgan_cli.training.preview import preview
+
+    preview(config, target)
+    if not quiet:
+        click.echo(f"{shown(target)}: what would be learned from", err=True)
+    return 0
+
+
+def _run(config: TrainConfig, folder: Path, *, quiet: bool, as_json: bool) -> int:
+    from srgan_cli.cli.training_console import TrainingWatch
+    from srgan_cli.training import trainer
+
+    # Under torchrun, the first process speaks for all of them.
+    first = os.environ.get("RANK", "0") == "0"
+    with TrainingWatch(quiet=quiet or not first, as_json=as_json and first) as watch:
+        outcome: Outcome = trainer.train(config, folder, watch)
+    watch.finish(outcome)
+    return outcome.exit_code

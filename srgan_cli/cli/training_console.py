@@ -1,0 +1,260 @@
+"""How a training run looks: a live line on stderr (or a line now and then), JSON events on stdout, and the scores."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from srgan_cli.cli.console import duration, stderr
+from srgan_cli.errors import shown
+
+if TYPE_CHECKING:
+    from srgan_cli.training.data import Refusal, Scan
+    from srgan_cli.training.observer import Outcome, Progress
+
+_PLAIN_EVERY_S = 30.0
+_MOST_REFUSALS = 12  # told one by one; more of them by their reasons
+# How a scores' name is written for people; the rest is in the log and the report.
+_TITLES = {
+    "psnr_y_db": "PSNR (Y), dB",
+    "ssim_y": "SSIM (Y)",
+    "psnr_rgb_db": "PSNR (RGB), dB",
+    "consistency_db": "consistency, dB",
+    "perceptual": "perceptual",
+}
+
+
+class TrainingWatch:
+    """The observer behind `srgan train`. A context manager: the live line is there while inside."""
+
+    def __init__(self, *, quiet: bool, as_json: bool) -> None:
+        self._quiet, self._json = quiet, as_json
+        self._live: Live | None = None
+        self._begun = self._said = time.monotonic()
+        self._latest: Progress | None = None
+        self._latest_at = self._begun
+        self._validation: dict[str, float] = {}
+        self._doing = "looking at the pictures"
+        if not quiet and stderr.is_terminal:
+            self._live = Live(
+                get_renderable=self._line, console=stderr, refresh_per_second=2, transient=True, redirect_stdout=False
+            )
+
+    def __enter__(self) -> TrainingWatch:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    # ------------------------------------------------------------------------------------------- what the trainer tells
+
+    def scanned(self, scan: Scan) -> None:
+        self._event(
+            "scanned",
+            train=len(scan.train),
+            validation=len(scan.val),
+            split=scan.split,
+            refused=[{"path": str(one.path), "reason": one.reason} for one in scan.refused],
+        )
+        self._say(f"{_count(len(scan.train), 'picture')} to learn from, {len(scan.val)} to judge by: {scan.split}")
+        for line in told(scan.refused):
+            self._say(line)
+
+    def caching(self, done: int, total: int) -> None:
+        self._event("caching", done=done, total=total)
+        self._doing = f"decoding pictures: {done} of {total}"
+        self._plainly(self._doing)
+
+    def started(self, facts: Mapping[str, object]) -> None:
+        self._event("started", **facts)
+        self._doing = "looking at the validation pictures"
+        self._say(summary(facts))
+
+    def progress(self, p: Progress) -> None:
+        values = {name: getattr(p, name) for name in p.__dataclass_fields__}
+        self._event("progress", **values)
+        self._latest, self._latest_at = p, time.monotonic()
+        self._validation = {**self._validation, **p.validation}
+        self._plainly("  ".join(text for text, _ in pieces(p, self._validation, p.seconds_left, bar=0)))
+
+    def note(self, sentence: str) -> None:
+        self._event("note", text=sentence)
+        self._say(f"note: {sentence}")
+
+    def validated(self, values: Mapping[str, float]) -> None:
+        self._event("validated", **values)
+        self._validation = dict(values)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def finish(self, outcome: Outcome) -> None:
+        """The scores and where the model is, on stderr, and the last event."""
+        self._event(
+            "summary",
+            folder=str(outcome.folder),
+            model=str(outcome.model),
+            scores=outcome.scores,
+            steps=outcome.steps,
+            seconds=round(outcome.seconds, 3),
+            interrupted=outcome.interrupted,
+            exit_code=outcome.exit_code,
+        )
+        done = f"after {_count(outcome.steps, 'step')} and {duration(outcome.seconds)}"
+        if outcome.interrupted:
+            self._say(f"stopped and saved {done}; the same command goes on from there")
+            return
+        self._say(f"done {done}")
+        if outcome.scores and not self._quiet:
+            stderr.print(_table(outcome.scores), soft_wrap=False)
+        report = outcome.folder / "report.html"
+        if report.exists():
+            self._say(f"report: {report}")
+        self._say(f"to use it: srgan upscale PICTURE --model {outcome.folder}")
+
+    def _line(self) -> Text:
+        """The live line, as much of it as fits."""
+        since = time.monotonic() - self._latest_at
+        if self._latest is None:
+            return Text(shorten(f"{self._doing} … {duration(time.monotonic() - self._begun)}", stderr.width))
+        left = self._latest.seconds_left
+        left = None if left is None else max(0.0, left - since)
+        wide = stderr.width >= 100
+        text = fitting(pieces(self._latest, self._validation, left, bar=16 if wide else 8), stderr.width)
+        return Text(text, no_wrap=True, overflow="crop")
+
+    def _plainly(self, text: str) -> None:
+        """Where there is no live line, a line now and then."""
+        now = time.monotonic()
+        if self._live is None and now - self._said >= _PLAIN_EVERY_S:
+            self._said = now
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            stderr.print(escape(shown(text)))
+
+    def _event(self, kind: str, **values: object) -> None:
+        if self._json:
+            sys.stdout.write(json.dumps(_plain({"event": kind, **values})) + "\n")
+            sys.stdout.flush()
+
+
+# -------------------------------------------------------------------------------------------------------------- wording
+
+
+def pieces(
+    p: Progress, validation: Mapping[str, float], seconds_left: float | None, *, bar: int
+) -> list[tuple[str, int]]:
+    """What the live line says, from left to right, each piece with how much it matters: 0 matters most."""
+    found = [(f"{p.phase} {p.share:4.0%}", 0)]
+    if bar:
+        full = round(bar * min(p.share, 1.0))
+        found.append(("━" * full + "╌" * (bar - full), 5))
+    found.append((f"step {p.step:,}".replace(",", " "), 3))
+    found.append((f"{_figure(p.steps_per_s)} steps/s", 2))
+    found.append((f"{p.pictures_per_s:.0f} pictures/s", 6))
+    if p.loader_share >= 0.05:
+        found.append((f"{p.loader_share:.0%} waiting for pictures", 7))
+    found += [(f"{name} {value:.3g}", 4 + i) for i, (name, value) in enumerate(p.losses.items())]
+    if (psnr := validation.get("psnr_y_db")) is not None:
+        floor = validation.get("bicubic_psnr_y_db")
+        found.append((f"{psnr:.2f} dB", 0))
+        if floor is not None:
+            found.append((f"(bicubic {floor:.2f})", 5))
+    if (ssim := validation.get("ssim_y")) is not None:
+        found.append((f"SSIM {ssim:.4f}", 8))
+    if seconds_left is not None and math.isfinite(seconds_left):
+        found.append((f"{duration(round(seconds_left))} left".replace(".0 s", " s"), 1))
+    return found
+
+
+def fitting(parts: Iterable[tuple[str, int]], width: int, gap: str = "  ") -> str:
+    """The pieces that matter most, in their order, in at most `width` characters. A piece is there or not, whole."""
+    kept = list(parts)
+    while len(gap.join(text for text, _ in kept)) > width and len(kept) > 1:
+        # Of equals, the last goes first.
+        worst = max(range(len(kept)), key=lambda i: (kept[i][1], i))
+        del kept[worst]
+    return shorten(gap.join(text for text, _ in kept), width)
+
+
+def shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def told(refused: Iterable[Refusal]) -> list[str]:
+    """Which pictures are left out and why: each of a few, else how many for which reason, with one for an example."""
+    refused = list(refused)
+    if not refused:
+        return []
+    head = f"{_count(len(refused), 'picture')} left out:"
+    if len(refused) <= _MOST_REFUSALS:
+        return [head, *(f"  {one.path}: {one.reason}" for one in refused)]
+    kinds: dict[str, list[Refusal]] = {}
+    for one in refused:
+        kinds.setdefault(re.sub(r"\d+", "#", one.reason), []).append(one)
+    rows = sorted(kinds.values(), key=len, reverse=True)[:_MOST_REFUSALS]
+    return [head, *(f"  {len(row)}, such as {row[0].path}: {row[0].reason}" for row in rows)]
+
+
+def summary(facts: Mapping[str, object]) -> str:
+    """What is about to be done, in one line."""
+    words = [f"{facts.get('device', '')} {facts.get('precision', '')}".strip()]
+    if int(str(facts.get("processes") or 1)) > 1:
+        words.append(f"{facts['processes']} processes")
+    if facts.get("parameters"):
+        millions = int(str(facts["parameters"])) / 1e6
+        words.append(f"{facts.get('architecture', 'a network')} of {millions:.3g} M parameters, x{facts.get('scale')}")
+    if facts.get("batch"):
+        words.append(f"{facts['batch']} crops of {facts.get('crop_px')} px a step")
+    if facts.get("budget_s"):
+        words.append(f"for {duration(float(str(facts['budget_s']))).replace(' 00 s', '').replace('.0 s', ' s')}")
+    elif facts.get("steps"):
+        words.append(f"{facts['steps']} steps")
+    begun = facts.get("resumed_at")
+    return "; ".join(filter(None, words)) + (f"; going on from step {begun}" if begun is not None else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:
+    keys = [key for key in _TITLES if any(key in values for values in scores.values())]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for key in keys:
+        table.add_column(_TITLES[key], justify="right")
+    for name, values in scores.items():
+        cells = [f"{values[key]:.{4 if key == 'ssim_y' else 2}f}" if key in values else "" for key in keys]
+        table.add_row(escape(name), *cells)
+    return table
+
+
+def _plain(value: object) -> object:
+    """As JSON has it: no NaN and no infinity, which other readers refuse."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
