@@ -169,10 +169,14 @@ def _read(path: Path) -> dict[str, Tensor]:
     except OSError as err:
         raise WeightsError(f"{path} cannot be read: {err.strerror or err}") from err
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError) as err:
-        raise WeightsError(f"{path} is damaged, or not a file of weights: {str(err).splitlines()[0]}") from err
+        raise WeightsError(f"{path} is damaged, or not a file of weights{_reason(err)}") from err
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{path} holds no weights by name, as VGG19's do")
     return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
+
+
+def _reason(err: Exception) -> str:
+    return f": {str(err).splitlines()[0]}" if str(err) else ""  # an end of file has no words
 
 
 def _chosen(found: Mapping[str, Tensor], eye: VGGFeatures, origin: str) -> dict[str, Tensor]:
@@ -186,8 +190,8 @@ def _chosen(found: Mapping[str, Tensor], eye: VGGFeatures, origin: str) -> dict[
     missing = [name for name in eye.names if name not in there]
     if missing:
         raise WeightsError(
-            f"{origin} holds VGG19's {', '.join(there)}, but not {', '.join(missing)}, which the perceptual loss needs "
-            f"for {eye.layers[-1]}. Set perceptual.layers to layers that it holds, or give a deeper file (--vgg-weights)"
+            f"{origin} holds VGG19's {', '.join(there)}, but not {', '.join(missing)}, needed for {eye.layers[-1]}. "
+            "Set perceptual.layers to layers that it holds, or give a deeper file (--vgg-weights)"
         )
     keys = eye.state_dict().keys()
     chosen = {key: plain[key.removeprefix("features.")] for key in keys}
