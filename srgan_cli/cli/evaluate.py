@@ -55,6 +55,12 @@ def _metrics(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     return tuple(names)
 
 
+def _folder(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
+    if value == "":
+        raise click.BadParameter("it is empty (an unset variable?); give . for the folder you are in")
+    return None if value is None else Path(value)
+
+
 @click.command(no_args_is_help=True)
 @click.option(
     "-m",
@@ -66,12 +72,10 @@ def _metrics(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     metavar="NAME|FILE|RUN",
     help="What to evaluate (repeatable): a bundled model, a weights file, or a training run.",
 )
-@click.option(
-    "--hr-dir", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The originals, at full size."
-)
+@click.option("--hr-dir", required=True, callback=_folder, metavar="DIR", help="The originals, at full size.")
 @click.option(
     "--lr-dir",
-    type=click.Path(path_type=Path),
+    callback=_folder,
     metavar="DIR",
     help="Their small pictures, of the same names. [default: made by --degradation]",
 )

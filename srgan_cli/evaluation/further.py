@@ -68,8 +68,13 @@ def _vgg19(weights: Path | None, device: str) -> Metric:
     from srgan_cli.evaluation.perceptual import vgg_distance_of_pixels
     from srgan_cli.networks.features import load_features
 
-    features = load_features("vgg19", (_VGG_LAYER,), "before", weights).to(device)
-    return Metric(f"vgg19_{_VGG_LAYER}", partial(vgg_distance_of_pixels, features))
+    try:
+        features = load_features("vgg19", (_VGG_LAYER,), "before", weights)
+    except WeightsError as err:
+        if weights is not None:
+            raise
+        raise WeightsError("torchvision's weights cannot be fetched; give --vgg-weights FILE") from err
+    return Metric(f"vgg19_{_VGG_LAYER}", partial(vgg_distance_of_pixels, features.to(device)))
 
 
 def _from_torchmetrics(name: Name, device: str) -> Metric:

@@ -87,7 +87,7 @@ def _stem(name: str) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    names = list(names)
+    names = [f"{name!r}" for name in names]
     return ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
 
 
@@ -109,7 +109,7 @@ def read_pairs(
 def _pair(one: Files, number: int, scale: int, degrade: Degrade) -> Pair:
     high = read_pixels(one.high)
     height, width = (side // scale * scale for side in high.shape[:2])
-    least = _SSIM_PX + 2 * scale
+    least = -(-(_SSIM_PX + 2 * scale) // scale) * scale
     if min(height, width) < least:
         raise UnreadablePictureError(
             f"{shown(one.high)} is {_size(high)}, too small to be compared at ×{scale}: that takes {least}x{least} px"

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmarks.quality import mean, pairs
-from srgan_cli.evaluation.bicubic import bicubic
+from srgan_cli.evaluation.evaluate import bicubic_enlarger, evaluate
 from srgan_cli.evaluation.metrics import compare, luma, psnr, ssim
+from srgan_cli.evaluation.pairs import find, read_pairs
 
 REPO = Path(__file__).resolve().parents[2]
 TEST_DATA = Path(os.environ.get("SRGAN_TEST_DATA", REPO.parent / "shared" / "data")) / "test"
@@ -128,12 +128,18 @@ def test_what_cannot_be_compared_is_refused(
         compare(picture, original, border)
 
 
+def _none_is_missing(_high: object, _number: int) -> npt.NDArray[np.uint8]:
+    pytest.fail("a small picture was made, though all are given")
+
+
 @pytest.mark.parametrize("test_set", PUBLISHED)
 def test_bicubic_has_its_published_scores(test_set: str) -> None:
     folder = TEST_DATA / test_set / "x4"
     if not folder.is_dir():
         pytest.skip("the test pictures are not here; SRGAN_TEST_DATA says where they are")
-    scores = mean([compare(bicubic(low, high.shape[1], high.shape[0]), high, 4) for low, high in pairs(folder)])
+    files = find(folder / "high", folder / "low", 4).files
+    given = read_pairs(files, scale=4, degrade=_none_is_missing, on_failure=pytest.fail)
+    scores = evaluate(bicubic_enlarger(4), given, scale=4).mean
     published_db, published_ssim = PUBLISHED[test_set]
-    assert scores.psnr_y_db == pytest.approx(published_db, abs=0.01)
-    assert scores.ssim_y == pytest.approx(published_ssim, abs=0.0005)
+    assert scores["psnr_y_db"] == pytest.approx(published_db, abs=0.01)
+    assert scores["ssim_y"] == pytest.approx(published_ssim, abs=0.0005)
