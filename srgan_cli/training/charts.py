@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-Point: TypeAlias = tuple[float, float]
+from srgan_cli.training.scales import Point, log_ticks, number, smoothed, spread, thinned, tick_labels, ticks
+
 Kind: TypeAlias = Literal["line", "main", "floor"]
 
 COLOURS = 8  # roles s0 … s7, in the order of a chart's lines
@@ -83,10 +84,9 @@ _LINE_PX = 15.0  # between names at the ends of lines
 _HEAD_PX, _FOOT_PX = 24.0, 36.0
 _PARTS_PX = 16.0  # more head, for the names of parts
 _LEFT_PX, _RIGHT_PX = 46.0, 122.0  # at least, so that charts below each other line up
-_TICK_X_PX, _TICK_Y_PX = 80.0, 36.0  # at least so far apart
+_TICK_X_PX, _TICK_Y_PX = 70.0, 36.0  # at least so far apart
 _MOST_POINTS = 480  # of one line: more than a screen can show only makes the page heavy
 _MOST_SMOOTHED = 200
-_SMOOTH_SHARE = 0.04  # of the points, the width of the running mean
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def layout(chart: Chart, width: float, height: float) -> list[Shape]:
     top = _HEAD_PX + (_PARTS_PX if len(chart.parts) > 1 else 0)
     y_axis = _y_axis(chart, y_values, height - _FOOT_PX, top)
     y_ticks = y_axis.ticks(_TICK_Y_PX)
-    labels = tick_labels(y_ticks)
+    labels = tick_labels(y_ticks, even=not chart.logarithmic)
     left = max([_LEFT_PX, *(_text_px(label) + 10 for label in labels)])
     names = [_text_px(_name(series, x_most)) + 12 for series in chart.series if series.points]
     x_axis = _Axis(0.0, max(x_most, 1.0), left, width - max([min(_RIGHT_PX, width / 3), *names]))
@@ -223,109 +223,6 @@ def _name(series: Series, x_most: float) -> str:
     """With its last value, if the line goes on to the end."""
     goes_on = series.points[-1][0] >= 0.9 * x_most
     return f"{series.name} {number(_last(series))}" if goes_on else series.name
-
-
-# ---------------------------------------------------------------------------------------------------- numbers, points
-
-
-def ticks(least: float, most: float, many: int) -> list[float]:
-    """At most `many` + 1 round numbers (1, 2 or 5 times a power of ten apart) within [least, most]."""
-    rough = (most - least) / max(many, 1)
-    if not (math.isfinite(rough) and rough > 0):
-        return [least]
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * (1 - 1e-9))
-    first, last = math.ceil(least / step - 1e-9), math.floor(most / step + 1e-9)
-    return [i * step for i in range(first, last + 1)]
-
-
-def log_ticks(least: float, most: float, many: int) -> list[float]:
-    """Powers of ten within [least, most], with 2 and 5 between them (or only 3) where that leaves at most `many`."""
-    first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
-    found: list[float] = []
-    for within in ((1, 2, 5), (1, 3), (1,)):
-        found = [m * 10.0**p for p in range(first, last + 1) for m in within if least <= m * 10.0**p <= most]
-        if len(found) <= many:
-            return found
-    return found[:: math.ceil(len(found) / many)]
-
-
-def tick_labels(values: Sequence[float]) -> list[str]:
-    """Numbers of one axis, with as many decimals as the finest of them needs, each its own on a logarithmic one."""
-    gaps = [b - a for a, b in itertools.pairwise(values)]
-    even = not gaps or max(gaps) < 1.01 * min(gaps)
-    if not even:
-        return [_trimmed(value) for value in values]
-    decimals = max(0, -math.floor(math.log10(min(gaps)) + 1e-9)) if gaps else 3
-    return [_grouped(f"{value + 0.0:.{min(decimals, 9)}f}") for value in values]
-
-
-def number(value: float) -> str:
-    """Three digits that count, four from ten on: `0.0312`, `28.91`, `12 400`, and 0 for what is next to nothing."""
-    if not math.isfinite(value):
-        return "–"
-    if abs(value) < 1e-9:
-        return "0"
-    size = math.floor(math.log10(abs(value)))
-    if size < -4:
-        return _trimmed(value)
-    return _grouped(f"{value:.{max(3 - size if size > 0 else 2 - size, 0)}f}")
-
-
-def _trimmed(value: float) -> str:
-    if abs(value) >= 1e-4 or value == 0:
-        return _grouped(f"{value:.6f}".rstrip("0").rstrip("."))
-    digits, power = f"{value:.1e}".split("e")
-    return f"{digits.removesuffix('.0')}e\N{MINUS SIGN}{abs(int(power))}"
-
-
-def _grouped(digits: str) -> str:
-    """Thousands apart by thin spaces from five digits on, and a minus that is one."""
-    sign = "\N{MINUS SIGN}" if digits.startswith("-") and float(digits) != 0 else ""
-    whole, dot, rest = digits.lstrip("-").partition(".")
-    if len(whole) > 4:
-        whole = f"{int(whole):,}".replace(",", "\N{THIN SPACE}")
-    return f"{sign}{whole}{dot}{rest}"
-
-
-def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """At most `most` points: the means of runs of neighbours, and the last point itself."""
-    if len(points) <= most:
-        return list(points)
-    values = np.asarray(points[:-1], np.float64)
-    edges = np.linspace(0, len(values), most).astype(int)  # most - 1 runs
-    sums = np.add.reduceat(values, edges[:-1], axis=0) / np.diff(edges)[:, None]
-    return [(float(x), float(y)) for x, y in sums] + [points[-1]]
-
-
-def smoothed(points: Sequence[Point]) -> list[Point]:
-    """The running mean over a window of `_SMOOTH_SHARE` of the points, narrower towards both ends."""
-    if len(points) < 8:
-        return list(points)
-    reach = max(int(len(points) * _SMOOTH_SHARE / 2), 1)
-    y = np.asarray([y for _, y in points], np.float64)
-    total = np.concatenate([[0.0], np.cumsum(y)])
-    index = np.arange(len(y))
-    # Lopsided at the ends, but for the first point: a loss falls so fast there that a mean would hide it.
-    first = np.maximum(index - np.minimum(reach, index), 0)
-    last = np.minimum(index + np.minimum(reach, index), len(y) - 1)
-    mean = (total[last + 1] - total[first]) / (last + 1 - first)
-    return [(x, float(value)) for (x, _), value in zip(points, mean, strict=True)]
-
-
-def spread(wanted: Sequence[float], apart: float, least: float, most: float) -> list[float]:
-    """Places near those wanted, at least `apart` from each other, and within [least, most] as far as there is room."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    places = list(wanted)
-    floor = least
-    for i in order:  # down the page …
-        places[i] = floor = max(places[i], floor)
-        floor += apart
-    ceiling = most
-    for i in reversed(order):  # … and up again from its end
-        places[i] = ceiling = min(places[i], ceiling)
-        ceiling -= apart
-    return places
 
 
 # ----------------------------------------------------------------------------------------------------------------- SVG

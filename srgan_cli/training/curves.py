@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from srgan_cli.training.charts import Chart, Point, Series, png
+from srgan_cli.training.charts import Chart, Series, png
 from srgan_cli.training.record import publish_png, read_log
+from srgan_cli.training.scales import Point
 
 Event: TypeAlias = Mapping[str, Any]
 

@@ -20,14 +20,16 @@ from PIL import Image
 
 from srgan_cli import __version__
 from srgan_cli.errors import TrainingError, shown
-from srgan_cli.training.charts import Chart, number, svg
+from srgan_cli.training.charts import Chart, svg
 from srgan_cli.training.curves import Event, History, history, panels
 from srgan_cli.training.record import LOG_NAME, Pixels, Row, Sheet, plain, read_log, read_sheet, sample_paths
+from srgan_cli.training.scales import number
 
 REPORT_NAME = "report.html"
 
 _PICTURES_BYTES = 3 << 20  # of all pictures, before base64 makes them a third larger
-_WIDE_PX, _NARROW_PX = (560, 250), (340, 250)
+_SHOWN_PX = 384  # about as wide a crop is shown
+_WIDE_PX, _NARROW_PX = (460, 240), (340, 240)  # about as wide as they are shown, so that letters keep their size
 
 
 def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) -> Path:
@@ -118,7 +120,7 @@ def _lede(run: History, facts: Mapping[str, Any]) -> Iterator[str]:
             yield f"On pictures it has never seen it reaches {reached:.2f} dB, {abs(gap):.2f} dB {side} bicubic."
     if run.rollbacks:
         times = {1: "once", 2: "twice"}.get(len(run.rollbacks), f"{len(run.rollbacks)} times")
-        yield f"It went wrong {times}, and was taken back to a checkpoint each time."
+        yield f"It went wrong {times} and was taken back to a checkpoint."
 
 
 def _count(value: float) -> str:
@@ -137,7 +139,7 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, rest = divmod(rest, 60)
     if hours:
-        return f"{hours} h {minutes} min"
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
@@ -226,7 +228,8 @@ def _pair(index: int, crop: Mapping[str, str], choices: Sequence[tuple[str, str]
         for key, name in choices
     )
     names = "".join(f'<span class="{key}">{_escaped(name)}</span>' for key, name in choices)
-    return f"""<figure>
+    shown_px = width * max(round(_SHOWN_PX / width), 1)  # whole pixels: a result is judged by its dots, too
+    return f"""<figure style="width: {shown_px}px">
 <div class="pair">
 <img src="{crop["result"]}" width="{width}" height="{height}" alt="Result of the model, crop {index}">
 {lefts}
@@ -254,10 +257,12 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
 
 
 def _scores(run: History, given: object) -> str:
-    """Bicubic, then the model at its first, best and last validation, then scores that were handed over."""
-    rows = _validation_rows(run)
-    if isinstance(given, Mapping):
-        rows += [(str(name), values, False) for name, values in given.items() if isinstance(values, Mapping)]
+    """Bicubic, then the model at its first, nearest and last validation, then whatever else was scored."""
+    others = {str(name): values for name, values in given.items()} if isinstance(given, Mapping) else {}
+    rows = _validation_rows(run, others.pop("bicubic", {}))
+    if run.validations:
+        others.pop("model", None)  # the last validation
+    rows += [(name, values, False) for name, values in others.items() if isinstance(values, Mapping)]
     columns = [name for name in _METRICS if any(_is_score(values.get(name)) for _, values, _ in rows)]
     if not columns:
         return ""
@@ -270,19 +275,19 @@ def _scores(run: History, given: object) -> str:
     )
     return _section(
         "Scores",
-        f'<div class="wide-table">\n<table>\n<caption>Means over the held-out pictures. PSNR and SSIM as the field has '
-        "them: on Y of BT.601 (or RGB), 8 bits, a border as wide as the scale left out.</caption>\n"
-        f'<thead><tr><th scope="col"></th>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>',
+        f'<div class="wide-table">\n<table>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n'
+        '</table>\n</div>\n<p class="about">Means over the held-out pictures. PSNR and SSIM as the field has them: on '
+        "Y of BT.601, or on RGB, of 8 bits, a border as wide as the scale left out.</p>",
     )
 
 
-def _validation_rows(run: History) -> list[tuple[str, Event, bool]]:
+def _validation_rows(run: History, floor: Event) -> list[tuple[str, Event, bool]]:
     if not run.validations:
         return []
     first, last = run.validations[0], run.validations[-1]
     best = max(run.validations, key=lambda event: event.get("psnr_y_db") or 0.0)
     prefix = "bicubic_"
-    floor = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)}
+    floor = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)} | {**floor}
     rows: list[tuple[str, Event, bool]] = [("bicubic", floor, False)] if floor else []
     for word, event in (("first", first), ("nearest", best)):
         if event["step"] not in (last["step"], first["step"] if word == "nearest" else None):
@@ -302,10 +307,11 @@ def _score(value: Any, decimals: int) -> str:
 
 
 def _curves(charts: Sequence[Chart]) -> str:
-    """Each chart twice, for wide screens and for phones: letters keep their size, whatever the page's width."""
+    """Each chart twice, for wide screens and for phones; the style sheet shows one of them."""
     figures = [
-        f"<figure>\n<figcaption><h3>{_escaped(chart.title)}</h3><p>{_escaped(chart.about)}</p></figcaption>\n"
-        f"{svg(chart, *_WIDE_PX, 'wide')}\n{svg(chart, *_NARROW_PX, 'narrow')}\n</figure>"
+        f"<figure>\n<h3>{_escaped(chart.title)}</h3>\n"
+        f"{svg(chart, *_WIDE_PX, 'wide')}\n{svg(chart, *_NARROW_PX, 'narrow')}\n"
+        f"<figcaption>{_escaped(chart.about)}</figcaption>\n</figure>"
         for chart in charts
     ]
     return _section("Curves", '<div class="curves">\n' + "\n".join(figures) + "\n</div>") if figures else ""
@@ -346,9 +352,10 @@ def _when(event: Event) -> str:
 def _again(config_toml: str, facts: Mapping[str, Any]) -> str:
     command = facts.get("command") or "srgan train --config config.toml"
     rows = "\n".join(
-        f"<dt>{_escaped(name.replace('_', ' '))}</dt><dd>{_value(value)}</dd>"
+        f"<dt>{_escaped(label)}</dt><dd>{text}</dd>"
         for name, value in facts.items()
         if name not in ("command", "scores") and value is not None
+        for label, text in [_fact(name, value)]
     )
     listing = f"<dl>\n{rows}\n</dl>" if rows else ""
     return _section(
@@ -356,6 +363,18 @@ def _again(config_toml: str, facts: Mapping[str, Any]) -> str:
         f'<pre class="command">{_escaped(command)}</pre>\n{listing}\n'
         f"<details><summary>Every setting, as in config.toml</summary>\n<pre>{_escaped(config_toml)}</pre></details>",
     )
+
+
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    """`crop_px`, 128 -> crop, 128 px: units go from the name to the number."""
+    words = name.replace("_", " ")
+    if _is_score(value):
+        if words.endswith(" s"):
+            return words[:-2], duration(value)
+        for unit in ("px", "dB"):
+            if words.endswith(f" {unit.lower()}"):
+                return words[: -len(unit) - 1], f"{_value(value)} {unit}"
+    return words, _value(value)
 
 
 def _value(value: Any) -> str:
