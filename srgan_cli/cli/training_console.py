@@ -129,7 +129,7 @@ class TrainingWatch:
         """The live line, as much of it as fits."""
         since = time.monotonic() - self._latest_at
         if self._latest is None:
-            return Text(shorten(f"{self._doing} … {duration(time.monotonic() - self._begun)}", stderr.width))
+            return Text(shorten(f"{self._doing} … {_whole(time.monotonic() - self._begun)}", stderr.width))
         left = self._latest.seconds_left
         left = None if left is None else max(0.0, left - since)
         wide = stderr.width >= 100
@@ -145,7 +145,8 @@ class TrainingWatch:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            stderr.print(escape(shown(text)))
+            # On a terminal, lines break between words; in a file they are not broken.
+            stderr.print(escape(shown(text)), soft_wrap=not stderr.is_terminal)
 
     def _event(self, kind: str, **values: object) -> None:
         if self._json:
@@ -163,10 +164,10 @@ def pieces(
     found = [(f"{p.phase} {p.share:4.0%}", 0)]
     if bar:
         full = round(bar * min(p.share, 1.0))
-        found.append(("━" * full + "╌" * (bar - full), 5))
+        found.append(("━" * full + "╌" * (bar - full), 9))
     found.append((f"step {p.step:,}".replace(",", " "), 3))
     found.append((f"{_figure(p.steps_per_s)} steps/s", 2))
-    found.append((f"{p.pictures_per_s:.0f} pictures/s", 6))
+    found.append((f"{p.pictures_per_s:.0f} pictures/s", 4))
     if p.loader_share >= 0.05:
         found.append((f"{p.loader_share:.0%} waiting for pictures", 7))
     found += [(f"{name} {value:.3g}", 4 + i) for i, (name, value) in enumerate(p.losses.items())]
@@ -178,7 +179,7 @@ def pieces(
     if (ssim := validation.get("ssim_y")) is not None:
         found.append((f"SSIM {ssim:.4f}", 8))
     if seconds_left is not None and math.isfinite(seconds_left):
-        found.append((f"{duration(round(seconds_left))} left".replace(".0 s", " s"), 1))
+        found.append((f"{_clock(seconds_left)} left", 1))
     return found
 
 
@@ -218,11 +219,11 @@ def summary(facts: Mapping[str, object]) -> str:
         words.append(f"{facts['processes']} processes")
     if facts.get("parameters"):
         millions = int(str(facts["parameters"])) / 1e6
-        words.append(f"{facts.get('architecture', 'a network')} of {millions:.3g} M parameters, x{facts.get('scale')}")
+        words.append(f"{facts.get('architecture', 'a network')} of {millions:.2f} M parameters, x{facts.get('scale')}")
     if facts.get("batch"):
         words.append(f"{facts['batch']} crops of {facts.get('crop_px')} px a step")
     if facts.get("budget_s"):
-        words.append(f"for {duration(float(str(facts['budget_s']))).replace(' 00 s', '').replace('.0 s', ' s')}")
+        words.append(f"for {_whole(float(str(facts['budget_s'])))}")
     elif facts.get("steps"):
         words.append(f"{facts['steps']} steps")
     begun = facts.get("resumed_at")
@@ -231,6 +232,18 @@ def summary(facts: Mapping[str, object]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _whole(seconds: float) -> str:
+    """`7 s`, `30 min`, `3 min 05 s`."""
+    text = duration(round(seconds)).replace(".0 s", " s")
+    return text.removesuffix(" 00 s") if "min" in text else text
+
+
+def _clock(seconds: float) -> str:
+    """`0:07`, `28:05`, `2:07:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def _figure(value: float) -> str:
