@@ -135,7 +135,7 @@ def _statistics(blocks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _asymmetric_gaussian(samples: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Shape, left width, right width and mean of an asymmetric generalised Gaussian (eq. 4 and 5), each (blocks,).
+    """Shape, left width, right width and mean of an asymmetric generalised Gaussian (eq. 7 and 8), each (blocks,).
 
     By matching moments, as in N.-E. Lasmar, Y. Stitou, Y. Berthoumieu, "Multiscale skewed heavy tailed model for
     texture analysis", ICIP 2009.

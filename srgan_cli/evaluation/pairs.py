@@ -107,29 +107,30 @@ def read_pairs(
 
 
 def _pair(one: Files, number: int, scale: int, degrade: Degrade) -> Pair:
-    high = read_pixels(one.high)
-    height, width = (side // scale * scale for side in high.shape[:2])
+    whole = read_pixels(one.high)
+    height, width = (side // scale * scale for side in whole.shape[:2])
     least = -(-(_SSIM_PX + 2 * scale) // scale) * scale
     if min(height, width) < least:
         raise UnreadablePictureError(
-            f"{shown(one.high)} is {_size(high)}, too small to be compared at ×{scale}: that takes {least}x{least} px"
+            f"{shown(one.high)} is {_size(whole)}, too small to be compared at ×{scale}: that takes {least}x{least} px"
         )
-    high = high[:height, :width]
+    high = whole[:height, :width]
     if one.low is None:
         return one.name, degrade(high, number), high
     low = read_pixels(one.low)
     if low.shape[:2] != (height // scale, width // scale):
         raise UnreadablePictureError(
-            f"{shown(one.low)} is {_size(low)}; for ×{scale} and the {_size(high)} of {shown(one.high)} it should be "
-            f"{width // scale}x{height // scale} px{_hint(low, high, scale)}"
+            f"{shown(one.low)} is {_size(low)}; for ×{scale} and the {_size(whole)} of {shown(one.high)} it should be "
+            f"{width // scale}x{height // scale} px{_hint(low, whole)}"
         )
     return one.name, low, high
 
 
-def _hint(low: Pixels, high: Pixels, scale: int) -> str:
-    found = round(high.shape[1] / low.shape[1])
-    agrees = all(abs(large / found - small) < 1 for large, small in zip(high.shape[:2], low.shape[:2], strict=True))
-    return f" (these are a pair for --scale {found})" if found not in (0, 1, scale) and agrees else ""
+def _hint(low: Pixels, high: Pixels) -> str:
+    """What scale the two are a pair for, if it is one."""
+    scale = max(1, round(high.shape[1] / low.shape[1]))
+    is_pair = scale > 1 and low.shape[:2] == tuple(side // scale for side in high.shape[:2])
+    return f" (these are a pair for --scale {scale})" if is_pair else ""
 
 
 def _size(pixels: Pixels) -> str:
