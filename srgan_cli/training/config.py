@@ -176,6 +176,7 @@ class AdversarialSettings:
     pixel_loss: PixelLoss = "l1"
     pixel_weight: float = 0.1
     perceptual_weight: float = 1.0
+    perceptual_crops: int = 0  # VGG looks at so many crops of a batch only, since it costs most; 0: at all
     adversarial_weight: float = 0.05
     ramp_share: float = 0.1  # of the phase, over which the adversarial weight rises from 0
     feature_matching_weight: float = 0.0
@@ -211,6 +212,7 @@ class AdversarialSettings:
         _check_numbers("adversarial", self, dict.fromkeys(weights, (0, 1000)))
         _check_numbers("adversarial", self, {"learning_rate": (0, 1), "discriminator_learning_rate": (0, 1)})
         _check_numbers("adversarial", self, {"ramp_share": (0, 1), "r1_every_steps": (1, 1000)})
+        _check_numbers("adversarial", self, {"perceptual_crops": (0, 4096)})
 
 
 def _check_phase(section: str, values: FidelitySettings | AdversarialSettings) -> None:
@@ -344,6 +346,12 @@ class TrainConfig:
         )
         _check(0 < self.fidelity_share < 1, f"fidelity_share must lie between 0 and 1, not {self.fidelity_share!r}")
         _check(0 <= self.seed < 2**63, f"seed must be a whole number from 0, not {self.seed!r}")
+        _check(
+            "adversarial" not in self.phases
+            or self.discriminator.kind != "vgg"
+            or not (self.adversarial.small_crop_px and self.adversarial.small_crop_share),
+            "the vgg discriminator judges crops of one size; where crops grow (small_crop_px), take patch or unet",
+        )
         for name in self.phases:
             settings = self.of(name)
             for crop_px in filter(None, (settings.crop_px, settings.small_crop_px)):

@@ -88,8 +88,9 @@ def generator_terms(
     if settings.pixel_weight:
         terms.add("pixel", settings.pixel_weight, losses.pixel(settings.pixel_loss, result, high))
     if perceptual is not None and settings.perceptual_weight:
+        seen = settings.perceptual_crops or len(high)  # crops are drawn at random, so the first are as good as any
         with autocast():
-            distance, _ = perceptual(result, high)
+            distance, _ = perceptual(result[:seen], high[:seen])
         terms.add("perceptual", settings.perceptual_weight, distance)
     fooled = losses.generator_loss(settings.objective, verdict.logits, None if real is None else real.logits)
     terms.add("adversarial", settings.adversarial_weight * ramp, fooled)
