@@ -104,14 +104,15 @@ class DegradationSettings:
 
     `photo`: blur, resizing, noise and compression, `rounds` times, each drawn anew for every crop. Ranges are (least,
     most). Blur in px of the picture it is applied to; noise as standard deviation of 255 levels; `poisson` is the
-    inverse of photons per level. `strength` scales blur, noise and the loss of compression together; 0 leaves bicubic.
+    inverse of photons per level. `strength` scales blur, noise, the loss of compression and (up to 1) the change of
+    size together; 0 leaves bicubic. Noise, poisson and resize are drawn evenly in their logarithm.
     """
 
     kind: Literal["bicubic", "photo"] = "bicubic"
     strength: float = 1.0
     rounds: int = 2
     blur_share: float = 0.8  # of crops that are blurred in a round
-    blur_px: tuple[float, float] = (0.2, 2.0)  # sigma, or radius for lens and length for motion
+    blur_px: tuple[float, float] = (0.2, 2.0)  # standard deviation along the longer axis: a disc of twice that radius
     resize: tuple[float, float] = (0.3, 1.3)  # of the first round; the last ends at 1 / scale
     noise: tuple[float, float] = (1.0, 20.0)
     poisson: tuple[float, float] = (0.05, 2.0)
