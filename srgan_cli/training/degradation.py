@@ -195,7 +195,9 @@ def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
         rough = [i for i, value in enumerate(values) if value.rounds]
         low = high.new_empty(len(high), 3, high.shape[2] // scale, high.shape[3] // scale)
         low[clean] = _bicubic_8bit(high[clean], scale)
-        low[rough] = torch.stack(_photo([high[i].float() for i in rough], [values[i] for i in rough], scale)).to(low)
+        low[rough] = torch.stack(
+            _photo([high[i].float().contiguous() for i in rough], [values[i] for i in rough], scale)
+        ).to(low)
         return low
 
 
@@ -225,7 +227,10 @@ def _with_noise(picture: Tensor, noise: Noise) -> Tensor:
     lit = picture.mean(dim=0, keepdim=True) if noise.grey else picture  # (1 or 3, H, W)
     normal = torch.randn(lit.shape, generator=generator, device=picture.device)
     deviation = (noise.sigma**2 + noise.shot * _TOP * lit).sqrt_() / _TOP
-    return (picture + deviation * normal).clamp_(0, 1)
+    # Cut on both sides where black or white is near on one: cutting there only would make shadows lighter, and colour
+    # them, by up to ten levels.
+    room = torch.minimum(picture, 1 - picture)
+    return picture + torch.clamp(deviation * normal, -room, room)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from srgan_cli.evaluation.bicubic import contributions
 
-Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+Floats: TypeAlias = npt.NDArray[Any]
 
 # ----------------------------------------------------------------------------------------------------------------- blur
 
@@ -42,21 +42,12 @@ class Blur:
     narrow: float = 1.0  # the shorter axis as a share of the longer
     shape: float = 1.0
 
-    @property
-    def is_round_gaussian(self) -> bool:
-        return self.kind == "gaussian" and self.narrow == self.shape == 1
-
 
 def blurred(picture: Tensor, blur: Blur) -> Tensor:
     """(C, H, W) -> (C, H, W), the edges repeated beyond the borders."""
     kernel = torch.from_numpy(blur_kernel(blur)).to(picture)
-    radius = len(kernel) // 2
-    result = F.pad(picture[None], (radius,) * 4, mode="replicate")
-    # The round Gaussian is the product of its row and its column, and two lines cost a fraction of a square.
-    passes = (kernel.sum(0)[None], kernel.sum(1)[:, None]) if blur.is_round_gaussian else (kernel,)
-    for one in passes:
-        result = F.conv2d(result, one.expand(len(picture), 1, *one.shape), groups=len(picture))
-    return result[0]
+    padded = F.pad(picture[None], (len(kernel) // 2,) * 4, mode="replicate")
+    return F.conv2d(padded, kernel.expand(len(picture), 1, *kernel.shape), groups=len(picture))[0]
 
 
 def blur_kernel(blur: Blur) -> Floats:
@@ -73,7 +64,8 @@ def blur_kernel(blur: Blur) -> Floats:
         kernel = _covered(np.hypot(x, y), reach)
     else:  # and a line of length l one of l/√12
         kernel = _covered(np.abs(u), reach) * np.maximum(1 - np.abs(v), 0.0)
-    return (kernel / kernel.sum()).astype(np.float32)
+    result: Floats = (kernel / kernel.sum()).astype(np.float32)
+    return result
 
 
 def _covered(distance: Floats, reach: float) -> Floats:
