@@ -167,10 +167,10 @@ def pieces(
         found.append(("━" * full + "╌" * (bar - full), 9))
     found.append((f"step {p.step:,}".replace(",", " "), 3))
     found.append((f"{_figure(p.steps_per_s)} steps/s", 2))
-    found.append((f"{p.pictures_per_s:.0f} pictures/s", 4))
+    found.append((f"{p.pictures_per_s:.0f} pictures/s", 5))
     if p.loader_share >= 0.05:
-        found.append((f"{p.loader_share:.0%} waiting for pictures", 7))
-    found += [(f"{name} {value:.3g}", 4 + i) for i, (name, value) in enumerate(p.losses.items())]
+        found.append((f"{p.loader_share:.0%} waiting for pictures", 4))
+    found += [(f"{name} {value:.3g}", 3 + i) for i, (name, value) in enumerate(p.losses.items())]
     if (psnr := validation.get("psnr_y_db")) is not None:
         floor = validation.get("bicubic_psnr_y_db")
         found.append((f"{psnr:.2f} dB", 0))
