@@ -105,12 +105,12 @@ def _header(name: str, run: History, facts: Mapping[str, Any]) -> str:
 
 def _lede(run: History, facts: Mapping[str, Any]) -> Iterator[str]:
     """The run in two or three sentences, as far as the log and the facts have what they need."""
-    device = f" on {facts['device']}" if "device" in facts else ""
-    scale = f" enlarging {facts['scale']} times," if "scale" in facts else ""
-    made = f"A network of {_amount(facts['parameters'])} weights," if facts.get("parameters") else "A network,"
-    phases = " and then ".join(name for _, name in run.phases)
-    through = f", {phases}" if phases else ""
-    yield f"{made}{scale} trained for {_count(run.last_step)} steps in {duration(run.seconds)}{device}{through}."
+    size = f" of {_amount(facts['parameters'])} weights" if facts.get("parameters") else ""
+    scale = f" that enlarges {facts['scale']} times" if facts.get("scale") else ""
+    device = f" on {facts['device']}" if facts.get("device") else ""
+    phases = f" ({', then '.join(name for _, name in run.phases)})" if run.phases else ""
+    length = f"{_count(run.last_step)} steps in {duration(run.seconds)}"
+    yield f"A network{size}{scale}, trained for {length}{device}{phases}."
     if run.validations:
         last = run.validations[-1]
         reached, floor = last.get("psnr_y_db"), last.get("bicubic_psnr_y_db")
@@ -155,9 +155,8 @@ class _Codec:
 
     def encode(self, pixels: Pixels) -> bytes:
         file = io.BytesIO()
-        options: dict[str, Any] = {"optimize": True}
-        if self.quality:
-            options |= {"quality": self.quality, "subsampling": 0}
+        # Not `optimize` for JPEG: Pillow's buffer for it is too small for noisy pictures.
+        options: dict[str, Any] = {"quality": self.quality, "subsampling": 0} if self.quality else {"optimize": True}
         Image.fromarray(np.ascontiguousarray(pixels)).save(file, self.format, **options)
         return file.getvalue()
 
@@ -173,6 +172,8 @@ def _pictures(folder: Path) -> str:
     first, last = sheets[0], sheets[-1]
     same = len(first.rows) == len(last.rows) and first.step != last.step
     crops = _encoded([(row, first.rows[i].result if same else None) for i, row in enumerate(last.rows)])
+    if not crops:
+        return ""
     choices = [("low", "bicubic"), ("first", f"the model at step {_count(first.step)}"), ("high", "the original")]
     choices = [choice for choice in choices if same or choice[0] != "first"]
     content = [

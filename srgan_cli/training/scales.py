@@ -84,15 +84,15 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """The running mean over a window of `_SMOOTH_SHARE` of the points, narrower towards both ends."""
+    """The running mean over a window of `_SMOOTH_SHARE` of the points, or what there is of it."""
     if len(points) < _LEAST_SMOOTHED:
         return list(points)
     reach = max(int(len(points) * _SMOOTH_SHARE / 2), 1)
     y = np.asarray([y for _, y in points], np.float64)
     total = np.concatenate([[0.0], np.cumsum(y)])
     index = np.arange(len(y))
-    # Narrower towards the ends and never lopsided: a loss falls so fast at first that a mean would hide it.
-    first = np.maximum(index - np.minimum(reach, index), 0)
+    # It opens slowly at the beginning, where a loss falls so fast that a mean would hide it.
+    first = index - np.minimum(reach, index)
     last = np.minimum(index + np.minimum(reach, index), len(y) - 1)
     mean = (total[last + 1] - total[first]) / (last + 1 - first)
     return [(x, float(value)) for (x, _), value in zip(points, mean, strict=True)]
