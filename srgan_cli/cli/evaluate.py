@@ -220,10 +220,7 @@ def _cell(column: _Column, numbers: dict[str, float], everyone: Sequence[dict[st
 
 
 def _conventions(report: Report, means: dict[str, dict[str, float]]) -> Iterator[str]:
-    yield (
-        f"PSNR (dB) and SSIM: a border of {report.scale} px cut off; Y of BT.601 in whole numbers, grey pictures as "
-        "they are (MATLAB's way)."
-    )
+    yield f"PSNR (dB) and SSIM: a border of {report.scale} px cut off; Y as in MATLAB (BT.601, rounded), grey as it is."
     yield "consistency: PSNR (dB) of RGB with the original when both are made small again by bicubic."
     present = {key for one in means.values() for key in one}
     lower = [column.title for column in _COLUMNS if column.key in present and not column.larger_is_better]

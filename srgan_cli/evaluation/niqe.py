@@ -8,7 +8,7 @@ The statistics of good photographs are in `niqe.json`, which was fitted by this 
 
     python -m srgan_cli.evaluation.niqe FOLDER > niqe.new && mv niqe.new srgan_cli/evaluation/niqe.json
 
-So its values rank pictures as the authors' do, but are not comparable with values made with their model.
+So its values are comparable with each other only, not with published ones.
 """
 
 from __future__ import annotations
