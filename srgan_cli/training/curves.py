@@ -106,6 +106,7 @@ def panels(run: History) -> list[Chart]:
                 Series("bicubic", points(run.validations, "bicubic_psnr_y_db"), "floor"),
                 Series("model", points(run.validations, "psnr_y_db"), "main"),
             ],
+            least=_least_psnr_db(run),
             about="On the held-out pictures; higher is nearer. Below the dashed line, bicubic would do better. "
             "The adversarial phase gives some of it up for texture.",
         ),
@@ -145,6 +146,13 @@ def panels(run: History) -> list[Chart]:
         for chart in found
         if (shown := [one for one in chart.series if one.points]) and any(s.kind != "floor" for s in shown)
     ]
+
+
+def _least_psnr_db(run: History) -> float | None:
+    """A network that has learned nothing yet may be at 8 dB, and would press all that matters into a flat line."""
+    floor = [value for _, value in points(run.validations, "bicubic_psnr_y_db")]
+    found = [value for _, value in points(run.validations, "psnr_y_db")]
+    return floor[-1] - 3 if floor and found and min(found) < floor[-1] - 4 else None
 
 
 def _losses(run: History) -> list[Chart]:

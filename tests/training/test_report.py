@@ -201,6 +201,12 @@ def test_panels_follow_what_the_log_holds() -> None:
     assert charts[0].parts == [(0, "fidelity"), (1, "adversarial")]
 
 
+def test_a_network_that_has_learned_nothing_yet_does_not_flatten_the_curve() -> None:
+    chart = panels(history([validation(0, 8.0), validation(10, 28.0), validation(20, 28.5)]))[0]
+    assert chart.least == 23.5
+    assert panels(history([validation(0, 24.0), validation(10, 28.0)]))[0].least is None
+
+
 def test_losses_below_zero_leave_the_logarithmic_chart() -> None:
     log = [step(i, losses={"pixel": 0.1, "adversarial": -1.0, "total": 0.1}) for i in range(1, 30)]
     by_title = {chart.title: [one.name for one in chart.series] for chart in panels(history(log))}
