@@ -148,7 +148,7 @@ def resolve(
 ) -> TrainConfig:
     """All settings of a run. Later ones count: preset, file, options, assignments. Raises `SettingsError`."""
     written = {} if config_file is None else settings.read_toml(config_file)
-    name = preset or written.get("preset", TrainConfig.preset)
+    name = preset or str(written.get("preset", TrainConfig.preset))
     changes = settings.merged(written, options)
     for assignment in assignments:
         changes = settings.merged(changes, parse_assignment(assignment))
