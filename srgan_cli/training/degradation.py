@@ -9,7 +9,7 @@ random state that must be saved.
 `photo` repeats what happens to a picture between the lens and us: blur, resizing, noise and compression, and then once
 more, as by a camera and then by whoever passed it on (the second-order model of Real-ESRGAN, X. Wang et al., 2021,
 arXiv:2107.10833, section 3). Other than there, every crop has values of its own, the strengths are settings and milder,
-and the codecs are real ones. It costs 1 ms a crop of 128 px on one core.
+and the codecs are real ones. It costs 1 to 2 ms a crop of 128 px on one core.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from srgan_cli.training.kernels import (
 
 _TOP = 255.0
 _STREAM = 0x6465_6772  # keeps these random numbers apart from others of the same seed, step and index
-_LEAST_QUALITY = 5  # below it a JPEG is grey blocks
+_LEAST_QUALITY = 10  # below it a JPEG loses its colours
 _BLOCK_PX = 16  # of JPEG with halved chroma, and of WebP
 
 Mapper: TypeAlias = Callable[..., Iterable[Any]]
@@ -161,14 +161,21 @@ def _sample_noise(settings: DegradationSettings, rng: np.random.Generator) -> No
 
 
 def _sample_compression(settings: DegradationSettings, rng: np.random.Generator) -> Compression:
-    quality = 100 - settings.strength * (100 - rng.uniform(*settings.jpeg_quality))
+    quality = _scaled_quality(rng.uniform(*settings.jpeg_quality), settings.strength)
     x, y = rng.integers(_BLOCK_PX, size=2).tolist()
     return Compression(
         codec="WEBP" if rng.random() < settings.webp_share else "JPEG",
-        quality=round(max(quality, _LEAST_QUALITY)),
+        quality=round(quality),
         halved_chroma=rng.random() < 0.7,  # what most programs do by default
         grid_px=(x, y),
     )
+
+
+def _scaled_quality(quality: float, strength: float) -> float:
+    """The quality whose quantiser steps are `strength` times as large, by libjpeg's scale (`jpeg_quality_scaling`)."""
+    steps = strength * (5000 / quality if quality < 50 else 200 - 2 * quality)  # in per cent of the standard's table
+    scaled = 5000 / steps if steps > 100 else 100 - steps / 2
+    return max(scaled, min(quality, _LEAST_QUALITY))
 
 
 def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:

@@ -189,6 +189,28 @@ def test_shares_and_ranges_are_kept() -> None:
     assert all(0.3 <= one.factor <= 1.3 for one in rounds if one.factor)
 
 
+@pytest.mark.parametrize(
+    ("quality", "strength", "expected"),
+    [
+        (30, 1, 30),
+        (80, 1, 80),
+        (75, 2, 50),
+        (50, 2, 25),
+        (90, 0.5, 95),
+        (25, 0.5, 50),
+        (40, 0.1, 94),
+        (20, 4, 10),
+        (6, 2, 6),
+    ],
+)
+def test_strength_scales_the_steps_of_the_quantiser(quality: float, strength: float, expected: int) -> None:
+    config = DegradationSettings(
+        kind="photo", strength=strength, jpeg_quality=(quality, quality), compression_share=1, clean_share=0
+    )
+    for value in draws(config, 3):
+        assert [one.compression.quality for one in value.rounds if one.compression] == [expected, expected]
+
+
 def test_one_round_goes_straight_to_the_low_size() -> None:
     values = draws(DegradationSettings(kind="photo", rounds=1, clean_share=0), 20)
     assert all(len(value.rounds) == 1 and value.rounds[0].factor is None for value in values)
