@@ -50,11 +50,16 @@ def _load() -> dict[str, object]:
     return {}
 
 
-def _path() -> Path:
+def cache_folder() -> Path:
+    """Where this program keeps what it can make again. Raises `RuntimeError` where there is no home directory."""
     if sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         root = Path.home() / "Library" / "Caches"
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "srgan" / "pace.json"
+    return root / "srgan"
+
+
+def _path() -> Path:
+    return cache_folder() / "pace.json"
