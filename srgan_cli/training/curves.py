@@ -40,6 +40,12 @@ class History:
         return found
 
     @property
+    def border(self) -> int | None:
+        """The last step of the first phase, where there is a second."""
+        phases = self.phases
+        return int(phases[1][0]) if len(phases) > 1 else None
+
+    @property
     def rollbacks(self) -> list[float]:
         return [float(e["step"]) for e in self.told if e.get("event") == "rollback" and _is_number(e.get("step"))]
 
@@ -112,7 +118,7 @@ def panels(run: History) -> list[Chart]:
         ),
         Chart(
             "Likeness to the eye",
-            "distance of VGG19 features",
+            "distance of VGG features",
             [Series("model", points(run.validations, "perceptual"), "main")],
             about="The perceptual loss on the held-out pictures; lower is nearer. It falls where PSNR does not.",
         ),
@@ -121,9 +127,12 @@ def panels(run: History) -> list[Chart]:
         Chart(
             "Faithfulness to the input",
             "PSNR of the result made small again, dB",
-            [Series("model", points(run.validations, "consistency_db"), "main")],
-            about="Whether the result, made small again, is what it was made from. Much below 40 dB, colours or "
-            "structures have been made up.",
+            [
+                Series("bicubic", points(run.validations, "bicubic_consistency_db"), "floor"),
+                Series("model", points(run.validations, "consistency_db"), "main"),
+            ],
+            about="Whether the result, made small again, is what it was made from. Where it falls, colours or "
+            "structures are being made up.",
         ),
         Chart(
             "Learning rate",

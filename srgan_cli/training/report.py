@@ -22,7 +22,7 @@ from srgan_cli import __version__
 from srgan_cli.errors import TrainingError, shown
 from srgan_cli.training.charts import Chart, svg
 from srgan_cli.training.curves import Event, History, history, panels
-from srgan_cli.training.record import LOG_NAME, Pixels, Row, Sheet, plain, read_log, read_sheet, sample_paths
+from srgan_cli.training.record import LOG_NAME, Pixels, Sheet, plain, read_log, read_sheet, sample_paths
 from srgan_cli.training.scales import number
 
 REPORT_NAME = "report.html"
@@ -43,7 +43,7 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
     name = shown(folder.absolute().name)
     body = [
         _header(name, run, known),
-        _pictures(folder),
+        _pictures(folder, run),
         _scores(run, known.get("scores")),
         _curves(panels(run)),
         _events(run),
@@ -164,18 +164,28 @@ class _Codec:
 _CODECS = (_Codec("PNG"), _Codec("JPEG", 95), _Codec("JPEG", 88), _Codec("JPEG", 75))
 
 
-def _pictures(folder: Path) -> str:
+def _pictures(folder: Path, run: History) -> str:
     """A slider per crop: the last result, and over it what the reader chooses to compare it with."""
-    sheets = [sheet for path in _ends(sample_paths(folder)) if (sheet := read_sheet(path)) is not None and sheet.rows]
+    sheets = _milestones(folder, run)
     if not sheets:
         return ""
-    first, last = sheets[0], sheets[-1]
-    same = len(first.rows) == len(last.rows) and first.step != last.step
-    crops = _encoded([(row, first.rows[i].result if same else None) for i, row in enumerate(last.rows)])
+    last = sheets.pop("result")
+    crops = _encoded(
+        [
+            {
+                "result": row.result,
+                "low": row.low,
+                **{key: s.rows[i].result for key, s in sheets.items()},
+                "high": row.high,
+            }
+            for i, row in enumerate(last.rows)
+        ]
+    )
     if not crops:
         return ""
-    choices = [("low", "bicubic"), ("first", f"the model at step {_count(first.step)}"), ("high", "the original")]
-    choices = [choice for choice in choices if same or choice[0] != "first"]
+    words = {"first": "the model at step {}", "fidelity": "the model after fidelity, step {}"}
+    choices = {key: words[key].format(_count(sheet.step)) for key, sheet in sheets.items()}
+    choices = {"low": "bicubic", **choices, "high": "the original"}
     content = [
         '<p class="about">Parts of held-out pictures, which training never sees. Drag across a picture, or move to it '
         "with the Tab key and use the arrow keys.</p>",
@@ -187,26 +197,35 @@ def _pictures(folder: Path) -> str:
     return _section("Before and after", "\n".join(content))
 
 
-def _ends(paths: Sequence[Path]) -> Sequence[Path]:
-    return [paths[0], paths[-1]] if len(paths) > 1 else paths
+def _milestones(folder: Path, run: History) -> dict[str, Sheet]:
+    """`result`: the last sheet of samples; and before it the `first`, and the one where `fidelity` ended."""
+    paths = sample_paths(folder)
+    last = next((sheet for sheet in map(read_sheet, reversed(paths)) if sheet is not None and sheet.rows), None)
+    if last is None:
+        return {}
+    until_border = [path for path in paths if run.border is not None and int(path.stem) <= run.border]
+    found = {"first": paths[:1], "fidelity": until_border[-1:]}
+    milestones, steps = {}, {last.step}
+    for name, of_name in found.items():
+        sheet = next(map(read_sheet, of_name), None)
+        if sheet is not None and sheet.step not in steps and len(sheet.rows) == len(last.rows):
+            milestones[name] = sheet
+            steps.add(sheet.step)
+    return {**milestones, "result": last}
 
 
-def _encoded(crops: Sequence[tuple[Row, Pixels | None]]) -> list[dict[str, str]]:
+def _encoded(crops: Sequence[Mapping[str, Pixels]]) -> list[dict[str, str]]:
     """data: addresses by side, of as many crops, as well kept, as the page has room for."""
-    sides = [
-        {"low": row.low, "result": row.result, "high": row.high, **({} if first is None else {"first": first})}
-        for row, first in crops
-    ]
     files: list[dict[str, bytes]] = []
     for codec in _CODECS:
-        files = [{name: codec.encode(pixels) for name, pixels in crop.items()} for crop in sides]
+        files = [{name: codec.encode(pixels) for name, pixels in crop.items()} for crop in crops]
         if sum(len(data) for crop in files for data in crop.values()) <= _PICTURES_BYTES:
             break
     kept, total = [], 0
-    for crop in files:
-        total += sum(map(len, crop.values()))
+    for encoded in files:
+        total += sum(map(len, encoded.values()))
         if total <= _PICTURES_BYTES:
-            kept.append({name: _address(codec, data) for name, data in crop.items()})
+            kept.append({name: _address(codec, data) for name, data in encoded.items()})
     return kept
 
 
@@ -214,21 +233,21 @@ def _address(codec: _Codec, data: bytes) -> str:
     return f"data:image/{codec.format.lower()};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _choice(choices: Sequence[tuple[str, str]]) -> str:
+def _choice(choices: Mapping[str, str]) -> str:
     options = "\n".join(
         f'<label><input type="radio" name="left" value="{key}"{" checked" * (key == "low")}>{_escaped(name)}</label>'
-        for key, name in choices
+        for key, name in choices.items()
     )
     return f'<fieldset class="choice"><legend>Compare the result with</legend>\n{options}\n</fieldset>'
 
 
-def _pair(index: int, crop: Mapping[str, str], choices: Sequence[tuple[str, str]], last: Sheet) -> str:
+def _pair(index: int, crop: Mapping[str, str], choices: Mapping[str, str], last: Sheet) -> str:
     height, width = last.rows[index - 1].high.shape[:2]
     lefts = "\n".join(
         f'<img class="left {key}" src="{crop[key]}" width="{width}" height="{height}" alt="{_escaped(name)}">'
-        for key, name in choices
+        for key, name in choices.items()
     )
-    names = "".join(f'<span class="{key}">{_escaped(name)}</span>' for key, name in choices)
+    names = "".join(f'<span class="{key}">{_escaped(name)}</span>' for key, name in choices.items())
     shown_px = width * max(round(_SHOWN_PX / width), 1)  # whole pixels: a result is judged by its dots, too
     return f"""<figure style="width: {shown_px}px">
 <div class="pair">
@@ -258,7 +277,7 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
 
 
 def _scores(run: History, given: object) -> str:
-    """Bicubic, then the model at its first, nearest and last validation, then whatever else was scored."""
+    """Bicubic, then the model at its milestones, then whatever else was scored."""
     others = {str(name): values for name, values in given.items()} if isinstance(given, Mapping) else {}
     rows = _validation_rows(run, others.pop("bicubic", {}))
     if run.validations:
@@ -290,9 +309,13 @@ def _validation_rows(run: History, floor: Event) -> list[tuple[str, Event, bool]
     prefix = "bicubic_"
     floor = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)} | {**floor}
     rows: list[tuple[str, Event, bool]] = [("bicubic", floor, False)] if floor else []
-    for word, event in (("first", first), ("nearest", best)):
-        if event["step"] not in (last["step"], first["step"] if word == "nearest" else None):
+    fidelity = [event for event in run.validations if run.border is not None and event["step"] <= run.border]
+    milestones = [("first", first), *(("after fidelity", event) for event in fidelity[-1:]), ("nearest", best)]
+    shown_steps = {last["step"]}
+    for word, event in milestones:
+        if event["step"] not in shown_steps:
             rows.append((f"{word}, step {_count(event['step'])}", event, False))
+            shown_steps.add(event["step"])
     return [*rows, (f"last, step {_count(last['step'])}", last, True)]
 
 

@@ -326,6 +326,21 @@ def test_each_crop_has_a_slider_that_a_keyboard_can_move(tmp_path: Path) -> None
     assert len(re.findall(r"<img ", text)) == 2 * 4  # result, and bicubic, first, original over it
 
 
+def test_after_two_phases_the_first_can_be_compared_with(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path)
+    crops = [np.zeros((48, 48, 3), np.uint8)] * 2
+    with Record(folder, resume_bytes=1 << 20) as run:
+        run.log(step(220, "adversarial"))
+        run.log(validation(300, 27.0))
+        run.log({"event": "finished", "step": 300})
+        run.sample(300, [crop[::4, ::4] for crop in crops], crops, crops)
+    (folder / "samples" / "000400.png").write_bytes(b"cut short")  # the last that can be read counts
+    text = write_report(folder, "", {}).read_text(encoding="utf-8")
+    assert re.findall(r'name="left" value="(\w+)"', text) == ["low", "first", "fidelity", "high"]
+    assert "the model after fidelity, step 200" in text
+    assert '<th scope="row">after fidelity, step 200</th>' in text
+
+
 def test_a_run_that_holds_nothing_still_has_a_page(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path, "steps = 1\n", {}).read_text(encoding="utf-8"))
     assert "steps = 1" in page.words
