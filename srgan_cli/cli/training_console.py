@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _PLAIN_EVERY_S = 30.0
 _MOST_REFUSALS = 12  # told one by one; more of them by their reasons
-# How a scores' name is written for people; the rest is in the log and the report.
+# How a score's name is written for people; the rest is in the log and the report.
 _TITLES = {
     "psnr_y_db": "PSNR (Y), dB",
     "ssim_y": "SSIM (Y)",
@@ -85,8 +86,7 @@ class TrainingWatch:
         self._say(summary(facts))
 
     def progress(self, p: Progress) -> None:
-        values = {name: getattr(p, name) for name in p.__dataclass_fields__}
-        self._event("progress", **values)
+        self._event("progress", **dataclasses.asdict(p))
         self._latest, self._latest_at = p, time.monotonic()
         self._validation = {**self._validation, **p.validation}
         self._plainly("  ".join(text for text, _ in pieces(p, self._validation, p.seconds_left, bar=0)))

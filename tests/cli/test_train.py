@@ -1,4 +1,7 @@
-"""`srgan train` as a person or a script uses it: settings, exit codes, what is shown where. The trainer is a fake."""
+"""`srgan train` as a person or a script uses it: settings, exit codes, what is shown where.
+
+The trainer is a fake, except in the last test.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 from rich.console import Console
 
 import srgan_cli.training
@@ -429,3 +434,35 @@ def test_help_and_settings_come_without_torch() -> None:
     assert "torchrun" in found.stdout
     assert "VGG54" in found.stdout  # the presets are explained
     assert 'architecture = "srresnet"' in found.stdout
+
+
+# --------------------------------------------------------------------------------------------------- the real trainer
+
+
+def test_a_whole_run_and_its_model_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)
+    Path("photos").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Pillow.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(f"photos/{i}.png")
+    Path("photos/no.png").write_bytes(b"no picture")
+    command = [
+        "train", "--hr-dir", "photos", "--steps", "4", "--batch", "2", "--crop", "32", "--perceptual", "random",
+        "--device", "cpu", "--precision", "fp32", "--set", "generator.features=4", "generator.blocks=1",
+        "discriminator.channels=4", "watch.log_every_steps=1", "perceptual.layers={ conv1_2 = 1.0 }",
+    ]  # fmt: skip
+    assert main(command) == 0
+    err = capsys.readouterr().err
+    assert "3 pictures to learn from, 1 to judge by" in err
+    assert "photos/no.png" in err
+    assert "done after 4 steps" in err
+    assert main(command) == 0
+    assert "going on from step 4" in capsys.readouterr().err
+    assert main([*command, "--seed", "5"]) == 2
+    assert "seed: 0, now 5" in capsys.readouterr().err
+    assert main(["upscale", "photos/0.png", "-o", "large.png", "--model", "runs/photos", "--device", "cpu"]) == 0
+    with Pillow.open("large.png") as large:
+        assert large.size == (256, 256)
