@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -384,9 +385,14 @@ def _again(config_toml: str, facts: Mapping[str, Any]) -> str:
     listing = f"<dl>\n{rows}\n</dl>" if rows else ""
     return _section(
         "To make it again",
-        f'<pre class="command">{_escaped(command)}</pre>\n{listing}\n'
+        f'<pre class="command">{_unbroken_options(_escaped(command))}</pre>\n{listing}\n'
         f"<details><summary>Every setting, as in config.toml</summary>\n<pre>{_escaped(config_toml)}</pre></details>",
     )
+
+
+def _unbroken_options(text: str) -> str:
+    """A line may end before `--out`, but not inside it."""
+    return re.sub(r"(?<!\S)--?[\w-]+", r"<span>\g<0></span>", text)
 
 
 def _fact(name: str, value: Any) -> tuple[str, str]:
