@@ -275,7 +275,7 @@ _PALETTE: dict[str, Colour] = {
 _PIXELS_PER_PX = 2
 _SHIFT = 4  # OpenCV takes sixteenths of a pixel
 # The typeface that Pillow brings has little more than ASCII.
-_TO_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "\N{THIN SPACE}": " ", "×": "x", "–": "-", "…": "..."})
+_TO_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "\N{NARROW NO-BREAK SPACE}": " ", "×": "x", "–": "-", "…": "..."})
 
 
 @dataclass(frozen=True)

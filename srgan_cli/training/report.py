@@ -315,9 +315,9 @@ def _validation_rows(run: History, floor: Event) -> list[tuple[str, Event, bool]
     shown_steps = {last["step"]}
     for word, event in milestones:
         if event["step"] not in shown_steps:
-            rows.append((f"{word}, step {_count(event['step'])}", event, False))
+            rows.append((f"{word}, step\N{NO-BREAK SPACE}{_count(event['step'])}", event, False))
             shown_steps.add(event["step"])
-    return [*rows, (f"last, step {_count(last['step'])}", last, True)]
+    return [*rows, (f"last, step\N{NO-BREAK SPACE}{_count(last['step'])}", last, True)]
 
 
 def _is_score(value: object) -> bool:

@@ -65,11 +65,11 @@ def _trimmed(value: float) -> str:
 
 
 def _grouped(digits: str) -> str:
-    """Thousands apart by thin spaces from five digits on, and a minus that is one."""
+    """Thousands apart by narrow spaces from five digits on, and a minus that is one."""
     sign = "\N{MINUS SIGN}" if digits.startswith("-") and float(digits) != 0 else ""
     whole, dot, rest = digits.lstrip("-").partition(".")
     if len(whole) > 4:
-        whole = f"{int(whole):,}".replace(",", "\N{THIN SPACE}")
+        whole = f"{int(whole):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return f"{sign}{whole}{dot}{rest}"
 
 

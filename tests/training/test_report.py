@@ -53,7 +53,7 @@ def test_ticks_are_the_expected_ones() -> None:
         (28.914, "28.91"),
         (-1.158, "\N{MINUS SIGN}1.16"),
         (126.04, "126.0"),
-        (12400, "12\N{THIN SPACE}400"),
+        (12400, "12\N{NARROW NO-BREAK SPACE}400"),
         (3.1e-6, "3.1e\N{MINUS SIGN}6"),
         (1e-12, "0"),
         (math.nan, "–"),
@@ -338,7 +338,7 @@ def test_after_two_phases_the_first_can_be_compared_with(tmp_path: Path) -> None
     text = write_report(folder, "", {}).read_text(encoding="utf-8")
     assert re.findall(r'name="left" value="(\w+)"', text) == ["low", "first", "fidelity", "high"]
     assert "the model after fidelity, step 200" in text
-    assert '<th scope="row">after fidelity, step 200</th>' in text
+    assert '<th scope="row">after fidelity, step\N{NO-BREAK SPACE}200</th>' in text
 
 
 def test_a_run_that_holds_nothing_still_has_a_page(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_scores_that_are_given_fill_the_rows(tmp_path: Path) -> None:
     scores = {"bicubic": {"ssim_y": 0.7421}, "model": {"psnr_y_db": 1.0}, "Set5": {"psnr_y_db": 31.44, "odd": 3}}
     text = write_report(finished_run(tmp_path), "", {"scores": scores}).read_text(encoding="utf-8")
     rows = {
-        re.sub(r"<.*?>", "", name): re.findall(r"<td>(.*?)</td>", cells)
+        re.sub(r"<.*?>", "", name).replace("\N{NO-BREAK SPACE}", " "): re.findall(r"<td>(.*?)</td>", cells)
         for name, cells in re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', text)
     }
     assert rows == {
