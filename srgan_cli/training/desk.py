@@ -5,29 +5,32 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import cast
 
 import torch
-from torch import Tensor
 
 from srgan_cli import __version__
 from srgan_cli.errors import TrainingError
+from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.registry import RUN_MODEL, Card
 from srgan_cli.networks.weights import save_weights
 from srgan_cli.training import checkpoint, folder, validation
 from srgan_cli.training.config import TrainConfig, to_toml
 from srgan_cli.training.curves import draw_curves
-from srgan_cli.training.data import Scan, read_pixels
-from srgan_cli.training.monitor import DiscriminatorNumbers, Finding, Monitor, picture_numbers
+from srgan_cli.training.meter import At, Meter
+from srgan_cli.training.monitor import DiscriminatorNumbers, Finding, Monitor, as_values, picture_numbers
 from srgan_cli.training.observer import Observer, Outcome, Progress
+from srgan_cli.training.pictures import read_pixels
 from srgan_cli.training.record import Record
 from srgan_cli.training.report import write_report
 from srgan_cli.training.run import Run, State, Stepped
+from srgan_cli.training.scan import Scan
 from srgan_cli.training.schedule import Length
 from srgan_cli.training.steps import Autocast
 from srgan_cli.training.validation import Pair
@@ -36,15 +39,13 @@ FIDELITY_MODEL = "fidelity.safetensors"  # phase 1's result, beside the adversar
 # Looking at the validation pictures takes at most this part of the time, whatever interval was asked for.
 _LOOKING_SHARE = 0.05
 _SAMPLE_PX = 192
-_PATIENCE = 10  # steps in a row that a gradient scaler may leave out
-_PUBLISH_S = 1.0  # curves, report, model: what is written after the last look
+_PATIENCE = 3  # lines of the log in a row that a gradient scaler's left-out steps may spoil
+_FP32_SLOWER = 1.3  # a look in fp32, most of which is scoring
+_REPORT_S = 0.5
 
 
 class Desk:
-    """A context manager: the log is closed at its end, whatever happened.
-
-    `reserve_s`: how long before the end of its budget a run must stop training, to have the rest made in time.
-    """
+    """A context manager: the log is closed at its end, whatever happened."""
 
     def __init__(
         self, config: TrainConfig, where: Path, run: Run, state: State, scan: Scan, observer: Observer
@@ -55,12 +56,11 @@ class Desk:
         self.monitor = Monitor(
             config.adversarial.objective, patience=_PATIENCE if run.learner.scaler.is_enabled() else 1
         )
-        self.meter = _Meter()
+        self.meter = Meter()
         self.latest: dict[str, float] = {}
-        self.reserve_s = 0.0
         folder.write_config(where, config)
         self.record = Record(where, resume_bytes=state.log_bytes or None, note=observer.note)
-        self._look_s = 0.0  # how long the last look at the validation pictures took
+        self._look_s = self._save_s = 0.0  # how long the last look at the validation pictures took, and the last save
         self._looked_s = self._saved_s = state.elapsed_s
         self._looked_step = self._saved_step = state.step
 
@@ -85,9 +85,15 @@ class Desk:
         else:
             self.monitor.begin(self.state.phase)
         self.look()
-        self.reserve_s = 2.0 * self._look_s + _PUBLISH_S
         if not resumed:
             self.save()
+
+    @property
+    def reserve_s(self) -> float:
+        """How long before the end of its budget a run must stop training, to have the rest made in time: the last look
+        is in fp32, and a checkpoint, the model and the report are written."""
+        slower = 1.0 if self.run.autocast.dtype == torch.float32 else _FP32_SLOWER
+        return slower * self._look_s + self._save_s + _REPORT_S
 
     def _facts(self, resumed: bool) -> dict[str, object]:
         run, config = self.run, self.run.config
@@ -156,7 +162,7 @@ class Desk:
         """Everything since the last line of the log, as means; and what the monitor says of it."""
         means = self.meter.means()
         speed = self.meter.speed()
-        self.meter = _Meter()
+        self.meter = Meter()
         line: dict[str, object] = {
             **self._when(),
             "share": round(at.share, 5),
@@ -203,38 +209,39 @@ class Desk:
     def look(self) -> list[Finding]:
         """Score the moving average on the validation pictures; sample sheet, curves, and the monitor's word."""
         began_s = time.monotonic()
-        run, scale = self.run, self.run.generator.scale
+        run, scale, step = self.run, self.run.generator.scale, self.state.step
         found, results = validation.look(run.steady, self.pairs, run.device, run.autocast)
         self.latest = dict(found.mean)
-        lows, highs = [pair.low for pair in self.pairs], [pair.high for pair in self.pairs]
         if run.perceptual is not None:
+            features = run.perceptual.features
             self.latest["perceptual"] = validation.perceptual_distance(
-                run.perceptual, results, highs, run.device, run.autocast
+                features, self.pairs, results, scale, run.autocast
             )
-        self.record.log(
-            {"event": "validation", **self._when(), **self.latest, "bicubic_psnr_y_db": self.floor["psnr_y_db"]}
-        )
-        self.record.scalars(self.state.step, {f"validation/{name}": value for name, value in self.latest.items()})
-        cut = [
-            validation.sample_crop(pair, result, scale, _SAMPLE_PX)
-            for pair, result in zip(self.pairs, results, strict=True)
-        ]
-        cut = cut[: run.config.watch.samples]
-        if cut:
-            self.record.sample(self.state.step, *map(list, zip(*cut, strict=True)))
-        draw_curves(self.record.path, self.where / "curves.png")
-        self.observer.validated({**self.latest, "bicubic_psnr_y_db": self.floor["psnr_y_db"]})
+        lows, highs = [pair.low for pair in self.pairs], [pair.high for pair in self.pairs]
         numbers = picture_numbers(results, lows, highs, scale, scores=self.latest, floor=self.floor)
-        findings = self.monitor.validation(self.state.step, numbers)
-        now_s = time.monotonic()
-        self._look_s = now_s - began_s
-        self._looked_s, self._looked_step = self.state.elapsed_s + self._look_s, self.state.step
-        return findings
+        seen = {**as_values(numbers), **self.latest}
+        self.record.log({"event": "validation", **self._when(), **seen})
+        self.record.scalars(step, {f"validation/{name}": value for name, value in seen.items()})
+        self.observer.validated(seen)
+        self._show(results)
+        self._look_s = time.monotonic() - began_s
+        self._looked_s, self._looked_step = self.state.elapsed_s + self._look_s, step
+        return self.monitor.validation(step, numbers)
+
+    def _show(self, results: Sequence[Pixels]) -> None:
+        """The same crops each time, and the curves."""
+        shown = list(zip(self.pairs, results, strict=True))[: self.run.config.watch.samples]
+        if shown:
+            scale = self.run.generator.scale
+            crops = [validation.sample_crop(pair, result, scale, _SAMPLE_PX) for pair, result in shown]
+            self.record.sample(self.state.step, *map(list, zip(*crops, strict=True)))
+        draw_curves(self.record.path, self.where / "curves.png")
 
     def save(self) -> None:
         """A checkpoint, and the model as it is now. Networks that are not finite are never kept."""
         if not all(bool(p.isfinite().all()) for p in [*self.run.generator.parameters(), *self.run.steady.parameters()]):
             return
+        began_s = time.monotonic()
         self.state.log_bytes = self.record.position_bytes
         self.state.monitor = self.monitor.state()
         try:
@@ -247,6 +254,7 @@ class Desk:
                 "and the same command goes on from it"
             ) from err
         self._keep(RUN_MODEL)
+        self._save_s = time.monotonic() - began_s
         self._saved_s, self._saved_step = self.state.elapsed_s, self.state.step
 
     def _keep(self, name: str) -> None:
@@ -255,13 +263,14 @@ class Desk:
 
     def phase_ends(self) -> None:
         """Between the phases: the last look at fidelity, whose model is kept beside."""
+        self.meter = Meter()  # no line of the log mixes the phases
         self.look()
         self._keep(FIDELITY_MODEL)
         self.monitor.begin("adversarial")
 
     def went_back(self, before: State) -> None:
         self.monitor.restore(before.monitor)
-        self.meter = _Meter()
+        self.meter = Meter()
         self._looked_s = self._saved_s = self.state.elapsed_s
         self._looked_step = self._saved_step = self.state.step
         self.record.log(
@@ -270,7 +279,9 @@ class Desk:
 
     def close(self, interrupted: bool, clock: float) -> Outcome:
         """The end: of the run, or only of this session."""
-        if not interrupted:
+        if interrupted:
+            self.observer.note("stopping; what has been learned is being saved")
+        else:
             # Once more in fp32, as anyone would who evaluates the file.
             exact = Autocast(self.run.device, torch.float32)
             self.run.autocast, half = exact, self.run.autocast
@@ -280,80 +291,15 @@ class Desk:
         self.save()
         if not interrupted:
             self.record.log({"event": "finished", **self._when(), **self.latest})
-            write_report(self.where, to_toml(self.run.config), self._facts(resumed=False))
+            facts = {**self._facts(resumed=False), "command": _command(), "seed": self.run.config.seed}
+            write_report(self.where, to_toml(self.run.config), {**facts, "scores": {"bicubic": self.floor}})
         scores = {"bicubic": self.floor, "model": self.latest}
         return Outcome(self.where, self.where / RUN_MODEL, scores, self.state.step, self.state.elapsed_s, interrupted)
 
 
-# -------------------------------------------------------------------------------------------------------------- numbers
-
-
-@dataclass(frozen=True)
-class At:
-    """Where a step stands: `share` of the run, how long it waited for its crops, how many those were, and the time."""
-
-    share: float
-    waited_s: float
-    pictures: int
-    elapsed_s: float
-
-
-@dataclass(frozen=True)
-class _Means:
-    raw: dict[str, float]
-    weighted: dict[str, float]
-    gradient_norm: float
-    discriminator: dict[str, float] | None
-
-    def plain(self) -> dict[str, object]:
-        line: dict[str, object] = {"losses": self.raw, "weighted": self.weighted, "gradient_norm": self.gradient_norm}
-        return line if self.discriminator is None else {**line, "discriminator": self.discriminator}
-
-
-class _Meter:
-    """Sums over steps, kept on the device: to read one each step would make the CPU wait for the GPU."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._weights: dict[str, float] = {}
-        self._steps = self._pictures = 0
-        self._waited_s = 0.0
-        self._began_s = time.monotonic()
-
-    def add(self, stepped: Stepped, at: At) -> None:
-        self._steps += 1
-        self._pictures += at.pictures
-        self._waited_s += at.waited_s
-        values = {f"raw.{name}": value for name, value in stepped.terms.raw.items()}
-        values |= {"total": stepped.terms.total, "norm": stepped.gradient_norm}
-        self._weights = dict(stepped.terms.weights)
-        if stepped.verdicts is not None and stepped.critic_terms is not None:
-            values |= {f"critic.{name}": value for name, value in vars(stepped.verdicts).items()}
-            values |= {f"critic.{name}": value for name, value in stepped.critic_terms.raw.items()}
-        for name, value in values.items():
-            known = self._sums.get(name)
-            self._sums[name] = value.detach().float() if known is None else known + value.detach().float()
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def means(self) -> _Means:
-        names = list(self._sums)
-        read = torch.stack([self._sums[name] for name in names]).tolist()
-        values = {name: value / self._counts[name] for name, value in zip(names, read, strict=True)}
-        raw = {name[4:]: value for name, value in values.items() if name.startswith("raw.")}
-        critic = {name[7:]: value for name, value in values.items() if name.startswith("critic.")}
-        if critic:
-            critic["loss"] = critic.pop("discriminator")
-        weighted = {name: value * self._weights[name] for name, value in raw.items()}
-        return _Means({**raw, "total": values["total"]}, weighted, values["norm"], critic or None)
-
-    def speed(self) -> dict[str, float]:
-        seconds = max(time.monotonic() - self._began_s, 1e-9)
-        return {
-            "steps_per_s": self._steps / seconds,
-            "pictures_per_s": self._pictures / seconds,
-            "loader_share": self._waited_s / seconds,
-        }
+def _command() -> str:
+    """What was typed, for the report."""
+    return shlex.join(["srgan", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else "srgan train --config config.toml"
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures

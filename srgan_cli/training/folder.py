@@ -13,7 +13,7 @@ from typing import Any
 
 from srgan_cli.errors import SettingsError
 from srgan_cli.training import checkpoint
-from srgan_cli.training.config import TrainConfig, from_mapping, read_toml, to_toml
+from srgan_cli.training.config import GeneratorSettings, TrainConfig, from_mapping, read_toml, to_toml
 
 CONFIG_NAME = "config.toml"
 _LOCK_NAME = ".lock"
@@ -53,8 +53,8 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def earlier_run(where: Path, config: TrainConfig) -> dict[str, Any] | None:
-    """The checkpoint to go on from, or None when there is none.
+def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, dict[str, Any]] | None:
+    """What to go on from, or None: the generator's sizes, which came from a file perhaps, and the checkpoint.
 
     Raises `SettingsError` when it belongs to other settings, naming them, and `WeightsError` when it is damaged.
     """
@@ -68,7 +68,7 @@ def earlier_run(where: Path, config: TrainConfig) -> dict[str, Any] | None:
             f"{where} holds a run with other settings ({'; '.join(changed)}); give the same ones to go on, "
             "or choose another folder with --out"
         )
-    return checkpoint.load(path)
+    return before.generator, checkpoint.load(path)
 
 
 def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
@@ -76,7 +76,7 @@ def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
     found = []
     old, new = dataclasses.asdict(before), dataclasses.asdict(now)
     for key, value in old.items():
-        if key in _FREE:
+        if key in _FREE or (key == "generator" and before.init is not None):  # sizes are the file's then
             continue
         pairs = [(key, value, new[key])]
         if isinstance(value, Mapping):

@@ -119,9 +119,10 @@ def choose_compute(config: TrainConfig, team: Processes) -> tuple[torch.device, 
     return device, torch.bfloat16 if device.type == "cpu" and backends.cpu_has_fast_bf16() else torch.float32
 
 
-def begin(config: TrainConfig, team: Processes) -> Run:
+def begin(config: TrainConfig, team: Processes, *, resuming: bool = False) -> Run:
     """A run before its first step. Every process makes the same networks, from the same seed.
 
+    With `resuming`, a checkpoint's weights come next, and the file of `init` is not needed any more.
     Whatever a later phase needs is made here too, so that what is missing is told before the first step.
     """
     device, dtype = choose_compute(config, team)
@@ -129,7 +130,7 @@ def begin(config: TrainConfig, team: Processes) -> Run:
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True  # sizes are always the same
     autocast = Autocast(device, dtype)
-    generator = _placed(make_generator(config), device).train()
+    generator = _placed(make_generator(dataclasses.replace(config, init=None) if resuming else config), device).train()
     steady = copy.deepcopy(generator).eval().requires_grad_(False)
     learner = _learner(generator, config.of(config.phases[0]), autocast)
     run = Run(config, device, autocast, team, generator, steady, learner)

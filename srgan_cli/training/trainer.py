@@ -17,14 +17,17 @@ from torch import Tensor
 
 from srgan_cli.errors import DivergedError, SettingsError
 from srgan_cli.training import checkpoint, degradation, folder, processes
-from srgan_cli.training.config import TrainConfig
-from srgan_cli.training.data import Batch, Cache, Crops, Scan, build_cache, scan
-from srgan_cli.training.desk import At, Desk
+from srgan_cli.training.cache import Cache, build_cache
+from srgan_cli.training.config import Phase, TrainConfig
+from srgan_cli.training.data import Batch, Crops
+from srgan_cli.training.desk import Desk
 from srgan_cli.training.fitting import fit
+from srgan_cli.training.meter import At
 from srgan_cli.training.observer import Observer, Outcome, Silent
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, State, begin, choose_compute, enter, make_generator, step
-from srgan_cli.training.schedule import Length, Place, crop_px, place
+from srgan_cli.training.scan import Scan, scan
+from srgan_cli.training.schedule import Length, crop_px, place
 
 # After a rollback the pictures come in another order, or the same accident would happen again.
 _OTHER_ORDER = 1_000_003
@@ -47,13 +50,13 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
         if team.first:
             stack.enter_context(folder.claimed(where))
         found = processes.agree_on(folder.earlier_run(where, config) if team.first else None, team)
-        config = _with_sizes_of_init(config)
-        run = begin(config, team)
+        config = with_sizes_of_init(config) if found is None else dataclasses.replace(config, generator=found[0])
+        run = begin(config, team, resuming=found is not None)
         sources = _sources(config, team, observer)
         run.config, notes = fit(run, _checked_share(config, team))
         state = State(phase=config.phases[0])
         if found is not None:
-            state = State(**checkpoint.restore(found, run.parts))
+            state = State(**checkpoint.restore(found[1], run.parts))
         clock -= state.elapsed_s
         desk = stack.enter_context(Desk(config, where, run, state, sources.scan, observer)) if team.first else None
         if desk is not None:
@@ -68,18 +71,19 @@ def _loop(
 ) -> bool:
     """Steps until the length is over, or somebody asks to stop: then True. `clock` is when the run began."""
     config = run.config
-    length = Length(config.steps, config.budget_s, desk.reserve_s if desk is not None else 0.0)
-    crops: _Crops | None = None
+    crops: Crops | None = None
+    opened_for: tuple[Phase, int] | None = None
     back, step_s = False, 0.0
     try:
         while True:
             # ---- where are we? The first process decides for all: their clocks and signals differ.
             state.elapsed_s = time.monotonic() - clock
+            length = Length(config.steps, config.budget_s, desk.reserve_s if desk is not None else 0.0)
             share = length.share(state.step, state.elapsed_s, step_s)
             share, stopping, back = _agreed(run, share, stop(), back)
             if back:
                 _go_back(run, state, where, desk)
-                _closed(crops)
+                _close(crops)
                 back, crops = False, None
                 continue
             if stopping or share >= 1.0:
@@ -92,13 +96,14 @@ def _loop(
                 if desk is not None:
                     desk.save()
             # ---- what to learn from
-            if crops is None or not crops.fit(config, state, here):
-                _closed(crops)
-                crops = _Crops(run, state, here, cache)
+            wanted = here.phase, crop_px(config.of(here.phase), here.share)
+            if crops is None or opened_for != wanted:
+                _close(crops)
+                crops, opened_for = open_crops(run, state, wanted[1], cache), wanted
             began_s = time.monotonic()
-            batch = next(crops.source)
+            batch = next(crops)
             waited_s = time.monotonic() - began_s
-            low, high = _pair(run, state, batch)
+            low, high = pair(run, state, batch)
             # ---- learn
             stepped = step(run, state, here.share, low, high)
             state.step += 1
@@ -108,7 +113,12 @@ def _loop(
                 back = desk.after(stepped, At(share, waited_s, len(high) * run.team.world, time.monotonic() - clock))
             step_s = 0.9 * step_s + 0.1 * (time.monotonic() - began_s) if step_s else time.monotonic() - began_s
     finally:
-        _closed(crops)
+        _close(crops)
+
+
+def _close(crops: Crops | None) -> None:
+    if crops is not None:
+        crops.close()
 
 
 def _agreed(run: Run, share: float, stopping: bool, back: bool) -> tuple[float, bool, bool]:
@@ -156,48 +166,35 @@ def _sources(config: TrainConfig, team: Processes, observer: Observer) -> _Sourc
     return _Sources(looked, build_cache(looked.train, config.data, scale=scale, crop_px=largest_px))
 
 
-class _Crops:
-    """The loader of one phase and crop size, and what it was opened for."""
-
-    def __init__(self, run: Run, state: State, here: Place, cache: Cache) -> None:
-        settings = run.config.of(here.phase)
-        self.key = _crops_key(run.config, state, here)
-        self.source = Crops(
-            cache,
-            seed=run.config.seed + _OTHER_ORDER * state.rollbacks,
-            batch=settings.batch // run.team.world,
-            crop_px=crop_px(settings, here.share),
-            scale=run.generator.scale,
-            turns=run.config.data.turns,
-            rank=run.team.rank,
-            world=run.team.world,
-            first_step=state.step,
-        )
-
-    def fit(self, config: TrainConfig, state: State, here: Place) -> bool:
-        return self.key == _crops_key(config, state, here)
+def open_crops(run: Run, state: State, crop_px: int, cache: Cache) -> Crops:
+    """The crops from this step on: this process's share of each batch."""
+    team = run.team
+    return Crops(
+        cache,
+        seed=_seed(run, state),
+        batch=run.config.of(state.phase).batch // team.world,
+        crop_px=crop_px,
+        scale=run.generator.scale,
+        turns=run.config.data.turns,
+        rank=team.rank,
+        world=team.world,
+        first_step=state.step,
+    )
 
 
-def _crops_key(config: TrainConfig, state: State, here: Place) -> tuple[object, ...]:
-    return here.phase, crop_px(config.of(here.phase), here.share), state.rollbacks
+def _seed(run: Run, state: State) -> int:
+    return run.config.seed + _OTHER_ORDER * state.rollbacks
 
 
-def _closed(crops: _Crops | None) -> None:
-    if crops is not None:
-        crops.source.close()
-
-
-def _pair(run: Run, state: State, batch: Batch) -> tuple[Tensor, Tensor]:
+def pair(run: Run, state: State, batch: Batch) -> tuple[Tensor, Tensor]:
     """A batch as the networks want it: low (N, 3, H, W) and high (N, 3, H·scale, W·scale) on the device."""
     settings = run.config.degradation
     high = _on_device(batch.high, run.device)
     if batch.low is not None:
         return _on_device(batch.low, run.device), high
-    first = run.team.rank * len(high)
-    seed = run.config.seed + _OTHER_ORDER * state.rollbacks
-    values = [
-        degradation.sample(settings, degradation.rng_for(seed, state.step, first + index)) for index in range(len(high))
-    ]
+    first, seed = run.team.rank * len(high), _seed(run, state)
+    draws = [degradation.rng_for(seed, state.step, first + index) for index in range(len(high))]
+    values = [degradation.sample(settings, draw) for draw in draws]
     low = degradation.apply(high, values, run.generator.scale).contiguous(memory_format=torch.channels_last)
     return low, degradation.sharpened(high, settings.sharpen_target) if settings.sharpen_target else high
 
@@ -211,7 +208,7 @@ def _on_device(pixels: Tensor, device: torch.device) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------- settings
 
 
-def _with_sizes_of_init(config: TrainConfig) -> TrainConfig:
+def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
     """The settings with the architecture and sizes of the file that training starts from."""
     if config.init is None:
         return config

@@ -1,0 +1,79 @@
+"""What steps computed, added up until somebody reads it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from srgan_cli.training.run import Stepped
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a step stands: `share` of the run, how long it waited for its crops, how many those were, and the time."""
+
+    share: float
+    waited_s: float
+    pictures: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Means:
+    raw: dict[str, float]
+    weighted: dict[str, float]
+    gradient_norm: float
+    discriminator: dict[str, float] | None
+
+    def plain(self) -> dict[str, object]:
+        line: dict[str, object] = {"losses": self.raw, "weighted": self.weighted, "gradient_norm": self.gradient_norm}
+        return line if self.discriminator is None else {**line, "discriminator": self.discriminator}
+
+
+class Meter:
+    """Sums over steps, kept on the device: to read one each step would make the CPU wait for the GPU."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._weights: dict[str, float] = {}
+        self._steps = self._pictures = 0
+        self._waited_s = 0.0
+        self._began_s = time.monotonic()
+
+    def add(self, stepped: Stepped, at: At) -> None:
+        self._steps += 1
+        self._pictures += at.pictures
+        self._waited_s += at.waited_s
+        values = {f"raw.{name}": value for name, value in stepped.terms.raw.items()}
+        values |= {"total": stepped.terms.total, "norm": stepped.gradient_norm}
+        self._weights = dict(stepped.terms.weights)
+        if stepped.verdicts is not None and stepped.critic_terms is not None:
+            values |= {f"critic.{name}": value for name, value in vars(stepped.verdicts).items()}
+            values |= {f"critic.{name}": value for name, value in stepped.critic_terms.raw.items()}
+        for name, value in values.items():
+            known = self._sums.get(name)
+            self._sums[name] = value.detach().float() if known is None else known + value.detach().float()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self) -> Means:
+        names = list(self._sums)
+        read = torch.stack([self._sums[name] for name in names]).tolist()
+        values = {name: value / self._counts[name] for name, value in zip(names, read, strict=True)}
+        raw = {name[4:]: value for name, value in values.items() if name.startswith("raw.")}
+        critic = {name[7:]: value for name, value in values.items() if name.startswith("critic.")}
+        if critic:
+            critic["loss"] = critic.pop("discriminator")
+        weighted = {name: value * self._weights[name] for name, value in raw.items()}
+        return Means({**raw, "total": values["total"]}, weighted, values["norm"], critic or None)
+
+    def speed(self) -> dict[str, float]:
+        seconds = max(time.monotonic() - self._began_s, 1e-9)
+        return {
+            "steps_per_s": self._steps / seconds,
+            "pictures_per_s": self._pictures / seconds,
+            "loader_share": self._waited_s / seconds,
+        }
