@@ -281,9 +281,10 @@ def _is_abandoned(part: Path) -> bool:
 
 def _why(err: OSError, folder: Path, needed_bytes: int) -> str:
     if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        left = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB left" if folder.is_dir() else "no room"
         return (
-            f"the disk is full: the decoded pictures take {needed_bytes / 1e9:.2f} GB, and {shown(folder)} has "
-            f"no room for them; free some, name a folder on another disk with --set data.cache_dir=FOLDER, or keep "
+            f"the disk is full: the decoded pictures take {needed_bytes / 1e6:,.0f} MB, and {shown(folder)} has "
+            f"{left}; free some, name a folder on another disk with --set data.cache_dir=FOLDER, or keep "
             "fewer sizes of each picture with --set data.levels=[1.0]"
         )
     return (

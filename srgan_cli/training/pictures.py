@@ -122,7 +122,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     pool = ThreadPoolExecutor(threads, thread_name_prefix="srgan-pictures")
     with _patient_pillow():
         try:
-            waiting.extend(pool.submit(work, item) for item in islice(rest, 2 * threads))
+            waiting.extend(pool.submit(work, item) for item in islice(rest, threads + 2))
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(work, item) for item in islice(rest, 1))

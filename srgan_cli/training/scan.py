@@ -76,6 +76,8 @@ def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance |
     the same training. Raises `NothingToDoError` when a folder is missing or holds no pictures, or when nothing is left
     to learn from, and `SettingsError` when the folders of a paired set do not fit each other.
     """
+    if not settings.high_dirs:
+        raise NothingToDoError("no pictures to learn from are given; name a folder of sharp ones with --hr-dir")
     refused: list[Refusal] = []
     files = _files(settings.high_dirs, settings.low_dirs, scale, refused)
     judged = _files(*_val_folders(settings), scale, refused)
@@ -142,8 +144,8 @@ def _walk(root: Path, seen: set[tuple[int, int]], refused: list[Refusal]) -> lis
     has a picture's name: rather a word too many than a misspelt folder that nobody notices.
     """
     if not root.is_dir():
-        there = "is not a folder; give the folder that it is in" if root.exists() else "is not there"
-        raise NothingToDoError(f"{shown(root)} {there}")
+        file = f"{shown(root)} is not a folder; give the folder that it is in"
+        raise NothingToDoError(file if root.exists() else f"there is no folder {shown(root)}")
     if not _is_new(root, seen):
         return []
     found: list[_File] = []
@@ -173,7 +175,7 @@ def _no_pictures(root: Path, odd: Sequence[Refusal], skipped: int) -> str:
     what = f"there are no pictures in {shown(root)}"
     if odd:
         return f"{what}: {shown(odd[0].path)}: {odd[0].reason}"
-    return f"{what}; none of its {skipped} files is named as one ({' '.join(sorted(SUFFIXES))})" if skipped else what
+    return f"{what}; what it holds has other names than pictures ({' '.join(sorted(SUFFIXES))})" if skipped else what
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
@@ -311,6 +313,7 @@ class _Sieve:
     def __init__(self, settings: DataSettings, scale: int, facts: Mapping[Path, Facts | str]) -> None:
         self._settings, self._scale, self._facts = settings, scale, facts
         self._first: dict[tuple[str, ...], Path] = {}
+        self._judged: set[Path] = set()
 
     def sifted(self, files: Iterable[_File], least_px: int, *, strict: bool) -> tuple[list[_Kept], list[Refusal]]:
         """Those of `files` that can be used, and the others.
@@ -330,6 +333,7 @@ class _Sieve:
             elif isinstance(facts, Facts):
                 for key in self._keys(file)[: 1 if strict else 2]:
                     self._first.setdefault(key, file.path)
+                self._judged.update([] if strict else [file.path])
                 kept.append(_Kept(Picture(file.path, facts.width, facts.height, file.low), facts.digest))
         return kept, refused
 
@@ -345,7 +349,10 @@ class _Sieve:
         if file.low is not None and (misfit := self._misfit(facts, file.low)) is not None:
             return Refusal(file.path, misfit, "unpaired")
         first = next((self._first[key] for key in self._keys(file) if key in self._first), None)
-        return Refusal(file.path, f"the same picture as {shown(first)}", "duplicate") if first is not None else None
+        if first is None:
+            return None
+        same = "kept to judge by, as" if first in self._judged else "the same picture as"
+        return Refusal(file.path, f"{same} {shown(first)}", "duplicate")
 
     def _misfit(self, facts: Facts, low: Path) -> str | None:
         """Why these two are no pair. Up to scale - 1 px too many at the right and at the bottom do no harm."""
