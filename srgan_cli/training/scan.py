@@ -100,7 +100,7 @@ def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance |
 def cache_folder_of(settings: DataSettings) -> Path:
     """Where what can be made again is kept. Raises `TrainingError` when there is no such place."""
     if settings.cache_dir:
-        return Path(settings.cache_dir)
+        return _folder(settings.cache_dir)
     try:
         return cache_folder() / "training"
     except RuntimeError as err:
@@ -125,15 +125,19 @@ def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[
             "for each of the large ones, in the same order, or one for all"
         )
     seen: set[tuple[int, int]] = set()
-    found = [_walk(Path(folder), seen, refused) for folder in highs]
+    found = [_walk(_folder(name), seen, refused) for name in highs]
     if not lows:
         return [file for files in found for file in files]
-    twins = [_walk(Path(folder), set(), refused) for folder in lows]
+    twins = [_walk(_folder(name), set(), refused) for name in lows]
     if len(lows) == len(highs):
         return [
             file for files, small in zip(found, twins, strict=True) for file in _paired(files, small, scale, refused)
         ]
     return _paired([file for files in found for file in files], twins[0], scale, refused)
+
+
+def _folder(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - in a TOML file no shell does it; a strange `~name` stays
 
 
 def _walk(root: Path, seen: set[tuple[int, int]], refused: list[Refusal]) -> list[_File]:
