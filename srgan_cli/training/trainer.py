@@ -179,6 +179,7 @@ def open_crops(run: Run, state: State, crop_px: int, cache: Cache) -> Crops:
         rank=team.rank,
         world=team.world,
         first_step=state.step,
+        pin=run.device.type == "cuda",
     )
 
 
