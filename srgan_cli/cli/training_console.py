@@ -63,6 +63,11 @@ class TrainingWatch:
 
     # ------------------------------------------------------------------------------------------- what the trainer tells
 
+    def scanning(self, done: int, total: int) -> None:
+        self._event("scanning", done=done, total=total)
+        self._doing = f"looking at the pictures: {done} of {total}"
+        self._plainly(self._doing)
+
     def scanned(self, scan: Scan) -> None:
         self._event(
             "scanned",

@@ -251,7 +251,7 @@ class _QuickPReLU(torch.autograd.Function):
 class _PReLU(nn.PReLU):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Module's own name
         if input.device.type == "cpu" and torch.is_grad_enabled() and self.weight.requires_grad:
-            return cast(Tensor, _QuickPReLU.apply(input, self.weight))  # type: ignore[no-untyped-call]
+            return cast(Tensor, _QuickPReLU.apply(input, self.weight))
         return super().forward(input)
 
 

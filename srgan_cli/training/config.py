@@ -279,7 +279,7 @@ class DiscriminatorSettings:
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """Where and how fast. `compile`: torch.compile, where it was measured to pay; off means never."""
+    """Where and how fast. `compile`: torch.compile for the networks; on a CPU it was measured to gain nothing."""
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"

@@ -54,6 +54,9 @@ class Outcome:
 class Observer(Protocol):
     """Told of all that happens, from the training thread of the first process (rank 0), and of no other."""
 
+    def scanning(self, done: int, total: int) -> None:
+        """`done` of `total` pictures were looked at."""
+
     def scanned(self, scan: Scan) -> None:
         """The pictures were looked at: which are taken, which are not and why, and how some were held out."""
 
@@ -75,6 +78,9 @@ class Observer(Protocol):
 
 class Silent:
     """An observer that keeps all to itself."""
+
+    def scanning(self, done: int, total: int) -> None:
+        pass
 
     def scanned(self, scan: Scan) -> None:
         pass

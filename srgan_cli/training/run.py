@@ -136,6 +136,9 @@ def begin(config: TrainConfig, team: Processes, *, resuming: bool = False) -> Ru
     run = Run(config, device, autocast, team, generator, steady, learner)
     if "adversarial" in config.phases:
         _add_discriminator(run)
+    if config.compute.compile:
+        for network in filter(None, (run.generator, run.discriminator)):
+            network.compile()  # in place: names in checkpoints stay as they are
     return run
 
 

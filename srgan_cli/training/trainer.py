@@ -158,7 +158,7 @@ def _sources(config: TrainConfig, team: Processes, observer: Observer) -> _Sourc
     """The pictures, looked at and decoded by the first process; the others then find the cache made."""
     largest_px = max(config.of(phase).crop_px for phase in config.phases)
     scale = config.generator.scale
-    looked = scan(config.data, scale=scale, crop_px=largest_px) if team.first else None
+    looked = scan(config.data, scale=scale, crop_px=largest_px, advance=observer.scanning) if team.first else None
     if looked is not None:
         observer.scanned(looked)
         build_cache(looked.train, config.data, scale=scale, crop_px=largest_px, advance=observer.caching)
