@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,9 +86,9 @@ def run(
     be used), `WeightsError` or `DeviceError`, and `UnwritablePictureError` when a result cannot be saved.
     """
     _check_save(options.save)
-    scale = _scale(options)
+    scale = shared_scale(options.models, options.scale)
     found = pairs.find(options.high_dir, options.low_dir, scale)
-    upscalers = _upscalers(options, scale)
+    upscalers = load_upscalers(options.models, scale, options.engine, taken=_FLOORS)
     device = str(next(iter(upscalers.values())).compute.device)
     chosen = further.choose(options.metrics, vgg_weights=options.vgg_weights, device=device)
     failures = list(found.missing)
@@ -114,30 +114,32 @@ def run(
     return Report(scale, evaluations, compute, tuple(failures), chosen.notes)
 
 
-def _scale(options: EvaluateOptions) -> int:
-    """The one asked for, or the one that all models have (4, if they share several). Needs no torch."""
-    scales = {source: select(source).scales for source in options.models}
+def shared_scale(models: Sequence[str], wanted: int | None) -> int:
+    """The one wanted, or the one that all models have (4, if they share several). Needs no torch."""
+    scales = {source: select(source).scales for source in models}
     have = ", ".join(f"{source} enlarges {' or '.join(map(str, own))} times" for source, own in scales.items())
     shared = set.intersection(*(set(own) for own in scales.values()))
-    if options.scale is not None:
-        if options.scale not in shared:
-            raise SettingsError(f"--scale {options.scale} is not what these models are for: {have}")
-        return options.scale
+    if wanted is not None:
+        if wanted not in shared:
+            raise SettingsError(f"--scale {wanted} is not what these models are for: {have}")
+        return wanted
     if not shared:
         raise SettingsError(f"only models of one scale can be set side by side: {have}")
     return min(shared, key=lambda scale: abs(scale - 4))
 
 
-def _upscalers(options: EvaluateOptions, scale: int) -> dict[str, Upscaler]:
-    """One for each model, by its name."""
+def load_upscalers(
+    models: Sequence[str], scale: int, engine: EngineOptions, *, taken: Sequence[str] = ()
+) -> dict[str, Upscaler]:
+    """One for each model, by its name, unless that is one of those `taken`."""
     from srgan_cli.networks.weights import load_model
     from srgan_cli.upscaling.engine import Upscaler
 
-    loaded = {source: load_model(source, scale) for source in dict.fromkeys(options.models)}
-    taken = [*_FLOORS, *(model.name for model in loaded.values())]
+    loaded = {source: load_model(source, scale) for source in dict.fromkeys(models)}
+    taken = [*taken, *(model.name for model in loaded.values())]
     return {
         # Two runs may both have called their model `model`; then what the person typed tells them apart.
-        model.name if taken.count(model.name) == 1 else source: Upscaler(model, options.engine)
+        model.name if taken.count(model.name) == 1 else source: Upscaler(model, engine)
         for source, model in loaded.items()
     }
 

@@ -78,7 +78,7 @@ def check_output(
         )
     if target is not None:
         raw = width * height * channels * final_depth(format, depth, options) // 8
-        _check_place(target, needed_bytes(format, raw, options) + scratch_bytes)
+        check_place(target, needed_bytes(format, raw, options) + scratch_bytes)
 
 
 def _check_options(known: Format, options: WriteOptions) -> None:
@@ -110,7 +110,8 @@ def needed_bytes(format: str, raw: int, options: WriteOptions) -> int:  # noqa: 
     return raw // 4 if lossy else raw
 
 
-def _check_place(target: Path, needed: int) -> None:
+def check_place(target: Path, needed: int) -> None:
+    """Refuse, before any work, a file of `needed` bytes that could not be written: `UnwritablePictureError`."""
     try:
         _refuse_place(target, needed)
     except OSError as err:  # a name that is too long, a folder that went away
@@ -180,6 +181,15 @@ def write_picture(
     except OSError as err:
         raise _unwritable(name, err) from err
     return notes
+
+
+def write_text(target: Path, text: str) -> None:
+    """A file that is no picture, UTF-8, with the same promise: whole and on disc, or not there."""
+    try:
+        with _published(target, None) as file:
+            file.write(text.encode("utf-8", "replace"))
+    except OSError as err:
+        raise _unwritable(shown(target), err) from err
 
 
 class _Stoppable:

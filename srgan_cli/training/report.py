@@ -6,21 +6,16 @@ style sheet and the few lines of script lie beside this module.
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from srgan_cli import __version__
 from srgan_cli.errors import TrainingError, shown
+from srgan_cli.evaluation.embedding import CODECS, page
 from srgan_cli.training.charts import Chart, svg
 from srgan_cli.training.curves import Event, History, history, panels
 from srgan_cli.training.record import LOG_NAME, Pixels, Sheet, plain, read_log, read_sheet, sample_paths
@@ -61,25 +56,8 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
 
 
 def _page(title: str, body: str) -> str:
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{_escaped(title)} – a training run</title>
-<style>
-{_beside("report.css")}</style>
-</head>
-<body>
-{body}
-<footer>Written by srgan {__version__}.</footer>
-<script>
-{_beside("report.js")}</script>
-</body>
-</html>
-"""
+    body = f"{body}\n<footer>Written by srgan {__version__}.</footer>"
+    return page(f"{title} – a training run", _beside("report.css"), body, _beside("report.js"))
 
 
 def _beside(name: str) -> str:
@@ -147,24 +125,6 @@ def duration(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------------------- pictures
 
 
-@dataclass(frozen=True)
-class _Codec:
-    """How to write pictures of one kind: lossless while the page stays light, else as little lossy as it may be."""
-
-    format: str
-    quality: int = 0
-
-    def encode(self, pixels: Pixels) -> bytes:
-        file = io.BytesIO()
-        # Not `optimize` for JPEG: Pillow's buffer for it is too small for noisy pictures.
-        options: dict[str, Any] = {"quality": self.quality, "subsampling": 0} if self.quality else {"optimize": True}
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, self.format, **options)
-        return file.getvalue()
-
-
-_CODECS = (_Codec("PNG"), _Codec("JPEG", 95), _Codec("JPEG", 88), _Codec("JPEG", 75))
-
-
 def _pictures(folder: Path, run: History) -> str:
     """A slider per crop: the last result, and over it what the reader chooses to compare it with."""
     sheets = _milestones(folder, run)
@@ -218,7 +178,7 @@ def _milestones(folder: Path, run: History) -> dict[str, Sheet]:
 def _encoded(crops: Sequence[Mapping[str, Pixels]]) -> list[dict[str, str]]:
     """data: addresses by side, of as many crops, as well kept, as the page has room for."""
     files: list[dict[str, bytes]] = []
-    for codec in _CODECS:
+    for codec in CODECS:
         files = [{name: codec.encode(pixels) for name, pixels in crop.items()} for crop in crops]
         if sum(len(data) for crop in files for data in crop.values()) <= _PICTURES_BYTES:
             break
@@ -226,12 +186,8 @@ def _encoded(crops: Sequence[Mapping[str, Pixels]]) -> list[dict[str, str]]:
     for encoded in files:
         total += sum(map(len, encoded.values()))
         if total <= _PICTURES_BYTES:
-            kept.append({name: _address(codec, data) for name, data in encoded.items()})
+            kept.append({name: codec.address(data) for name, data in encoded.items()})
     return kept
-
-
-def _address(codec: _Codec, data: bytes) -> str:
-    return f"data:image/{codec.format.lower()};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _choice(choices: Mapping[str, str]) -> str:
