@@ -34,10 +34,10 @@ from torch.utils.data import DataLoader, Dataset
 from srgan_cli.training import config as settings
 from srgan_cli.training.cache import build_cache
 from srgan_cli.training.config import TrainConfig
+from srgan_cli.training.feed import Feed
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, State, begin, enter, step
 from srgan_cli.training.scan import scan
-from srgan_cli.training.trainer import open_crops, pair
 
 WARM_UP = 5
 
@@ -119,19 +119,18 @@ def _ours(args: argparse.Namespace, config: TrainConfig) -> None:
     cache = build_cache(looked.train, config.data, scale=scale, crop_px=chosen.crop_px)
     run, state = begin(config, Processes()), State(phase=phase)
     enter(run, state, phase)
-    crops = open_crops(run, state, chosen.crop_px, cache)
+    feed = Feed(run, state, chosen.crop_px, cache)
     seconds, waited_s = [], 0.0
     for number in range(args.steps + WARM_UP):
         began_s = time.perf_counter()
-        batch = next(crops)
+        low, high = next(feed)
         got_s = time.perf_counter()
-        low, high = pair(run, state, batch)
         step(run, state, 0.5, low, high)
         state.step += 1
         _wait_for(run)
         seconds.append(time.perf_counter() - began_s)
         waited_s += got_s - began_s if number >= WARM_UP else 0.0
-    crops.close()
+    feed.close()
     _tell(seconds, waited_s)
 
 

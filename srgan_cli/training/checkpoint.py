@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,3 +78,17 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} was not written by this version of srgan")
     return state
+
+
+def share(path: Path, other: Path) -> None:
+    """`other` becomes another name of the file that `path` now names, or a copy where a disk knows no links.
+
+    `save` puts a new file in the place of `path`, so `other` keeps this one.
+    """
+    temporary = other.with_name(f".{other.name}.part")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:
+        shutil.copyfile(path, temporary)
+    temporary.replace(other)

@@ -175,23 +175,24 @@ class AdversarialSettings:
 
     objective: Objective = "relativistic"
     pixel_loss: PixelLoss = "l1"
-    pixel_weight: float = 0.1
+    pixel_weight: float = 1.0
     perceptual_weight: float = 1.0
     perceptual_crops: int = 0  # VGG looks at so many crops of a batch only, since it costs most; 0: at all
-    adversarial_weight: float = 0.05
+    adversarial_weight: float = 0.1
     ramp_share: float = 0.1  # of the phase, over which the adversarial weight rises from 0
     feature_matching_weight: float = 0.0
     artifact_weight: float = 0.0  # LDL, Liang et al. 2022
     frequency_weight: float = 0.0
-    consistency_weight: float = 0.0  # L1 between the result made smaller again and the input
+    consistency_weight: float = 1.0  # L1 between the result made smaller again and the input
+    grid_weight: float = 10.0  # against patterns that repeat with the low picture's pixels, see losses.grid
     r1_weight: float = 0.0  # Mescheder et al. 2018
     r1_every_steps: int = 16
     batch: int = 16
     crop_px: int = 128
     small_crop_px: int = 0
     small_crop_share: float = 0.0
-    learning_rate: float = 1e-4
-    discriminator_learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
+    discriminator_learning_rate: float = 2e-4
     schedule: Schedule = "cosine"
     warmup_steps: int = 0
     beta1: float = 0.9
@@ -241,7 +242,7 @@ class PerceptualSettings:
 
     source: Literal["vgg19", "random"] = "vgg19"
     weights_file: str | None = None  # None: torchvision's, downloaded once
-    layers: Mapping[str, float] = field(default_factory=lambda: {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0})
+    layers: Mapping[str, float] = field(default_factory=lambda: {"conv1_2": 0.1, "conv2_2": 0.3, "conv3_4": 1.0})
     activation: Literal["before", "after"] = "before"  # the ReLU that follows the layer
     distance: Literal["l1", "mse"] = "l1"
     # relative: each term divided by the mean size of the original's features, so that layers weigh as their weights
@@ -407,6 +408,10 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
                 "pixel_weight": 0.0,
                 "perceptual_weight": 1.0,
                 "adversarial_weight": 1e-3,
+                "consistency_weight": 0.0,
+                "grid_weight": 0.0,
+                "learning_rate": 1e-4,
+                "discriminator_learning_rate": 1e-4,
                 "ramp_share": 0.0,
                 "crop_px": 96,
                 "schedule": "halfway",

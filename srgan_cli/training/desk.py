@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import platform
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +18,7 @@ from typing import cast
 import torch
 
 from srgan_cli import __version__
-from srgan_cli.errors import TrainingError
+from srgan_cli.errors import TrainingError, WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.registry import RUN_MODEL, Card
 from srgan_cli.networks.weights import save_weights
@@ -24,7 +26,14 @@ from srgan_cli.training import checkpoint, folder, validation
 from srgan_cli.training.config import TrainConfig, to_toml
 from srgan_cli.training.curves import draw_curves
 from srgan_cli.training.meter import At, Meter
-from srgan_cli.training.monitor import DiscriminatorNumbers, Finding, Monitor, as_values, picture_numbers
+from srgan_cli.training.monitor import (
+    DiscriminatorNumbers,
+    Finding,
+    Monitor,
+    ValidationNumbers,
+    as_values,
+    picture_numbers,
+)
 from srgan_cli.training.observer import Observer, Outcome, Progress
 from srgan_cli.training.pictures import read_pixels
 from srgan_cli.training.record import Record
@@ -40,8 +49,8 @@ FIDELITY_MODEL = "fidelity.safetensors"  # phase 1's result, beside the adversar
 _LOOKING_SHARE = 0.05
 _SAMPLE_PX = 192
 _PATIENCE = 3  # lines of the log in a row that a gradient scaler's left-out steps may spoil
-_FP32_SLOWER = 1.3  # a look in fp32, most of which is scoring
 _REPORT_S = 0.5
+GOOD_CHECKPOINT = "checkpoint.good"  # the last one whose pictures were looked at and found well: where to go back to
 
 
 class Desk:
@@ -58,9 +67,11 @@ class Desk:
         )
         self.meter = Meter()
         self.latest: dict[str, float] = {}
+        self._pictures = _digest(scan)
         folder.write_config(where, config)
         self.record = Record(where, resume_bytes=state.log_bytes or None, note=observer.note)
-        self._look_s = self._save_s = 0.0  # how long the last look at the validation pictures took, and the last save
+        # How long the last look at the validation pictures took, the last one in fp32, and the last save.
+        self._look_s = self._exact_look_s = self._save_s = 0.0
         self._looked_s = self._saved_s = state.elapsed_s
         self._looked_step = self._saved_step = state.step
 
@@ -84,16 +95,20 @@ class Desk:
             self.monitor.restore(self.state.monitor)
         else:
             self.monitor.begin(self.state.phase)
-        self.look()
+        if resumed and self.state.pictures != self._pictures:
+            self._note("the pictures are not those that this run began with; its order and its scores change with them")
+        self.state.pictures = self._pictures
+        numbers = self.look(exact=True)
         if not resumed:
-            self.save()
+            self.monitor.validation(self.state.step, numbers)
+            self.save(good=True)
+        self.meter = Meter()
 
     @property
     def reserve_s(self) -> float:
-        """How long before the end of its budget a run must stop training, to have the rest made in time: the last look
-        is in fp32, and a checkpoint, the model and the report are written."""
-        slower = 1.0 if self.run.autocast.dtype == torch.float32 else _FP32_SLOWER
-        return slower * self._look_s + self._save_s + _REPORT_S
+        """How long before the end of its budget a run must stop training, to have the rest made in time: the last look,
+        which is in fp32 as the first one was, a checkpoint, the model and the report."""
+        return self._exact_look_s + self._save_s + _REPORT_S
 
     def _facts(self, resumed: bool) -> dict[str, object]:
         run, config = self.run, self.run.config
@@ -143,10 +158,24 @@ class Desk:
             return False
         if self._judge(self._log(at)):
             return True
-        if looking and self._judge(self.look()):
+        if looking and self._judge(self.monitor.validation(self.state.step, self.look())):
             return True
         if saving or looking:
-            self.save()
+            self.save(good=looking)
+            self.meter = Meter()  # its speed is that of training, without looking and saving
+        return False
+
+    def settle(self, *, last: bool, looking: bool) -> bool:
+        """Before a phase or the run ends: log and judge what came after the last line, and look once more, in fp32 at
+        the very end. True: it went wrong, go back."""
+        if self.meter.steps and self._judge(self._log(self.meter.at)):
+            return True
+        if looking and self._judge(self.monitor.validation(self.state.step, self.look(exact=last))):
+            return True
+        self.save(good=looking)
+        if looking and not last:
+            self._keep(FIDELITY_MODEL)
+        self.meter = Meter()
         return False
 
     @property
@@ -206,11 +235,13 @@ class Desk:
 
     # ----------------------------------------------------------------------------------------- looking, keeping, ending
 
-    def look(self) -> list[Finding]:
-        """Score the moving average on the validation pictures; sample sheet, curves, and the monitor's word."""
+    def look(self, *, exact: bool = False) -> ValidationNumbers:
+        """Score the moving average on the validation pictures; log, sample sheet, curves. `exact`: in fp32, as anyone
+        would who evaluates the file."""
         began_s = time.monotonic()
         run, scale, step = self.run, self.run.generator.scale, self.state.step
-        found, results = validation.look(run.steady, self.pairs, run.device, run.autocast)
+        autocast = Autocast(run.device, torch.float32) if exact else run.autocast
+        found, results = validation.look(run.steady, self.pairs, run.device, autocast)
         self.latest = dict(found.mean)
         if run.perceptual is not None:
             features = run.perceptual.features
@@ -225,8 +256,9 @@ class Desk:
         self.observer.validated(seen)
         self._show(results)
         self._look_s = time.monotonic() - began_s
+        self._exact_look_s = self._look_s if exact else self._exact_look_s
         self._looked_s, self._looked_step = self.state.elapsed_s + self._look_s, step
-        return self.monitor.validation(step, numbers)
+        return numbers
 
     def _show(self, results: Sequence[Pixels]) -> None:
         """The same crops each time, and the curves."""
@@ -237,64 +269,81 @@ class Desk:
             self.record.sample(self.state.step, *map(list, zip(*crops, strict=True)))
         draw_curves(self.record.path, self.where / "curves.png")
 
-    def save(self) -> None:
-        """A checkpoint, and the model as it is now. Networks that are not finite are never kept."""
-        if not all(bool(p.isfinite().all()) for p in [*self.run.generator.parameters(), *self.run.steady.parameters()]):
+    def save(self, *, good: bool = False) -> None:
+        """A checkpoint, and the model as it is now. `good`: it was looked at and is well, so it is worth going back to.
+
+        Networks that are not finite are not kept: what is kept already stays.
+        """
+        if not self._finite():
+            self._note("the networks hold numbers that are not finite; what was kept last stays")
             return
         began_s = time.monotonic()
         self.state.log_bytes = self.record.position_bytes
         self.state.monitor = self.monitor.state()
+        path = self.where / checkpoint.NAME
         try:
-            checkpoint.save(
-                self.where / checkpoint.NAME, checkpoint.capture(self.run.parts, dataclasses.asdict(self.state))
-            )
-        except OSError as err:
-            raise TrainingError(
-                f"{self.where} cannot be written ({err.strerror or err}); the last checkpoint is whole, "
-                "and the same command goes on from it"
-            ) from err
-        self._keep(RUN_MODEL)
+            checkpoint.save(path, checkpoint.capture(self.run.parts, dataclasses.asdict(self.state)))
+            if good:
+                checkpoint.share(path, self.where / GOOD_CHECKPOINT)
+            self._keep(RUN_MODEL)
+        except (OSError, WeightsError) as err:
+            reason = (err.strerror or err) if isinstance(err, OSError) else err
+            kept = "the last checkpoint is whole, and the same command goes on from it" if self._save_s else "make room"
+            raise TrainingError(f"{self.where} cannot be written ({reason}); {kept}") from err
         self._save_s = time.monotonic() - began_s
         self._saved_s, self._saved_step = self.state.elapsed_s, self.state.step
+
+    def _finite(self) -> bool:
+        networks = filter(None, (self.run.generator, self.run.steady, self.run.discriminator))
+        tensors = [t for network in networks for t in network.state_dict().values() if t.is_floating_point()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
     def _keep(self, name: str) -> None:
         adversarial = self.state.phase == "adversarial" and name == RUN_MODEL
         save_weights(self.where / name, self.run.steady, _card(self, adversarial))
 
-    def phase_ends(self) -> None:
-        """Between the phases: the last look at fidelity, whose model is kept beside."""
-        self.meter = Meter()  # no line of the log mixes the phases
-        self.look()
-        self._keep(FIDELITY_MODEL)
-        self.monitor.begin("adversarial")
+    def phase_begins(self) -> None:
+        self.monitor.begin(self.state.phase)
+        self.save(good=True)
 
     def went_back(self, before: State) -> None:
+        """The count and the lower rate are saved at once, or a kill would forget them."""
         self.monitor.restore(before.monitor)
         self.meter = Meter()
-        self._looked_s = self._saved_s = self.state.elapsed_s
-        self._looked_step = self._saved_step = self.state.step
+        self._looked_s, self._looked_step = self.state.elapsed_s, self.state.step
         self.record.log(
             {"event": "resumed", **self._when(), "rollbacks": self.state.rollbacks, "rate": self.state.rate}
         )
+        self.save(good=True)
 
     def close(self, interrupted: bool, clock: float) -> Outcome:
-        """The end: of the run, or only of this session."""
+        """The end: of the run, or only of this session. `settle` has looked and saved."""
+        state, config = self.state, self.run.config
+        if not state.step and not interrupted:
+            raise TrainingError(
+                f"the budget was over before the first step: looking at the pictures and decoding them took "
+                f"{state.elapsed_s:.0f} s. Give a longer --budget; the decoded pictures are kept"
+            )
+        state.scores = {"bicubic": self.floor, "model": self.latest}
+        state.elapsed_s = time.monotonic() - clock
         if interrupted:
-            self.observer.note("stopping; what has been learned is being saved")
+            self._note("stopped; the same command goes on from here")
         else:
-            # Once more in fp32, as anyone would who evaluates the file.
-            exact = Autocast(self.run.device, torch.float32)
-            self.run.autocast, half = exact, self.run.autocast
-            self.look()
-            self.run.autocast = half
-        self.state.elapsed_s = time.monotonic() - clock
-        self.save()
-        if not interrupted:
+            state.done = [0.0, config.budget_s] if config.budget_s is not None else [float(config.steps)]
             self.record.log({"event": "finished", **self._when(), **self.latest})
-            facts = {**self._facts(resumed=False), "command": _command(), "seed": self.run.config.seed}
-            write_report(self.where, to_toml(self.run.config), {**facts, "scores": {"bicubic": self.floor}})
-        scores = {"bicubic": self.floor, "model": self.latest}
-        return Outcome(self.where, self.where / RUN_MODEL, scores, self.state.step, self.state.elapsed_s, interrupted)
+            draw_curves(self.record.path, self.where / "curves.png")
+            self._report()
+        self.save(good=not interrupted)
+        return Outcome(self.where, self.where / RUN_MODEL, state.scores, state.step, state.elapsed_s, interrupted)
+
+    def _report(self) -> None:
+        facts = {**self._facts(resumed=False), "command": _command(), "seed": self.run.config.seed}
+        refused = Counter(one.kind for one in self.scan.refused)
+        write_report(
+            self.where,
+            to_toml(self.run.config),
+            {**facts, "refused": dict(refused), "scores": {"bicubic": self.floor}},
+        )
 
 
 def _command() -> str:
@@ -308,13 +357,20 @@ def _command() -> str:
 def _pairs(config: TrainConfig, scan: Scan, scale: int) -> list[Pair]:
     pairs = []
     for index, picture in enumerate(scan.val):
-        high = validation.middle(read_pixels(picture.path), validation.MOST_PX, scale)
+        high = read_pixels(picture.path)
         if picture.low is not None:
-            low = validation.middle(read_pixels(picture.low), validation.MOST_PX // scale, 1)
+            low, high = validation.aligned(read_pixels(picture.low), high, validation.MOST_PX, scale)
         else:
+            high = validation.middle(high, validation.MOST_PX, scale)
             low = validation.degraded(high, config.degradation, scale, config.seed, index)
         pairs.append(Pair(picture.path.name, low, high))
     return pairs
+
+
+def _digest(scan: Scan) -> str:
+    """Tells one set of pictures from another, without reading them again."""
+    names = [f"{one.path.name} {one.width} {one.height}" for one in (*scan.train, *scan.val)]
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _card(desk: Desk, adversarial: bool) -> Card:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from srgan_cli.errors import OutOfMemoryError
-from srgan_cli.training.config import FidelitySettings, Phase, TrainConfig
+from srgan_cli.training import losses, processes
+from srgan_cli.training.config import FidelitySettings, Phase
+from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run
 from srgan_cli.training.steps import discriminator_terms, fidelity_terms, generator_terms
 from srgan_cli.upscaling import backends
@@ -20,29 +21,32 @@ _BESIDES = 1.6
 _SHARE = 0.8  # of the free memory
 
 
-def fit(run: Run, per_process: int) -> tuple[TrainConfig, list[str]]:
-    """The settings with batches that fit, and a sentence for each that had to be made smaller.
+def fit(run: Run, team: Processes) -> tuple[dict[Phase, int], list[str]]:
+    """The batch of each phase, of all processes together, that fits; a sentence for each that had to be made smaller.
 
     Raises `OutOfMemoryError` when not even one crop fits.
     """
-    config, notes = run.config, []
-    for phase in config.phases:
-        settings = config.of(phase)
-        share = settings.batch // per_process
-        fits = _largest(run, phase, share)
-        if fits < share:
-            batch = fits * per_process
+    batches: dict[Phase, int] = {}
+    notes = []
+    for phase in run.config.phases:
+        settings = run.config.of(phase)
+        share = settings.batch // team.world
+        with losses.alone():
+            fits = _largest(run, phase, share)
+        batches[phase] = processes.least(fits, team) * team.world
+        if batches[phase] < settings.batch:
             notes.append(
-                f"{phase}: {settings.batch} crops of {settings.crop_px} px do not fit into memory; taking {batch}"
+                f"{phase}: {settings.batch} crops of {settings.crop_px} px do not fit into memory; "
+                f"taking {batches[phase]}"
             )
-            config = replace(config, **{phase: replace(settings, batch=batch)})  # type: ignore[arg-type]
-    return config, notes
+    return batches, notes
 
 
 def _largest(run: Run, phase: Phase, batch: int) -> int:
     if run.device.type == "cpu":
         need = _kept_bytes(lambda: _try(run, phase, 1)) * _BESIDES
-        fits = min(batch, int(backends.free_memory_bytes(run.device) * _SHARE / need))
+        free = backends.free_memory_bytes(run.device) * _SHARE / processes.on_this_machine()
+        fits = min(batch, int(free / need))
     else:
         fits = batch
         while fits and not _runs(run, phase, fits):

@@ -8,7 +8,8 @@ term needs a mean inside (`relativistic`, `relative`), it is taken over all proc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ from srgan_cli.training.degradation import bicubic_down
 PAPER_SCALING = 12.75
 _ARTIFACT_WINDOW_PX = 7  # Liang et al. 2022: n
 _ARTIFACT_ROOT = 5  # Liang et al. 2022: a
+_GRID_PX = 8  # side of a neighbourhood, in low pixels; half of it from one to the next
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -193,6 +195,21 @@ def _local_variance(x: Tensor, window_px: int) -> Tensor:
     return (mean_of_squares - mean.square()).clamp(min=0.0) * (count / (count - 1))
 
 
+def grid(result: Tensor, high: Tensor, scale: int) -> Tensor:
+    """What a result has too much or too little of at each place within a low pixel, as a mean over neighbourhoods.
+
+    A network whose last step is a pixel shuffle makes each low pixel's `scale`² large ones by filters of their own.
+    Under a perceptual loss these soon agree on one small pattern, repeated from pixel to pixel, wherever there is
+    texture: it looks like detail to VGG and like dots to us. Detail that is right by its look, but not pixel by pixel,
+    averages out over a neighbourhood of low pixels at each of the places; the pattern does not. So the difference is
+    averaged over 8 × 8 low pixels, place by place, and its size is the loss. 0 where the means agree.
+    """
+    with torch.autocast(result.device.type, enabled=False):
+        places = F.pixel_unshuffle(_wide(result) - _wide(high), scale)  # (N, 3, H, W) -> (N, 3·scale², h, w)
+        reach = min(_GRID_PX, *places.shape[2:])
+        return F.avg_pool2d(places, reach, max(1, reach // 2)).abs().mean()
+
+
 def consistency(result: Tensor, low: Tensor, scale: int) -> Tensor:
     """L1 between the result made `scale` times smaller again (bicubic) and the network's input `low`."""
     with torch.autocast(result.device.type, enabled=False):  # the shrinking is a product of matrices
@@ -202,13 +219,27 @@ def consistency(result: Tensor, low: Tensor, scale: int) -> Tensor:
 # -------------------------------------------------------------------------------------------------------- all processes
 
 
+_alone = False
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Means over processes are this process's own, while inside: for what not all of them do alike."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes, with gradients to each; in a single process, the tensor itself.
 
     For what stands inside a loss and must be the same everywhere. Each process's gradients are then to be averaged
     (`processes.average_gradients`), as the losses are. All processes must come here alike, forward and backward.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if _alone or not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return value
     return _MeanOverProcesses.apply(value)  # type: ignore[no-any-return]
 

@@ -40,12 +40,14 @@ class Meter:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._weights: dict[str, float] = {}
-        self._steps = self._pictures = 0
+        self.steps = self._pictures = 0
+        self.at = At(0.0, 0.0, 0, 0.0)  # of the last step
         self._waited_s = 0.0
         self._began_s = time.monotonic()
 
     def add(self, stepped: Stepped, at: At) -> None:
-        self._steps += 1
+        self.steps += 1
+        self.at = at
         self._pictures += at.pictures
         self._waited_s += at.waited_s
         values = {f"raw.{name}": value for name, value in stepped.terms.raw.items()}
@@ -73,7 +75,7 @@ class Meter:
     def speed(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self._began_s, 1e-9)
         return {
-            "steps_per_s": self._steps / seconds,
+            "steps_per_s": self.steps / seconds,
             "pictures_per_s": self._pictures / seconds,
             "loader_share": self._waited_s / seconds,
         }

@@ -82,9 +82,9 @@ class ValidationNumbers:
 class _Alarm:
     """Goes off once, when what was good has been bad for `looks` looks and over `steps` steps in a row."""
 
-    def __init__(self, looks: int = 1, steps: int = 0) -> None:
+    def __init__(self, looks: int = 1, steps: int = 0, *, armed: bool = False) -> None:
         self._looks, self._steps = looks, steps
-        self.armed, self.count, self.since = False, 0, 0
+        self.armed, self.count, self.since = armed, 0, 0
 
     def see(self, step: int, *, good: bool, bad: bool) -> bool:
         if not bad:
@@ -119,7 +119,7 @@ class Monitor:
         self._alarms = {
             "exploding": _Alarm(looks=3),
             "vanishing": _Alarm(looks=5, steps=window_steps),
-            "discriminator-won": _Alarm(looks=5, steps=window_steps),
+            "discriminator-won": _Alarm(looks=5, steps=window_steps, armed=True),  # it may win at once
             "discriminator-lost": _Alarm(looks=5, steps=5 * window_steps),
             "below-bicubic": _Alarm(),
             "no-detail": _Alarm(),

@@ -10,16 +10,19 @@ overlapping.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
-from srgan_cli.errors import DeviceError
+from srgan_cli.errors import DeviceError, SrganError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,16 @@ def from_environment() -> Processes:
 
 @contextlib.contextmanager
 def joined(processes: Processes, device: torch.device) -> Iterator[None]:
-    """The process group, while inside."""
+    """The process group, while inside. Plain values travel between CPUs, gradients between GPUs where there are."""
     if processes.world == 1:
         yield
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # before the first message, or all would meet on the first GPU
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # The others wait while the first one looks at a million pictures.
+        dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
     except (RuntimeError, ValueError) as err:
         raise DeviceError(
             f"the {processes.world} processes cannot find each other: {str(err).splitlines()[0]}"
@@ -80,22 +87,42 @@ def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) 
         gradient.copy_(part.view_as(gradient))
 
 
-def agree(values: Tensor, processes: Processes) -> Tensor:
-    """The first process's values, in all."""
-    if processes.world > 1:
-        dist.broadcast(values, 0)
-    return values
+def agreed(share: float, stop: bool, back: bool, processes: Processes) -> tuple[float, bool, bool]:
+    """What all go by: the first one's `share` and `back`, and whether anybody was asked to stop."""
+    if processes.world == 1:
+        return share, stop, back
+    values = torch.tensor([share, float(back)] if processes.first else [0.0, 0.0], dtype=torch.float64)
+    dist.broadcast(values, 0)
+    asked = torch.tensor([float(stop)])
+    dist.all_reduce(asked, dist.ReduceOp.MAX)
+    return float(values[0]), bool(asked[0]), bool(values[1])
 
 
-def agree_on(value: Any, processes: Processes) -> Any:
-    """The first process's plain value, in all: the checkpoint, say."""
+def least(value: int, processes: Processes) -> int:
+    """The smallest of all processes' values."""
     if processes.world == 1:
         return value
-    box = [value]
-    dist.broadcast_object_list(box, 0)
-    return box[0]
+    found = torch.tensor([value])
+    dist.all_reduce(found, dist.ReduceOp.MIN)
+    return int(found[0])
 
 
-def wait_for_all(processes: Processes) -> None:
-    if processes.world > 1:
-        dist.barrier()
+def first_does(work: Callable[[], T], processes: Processes) -> T:
+    """`work`, done by the first process; all get its value, or raise its `SrganError`."""
+    if processes.world == 1:
+        return work()
+    box: list[Any] = [None, None]
+    if processes.first:
+        try:
+            box[0] = work()
+        except SrganError as err:
+            box[1] = err
+    dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
+    if box[1] is not None:
+        raise box[1]
+    return cast(T, box[0])
+
+
+def on_this_machine() -> int:
+    """How many processes of the run share this machine's memory."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

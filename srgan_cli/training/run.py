@@ -30,16 +30,28 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 @dataclass
 class State:
-    """The plain values of a run: what the checkpoint keeps beside the networks. `rate` is halved by each rollback."""
+    """The plain values of a run: what the checkpoint keeps beside the networks.
+
+    `begun_s`: when the first step was made. `phase_began_step` and `_s`: when this phase began. `rate` is halved by
+    each rollback. `batches` are what was found to fit, by phase; `pictures` tells a set of pictures from another.
+    `done` is the length after which the run was finished, and `scores` what it had then.
+    """
 
     phase: Phase = "fidelity"
     step: int = 0
     phase_step: int = 0
+    phase_began_step: int = 0
     elapsed_s: float = 0.0
+    begun_s: float = 0.0
+    phase_began_s: float = 0.0
     rollbacks: int = 0
     rate: float = 1.0
     log_bytes: int = 0
     monitor: dict[str, Any] = field(default_factory=dict)
+    batches: dict[str, int] = field(default_factory=dict)
+    pictures: str = ""
+    done: list[float] = field(default_factory=list)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -182,6 +194,7 @@ def make_perceptual(config: TrainConfig) -> PerceptualLoss:
 def enter(run: Run, state: State, phase: Phase) -> None:
     """Go over to another phase: from the moving average, which is better than where the weights happen to be."""
     state.phase, state.phase_step = phase, 0
+    state.phase_began_step, state.phase_began_s = state.step, state.elapsed_s
     run.generator.load_state_dict(run.steady.state_dict())
     run.learner = _learner(run.generator, run.config.of(phase), run.autocast)
 

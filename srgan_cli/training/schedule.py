@@ -19,21 +19,25 @@ _LONGEST_WARMUP = 0.05
 
 @dataclass(frozen=True)
 class Length:
-    """A run ends after `steps`, or where `budget_s` is given, after that time, `reserve_s` before which training stops:
-    the last validation, the report and the files have to be made as well."""
+    """A run ends after `steps`, or where `budget_s` is given, after that time.
+
+    Of a budget, `begun_s` went by before the first step (looking at the pictures, decoding them), and `reserve_s` is
+    kept for what comes after the last one (the last look, the report, the files); the schedules lie between the two.
+    """
 
     steps: int
     budget_s: float | None
     reserve_s: float = 0.0
+    begun_s: float = 0.0
 
     def share(self, step: int, elapsed_s: float, step_s: float = 0.0) -> float:
         """What is done after `step` steps in `elapsed_s` seconds; 1 where another step of `step_s` would be late."""
         if self.budget_s is None:
             return min(1.0, step / self.steps)
-        usable_s = self.budget_s - self.reserve_s
-        if elapsed_s + step_s / 2 >= usable_s:
+        end_s = self.budget_s - self.reserve_s
+        if elapsed_s + step_s / 2 >= end_s:
             return 1.0
-        return elapsed_s / usable_s
+        return max(0.0, (elapsed_s - self.begun_s) / (end_s - self.begun_s))
 
     def seconds_left(self, step: int, elapsed_s: float, steps_per_s: float) -> float:
         if self.budget_s is not None:
@@ -49,14 +53,15 @@ class Place:
     share: float
 
 
-def place(config: TrainConfig, share: float) -> Place:
-    """The phase that `share` of the whole run falls into."""
-    if config.phase != "both":
-        return Place(config.phases[0], share)
-    border = config.fidelity_share
-    if share < border:
-        return Place("fidelity", share / border)
-    return Place("adversarial", (share - border) / (1.0 - border))
+def place(config: TrainConfig, phase: Phase, share: float, began: float) -> Place:
+    """Where a run is that is in `phase`, has done `share` of the whole, and had done `began` when the phase began.
+
+    A phase that is over never comes back, also where a run is made longer than it was meant to be.
+    """
+    if config.phase == "both" and phase == "fidelity":
+        border = config.fidelity_share
+        return Place("fidelity", share / border) if share < border else Place("adversarial", 0.0)
+    return Place(phase, max(0.0, (share - began) / (1.0 - began)) if began < 1.0 else 1.0)
 
 
 def rate_factor(settings: FidelitySettings | AdversarialSettings, share: float, phase_step: int) -> float:

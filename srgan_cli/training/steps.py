@@ -102,6 +102,8 @@ def generator_terms(
         terms.add("artifact", settings.artifact_weight, losses.artifact(result, steady_result, high))
     if settings.frequency_weight:
         terms.add("frequency", settings.frequency_weight, losses.frequency(result, high))
+    if settings.grid_weight:
+        terms.add("grid", settings.grid_weight, losses.grid(result, high, generator.scale))
     if settings.consistency_weight:
         terms.add("consistency", settings.consistency_weight, losses.consistency(result, low, generator.scale))
     return terms, result

@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import Any, cast
 
 from srgan_cli.errors import DivergedError, SettingsError
-from srgan_cli.training import checkpoint, degradation, folder, processes
+from srgan_cli.networks.registry import RUN_MODEL
+from srgan_cli.training import checkpoint, folder, processes
 from srgan_cli.training.cache import Cache, build_cache
-from srgan_cli.training.config import Phase, TrainConfig
-from srgan_cli.training.data import Batch, Crops
-from srgan_cli.training.desk import Desk
+from srgan_cli.training.config import GeneratorSettings, Phase, TrainConfig
+from srgan_cli.training.desk import GOOD_CHECKPOINT, Desk
+from srgan_cli.training.feed import Feed
 from srgan_cli.training.fitting import fit
 from srgan_cli.training.meter import At
 from srgan_cli.training.observer import Observer, Outcome, Silent
@@ -29,41 +28,45 @@ from srgan_cli.training.run import Run, State, begin, choose_compute, enter, mak
 from srgan_cli.training.scan import Scan, scan
 from srgan_cli.training.schedule import Length, crop_px, place
 
-# After a rollback the pictures come in another order, or the same accident would happen again.
-_OTHER_ORDER = 1_000_003
-
 
 def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
     """Train as `config` says, in the folder `where`; or go on there, when it holds a run of the same settings.
 
     Raises `SettingsError`, `NothingToDoError`, `WeightsError` or `DeviceError` before the first step for what cannot be
-    trained, and `DivergedError` when training had to go back too often. SIGINT and SIGTERM save and stop; the outcome
-    then says so.
+    trained, and `DivergedError` when training had to go back too often. Once it trains, SIGINT and SIGTERM save and
+    stop; the outcome then says so.
     """
     clock = time.monotonic()
     team = processes.from_environment()
+    _check_shares(config, team)
     if not team.first:
         observer = Silent()
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(folder.asked_to_stop())
         stack.enter_context(processes.joined(team, choose_compute(config, team)[0]))
-        if team.first:
-            stack.enter_context(folder.claimed(where))
-        found = processes.agree_on(folder.earlier_run(where, config) if team.first else None, team)
+        found = processes.first_does(lambda: _claim(stack, where, config), team)
         config = with_sizes_of_init(config) if found is None else dataclasses.replace(config, generator=found[0])
         run = begin(config, team, resuming=found is not None)
-        sources = _sources(config, team, observer)
-        run.config, notes = fit(run, _checked_share(config, team))
         state = State(phase=config.phases[0])
         if found is not None:
             state = State(**checkpoint.restore(found[1], run.parts))
+        if state.done == _length(config):
+            return Outcome(where, where / RUN_MODEL, state.scores, state.step, state.elapsed_s)
+        sources = _sources(config, team, observer)
+        notes = _fit(run, state)
         clock -= state.elapsed_s
-        desk = stack.enter_context(Desk(config, where, run, state, sources.scan, observer)) if team.first else None
-        if desk is not None:
-            state.elapsed_s = time.monotonic() - clock
-            desk.open(notes, resumed=found is not None)
+        state.elapsed_s = time.monotonic() - clock
+        stop = stack.enter_context(folder.asked_to_stop())
+        desks: list[Desk] = []
+        if team.first:
+            desks.append(stack.enter_context(Desk(config, where, run, state, sources.scan, observer)))
+            desks[0].open(notes, resumed=found is not None)
+        desk = desks[0] if desks else None
+        if found is None:
+            state.begun_s = state.phase_began_s = time.monotonic() - clock
         interrupted = _loop(run, state, sources.cache, where, desk, stop, clock)
-        return desk.close(interrupted, clock) if desk is not None else _nothing(where, state)
+        if desk is None:
+            return Outcome(where, where / RUN_MODEL, {}, state.step, state.elapsed_s, interrupted)
+        return desk.close(interrupted, clock)
 
 
 def _loop(
@@ -71,75 +74,82 @@ def _loop(
 ) -> bool:
     """Steps until the length is over, or somebody asks to stop: then True. `clock` is when the run began."""
     config = run.config
-    crops: Crops | None = None
-    opened_for: tuple[Phase, int] | None = None
+    feed: Feed | None = None
+    fed_for: tuple[Phase, int] | None = None
     back, step_s = False, 0.0
     try:
         while True:
-            # ---- where are we? The first process decides for all: their clocks and signals differ.
+            # ---- where are we? The first process decides for all: their clocks differ.
             state.elapsed_s = time.monotonic() - clock
-            length = Length(config.steps, config.budget_s, desk.reserve_s if desk is not None else 0.0)
+            length = _length_now(config, state, desk)
             share = length.share(state.step, state.elapsed_s, step_s)
-            share, stopping, back = _agreed(run, share, stop(), back)
+            share, stopping, back = processes.agreed(share, stop(), back, run.team)
             if back:
                 _go_back(run, state, where, desk)
-                _close(crops)
-                back, crops = False, None
+                _close(feed)
+                back, feed = False, None
                 continue
-            if stopping or share >= 1.0:
-                return bool(stopping and share < 1.0)
-            here = place(config, share)
-            if here.phase != state.phase:
-                if desk is not None:
-                    desk.phase_ends()
+            here = place(config, state.phase, share, length.share(state.phase_began_step, state.phase_began_s))
+            ending = stopping or share >= 1.0
+            if ending or here.phase != state.phase:
+                # What came after the last line of the log has been judged by nobody yet.
+                bad = desk is not None and desk.settle(last=ending and not stopping, looking=not stopping)
+                _, _, back = processes.agreed(share, stopping, bad, run.team)
+                if ending and (stopping or not back):
+                    return stopping and share < 1.0
+                if back:
+                    continue
                 enter(run, state, here.phase)
                 if desk is not None:
-                    desk.save()
+                    desk.phase_begins()
             # ---- what to learn from
             wanted = here.phase, crop_px(config.of(here.phase), here.share)
-            if crops is None or opened_for != wanted:
-                _close(crops)
-                crops, opened_for = open_crops(run, state, wanted[1], cache), wanted
-            began_s = time.monotonic()
-            batch = next(crops)
-            waited_s = time.monotonic() - began_s
-            low, high = pair(run, state, batch)
+            if feed is None or fed_for != wanted:
+                _close(feed)
+                feed, fed_for = Feed(run, state, wanted[1], cache), wanted
+            began_s, waited_s = time.monotonic(), feed.wait_s
+            low, high = next(feed)
             # ---- learn
             stepped = step(run, state, here.share, low, high)
             state.step += 1
             state.phase_step += 1
+            now_s = time.monotonic()
+            step_s = 0.9 * step_s + 0.1 * (now_s - began_s) if step_s else now_s - began_s
             # ---- tell
             if desk is not None:
-                back = desk.after(stepped, At(share, waited_s, len(high) * run.team.world, time.monotonic() - clock))
-            step_s = 0.9 * step_s + 0.1 * (time.monotonic() - began_s) if step_s else time.monotonic() - began_s
+                at = At(share, feed.wait_s - waited_s, len(high) * run.team.world, now_s - clock)
+                back = desk.after(stepped, at)
     finally:
-        _close(crops)
+        _close(feed)
 
 
-def _close(crops: Crops | None) -> None:
-    if crops is not None:
-        crops.close()
+def _close(feed: Feed | None) -> None:
+    if feed is not None:
+        feed.close()
 
 
-def _agreed(run: Run, share: float, stopping: bool, back: bool) -> tuple[float, bool, bool]:
-    if run.team.world == 1:
-        return share, stopping, back
-    values = torch.tensor([share, float(stopping), float(back)], dtype=torch.float64, device=run.device)
-    share, stopping_, back_ = processes.agree(values, run.team).tolist()
-    return share, bool(stopping_), bool(back_)
+def _length_now(config: TrainConfig, state: State, desk: Desk | None) -> Length:
+    return Length(config.steps, config.budget_s, desk.reserve_s if desk is not None else 0.0, state.begun_s)
+
+
+def _length(config: TrainConfig) -> list[float]:
+    """What tells a run's length from another, for the checkpoint of a finished one."""
+    return [0.0, config.budget_s] if config.budget_s is not None else [float(config.steps)]
 
 
 def _go_back(run: Run, state: State, where: Path, desk: Desk | None) -> None:
-    """To the last good checkpoint, at half the rate, and with the pictures in another order."""
+    """To the last good checkpoint, at half the rate, and with the pictures in another order. Time is not given back."""
     rollbacks, rate = state.rollbacks + 1, state.rate / 2
     if rollbacks > run.config.watch.most_rollbacks:
         raise DivergedError(
-            f"training went wrong {rollbacks} times, though each time it went back and halved the learning rate; "
-            f"the last good state is in {where}. Try a lower learning rate, or --precision fp32"
+            f"training went wrong again after going back {state.rollbacks} times and halving the learning rate each "
+            f"time; the last good state is kept. Begin anew from it at a lower rate: --init {where} --out NEW --set "
+            f"{state.phase}.learning_rate=…, or try --precision fp32"
         )
-    found = processes.agree_on(checkpoint.load(where / checkpoint.NAME) if run.team.first else None, run.team)
+    found = processes.first_does(lambda: checkpoint.load(where / GOOD_CHECKPOINT), run.team)
     before = State(**checkpoint.restore(found, run.parts))
-    state.phase, state.step, state.phase_step = before.phase, before.step, before.phase_step
+    for name in ("phase", "step", "phase_step", "phase_began_step", "phase_began_s"):
+        setattr(state, name, getattr(before, name))
     state.rollbacks, state.rate = rollbacks, rate
     if desk is not None:
         desk.went_back(before)
@@ -158,52 +168,15 @@ def _sources(config: TrainConfig, team: Processes, observer: Observer) -> _Sourc
     """The pictures, looked at and decoded by the first process; the others then find the cache made."""
     largest_px = max(config.of(phase).crop_px for phase in config.phases)
     scale = config.generator.scale
-    looked = scan(config.data, scale=scale, crop_px=largest_px, advance=observer.scanning) if team.first else None
-    if looked is not None:
+
+    def prepare() -> Scan:
+        looked = scan(config.data, scale=scale, crop_px=largest_px, advance=observer.scanning)
         observer.scanned(looked)
         build_cache(looked.train, config.data, scale=scale, crop_px=largest_px, advance=observer.caching)
-    looked = processes.agree_on(looked, team)
+        return looked
+
+    looked = processes.first_does(prepare, team)
     return _Sources(looked, build_cache(looked.train, config.data, scale=scale, crop_px=largest_px))
-
-
-def open_crops(run: Run, state: State, crop_px: int, cache: Cache) -> Crops:
-    """The crops from this step on: this process's share of each batch."""
-    team = run.team
-    return Crops(
-        cache,
-        seed=_seed(run, state),
-        batch=run.config.of(state.phase).batch // team.world,
-        crop_px=crop_px,
-        scale=run.generator.scale,
-        turns=run.config.data.turns,
-        rank=team.rank,
-        world=team.world,
-        first_step=state.step,
-        pin=run.device.type == "cuda",
-    )
-
-
-def _seed(run: Run, state: State) -> int:
-    return run.config.seed + _OTHER_ORDER * state.rollbacks
-
-
-def pair(run: Run, state: State, batch: Batch) -> tuple[Tensor, Tensor]:
-    """A batch as the networks want it: low (N, 3, H, W) and high (N, 3, H·scale, W·scale) on the device."""
-    settings = run.config.degradation
-    high = _on_device(batch.high, run.device)
-    if batch.low is not None:
-        return _on_device(batch.low, run.device), high
-    first, seed = run.team.rank * len(high), _seed(run, state)
-    draws = [degradation.rng_for(seed, state.step, first + index) for index in range(len(high))]
-    values = [degradation.sample(settings, draw) for draw in draws]
-    low = degradation.apply(high, values, run.generator.scale).contiguous(memory_format=torch.channels_last)
-    return low, degradation.sharpened(high, settings.sharpen_target) if settings.sharpen_target else high
-
-
-def _on_device(pixels: Tensor, device: torch.device) -> Tensor:
-    """uint8 -> float in [0, 1]."""
-    moved = pixels.to(device, non_blocking=True)
-    return (moved.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
 
 # ------------------------------------------------------------------------------------------------------------- settings
@@ -218,13 +191,28 @@ def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, generator=dataclasses.replace(config.generator, **sizes))
 
 
-def _checked_share(config: TrainConfig, team: Processes) -> int:
+def _claim(
+    stack: contextlib.ExitStack, where: Path, config: TrainConfig
+) -> tuple[GeneratorSettings, dict[str, Any]] | None:
+    stack.enter_context(folder.claimed(where))
+    return folder.earlier_run(where, config)
+
+
+def _fit(run: Run, state: State) -> list[str]:
+    """Batches that fit into memory: found out once, and the same ones when a run goes on."""
+    notes: list[str] = []
+    if not state.batches:
+        batches, notes = fit(run, run.team)
+        state.batches = {str(phase): batch for phase, batch in batches.items()}
+    for phase, batch in state.batches.items():
+        settings = run.config.of(cast(Phase, phase))
+        changed = dataclasses.replace(settings, batch=batch)
+        run.config = dataclasses.replace(run.config, **{phase: changed})  # type: ignore[arg-type]
+    return notes
+
+
+def _check_shares(config: TrainConfig, team: Processes) -> None:
     for phase in config.phases:
         batch = config.of(phase).batch
         if batch % team.world:
             raise SettingsError(f"{phase}.batch, {batch}, cannot be shared evenly by {team.world} processes")
-    return team.world
-
-
-def _nothing(where: Path, state: State) -> Outcome:
-    return Outcome(where, where, {}, state.step, state.elapsed_s)

@@ -42,6 +42,17 @@ def middle(pixels: Pixels, most_px: int, multiple: int) -> Pixels:
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
+def aligned(low: Pixels, high: Pixels, most_px: int, scale: int) -> tuple[Pixels, Pixels]:
+    """The middle of a pair, at most `most_px` a side of the high picture, which begins where the low one does.
+
+    High pictures may have up to `scale` - 1 px too many, below and on the right, as the cache cuts them.
+    """
+    kept = middle(low, most_px // scale, 1)
+    top, left = ((side - part) // 2 * scale for side, part in zip(low.shape[:2], kept.shape[:2], strict=True))
+    height, width = kept.shape[0] * scale, kept.shape[1] * scale
+    return kept, np.ascontiguousarray(high[top : top + height, left : left + width])
+
+
 def degraded(high: Pixels, settings: DegradationSettings, scale: int, seed: int, index: int) -> Pixels:
     """The low picture of a validation picture: the same in every run of the same seed."""
     if settings.kind == "bicubic":

@@ -372,3 +372,29 @@ def test_a_single_process_has_its_own_mean() -> None:
     value = torch.tensor(2.0)
     assert losses.mean_over_processes(value) is value
     assert not dist.is_initialized()
+
+
+# ----------------------------------------------------------------------------------------------------------------- grid
+
+
+def test_grid_is_the_mean_difference_at_each_place_of_a_low_pixel() -> None:
+    rng = np.random.default_rng(5)
+    result, high = (torch.from_numpy(rng.random((2, 3, 48, 64))) for _ in range(2))
+    difference = (result - high).numpy()
+    found = []
+    for top in (0, 4):  # neighbourhoods of 8 low pixels, 4 apart, in a low picture of 12 × 16
+        for left in (0, 4, 8):
+            window = difference[:, :, 4 * top : 4 * top + 32, 4 * left : 4 * left + 32]
+            places = window.reshape(2, 3, 8, 4, 8, 4).mean(axis=(2, 4))
+            found.append(np.abs(places).mean())
+    assert float(losses.grid(result, high, 4)) == pytest.approx(np.mean(found), rel=1e-12)
+
+
+def test_grid_sees_dots_and_lets_detail_pass() -> None:
+    torch.manual_seed(0)
+    flat = torch.full((1, 3, 64, 64), 0.5)
+    dots = flat.clone()
+    dots[:, :, ::4, ::4] += 0.16
+    noise = flat + 0.04 * torch.randn(1, 3, 64, 64)  # of the same energy
+    assert float(losses.grid(dots, flat, 4)) > 2 * float(losses.grid(noise, flat, 4))
+    assert float(losses.grid(dots, dots, 4)) == 0.0
