@@ -16,7 +16,7 @@ import click
 from srgan_cli import __version__
 from srgan_cli.errors import SrganError, shown
 
-_COMMANDS = ("upscale", "train", "evaluate", "models", "doctor")
+_COMMANDS = ("upscale", "train", "evaluate", "compare", "models", "doctor")
 
 
 class _LazyGroup(click.Group):

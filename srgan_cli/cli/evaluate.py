@@ -133,7 +133,7 @@ def evaluate(
         engine=EngineOptions(device, precision, tile_px),
     )
     degrade = _photo() if degradation == "photo" else session.bicubic_degradation
-    with _progress(show=not quiet and sys.stderr.isatty()) as advance:
+    with progress(show=not quiet and sys.stderr.isatty()) as advance:
         report = session.run(options, degrade, advance=advance)
     if csv_file is not None:
         _write_csv(csv_file, list(_rows(report)))
@@ -165,7 +165,7 @@ def _photo() -> Degrade:
 
 
 @contextmanager
-def _progress(*, show: bool) -> Iterator[Callable[[int, int, str], None]]:
+def progress(*, show: bool) -> Iterator[Callable[[int, int, str], None]]:
     """One line on stderr that says which picture it is, and is gone at the end."""
 
     def advance(done: int, total: int, name: str) -> None:

@@ -1,0 +1,149 @@
+"""`srgan compare`: the same place in several pictures, or in what several models make of one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from srgan_cli.cli.evaluate import progress
+from srgan_cli.config import EngineOptions, Precision
+from srgan_cli.errors import SettingsError, shown
+
+if TYPE_CHECKING:
+    from srgan_cli.evaluation.places import Spot
+
+
+def _names(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise click.BadParameter(f"{value!r} has an empty name in it")
+    return names
+
+
+def _path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
+    if value == "":
+        raise click.BadParameter("it is empty (an unset variable?)")
+    return None if value is None else Path(value)
+
+
+@click.command(no_args_is_help=True)
+@click.argument("inputs", nargs=-1, metavar="PICTURE...", type=click.Path(readable=False))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    callback=_path,
+    metavar="FILE",
+    help="A sheet of crops (.png, .jpg, …), or one page with a slider (.html).",
+)
+@click.option(
+    "-m",
+    "--models",
+    callback=_names,
+    metavar="NAME,…",
+    help="Enlarge each PICTURE with each of these (as in `srgan upscale`), beside bicubic.",
+)
+@click.option("-s", "--scale", type=int, metavar="N", help="With --models: enlarge N times. [default: their own scale]")
+@click.option("--high", callback=_path, metavar="FILE", help="With --models: the original, to be shown too.")
+@click.option("--high-dir", callback=_path, metavar="DIR", help="The same for several PICTUREs: of the same names.")
+@click.option("--low", "show_low", is_flag=True, help="With --models: show the PICTURE itself too, pixels as they are.")
+@click.option("--labels", callback=_names, metavar="TEXT,…", help="What to call the columns. [default: file names]")
+@click.option(
+    "--at",
+    multiple=True,
+    metavar="X,Y",
+    help="Middle of a crop (repeatable): px of the largest picture, 1200,800, or shares of it, 0.5,0.25.",
+)
+@click.option(
+    "--crops",
+    type=int,
+    metavar="N",
+    help="How many places, where the pictures differ most. [default: 4; 1 for each of several PICTUREs; page: 6]",
+)
+@click.option(
+    "--crop-px", type=int, metavar="PX", help="Side of a crop, in px of the largest picture. [default: 192; page: all]"
+)
+@click.option(
+    "--zoom",
+    "zoom_percent",
+    type=int,
+    default=200,
+    show_default=True,
+    metavar="100-400",
+    help="Per cent. Of a sheet; a page zooms by itself.",
+)
+@click.option("--smooth", is_flag=True, help="Enlarge the sheet's crops bicubically, and not as squares.")
+@click.option(
+    "--enlarge",
+    "enlarging",
+    type=click.Choice(["bicubic", "nearest"]),
+    default="bicubic",
+    show_default=True,
+    help="How a smaller picture is brought to the size of the largest.",
+)
+@click.option(
+    "--page-mb", type=int, default=48, show_default=True, metavar="N", help="About how large a page may become."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
+def compare(
+    inputs: tuple[str, ...], output: Path, models: tuple[str, ...], scale: int | None, high: Path | None,
+    high_dir: Path | None, show_low: bool, labels: tuple[str, ...], at: tuple[str, ...], crops: int | None,
+    crop_px: int | None, zoom_percent: int, smooth: bool, enlarging: Literal["bicubic", "nearest"], page_mb: int,
+    overwrite: bool, device: str, precision: Precision, quiet: bool,
+) -> int:  # fmt: skip
+    """Look at pictures side by side: the same place in each, where they differ most.
+
+    Pictures of different sizes are brought to that of the largest; they must be of the same proportions.
+
+    \b
+      srgan compare in.jpg out.png -o page.html
+      srgan compare a.png b.png c.png -o sheet.png --zoom 300 --at 1200,800
+      srgan compare in.jpg --models fidelity,runs/mine -o sheet.png
+      srgan compare low/*.png --models fidelity --high-dir high/ --low -o sheet.png
+    """
+    from srgan_cli.evaluation.compare import CompareOptions, run
+
+    if any(path == "" for path in inputs):
+        raise SettingsError("a PICTURE has no name (an unset variable?)")
+    options = CompareOptions(
+        inputs=tuple(map(Path, inputs)),
+        output=output,
+        models=models,
+        scale=scale,
+        high=high,
+        high_dir=high_dir,
+        show_low=show_low,
+        labels=labels,
+        at=_spots(at),
+        crops=crops,
+        crop_px=crop_px,
+        zoom_percent=zoom_percent,
+        smooth=smooth,
+        enlarging=enlarging,
+        page_bytes=page_mb * 1_000_000,
+        overwrite=overwrite,
+        engine=EngineOptions(device, precision),
+    )
+    with progress(show=not quiet and sys.stderr.isatty()) as advance:
+        report = run(options, advance=advance)
+    if not quiet:
+        for note in report.notes:
+            click.echo(f"note: {shown(note)}", err=True)
+        click.echo(f"{shown(output)}: {report.summary}", err=True)
+    for sentence in report.failures:
+        click.echo(f"left out: {shown(sentence)}", err=True)
+    return report.exit_code
+
+
+def _spots(texts: tuple[str, ...]) -> tuple[Spot, ...]:
+    from srgan_cli.evaluation.places import Spot
+
+    return tuple(map(Spot.parse, texts))
