@@ -20,7 +20,7 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 // ------------------------------------------------------------------------------------------------------------ tiles
 
 // Decoded tiles, the one used longest ago first. Below this many px none is given up, above it those not in view.
-const KEPT_PIXELS = 48e6;
+const KEPT_PIXELS = 32e6;
 const tiles = new Map();
 let keptPixels = 0, waiting = 0;
 
@@ -135,7 +135,7 @@ function tell() {
   element("scene").value = view.scene;
   const count = scene().places.length;
   element("place").hidden = count === 0;
-  element("place").firstElementChild.textContent = view.place < 0 ? "Differences" : `Difference ${view.place + 1}/${count}`;
+  element("place").firstElementChild.textContent = view.place < 0 ? "Differences" : `${view.place + 1} of ${count}`;
   Object.assign(stage.dataset, { ...view, waiting });
 }
 
@@ -340,7 +340,13 @@ const CLICKS = {
   out: () => zoomBy(-1), in: () => zoomBy(1), actual: () => zoomTo(1), fit, flip, swap,
   place: () => goToPlace(1), help: () => element("about").showModal(),
 };
-for (const [id, action] of Object.entries(CLICKS)) element(id).addEventListener("click", action);
+for (const [id, action] of Object.entries(CLICKS)) {
+  element(id).addEventListener("click", (event) => {
+    action();
+    // After a click, and not after Enter, the keys are the pictures' again: space flips, and does not press once more.
+    if (event.detail && id !== "help") stage.focus({ focusVisible: false });
+  });
+}
 for (const side of ["left", "right"]) {
   element(side).addEventListener("change", (event) => { choose(side, Number(event.target.value)); stage.focus({ focusVisible: false }); });
 }

@@ -179,7 +179,7 @@ def _body(title: str, data: object, kept: str) -> str:
 <dl class="keys">
 <dt>arrows, drag</dt><dd>move the pictures</dd>
 <dt>+ −, wheel, pinch</dt><dd>zoom</dd>
-<dt>double click</dt><dd>in to the pixels, and out again</dd>
+<dt>double click, tap</dt><dd>in to the pixels, and out again</dd>
 <dt>0 &nbsp; A</dt><dd>all of it; actual pixels</dd>
 <dt>space &nbsp; Esc</dt><dd>flip between the two; back to the slider</dd>
 <dt>shift + ← →</dt><dd>move the slider</dd>

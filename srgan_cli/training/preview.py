@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from srgan_cli.errors import TrainingError, shown
+from srgan_cli.evaluation.sheet import fitted
 from srgan_cli.training.config import TrainConfig
 from srgan_cli.training.data import Picture, scan
 from srgan_cli.training.degradation import Compression, Degradation, Noise, Round, apply, rng_for, sample, sharpened
@@ -155,12 +156,4 @@ def _draw_cell(
     sheet.paste(Image.fromarray(pixels).resize((tile_px, tile_px), Image.Resampling.NEAREST), corner)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_PX)
     for i, line in enumerate(label):
-        draw.text((corner[0], corner[1] + tile_px + 4 + i * _LINE_PX), _cut(line, font, tile_px), fill=ink, font=font)
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, most_px: int) -> str:
-    if font.getlength(text) <= most_px:
-        return text
-    while text and font.getlength(text + "...") > most_px:
-        text = text[:-1]
-    return text + "..."
+        draw.text((corner[0], corner[1] + tile_px + 4 + i * _LINE_PX), fitted(line, font, tile_px), fill=ink, font=font)
