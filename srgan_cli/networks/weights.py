@@ -142,10 +142,12 @@ def _write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as err:
+    except BaseException as err:  # Ctrl-C, too, leaves nothing behind
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise WeightsError(f"{path} cannot be written: {err.strerror}") from err
+        if isinstance(err, OSError):
+            raise WeightsError(f"{path} cannot be written: {err.strerror}") from err
+        raise
 
 
 def _read(path: Path) -> bytes:

@@ -42,11 +42,18 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> dict[str
             f"the checkpoint holds {', '.join(sorted(names))}, and this run wants {', '.join(sorted(parts))}"
         )
     for name, part in parts.items():
+        if name.endswith("_scaler") and not state["parts"][name]:
+            continue  # it was trained in a precision without one
         try:
             part.load_state_dict(state["parts"][name])
         except (RuntimeError, ValueError, KeyError) as err:
-            raise WeightsError(f"the checkpoint's {name} does not fit this run: {str(err).splitlines()[0]}") from err
+            raise WeightsError(f"the checkpoint's {name} does not fit this run: {_reason(err)}") from err
     return dict(state["values"])
+
+
+def _reason(err: Exception) -> str:
+    """What torch says: its first line names the network, its second what is wrong."""
+    return " ".join(line.strip() for line in str(err).splitlines()[:2])
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -61,12 +68,23 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as err:
+    except BaseException as err:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(err, OSError):
-            raise
-        raise OSError(str(err).splitlines()[0]) from err  # torch's zip writer wraps a full disk
+        if isinstance(err, RuntimeError):  # torch's zip writer wraps a full disk
+            raise OSError(str(err).splitlines()[0]) from err
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name is on disk as well; where a system cannot say so, it is left to it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def claimed(where: Path) -> Iterator[None]:
     something else than a run."""
     try:
         where.mkdir(parents=True, exist_ok=True)
-        strange = not (where / CONFIG_NAME).exists() and any(p.name != _LOCK_NAME for p in where.iterdir())
+        # Hidden files are our own (a lock, something half written) or the system's.
+        strange = not (where / CONFIG_NAME).exists() and any(not p.name.startswith(".") for p in where.iterdir())
         if strange:
             raise SettingsError(f"{where} holds files and is not the folder of a run; choose another with --out")
         descriptor = os.open(where / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
@@ -64,9 +65,10 @@ def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, di
     before = from_mapping(read_toml(where / CONFIG_NAME))
     changed = differences(before, config)
     if changed:
+        way = f", and --init {where} to begin with what was learned here" if before.phase != config.phase else ""
         raise SettingsError(
             f"{where} holds a run with other settings ({'; '.join(changed)}); give the same ones to go on, "
-            "or choose another folder with --out"
+            f"or choose another folder with --out{way}"
         )
     return before.generator, checkpoint.load(path)
 
@@ -92,27 +94,34 @@ def write_config(where: Path, config: TrainConfig) -> None:
     try:
         temporary.write_text(to_toml(config), encoding="utf-8")
         temporary.replace(path)
-    except OSError as err:
-        raise SettingsError(f"{path} cannot be written: {err.strerror}") from err
+    except BaseException as err:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(err, OSError):
+            raise SettingsError(f"{path} cannot be written: {err.strerror}") from err
+        raise
 
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Whether SIGINT or SIGTERM has come, while inside: the first asks to save and stop, a second Ctrl-C is obeyed at
-    once. Signals can be caught in the main thread only; elsewhere nothing ever asks."""
-    asked = threading.Event()
+    once. A second SIGTERM is not: launchers send it to all processes, and so do those that launched them.
+    Signals can be caught in the main thread only; elsewhere nothing ever asks."""
+    asked, interrupted = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
 
     def note(number: int, frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
         asked.set()
+        if number == signal.SIGINT:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+            interrupted.set()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not Python's

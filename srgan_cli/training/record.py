@@ -89,11 +89,17 @@ class Record:
 
         After a resume or a rollback, what was recorded beyond its step is hidden.
         """
-        if self._writes_events and self._writer is None:
-            self._open_events(self._last_step + 1)
-        if self._writer is not None:
-            for tag, value in values.items():
-                self._writer.add_scalar(tag, value, step)
+        try:
+            if self._writes_events and self._writer is None:
+                self._open_events(self._last_step + 1)
+            if self._writer is not None:
+                for tag, value in values.items():
+                    self._writer.add_scalar(tag, value, step)
+        except OSError as err:  # of its own thread, a little late
+            raise TrainingError(
+                f"{self._folder / EVENTS_NAME} cannot be written: {err.strerror or err}. "
+                "The same command goes on from the last checkpoint once there is room."
+            ) from err
 
     def sample(self, step: int, low: Sequence[Pixels], result: Sequence[Pixels], high: Sequence[Pixels]) -> Path:
         """`samples/STEP.png`: a row per crop, the low one enlarged bicubically | the result | the original.
@@ -110,9 +116,7 @@ class Record:
 
     def close(self) -> None:
         self._file.close()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._close_events()
 
     def __enter__(self) -> Record:
         return self
@@ -126,9 +130,14 @@ class Record:
         for path in sample_paths(self._folder):
             if _sample_step(path) > step:
                 path.unlink(missing_ok=True)
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._close_events()
+
+    def _close_events(self) -> None:
+        """What cannot be written at the end is not worth more than the error that may be on its way."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(OSError):
+                writer.close()
 
     def _open_events(self, first_step: int) -> None:
         """A new file of events, which tells TensorBoard to forget those from `first_step` on."""
