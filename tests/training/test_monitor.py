@@ -46,6 +46,14 @@ def learning(monitor: Monitor, steps: int = 20, norm: float = 1.0) -> Monitor:
     return monitor
 
 
+def fidelity() -> Monitor:
+    """A monitor that has seen one good look."""
+    monitor = Monitor()
+    monitor.begin("fidelity")
+    assert monitor.validation(0, GOOD) == []
+    return monitor
+
+
 def adversarial(numbers: ValidationNumbers = GOOD) -> Monitor:
     """A monitor that has seen both phases begin well."""
     monitor = Monitor()
@@ -164,7 +172,7 @@ def test_a_discriminator_that_has_only_begun_has_not_lost() -> None:
     ],
 )
 def test_a_bad_look_is_told_once(change: dict[str, float], kind: str, roll_back: bool, words: str) -> None:
-    monitor = adversarial()
+    monitor = fidelity() if kind == "below-bicubic" else adversarial()
     bad = replace(GOOD, **change)
     (finding,) = monitor.validation(2, bad)
     assert (finding.kind, finding.roll_back) == (kind, roll_back)
@@ -229,7 +237,7 @@ def test_the_state_survives_a_checkpoint() -> None:
 
 
 def test_after_going_back_the_alarm_is_set_again() -> None:
-    monitor = adversarial()
+    monitor = fidelity()
     good = monitor.state()
     for _ in range(3):
         assert kinds(monitor.validation(2, replace(GOOD, psnr_y_db=20.0))) == ["below-bicubic"]
@@ -334,3 +342,31 @@ def test_pictures_of_different_and_of_small_sizes() -> None:
     assert found.diversity == pytest.approx(1.0)
     assert math.isnan(picture_numbers(highs[2:], lows(highs[2:]), highs[2:], 4).grid)  # not one block of 32 px
     assert as_values(picture_numbers([], [], [], 4)) == {}
+
+
+# ------------------------------------------------------------------------------------------------ both networks, phases
+
+
+@pytest.mark.parametrize("changes", [{"loss": math.nan}, {"gradient_norm": math.inf}])
+def test_a_discriminator_that_is_no_number_sends_the_run_back(changes: dict[str, float]) -> None:
+    (finding,) = learning(Monitor()).step(20, LOSSES, 1.0, replace(FAIR, **changes))
+    assert finding.roll_back
+    assert "discriminator" in finding.sentence
+
+
+def test_a_scaler_has_some_steps_to_find_its_size() -> None:
+    monitor = Monitor(patience=3, patience_steps=40)
+    assert [bool(monitor.step(step, LOSSES, math.inf)) for step in (1, 2, 3, 40, 41)] == [False] * 4 + [True]
+
+
+def test_in_the_adversarial_phase_psnr_may_fall_below_bicubic_but_not_for_ever() -> None:
+    monitor = adversarial()
+    assert monitor.validation(2, replace(GOOD, psnr_y_db=25.5)) == []  # -1.5 dB: an ordinary SRGAN
+    assert monitor.validation(3, replace(GOOD, psnr_y_db=23.5)) == []  # one look may be bad luck
+    assert kinds(monitor.validation(4, replace(GOOD, psnr_y_db=23.5))) == ["below-bicubic"]
+
+
+def test_sentences_for_people_have_no_braces() -> None:
+    (finding,) = adversarial().validation(2, replace(GOOD, consistency_db=30.0))
+    assert "agree to 30.0 dB only, where 35 would be well" in finding.sentence
+    assert "{" not in finding.sentence
