@@ -151,13 +151,24 @@ def resolve(
     name = preset or str(written.get("preset", TrainConfig.preset))
     changes = settings.merged(written, options)
     for assignment in assignments:
-        changes = settings.merged(changes, parse_assignment(assignment))
+        assigned = parse_assignment(assignment)
+        for option, other in (("steps", "budget_s"), ("budget_s", "steps")):
+            if option in options and other in assigned:
+                flag = "--steps" if option == "steps" else "--budget"
+                raise SettingsError(f"give only one of {flag} and --set {other}: a run has one length")
+        changes = settings.merged(changes, assigned)
     if "steps" in options and "budget_s" not in options:
         changes.pop("budget_s", None)  # the file's, which would go before the steps that were asked for
     scale = options.get("generator", {}).get("scale")
     if scale is not None:
         changes = settings.merged(_crops_for(scale, name, changes), changes)
-    return _writable(settings.preset(name, {**changes, "preset": name}))
+    config = settings.preset(name, {**changes, "preset": name})
+    if config.phase == "adversarial" and config.init is None:
+        raise SettingsError(
+            "the adversarial phase goes on from a network that was trained for fidelity: name it with --init "
+            "(a run folder, a file or a bundled model), or train one first with --phase both"
+        )
+    return _writable(config)
 
 
 def parse_assignment(text: str) -> dict[str, Any]:

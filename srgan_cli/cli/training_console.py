@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -155,8 +157,13 @@ class TrainingWatch:
 
     def _event(self, kind: str, **values: object) -> None:
         if self._json:
-            sys.stdout.write(json.dumps(_plain({"event": kind, **values})) + "\n")
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(json.dumps(_plain({"event": kind, **values})) + "\n")
+                sys.stdout.flush()
+            except BrokenPipeError:  # whoever read has gone; training is worth more than telling of it
+                self._json = False
+                with contextlib.suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
 
 
 # -------------------------------------------------------------------------------------------------------------- wording
