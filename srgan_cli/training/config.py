@@ -177,7 +177,7 @@ class AdversarialSettings:
     pixel_loss: PixelLoss = "l1"
     pixel_weight: float = 1.0
     perceptual_weight: float = 1.0
-    perceptual_crops: int = 0  # VGG looks at so many crops of a batch only, since it costs most; 0: at all
+    perceptual_crops: int = 0  # VGG looks at so many crops of a whole batch only, since it costs most; 0: at all
     adversarial_weight: float = 0.1
     ramp_share: float = 0.1  # of the phase, over which the adversarial weight rises from 0
     feature_matching_weight: float = 0.0
@@ -356,6 +356,10 @@ class TrainConfig:
         )
         for name in self.phases:
             settings = self.of(name)
+            _check(
+                settings.small_crop_px < settings.crop_px,
+                f"{name}.small_crop_px, {settings.small_crop_px}, must be less than crop_px, {settings.crop_px}",
+            )
             for crop_px in filter(None, (settings.crop_px, settings.small_crop_px)):
                 _check(
                     crop_px % self.generator.scale == 0,

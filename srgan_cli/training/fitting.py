@@ -19,6 +19,8 @@ from srgan_cli.upscaling import backends
 # Beside what is kept for the backward pass: gradients on their way, a convolution's workspace, the optimiser's state.
 _BESIDES = 1.6
 _SHARE = 0.8  # of the free memory
+_MARGIN_BYTES = 256 << 20  # of an accelerator's: fragments, and what convolutions take to work in
+_MOMENTS = 2  # numbers that AdamW keeps for each weight
 
 
 def fit(run: Run, team: Processes) -> tuple[dict[Phase, int], list[str]]:
@@ -44,7 +46,8 @@ def fit(run: Run, team: Processes) -> tuple[dict[Phase, int], list[str]]:
 
 def _largest(run: Run, phase: Phase, batch: int) -> int:
     if run.device.type == "cpu":
-        need = _kept_bytes(lambda: _try(run, phase, 1)) * _BESIDES
+        tried = min(2, batch)  # batch norm may want more than one
+        need = _kept_bytes(lambda: _try(run, phase, tried)) / tried * _BESIDES
         free = backends.free_memory_bytes(run.device) * _SHARE / processes.on_this_machine()
         fits = min(batch, int(free / need))
     else:
@@ -73,7 +76,7 @@ def _kept_bytes(compute: Callable[[], None]) -> int:
 
 def _runs(run: Run, phase: Phase, batch: int) -> bool:
     try:
-        _try(run, phase, batch)
+        _with_ballast(run, lambda: _try(run, phase, batch))
     except Exception as err:
         if not backends.is_out_of_memory(err):
             raise
@@ -82,6 +85,17 @@ def _runs(run: Run, phase: Phase, batch: int) -> bool:
         fits = True
     backends.empty_cache(run.device)
     return fits
+
+
+def _with_ballast(run: Run, compute: Callable[[], None]) -> None:
+    """`compute`, while as much memory is taken as the optimisers will take that have made no step yet."""
+    networks = filter(None, (run.generator, run.discriminator))
+    weights_bytes = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
+    ballast = torch.empty(_MOMENTS * weights_bytes + _MARGIN_BYTES, dtype=torch.uint8, device=run.device)
+    try:
+        compute()
+    finally:
+        del ballast
 
 
 def _try(run: Run, phase: Phase, batch: int) -> None:

@@ -123,6 +123,12 @@ def first_does(work: Callable[[], T], processes: Processes) -> T:
     return cast(T, box[0])
 
 
+def part_of(count: int) -> int:
+    """This process's part of something that is counted over all of them; at least 1."""
+    joined_up = dist.is_available() and dist.is_initialized()
+    return max(1, count // dist.get_world_size()) if joined_up else count
+
+
 def on_this_machine() -> int:
     """How many processes of the run share this machine's memory."""
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -127,7 +127,7 @@ def choose_compute(config: TrainConfig, team: Processes) -> tuple[torch.device, 
     if config.compute.precision != "auto":
         return device, {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.compute.precision]
     if device.type == "cuda":
-        return device, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return device, torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return device, torch.bfloat16 if device.type == "cpu" and backends.cpu_has_fast_bf16() else torch.float32
 
 
@@ -149,7 +149,9 @@ def begin(config: TrainConfig, team: Processes, *, resuming: bool = False) -> Ru
     if "adversarial" in config.phases:
         _add_discriminator(run)
     if config.compute.compile:
-        for network in filter(None, (run.generator, run.discriminator)):
+        # R1 is a gradient of a gradient, which compiled networks do not have.
+        critic = None if config.adversarial.r1_weight else run.discriminator
+        for network in filter(None, (run.generator, critic)):
             network.compile()  # in place: names in checkpoints stay as they are
     return run
 
@@ -162,6 +164,26 @@ def _add_discriminator(run: Run) -> None:
     run.critic = _learner(run.discriminator, settings, run.autocast)
     if settings.perceptual_weight:
         run.perceptual = _placed(make_perceptual(run.config), run.device)
+    _check_sizes(run)
+
+
+def _check_sizes(run: Run) -> None:
+    """Whether all crops of the adversarial phase can be judged: it may be hours away. Raises `SettingsError`."""
+    settings = run.config.adversarial
+    assert run.discriminator is not None
+    multiple = run.discriminator.size_multiple
+    least_px = run.perceptual.features.minimum_size_px if run.perceptual is not None else 1
+    for name in ("crop_px", "small_crop_px"):
+        size_px = getattr(settings, name)
+        if size_px % multiple:
+            raise SettingsError(
+                f"adversarial.{name}, {size_px}, must be a multiple of {multiple} px for the discriminator"
+            )
+        if 0 < size_px < least_px:
+            raise SettingsError(
+                f"adversarial.{name}, {size_px}, is too small for VGG19's deepest layer asked for, which needs "
+                f"{least_px} px; take larger crops, or shallower perceptual.layers"
+            )
 
 
 def make_generator(config: TrainConfig) -> Generator:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from srgan_cli.networks.discriminators import Discriminator
 from srgan_cli.networks.generators import Generator
-from srgan_cli.training import losses
+from srgan_cli.training import losses, processes
 from srgan_cli.training.config import AdversarialSettings, FidelitySettings
 from srgan_cli.training.losses import PerceptualLoss
 
@@ -23,10 +23,14 @@ class Terms:
 
     raw: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    told: dict[str, Tensor] = field(default_factory=dict)  # what is only for the log: parts of a term, say
 
     def add(self, name: str, weight: float, value: Tensor) -> None:
         self.raw[name] = value
         self.weights[name] = weight
+
+    def tell(self, name: str, value: Tensor) -> None:
+        self.told[name] = value.detach()
 
     @property
     def total(self) -> Tensor:
@@ -88,10 +92,13 @@ def generator_terms(
     if settings.pixel_weight:
         terms.add("pixel", settings.pixel_weight, losses.pixel(settings.pixel_loss, result, high))
     if perceptual is not None and settings.perceptual_weight:
-        seen = settings.perceptual_crops or len(high)  # crops are drawn at random, so the first are as good as any
+        # Crops are drawn at random, so the first are as good as any.
+        seen = processes.part_of(settings.perceptual_crops) if settings.perceptual_crops else len(high)
         with autocast():
-            distance, _ = perceptual(result[:seen], high[:seen])
+            distance, layers = perceptual(result[:seen], high[:seen])
         terms.add("perceptual", settings.perceptual_weight, distance)
+        for name, value in layers.items():
+            terms.tell(f"perceptual.{name}", value)
     fooled = losses.generator_loss(settings.objective, verdict.logits, None if real is None else real.logits)
     terms.add("adversarial", settings.adversarial_weight * ramp, fooled)
     if settings.feature_matching_weight:

@@ -1,0 +1,69 @@
+"""Several processes that agree, without torchrun."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+from typing import Any
+
+import pytest
+
+from srgan_cli.errors import SettingsError
+from srgan_cli.training import processes
+from srgan_cli.training.processes import Processes
+
+
+def _member(rank: int, port: int, answers: Any) -> None:
+    import os
+
+    import torch
+
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+    torch.set_num_threads(1)
+    team = Processes(rank, 2, rank)
+
+    def refuse() -> None:
+        raise SettingsError("these settings make no sense")
+
+    with processes.joined(team, torch.device("cpu")):
+        found: list[object] = [processes.agreed(0.25 + rank, stop=rank == 1, back=rank == 1, processes=team)]
+        found.append(processes.least(7 + 2 * rank, team))
+        found.append(processes.first_does(lambda: f"by {rank}", team))
+        found.append((processes.part_of(8), processes.part_of(1)))
+        try:
+            processes.first_does(refuse, team)
+        except SettingsError as err:
+            found.append(str(err))
+        found.append(processes.first_does(lambda: "on", team))  # they still understand each other
+    answers.put((rank, found))
+
+
+def test_two_processes_agree() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    members = [context.Process(target=_member, args=(rank, port, answers)) for rank in (0, 1)]
+    for member in members:
+        member.start()
+    found = dict(answers.get(timeout=60) for _ in members)
+    for member in members:
+        member.join(30)
+    # Share and back are the first's, who has not been asked to stop; the other has.
+    expected = [(0.25, True, False), 7, "by 0", (4, 1), "these settings make no sense", "on"]
+    assert found == {0: expected, 1: expected}
+
+
+def test_one_process_agrees_with_itself() -> None:
+    alone = Processes()
+    assert processes.agreed(0.5, stop=True, back=False, processes=alone) == (0.5, True, False)
+    assert (processes.least(3, alone), processes.first_does(lambda: 4, alone), processes.part_of(5)) == (3, 4, 5)
+
+
+def test_numbers_of_processes_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from srgan_cli.errors import DeviceError
+
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(DeviceError, match="not a number"):
+        processes.from_environment()
