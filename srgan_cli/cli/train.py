@@ -163,7 +163,8 @@ def resolve(
     if scale is not None:
         changes = settings.merged(_crops_for(scale, name, changes), changes)
     config = settings.preset(name, {**changes, "preset": name})
-    if config.phase == "adversarial" and config.init is None:
+    # A file or --set may ask for it all the same.
+    if options.get("phase") == config.phase == "adversarial" and config.init is None:
         raise SettingsError(
             "the adversarial phase goes on from a network that was trained for fidelity: name it with --init "
             "(a run folder, a file or a bundled model), or train one first with --phase both"

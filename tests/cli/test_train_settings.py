@@ -25,6 +25,7 @@ def test_the_adversarial_phase_wants_a_network_to_begin_with() -> None:
     with pytest.raises(SettingsError, match=r"--init .* --phase both"):
         resolve(None, None, {"phase": "adversarial"}, [])
     assert resolve(None, None, {"phase": "adversarial", "init": "fidelity"}, []).phase == "adversarial"
+    assert resolve(None, None, {}, ["phase=adversarial"]).init is None
 
 
 def test_training_goes_on_when_nobody_reads_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
