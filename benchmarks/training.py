@@ -168,8 +168,9 @@ def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
     """Adam, fp32, NCHW; losses as in our step, computed as plainly as they can be."""
     plain = replace(config, compute=replace(config.compute, precision="fp32"))
     phase = plain.phases[0]
-    chosen, device = plain.of(phase), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = plain.of(phase)
     run = begin(plain, Processes())  # the networks and losses are the same; memory format, optimiser and data are not
+    device = run.device
     generator = run.generator.to(memory_format=torch.contiguous_format)
     discriminator = run.discriminator.to(memory_format=torch.contiguous_format) if run.discriminator else None
     perceptual = run.perceptual.to(memory_format=torch.contiguous_format) if run.perceptual else None
@@ -185,7 +186,7 @@ def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
         result = generator(low)
         loss = F.l1_loss(result, high)
         if isinstance(chosen, settings.FidelitySettings):
-            loss = loss + chosen.frequency_weight * (torch.fft.rfft2(result) - torch.fft.rfft2(high)).abs().mean()
+            loss = loss + chosen.frequency_weight * _spectral(result, high)
         else:
             assert discriminator is not None
             assert perceptual is not None
@@ -206,6 +207,11 @@ def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
         seconds.append(time.perf_counter() - began_s)
         began_s = time.perf_counter()
     _tell(seconds)
+
+
+def _spectral(result: Tensor, high: Tensor) -> Tensor:
+    difference = torch.fft.rfft2(result, norm="ortho") - torch.fft.rfft2(high, norm="ortho")
+    return torch.view_as_real(difference).abs().mean()
 
 
 def _relativistic(better: Tensor, worse: Tensor) -> Tensor:

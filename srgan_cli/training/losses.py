@@ -46,10 +46,10 @@ def pixel(kind: PixelLoss, result: Tensor, high: Tensor) -> Tensor:
 def frequency(result: Tensor, high: Tensor) -> Tensor:
     """L1 between Fourier transforms: the mean over |real| and |imaginary| parts (Cho et al. 2021, MIMO-UNet, eq. 5).
 
-    The transform is not normalised, as in the field's code whose weights (about 0.05) one finds; so white differences
-    count for sqrt(H·W) times as much as in `pixel`, and twice as much in crops of twice the side.
+    The transform is orthonormal, so that a weight holds for crops of any size: white differences count for 0.7 times as
+    much as in `pixel`. The field's code does not normalise; its weights are to be multiplied by sqrt(H·W).
     """
-    spectrum = torch.fft.rfft2(_wide(result) - _wide(high))  # linear, so one transform does for both
+    spectrum = torch.fft.rfft2(_wide(result) - _wide(high), norm="ortho")  # linear, so one transform does for both
     return torch.view_as_real(spectrum).abs().mean()
 
 
@@ -86,7 +86,7 @@ class PerceptualLoss(nn.Module):
 
     def _term(self, found: Tensor, wanted: Tensor) -> Tensor:
         if self.scaling == "paper":
-            size = wanted.new_tensor(PAPER_SCALING)
+            size: Tensor | float = PAPER_SCALING  # not a tensor: a GPU would be waited for
         else:
             size = mean_over_processes(wanted.abs().mean()).clamp(min=1e-8)  # black pictures have no features
         power = 1 if self.distance == "l1" else 2

@@ -58,7 +58,7 @@ def test_frequency() -> None:
     # Transforms as products of matrices; of a real picture's, half the columns are the others' mirror image.
     height, width = a.shape[2:]
     rows, columns = (np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n) for n in (height, width))
-    spectra = [rows @ x.numpy() @ columns[:, : width // 2 + 1] for x in (a, b)]
+    spectra = [rows @ x.numpy() @ columns[:, : width // 2 + 1] / np.sqrt(height * width) for x in (a, b)]
     expected = np.concatenate([np.abs((spectra[0] - spectra[1]).real), np.abs((spectra[0] - spectra[1]).imag)]).mean()
     assert losses.frequency(a, b).item() == pytest.approx(expected, rel=1e-12)
 
