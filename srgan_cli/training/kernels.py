@@ -91,14 +91,24 @@ def along_both_axes(pictures: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return rows @ pictures @ columns.T
 
 
-# Made outside inference mode, whoever asks first: what is made inside it can never take part in a backward pass again.
-# 256 matrices are about 10 MB, and hold most of what the random sizes of a run ask for.
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
+# Only small ones are kept: crops of 128 px ask for about a thousand, 40 MB in all; one of a large photo is 100 MB.
+_KEPT_NUMBERS, _KEPT_MATRICES = 1 << 16, 1024  # at most 256 MB in fp32, and where crops are large
+
+
 def resize_matrix(kind: Filter, length: int, target: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(target, length), with rows that sum to 1. Bicubic is MATLAB's: `evaluation.bicubic`."""
+    make = _kept_matrix if length * target <= _KEPT_NUMBERS else _resize_matrix
+    return make(kind, length, target, dtype, device)
+
+
+# Made outside inference mode, whoever asks first: what is made inside it can never take part in a backward pass again.
+@torch.inference_mode(False)
+def _resize_matrix(kind: Filter, length: int, target: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     indices, weights = contributions(length, target) if kind == "bicubic" else _contributions(kind, length, target)
     return _matrix(indices, weights, length).to(device, dtype)
+
+
+_kept_matrix = lru_cache(maxsize=_KEPT_MATRICES)(_resize_matrix)
 
 
 @lru_cache(maxsize=16)
