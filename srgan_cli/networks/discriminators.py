@@ -137,7 +137,7 @@ def _leaky(x: Tensor) -> Tensor:
 
 
 class VGGDiscriminator(Discriminator):
-    """The paper's: Ledig et al. 2017, section 2.1.2 and fig. 4, without its last sigmoid.
+    """The paper's: Ledig et al. 2017, section 2.1 and fig. 4, without its last sigmoid.
 
     Eight 3×3 convolutions, every other one with stride 2, batch norm on all but the first; then a dense layer of 16 ·
     `channels` (1024 at the paper's 64) and one of 1. The dense layer fixes the size of the crops. Because of the batch

@@ -123,7 +123,8 @@ def build_cache(
             folder.mkdir(parents=True, exist_ok=True)
             _remove_old(folder)
             _make(path, entries, advance or (lambda done, total: None))
-        os.utime(path)  # used today
+        with contextlib.suppress(OSError):  # somebody else's, perhaps, and good to read all the same
+            os.utime(path)  # used today
         return Cache(path, entries, crop_px)
     except OSError as err:
         raise TrainingError(_why(err, folder, _bytes(entries))) from err

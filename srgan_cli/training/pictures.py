@@ -89,7 +89,7 @@ def look_at(path: Path) -> Facts:
     pixels, (width, height), tables = _decode(path, glance=True)
     digest = hashlib.blake2b(f"{width}x{height};".encode(), digest_size=16)
     digest.update(pixels.data)
-    quality = jpeg_quality(tables[0]) if tables else None
+    quality = jpeg_quality(tables[min(tables)]) if tables else None  # luminance is mostly, not always, table 0
     return Facts(width, height, digest.hexdigest(), _spread(pixels), quality)
 
 
