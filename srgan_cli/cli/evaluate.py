@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -121,7 +123,7 @@ def evaluate(
     if lr_dir is not None and degradation is not None:
         raise SettingsError("--lr-dir gives the small pictures and --degradation makes them; give one of the two")
     if csv_file is not None:
-        _write_csv(csv_file, [])  # find out now, not after the work
+        _check_csv(csv_file)  # find out now, not after the work
     options = session.EvaluateOptions(
         high_dir=hr_dir,
         models=models,
@@ -263,10 +265,24 @@ def _rows(report: Report) -> Iterator[dict[str, object]]:
 
 def _write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
     titles = dict.fromkeys(title for row in rows for title in row)
+    part = path.with_name(f".{path.name}.part")  # what was there before is whole until this is
     try:
-        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.DictWriter(file, list(titles))
             writer.writeheader()
             writer.writerows(rows)
+        part.replace(path)
+    except OSError as err:
+        raise SettingsError(f"--csv {shown(path)}: {err.strerror}") from err
+
+
+def _check_csv(path: Path) -> None:
+    """Raises `SettingsError` where no file can be written; what is there stays as it is."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        part = path.with_name(f".{path.name}.part")
+        part.open("w").close()
+        part.unlink()
     except OSError as err:
         raise SettingsError(f"--csv {shown(path)}: {err.strerror}") from err

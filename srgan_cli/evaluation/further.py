@@ -92,6 +92,8 @@ def _from_torchmetrics(name: Name, device: str) -> Metric:
             from torchmetrics.functional.image.dists import DISTSNetwork
 
             network = DISTSNetwork().to(device).eval()
+    except ImportError as err:
+        raise SettingsError("that takes torchmetrics 1.8 or later: pip install -U 'srgan-cli[perceptual]'") from err
     except (OSError, RuntimeError) as err:  # no way to the server, a full disk; a download cut short
         reason = str(err).strip() or type(err).__name__
         raise WeightsError(f"the weights cannot be downloaded ({reason}); try again with a connection") from err
