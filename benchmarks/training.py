@@ -195,7 +195,7 @@ def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
             fake, real = discriminator(result).logits, discriminator(high).logits
             loss = loss + perceptual(result, high)[0] + _relativistic(fake, real)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if critic is not None and discriminator is not None:
             discriminator.requires_grad_(True)
