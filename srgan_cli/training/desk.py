@@ -48,7 +48,7 @@ FIDELITY_MODEL = "fidelity.safetensors"  # phase 1's result, beside the adversar
 # Looking at the validation pictures takes at most this part of the time, whatever interval was asked for.
 _LOOKING_SHARE = 0.05
 _SAMPLE_PX = 192
-_PATIENCE = 3  # lines of the log in a row that a gradient scaler's left-out steps may spoil
+_PATIENCE, _PATIENCE_STEPS = 2, 40  # lines of the log in a row, and steps, that overflows of a scaler may spoil
 _REPORT_S = 0.5
 GOOD_CHECKPOINT = "checkpoint.good"  # the last one whose pictures were looked at and found well: where to go back to
 
@@ -62,8 +62,11 @@ class Desk:
         self.where, self.run, self.state, self.scan, self.observer = where, run, state, scan, observer
         self.pairs = _pairs(config, scan, run.generator.scale)
         self.floor = validation.floor(self.pairs, run.generator.scale).mean
+        scaled = run.learner.scaler.is_enabled()  # such steps are left out by the scaler itself
         self.monitor = Monitor(
-            config.adversarial.objective, patience=_PATIENCE if run.learner.scaler.is_enabled() else 1
+            config.adversarial.objective,
+            patience=_PATIENCE if scaled else 1,
+            patience_steps=_PATIENCE_STEPS if scaled else 0,
         )
         self.meter = Meter()
         self.latest: dict[str, float] = {}
@@ -91,6 +94,8 @@ class Desk:
         self.observer.started(facts)
         for sentence in notes:
             self._note(sentence)
+        if _without_a_start(self.run.config) and not resumed:
+            self._note("the adversarial phase begins with an untrained network; --init gives it one to begin with")
         if resumed:
             self.monitor.restore(self.state.monitor)
         else:
@@ -219,7 +224,8 @@ class Desk:
         )
         numbers = None
         if means.discriminator is not None:
-            numbers = DiscriminatorNumbers(means.discriminator["loss"], means.discriminator["accuracy"])
+            critic = means.discriminator
+            numbers = DiscriminatorNumbers(critic["loss"], critic["accuracy"], critic["gradient_norm"])
         return self.monitor.step(self.state.step, means.raw, means.gradient_norm, numbers)
 
     def _left_s(self, at: At, steps_per_s: float) -> float:
@@ -344,6 +350,10 @@ class Desk:
             to_toml(self.run.config),
             {**facts, "refused": dict(refused), "scores": {"bicubic": self.floor}},
         )
+
+
+def _without_a_start(config: TrainConfig) -> bool:
+    return config.phase == "adversarial" and config.init is None
 
 
 def _command() -> str:

@@ -39,7 +39,6 @@ class Meter:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-        self._weights: dict[str, float] = {}
         self.steps = self._pictures = 0
         self.at = At(0.0, 0.0, 0, 0.0)  # of the last step
         self._waited_s = 0.0
@@ -50,12 +49,16 @@ class Meter:
         self.at = at
         self._pictures += at.pictures
         self._waited_s += at.waited_s
-        values = {f"raw.{name}": value for name, value in stepped.terms.raw.items()}
-        values |= {"total": stepped.terms.total, "norm": stepped.gradient_norm}
-        self._weights = dict(stepped.terms.weights)
-        if stepped.verdicts is not None and stepped.critic_terms is not None:
+        terms, critic = stepped.terms, stepped.critic_terms
+        values = {f"raw.{name}": value for name, value in (terms.raw | terms.told).items()}
+        # Each step's own weight: some rise while the run goes on.
+        values |= {f"weighted.{name}": terms.raw[name].detach() * weight for name, weight in terms.weights.items()}
+        values |= {"raw.total": terms.total, "norm": stepped.gradient_norm}
+        if stepped.verdicts is not None and critic is not None and stepped.critic_norm is not None:
             values |= {f"critic.{name}": value for name, value in vars(stepped.verdicts).items()}
-            values |= {f"critic.{name}": value for name, value in stepped.critic_terms.raw.items()}
+            values |= {f"critic.{name}": value for name, value in critic.raw.items()}
+            values |= {f"critic.{name}_weighted": critic.raw[name] * critic.weights[name] for name in critic.raw}
+            values["critic.gradient_norm"] = stepped.critic_norm
         for name, value in values.items():
             known = self._sums.get(name)
             self._sums[name] = value.detach().float() if known is None else known + value.detach().float()
@@ -67,10 +70,11 @@ class Meter:
         values = {name: value / self._counts[name] for name, value in zip(names, read, strict=True)}
         raw = {name[4:]: value for name, value in values.items() if name.startswith("raw.")}
         critic = {name[7:]: value for name, value in values.items() if name.startswith("critic.")}
+        weighted = {name[9:]: value for name, value in values.items() if name.startswith("weighted.")}
         if critic:
             critic["loss"] = critic.pop("discriminator")
-        weighted = {name: value * self._weights[name] for name, value in raw.items()}
-        return Means({**raw, "total": values["total"]}, weighted, values["norm"], critic or None)
+            del critic["discriminator_weighted"]  # its weight is 1
+        return Means(raw, weighted, values["norm"], critic or None)
 
     def speed(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self._began_s, 1e-9)

@@ -250,6 +250,7 @@ class Stepped:
     gradient_norm: Tensor
     verdicts: Verdicts | None = None
     critic_terms: Terms | None = None
+    critic_norm: Tensor | None = None
 
 
 def step(run: Run, state: State, share: float, low: Tensor, high: Tensor) -> Stepped:
@@ -288,8 +289,10 @@ def _adversarial_step(
     critic_terms, verdicts = discriminator_terms(
         discriminator, result.detach(), high, settings, phase_step, run.autocast
     )
-    critic.update(critic_terms.total, rate * settings.discriminator_learning_rate, settings.clip_norm, run.team)
-    return Stepped(terms, norm, verdicts, critic_terms)
+    critic_norm = critic.update(
+        critic_terms.total, rate * settings.discriminator_learning_rate, settings.clip_norm, run.team
+    )
+    return Stepped(terms, norm, verdicts, critic_terms, critic_norm)
 
 
 @torch.no_grad()

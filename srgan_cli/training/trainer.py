@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from srgan_cli.errors import DivergedError, SettingsError
+from srgan_cli.errors import DivergedError, OutOfMemoryError, SettingsError
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.training import checkpoint, folder, processes
 from srgan_cli.training.cache import Cache, build_cache
@@ -27,6 +27,7 @@ from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, State, begin, choose_compute, enter, make_generator, step
 from srgan_cli.training.scan import Scan, scan
 from srgan_cli.training.schedule import Length, crop_px, place
+from srgan_cli.upscaling import backends
 
 
 def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
@@ -50,6 +51,7 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
         if found is not None:
             state = State(**checkpoint.restore(found[1], run.parts))
         if state.done == _length(config):
+            observer.note(f"{where} holds this run, finished; a longer one goes on from it")
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, state.elapsed_s)
         sources = _sources(config, team, observer)
         notes = _fit(run, state)
@@ -63,7 +65,15 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
         desk = desks[0] if desks else None
         if found is None:
             state.begun_s = state.phase_began_s = time.monotonic() - clock
-        interrupted = _loop(run, state, sources.cache, where, desk, stop, clock)
+        try:
+            interrupted = _loop(run, state, sources.cache, where, desk, stop, clock)
+        except Exception as err:
+            if not backends.is_out_of_memory(err):
+                raise
+            raise OutOfMemoryError(
+                f"{run.device} is out of memory at step {state.step}, though a step was tried before; the last "
+                "checkpoint is kept. Something else may use the memory; else begin anew with a smaller --batch"
+            ) from err
         if desk is None:
             return Outcome(where, where / RUN_MODEL, {}, state.step, state.elapsed_s, interrupted)
         return desk.close(interrupted, clock)
