@@ -269,14 +269,21 @@ class PerceptualSettings:
 
 @dataclass(frozen=True)
 class DiscriminatorSettings:
-    """vgg: the paper's, one verdict a crop; patch: one a patch; unet: one a pixel."""
+    """vgg: the paper's, one verdict a crop; patch: one a patch; unet: one a pixel.
+
+    `channels` of the first layer; 0: the paper's 64 for vgg, and 32 for the others.
+    """
 
     kind: Literal["vgg", "patch", "unet"] = "patch"
-    channels: int = 32
+    channels: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("discriminator", self, kind=("vgg", "patch", "unet"))
-        _check_numbers("discriminator", self, {"channels": (1, 512)})
+        _check_numbers("discriminator", self, {"channels": (0, 512)})
+
+    @property
+    def width(self) -> int:
+        return self.channels or (64 if self.kind == "vgg" else 32)
 
 
 @dataclass(frozen=True)
@@ -430,7 +437,7 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
                 "distance": "mse",
                 "scaling": "paper",
             },
-            "discriminator": {"kind": "vgg", "channels": 64},
+            "discriminator": {"kind": "vgg"},
         },
     ),
 }  # fmt: skip
@@ -517,14 +524,20 @@ def parse_value(text: str) -> Any:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """All settings as TOML that `read_toml` and `from_mapping` turn into the same settings. None is left out."""
+    """All settings as TOML that `read_toml` and `from_mapping` turn into the same settings.
+
+    TOML has no word for nothing, so what is not set stands there as a comment.
+    """
     plain = dataclasses.asdict(config)
     sections = {key: value for key, value in plain.items() if isinstance(value, dict)}
-    lines = [f"{key} = {_toml(value)}" for key, value in plain.items() if key not in sections and value is not None]
+    lines = [_setting(key, value) for key, value in plain.items() if key not in sections]
     for name, section in sections.items():
-        lines += ["", f"[{name}]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in section.items() if value is not None]
+        lines += ["", f"[{name}]", *(_setting(key, value) for key, value in section.items())]
     return "\n".join(lines) + "\n"
+
+
+def _setting(key: str, value: object) -> str:
+    return f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
 
 
 def _toml(value: object) -> str:

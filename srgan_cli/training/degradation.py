@@ -198,6 +198,9 @@ def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
     with torch.no_grad(), torch.autocast(high.device.type, enabled=False):
         if not any(value.rounds for value in values):
             return _bicubic_8bit(high, scale)
+        if high.device.type != "cpu":
+            # Codecs need the host, and crops differ in size on the way: a GPU would wait for hundreds of copies.
+            return apply(high.cpu(), values, scale).to(high.device)
         clean = [i for i, value in enumerate(values) if not value.rounds]
         rough = [i for i, value in enumerate(values) if value.rounds]
         low = high.new_empty(len(high), 3, high.shape[2] // scale, high.shape[3] // scale)

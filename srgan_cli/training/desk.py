@@ -118,6 +118,7 @@ class Desk:
     def _facts(self, resumed: bool) -> dict[str, object]:
         run, config = self.run, self.run.config
         settings = config.of(self.state.phase)
+        reasons = Counter(one.kind for one in self.scan.refused)
         return {
             "device": str(run.device),
             "precision": {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[run.autocast.dtype],
@@ -136,6 +137,7 @@ class Desk:
             "pictures": len(self.scan.train),
             "validation_pictures": len(self.scan.val),
             "left_out": len(self.scan.refused),
+            "left_out_because": ", ".join(f"{count} {kind}" for kind, count in reasons.most_common()) or None,
             "split": self.scan.split,
             "resumed_at": self.state.step if resumed else None,
             "srgan": __version__,
@@ -344,12 +346,7 @@ class Desk:
 
     def _report(self) -> None:
         facts = {**self._facts(resumed=False), "command": _command(), "seed": self.run.config.seed}
-        refused = Counter(one.kind for one in self.scan.refused)
-        write_report(
-            self.where,
-            to_toml(self.run.config),
-            {**facts, "refused": dict(refused), "scores": {"bicubic": self.floor}},
-        )
+        write_report(self.where, to_toml(self.run.config), {**facts, "scores": {"bicubic": self.floor}})
 
 
 def _without_a_start(config: TrainConfig) -> bool:

@@ -22,6 +22,7 @@ from srgan_cli.training.data import Picture, scan
 from srgan_cli.training.degradation import Compression, Degradation, Noise, Round, apply, rng_for, sample, sharpened
 from srgan_cli.training.kernels import Blur
 from srgan_cli.training.pictures import read_pixels
+from srgan_cli.training.trainer import with_sizes_of_init
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
@@ -49,6 +50,7 @@ def preview(config: TrainConfig, target: Path) -> None:
 
     Raises what `scan` and reading the pictures raise, and `TrainingError` when the file cannot be written.
     """
+    config = with_sizes_of_init(config)
     scale = config.generator.scale
     crop_px = max(config.of(phase).crop_px for phase in config.phases)
     pictures = _spread_out(scan(config.data, scale=scale, crop_px=crop_px).train, _ROWS)

@@ -159,7 +159,7 @@ def begin(config: TrainConfig, team: Processes, *, resuming: bool = False) -> Ru
 def _add_discriminator(run: Run) -> None:
     torch.manual_seed(run.config.seed + 1)
     chosen, settings = run.config.discriminator, run.config.adversarial
-    discriminator = build_discriminator(chosen.kind, chosen.channels, settings.crop_px)
+    discriminator = build_discriminator(chosen.kind, chosen.width, settings.crop_px)
     run.discriminator = _placed(discriminator, run.device).train()
     run.critic = _learner(run.discriminator, settings, run.autocast)
     if settings.perceptual_weight:

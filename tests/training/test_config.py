@@ -205,7 +205,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"perceptual": {"layers": [1]}}, "perceptual.layers must be a table"),
     ({"perceptual": {"source": "resnet"}}, "perceptual.source"),
     ({"discriminator": {"kind": "none"}}, "discriminator.kind"),
-    ({"discriminator": {"channels": 0}}, "discriminator.channels"),
+    ({"discriminator": {"channels": -1}}, "discriminator.channels"),
     ({"compute": {"device": "gpu"}}, "compute.device must be auto, cpu, cuda"),
     ({"compute": {"precision": "int8"}}, "compute.precision"),
     ({"compute": {"threads": -1}}, "compute.threads"),
