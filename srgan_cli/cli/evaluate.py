@@ -225,6 +225,8 @@ def _conventions(report: Report, means: dict[str, dict[str, float]]) -> Iterator
     yield f"PSNR (dB) and SSIM: a border of {report.scale} px cut off; Y as in MATLAB (BT.601, rounded), grey as it is."
     yield "consistency: PSNR (dB) of RGB with the original when both are made small again by bicubic."
     present = {key for one in means.values() for key in one}
+    if {"vgg19_conv3_4", "lpips", "dists"} & present:
+        yield "VGG19, LPIPS and DISTS look at the middle 1024 px of larger pictures."
     lower = [column.title for column in _COLUMNS if column.key in present and not column.larger_is_better]
     if lower:
         yield f"{', '.join(lower)}: lower is better" + (

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Name: TypeAlias = Literal["niqe", "vgg19", "lpips", "dists"]
 NAMES: tuple[Name, ...] = get_args(Name)
 _VGG_LAYER = "conv3_4"
+# These networks keep everything on the way: of larger pictures they see the middle.
+MOST_PX = 1024
 # Five halvings of a smaller picture leave nothing for the last layers of these networks.
 _LEAST_PX = 64
 
@@ -47,7 +49,8 @@ def choose(wanted: Sequence[Name] | None, *, vgg_weights: Path | None, device: s
         try:
             if name == "vgg19" and vgg_weights is None and wanted is None:
                 raise WeightsError("give --vgg-weights FILE, or --metrics vgg19 to fetch torchvision's")
-            metrics.append(_make(name, vgg_weights, device))
+            made = _make(name, vgg_weights, device)
+            metrics.append(made if name == "niqe" else _of_the_middle(made))
         except (SettingsError, WeightsError) as err:
             if wanted is not None or (name == "vgg19" and vgg_weights is not None):
                 raise type(err)(f"{name}: {err}") from err
@@ -61,6 +64,14 @@ def _make(name: Name, vgg_weights: Path | None, device: str) -> Metric:
     if name == "vgg19":
         return _vgg19(vgg_weights, device)
     return _from_torchmetrics(name, device)
+
+
+def _of_the_middle(metric: Metric) -> Metric:
+    def middle(pixels: Pixels) -> Pixels:
+        top, left = (max(0, side - MOST_PX) // 2 for side in pixels.shape[:2])
+        return pixels[top : top + MOST_PX, left : left + MOST_PX]
+
+    return Metric(metric.key, lambda result, original: metric.measure(middle(result), middle(original)))
 
 
 def _vgg19(weights: Path | None, device: str) -> Metric:
