@@ -294,11 +294,12 @@ def _bicubic_8bit(high: Tensor, scale: int) -> Tensor:
 
 
 def _bicubic_operands(high: Tensor, scale: int) -> tuple[Tensor, Tensor, Tensor]:
-    # In fp64, which neither autocast nor TF32 touches, ties round as they do in `evaluation.bicubic`. MPS has no fp64.
+    # On a GPU in fp64, which TF32 does not touch: ties round as they do in `evaluation.bicubic`. A CPU's fp32 holds the
+    # sums of 8-bit levels exactly where the scale is a power of two, and MPS has no fp64.
     height, width = high.shape[-2:]
     if height % scale or width % scale:
         raise ValueError(f"{width}x{height} px is not a multiple of the scale, {scale}")
-    dtype = torch.float32 if high.device.type == "mps" else torch.float64
+    dtype = torch.float64 if high.device.type == "cuda" or high.dtype == torch.float64 else torch.float32
     rows = resize_matrix("bicubic", height, height // scale, dtype, high.device)
     columns = resize_matrix("bicubic", width, width // scale, dtype, high.device)
     return high.to(dtype), rows, columns
