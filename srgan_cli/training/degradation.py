@@ -284,7 +284,8 @@ def bicubic_down(high: Tensor, scale: int) -> Tensor:
 
     H and W must be multiples of `scale`.
     """
-    return along_both_axes(*_bicubic_operands(high, scale)).to(high.dtype)
+    with torch.autocast(high.device.type, enabled=False):
+        return along_both_axes(*_bicubic_operands(high, scale)).to(high.dtype)
 
 
 def _bicubic_8bit(high: Tensor, scale: int) -> Tensor:
