@@ -556,3 +556,22 @@ def test_two_processes_compute_what_one_does(photos: Path, tmp_path: Path, phase
 def test_a_batch_must_be_shared_evenly(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be shared evenly by 3"):
         trainer._check_shares(config(photos), run_module.Processes(world=3))
+
+
+# ---------------------------------------------------------------------------------------------------------------- a GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("kind", ["bicubic", "photo"])
+def test_a_gpu_trains_both_phases_and_goes_on(photos: Path, tmp_path: Path, precision: str, kind: str) -> None:
+    settings = config(
+        photos, phase="both", steps=40, compute={"device": "cuda", "precision": precision}, degradation={"kind": kind}
+    )
+    stopped = trainer.train(settings, tmp_path, Witness(stop_at(30)))
+    assert stopped.interrupted
+    witness = Witness()
+    outcome = trainer.train(settings, tmp_path, witness)
+    assert witness.steps == list(range(31, 41))
+    assert np.isfinite(outcome.scores["model"]["psnr_y_db"])
+    assert not any("NaN" in note for note in witness.notes)
