@@ -35,6 +35,7 @@ from srgan_cli.training import config as settings
 from srgan_cli.training.cache import build_cache
 from srgan_cli.training.config import TrainConfig
 from srgan_cli.training.feed import Feed
+from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, State, begin, enter, step
 from srgan_cli.training.scan import scan
@@ -193,7 +194,7 @@ def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
             assert critic is not None
             discriminator.requires_grad_(False)
             fake, real = discriminator(result).logits, discriminator(high).logits
-            loss = loss + perceptual(result, high)[0] + _relativistic(fake, real)
+            loss = loss + _perceptual(perceptual, result, high) + _relativistic(fake, real)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -212,6 +213,12 @@ def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
 def _spectral(result: Tensor, high: Tensor) -> Tensor:
     difference = torch.fft.rfft2(result, norm="ortho") - torch.fft.rfft2(high, norm="ortho")
     return torch.view_as_real(difference).abs().mean()
+
+
+def _perceptual(settings: PerceptualLoss, result: Tensor, high: Tensor) -> Tensor:
+    found, wanted = settings.features(result), settings.features(high)
+    terms = [F.l1_loss(found[k], wanted[k]) / wanted[k].abs().mean() * w for k, w in settings.weights.items()]
+    return torch.stack(terms).sum()
 
 
 def _relativistic(better: Tensor, worse: Tensor) -> Tensor:

@@ -240,15 +240,19 @@ def _is_named(file: IO[bytes], path: Path) -> bool:
 def _render(entry: _Entry) -> list[Bytes]:
     """One picture's planes, in the order of the file."""
     picture = entry.picture
-    pixels = _unchanged(picture.path, (picture.height, picture.width))
+    pixels = unchanged(picture.path, (picture.height, picture.width))
     if picture.low is not None and entry.low is not None:
         high = entry.highs[0]
-        low = _unchanged(picture.low, (entry.low.height, entry.low.width))
+        low = unchanged(picture.low, (entry.low.height, entry.low.width))
         return [np.ascontiguousarray(pixels[: high.height, : high.width]), low]
     return [_shrunk(pixels, plane.height, plane.width) for plane in entry.highs]
 
 
-def _unchanged(path: Path, size: tuple[int, int]) -> Bytes:
+def unchanged(path: Path, size: tuple[int, int]) -> Bytes:
+    """The pixels of a picture that was looked at before, (height, width, 3).
+
+    Raises `UnreadablePictureError` when it cannot be read any more, or is of another size now.
+    """
     try:
         pixels = read_pixels(path)
     except UnreadablePictureError as err:

@@ -247,7 +247,9 @@ class PerceptualSettings:
     activation: Literal["before", "after"] = "before"  # the ReLU that follows the layer
     distance: Literal["l1", "mse"] = "l1"
     # relative: each term divided by the mean size of the original's features, so that layers weigh as their weights
-    # say; paper: features divided by 12.75, as in Ledig et al. 2017, section 3.2.
+    # say; paper: features divided by 12.75, as in Ledig et al. 2017, section 3.2,
+    # which was for the original network's weights (torchvision's are another network of the same shape, whose
+    # activations have another size).
     scaling: Literal["relative", "paper"] = "relative"
 
     def __post_init__(self) -> None:

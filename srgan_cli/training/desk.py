@@ -23,6 +23,7 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.registry import RUN_MODEL, Card
 from srgan_cli.networks.weights import save_weights
 from srgan_cli.training import checkpoint, folder, validation
+from srgan_cli.training.cache import unchanged
 from srgan_cli.training.config import TrainConfig, to_toml
 from srgan_cli.training.curves import draw_curves
 from srgan_cli.training.meter import At, Meter
@@ -364,7 +365,7 @@ def _command() -> str:
 def _pairs(config: TrainConfig, scan: Scan, scale: int) -> list[Pair]:
     pairs = []
     for index, picture in enumerate(scan.val):
-        high = read_pixels(picture.path)
+        high = unchanged(picture.path, (picture.height, picture.width))
         if picture.low is not None:
             low, high = validation.aligned(read_pixels(picture.low), high, validation.MOST_PX, scale)
         else:

@@ -225,7 +225,7 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
     "psnr_rgb_db": ("PSNR, RGB", "dB", 2),
     "ssim_rgb": ("SSIM, RGB", "of 1", 4),
     "consistency_db": ("made small again", "dB", 2),
-    "perceptual": ("perceptual loss", "less is nearer", 4),
+    "perceptual": ("distance in VGG's eyes", "less is nearer", 4),
     "niqe": ("NIQE", "less is better", 2),
     "vgg19_conv3_4": ("VGG19 conv3_4", "less is nearer", 4),
     "lpips": ("LPIPS", "less is nearer", 4),
