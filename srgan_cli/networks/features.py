@@ -155,7 +155,8 @@ def _download() -> dict[str, Tensor]:
     # No network, no disk, a file that is not what its name says, or one in the cache that a killed download left.
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:
         raise WeightsError(
-            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be had ({err}; a spoilt download would lie in {torch.hub.get_dir()}). Two ways out: "
+            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be had ({err}; a spoilt "
+            f"download would lie in {torch.hub.get_dir()}). Two ways out: "
             "--vgg-weights FILE, with that file fetched elsewhere or another of its kind; or --perceptual random, "
             "a fixed random VGG that needs no file"
         ) from err

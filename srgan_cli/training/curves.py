@@ -120,7 +120,7 @@ def panels(run: History) -> list[Chart]:
             "Likeness to the eye",
             "distance of VGG features",
             [Series("model", points(run.validations, "perceptual"), "main")],
-            about="VGG's distance at the deepest layer, on the held-out pictures; lower is nearer. It falls where PSNR does not.",
+            about="At the deepest layer, on the held-out pictures; lower is nearer. It falls where PSNR does not.",
         ),
         *_losses(run),
         *_adversaries(run),
