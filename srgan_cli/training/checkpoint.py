@@ -14,6 +14,7 @@ import torch
 from srgan_cli.errors import WeightsError
 
 NAME = "checkpoint"
+GOOD = "checkpoint.good"  # the last one whose pictures were looked at and found well: where a run goes back to
 FORMAT = 1
 
 
@@ -92,21 +93,14 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:
-        raise WeightsError(f"{path} is damaged, or no checkpoint: {str(err).splitlines()[0]}") from err
+        raise WeightsError(f"{path} is damaged, or no checkpoint ({str(err).splitlines()[0].split('. ')[0]})") from err
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} was not written by this version of srgan")
     return state
 
 
-def share(path: Path, other: Path) -> None:
-    """`other` becomes another name of the file that `path` now names, or a copy where a disk knows no links.
-
-    `save` puts a new file in the place of `path`, so `other` keeps this one.
-    """
+def keep(path: Path, other: Path) -> None:
+    """A copy of a checkpoint that was just saved, all at once. No link: what damages the one must spare the other."""
     temporary = other.with_name(f".{other.name}.part")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        shutil.copyfile(path, temporary)
+    shutil.copyfile(path, temporary)
     temporary.replace(other)

@@ -51,7 +51,6 @@ _LOOKING_SHARE = 0.05
 _SAMPLE_PX = 192
 _PATIENCE, _PATIENCE_STEPS = 2, 40  # lines of the log in a row, and steps, that overflows of a scaler may spoil
 _REPORT_S = 0.5
-GOOD_CHECKPOINT = "checkpoint.good"  # the last one whose pictures were looked at and found well: where to go back to
 
 
 class Desk:
@@ -293,7 +292,7 @@ class Desk:
         try:
             checkpoint.save(path, checkpoint.capture(self.run.parts, dataclasses.asdict(self.state)))
             if good:
-                checkpoint.share(path, self.where / GOOD_CHECKPOINT)
+                checkpoint.keep(path, self.where / checkpoint.GOOD)
             self._keep(RUN_MODEL)
         except (OSError, WeightsError) as err:
             reason = (err.strerror or err) if isinstance(err, OSError) else err

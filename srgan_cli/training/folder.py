@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.training import checkpoint
 from srgan_cli.training.config import GeneratorSettings, TrainConfig, from_mapping, read_toml, to_toml
 
@@ -70,7 +70,13 @@ def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, di
             f"{where} holds a run with other settings ({'; '.join(changed)}); give the same ones to go on, "
             f"or choose another folder with --out{way}"
         )
-    return before.generator, checkpoint.load(path)
+    try:
+        return before.generator, checkpoint.load(path)
+    except WeightsError as err:
+        if not (where / checkpoint.GOOD).exists():
+            raise
+        hint = f"{where / checkpoint.GOOD} is an earlier one: give it that name to go on from there"
+        raise WeightsError(f"{err}; {hint}") from err
 
 
 def differences(before: TrainConfig, now: TrainConfig) -> list[str]:

@@ -18,7 +18,7 @@ from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.training import checkpoint, folder, processes
 from srgan_cli.training.cache import Cache, build_cache
 from srgan_cli.training.config import GeneratorSettings, Phase, TrainConfig
-from srgan_cli.training.desk import GOOD_CHECKPOINT, Desk
+from srgan_cli.training.desk import Desk
 from srgan_cli.training.feed import Feed
 from srgan_cli.training.fitting import fit
 from srgan_cli.training.meter import At
@@ -156,7 +156,7 @@ def _go_back(run: Run, state: State, where: Path, desk: Desk | None) -> None:
             f"time; the last good state is kept. Begin anew from it at a lower rate: --init {where} --out NEW --set "
             f"{state.phase}.learning_rate=…, or try --precision fp32"
         )
-    found = processes.first_does(lambda: checkpoint.load(where / GOOD_CHECKPOINT), run.team)
+    found = processes.first_does(lambda: checkpoint.load(where / checkpoint.GOOD), run.team)
     before = State(**checkpoint.restore(found, run.parts))
     for name in ("phase", "step", "phase_step", "phase_began_step", "phase_began_s"):
         setattr(state, name, getattr(before, name))
