@@ -229,6 +229,10 @@ def _preview(config: TrainConfig, target: Path, *, quiet: bool) -> int:
 
 
 def _run(config: TrainConfig, folder: Path, *, quiet: bool, as_json: bool) -> int:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as err:
+        raise SettingsError(f"the run folder's name is not UTF-8: {shown(folder)}; choose another with --out") from err
     from srgan_cli.cli.training_console import TrainingWatch
     from srgan_cli.training import trainer
 

@@ -6,7 +6,9 @@ Simonyan and Zisserman 2015 (arXiv:1409.1556), configuration E: blocks of 3×3 c
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
@@ -151,7 +153,8 @@ def _download() -> dict[str, Tensor]:
 
     weights = VGG19_Weights.IMAGENET1K_V1
     try:
-        return cast("dict[str, Tensor]", weights.get_state_dict(progress=False, check_hash=True))
+        with contextlib.redirect_stdout(sys.stderr):  # torch tells of a download; stdout is for results
+            return cast("dict[str, Tensor]", weights.get_state_dict(progress=False, check_hash=True))
     # No network, no disk, a file that is not what its name says, or one in the cache that a killed download left.
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:
         raise WeightsError(

@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from srgan_cli.errors import TrainingError, shown
+from srgan_cli.errors import SettingsError, TrainingError, shown
 from srgan_cli.evaluation.sheet import fitted
 from srgan_cli.training.config import TrainConfig
 from srgan_cli.training.data import Picture, scan
@@ -26,6 +26,7 @@ from srgan_cli.training.trainer import with_sizes_of_init
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
+_MARK = "srgan train --preview"  # in the PNG: what may be drawn anew
 _ROWS = 6
 _DRAWS = 4  # low pictures beside each high one, where they are drawn by chance
 _MOST_CROP_PX = 256  # larger than most crops of training, so that a person can tell what it shows
@@ -50,6 +51,8 @@ def preview(config: TrainConfig, target: Path) -> None:
 
     Raises what `scan` and reading the pictures raise, and `TrainingError` when the file cannot be written.
     """
+    if target.exists() and not _is_a_sheet(target):
+        raise SettingsError(f"{shown(target)} exists and is no sheet of an earlier preview; choose another name")
     config = with_sizes_of_init(config)
     scale = config.generator.scale
     crop_px = max(config.of(phase).crop_px for phase in config.phases)
@@ -57,9 +60,19 @@ def preview(config: TrainConfig, target: Path) -> None:
     side_px = min(_MOST_CROP_PX, *(min(one.width, one.height) for one in pictures)) // scale * scale
     sheet = contact_sheet([_row(config, picture, i, side_px) for i, picture in enumerate(pictures)])
     try:
-        sheet.save(target)
+        about = PngImagePlugin.PngInfo()
+        about.add_text("Software", _MARK)
+        sheet.save(target, pnginfo=about)
     except (OSError, ValueError) as err:  # ValueError: Pillow does not know the suffix
         raise TrainingError(f"The contact sheet cannot be written to {shown(target)}: {err}") from err
+
+
+def _is_a_sheet(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == _MARK
+    except OSError:
+        return False
 
 
 def _spread_out(pictures: Sequence[Picture], most: int) -> list[Picture]:

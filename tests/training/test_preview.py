@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_cli.errors import NothingToDoError, TrainingError
+from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError
 from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.training.config import TrainConfig, preset
 from srgan_cli.training.degradation import Compression, Degradation, Noise, Round
@@ -112,3 +112,15 @@ def test_words_tell_all_that_was_drawn() -> None:
         "lanczos to the low size",
         "   no noise, not compressed",
     )
+
+
+def test_a_photo_is_not_drawn_over(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "high")
+    config = settings(tmp_path / "high")
+    photo = next((tmp_path / "high").iterdir())
+    before = photo.read_bytes()
+    with pytest.raises(SettingsError, match="no sheet of an earlier preview"):
+        preview(config, photo)
+    assert photo.read_bytes() == before
+    preview(config, tmp_path / "sheet.png")
+    preview(config, tmp_path / "sheet.png")  # a sheet may be drawn anew
