@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.training import checkpoint
 from srgan_cli.training.config import GeneratorSettings, TrainConfig, from_mapping, read_toml, to_toml
 
@@ -60,7 +61,14 @@ def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, di
     Raises `SettingsError` when it belongs to other settings, naming them, and `WeightsError` when it is damaged.
     """
     path = where / checkpoint.NAME
+    if not path.exists() and (where / checkpoint.GOOD).exists():
+        path = where / checkpoint.GOOD
     if not path.exists():
+        if (where / RUN_MODEL).exists():
+            raise SettingsError(
+                f"{where} holds a model but no checkpoint to go on from; begin with that model in another folder "
+                f"(--init {where} --out NEW), or remove the folder"
+            )
         return None
     before = from_mapping(read_toml(where / CONFIG_NAME))
     changed = differences(before, config)

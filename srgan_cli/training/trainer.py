@@ -50,7 +50,7 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
         state = State(phase=config.phases[0])
         if found is not None:
             state = State(**checkpoint.restore(found[1], run.parts))
-        if state.done == _length(config):
+        if state.done == _length(config) and (where / RUN_MODEL).is_file():
             observer.note(f"{where} holds this run, finished; a longer one goes on from it")
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, state.elapsed_s)
         sources = _sources(config, team, observer)

@@ -241,6 +241,20 @@ def test_a_damaged_checkpoint_is_told(photos: Path, tmp_path: Path) -> None:
     assert trainer.train(config(photos, steps=5), tmp_path, Witness()).steps == 5
 
 
+def test_a_run_without_its_checkpoint_is_not_trained_over(photos: Path, tmp_path: Path) -> None:
+    trainer.train(config(photos), tmp_path, Witness())
+    (tmp_path / "checkpoint").unlink()
+    witness = Witness()
+    trainer.train(config(photos, steps=5), tmp_path, witness)
+    assert witness.steps == [5]  # from the good one
+    for name in ("checkpoint", "checkpoint.good"):
+        (tmp_path / name).unlink()
+    before = weights(tmp_path)
+    with pytest.raises(SettingsError, match="no checkpoint to go on from"):
+        trainer.train(config(photos, steps=6), tmp_path, Witness())
+    assert same(before, weights(tmp_path))
+
+
 def test_other_pictures_are_told(photos: Path, tmp_path: Path) -> None:
     mine = tmp_path / "photos"
     shutil.copytree(photos, mine)
