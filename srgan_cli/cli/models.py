@@ -107,7 +107,8 @@ def _write_facts(entry: Entry) -> None:
         ("parameters", f"{entry.parameters:,}"),
         ("licence", entry.licence),
         *((test_set, _scores(values)) for test_set, values in entry.scores.items()),
-        ("recipe", _pairs(entry.recipe)),
+        ("recipe", _pairs({key: value for key, value in entry.recipe.items() if not isinstance(value, Mapping)})),
+        *((f"  {key}", _pairs(value)) for key, value in entry.recipe.items() if isinstance(value, Mapping)),
         ("file", str(entry.path)),
         ("sha256", entry.sha256),
     ]

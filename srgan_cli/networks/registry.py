@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import struct
 import sys
 from collections.abc import Mapping
@@ -314,14 +315,27 @@ def manifest(folder: Path) -> str:
 def _table(entry: Entry) -> str:
     values = {**entry.as_dict()}
     del values["path"]
-    return "[[model]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    # What is long gets a table of its own, a line for each test set and each part of the recipe.
+    tables = {name: values.pop(name) for name in ("recipe", "scores")}
+    return _lines("[[model]]", values) + "".join(_lines(f"\n[model.{name}]", tables[name]) for name in tables)
+
+
+def _lines(head: str, values: object) -> str:
+    assert isinstance(values, Mapping)
+    present = [f"{_key(key)} = {_toml(value)}\n" for key, value in values.items() if value is not None]
+    return f"{head}\n{''.join(present)}" if present else ""
+
+
+def _key(key: object) -> str:
+    text = str(key)
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text, ensure_ascii=False)
 
 
 def _toml(value: object) -> str:
     """A plain value as TOML. Its basic strings, whole numbers and booleans are written as in JSON."""
     if isinstance(value, Mapping):
         present = {str(key): item for key, item in value.items() if item is not None}  # TOML has no null
-        inside = ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {_toml(item)}" for key, item in present.items())
+        inside = ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in present.items())
         return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
