@@ -70,6 +70,7 @@ _EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:<9}{about}" for name, (about, _
 @click.option("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for so long: 30m, 2h, 1h30m.")
 @click.option("--steps", type=int, metavar="N", help="Train for so many steps instead.")
 @click.option("--init", metavar="NAME|FILE|RUN", help="Begin with a model's weights, and its size.")
+@click.option("--grow", is_flag=True, help="With --init: a deeper network, or another scale, that begins with it.")
 @click.option("--scale", type=int, metavar="N", help="Enlarge N times. [default: 4]")
 @click.option("--batch", type=int, metavar="N", help="Crops a step.")
 @click.option("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
@@ -98,7 +99,7 @@ _EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:<9}{about}" for name, (about, _
 def train(
     high_dirs: tuple[str, ...], low_dirs: tuple[str, ...], val_dir: str | None, val_lr_dir: str | None,
     out: Path | None, preset: str | None, config_file: Path | None, phase: str | None, budget_s: float | None,
-    steps: int | None, init: str | None, scale: int | None, batch: int | None, crop_px: int | None,
+    steps: int | None, init: str | None, grow: bool, scale: int | None, batch: int | None, crop_px: int | None,
     degradation: str | None, vgg_weights: str | None, perceptual: str | None, objective: str | None,
     discriminator: str | None, seed: int | None, device: str | None, precision: str | None, threads: int | None,
     assignments: tuple[str, ...], print_config: bool, preview: Path | None, quiet: bool, as_json: bool,
@@ -120,7 +121,7 @@ def train(
     phases = _given(batch=batch, crop_px=crop_px)
     options = _given(
         phase=phase, budget_s=budget_s, steps=steps, init=init, seed=seed,
-        generator=_given(scale=scale),
+        generator=_given(scale=scale, grow=grow or None),
         data=_given(high_dirs=list(high_dirs), low_dirs=list(low_dirs), val_dir=val_dir, val_low_dir=val_lr_dir),
         degradation=_given(kind=degradation),
         fidelity=phases,
@@ -169,7 +170,21 @@ def resolve(
             "the adversarial phase goes on from a network that was trained for fidelity: name it with --init "
             "(a run folder, a file or a bundled model), or train one first with --phase both"
         )
+    _check_sizes(config, assignments)
     return _writable(config)
+
+
+def _check_sizes(config: TrainConfig, assignments: Sequence[str]) -> None:
+    """What was asked for and would not be done: sizes beside --init, and growth from nothing."""
+    if config.generator.grow and config.init is None:
+        raise SettingsError("--grow needs --init: the model that the larger network begins with")
+    asked = [name for one in assignments for name in parse_assignment(one).get("generator", {})]
+    sizes = [name for name in asked if name not in ("grow", "scale")]
+    if config.init is not None and not config.generator.grow and sizes:
+        raise SettingsError(
+            f"with --init the sizes are those of {shown(config.init)}, not generator.{sizes[0]}; add --grow for a "
+            "deeper network that begins with it"
+        )
 
 
 def parse_assignment(text: str) -> dict[str, Any]:

@@ -54,13 +54,14 @@ def _check_choice(section: str, values: object, **choices: tuple[str, ...]) -> N
 
 @dataclass(frozen=True)
 class GeneratorSettings:
-    """What is trained. With `init` in the run, the file's own architecture and sizes count instead."""
+    """What is trained. With `init` in the run, the file's own architecture and sizes count instead, unless `grow`."""
 
     architecture: Literal["compact", "srresnet"] = "compact"
     scale: int = 4
     features: int = 64
     blocks: int = 16
     batch_norm: bool = False  # for srresnet only
+    grow: bool = False  # with init: these sizes count, and begin with what the file has learned, see networks.growing
 
     def __post_init__(self) -> None:
         _check_choice("generator", self, architecture=("compact", "srresnet"))

@@ -16,6 +16,7 @@ from srgan_cli.errors import SettingsError
 from srgan_cli.networks.discriminators import Discriminator, build_discriminator
 from srgan_cli.networks.features import load_features
 from srgan_cli.networks.generators import Generator, build
+from srgan_cli.networks.growing import grown
 from srgan_cli.networks.registry import resolve
 from srgan_cli.networks.weights import load_generator
 from srgan_cli.training import checkpoint, processes, schedule
@@ -187,20 +188,25 @@ def _check_sizes(run: Run) -> None:
 
 
 def make_generator(config: TrainConfig) -> Generator:
-    """A fresh one, or that of `init`. Raises `WeightsError`, or `SettingsError` where the scales differ."""
+    """A fresh one, or that of `init`, or one grown from it.
+
+    Raises `WeightsError`, or `SettingsError` where the scales differ and it is not to grow.
+    """
+    torch.manual_seed(config.seed)
+    settings = dataclasses.asdict(config.generator)
+    architecture, grow = settings.pop("architecture"), settings.pop("grow")
+    if architecture == "compact":
+        del settings["batch_norm"]
     if config.init is None:
-        torch.manual_seed(config.seed)
-        settings = dataclasses.asdict(config.generator)
-        architecture = settings.pop("architecture")
-        if architecture == "compact":
-            del settings["batch_norm"]
         return build(architecture, settings)
-    path, _ = resolve(config.init, config.generator.scale)
+    path, _ = resolve(config.init, None if grow else config.generator.scale)
     generator = load_generator(path)
+    if grow:
+        return grown(generator, architecture, settings)
     if generator.scale != config.generator.scale:
         raise SettingsError(
             f"{config.init} enlarges {generator.scale} times, not {config.generator.scale}; "
-            f"give --scale {generator.scale} to train it further"
+            f"give --scale {generator.scale} to train it further, or --set generator.grow=true for another scale"
         )
     return generator
 

@@ -194,7 +194,7 @@ def _sources(config: TrainConfig, team: Processes, observer: Observer) -> _Sourc
 
 def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
     """The settings with the architecture and sizes of the file that training starts from."""
-    if config.init is None:
+    if config.init is None or config.generator.grow:
         return config
     generator = make_generator(config)
     sizes = {**dataclasses.asdict(generator.config), "architecture": generator.architecture}  # type: ignore[call-overload]

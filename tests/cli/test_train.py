@@ -111,13 +111,13 @@ def resolved(trainer: Trainer, *arguments: str) -> TrainConfig:
 def test_every_option_reaches_its_setting(trainer: Trainer) -> None:
     config = resolved(
         trainer, "--hr-dir", "a", "--lr-dir", "b", "--val-dir", "c", "--val-lr-dir", "d", "--phase", "fidelity",
-        "--budget", "1h30m", "--init", "fidelity", "--scale", "2", "--batch", "5", "--crop", "64",
+        "--budget", "1h30m", "--init", "fidelity", "--grow", "--scale", "2", "--batch", "5", "--crop", "64",
         "--degradation", "photo", "--vgg-weights", "v", "--perceptual", "random", "--objective", "hinge",
         "--discriminator", "unet", "--seed", "7", "--device", "cpu", "--precision", "bf16", "--threads", "3",
     )  # fmt: skip
     wanted = {
         "phase": "fidelity", "budget_s": 5400, "init": "fidelity", "seed": 7,
-        "generator": {"scale": 2},
+        "generator": {"scale": 2, "grow": True},
         "data": {"high_dirs": ["a"], "low_dirs": ["b"], "val_dir": "c", "val_low_dir": "d"},
         "degradation": {"kind": "photo"},
         "fidelity": {"batch": 5, "crop_px": 64},
@@ -167,6 +167,16 @@ def test_a_runs_own_config_can_be_used_again(trainer: Trainer, capsys: pytest.Ca
     assert trainer.calls[-1][0].budget_s == 1800
     longer = resolved(trainer, "--config", "again.toml", "--steps", "50")
     assert (longer.steps, longer.budget_s) == (50, None)
+
+
+def test_sizes_beside_init_are_not_ignored_in_silence() -> None:
+    start = {"init": "fidelity"}
+    assert resolve(None, None, start, []).init == "fidelity"
+    with pytest.raises(SettingsError, match=r"the sizes are those of fidelity, not generator\.blocks; add --grow"):
+        resolve(None, None, start, ["generator.blocks=20"])
+    assert resolve(None, None, {**start, "generator": {"grow": True}}, ["generator.blocks=20"]).generator.blocks == 20
+    with pytest.raises(SettingsError, match="--grow needs --init"):
+        resolve(None, None, {"generator": {"grow": True}}, [])
 
 
 def test_a_scale_brings_crops_that_it_fits_into() -> None:

@@ -294,6 +294,17 @@ def test_starting_from_a_file_takes_its_sizes(photos: Path, tmp_path: Path) -> N
         trainer.train(config(photos, init=start, generator={"scale": 4}), tmp_path / "third", Witness())
 
 
+def test_a_larger_network_goes_on_where_a_smaller_one_ended(photos: Path, tmp_path: Path) -> None:
+    first = trainer.train(config(photos), tmp_path / "first", Witness())
+    larger = config(photos, init=str(first.folder), generator={"blocks": 3, "grow": True}, steps=2)
+    trainer.train(larger, tmp_path / "second", Witness())
+    assert sum(key.endswith("conv2.weight") for key in weights(tmp_path / "second")) == 3
+    trainer.train(larger, tmp_path / "second", Witness())  # the same command once more
+    other = config(photos, init=str(first.folder), generator={"scale": 4, "grow": True}, steps=1)
+    trainer.train(other, tmp_path / "third", Witness())
+    assert weights(tmp_path / "third")["tail.weight"].shape[0] == 3 * 4**2
+
+
 # ------------------------------------------------------------------------------------------------------ time
 
 

@@ -1,0 +1,81 @@
+"""A larger network begins where the smaller one ended, and another scale near it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from srgan_cli.errors import WeightsError
+from srgan_cli.networks.generators import Generator, build
+from srgan_cli.networks.growing import grown
+
+COMPACT: dict[str, object] = {"scale": 4, "features": 4, "blocks": 3}
+PAPER: dict[str, object] = {"scale": 4, "features": 4, "blocks": 2, "batch_norm": True}
+
+
+def learned(architecture: str, config: dict[str, object]) -> Generator:
+    """A generator whose every tensor says something."""
+    torch.manual_seed(1)
+    generator = build(architecture, config)
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    return generator.eval()
+
+
+@pytest.mark.parametrize(("architecture", "config"), [("compact", COMPACT), ("srresnet", PAPER)])
+@pytest.mark.parametrize("more", [0, 1, 4])
+def test_more_blocks_change_nothing_until_they_are_trained(
+    architecture: str, config: dict[str, object], more: int
+) -> None:
+    small = learned(architecture, config)
+    large = grown(small, architecture, {**config, "blocks": config["blocks"] + more}).eval()  # type: ignore[operator]
+    low = torch.rand(1, 3, 9, 11)
+    assert len(large.body) == len(small.body) + more  # type: ignore[arg-type]
+    torch.testing.assert_close(large(low), small(low), rtol=0, atol=1e-6)
+
+
+def test_new_blocks_can_be_trained_and_stand_among_the_old() -> None:
+    large = grown(learned("compact", COMPACT), "compact", {**COMPACT, "blocks": 6})
+    large(torch.rand(1, 3, 8, 8)).square().mean().backward()
+    silent = [block for block in large.body if not block.conv2.weight.any()]  # type: ignore[union-attr]
+    assert [list(large.body).index(block) for block in silent] == [0, 2, 4]  # type: ignore[arg-type]
+    assert all(bool(block.conv2.weight.grad.any()) for block in silent), "else it would never begin to learn"
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4), (4, 3), (2, 8)])
+def test_another_scale_begins_near_the_same_picture(before: int, after: int) -> None:
+    source = learned("compact", {**COMPACT, "scale": before})
+    target = grown(source, "compact", {**COMPACT, "scale": after})
+    low = F.interpolate(torch.rand(1, 3, 4, 4), (16, 16), mode="bicubic", align_corners=False)
+    theirs = F.interpolate(source(low), (16 * after, 16 * after), mode="bilinear", antialias=True)
+    plain = build("compact", {**COMPACT, "scale": after})
+    inside = slice(2 * after, -2 * after)
+
+    def off(network: Generator) -> float:
+        return float((network(low) - theirs)[..., inside, inside].abs().mean().detach())
+
+    assert off(target) < 0.5 * off(plain)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    source = learned("compact", COMPACT)
+    for architecture, config, reason in (
+        ("srresnet", PAPER, "cannot begin with a compact one"),
+        ("compact", {**COMPACT, "features": 5}, "features cannot change from 4 to 5"),
+        ("compact", {**COMPACT, "blocks": 2}, "blocks cannot go from 3 to 2"),
+    ):
+        with pytest.raises(WeightsError, match=reason):
+            grown(source, architecture, config)
+    with pytest.raises(WeightsError, match="scale cannot change from 4 to 2"):
+        grown(learned("srresnet", PAPER), "srresnet", {**PAPER, "scale": 2})
+    with pytest.raises(WeightsError, match="batch_norm cannot change"):
+        grown(learned("srresnet", PAPER), "srresnet", {**PAPER, "batch_norm": False})
