@@ -1,59 +1,139 @@
-"""How near results come to the originals: all scores of models on the field's test sets, beside bicubic and Lanczos.
+"""How near results come to the originals: all scores of models on the field's test sets, beside bicubic interpolation.
 
-    python -m benchmarks.quality --data DIR [--model NAME ...] [--sets Set5 Set14 BSD100] [--precision fp32|bf16]
+    python -m benchmarks.quality --data DIR [--vgg-weights FILE] [--model NAME …] [--sets SET …] [--write | --check]
 
-DIR holds `SET/x4/low/` and `SET/x4/high/` with pictures of the same names: the files of the field, whose small pictures
-are made by MATLAB's `imresize` (the ones of SelfExSR will do). Prints one JSON line per set and method: what
-`srgan evaluate` tells of them, by the same function and the same conventions (`srgan_cli.evaluation.metrics`).
+Without --model, of every model that comes with srgan. Prints one JSON line per set and method, with the numbers that
+`srgan evaluate` gives, by the same functions and conventions (`srgan_cli.evaluation.metrics`).
+
+- `Set5`, `Set14`, `BSD100`: DIR holds `SET/xN/low/` and `SET/xN/high/` with pictures of the same names, the files of
+  the field, whose small pictures are made by MATLAB's `imresize` (the ones of SelfExSR will do).
+- `Set14-jpeg30` and its like: the same, with the small pictures compressed as JPEG of that quality (4:2:0, by Pillow).
+  The bundled `photo` and `srgan` models only, unless both --model and --sets say otherwise.
+- `examples`: the middle of each of our own photos, made small by `evaluation.bicubic`. Needs no DIR.
+
+`--write` keeps the scores: in the models' files, the manifest and the documents, after each set. `--check` compares
+with what is kept and ends with 1 where a number differs by more than 0.01 dB or 0.002.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
-from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
-from srgan_cli.errors import SrganError
-from srgan_cli.evaluation import further
-from srgan_cli.evaluation.session import EvaluateOptions, Report, run
+import numpy as np
+
+from benchmarks import cards, shelf
+from benchmarks.shelf import Scores
+from srgan_cli.config import EngineOptions, Precision
+from srgan_cli.errors import SettingsError, SrganError
+from srgan_cli.evaluation import further, pairs
+from srgan_cli.evaluation.bicubic import bicubic
+from srgan_cli.evaluation.evaluate import (
+    Enlarge,
+    Evaluation,
+    Metric,
+    Pair,
+    bicubic_enlarger,
+    lanczos_enlarger,
+    side_by_side,
+)
+from srgan_cli.evaluation.session import load_upscalers
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.networks import registry
 from srgan_cli.upscaling.session import select
+
+if TYPE_CHECKING:
+    from srgan_cli.networks.features import VGGFeatures
+    from srgan_cli.upscaling.engine import Upscaler
+
+_FLOORS = ("bicubic", "lanczos")
+_TOLERANCE_DB, _TOLERANCE = 0.01, 0.002
+_VGG_LAYER = "conv3_4"
+_TELL_EVERY_S = 10.0
+
+# By name and not by what lies in the folder: a photo more would change every model's score.
+EXAMPLES = tuple(
+    Path(__file__).parent.parent / "examples" / name for name in ("astronaut.png", "cat.jpg", "coffee.png")
+)
+_EXAMPLE_PX = 192  # NIQE wants two blocks of 96 px, and a test enlarges all of them by all models
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        return _run(arguments)
+    except SrganError as err:
+        raise SystemExit(str(err)) from err
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description="All scores on test sets.")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds SET/xN/low and SET/xN/high")
-    parser.add_argument("--model", action="append", metavar="NAME", help="may be repeated")
-    parser.add_argument("--sets", nargs="+", default=["Set5", "Set14", "BSD100"], metavar="SET")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="holds SET/xN/low and SET/xN/high")
+    parser.add_argument("--model", action="append", metavar="NAME", help="may be repeated; default: all bundled ones")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help=f"default: {' '.join(shelf.SETS)}")
     parser.add_argument("--metrics", nargs="*", choices=further.NAMES, default=["niqe"], help="beside PSNR and SSIM")
-    parser.add_argument("--vgg-weights", type=Path, metavar="FILE", help="for vgg19, instead of torchvision's")
-    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument("--vgg-weights", type=Path, metavar="FILE", help="adds vgg19, with these weights")
+    parser.add_argument(
+        "--vgg-precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="bf16 takes half as long on CPUs that multiply it; the distance fell by .0002 to .0008 (bicubic, BSD100)",
+    )
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help="of the models")
     parser.add_argument("--device", default="cpu", help="as in srgan upscale")
-    arguments = parser.parse_args()
-    for test_set in arguments.sets:
-        for scale, models in _by_scale(arguments.model or [DEFAULT_MODEL]).items():
-            folder = arguments.data / test_set / f"x{scale}"
-            options = EvaluateOptions(
-                high_dir=folder / "high",
-                low_dir=folder / "low",
-                scale=scale,
-                models=tuple(models),
-                metrics=tuple(arguments.metrics),
-                vgg_weights=arguments.vgg_weights,
-                engine=EngineOptions(device=arguments.device, precision=cast(Precision, arguments.precision)),
-            )
-            try:
-                report = run(options)
-            except SrganError as err:
-                raise SystemExit(str(err)) from err
-            for line in _lines(report):
-                print(json.dumps({"set": test_set, **line}), flush=True)
-    return 0
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--write", action="store_true", help="keep the scores, in the models and the documents")
+    what.add_argument("--check", action="store_true", help="compare with the scores that are kept")
+    return parser
 
 
-def _by_scale(models: list[str]) -> dict[int, list[str]]:
+def _run(arguments: argparse.Namespace) -> int:
+    names = arguments.model or [entry.name for entry in registry.entries()]
+    keeping = arguments.write or arguments.check
+    _refuse(arguments, names)
+    metrics = choose_metrics(
+        arguments.metrics, arguments.vgg_weights, half=arguments.vgg_precision == "bf16", device=arguments.device
+    )
+    engine = EngineOptions(device=arguments.device, precision=cast(Precision, arguments.precision))
+    sets = arguments.sets or (shelf.SETS if arguments.data else (shelf.EXAMPLES,))
+    apart: list[str] = []
+    for scale, sources in _by_scale(names).items():
+        upscalers = load_upscalers(sources, scale, engine, taken=_FLOORS)
+        for test_set in sets:
+            chosen = upscalers if arguments.model and arguments.sets else _concerned(upscalers, test_set)
+            if not chosen:
+                continue
+            methods = {**_floors(scale, lanczos=not keeping), **{name: one.upscale for name, one in chosen.items()}}
+            found = measure(test_set, scale, methods, metrics, arguments.data)
+            _print(test_set, scale, found, upscalers)
+            fresh = {name: {test_set: shelf.kept(evaluation.mean)} for name, evaluation in found.items()}
+            if arguments.write:
+                write(scale, fresh)
+            if arguments.check:
+                apart += [line for name in fresh for line in differences(name, _kept(name, scale), fresh[name])]
+    for line in apart:
+        print(line, file=sys.stderr)
+    return 1 if apart else 0
+
+
+def _refuse(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    if not (arguments.write or arguments.check):
+        return
+    bundled = {name for entry in registry.entries() for name in (entry.name, entry.family)}
+    strange = [name for name in names if name not in bundled]
+    if strange:
+        raise SettingsError(f"{strange[0]} did not come with srgan, so no scores of it are kept")
+    if arguments.write and arguments.precision != "fp32":
+        raise SettingsError("the scores that are kept are those in fp32; leave --precision out")
+
+
+def _by_scale(models: Iterable[str]) -> dict[int, list[str]]:
     """Which of the models there are for each scale."""
     scales: dict[int, list[str]] = {}
     for model in models:
@@ -62,13 +142,173 @@ def _by_scale(models: list[str]) -> dict[int, list[str]]:
     return dict(sorted(scales.items()))
 
 
-def _lines(report: Report) -> Iterator[dict[str, object]]:
-    if report.failures:  # a mean over other pictures than everyone's is no score of the set
-        raise SystemExit("\n".join(report.failures))
-    for method, evaluation in report.methods.items():
+def _concerned(upscalers: Mapping[str, Upscaler], test_set: str) -> dict[str, Upscaler]:
+    """The models that are measured on this set, where nobody asked for particular ones on particular sets."""
+    known = {entry.name: entry for entry in registry.entries()}
+    jpeg = shelf.split_name(test_set)[1] is not None
+    return {
+        name: one
+        for name, one in upscalers.items()
+        if (shelf.concerns(known[name], test_set) if name in known else not jpeg)
+    }
+
+
+def _floors(scale: int, *, lanczos: bool) -> dict[str, Enlarge]:
+    floors = {"bicubic": bicubic_enlarger(scale)}
+    return {**floors, "lanczos": lanczos_enlarger(scale)} if lanczos else floors
+
+
+def _print(test_set: str, scale: int, found: Mapping[str, Evaluation], upscalers: Mapping[str, Upscaler]) -> None:
+    for method, evaluation in found.items():
+        facts: dict[str, object] = {"set": test_set, "model": method, "scale": scale}
+        if method in upscalers:
+            compute = upscalers[method].compute
+            facts |= {"device": str(compute.device), "precision": compute.precision}
         scores = {key: round(value, 4) for key, value in evaluation.mean.items()}
-        facts = {"model": method, "scale": report.scale, **report.compute.get(method, {})}
-        yield {**facts, **scores, "pictures": len(evaluation.pictures)}
+        print(json.dumps({**facts, **scores, "pictures": len(evaluation.pictures)}), flush=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- measuring
+
+
+def measure(
+    test_set: str, scale: int, methods: Mapping[str, Enlarge], metrics: Sequence[Metric], data: Path | None
+) -> dict[str, Evaluation]:
+    """All numbers of these methods on one set; tells of its progress on stderr.
+
+    `data` is asked for by every set but `examples`. Raises `SettingsError` when it is missing, `NothingToDoError` when
+    it holds nothing of the set, `PictureError` for a picture that cannot be used: a mean over other pictures than
+    everyone's is no score of the set.
+    """
+    name, quality = shelf.split_name(test_set)
+    taken = _examples(scale) if name == shelf.EXAMPLES else _from_folder(name, data, scale)
+    if quality is not None:
+        taken = ((one, compressed(low, quality), high) for one, low, high in taken)
+    label = f"x{scale} {test_set}, {len(methods)} methods"
+    return side_by_side(methods, _told(taken, label), scale=scale, extra=metrics)
+
+
+def _examples(scale: int) -> Iterator[Pair]:
+    for path in EXAMPLES:
+        whole = pairs.read_pixels(path)
+        top, left = ((side - _EXAMPLE_PX) // 2 for side in whole.shape[:2])
+        high = whole[top : top + _EXAMPLE_PX, left : left + _EXAMPLE_PX]
+        assert high.shape[:2] == (_EXAMPLE_PX, _EXAMPLE_PX), f"{path.name} is too small"
+        yield path.name, bicubic(high, _EXAMPLE_PX // scale, _EXAMPLE_PX // scale), high
+
+
+def _from_folder(name: str, data: Path | None, scale: int) -> Iterator[Pair]:
+    if data is None:
+        raise SettingsError(f"{name} is not among our files; --data DIR says where it is")
+    folder = data / name / f"x{scale}"
+    found = pairs.find(folder / "high", folder / "low", scale)
+    if found.missing:
+        raise SettingsError("\n".join(found.missing))
+    failures: list[str] = []
+    yield from pairs.read_pairs(found.files, scale=scale, degrade=_never, on_failure=failures.append)
+    if failures:
+        raise SettingsError("\n".join(failures))
+
+
+def _never(_high: Pixels, _number: int) -> Pixels:
+    raise AssertionError("every picture of a test set has its small one")
+
+
+def compressed(low: Pixels, quality: int) -> Pixels:
+    """(H, W, 1 or 3) of uint8 as it comes back from a JPEG of this quality, colours at half the size (4:2:0)."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(low[..., 0] if low.shape[2] == 1 else low).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return np.asarray(Image.open(file)).reshape(low.shape)
+
+
+def _told(taken: Iterable[Pair], label: str) -> Iterator[Pair]:
+    began_s = told_s = time.monotonic()
+    count = 0
+    for count, pair in enumerate(taken, 1):
+        yield pair
+        if time.monotonic() - told_s >= _TELL_EVERY_S:
+            told_s = time.monotonic()
+            print(f"{label}: {count} pictures, {told_s - began_s:.0f} s", file=sys.stderr, flush=True)
+    print(f"{label}: all {count} pictures, {time.monotonic() - began_s:.1f} s", file=sys.stderr, flush=True)
+
+
+def choose_metrics(
+    names: Sequence[further.Name], vgg_weights: Path | None, *, half: bool, device: str
+) -> tuple[Metric, ...]:
+    """The metrics of these names, and VGG19's distance where its weights are given. Raises as `further.choose`."""
+    if vgg_weights is None:
+        return further.choose(tuple(names), vgg_weights=None, device=device).metrics
+    from srgan_cli.networks.features import load_features
+
+    eye = load_features("vgg19", (_VGG_LAYER,), "before", vgg_weights).to(device)
+    others = tuple(name for name in names if name != "vgg19")
+    return (*further.choose(others, vgg_weights=None, device=device).metrics, vgg_metric(eye, half=half))
+
+
+def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
+    """`further`'s own of VGG19, but each original is looked at once for all methods, and in bf16 when `half`.
+
+    Of pictures above 1024 px that one sees the middle; there are none in the test sets.
+    """
+    import torch
+
+    from srgan_cli.evaluation.perceptual import relative_difference, tensor_of
+
+    device = next(eye.parameters()).device
+    last: list[tuple[Pixels, torch.Tensor]] = []  # the original seen last, and its features
+
+    def look(pixels: Pixels) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            found: torch.Tensor = eye(tensor_of(pixels).to(device))[eye.layers[-1]]
+        return found.float()
+
+    def distance(result: Pixels, original: Pixels) -> float | None:
+        if min(original.shape[:2]) < eye.minimum_size_px:
+            return None
+        if not last or last[0][0] is not original:
+            last[:] = [(original, look(original))]
+        return relative_difference(look(result), last[0][1])
+
+    return Metric(f"vgg19_{eye.layers[-1]}", distance)
+
+
+# ------------------------------------------------------------------------------------------------ keeping and checking
+
+
+def write(scale: int, fresh: Mapping[str, Scores]) -> None:
+    """Lay these scores over the kept ones, of bundled models and `bicubic`; then manifest and documents anew.
+
+    Raises `WeightsError` when a file is damaged or cannot be written.
+    """
+    for name, scores in fresh.items():
+        total = shelf.merged(_kept(name, scale), scores)
+        if name == "bicubic":
+            shelf.set_bicubic_scores(scale, total)
+        else:
+            shelf.set_scores(registry.find(name).path, total)
+    folder = registry.weights_folder()
+    shelf.write_manifest(folder)
+    cards.write(folder, cards.OVERVIEW)
+
+
+def _kept(name: str, scale: int) -> Scores:
+    return shelf.bicubic_scores(scale) if name == "bicubic" else registry.find(name).scores
+
+
+def differences(name: str, kept: Scores, fresh: Scores) -> list[str]:
+    """A sentence for each number of `fresh` that `kept` lacks, or has another of: by over 0.01 dB or 0.002."""
+    lines = []
+    for test_set, values in fresh.items():
+        for key, value in values.items():
+            old = kept.get(test_set, {}).get(key)
+            tolerance = _TOLERANCE_DB if key.endswith("_db") else _TOLERANCE
+            if old is None:
+                lines.append(f"{name}, {test_set}: {key} is {value}, and none is kept")
+            elif not abs(value - old) <= tolerance + 1e-9:  # so that what is not a number differs
+                lines.append(f"{name}, {test_set}: {key} is {value}, and {old} is kept")
+    return lines
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ def vgg_distance(features: VGGFeatures, result: Tensor, high: Tensor) -> float:
     """
     ours, theirs = features(result), features(high)
     deepest = features.layers[-1]
-    return _relative(ours[deepest].float(), theirs[deepest].float())
+    return relative_difference(ours[deepest].float(), theirs[deepest].float())
 
 
-def _relative(ours: Tensor, theirs: Tensor) -> float:
+def relative_difference(ours: Tensor, theirs: Tensor) -> float:
+    """The mean absolute difference over the mean absolute value of `theirs`."""
     size = float(theirs.abs().mean())
     return float((ours - theirs).abs().mean()) / max(size, 1e-8)
 
@@ -36,9 +37,10 @@ def vgg_distance_of_pixels(features: VGGFeatures, result: Pixels, original: Pixe
     if min(original.shape[:2]) < features.minimum_size_px:
         return None
     device = next(features.parameters()).device
-    return vgg_distance(features, _tensor(result).to(device), _tensor(original).to(device))
+    return vgg_distance(features, tensor_of(result).to(device), tensor_of(original).to(device))
 
 
-def _tensor(pixels: Pixels) -> Tensor:
+def tensor_of(pixels: Pixels) -> Tensor:
+    """(H, W, 1 or 3) of uint8 -> (1, 3, H, W), RGB in [0, 1]."""
     rgb = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float() / 255.0

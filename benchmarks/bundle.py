@@ -1,0 +1,171 @@
+"""Put the result of a training run among the models that come with srgan.
+
+    python -m benchmarks.bundle RUN --name srgan-x4 --family srgan --description TEXT
+        [--command "srgan train …"] [--licence MIT] [--data DIR] [--weights DIR]
+
+Writes weights/NAME.safetensors with kernels as fp16 and a card made of the run's own, `manifest.toml` from the files,
+and the documents from the manifest (`benchmarks.cards`; a model without a page gets one to be completed). With --data,
+Set5 is enlarged by the run's own numbers and by the rounded ones, and fp16 is refused where it costs 0.01 dB or more.
+Scores are not taken over: `python -m benchmarks.quality --write` measures them. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import cards, shelf
+from srgan_cli.config import EngineOptions
+from srgan_cli.errors import SrganError, WeightsError
+from srgan_cli.evaluation import pairs
+from srgan_cli.evaluation.evaluate import evaluate
+from srgan_cli.evaluation.session import bicubic_degradation
+from srgan_cli.networks import registry
+from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.registry import Card
+from srgan_cli.networks.weights import load_generator, load_model, save_weights
+
+MOST_BYTES = 4 << 20
+MOST_FP16_COST_DB = 0.01
+# A recipe's sections, and the phase of training without which they say nothing; the others are about where and how
+# often, which leaves no trace in the result.
+_SECTIONS = {
+    "data": "",
+    "degradation": "",
+    "fidelity": "fidelity",
+    "adversarial": "adversarial",
+    "perceptual": "adversarial",
+    "discriminator": "adversarial",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bundle", description="Bundle the result of a run.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or its model.safetensors")
+    parser.add_argument("--name", required=True, help="FAMILY-xSCALE")
+    parser.add_argument("--family", required=True)
+    parser.add_argument("--description", required=True, metavar="TEXT", help="what it is for, in one line")
+    parser.add_argument("--command", metavar="TEXT", help="what was typed to train it")
+    parser.add_argument("--licence", default="MIT")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="holds Set5, to measure what fp16 costs")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="another folder than the repository's weights/")
+    arguments = parser.parse_args()
+    card = Card(arguments.name, arguments.family, arguments.description, arguments.licence)
+    try:
+        facts = bundle(arguments.run, card, arguments.command, data=arguments.data, weights=arguments.weights)
+    except SrganError as err:
+        raise SystemExit(str(err)) from err
+    print(json.dumps(facts))
+    return 0
+
+
+def bundle(
+    run: Path, card: Card, command: str | None, *, data: Path | None = None, weights: Path | None = None
+) -> dict[str, object]:
+    """Write the run's model and what follows from it into `weights` (None: the repository's); what was done.
+
+    `card` has name, family, description and licence; the rest is the run's. `data` holds Set5/xN/low and /high.
+    Raises `WeightsError` when the run has no model of ours, the name is not FAMILY-xSCALE, or the file would be above
+    4 MiB (which is also how a model ends that fp16 costs too much and fp32 is too large for).
+    """
+    source, _ = registry.resolve(run)
+    entry, generator = registry.describe_file(source), load_generator(source)
+    assert entry is not None, "load_generator takes our files only"
+    if card.name != f"{card.family}-x{entry.scale}":
+        raise WeightsError(f"a model of family {card.family!r} that enlarges {entry.scale} times must be called "
+                           f"{card.family}-x{entry.scale}, not {card.name}")  # fmt: skip
+    card = replace(card, adversarial=entry.adversarial, recipe=recipe(entry.recipe, command))
+    folder = registry.weights_folder() if weights is None else weights
+    folder.mkdir(parents=True, exist_ok=True)
+    card, half, size_bytes = _fitting(source, generator, card, data)
+    save_weights(folder / f"{card.name}.safetensors", generator, card, half=half)
+    shelf.write_manifest(folder)
+    cards.write(folder, cards.OVERVIEW if weights is None else None)
+    facts = {"model": card.name, "precision": card.recipe["precision"], "bytes": size_bytes}
+    return {**facts, "fp16_cost_db": card.recipe.get("fp16_cost_db"), "adversarial": card.adversarial}
+
+
+def _fitting(source: Path, generator: Generator, card: Card, data: Path | None) -> tuple[Card, bool, int]:
+    """The card with what is known of fp16, whether to take it, and how large the file then is."""
+    with tempfile.TemporaryDirectory() as temporary:
+        trial = Path(temporary) / f"{card.name}.safetensors"
+        half, known = True, {}
+        if data is not None:
+            save_weights(trial, generator, card, half=True)
+            cost_db = fp16_cost(source, trial, data)
+            half, known = cost_db < MOST_FP16_COST_DB, {"fp16_cost_db": round(cost_db, 4)}
+        card = replace(card, recipe={**card.recipe, "precision": "fp16" if half else "fp32", **known})
+        save_weights(trial, generator, card, half=half)
+        size_bytes = trial.stat().st_size
+    if size_bytes > MOST_BYTES:
+        why = "" if half else f" in fp32, and fp16 costs {known['fp16_cost_db']} dB on Set5"
+        raise WeightsError(f"{card.name} takes {size_bytes:,} bytes{why}; bundled models have at most {MOST_BYTES:,}")
+    return card, half, size_bytes
+
+
+def fp16_cost(exact: Path, rounded: Path, data: Path) -> float:
+    """How many dB of PSNR Y on Set5 the second file has less than the first, both run in fp32; may be negative.
+
+    `data` holds Set5/xN/low and Set5/xN/high. Raises `WeightsError` when a picture of Set5 cannot be used.
+    """
+    psnr_y_db = [_set5(path, data) for path in (exact, rounded)]
+    return psnr_y_db[0] - psnr_y_db[1]
+
+
+def _set5(path: Path, data: Path) -> float:
+    from srgan_cli.upscaling.engine import Upscaler
+
+    model = load_model(path)
+    folder = data / "Set5" / f"x{model.scale}"
+    failures: list[str] = []
+    found = pairs.find(folder / "high", folder / "low", model.scale)
+    taken = pairs.read_pairs(
+        found.files,
+        scale=model.scale,
+        degrade=lambda high, number: bicubic_degradation(high, model.scale, number),
+        on_failure=failures.append,
+    )
+    enlarge = Upscaler(model, EngineOptions(device="cpu", precision="fp32")).upscale
+    mean = evaluate(enlarge, taken, scale=model.scale).mean
+    if failures or found.missing:
+        raise WeightsError("\n".join([*found.missing, *failures]))
+    return mean["psnr_y_db"]
+
+
+def recipe(of_run: Mapping[str, object], command: str | None) -> dict[str, object]:
+    """A run's recipe as it is kept: its length, the command, and every setting of the sections that had a part in it.
+
+    In full and not as differences from the preset, which may change. What is no recipe of `srgan train` is kept as is.
+    """
+    config = of_run.get("config")
+    kept = {key: value for key, value in of_run.items() if key != "config"}
+    if command:
+        kept["command"] = re.sub(r"\s+", " ", command).strip()
+    if not isinstance(config, Mapping):
+        return kept
+    phase = config.get("phase")
+    for key in ("preset", "phase", "seed", *(["fidelity_share"] if phase == "both" else [])):
+        if key in config:
+            kept[key] = config[key]
+    for section, of_phase in _SECTIONS.items():
+        if of_phase in ("", phase) or phase == "both":
+            values = config.get(section)
+            if isinstance(values, Mapping):
+                kept[section] = _telling(section, values)
+    return kept
+
+
+def _telling(section: str, values: Mapping[str, object]) -> dict[str, object]:
+    """Without the settings of a degradation that was not in force; and TOML has no null."""
+    if section == "degradation" and values.get("kind") == "bicubic":
+        return {"kind": "bicubic"}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,300 @@
+"""What the documents say of the bundled models, written from the manifest.
+
+    python -m benchmarks.cards
+
+Rewrites the facts and the scores in each model's page (weights/NAME.md) and the tables of docs/MODELS.md: what stands
+between `<!-- KEY:begin -->` and `<!-- KEY:end -->`. The rest of a page is written by people. A model without a page
+gets one, in which `TODO` marks what only people know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks import shelf
+from srgan_cli.errors import WeightsError
+from srgan_cli.networks import registry
+from srgan_cli.networks.registry import Entry
+
+OVERVIEW = Path(__file__).parent.parent / "docs" / "MODELS.md"
+TODO = "TODO"
+
+_COMMAND = "python -m benchmarks.quality --data DIR --vgg-weights FILE"
+_COLUMNS = {
+    "psnr_y_db": ("PSNR Y, dB ↑", 2),
+    "ssim_y": ("SSIM Y ↑", 4),
+    "psnr_y_unrounded_db": ("Y unrounded, dB ↑", 2),
+    "vgg19_conv3_4": ("VGG19 ↓", 3),
+    "niqe": ("NIQE ↓", 2),
+    "consistency_db": ("consistency, dB ↑", 1),
+}
+_IN_OVERVIEW = ("psnr_y_db", "ssim_y", "vgg19_conv3_4", "niqe", "consistency_db")
+_OF_JPEG = ("psnr_y_db", "vgg19_conv3_4", "niqe")
+# The order in which families are shown; others follow by name.
+_FAMILIES = ("fidelity", "srgan", "photo", "fast")
+
+
+def write(folder: Path, overview: Path | None) -> None:
+    """Bring the pages in `folder`, and `overview` (None: no such page), up to its manifest.
+
+    Raises `WeightsError` where a page lacks its marks or cannot be written.
+    """
+    entries = in_order(folder)
+    for entry in entries:
+        shelf.write_text(page_path(entry), page(entry))
+    if overview is not None:
+        shelf.write_text(overview, overview_page(overview.read_text(encoding="utf-8"), entries))
+
+
+def in_order(folder: Path) -> list[Entry]:
+    """The models of a weights folder as the documents list them: by scale, the larger first, and family."""
+
+    def place(entry: Entry) -> tuple[int, int, str]:
+        known = _FAMILIES.index(entry.family) if entry.family in _FAMILIES else len(_FAMILIES)
+        return -entry.scale, known, entry.name
+
+    files = folder.glob("*.safetensors")
+    return sorted((entry for path in files if (entry := registry.describe_file(path)) is not None), key=place)
+
+
+def page_path(entry: Entry) -> Path:
+    return entry.path.with_suffix(".md")
+
+
+def page(entry: Entry) -> str:
+    """A model's page as it should be. Raises `WeightsError` where it is there and lacks its marks."""
+    path = page_path(entry)
+    text = path.read_text(encoding="utf-8") if path.exists() else _skeleton(entry)
+    text = replaced(text, "facts", _facts(entry), path)
+    return replaced(text, "scores", _scores(entry), path)
+
+
+def overview_page(text: str, entries: Sequence[Entry]) -> str:
+    """docs/MODELS.md with its tables as they should be."""
+    for key, lines in (("models", _models(entries)), ("scores", _all_scores(entries)), ("jpeg", _all_jpeg(entries))):
+        text = replaced(text, f"table:{key}", "\n".join(lines), OVERVIEW)
+    return text
+
+
+def replaced(text: str, key: str, inside: str, path: Path) -> str:
+    """`text` with `inside` between the marks of `key`. Raises `WeightsError` unless they are there once."""
+    begin, end = f"<!-- {key}:begin -->", f"<!-- {key}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise WeightsError(f"{path} must have {begin} and, below, {end}, once each")
+    before, after = text[: text.index(begin)], text[text.index(end) :]
+    return f"{before}{begin}\n{inside}\n{after}"
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    titles = list(titles)
+    lines = [titles, ["---"] * len(titles), *map(list, rows)]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _number(values: Mapping[str, float], key: str) -> str:
+    """`28.42`, `.8101`; a dash for what was not measured (NIQE of small pictures)."""
+    if key not in values:
+        return "–"
+    text = f"{values[key]:.{_COLUMNS[key][1]}f}"
+    return text.removeprefix("0") if key in ("ssim_y", "vgg19_conv3_4") else text
+
+
+def _row(method: str, values: Mapping[str, float], keys: Iterable[str]) -> list[str]:
+    return [method, *(_number(values, key) for key in keys)]
+
+
+def _link(entry: Entry) -> str:
+    return f"[`{entry.name}`](../weights/{entry.name}.md)"
+
+
+def _models(entries: Sequence[Entry]) -> list[str]:
+    rows = [
+        (_link(e), f"×{e.scale}", _architecture(e), f"{e.parameters:,}", _megabytes(e), e.description) for e in entries
+    ]
+    return _table(("Model", "Scale", "Architecture", "Parameters", "File", "For"), rows)
+
+
+def _all_scores(entries: Sequence[Entry]) -> Iterator[str]:
+    """For each scale a table: under each set bicubic and the models."""
+    for scale in _scales(entries):
+        members, floor = [e for e in entries if e.scale == scale], shelf.bicubic_scores(scale)
+        rows: list[list[str]] = []
+        for test_set in (*shelf.CLEAN_SETS, shelf.EXAMPLES):
+            scores = {"bicubic": floor.get(test_set), **{f"`{e.name}`": e.scores.get(test_set) for e in members}}
+            rows += [[test_set, *_row(name, values, _IN_OVERVIEW)] for name, values in scores.items() if values]
+        yield from _section(f"×{scale}", _table(("Set", "", *(_COLUMNS[key][0] for key in _IN_OVERVIEW)), rows))
+
+
+def _all_jpeg(entries: Sequence[Entry]) -> Iterator[str]:
+    """For each scale and set a table: in each column a quality, in each cell three numbers."""
+    for scale in _scales(entries):
+        members, floor = [e for e in entries if e.scale == scale], shelf.bicubic_scores(scale)
+        for base in shelf.JPEG_SETS:
+            sets = [base, *(f"{base}-jpeg{quality}" for quality in shelf.JPEG_QUALITIES)]
+            scores = {"bicubic": floor, **{f"`{e.name}`": e.scores for e in members}}
+            rows = [
+                [name, *(" / ".join(_row("", of.get(one, {}), _OF_JPEG)[1:]) for one in sets)]
+                for name, of in scores.items()
+                if any(one in of for one in sets[1:])
+            ]
+            titles = (f"{base}, ×{scale}", "not compressed", *(f"JPEG {quality}" for quality in shelf.JPEG_QUALITIES))
+            if rows:
+                yield from _section("", _table(titles, rows))
+
+
+def _section(title: str, table: Sequence[str]) -> Iterator[str]:
+    yield from ([f"### {title}", ""] if title else [])
+    yield from table
+    yield ""
+
+
+def _scales(entries: Iterable[Entry]) -> list[int]:
+    return sorted({entry.scale for entry in entries}, reverse=True)
+
+
+# --------------------------------------------------------------------------------------------------------- one model's
+
+
+def _scores(entry: Entry) -> str:
+    """Its scores, set by set, under bicubic's."""
+    floor = shelf.bicubic_scores(entry.scale)
+    rows = []
+    for test_set, values in entry.scores.items():
+        if test_set in floor:
+            rows.append(_row(f"{_set_title(test_set)}: bicubic", floor[test_set], _COLUMNS))
+        rows.append(_row(f"{_set_title(test_set)}: **{entry.name}**", values, _COLUMNS))
+    table = _table((f"×{entry.scale}", *(title for title, _ in _COLUMNS.values())), rows)
+    about = [
+        f"Measured in fp32 by `{_COMMAND}`; what the numbers mean is said in",
+        "[docs/MODELS.md](../docs/MODELS.md#scores).",
+    ]
+    return "\n".join([*table, "", *about])
+
+
+def _set_title(test_set: str) -> str:
+    name, quality = shelf.split_name(test_set)
+    return name if quality is None else f"{name}, JPEG {quality}"
+
+
+def _facts(entry: Entry) -> str:
+    recipe = entry.recipe
+    facts = [
+        ("Kind", "adversarial: may invent texture" if entry.adversarial else "fidelity: near to the truth, px by px"),
+        ("Architecture", _architecture(entry)),
+        ("Parameters", f"{entry.parameters:,}, {_precision(entry)} ({_megabytes(entry)})"),
+        ("Receptive field", f"{_halo_px(entry)} px around each low-resolution px"),
+        ("Trained on", _data(recipe)),
+        ("Length", _length(recipe)),
+        ("Preset", f"`{recipe['preset']}`" if "preset" in recipe else ""),
+        ("Command", f"`{recipe['command']}`" if "command" in recipe else ""),
+        ("Licence", entry.licence),
+    ]
+    return "\n".join(_table(("", ""), [(key, value) for key, value in facts if value]))
+
+
+def _architecture(entry: Entry) -> str:
+    settings = entry.config
+    return f"`{entry.architecture}`, {settings.get('features')} features, {settings.get('blocks')} blocks"
+
+
+def _megabytes(entry: Entry) -> str:
+    return f"{entry.path.stat().st_size / 1e6:.1f} MB"
+
+
+def _precision(entry: Entry) -> str:
+    dtypes = {dtype for dtype, _ in registry.read_header(entry.path).tensors.values()}
+    cost = entry.recipe.get("fp16_cost_db")
+    measured = "" if cost is None else f", which costs {cost:.4f} dB on Set5"
+    return f"kernels kept as fp16{measured}" if "F16" in dtypes else f"kept as fp32 (fp16{measured})"
+
+
+def _halo_px(entry: Entry) -> int | None:
+    import torch
+
+    from srgan_cli.networks.generators import build
+
+    with torch.device("meta"):
+        return build(entry.architecture, entry.config).halo_px
+
+
+def _data(recipe: Mapping[str, object]) -> str:
+    """`data` is the settings of a run, or a sentence in recipes that no run has written."""
+    if isinstance(recipe.get("data"), str):
+        return str(recipe["data"])
+    degradation = recipe.get("degradation")
+    kind = degradation.get("kind") if isinstance(degradation, Mapping) else None
+    how = {"bicubic": ", made small by bicubic interpolation", "photo": ", blurred, made small, noisy and compressed"}
+    return f"{recipe['pictures']:,} pictures{how.get(str(kind), '')}" if "pictures" in recipe else ""
+
+
+def _length(recipe: Mapping[str, object]) -> str:
+    if "steps" not in recipe:
+        return ""
+    steps = f"{recipe['steps']:,} steps"
+    settings = recipe.get(str(recipe.get("phase")), recipe)
+    if isinstance(settings, Mapping) and "batch" in settings:
+        steps += f" of {settings['batch']} crops of {settings['crop_px']} px"
+    seconds = recipe.get("seconds")
+    return f"{steps}, in {_duration(float(seconds))}" if isinstance(seconds, int | float) else steps
+
+
+def _duration(seconds: float) -> str:
+    """`55 min`, `2 h 5 min`."""
+    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+_SKELETON = """# {name}
+
+{description}
+
+## What it is for
+
+TODO: what to give it, and what not.
+
+## Recipe
+
+<!-- facts:begin -->
+<!-- facts:end -->
+
+TODO: from what it was trained on, on which machine, and why so.
+
+## Curves
+
+TODO: curves.png of the run, and what it shows.
+
+## Scores
+
+<!-- scores:begin -->
+<!-- scores:end -->
+
+TODO: what they mean for those who choose.
+
+## Speed
+
+TODO: from `python -m benchmarks.speed`.
+
+## Known failures
+
+TODO: what it gets wrong, with a picture.
+
+## Licence and provenance
+
+{licence}. Trained by `srgan train` on 1,026 crops of 512×512 px from 799 freely licensed photographs (CC0, CC BY,
+CC BY-SA, Unsplash, "free to use"; no non-commercial terms). None of the pictures is contained in the model or in this
+repository. None of Set5, Set14, BSD100 or of the photos in `examples/` was trained on.
+"""
+
+
+def _skeleton(entry: Entry) -> str:
+    description = re.sub(r"(?<!\.)$", ".", entry.description)
+    return _SKELETON.format(name=entry.name, description=description, licence=entry.licence or "TODO: licence")
+
+
+if __name__ == "__main__":
+    write(registry.weights_folder(), OVERVIEW)

@@ -1,0 +1,119 @@
+"""The bundled models as the benchmarks see them: which scores are kept, under which names, and where.
+
+A model's scores are in its own file and, from there, in `weights/manifest.toml`. Those of bicubic interpolation, which
+has no file, are in `bicubic.json` beside this module.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from srgan_cli.errors import WeightsError
+from srgan_cli.networks import registry
+from srgan_cli.networks.registry import Entry
+
+Scores = Mapping[str, Mapping[str, float]]  # of each test set, each number
+
+CLEAN_SETS = ("Set5", "Set14", "BSD100")
+JPEG_SETS = ("Set14", "BSD100")
+JPEG_QUALITIES = (90, 75, 50, 30)
+EXAMPLES = "examples"
+SETS = (*CLEAN_SETS, EXAMPLES, *(f"{name}-jpeg{quality}" for name in JPEG_SETS for quality in JPEG_QUALITIES))
+# The families that are told about compressed pictures: the one made for them, and the one people would take instead.
+JPEG_FAMILIES = ("photo", "srgan")
+
+# What is kept of each set, and to how many places.
+PLACES = {
+    "psnr_y_db": 3,
+    "ssim_y": 4,
+    "psnr_y_unrounded_db": 3,
+    "vgg19_conv3_4": 4,
+    "niqe": 4,
+    "consistency_db": 3,
+}
+
+BICUBIC = Path(__file__).with_name("bicubic.json")
+
+
+def split_name(test_set: str) -> tuple[str, int | None]:
+    """`Set14-jpeg30` -> the set it is made of and the quality of its small pictures; None: they are as they were."""
+    match = re.fullmatch(r"(.+)-jpeg(\d{1,3})", test_set)
+    return (match[1], int(match[2])) if match else (test_set, None)
+
+
+def concerns(entry: Entry, test_set: str) -> bool:
+    """Whether a bundled model has a score on this set."""
+    return split_name(test_set)[1] is None or entry.family in JPEG_FAMILIES
+
+
+def kept(mean: Mapping[str, float]) -> dict[str, float]:
+    """Of all that was measured, what is kept, rounded."""
+    return {key: round(mean[key], places) for key, places in PLACES.items() if key in mean}
+
+
+def merged(old: Scores, fresh: Scores) -> dict[str, dict[str, float]]:
+    """`old` with what was measured anew laid over it, in the order in which sets and numbers are shown."""
+    names = [*(name for name in SETS if name in old or name in fresh), *sorted({*old, *fresh} - set(SETS))]
+    both = {name: {**old.get(name, {}), **fresh.get(name, {})} for name in names}
+    return {name: {key: both[name][key] for key in PLACES if key in both[name]} for name in names}
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def bicubic_scores(scale: int) -> Scores:
+    """Those of bicubic interpolation at `scale`; empty where none were measured."""
+    found: dict[str, Scores] = json.loads(BICUBIC.read_text(encoding="utf-8")) if BICUBIC.exists() else {}
+    return found.get(f"x{scale}", {})
+
+
+def set_bicubic_scores(scale: int, scores: Scores) -> None:
+    """Keep other scores of bicubic interpolation at `scale`. Raises `WeightsError` when the file cannot be written."""
+    found = json.loads(BICUBIC.read_text(encoding="utf-8")) if BICUBIC.exists() else {}
+    found = dict(sorted({**found, f"x{scale}": scores}.items()))
+    parts = []
+    for name, sets in found.items():
+        lines = ",\n".join(f"    {json.dumps(one)}: {json.dumps(values)}" for one, values in sets.items())
+        parts.append(f"  {json.dumps(name)}: {{\n{lines}\n  }}")
+    _replace(BICUBIC, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
+
+
+def set_scores(path: Path, scores: Scores) -> None:
+    """Write other scores into a weights file's metadata. Its tensors stay, byte for byte.
+
+    Raises `WeightsError` when the file is damaged or not ours, or cannot be written.
+    """
+    if registry.describe_file(path) is None:
+        raise WeightsError(f"{path} was not made by srgan, so it has no scores")
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"]["scores"] = json.dumps(scores)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # as safetensors does: the numbers begin at a multiple of eight
+    _replace(path, len(text).to_bytes(8, "little") + text + data[start:])
+
+
+def write_manifest(folder: Path) -> None:
+    """`manifest.toml` from the files in `folder`. Raises `WeightsError` for a damaged one."""
+    _replace(folder / "manifest.toml", registry.manifest(folder).encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """A document, where it differs from what is there. Raises `WeightsError` when it cannot be written."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        _replace(path, text.encode())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """All at once, so that nobody meets half a file."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise WeightsError(f"{path} cannot be written: {err.strerror}") from err

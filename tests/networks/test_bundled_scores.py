@@ -1,0 +1,57 @@
+"""The scores that the manifest tells are those of the files beside it: measured anew on our own photos."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import quality, shelf
+from srgan_cli.config import EngineOptions
+from srgan_cli.evaluation.evaluate import Enlarge, bicubic_enlarger
+from srgan_cli.networks import registry
+from srgan_cli.networks.registry import Entry
+from srgan_cli.networks.weights import Model, load_model
+from srgan_cli.upscaling.engine import Upscaler
+
+ENTRIES = registry.entries()
+SCALES = sorted({entry.scale for entry in ENTRIES})
+NEEDING_NO_FILE = {"psnr_y_db", "ssim_y", "psnr_y_unrounded_db", "consistency_db"}  # of what is kept
+
+
+def measured(enlarge: Enlarge, scale: int) -> shelf.Scores:
+    found = quality.measure("examples", scale, {"it": enlarge}, (), None)["it"]
+    scores = shelf.kept(found.mean)
+    assert len(found.pictures) == 3
+    assert scores.keys() == NEEDING_NO_FILE
+    return {"examples": scores}
+
+
+def enlarger(model: Model) -> Enlarge:
+    return Upscaler(model, EngineOptions(device="cpu", precision="fp32")).upscale
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_the_examples_come_out_as_the_manifest_says(entry: Entry) -> None:
+    fresh = measured(enlarger(load_model(entry.name)), entry.scale)
+    assert quality.differences(entry.name, entry.scores, fresh) == []
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_and_so_does_bicubic(scale: int) -> None:
+    fresh = measured(bicubic_enlarger(scale), scale)
+    assert quality.differences("bicubic", shelf.bicubic_scores(scale), fresh) == []
+
+
+def test_one_kernel_that_changed_would_be_found() -> None:
+    entry = registry.find("fidelity-x4")
+    model = load_model(entry.name)
+    model.network.get_parameter("fuse.weight").mul_(1.02)
+    assert quality.differences(entry.name, entry.scores, measured(enlarger(model), 4))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_no_score_is_missing(entry: Entry) -> None:
+    wanted = [test_set for test_set in shelf.SETS if shelf.concerns(entry, test_set)]
+    floor = shelf.bicubic_scores(entry.scale)
+    for test_set in wanted:
+        assert entry.scores.get(test_set, {}).keys() == shelf.PLACES.keys(), test_set
+        assert floor.get(test_set, {}).keys() == shelf.PLACES.keys(), test_set
