@@ -185,7 +185,7 @@ class AdversarialSettings:
     feature_matching_weight: float = 0.0
     artifact_weight: float = 0.0  # LDL, Liang et al. 2022
     frequency_weight: float = 0.0
-    consistency_weight: float = 1.0  # L1 between the result made smaller again and the input
+    consistency_weight: float = 1.0  # L1 between the result and the original, both made smaller again
     grid_weight: float = 10.0  # against patterns that repeat with the low picture's pixels, see losses.grid
     r1_weight: float = 0.0  # Mescheder et al. 2018
     r1_every_steps: int = 16

@@ -237,10 +237,14 @@ def grid(result: Tensor, high: Tensor, scale: int) -> Tensor:
         return F.avg_pool2d(places, reach, max(1, reach // 2)).abs().mean()
 
 
-def consistency(result: Tensor, low: Tensor, scale: int) -> Tensor:
-    """L1 between the result made `scale` times smaller again (bicubic) and the network's input `low`."""
+def consistency(result: Tensor, high: Tensor, scale: int) -> Tensor:
+    """L1 between the result and the original, both made `scale` times smaller again (bicubic).
+
+    That is the difference to the network's input where that is bicubic, too. Where it is a worn picture, the result
+    must agree with what it was before the wear.
+    """
     with torch.autocast(result.device.type, enabled=False):  # the shrinking is a product of matrices
-        return _distance("l1", bicubic_down(_wide(result), scale), _wide(low))
+        return _distance("l1", bicubic_down(_wide(result), scale), bicubic_down(_wide(high), scale))
 
 
 # -------------------------------------------------------------------------------------------------------- all processes

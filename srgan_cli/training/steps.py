@@ -112,7 +112,7 @@ def generator_terms(
     if settings.grid_weight:
         terms.add("grid", settings.grid_weight, losses.grid(result, high, generator.scale))
     if settings.consistency_weight:
-        terms.add("consistency", settings.consistency_weight, losses.consistency(result, low, generator.scale))
+        terms.add("consistency", settings.consistency_weight, losses.consistency(result, high, generator.scale))
     return terms, result
 
 
