@@ -21,7 +21,7 @@ from srgan_cli.errors import DeviceError, OutOfMemoryError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling import backends, bands, pixels
-from srgan_cli.upscaling.chain import BLEND_PX, CANARY_TOLERANCE, Chain
+from srgan_cli.upscaling.chain import BLEND_PX, Chain
 from srgan_cli.upscaling.rows import ArrayRows, RowSource, RowWindow
 from srgan_cli.upscaling.tiles import cut, next_rows
 
@@ -218,9 +218,9 @@ class Upscaler:
                 raise _no_room(self.compute, "to run the model") from err
             # Some networks make fp32 tensors of their own on the way and then fail to multiply the two.
             return f"this model cannot run in {precision}"
-        if difference <= CANARY_TOLERANCE:
+        if difference.is_small:
             return None
-        return f"{precision} differs by {difference:.3g} from it with this model"
+        return f"{precision} differs by up to {difference.largest:.3g} from it with this model"
 
     def _fitting_tile(self) -> int:
         """Side of the largest square tile that surely fits, in px of its core; at most what pays.

@@ -390,7 +390,7 @@ def test_a_model_that_is_right_in_half_precision_is_run_so() -> None:
 
 
 @pytest.mark.usefixtures("fast_bf16")
-@pytest.mark.parametrize("offset", [0.1, -0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("offset", [0.1, -0.1, 0.006, float("nan"), float("inf")])
 def test_the_canary_rejects_a_model_that_half_precision_changes(offset: float) -> None:
     notes: list[str] = []
     upscaler = Upscaler(model_of(WrongInHalf(offset)), EngineOptions("cpu"), on_note=notes.append)
