@@ -16,7 +16,10 @@ Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
 Strip: TypeAlias = Literal["none", "gps", "all"]
 BitDepth: TypeAlias = Literal["keep", 8, 16]
 
-DEFAULT_MODEL = "fidelity"
+AUTO_MODEL = "auto"  # chosen for each picture, see upscaling.choice
+DEFAULT_MODEL = "fidelity"  # where nothing is chosen
+# How far from `fidelity` to `srgan`, see docs/MODELS.md: most of the gain in looks for the least loss.
+DEFAULT_DETAIL = 0.8
 MAX_SCALE = 16.0
 # libvips and most decoders refuse nothing; a person who points at a folder should not lose the machine to one file.
 DEFAULT_MAX_PIXELS = 2_000_000_000
@@ -156,6 +159,7 @@ class UpscaleOptions:
     output: Path | None = None
     output_is_folder: bool = False  # `-o large/`: a folder, also when it is not there yet
     model: str = DEFAULT_MODEL
+    detail: float | None = None  # of srgan, from 0 (true to the picture) to 1; None: DEFAULT_DETAIL
     size: Size = field(default_factory=Size)
     engine: EngineOptions = field(default_factory=EngineOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
@@ -177,6 +181,7 @@ class UpscaleOptions:
             "give only one of --overwrite, --skip-existing and --resume",
         )
         _check(self.max_pixels >= 1, "--max-pixels must be at least 1")
+        _check(self.detail is None or 0.0 <= self.detail <= 1.0, f"--detail goes from 0 to 1, not {self.detail}")
         if self.name_pattern is not None:
             try:
                 name = self.name_pattern.format(stem="a", ext=".png", scale="4", model="m", width=1, height=1, index=1)

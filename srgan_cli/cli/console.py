@@ -6,6 +6,8 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -72,6 +74,7 @@ class Watch:
         self._lock = threading.Lock()
         self._total = plan.network_pixels
         self._advanced: dict[Path, int] = {}
+        self._positions = {job.source: number for number, job in enumerate(plan.jobs, start=1)}
         self._notes: dict[str, list[Path]] = {}  # of results, and whose they are
         self._progress: Progress | None = None
         if not quiet and stderr.is_terminal and plan.jobs:
@@ -105,10 +108,9 @@ class Watch:
 
     def started(self, job: Job) -> None:
         if self._progress is not None:
-            position = 1 + self._plan.jobs.index(job)
-            count = f"{position}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
+            count = f"{self._positions[job.source]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
             self._progress.update(self._task, description=escape(f"{count}{shown(job.source.name)}"))
-        self._event("started", source=str(job.source), target=str(job.target))
+        self._event("started", source=str(job.source), target=str(job.target), model=job.model, why=job.why)
 
     def advanced(self, job: Job, network_pixels: int) -> None:
         self._advanced[job.source] = self._advanced.get(job.source, 0) + network_pixels
@@ -123,11 +125,14 @@ class Watch:
             target=str(job.target),
             width=job.width,
             height=job.height,
+            model=job.model,
+            why=job.why,
             seconds=round(seconds, 3),
             notes=list(dict.fromkeys(notes)),
         )
         if self._verbose:
-            self._say(f"{job.source} -> {job.target}  {job.width}x{job.height}  {duration(seconds)}")
+            made = f"{job.width}x{job.height}  {job.model} ({job.why})  {duration(seconds)}"
+            self._say(f"{job.source} -> {job.target}  {made}")
         for sentence in dict.fromkeys(notes):
             self._notes.setdefault(sentence, []).append(job.source)
             if self._verbose:
@@ -184,7 +189,7 @@ class Watch:
         speed = ""
         if report.network_seconds > 0 and report.done:
             speed = f" ({report.output_pixels / 1e6:.1f} MP at {report.output_pixels / 1e6 / report.seconds:.1f} MP/s)"
-        self._say(f"{', '.join(parts)} in {duration(report.seconds)}{speed}")
+        self._say(f"{', '.join(parts)} in {duration(report.seconds)}{speed}{_models(report.done)}")
 
     def _say(self, text: str, *, style: str | None = None, even_quiet: bool = False) -> None:
         if not self._quiet or even_quiet:
@@ -198,11 +203,18 @@ class Watch:
                 sys.stdout.flush()
 
 
+def _models(jobs: Sequence[Job]) -> str:
+    """How many pictures each model made, where there was more than one."""
+    counts = Counter(job.model for job in jobs)
+    return "" if len(counts) < 2 else "; " + ", ".join(f"{count} with {name}" for name, count in counts.items())
+
+
 def show_plan(session: Session, *, as_json: bool) -> None:
     """`--dry-run`: on stdout, what a run would do."""
     plan = session.plan
+    jobs = session.assigned()
     if as_json:
-        for row in _plan_events(session):
+        for row in _plan_events(session, jobs):
             sys.stdout.write(json.dumps(row) + "\n")
         return
     out = Console(highlight=False, soft_wrap=True)
@@ -213,12 +225,13 @@ def show_plan(session: Session, *, as_json: bool) -> None:
             shown(job.target),
             f"{job.width}x{job.height}",
             _passes(job),
+            f"{job.model}: {job.why}",
         )
-        for job in plan.jobs
+        for job in jobs
     ]
     if rows and out.is_terminal:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("input", "size", "result", "size", "networks"):
+        for title in ("input", "size", "result", "size", "networks", "model"):
             table.add_column(title, overflow="fold")
         for cells in rows:
             table.add_row(*map(escape, cells))
@@ -241,7 +254,7 @@ def _passes(job: Job) -> str:
     return chain if exact else f"{chain}, resampled"
 
 
-def _plan_events(session: Session) -> list[dict[str, object]]:
+def _plan_events(session: Session, jobs: Sequence[Job]) -> list[dict[str, object]]:
     plan = session.plan
     rows: list[dict[str, object]] = [
         {
@@ -251,13 +264,15 @@ def _plan_events(session: Session) -> list[dict[str, object]]:
             "width": job.width,
             "height": job.height,
             "networks": list(job.scales),
+            "model": job.model,
+            "why": job.why,
             "network_pixels": job.network_pixels,
             "memory_bytes": job.memory_bytes,
             "scratch_bytes": job.scratch_bytes,
             "tiles": session.tiles(job),
             "notes": list(job.header.notes),
         }
-        for job in plan.jobs
+        for job in jobs
     ]
     rows += [
         {"event": "skipped", "source": str(s.source), "target": str(s.target), "reason": s.reason} for s in plan.skips
@@ -282,7 +297,7 @@ def _plan_totals(session: Session) -> str:
     jobs = plan.jobs
     lines = [
         f"{len(jobs)} to do, {len(plan.skips)} to skip, {len(plan.failures)} cannot be done: "
-        f"{sum(j.width * j.height for j in jobs) / 1e6:.1f} MP of results with {session.selection.name}"
+        f"{sum(j.width * j.height for j in jobs) / 1e6:.1f} MP of results with {session.model}"
     ]
     if jobs:
         memory = max(job.memory_bytes for job in jobs)

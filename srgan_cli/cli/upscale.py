@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from srgan_cli.config import (
+    DEFAULT_DETAIL,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MODEL,
     BitDepth,
@@ -76,7 +77,13 @@ def _color(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     default=DEFAULT_MODEL,
     show_default=True,
     metavar="NAME|FILE|RUN",
-    help="Bundled model (see `srgan models list`), weights file, or training run.",
+    help="Bundled model (see `srgan models list`), weights file, or training run; auto looks at each picture.",
+)
+@click.option(
+    "--detail",
+    type=float,
+    metavar="0-1",
+    help=f"How much detail srgan may invent: 0 is fidelity, true to the picture. [default: {DEFAULT_DETAIL:g}]",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Enter folders below, and keep their tree in the output.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Of folders, take only what matches (repeatable).")
@@ -179,7 +186,7 @@ def _color(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 )
 def upscale(
     inputs: tuple[str, ...], output: str | None, scale: float | None, width: int | None, height: int | None,
-    long_side: int | None, fit: str | None, model: str, recursive: bool, include: tuple[str, ...],
+    long_side: int | None, fit: str | None, model: str, detail: float | None, recursive: bool, include: tuple[str, ...],
     exclude: tuple[str, ...], files_from: str | None, name_pattern: str | None, overwrite: bool, skip_existing: bool,
     resume: bool, format_: str | None, quality: int | None, png_level: int, lossless: bool, bit_depth: str,
     strip: Strip, background: tuple[int, int, int] | None, keep_time: bool, device: str, precision: Precision,
@@ -204,6 +211,7 @@ def upscale(
         output=None if output is None else Path(output),
         output_is_folder=output is not None and output.endswith(("/", os.sep)),
         model=model,
+        detail=detail,
         size=Size(scale, width, height, long_side, None if fit is None else Size.parse_box(fit)),
         engine=EngineOptions(device, precision, tile_px, color_lock),
         write=WriteOptions(format_, quality, png_level, lossless, depth, strip, background, keep_time),

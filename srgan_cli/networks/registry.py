@@ -29,6 +29,8 @@ else:
 
 FORMAT = 1
 RUN_MODEL = "model.safetensors"  # what a training run calls its result
+# Families whose weights were fine-tuned from another's, so that the two can be interpolated.
+_STARTS = {"srgan": "fidelity"}
 MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 # Our headers are a few kB and the largest foreign ones some 100 kB; a length above this is damage or malice.
 _MAX_HEADER_BYTES = 16 << 20
@@ -141,6 +143,35 @@ def find(name: str, scale: float | None = None) -> Entry:
     members = sorted(family(name), key=lambda entry: entry.scale)
     wanted = 4.0 if scale is None else scale
     return next((entry for entry in members if entry.scale >= wanted), members[-1])
+
+
+def split_detail(source: str) -> tuple[str, float | None]:
+    """`srgan@0.6` -> `("srgan", 0.6)`: a bundled model's name and how much of its detail is asked for, from 0 to 1.
+
+    Whatever is not written like that is a name whole, with None. Raises `WeightsError` for a number out of range.
+    """
+    name, at, number = source.rpartition("@")
+    if not at or name not in {n for e in entries() for n in (e.name, e.family)}:
+        return source, None
+    try:
+        detail = float(number)
+    except ValueError:
+        return source, None
+    if not 0.0 <= detail <= 1.0:
+        raise WeightsError(f"the detail of {name} goes from 0 to 1, not {detail:g}")
+    return name, detail
+
+
+def blend_name(name: str, detail: float) -> str:
+    """What `split_detail` takes apart: `srgan-x4@0.6`; the far end itself has no number."""
+    return name if detail == 1.0 else f"{name}@{round(detail, 4):g}"
+
+
+def start_of(entry: Entry) -> Entry | None:
+    """The model that `entry` was fine-tuned from and can be blended with: the one at detail 0. None: there is none."""
+    family = _STARTS.get(entry.family)
+    starts = [e for e in entries() if e.family == family and (e.scale, e.config) == (entry.scale, entry.config)]
+    return starts[0] if starts else None
 
 
 def _unknown(name: str, known: tuple[Entry, ...]) -> NoReturn:

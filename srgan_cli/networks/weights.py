@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.generators import Config, Generator, build, fold
 from srgan_cli.networks.registry import (
@@ -24,10 +25,14 @@ from srgan_cli.networks.registry import (
     Card,
     Entry,
     Header,
+    blend_name,
     entry_of,
+    file_sha256,
     metadata_of,
     parse_header,
     resolve,
+    split_detail,
+    start_of,
 )
 
 
@@ -87,19 +92,52 @@ class Model:
 def load_model(source: str | Path, scale: float | None = None) -> Model:
     """The model behind a bundled name, a family's name, a file (ours or another program's) or a run folder.
 
-    `scale` is the enlargement wanted, for families of several; see `registry.find`.
+    `scale` is the enlargement wanted, for families of several; see `registry.find`. `srgan@0.6` is a model between
+    two: the weights at 0.6 of the way from `fidelity` to `srgan`. Without a number it is `DEFAULT_DETAIL`.
     Raises `WeightsError` when there is none, or it is damaged, or it is not for enlarging pictures.
     """
-    path, bundled = resolve(source, scale)
+    name, detail = split_detail(source) if isinstance(source, str) else (source, None)
+    path, bundled = resolve(name, scale)
+    start = start_of(bundled) if bundled is not None else None
+    if bundled is not None and start is not None:
+        return _between(start, bundled, DEFAULT_DETAIL if detail is None else detail)
+    if detail is not None:
+        raise WeightsError(f"{name} has no detail to choose: that is for srgan, whose start is bundled too")
     data = _read(path)
     sha256 = hashlib.sha256(data).hexdigest()
-    if bundled is not None and sha256 != bundled.sha256:
-        raise WeightsError(f"{path} is not the file that came with srgan (see `srgan models verify`); install it again")
+    if bundled is not None:
+        _check_sha256(sha256, bundled)
     header = _header(data, path)
     entry = entry_of(header, path, sha256) if header is not None else None
     if header is not None and entry is not None:
         return _our_model(_generator(data, header, entry), entry)
     return _foreign_model(data, path, sha256)
+
+
+def _check_sha256(found: str, entry: Entry) -> None:
+    if found != entry.sha256:
+        raise WeightsError(
+            f"{entry.path} is not the file that came with srgan (see `srgan models verify`); install it again"
+        )
+
+
+def _between(start: Entry, end: Entry, detail: float) -> Model:
+    """The network at `detail` of the way from one bundled model to its fine-tune, 0 to 1.
+
+    Network interpolation, Wang et al. 2018 (ESRGAN, arXiv:1809.00219), section 3.4: unlike a mixture of two results it
+    costs nothing at run time, and the artefacts of the far end go away before its detail does.
+    """
+    for entry in (start, end):
+        _check_sha256(file_sha256(entry.path), entry)
+    generator = load_generator(end.path)
+    begin = load_generator(start.path).state_dict()
+    with torch.no_grad():
+        for key, tensor in generator.state_dict().items():
+            tensor.copy_(torch.lerp(begin[key], tensor, detail))
+    mixed = hashlib.sha256(f"{start.sha256} {end.sha256} {detail:.6f}".encode()).hexdigest()
+    return dataclasses.replace(
+        _our_model(generator, end), name=blend_name(end.name, detail), sha256=mixed, adversarial=detail > 0
+    )
 
 
 def load_generator(path: Path) -> Generator:

@@ -40,7 +40,8 @@ from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, STREAM, Fai
 from srgan_cli.upscaling.rows import AheadRows, ArrayRows, RowSource
 
 _Source: TypeAlias = "OpenPicture | ArrayRows | PictureError | OSError | None"
-MakeUpscaler: TypeAlias = Callable[[tuple[int, ...]], Upscaler]
+MakeUpscaler: TypeAlias = Callable[[Job], Upscaler]
+Assign: TypeAlias = Callable[[Job], Job]
 
 
 class Observer(Protocol):
@@ -87,11 +88,17 @@ class Report:
 
 
 def run(
-    plan: Plan, options: UpscaleOptions, settings_key: str, make_upscaler: MakeUpscaler, observer: Observer
+    plan: Plan,
+    options: UpscaleOptions,
+    settings_key: str,
+    make_upscaler: MakeUpscaler,
+    observer: Observer,
+    assign: Assign = lambda job: job,
 ) -> Report:
     """Make every job of the plan. A picture that fails is told, counted and left; the others go on.
 
-    `make_upscaler` gives an `Upscaler` for a chain of scales (called once per chain). Ctrl-C ends the run with
+    `make_upscaler` gives an `Upscaler` for a job (called once for each model and chain of scales); `assign` names a
+    job's model, in the thread that reads ahead. Ctrl-C ends the run with
     nothing half-made, a `DeviceError` or `WeightsError` with what is finished written; the report says so.
     """
     report = Report(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
@@ -102,7 +109,7 @@ def run(
         _remove_stale_parts(plan)
     with _Pipeline(options, settings_key, observer, report) as pipeline:
         try:
-            _upscale_all(plan, options, make_upscaler, pipeline)
+            _upscale_all(plan, options, make_upscaler, assign, pipeline)
         except KeyboardInterrupt:
             pipeline.abandon()
             report.interrupted = True
@@ -126,19 +133,22 @@ def _remove_stale_parts(plan: Plan) -> None:
                     part.unlink()
 
 
-def _upscale_all(plan: Plan, options: UpscaleOptions, make_upscaler: MakeUpscaler, pipeline: _Pipeline) -> None:
-    upscalers: dict[tuple[int, ...], Upscaler] = {}
-    for one in pipeline.read_ahead(plan.jobs):
+def _upscale_all(
+    plan: Plan, options: UpscaleOptions, make_upscaler: MakeUpscaler, assign: Assign, pipeline: _Pipeline
+) -> None:
+    upscalers: dict[tuple[str, tuple[int, ...]], Upscaler] = {}
+    for one in pipeline.read_ahead(plan.jobs, assign):
         with one:
             if pipeline.is_abandoned or (options.fail_fast and pipeline.report.failures):
                 pipeline.report.cut_short = True
                 pipeline.end_reading()
                 return
             job = one.job
-            if job.scales not in upscalers:
-                upscalers[job.scales] = make_upscaler(job.scales)
+            key = job.model, job.scales
+            if key not in upscalers:
+                upscalers[key] = make_upscaler(job)
             try:
-                pipeline.upscale(one, upscalers[job.scales])
+                pipeline.upscale(one, upscalers[key])
             except BrokenPipeError:  # the observer's: nobody listens any more
                 pipeline.end_reading()
                 raise
@@ -255,8 +265,8 @@ class _Pipeline:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    def read_ahead(self, jobs: tuple[Job, ...]) -> Iterator[_Reading]:
-        """The jobs' pictures in order, decoded (or, when large, opened) by a thread that runs ahead."""
+    def read_ahead(self, jobs: tuple[Job, ...], assign: Assign) -> Iterator[_Reading]:
+        """The jobs' pictures in order, looked at and decoded (or, when large, opened) by a thread that runs ahead."""
         ready = self._ready
 
         def read() -> None:
@@ -266,6 +276,7 @@ class _Pipeline:
                     self._reading_budget.take(size)
                     if self._ended.is_set():
                         break
+                    job = assign(job)
                     ready.put(_Reading(job, _open(job, self._options), partial(self._reading_budget.give, size)))
             except BaseException as err:  # noqa: BLE001 - handed to the caller's thread, which waits for this one
                 self._crash = self._crash or err

@@ -21,6 +21,7 @@ from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES, format_of_suffi
 from srgan_cli.imaging.image import Depth, Header
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.imaging.writing import check_output, final_depth, needed_bytes, output_format
+from srgan_cli.networks.registry import MODEL_SUFFIXES
 from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.tiles import choose_scales
 
@@ -48,7 +49,8 @@ class Found:
 class Job:
     """One picture to be made. `scales` are the networks' factors in order; the result is then resampled to
     `width` × `height` px where their product is not exact, and written as `format` with `depth` bits per sample.
-    `ledger` is the folder whose record it goes into; `data` holds what stdin gave."""
+    `ledger` is the folder whose record it goes into; `data` holds what stdin gave. `model` is the one that will make
+    it and `why` the reason; empty where that is still to be chosen."""
 
     source: Path
     target: Path
@@ -61,6 +63,8 @@ class Job:
     ledger: Path | None = None
     data: bytes | None = None
     is_new: bool = True  # nothing is to be replaced
+    model: str = ""
+    why: str = ""
 
     @property
     def network_scale(self) -> int:
@@ -367,7 +371,7 @@ def _target(
         stem=own.stem,
         ext=suffix,
         scale=f"{round(width / header.width, 2):g}",
-        model=Path(options.model).stem,
+        model=_model_name(options.model),
         width=width,
         height=height,
         index=index,
@@ -377,6 +381,12 @@ def _target(
     if into is not None:
         return into / own.parent / name
     return (Path() if one.source == STREAM else one.source.parent) / name
+
+
+def _model_name(model: str) -> str:
+    """For names of results: of a file or a folder the last part, else (`srgan@0.5`) as it is."""
+    path = Path(model)
+    return path.stem if path.suffix.lower() in MODEL_SUFFIXES else path.name or "model"
 
 
 def _same(source: Path, target: Path) -> bool:

@@ -1,22 +1,25 @@
 """From options to a finished run: what the command, and `upscale_file`, are clients of.
 
 `prepare` needs no torch for the bundled models and for those that `srgan train` made; torch is imported when the first
-network is loaded.
+network is loaded, and pictures are looked at (`--model auto`) when their turn comes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srgan_cli.config import DEFAULT_MODEL, UpscaleOptions
+from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, UpscaleOptions
 from srgan_cli.errors import SettingsError
 from srgan_cli.networks import registry
+from srgan_cli.networks.registry import Entry
 from srgan_cli.upscaling import pace
+from srgan_cli.upscaling.choice import CLEAN, WORN, choose
 from srgan_cli.upscaling.plan import STREAM, Job, Plan, plan
 
 if TYPE_CHECKING:
@@ -25,31 +28,38 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
 
 # Raised when results of the same options and weights change, so that --resume makes them anew.
-_RESULTS_VERSION = 1
+_RESULTS_VERSION = 2
+_LOOKING_THREADS = 2
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The networks that `--model` stands for, by their scale: a file each, and its SHA-256."""
+    """The networks that a model's name stands for: by their scale, what `load_model` takes; and their SHA-256s."""
 
     name: str
-    files: dict[int, Path]
+    sources: dict[int, str | Path]
     sha256: tuple[str, ...]
 
     @property
     def scales(self) -> tuple[int, ...]:
-        return tuple(sorted(self.files))
+        return tuple(sorted(self.sources))
 
 
-def select(model: str) -> Selection:
-    """The networks behind a family's name, a model's name, a file or a run folder. Raises `WeightsError`.
+def select(model: str, detail: float | None = None) -> Selection:
+    """The networks behind a family's name, a model's name, a file or a run folder.
 
-    Only a file of another program has to be loaded, torch and all, to learn its scale.
+    `detail` from 0 to 1 is for the srgan family, as is `srgan@0.6`. Raises `WeightsError`, or `SettingsError` for a
+    `detail` that the model does not have. Only a file of another program has to be loaded, torch and all, to learn its
+    scale.
     """
-    path, bundled = registry.resolve(model)
+    name, written = registry.split_detail(model)
+    if detail is not None and written is not None:
+        raise SettingsError(f"give the detail once: --model {name} --detail {detail:g}")
+    path, bundled = registry.resolve(name)
     if bundled is not None:
-        members = registry.family(model)
-        return Selection(model, {e.scale: e.path for e in members}, tuple(e.sha256 for e in members))
+        return _bundled(name, bundled, detail if written is None else written)
+    if detail is not None:
+        raise SettingsError(_NO_DETAIL.format(name))
     entry = registry.describe_file(path)
     if entry is not None:
         return Selection(entry.name, {entry.scale: path}, (entry.sha256,))
@@ -59,19 +69,58 @@ def select(model: str) -> Selection:
     return Selection(loaded.name, {loaded.scale: path}, (loaded.sha256,))
 
 
+_NO_DETAIL = "--detail is for srgan, which lies between it and fidelity; {} has none to choose"
+
+
+def _bundled(name: str, entry: Entry, detail: float | None) -> Selection:
+    members = registry.family(name)
+    starts = [start for member in members if (start := registry.start_of(member)) is not None]
+    if not starts:
+        if detail is not None:
+            raise SettingsError(_NO_DETAIL.format(name))
+        return Selection(name, {e.scale: e.name for e in members}, tuple(e.sha256 for e in members))
+    amount = DEFAULT_DETAIL if detail is None else detail
+    sha256 = (*(e.sha256 for e in (*starts, *members)), f"{amount:.6f}")
+    shown_name = name if detail is None else registry.blend_name(name, amount)
+    return Selection(shown_name, {e.scale: f"{e.name}@{amount!r}" for e in members}, sha256)
+
+
 @dataclass(frozen=True)
 class Session:
-    """A run that is ready to start."""
+    """A run that is ready to start. `selections` are the models that it may use; the first is used where one is for
+    all pictures."""
 
     options: UpscaleOptions
-    selection: Selection
+    selections: dict[str, Selection]
     plan: Plan
     settings_key: str
 
-    def describe(self) -> str:
-        """Which model, and why."""
-        why = "the default" if self.options.model == DEFAULT_MODEL else "asked for"
-        return f"model {self.selection.name}: {why}"
+    @property
+    def is_auto(self) -> bool:
+        return self.options.model == AUTO_MODEL
+
+    @property
+    def model(self) -> str:
+        """What to call the model of all pictures."""
+        first = next(iter(self.selections.values()))
+        return f"{AUTO_MODEL} ({' or '.join(s.name for s in self.selections.values())})" if self.is_auto else first.name
+
+    def assign(self, job: Job) -> Job:
+        """The job with its model, which `auto` finds by looking at the picture."""
+        if not self.is_auto:
+            return replace(job, model=next(iter(self.selections)), why="asked for")
+        source = job.source if job.data is None else job.data
+        choice = choose(source, max_pixels=self.options.max_pixels)
+        return replace(job, model=choice.model, why=choice.why)
+
+    def assigned(self) -> tuple[Job, ...]:
+        """All jobs with their models."""
+        with ThreadPoolExecutor(_LOOKING_THREADS) as pool:
+            return tuple(pool.map(self.assign, self.plan.jobs))
+
+    def describe(self, job: Job) -> str:
+        """Which networks make a job's result."""
+        return "model " + " then ".join(str(source) for source in self._sources(job))
 
     def estimated_seconds(self) -> float | None:
         """From the speed of the last run with this model on this machine; None before there was one."""
@@ -94,14 +143,14 @@ class Session:
 
         made: list[Upscaler] = []
 
-        def make(scales: tuple[int, ...]) -> Upscaler:
-            upscaler = self._upscaler(scales, observer.note)
+        def make(job: Job) -> Upscaler:
+            upscaler = self._upscaler(job, observer.note)
             made.append(upscaler)
-            for sentence in (self.describe(), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"):
+            for sentence in (self.describe(job), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"):
                 observer.detail(sentence)
             return upscaler
 
-        report = batch.run(self.plan, self.options, self.settings_key, make, observer)
+        report = batch.run(self.plan, self.options, self.settings_key, make, observer, self.assign)
         if made and report.network_pixels > 4_000_000:  # less says more of the start than of the speed
             speed = report.network_pixels / 1e6 / report.network_seconds
             pace.remember(
@@ -110,33 +159,48 @@ class Session:
             )
         return report
 
-    def _upscaler(self, scales: tuple[int, ...], on_note: Callable[[str], None]) -> Upscaler:
+    def _sources(self, job: Job) -> list[str | Path]:
+        """What `load_model` takes, for each pass. What comes out of the first is clean, whatever went in."""
+        later = CLEAN if job.model == WORN and CLEAN in self.selections else job.model
+        return [self.selections[later if number else job.model].sources[s] for number, s in enumerate(job.scales)]
+
+    def _upscaler(self, job: Job, on_note: Callable[[str], None]) -> Upscaler:
         from srgan_cli.networks.weights import load_model
         from srgan_cli.upscaling.engine import Upscaler
 
-        loaded: dict[int, Model] = {}
-        for scale in scales:
-            if scale not in loaded:
-                loaded[scale] = load_model(self.selection.files[scale])
-        return Upscaler([loaded[s] for s in scales], self.options.engine, on_note=on_note)
+        sources = self._sources(job)
+        loaded: dict[str | Path, Model] = {source: load_model(source) for source in dict.fromkeys(sources)}
+        return Upscaler([loaded[source] for source in sources], self.options.engine, on_note=on_note)
 
     def _pace_key(self) -> str:
         engine = self.options.engine
-        return f"{'-'.join(s[:12] for s in self.selection.sha256)}-{engine.device}-{engine.precision}"
+        sha256 = [one for selection in self.selections.values() for one in selection.sha256]
+        return f"{'-'.join(s[:12] for s in sha256)}-{engine.device}-{engine.precision}"
 
 
 def prepare(options: UpscaleOptions, *, stdin: bytes | None = None) -> Session:
     """Choose the networks and resolve the plan. Raises what `select` and `plan` raise."""
-    selection = select(options.model)
-    key = _settings_key(options, selection)
-    return Session(options, selection, plan(options, selection.scales, key, stdin=stdin), key)
+    selections = _selections(options)
+    key = _settings_key(options, selections)
+    scales = set.intersection(*(set(selection.scales) for selection in selections.values()))
+    return Session(options, selections, plan(options, tuple(sorted(scales)), key, stdin=stdin), key)
 
 
-def _settings_key(options: UpscaleOptions, selection: Selection) -> str:
+def _selections(options: UpscaleOptions) -> dict[str, Selection]:
+    """By the names that jobs know them by, the one of all pictures first."""
+    if options.model != AUTO_MODEL:
+        selection = select(options.model, options.detail)
+        # The later passes of the bundled photo model are another's.
+        after = {CLEAN: select(CLEAN)} if options.model == WORN else {}
+        return {options.model: selection, **after}
+    return {CLEAN: select(CLEAN, options.detail), WORN: select(WORN)}
+
+
+def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) -> str:
     """What decides a result but its input. Where it runs and in what tiles does not, to within rounding."""
     deciding = {
         "version": _RESULTS_VERSION,
-        "weights": selection.sha256,
+        "weights": [selection.sha256 for selection in selections.values()],
         "size": asdict(options.size),
         "write": asdict(options.write),
         "color_lock": options.engine.color_lock,

@@ -1,0 +1,57 @@
+"""`--model auto`: which of the bundled models suits a picture, and why. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging.signs import Signs, file_signs, look
+
+# The two that are chosen from. A worn picture that went through `photo` once is clean, so that later passes, where a
+# picture takes several, are `srgan`'s.
+CLEAN, WORN = "srgan", "photo"
+
+# Measured on BSD100 and Set14, see docs/MODELS.md: where `photo` begins to do better than `srgan`.
+WORN_QUALITY = {"JPEG": 90, "WebP": 90}
+WORN_NOISE = 4.0  # standard deviation in levels of 255
+WORN_BLOCKING = 1.25
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A family of models, and the reason as half a sentence ("JPEG of quality 62")."""
+
+    model: str
+    why: str
+
+
+def choose(source: Path | bytes, *, max_pixels: int) -> Choice:
+    """Look at a picture (its header, and where that decides nothing a strip of its pixels), and choose.
+
+    What cannot be decoded gets `CLEAN`; whoever reads it next will say what is wrong with it.
+    """
+    try:
+        codec, quality = file_signs(source)
+        if _is_low(codec, quality):
+            return Choice(WORN, f"{codec} of quality {quality}")
+        return judge(look(source, max_pixels=max_pixels))
+    except UnreadablePictureError:
+        return Choice(CLEAN, "it could not be looked at")
+
+
+def judge(signs: Signs) -> Choice:
+    """The choice for a picture that shows these signs."""
+    if _is_low(signs.codec, signs.quality):
+        return Choice(WORN, f"{signs.codec} of quality {signs.quality}")
+    if signs.noise >= WORN_NOISE:
+        return Choice(WORN, f"noisy: a standard deviation of about {signs.noise:.0f} levels")
+    if signs.codec is None and signs.blocking >= WORN_BLOCKING:
+        return Choice(WORN, "blocks of 8 px, so it was a JPEG once")
+    if signs.quality is not None:
+        return Choice(CLEAN, f"{signs.codec} of quality {signs.quality}, and no visible noise")
+    return Choice(CLEAN, "neither visibly compressed nor noisy")
+
+
+def _is_low(codec: str | None, quality: int | None) -> bool:
+    return codec is not None and quality is not None and quality < WORN_QUALITY.get(codec, 0)

@@ -1,0 +1,268 @@
+"""`--model auto` sees what a picture went through; `--detail` lies between two models; passes take the right ones."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from srgan_cli.cli import main
+from srgan_cli.config import DEFAULT_DETAIL, EngineOptions, Size, UpscaleOptions
+from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.imaging.signs import Signs
+from srgan_cli.networks import registry
+from srgan_cli.networks.weights import load_generator, load_model
+from srgan_cli.upscaling import choice
+from srgan_cli.upscaling.choice import CLEAN, WORN, Choice, choose, judge
+from srgan_cli.upscaling.session import Session, prepare, select, upscale_file
+from tests.bundle import bundle
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cat.jpg"
+Saved = Callable[..., Path]
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bundled models are tiny ones."""
+    folder = bundle(tmp_path / "weights")
+    monkeypatch.setattr(registry, "weights_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    """A clean photograph: shrunk by half, so that its own JPEG is no longer seen."""
+    picture = Image.open(EXAMPLE).convert("RGB")
+    return picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, photo: Image.Image) -> Saved:
+    def save(name: str, picture: Image.Image | None = None, **options: Any) -> Path:
+        path = tmp_path / name
+        (picture or photo).save(path, **options)
+        return path
+
+    return save
+
+
+def noisy(picture: Image.Image, sigma: float) -> Image.Image:
+    pixels = np.asarray(picture, float) + np.random.default_rng(1).normal(0, sigma, (*picture.size[::-1], 3))
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+
+
+def blocky(picture: Image.Image, quality: int) -> Image.Image:
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=quality)
+    return Image.open(data)
+
+
+# ---------------------------------------------------------------------------------------------------------- the choice
+
+
+def test_what_was_worn_goes_to_photo_and_what_is_clean_does_not(saved: Saved, photo: Image.Image) -> None:
+    cases = {
+        saved("clean.png"): (CLEAN, "neither visibly compressed nor noisy"),
+        saved("fine.jpg", quality=97): (CLEAN, "JPEG of quality 97, and no visible noise"),
+        saved("coarse.jpg", quality=40): (WORN, "JPEG of quality 40"),
+        saved("coarse.webp", quality=20): (WORN, "WebP of quality"),
+        saved("lossless.webp", lossless=True): (CLEAN, "neither"),
+        saved("noisy.png", noisy(photo, 12)): (WORN, "noisy: a standard deviation of about "),
+        saved("noisy.jpg", noisy(photo, 12), quality=98): (WORN, "noisy"),
+        saved("was-jpeg.png", blocky(photo, 25)): (WORN, "it was a JPEG once"),
+    }
+    for path, (model, why) in cases.items():
+        found = choose(path, max_pixels=10**8)
+        assert found.model == model, (path.name, found)
+        assert why in found.why, (path.name, found)
+
+
+def test_what_stdin_gave_is_looked_at_too(saved: Saved) -> None:
+    assert choose(saved("a.jpg", quality=30).read_bytes(), max_pixels=10**8).model == WORN
+
+
+def test_what_cannot_be_looked_at_is_left_to_whoever_reads_it(tmp_path: Path) -> None:
+    assert choose(tmp_path / "none.png", max_pixels=10**8).model == CLEAN
+    (tmp_path / "broken.jpg").write_bytes(EXAMPLE.read_bytes()[:2000])
+    assert choose(tmp_path / "broken.jpg", max_pixels=10**8).model in (CLEAN, WORN)
+
+
+def test_each_sign_decides_at_its_threshold() -> None:
+    clean = {"codec": None, "quality": None, "noise": 0.0, "blocking": 1.0}
+
+    def model(**signs: object) -> str:
+        return judge(Signs(**{**clean, **signs})).model  # type: ignore[arg-type]
+
+    for codec, limit in choice.WORN_QUALITY.items():
+        assert model(codec=codec, quality=limit - 1) == WORN
+        assert model(codec=codec, quality=limit) == CLEAN
+        assert model(codec=codec) == CLEAN, "of unknown quality"
+    assert model(noise=choice.WORN_NOISE) == WORN
+    assert model(noise=choice.WORN_NOISE - 0.01) == CLEAN
+    assert model(blocking=choice.WORN_BLOCKING) == WORN
+    assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
+    assert model(codec="JPEG", quality=98, blocking=9.0) == CLEAN, "its own tables know better"
+
+
+# ---------------------------------------------------------------------------------------------------------------- a run
+
+
+def test_a_folder_is_made_with_the_model_that_suits_each(
+    models: Path, saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean, worn = saved("clean.png"), saved("worn.jpg", quality=30)
+    for arguments in (["--dry-run"], []):
+        code = main(["upscale", str(clean), str(worn), "-o", str(tmp_path / "out"), "-m", "auto", "--json", *arguments])
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        made = {Path(row["source"]).name: row for row in rows if row["event"] in ("planned", "done")}
+        assert code == 0
+        assert {name: row["model"] for name, row in made.items()} == {"clean.png": "srgan", "worn.jpg": "photo"}
+        assert made["worn.jpg"]["why"] == "JPEG of quality 30"
+    for name, model in (("clean.png", "srgan"), ("worn.jpg", "photo")):
+        alone = tmp_path / f"alone-{name}"
+        assert main(["upscale", str(tmp_path / name), "-o", str(alone), "-m", model, "-q"]) == 0
+        assert (tmp_path / "out" / name).read_bytes() == alone.read_bytes()
+
+
+def test_the_choice_is_told(
+    models: Path, saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean, worn = saved("clean.png"), saved("worn.jpg", quality=30)
+    command = ["upscale", str(clean), str(worn), "-o", str(tmp_path / "out"), "-m", "auto"]
+    assert main([*command, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "photo: JPEG of quality 30" in out
+    assert "auto (srgan or photo)" in out
+    assert main([*command, "-v"]) == 0
+    err = capsys.readouterr().err
+    assert "photo (JPEG of quality 30)" in err
+    assert "srgan (neither visibly compressed nor noisy)" in err
+    assert "1 with srgan, 1 with photo" in err
+
+
+def test_a_second_run_looks_at_nothing_that_is_done(
+    models: Path, saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worn = saved("worn.jpg", quality=30)
+    command = ["upscale", str(worn), "-o", str(tmp_path / "out/"), "-m", "auto", "--resume", "-q"]
+    (tmp_path / "out").mkdir()
+    assert main(command) == 0
+
+    def never(*_: object, **__: object) -> Choice:
+        raise AssertionError("it is done")
+
+    monkeypatch.setattr("srgan_cli.upscaling.session.choose", never)
+    assert main(command) == 0
+
+
+def session(source: Path, **options: object) -> Session:
+    options = {"model": "auto", **options}
+    return prepare(UpscaleOptions(inputs=(source,), output=source.with_name("out.png"), **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("scale", "model", "networks"),
+    [
+        (2, "srgan", "srgan-x2@0.8"),
+        (1.5, "auto", "photo-x2"),
+        (3, "auto", "photo-x4"),
+        (4, "photo", "photo-x4"),
+        (8, "photo", "photo-x2 then srgan-x4@0.8"),
+        (8, "auto", "photo-x2 then srgan-x4@0.8"),
+        (16, "fidelity", "fidelity-x4 then fidelity-x4"),
+        (8, "srgan@1", "srgan-x2@1.0 then srgan-x4@1.0"),
+    ],
+)
+def test_every_scale_takes_the_right_models(
+    models: Path, saved: Saved, monkeypatch: pytest.MonkeyPatch, scale: float, model: str, networks: str
+) -> None:
+    """What comes out of photo is clean, so that a second pass is srgan's."""
+    assert DEFAULT_DETAIL == 0.8
+    run = session(saved("worn.jpg", quality=30), size=Size(scale=scale), model=model)
+    assert run.describe(run.assigned()[0]) == f"model {networks}"
+
+
+# --------------------------------------------------------------------------------------------------------------- detail
+
+
+@pytest.mark.parametrize("detail", [0.0, 0.25, 1.0])
+def test_detail_is_a_share_of_the_way_between_the_weights(models: Path, detail: float) -> None:
+    blended = load_model(f"srgan-x2@{detail}").network.state_dict()
+    begin, end = (load_generator(models / f"{name}-x2.safetensors").state_dict() for name in ("fidelity", "srgan"))
+    for key, tensor in blended.items():
+        torch.testing.assert_close(tensor, begin[key] * (1 - detail) + end[key] * detail, rtol=1e-5, atol=1e-7)
+    assert load_model(f"srgan-x2@{detail}").adversarial == (detail > 0)
+
+
+def test_a_model_without_a_number_has_the_default_detail(models: Path) -> None:
+    for name in ("srgan", "srgan-x4"):
+        assert load_model(name).sha256 == load_model(f"srgan-x4@{DEFAULT_DETAIL}").sha256
+    assert load_model("srgan", 2).name == f"srgan-x2@{DEFAULT_DETAIL:g}"
+    assert load_model("srgan@1", 2).name == "srgan-x2"
+    assert load_model("srgan@0.3", 2).sha256 != load_model("srgan@0.31", 2).sha256
+
+
+def test_the_option_is_the_number_behind_the_name(models: Path, saved: Saved, tmp_path: Path) -> None:
+    source = saved("a.png")
+    results = []
+    for number, options in enumerate([("auto", 0.3), ("srgan", 0.3), ("srgan@0.3", None), ("srgan", None)]):
+        target = tmp_path / f"{number}.png"
+        model, detail = options
+        upscale_file(source, target, UpscaleOptions(model=model, detail=detail, engine=EngineOptions("cpu", "fp32")))
+        results.append(np.asarray(Image.open(target)))
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[1], results[2])
+    assert not np.array_equal(results[2], results[3])
+
+
+def test_another_detail_is_another_result_for_resume(models: Path, saved: Saved) -> None:
+    source = saved("a.png")
+    keys = [session(source, detail=detail).settings_key for detail in (None, 0.8, 0.5, 0.4)]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+def test_what_makes_no_sense_is_refused(models: Path, saved: Saved) -> None:
+    for error, model, detail, reason in (
+        (SettingsError, "photo", 0.5, "photo has none to choose"),
+        (SettingsError, "fidelity-x2", 0.5, "fidelity-x2 has none to choose"),
+        (SettingsError, str(models / "srgan-x2.safetensors"), 0.5, "has none to choose"),
+        (SettingsError, "srgan@0.2", 0.5, "give the detail once"),
+        (WeightsError, "srgan@1.5", None, "goes from 0 to 1, not 1.5"),
+        (WeightsError, "srgan@nan", None, "goes from 0 to 1"),
+    ):
+        with pytest.raises(error, match=reason):
+            select(model, detail)
+    with pytest.raises(WeightsError, match="no detail to choose"):
+        load_model("photo@0.5", 2)
+    with pytest.raises(WeightsError, match="there is no model called 'srgan@much'"):
+        select("srgan@much")
+    for detail in (-0.1, 1.1, float("nan")):
+        with pytest.raises(SettingsError, match="--detail goes from 0 to 1"):
+            UpscaleOptions(detail=detail)
+
+
+def test_a_damaged_end_of_a_blend_is_told(models: Path) -> None:
+    with (models / "fidelity-x4.safetensors").open("r+b") as file:
+        file.seek(-3, 2)
+        file.write(b"abc")
+    with pytest.raises(WeightsError, match=r"fidelity-x4\.safetensors is not the file that came with srgan"):
+        load_model("srgan-x4")
+
+
+def test_names_of_results_say_what_was_asked_for(models: Path, saved: Saved) -> None:
+    source = saved("a.png")
+    for model, name in (("auto", "a_auto.png"), ("srgan@0.5", "a_srgan@0.5.png"), ("photo", "a_photo.png")):
+        options = UpscaleOptions(inputs=(source,), model=model, name_pattern="{stem}_{model}{ext}")
+        assert prepare(options).plan.jobs[0].target.name == name
+    options = UpscaleOptions(
+        inputs=(source,), model=str(models / "photo-x2.safetensors"), name_pattern="{stem}_{model}{ext}"
+    )
+    assert prepare(options).plan.jobs[0].target.name == "a_photo-x2.png"
