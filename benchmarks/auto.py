@@ -1,0 +1,159 @@
+"""What `--model auto` chooses, and what a wrong choice costs: clean, compressed and noisy copies of a test set.
+
+    python -m benchmarks.auto --data DIR --vgg-weights FILE [--set BSD100] [--scale 4] [--most N] [--markdown]
+
+DIR is that of `benchmarks.quality`. Every small picture is saved as a PNG, as a JPEG of several qualities (4:2:0), as a
+PNG made of a coarse JPEG, and with white noise; each copy is enlarged by both models that `auto` chooses from. Prints
+one JSON line for each kind of copy: how many went to `photo`, and PSNR of Y (dB) and VGG19's distance with `srgan` for
+all, with `photo` for all, and with the one that was chosen. `--markdown` prints the table of docs/MODELS.md instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.quality import choose_metrics
+from srgan_cli.config import DEFAULT_MAX_PIXELS, EngineOptions
+from srgan_cli.evaluation import pairs
+from srgan_cli.evaluation.evaluate import Metric, score
+from srgan_cli.evaluation.session import load_upscalers
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.upscaling.choice import CLEAN, WORN, choose
+from srgan_cli.upscaling.engine import Upscaler
+
+_VGG = "vgg19_conv3_4"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.auto", description="What --model auto chooses.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds SET/xN/low and SET/xN/high")
+    parser.add_argument("--vgg-weights", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--set", dest="test_set", default="BSD100", metavar="SET")
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--most", type=int, default=10**6, metavar="N", help="only so many pictures")
+    parser.add_argument("--markdown", action="store_true")
+    arguments = parser.parse_args()
+    folder = arguments.data / arguments.test_set / f"x{arguments.scale}"
+    metrics = choose_metrics((), arguments.vgg_weights, half=True, device="cpu")
+    made = load_upscalers((CLEAN, WORN), arguments.scale, EngineOptions("cpu", "bf16"))
+    upscalers = dict(zip((CLEAN, WORN), made.values(), strict=True))
+    tallies = measure(folder, arguments.scale, upscalers, metrics, arguments.most)
+    print(markdown(tallies) if arguments.markdown else "\n".join(json.dumps(row(one)) for one in tallies))
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------------------- copies
+
+
+def _file(pixels: Pixels, kind: str, **options: object) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(data, kind, **options)
+    return data.getvalue()
+
+
+def _png(pixels: Pixels, _number: int) -> bytes:
+    return _file(pixels, "PNG")
+
+
+def _jpeg(quality: int) -> Callable[[Pixels, int], bytes]:
+    return lambda pixels, _number: _file(pixels, "JPEG", quality=quality, subsampling="4:2:0")
+
+
+def _png_of_jpeg(pixels: Pixels, number: int) -> bytes:
+    return _file(_decoded(_jpeg(50)(pixels, number), pixels.shape[2]), "PNG")
+
+
+def _noisy(sigma: float) -> Callable[[Pixels, int], bytes]:
+    def copy(pixels: Pixels, number: int) -> bytes:
+        noise = np.random.default_rng(number).normal(0.0, sigma, pixels.shape)
+        return _file((pixels + noise).round().clip(0, 255).astype(np.uint8), "PNG")
+
+    return copy
+
+
+COPIES: dict[str, Callable[[Pixels, int], bytes]] = {
+    "clean (PNG)": _png,
+    **{f"JPEG {quality}": _jpeg(quality) for quality in (95, 90, 85, 75, 50, 30)},
+    "PNG of a JPEG 50": _png_of_jpeg,
+    "noise of 3 levels": _noisy(3.0),
+    "noise of 6 levels": _noisy(6.0),
+    "noise of 12 levels": _noisy(12.0),
+}
+
+
+def _decoded(data: bytes, channels: int) -> Pixels:
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+# ----------------------------------------------------------------------------------------------------------- measuring
+
+
+@dataclass
+class Tally:
+    """Of one kind of copy: for each picture, what was chosen, and (PSNR, distance) with each model."""
+
+    copy: str
+    chosen: list[str] = field(default_factory=list)
+    scores: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {CLEAN: [], WORN: []})
+
+    def mean(self, model: str | None) -> tuple[float, float]:
+        """PSNR in dB and VGG19's distance, with one model for all, or (None) with the chosen ones."""
+        names = self.chosen if model is None else [model] * len(self.chosen)
+        psnr, distance = np.mean([self.scores[name][i] for i, name in enumerate(names)], axis=0)
+        return float(psnr), float(distance)
+
+    @property
+    def worn(self) -> float:
+        """The share of pictures that went to `photo`."""
+        return self.chosen.count(WORN) / len(self.chosen)
+
+
+def measure(
+    folder: Path, scale: int, upscalers: dict[str, Upscaler], metrics: Sequence[Metric], most: int
+) -> list[Tally]:
+    """Every picture of a folder's `high` and `low`, as each of `COPIES`, by both models."""
+    tallies = [Tally(copy) for copy in COPIES]
+    files = pairs.find(folder / "high", folder / "low", scale).files[:most]
+    for number, one in enumerate(files):
+        print(f"{number}/{len(files)} {one.name}", file=sys.stderr, flush=True)
+        assert one.low is not None
+        low, high = pairs.read_pixels(one.low), pairs.read_pixels(one.high)
+        for tally, copy in zip(tallies, COPIES.values(), strict=True):
+            data = copy(low, number)
+            tally.chosen.append(choose(data, max_pixels=DEFAULT_MAX_PIXELS).model)
+            worn = _decoded(data, low.shape[2])
+            for model, upscaler in upscalers.items():
+                found = score(one.name, upscaler.upscale(worn), high, scale=scale, extra=metrics)
+                tally.scores[model].append((found.scores.psnr_y_db, found.extra[_VGG]))
+    return tallies
+
+
+def row(tally: Tally) -> dict[str, object]:
+    values: dict[str, object] = {"copy": tally.copy, "photo_share": round(tally.worn, 3)}
+    for name, model in ((CLEAN, CLEAN), (WORN, WORN), ("auto", None)):
+        psnr, distance = tally.mean(model)
+        values |= {f"{name}_psnr_y_db": round(psnr, 3), f"{name}_{_VGG}": round(distance, 4)}
+    return values
+
+
+def markdown(tallies: Sequence[Tally]) -> str:
+    """The same as a table: in each cell PSNR Y in dB / VGG19."""
+    lines = [f"| Copy | to `{WORN}` | `{CLEAN}` | `{WORN}` | `auto` |", "| --- | --- | --- | --- | --- |"]
+    for tally in tallies:
+        cells = ["{:.2f} / {:.3f}".format(*tally.mean(model)) for model in (CLEAN, WORN, None)]
+        lines.append(f"| {tally.copy} | {tally.worn:.0%} | {' | '.join(cells)} |".replace("%", " %"))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
