@@ -10,10 +10,11 @@ gets one, in which `TODO` marks what only people know.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import shelf
+from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry
@@ -73,8 +74,14 @@ def page(entry: Entry) -> str:
 
 def overview_page(text: str, entries: Sequence[Entry]) -> str:
     """docs/MODELS.md with its tables as they should be."""
-    for key, lines in (("models", _models(entries)), ("scores", _all_scores(entries)), ("jpeg", _all_jpeg(entries))):
-        text = replaced(text, f"table:{key}", "\n".join(lines), OVERVIEW)
+    tables: dict[str, Callable[[Sequence[Entry]], Iterable[str]]] = {
+        "models": _models,
+        "scores": _all_scores,
+        "detail": _details,
+        "jpeg": _all_jpeg,
+    }
+    for key, table in tables.items():
+        text = replaced(text, f"table:{key}", "\n".join(table(entries)).rstrip("\n"), OVERVIEW)
     return text
 
 
@@ -119,13 +126,27 @@ def _models(entries: Sequence[Entry]) -> list[str]:
     return _table(("Model", "Scale", "Architecture", "Parameters", "File", "For"), rows)
 
 
+def _variants(entry: Entry) -> dict[str, shelf.Scores]:
+    """What is shown of a model: itself, or both the blend that its name stands for and the far end."""
+    if registry.start_of(entry) is None:
+        return {f"`{entry.name}`": entry.scores}
+    suffix = f"@{DEFAULT_DETAIL:g}"
+    blend = {key.removesuffix(suffix): values for key, values in entry.scores.items() if key.endswith(suffix)}
+    return {f"`{entry.name}` (that is, `{suffix}`)": blend, f"`{entry.name}@1`": entry.scores}
+
+
+def _beside(entries: Iterable[Entry], scale: int) -> dict[str, shelf.Scores]:
+    """Bicubic and the models of one scale."""
+    variants = [variant for entry in entries if entry.scale == scale for variant in _variants(entry).items()]
+    return {"bicubic": shelf.bicubic_scores(scale), **dict(variants)}
+
+
 def _all_scores(entries: Sequence[Entry]) -> Iterator[str]:
     """For each scale a table: under each set bicubic and the models."""
     for scale in _scales(entries):
-        members, floor = [e for e in entries if e.scale == scale], shelf.bicubic_scores(scale)
         rows: list[list[str]] = []
         for test_set in (*shelf.CLEAN_SETS, shelf.EXAMPLES):
-            scores = {"bicubic": floor.get(test_set), **{f"`{e.name}`": e.scores.get(test_set) for e in members}}
+            scores = {name: of.get(test_set) for name, of in _beside(entries, scale).items()}
             rows += [[test_set, *_row(name, values, _IN_OVERVIEW)] for name, values in scores.items() if values]
         yield from _section(f"×{scale}", _table(("Set", "", *(_COLUMNS[key][0] for key in _IN_OVERVIEW)), rows))
 
@@ -133,18 +154,31 @@ def _all_scores(entries: Sequence[Entry]) -> Iterator[str]:
 def _all_jpeg(entries: Sequence[Entry]) -> Iterator[str]:
     """For each scale and set a table: in each column a quality, in each cell three numbers."""
     for scale in _scales(entries):
-        members, floor = [e for e in entries if e.scale == scale], shelf.bicubic_scores(scale)
         for base in shelf.JPEG_SETS:
             sets = [base, *(f"{base}-jpeg{quality}" for quality in shelf.JPEG_QUALITIES)]
-            scores = {"bicubic": floor, **{f"`{e.name}`": e.scores for e in members}}
             rows = [
                 [name, *(" / ".join(_row("", of.get(one, {}), _OF_JPEG)[1:]) for one in sets)]
-                for name, of in scores.items()
+                for name, of in _beside(entries, scale).items()
                 if any(one in of for one in sets[1:])
             ]
             titles = (f"{base}, ×{scale}", "not compressed", *(f"JPEG {quality}" for quality in shelf.JPEG_QUALITIES))
             if rows:
                 yield from _section("", _table(titles, rows))
+
+
+def _details(entries: Sequence[Entry]) -> Iterator[str]:
+    """For each model that can be blended a table: from the model that it was made from to itself."""
+    for entry in entries:
+        start = registry.start_of(entry)
+        if start is None:
+            continue
+        prefix = f"{shelf.DETAIL_SET}@"
+        between = {key.removeprefix(prefix): of for key, of in entry.scores.items() if key.startswith(prefix)}
+        ends = {"0": start.scores.get(shelf.DETAIL_SET, {}), "1": entry.scores.get(shelf.DETAIL_SET, {})}
+        scores = {**between, **ends}
+        rows = [_row(detail, scores[detail], _IN_OVERVIEW) for detail in sorted(scores, key=float)]
+        titles = (f"`{entry.name}`, {shelf.DETAIL_SET}: detail", *(_COLUMNS[key][0] for key in _IN_OVERVIEW))
+        yield from _section("", _table(titles, rows))
 
 
 def _section(title: str, table: Sequence[str]) -> Iterator[str]:
@@ -162,12 +196,14 @@ def _scales(entries: Iterable[Entry]) -> list[int]:
 
 def _scores(entry: Entry) -> str:
     """Its scores, set by set, under bicubic's."""
-    floor = shelf.bicubic_scores(entry.scale)
-    rows = []
-    for test_set, values in entry.scores.items():
-        if test_set in floor:
-            rows.append(_row(f"{_set_title(test_set)}: bicubic", floor[test_set], _COLUMNS))
-        rows.append(_row(f"{_set_title(test_set)}: **{entry.name}**", values, _COLUMNS))
+    beside = {"bicubic": shelf.bicubic_scores(entry.scale), **_variants(entry)}
+    shown = [test_set for test_set in shelf.SETS if test_set in entry.scores]
+    rows = [
+        _row(f"{_set_title(test_set)}: {name}", of[test_set], _COLUMNS)
+        for test_set in shown
+        for name, of in beside.items()
+        if test_set in of
+    ]
     table = _table((f"×{entry.scale}", *(title for title, _ in _COLUMNS.values())), rows)
     about = [
         f"Measured in fp32 by `{_COMMAND}`; what the numbers mean is said in",

@@ -2,8 +2,9 @@
 
     python -m benchmarks.quality --data DIR [--vgg-weights FILE] [--model NAME …] [--sets SET …] [--write | --check]
 
-Without --model, of every model that comes with srgan. Prints one JSON line per set and method, with the numbers that
-`srgan evaluate` gives, by the same functions and conventions (`srgan_cli.evaluation.metrics`).
+Without --model, of every model that comes with srgan, and of the blends between `fidelity` and `srgan`. Prints one JSON
+line per set and method, with the numbers that `srgan evaluate` gives, by the same functions and conventions
+(`srgan_cli.evaluation.metrics`).
 
 - `Set5`, `Set14`, `BSD100`: DIR holds `SET/xN/low/` and `SET/xN/high/` with pictures of the same names, the files of
   the field, whose small pictures are made by MATLAB's `imresize` (the ones of SelfExSR will do).
@@ -46,6 +47,7 @@ from srgan_cli.evaluation.evaluate import (
 from srgan_cli.evaluation.session import load_upscalers
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks import registry
+from srgan_cli.networks.registry import Entry
 from srgan_cli.upscaling.session import select
 
 if TYPE_CHECKING:
@@ -94,25 +96,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    names = arguments.model or [entry.name for entry in registry.entries()]
     keeping = arguments.write or arguments.check
-    _refuse(arguments, names)
     metrics = choose_metrics(
         arguments.metrics, arguments.vgg_weights, half=arguments.vgg_precision == "bf16", device=arguments.device
     )
     engine = EngineOptions(device=arguments.device, precision=cast(Precision, arguments.precision))
     sets = arguments.sets or (shelf.SETS if arguments.data else (shelf.EXAMPLES,))
     apart: list[str] = []
-    for scale, sources in _by_scale(names).items():
+    for scale, sources in _sources(arguments).items():
         upscalers = load_upscalers(sources, scale, engine, taken=_FLOORS)
         for test_set in sets:
-            chosen = upscalers if arguments.model and arguments.sets else _concerned(upscalers, test_set)
+            everything = arguments.model and arguments.sets  # is measured where both were named
+            chosen = {name: one for name, one in upscalers.items() if everything or shelf.concerns(name, test_set)}
             if not chosen:
                 continue
             methods = {**_floors(scale, lanczos=not keeping), **{name: one.upscale for name, one in chosen.items()}}
             found = measure(test_set, scale, methods, metrics, arguments.data)
             _print(test_set, scale, found, upscalers)
-            fresh = {name: {test_set: shelf.kept(evaluation.mean)} for name, evaluation in found.items()}
+            fresh = _as_kept(found, test_set)
             if arguments.write:
                 write(scale, fresh)
             if arguments.check:
@@ -122,35 +123,40 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if apart else 0
 
 
-def _refuse(arguments: argparse.Namespace, names: Sequence[str]) -> None:
-    if not (arguments.write or arguments.check):
-        return
-    bundled = {name for entry in registry.entries() for name in (entry.name, entry.family)}
-    strange = [name for name in names if name not in bundled]
-    if strange:
-        raise SettingsError(f"{strange[0]} did not come with srgan, so no scores of it are kept")
+def _sources(arguments: argparse.Namespace) -> dict[int, list[str]]:
+    """For each scale, what is measured, as `load_model` takes it.
+
+    A name means what `srgan upscale` makes of it; where scores are kept, all that is kept of the model.
+    """
+    scales: dict[int, list[str]] = {}
+    if arguments.model and not (arguments.write or arguments.check):
+        for model in arguments.model:
+            for scale in select(model).scales:
+                scales.setdefault(scale, []).append(model)
+        return dict(sorted(scales.items()))
     if arguments.write and arguments.precision != "fp32":
         raise SettingsError("the scores that are kept are those in fp32; leave --precision out")
-
-
-def _by_scale(models: Iterable[str]) -> dict[int, list[str]]:
-    """Which of the models there are for each scale."""
-    scales: dict[int, list[str]] = {}
-    for model in models:
-        for scale in select(model).scales:
-            scales.setdefault(scale, []).append(model)
+    for entry in _bundled(arguments.model):
+        scales.setdefault(entry.scale, []).extend(shelf.sources(entry))
     return dict(sorted(scales.items()))
 
 
-def _concerned(upscalers: Mapping[str, Upscaler], test_set: str) -> dict[str, Upscaler]:
-    """The models that are measured on this set, where nobody asked for particular ones on particular sets."""
-    known = {entry.name: entry for entry in registry.entries()}
-    jpeg = shelf.split_name(test_set)[1] is not None
-    return {
-        name: one
-        for name, one in upscalers.items()
-        if (shelf.concerns(known[name], test_set) if name in known else not jpeg)
-    }
+def _bundled(names: Sequence[str] | None) -> list[Entry]:
+    """Those of these names and families; None: all. Raises `SettingsError` for what did not come with srgan."""
+    known = registry.entries()
+    for name in names or ():
+        if not any(name in (entry.name, entry.family) for entry in known):
+            raise SettingsError(f"{name} did not come with srgan, so no scores of it are kept")
+    return [entry for entry in known if not names or entry.name in names or entry.family in names]
+
+
+def _as_kept(found: Mapping[str, Evaluation], test_set: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Of each model that keeps scores, and bicubic, the new ones."""
+    fresh: dict[str, dict[str, dict[str, float]]] = {}
+    for method, evaluation in found.items():
+        name, key = shelf.score_name(method, test_set)
+        fresh.setdefault(name, {})[key] = shelf.kept(evaluation.mean)
+    return fresh
 
 
 def _floors(scale: int, *, lanczos: bool) -> dict[str, Enlarge]:

@@ -1,7 +1,8 @@
 """The bundled models as the benchmarks see them: which scores are kept, under which names, and where.
 
-A model's scores are in its own file and, from there, in `weights/manifest.toml`. Those of bicubic interpolation, which
-has no file, are in `bicubic.json` beside this module.
+A model's scores are in its own file and, from there, in `weights/manifest.toml`. `Set14` are those of the file's own
+numbers; `Set14@0.8` those of a blend, 0.8 of the way from the model that it was fine-tuned from (`srgan` only). Scores
+of bicubic interpolation, which has no file, are in `bicubic.json` beside this module.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry
@@ -24,6 +26,10 @@ EXAMPLES = "examples"
 SETS = (*CLEAN_SETS, EXAMPLES, *(f"{name}-jpeg{quality}" for name in JPEG_SETS for quality in JPEG_QUALITIES))
 # The families that are told about compressed pictures: the one made for them, and the one people would take instead.
 JPEG_FAMILIES = ("photo", "srgan")
+
+# Blends beside the default one, to show what the detail does; on one set, for it is always the same picture.
+DETAILS = (0.2, 0.4, 0.6)
+DETAIL_SET = "Set14"
 
 # What is kept of each set, and to how many places.
 PLACES = {
@@ -44,9 +50,26 @@ def split_name(test_set: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (test_set, None)
 
 
-def concerns(entry: Entry, test_set: str) -> bool:
-    """Whether a bundled model has a score on this set."""
-    return split_name(test_set)[1] is None or entry.family in JPEG_FAMILIES
+def sources(entry: Entry) -> list[str]:
+    """All that is measured of a bundled model, as `load_model` takes it: the file itself, and its blends."""
+    if registry.start_of(entry) is None:
+        return [entry.name]
+    return [f"{entry.name}@{detail:g}" for detail in sorted({*DETAILS, DEFAULT_DETAIL, 1.0})]
+
+
+def score_name(method: str, test_set: str) -> tuple[str, str]:
+    """`srgan-x4@0.8`, `Set14` -> the model that keeps the score, and as what: `srgan-x4`, `Set14@0.8`."""
+    name, detail = registry.split_detail(method)
+    return name, test_set if detail in (None, 1.0) else f"{test_set}@{detail:g}"
+
+
+def concerns(method: str, test_set: str) -> bool:
+    """Whether something bundled has a score on this set; what is not bundled has one on all that are not compressed."""
+    name, detail = registry.split_detail(method)
+    families = [entry.family for entry in registry.entries() if entry.name == name]
+    if split_name(test_set)[1] is not None and not (families and families[0] in JPEG_FAMILIES):
+        return False
+    return detail in (None, DEFAULT_DETAIL, 1.0) or test_set == DETAIL_SET
 
 
 def kept(mean: Mapping[str, float]) -> dict[str, float]:
@@ -56,7 +79,12 @@ def kept(mean: Mapping[str, float]) -> dict[str, float]:
 
 def merged(old: Scores, fresh: Scores) -> dict[str, dict[str, float]]:
     """`old` with what was measured anew laid over it, in the order in which sets and numbers are shown."""
-    names = [*(name for name in SETS if name in old or name in fresh), *sorted({*old, *fresh} - set(SETS))]
+
+    def place(name: str) -> tuple[int, str]:
+        test_set = name.partition("@")[0]
+        return SETS.index(test_set) if test_set in SETS else len(SETS), name
+
+    names = sorted({*old, *fresh}, key=place)
     both = {name: {**old.get(name, {}), **fresh.get(name, {})} for name in names}
     return {name: {key: both[name][key] for key in PLACES if key in both[name]} for name in names}
 

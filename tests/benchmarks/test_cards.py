@@ -42,7 +42,7 @@ def test_the_models_are_small() -> None:
 
 @pytest.fixture
 def two() -> list[Entry]:
-    entry = replace(ENTRIES[0], name="a-x4", family="srgan", scale=4, recipe={"precision": "fp32"})
+    entry = replace(ENTRIES[0], name="a-x4", family="photo", scale=4, recipe={"precision": "fp32"})
     numbers = dict(zip(shelf.PLACES, (28.4217, 0.81012, 28.46, 0.6451, 6.904, 34.02), strict=True))
     scores = {"Set14": numbers, "Set14-jpeg30": {**numbers, "psnr_y_db": 25.1}}
     return [replace(entry, scores=scores), replace(entry, name="b-x4", scores={"Set14": {"psnr_y_db": 30.0}})]
@@ -52,7 +52,9 @@ def test_tables_have_all_numbers_and_dashes_for_what_is_missing(
     two: list[Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shelf, "bicubic_scores", lambda _scale: {"Set14": two[1].scores["Set14"]})
-    marks = "".join(f"<!-- table:{key}:{end} -->\n" for key in ("models", "scores", "jpeg") for end in ("begin", "end"))
+    marks = "".join(
+        f"<!-- table:{key}:{end} -->\n" for key in ("models", "scores", "detail", "jpeg") for end in ("begin", "end")
+    )
     text = cards.overview_page(marks, two)
     assert "| Set14 | `a-x4` | 28.42 | .8101 | .645 | 6.90 | 34.0 |" in text
     assert "| Set14 | bicubic | 30.00 | – | – | – | – |" in text
@@ -71,7 +73,7 @@ def test_a_page_keeps_what_people_wrote(two: list[Entry], tmp_path: Path) -> Non
     (tmp_path / "a-x4.md").write_text(page.replace("TODO: what to give it, and what not.", "Cats."), encoding="utf-8")
     changed = cards.page(replace(entry, scores={"Set5": {"psnr_y_db": 99.0}}))
     assert "Cats." in changed
-    assert "| Set5: **a-x4** | 99.00 | – |" in changed
+    assert "| Set5: `a-x4` | 99.00 | – |" in changed
     assert "| Set14" not in changed
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import cards, quality, shelf
+from benchmarks import bundle, cards, quality, shelf
 from srgan_cli.evaluation.metrics import psnr
 from srgan_cli.evaluation.pairs import read_pixels
 from srgan_cli.evaluation.perceptual import vgg_distance_of_pixels
 from srgan_cli.networks import registry
 from srgan_cli.networks.features import load_features
+from srgan_cli.networks.registry import Card
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_scores_are_printed_written_and_checked(
     assert shelf.bicubic_scores(4)["examples"]["ssim_y"] == lines[0]["ssim_y"]
     assert [check.ok for check in registry.verify()] == [True]
     page = (shelves / "weights" / "fidelity-x4.md").read_text(encoding="utf-8")
-    assert f"| examples: **fidelity-x4** | {lines[1]['psnr_y_db']:.2f} |" in page
+    assert f"| examples: `fidelity-x4` | {lines[1]['psnr_y_db']:.2f} |" in page
     assert f"| examples | bicubic | {lines[0]['psnr_y_db']:.2f} |" in cards.OVERVIEW.read_text(encoding="utf-8")
     assert run(monkeypatch, "--check") == 0
 
@@ -72,6 +73,34 @@ def test_without_keeping_lanczos_is_told_too(
     assert [line["model"] for line in lines] == ["bicubic", "lanczos", "fidelity-x4"]
     assert "niqe" not in lines[0]
     assert "examples-jpeg30" not in registry.entries()[0].scores
+
+
+def test_of_a_model_that_can_be_blended_the_blends_are_kept_too(
+    shelves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Path(__file__).parent.parent.parent / "docs" / "runs"
+    for run_name, family in (("compact", "fidelity"), ("sharp", "srgan")):  # the second began with the first
+        card = Card(f"{family}-x4", family, "Test", "MIT")
+        bundle.bundle(runs / f"{run_name}.safetensors", card, None, weights=shelves / "weights")
+    monkeypatch.setattr(shelf, "DETAIL_SET", "examples")
+    assert run(monkeypatch, "--write", "--metrics") == 0
+    methods = [json.loads(line)["model"] for line in capsys.readouterr().out.splitlines()]
+    blends = ["srgan-x4@0.2", "srgan-x4@0.4", "srgan-x4@0.6", "srgan-x4@0.8"]
+    assert methods == ["bicubic", "fidelity-x4", *blends, "srgan-x4"]
+    scores = {**registry.find("srgan-x4").scores, "examples@0": registry.find("fidelity-x4").scores["examples"]}
+    order = [f"examples@{detail}" for detail in ("0", "0.2", "0.4", "0.6", "0.8")] + ["examples"]
+    psnr_y_db = [scores[name]["psnr_y_db"] for name in order]
+    assert psnr_y_db == sorted(psnr_y_db, reverse=True)
+    text = cards.OVERVIEW.read_text(encoding="utf-8")
+    for row in (
+        f"| examples | `srgan-x4` (that is, `@0.8`) | {psnr_y_db[4]:.2f} |",
+        f"| examples | `srgan-x4@1` | {psnr_y_db[5]:.2f} |",
+        f"| 0 | {psnr_y_db[0]:.2f} |",
+        f"| 0.2 | {psnr_y_db[1]:.2f} |",
+        f"| 1 | {psnr_y_db[5]:.2f} |",
+    ):
+        assert row in text
+    assert run(monkeypatch, "--check", "--metrics") == 0
 
 
 @pytest.mark.parametrize(
@@ -93,9 +122,10 @@ def test_mistakes_are_sentences(
 def test_which_models_are_told_about_compressed_pictures() -> None:
     assert shelf.split_name("Set14-jpeg30") == ("Set14", 30)
     assert shelf.split_name("Set14") == ("Set14", None)
-    fidelity = registry.find("fidelity-x4")
-    assert shelf.concerns(fidelity, "BSD100")
-    assert not shelf.concerns(fidelity, "BSD100-jpeg30")
+    assert shelf.concerns("fidelity-x4", "BSD100")
+    assert not shelf.concerns("fidelity-x4", "BSD100-jpeg30")
+    assert shelf.score_name("fidelity-x4", "Set5") == ("fidelity-x4", "Set5")
+    assert shelf.score_name("bicubic", "Set5") == ("bicubic", "Set5")
 
 
 def test_differences_are_named_above_the_tolerance_only() -> None:
