@@ -28,7 +28,7 @@ SETS = (*CLEAN_SETS, EXAMPLES, *(f"{name}-jpeg{quality}" for name in JPEG_SETS f
 JPEG_FAMILIES = ("photo", "srgan")
 
 # Blends beside the default one, to show what the detail does; on one set, for it is always the same picture.
-DETAILS = (0.2, 0.4, 0.6)
+DETAILS = tuple(i / 10 for i in range(11))
 DETAIL_SET = "Set14"
 
 # What is kept of each set, and to how many places.
