@@ -14,8 +14,11 @@ CLEAN, WORN = "srgan", "photo"
 
 # Measured on BSD100 and Set14, see docs/MODELS.md: where `photo` begins to do better than `srgan`.
 WORN_QUALITY = {"JPEG": 90, "WebP": 90}
-WORN_NOISE = 4.0  # standard deviation in levels of 255
-WORN_BLOCKING = 1.25
+# Of 228 clean test pictures 1 % are above, of the same with noise of 6 levels 99.6 %: texture without a quiet spot, and
+# noise that is hidden by it.
+WORN_NOISE = 5.0
+# 0 % of clean small pictures, 95 % of those that were JPEGs of quality 50, 68 % at 75.
+WORN_BLOCKING = 1.15
 
 
 @dataclass(frozen=True)
