@@ -175,7 +175,7 @@ def _details(entries: Sequence[Entry]) -> Iterator[str]:
         prefix = f"{shelf.DETAIL_SET}@"
         between = {key.removeprefix(prefix): of for key, of in entry.scores.items() if key.startswith(prefix)}
         ends = {"0": start.scores.get(shelf.DETAIL_SET, {}), "1": entry.scores.get(shelf.DETAIL_SET, {})}
-        scores = {**between, **ends}
+        scores = {**ends, **between}
         rows = [_row(detail, scores[detail], _IN_OVERVIEW) for detail in sorted(scores, key=float)]
         titles = (f"`{entry.name}`, {shelf.DETAIL_SET}: detail", *(_COLUMNS[key][0] for key in _IN_OVERVIEW))
         yield from _section("", _table(titles, rows))

@@ -9,7 +9,7 @@ line per set and method, with the numbers that `srgan evaluate` gives, by the sa
 - `Set5`, `Set14`, `BSD100`: DIR holds `SET/xN/low/` and `SET/xN/high/` with pictures of the same names, the files of
   the field, whose small pictures are made by MATLAB's `imresize` (the ones of SelfExSR will do).
 - `Set14-jpeg30` and its like: the same, with the small pictures compressed as JPEG of that quality (4:2:0, by Pillow).
-  The bundled `photo` and `srgan` models only, unless both --model and --sets say otherwise.
+  The bundled `photo` and `srgan` models only, unless both --model and --sets name others (whose scores are not kept).
 - `examples`: the middle of each of our own photos, made small by `evaluation.bicubic`. Needs no DIR.
 
 `--write` keeps the scores: in the models' files, the manifest and the documents, after each set. `--check` compares
@@ -106,9 +106,10 @@ def _run(arguments: argparse.Namespace) -> int:
     for scale, sources in _sources(arguments).items():
         upscalers = load_upscalers(sources, scale, engine, taken=_FLOORS)
         for test_set in sets:
-            everything = arguments.model and arguments.sets  # is measured where both were named
-            chosen = {name: one for name, one in upscalers.items() if everything or shelf.concerns(name, test_set)}
+            asked = arguments.model and arguments.sets and not keeping  # then nothing is left out
+            chosen = {name: one for name, one in upscalers.items() if asked or shelf.concerns(name, test_set)}
             if not chosen:
+                print(f"x{scale} {test_set}: no model here keeps a score of it", file=sys.stderr)
                 continue
             methods = {**_floors(scale, lanczos=not keeping), **{name: one.upscale for name, one in chosen.items()}}
             found = measure(test_set, scale, methods, metrics, arguments.data)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import bundle, cards, quality, shelf
+from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.evaluation.metrics import psnr
 from srgan_cli.evaluation.pairs import read_pixels
 from srgan_cli.evaluation.perceptual import vgg_distance_of_pixels
@@ -83,21 +84,23 @@ def test_of_a_model_that_can_be_blended_the_blends_are_kept_too(
         card = Card(f"{family}-x4", family, "Test", "MIT")
         bundle.bundle(runs / f"{run_name}.safetensors", card, None, weights=shelves / "weights")
     monkeypatch.setattr(shelf, "DETAIL_SET", "examples")
+    monkeypatch.setattr(shelf, "DETAILS", (0.0, 0.2))
     assert run(monkeypatch, "--write", "--metrics") == 0
     methods = [json.loads(line)["model"] for line in capsys.readouterr().out.splitlines()]
-    blends = ["srgan-x4@0.2", "srgan-x4@0.4", "srgan-x4@0.6", "srgan-x4@0.8"]
+    blends = ["srgan-x4@0", "srgan-x4@0.2", f"srgan-x4@{DEFAULT_DETAIL:g}"]
     assert methods == ["bicubic", "fidelity-x4", *blends, "srgan-x4"]
-    scores = {**registry.find("srgan-x4").scores, "examples@0": registry.find("fidelity-x4").scores["examples"]}
-    order = [f"examples@{detail}" for detail in ("0", "0.2", "0.4", "0.6", "0.8")] + ["examples"]
+    scores = registry.find("srgan-x4").scores
+    assert scores["examples@0"] == registry.find("fidelity-x4").scores["examples"]
+    order = ["examples@0", "examples@0.2", f"examples@{DEFAULT_DETAIL:g}", "examples"]
     psnr_y_db = [scores[name]["psnr_y_db"] for name in order]
     assert psnr_y_db == sorted(psnr_y_db, reverse=True)
     text = cards.OVERVIEW.read_text(encoding="utf-8")
     for row in (
-        f"| examples | `srgan-x4` (that is, `@0.8`) | {psnr_y_db[4]:.2f} |",
-        f"| examples | `srgan-x4@1` | {psnr_y_db[5]:.2f} |",
+        f"| examples | `srgan-x4` (that is, `@{DEFAULT_DETAIL:g}`) | {psnr_y_db[2]:.2f} |",
+        f"| examples | `srgan-x4@1` | {psnr_y_db[3]:.2f} |",
         f"| 0 | {psnr_y_db[0]:.2f} |",
         f"| 0.2 | {psnr_y_db[1]:.2f} |",
-        f"| 1 | {psnr_y_db[5]:.2f} |",
+        f"| 1 | {psnr_y_db[3]:.2f} |",
     ):
         assert row in text
     assert run(monkeypatch, "--check", "--metrics") == 0
