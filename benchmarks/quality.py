@@ -104,6 +104,7 @@ def _run(arguments: argparse.Namespace) -> int:
     sets = arguments.sets or (shelf.SETS if arguments.data else (shelf.EXAMPLES,))
     apart: list[str] = []
     for scale, sources in _sources(arguments).items():
+        before = _networks(sources)
         upscalers = load_upscalers(sources, scale, engine, taken=_FLOORS)
         for test_set in sets:
             asked = arguments.model and arguments.sets and not keeping  # then nothing is left out
@@ -116,12 +117,26 @@ def _run(arguments: argparse.Namespace) -> int:
             _print(test_set, scale, found, upscalers)
             fresh = _as_kept(found, test_set)
             if arguments.write:
+                if _networks(sources) != before:  # somebody bundled another while these were measured
+                    raise SettingsError("a model was replaced while it was measured; measure again")
                 write(scale, fresh)
             if arguments.check:
                 apart += [line for name in fresh for line in differences(name, _kept(name, scale), fresh[name])]
     for line in apart:
         print(line, file=sys.stderr)
     return 1 if apart else 0
+
+
+def _networks(sources: Iterable[str]) -> dict[str, str]:
+    """The numbers of the bundled models behind these sources, and of those that they are blended with, as hashes."""
+    names = {registry.split_detail(source)[0] for source in sources}
+    entries = [entry for entry in registry.entries() if entry.name in names]
+    return {
+        one.name: shelf.tensors_sha256(one.path)
+        for entry in entries
+        for one in (entry, registry.start_of(entry))
+        if one is not None
+    }
 
 
 def _sources(arguments: argparse.Namespace) -> dict[int, list[str]]:

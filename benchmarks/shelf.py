@@ -7,6 +7,7 @@ of bicubic interpolation, which has no file, are in `bicubic.json` beside this m
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -123,6 +124,12 @@ def set_scores(path: Path, scores: Scores) -> None:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # as safetensors does: the numbers begin at a multiple of eight
     _replace(path, len(text).to_bytes(8, "little") + text + data[start:])
+
+
+def tensors_sha256(path: Path) -> str:
+    """Of a weights file without its header: the same whatever scores it tells."""
+    data = path.read_bytes()
+    return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
 def write_manifest(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,23 @@ def test_scores_are_printed_written_and_checked(
     assert f"| examples: `fidelity-x4` | {lines[1]['psnr_y_db']:.2f} |" in page
     assert f"| examples | bicubic | {lines[0]['psnr_y_db']:.2f} |" in cards.OVERVIEW.read_text(encoding="utf-8")
     assert run(monkeypatch, "--check") == 0
+
+
+def test_scores_of_a_model_that_was_replaced_meanwhile_are_not_kept(
+    shelves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure = quality.measure
+
+    def and_replace(*args: Any) -> Any:
+        path = shelves / "weights" / "fidelity-x4.safetensors"
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        return measure(*args)
+
+    monkeypatch.setattr(quality, "measure", and_replace)
+    with pytest.raises(SystemExit, match="replaced while it was measured"):
+        run(monkeypatch, "--write", "--metrics")
+    assert list(registry.entries()[0].scores) == ["Set5"]
 
 
 def test_without_keeping_lanczos_is_told_too(
