@@ -57,9 +57,9 @@ def test_the_bundled_models_are_whole_and_the_manifest_is_theirs() -> None:
 
 def test_the_default_model_is_there() -> None:
     entry = registry.find("fidelity")
-    assert (entry.scale, entry.architecture, entry.adversarial, entry.parameters) == (4, "compact", False, 657_776)
-    assert entry.scores["Set5"]["psnr_y_db"] == 31.537
-    assert entry.recipe["steps"] == 11_321
+    assert (entry.scale, entry.architecture, entry.adversarial, entry.parameters) == (4, "compact", False, 1_249_136)
+    assert entry.scores["Set5"]["psnr_y_unrounded_db"] >= 31.75, "what it must reach"
+    assert str(entry.recipe["command"]).startswith("srgan train --hr-dir")
 
 
 def test_a_manifest_says_what_the_files_say(shelf: Path) -> None:

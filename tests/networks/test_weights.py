@@ -91,14 +91,14 @@ def test_half_precision_halves_the_file_and_little_else(tmp_path: Path) -> None:
     assert float((half(low) - generator(low)).detach().abs().max()) < 1e-3
 
 
-def bootstrap_formula(low: Tensor, t: dict[str, Tensor]) -> Tensor:
+def compact_formula(low: Tensor, t: dict[str, Tensor]) -> Tensor:
     """The compact network as a formula, on the file's own tensors: independent of our modules."""
 
     def conv(x: Tensor, name: str) -> Tensor:
         return F.conv2d(x, t[f"{name}.weight"].float(), t[f"{name}.bias"].float(), padding=1)
 
     h = x = conv(low, "head")
-    for i in range(8):
+    for i in range(16):
         inner = F.prelu(conv(x, f"body.{i}.conv1"), t[f"body.{i}.act.weight"].float())
         x = x + conv(inner, f"body.{i}.conv2")
     y = conv(h + conv(x, "fuse"), "tail")
@@ -109,9 +109,9 @@ def test_the_default_model_is_its_formula() -> None:
     model = load_model("fidelity")
     assert model.entry is not None
     low = torch.rand(1, 3, 13, 17)
-    expected = bootstrap_formula(low, safetensors.torch.load_file(model.path))
+    expected = compact_formula(low, safetensors.torch.load_file(model.path))
     torch.testing.assert_close(model.network(low), expected, atol=1e-5, rtol=0)
-    assert (model.scale, model.halo_px, model.shuffle, model.size_multiple) == (4, 19, 4, 1)
+    assert (model.scale, model.halo_px, model.shuffle, model.size_multiple) == (4, 35, 4, 1)
     assert model.name == "fidelity-x4"
 
 
