@@ -6,7 +6,8 @@
 Writes weights/NAME.safetensors with kernels as fp16 and a card made of the run's own, `manifest.toml` from the files,
 and the documents from the manifest (`benchmarks.cards`; a model without a page gets one to be completed). With --data,
 Set5 is enlarged by the run's own numbers and by the rounded ones, and fp16 is refused where it costs 0.01 dB or more.
-Scores are not taken over: `python -m benchmarks.quality --write` measures them. Prints one JSON line.
+The run's scores are not taken over: `python -m benchmarks.quality --write` measures them; they stay when the same
+network is bundled again with another card. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -83,11 +84,20 @@ def bundle(
     folder = registry.weights_folder() if weights is None else weights
     folder.mkdir(parents=True, exist_ok=True)
     card, half, size_bytes = _fitting(source, generator, card, data)
-    save_weights(folder / f"{card.name}.safetensors", generator, card, half=half)
+    _save(folder / f"{card.name}.safetensors", generator, card, half=half)
     shelf.write_manifest(folder)
     cards.write(folder, cards.OVERVIEW if weights is None else None)
     facts = {"model": card.name, "precision": card.recipe["precision"], "bytes": size_bytes}
     return {**facts, "fp16_cost_db": card.recipe.get("fp16_cost_db"), "adversarial": card.adversarial}
+
+
+def _save(path: Path, generator: Generator, card: Card, *, half: bool) -> None:
+    """The file; with the scores of the one that is there, when only the card is another."""
+    old = registry.describe_file(path) if path.exists() else None
+    before = shelf.tensors_sha256(path) if old is not None else ""
+    save_weights(path, generator, card, half=half)
+    if old is not None and shelf.tensors_sha256(path) == before:
+        shelf.set_scores(path, old.scores)
 
 
 def _fitting(source: Path, generator: Generator, card: Card, data: Path | None) -> tuple[Card, bool, int]:

@@ -127,6 +127,14 @@ def test_scores_go_into_a_file_and_touch_nothing_else(tmp_path: Path) -> None:
     assert before.path.read_bytes() == data, "the same scores make the same file"
 
 
+def test_another_card_keeps_the_scores_and_another_network_does_not(tmp_path: Path) -> None:
+    scores = {"Set5": {"psnr_y_db": 31.5}}
+    shelf.set_scores(bundled(tmp_path).path, scores)
+    again = bundled(tmp_path, command="srgan train", card=Card("srgan-x4", "srgan", "New words", "MIT"))
+    assert (again.scores, again.description, again.recipe["command"]) == (scores, "New words", "srgan train")
+    assert bundled(tmp_path, "compact").scores == {}
+
+
 def test_a_file_of_another_program_has_no_scores(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="was not made by srgan"):
