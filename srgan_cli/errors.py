@@ -83,9 +83,15 @@ class InterruptedRunError(SrganError):
 
 
 def shown(text: object) -> str:
-    """A name (or a sentence with one) as any terminal can show it.
+    """A name (or a sentence with one) as any terminal can show it, in one line.
 
-    Bytes of a file name that are not UTF-8 become U+FFFD; so do control characters, which could drive the terminal.
+    Line breaks and tabs are shown as in C (`\\n`); bytes of a file name that are not UTF-8 become U+FFFD, and so do
+    other control characters, which could drive the terminal.
     """
     text = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+    return "".join(_VISIBLE.get(c, "\ufffd") if unicodedata.category(c) in _BREAKING else c for c in text)
+
+
+# Control characters, and what Unicode breaks lines and paragraphs with.
+_BREAKING = ("Cc", "Zl", "Zp")
+_VISIBLE = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
