@@ -34,6 +34,7 @@ _BICUBIC_REACH_PX = 3  # its kernel's, and one for rounding
 # A result that is this much smaller than its original was made of a picture that had been cropped to a multiple of the
 # scale (16 at most); 5 % is less than anyone enlarges by.
 _CROPPED_PX, _CROPPED_SHARE = 15, 0.05
+_STRIP_PX = 256  # of the larger picture: what is looked at to tell whether the smaller was cropped
 
 
 class Box(NamedTuple):
@@ -193,14 +194,15 @@ def together(pictures: Sequence[tuple[str, Pixels]], *, enlarging: Enlarging = "
     """A scene of labelled pictures (H, W, 3) uint8, in px of the largest.
 
     A picture that is a whole number of times smaller may lack up to a px of itself on the right and below (what does
-    not divide is cropped before a picture is made small); others are taken for the whole scene. The frame is what all
-    of them show. Raises `SettingsError` when the proportions do not agree to within a px of the smaller picture.
+    not divide is cropped before a picture is made small), or be the whole made small; their far edges tell. Others are
+    taken for the whole scene. The frame is what all of them show. Raises `SettingsError` when the proportions do not
+    agree to within a px of the smaller picture.
     """
     largest_label, largest = max(pictures, key=lambda one: one[1].shape[0] * one[1].shape[1])
     frame = _size(largest)
     scales = []
     for label, pixels in pictures:
-        scale = (1.0, 1.0) if pixels is largest else _scale_between(_size(pixels), frame)
+        scale = (1.0, 1.0) if pixels is largest else _scale_between(pixels, largest)
         if scale is None:
             raise SettingsError(
                 f"{shown(label)} ({_named(_size(pixels))}) and {shown(largest_label)} ({_named(frame)}) are not of the "
@@ -219,21 +221,46 @@ def together(pictures: Sequence[tuple[str, Pixels]], *, enlarging: Enlarging = "
     return Scene(name, width, height, views)
 
 
-def _scale_between(small: tuple[int, int], frame: tuple[int, int]) -> tuple[float, float] | None:
-    """How many px of the frame one px of the smaller picture is, across and down; None when they do not fit."""
+def _scale_between(small: Pixels, large: Pixels) -> tuple[float, float] | None:
+    """How many px of the larger picture one px of the smaller is, across and down; None when they do not fit."""
+    fitting = _scales_between(_size(small), _size(large))
+    return _likeliest(small, large, fitting) if len(fitting) > 1 else next(iter(fitting), None)
+
+
+def _scales_between(small: tuple[int, int], frame: tuple[int, int]) -> list[tuple[float, float]]:
+    """What sizes allow, of which the first is taken where the pictures do not tell."""
     across, down = frame[0] / small[0], frame[1] / small[1]
     whole = max(1, round(across))
+    if across == down == whole:
+        return [(across, down)]
     rest = [frame[i] - whole * small[i] for i in (0, 1)]
-    if whole > 1 and all(0 <= one < whole for one in rest):
-        return float(whole), float(whole)
-    if whole == 1 and all(abs(one) <= min(_CROPPED_PX, _CROPPED_SHARE * frame[i]) for i, one in enumerate(rest)):
-        return 1.0, 1.0
+    if whole > 1:
+        is_cropped = all(0 <= one < whole for one in rest)
+    else:
+        is_cropped = all(abs(one) <= min(_CROPPED_PX, _CROPPED_SHARE * frame[i]) for i, one in enumerate(rest))
+    fitting = [(float(whole), float(whole))] if is_cropped else []
     long = int(small[1] > small[0])  # rounding has changed the longer side's scale the least
     if abs(frame[1 - long] / (across, down)[long] - small[1 - long]) <= 1:
-        return across, down
-    if whole == 1 and all(abs(one) <= _CROPPED_PX for one in rest):
-        return 1.0, 1.0
-    return None
+        fitting.append((across, down))
+    if not fitting and whole == 1 and all(abs(one) <= _CROPPED_PX for one in rest):
+        fitting.append((1.0, 1.0))
+    return fitting
+
+
+def _likeliest(small: Pixels, large: Pixels, scales: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The scale at which the pictures agree on the right and below, where what scales say is furthest apart."""
+    (frame_width, frame_height), (width, height) = _size(large), _size(small)
+    right = min(frame_width, *(round(across * width) for across, _ in scales))
+    bottom = min(frame_height, *(round(down * height) for _, down in scales))
+    strip_px = min(_STRIP_PX, right, bottom)
+    strips = Box(right - strip_px, 0, strip_px, bottom), Box(0, bottom - strip_px, right, strip_px)
+
+    def apart(scale: tuple[float, float]) -> float:
+        views = Still("", "", large), Still("", "", small, *scale)
+        lumas = [[view.crop(box).mean(2, dtype=np.float32) for view in views] for box in strips]
+        return sum(float((one - other).var()) for one, other in lumas)
+
+    return min(scales, key=apart)
 
 
 def _size(pixels: Pixels) -> tuple[int, int]:

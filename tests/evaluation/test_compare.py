@@ -90,6 +90,21 @@ def test_what_was_cropped_before_it_was_made_small_is_cropped_again(
     assert scales == [(scale, scale), (1, 1), (1, 1)]
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("cropped", [True, False])
+def test_pictures_tell_whether_what_does_not_divide_was_cropped_or_made_small_too(scale: int, cropped: bool) -> None:
+    """Else places on the right would be a px or two aside."""
+    high = np.asarray(Pillow.fromarray(noise(16, 21)).resize((211, 163), Pillow.Resampling.BICUBIC))
+    width, height = (length // scale - 2 * (scale == 1) for length in (211, 163))
+    box = (0, 0, width * scale, height * scale) if cropped else (0, 0, 211, 163)
+    low = np.asarray(Pillow.fromarray(high).resize((width, height), Pillow.Resampling.LANCZOS, box))
+    scene = together([("high", high), ("low", low)])
+    assert (scene.width, scene.height) == box[2:]
+    far = Box(scene.width - 40, scene.height - 40, 36, 36)
+    found, wanted = (view.crop(far).astype(float) for view in scene.views)
+    assert np.abs(found - wanted).mean() < 2  # levels; a px aside it is above 10
+
+
 @given(st.integers(40, 300), st.integers(40, 300), st.floats(1.3, 7.7))
 def test_any_scale_between_agrees_within_rounding(width: int, height: int, scale: float) -> None:
     low = np.zeros((height, width, 3), np.uint8)
