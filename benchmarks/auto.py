@@ -82,7 +82,7 @@ def _noisy(sigma: float) -> Callable[[Pixels, int], bytes]:
 
 COPIES: dict[str, Callable[[Pixels, int], bytes]] = {
     "clean (PNG)": _png,
-    **{f"JPEG {quality}": _jpeg(quality) for quality in (95, 90, 85, 75, 50, 30)},
+    **{f"JPEG {quality}": _jpeg(quality) for quality in (97, 95, 90, 75, 50, 30)},
     "PNG of a JPEG 50": _png_of_jpeg,
     "noise of 3 levels": _noisy(3.0),
     "noise of 6 levels": _noisy(6.0),

@@ -9,6 +9,8 @@
     bare     the engine on one large picture in memory (2500 × 2500 px), against the network alone on one of 768 × 768
              px, in the same precision and memory format.
     folder   the wall time of a folder of 100 photos, against the network's own time for them.
+    models   all bundled models on one picture in memory (750 × 500 px at ×4, 1500 × 1000 at ×2), in turns, against
+             `srgan` of the same scale.
     start    `srgan --help`, and whether it imports torch.
 
 The pictures are made from examples/. PNG both in and out, each way at its own default compression.
@@ -25,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,7 @@ def main() -> None:
         "plain": compare_with_plain,
         "bare": compare_with_bare_network,
         "folder": measure_folder,
+        "models": compare_models,
         "start": measure_start,
     }
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(cases)}")
@@ -297,6 +301,38 @@ def network_worker(args: argparse.Namespace, source: str, precision: str) -> Non
 
 
 # ---------------------------------------------------------------------------------------------------------- the start
+
+
+def compare_models(args: argparse.Namespace) -> None:
+    """In each turn every model of a scale, so that what slows the machine slows all of them."""
+    from srgan_cli.config import EngineOptions
+    from srgan_cli.networks import registry
+    from srgan_cli.networks.weights import load_model
+    from srgan_cli.upscaling.engine import Upscaler
+
+    entries = registry.entries()
+    for precision in args.precisions:
+        for scale in sorted({entry.scale for entry in entries}, reverse=True):
+            low = photo(3000 // scale, 2000 // scale, 0)
+            names = [entry.name for entry in entries if entry.scale == scale]
+            made = {name: Upscaler(load_model(name), EngineOptions(args.device, precision)) for name in names}
+            for upscaler in made.values():
+                upscaler.upscale(low)  # what is only set up once
+            turns = [
+                {name: _seconds(partial(upscaler.upscale, low)) for name, upscaler in made.items()}
+                for _ in range(args.repeats)
+            ]
+            for name in names:
+                seconds = statistics.median(turn[name] for turn in turns)
+                against = statistics.median(turn.get(f"srgan-x{scale}", turn[name]) / turn[name] for turn in turns)
+                report(
+                    case="models",
+                    model=name,
+                    precision=precision,
+                    megapixels_per_second=round(6.0 / seconds, 2),
+                    times_as_fast_as_srgan=round(against, 2),
+                    seconds=[round(turn[name], 2) for turn in turns],
+                )
 
 
 def measure_start(args: argparse.Namespace) -> None:

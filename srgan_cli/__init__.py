@@ -2,7 +2,7 @@
 
 >>> from srgan_cli import Upscaler, load_model, upscale_file
 >>> upscale_file("in.jpg", "out.png")  # the command's work, from Python
->>> high = Upscaler(load_model("fidelity")).upscale(low)  # arrays: (H, W, 3) uint8 -> (4H, 4W, 3) uint8
+>>> high = Upscaler(load_model("srgan")).upscale(low)  # arrays: (H, W, 3) uint8 -> (4H, 4W, 3) uint8
 
 Nothing heavy is imported until one of these names is used.
 """

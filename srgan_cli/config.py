@@ -17,9 +17,9 @@ Strip: TypeAlias = Literal["none", "gps", "all"]
 BitDepth: TypeAlias = Literal["keep", 8, 16]
 
 AUTO_MODEL = "auto"  # chosen for each picture, see upscaling.choice
-DEFAULT_MODEL = "fidelity"  # where nothing is chosen
+DEFAULT_MODEL = "srgan"  # where nothing is chosen
 # How far from `fidelity` to `srgan`, see docs/MODELS.md: most of the gain in looks for the least loss.
-DEFAULT_DETAIL = 0.8
+DEFAULT_DETAIL = 0.9
 MAX_SCALE = 16.0
 # libvips and most decoders refuse nothing; a person who points at a folder should not lose the machine to one file.
 DEFAULT_MAX_PIXELS = 2_000_000_000
@@ -158,7 +158,7 @@ class UpscaleOptions:
     inputs: tuple[Path, ...] = ()
     output: Path | None = None
     output_is_folder: bool = False  # `-o large/`: a folder, also when it is not there yet
-    model: str = DEFAULT_MODEL
+    model: str = AUTO_MODEL
     detail: float | None = None  # of srgan, from 0 (true to the picture) to 1; None: DEFAULT_DETAIL
     size: Size = field(default_factory=Size)
     engine: EngineOptions = field(default_factory=EngineOptions)

@@ -10,7 +10,7 @@ import sys
 import click
 
 from srgan_cli import __version__
-from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
+from srgan_cli.config import AUTO_MODEL, DEFAULT_MODEL, EngineOptions, Precision
 
 
 @click.command()
@@ -91,7 +91,7 @@ def _choice(model: str, options: EngineOptions) -> dict[str, object]:
     from srgan_cli.upscaling.engine import Upscaler
 
     damaged = [f"{check.entry.name} {check.reason}" for check in registry.verify() if not check.ok]
-    loaded = load_model(model)
+    loaded = load_model(DEFAULT_MODEL if model == AUTO_MODEL else model)
     upscaler = Upscaler(loaded, options)
     tile = "asked for" if options.tile_px else "from the free memory, at most what still gains speed"
     halo = f"a halo of {upscaler.chain.halo_px} px" if not upscaler.chain.blend_px else "blended overlaps"

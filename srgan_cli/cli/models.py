@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
+from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry
@@ -92,7 +93,9 @@ def _kind(entry: Entry) -> str:
 
 
 def _best_score(entry: Entry) -> str:
-    psnr = entry.scores.get("Set5", {}).get("psnr_y_db")
+    """Of what the name stands for: where there is a choice of detail, the default one."""
+    scores = entry.scores.get(f"Set5@{DEFAULT_DETAIL:g}") or entry.scores.get("Set5", {})
+    psnr = scores.get("psnr_y_db")
     return "" if psnr is None else f"{psnr:.2f} dB"
 
 

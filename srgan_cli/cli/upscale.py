@@ -11,9 +11,9 @@ from types import FrameType
 import click
 
 from srgan_cli.config import (
+    AUTO_MODEL,
     DEFAULT_DETAIL,
     DEFAULT_MAX_PIXELS,
-    DEFAULT_MODEL,
     BitDepth,
     EngineOptions,
     Precision,
@@ -74,7 +74,7 @@ def _color(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 @click.option(
     "-m",
     "--model",
-    default=DEFAULT_MODEL,
+    default=AUTO_MODEL,
     show_default=True,
     metavar="NAME|FILE|RUN",
     help="Bundled model (see `srgan models list`), weights file, or training run; auto looks at each picture.",

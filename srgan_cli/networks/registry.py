@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn
 
+from srgan_cli.config import AUTO_MODEL
 from srgan_cli.errors import WeightsError
 
 if sys.version_info >= (3, 11):
@@ -176,6 +177,8 @@ def start_of(entry: Entry) -> Entry | None:
 
 def _unknown(name: str, known: tuple[Entry, ...]) -> NoReturn:
     names = list(dict.fromkeys([e.family for e in known] + [e.name for e in known]))
+    if name == AUTO_MODEL:
+        raise WeightsError(f"auto chooses for each picture of `srgan upscale`; here name one of {', '.join(names)}")
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise WeightsError(

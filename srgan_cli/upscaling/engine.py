@@ -45,7 +45,7 @@ class Statistics:
 class Upscaler:
     """Enlarges pictures with one network, or with several one after the other.
 
-    >>> upscaler = Upscaler(load_model("fidelity-x4"))
+    >>> upscaler = Upscaler(load_model("srgan-x4"))
     >>> high = upscaler.upscale(low)  # (H, W, C) uint8 or uint16 -> (4H, 4W, C) of the same type
 
     Arrays are HWC, RGB order, with C of 1 (grey), 2 (grey + alpha), 3 or 4 (RGBA, straight alpha). Tiling changes

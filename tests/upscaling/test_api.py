@@ -70,7 +70,7 @@ def test_a_photo_with_the_model_that_is_bundled(tmp_path: Path) -> None:
     source = ROOT / "examples" / "cat.jpg"
     with Pillow.open(source) as photo:
         photo.crop((0, 0, 64, 48)).save(tmp_path / "crop.png")
-    upscale_file(tmp_path / "crop.png", tmp_path / "out.png")
+    upscale_file(tmp_path / "crop.png", tmp_path / "out.png", UpscaleOptions(model="fidelity"))
     model = load_model("fidelity")
     with Pillow.open(tmp_path / "crop.png") as small, Pillow.open(tmp_path / "out.png") as large:
         low, high = np.asarray(small), np.asarray(large)

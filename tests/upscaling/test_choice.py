@@ -170,12 +170,12 @@ def session(source: Path, **options: object) -> Session:
 @pytest.mark.parametrize(
     ("scale", "model", "networks"),
     [
-        (2, "srgan", "srgan-x2@0.8"),
+        (2, "srgan", "srgan-x2@0.9"),
         (1.5, "auto", "photo-x2"),
         (3, "auto", "photo-x4"),
         (4, "photo", "photo-x4"),
-        (8, "photo", "photo-x2 then srgan-x4@0.8"),
-        (8, "auto", "photo-x2 then srgan-x4@0.8"),
+        (8, "photo", "photo-x2 then srgan-x4@0.9"),
+        (8, "auto", "photo-x2 then srgan-x4@0.9"),
         (16, "fidelity", "fidelity-x4 then fidelity-x4"),
         (8, "srgan@1", "srgan-x2@1.0 then srgan-x4@1.0"),
     ],
@@ -184,7 +184,7 @@ def test_every_scale_takes_the_right_models(
     models: Path, saved: Saved, monkeypatch: pytest.MonkeyPatch, scale: float, model: str, networks: str
 ) -> None:
     """What comes out of photo is clean, so that a second pass is srgan's."""
-    assert DEFAULT_DETAIL == 0.8
+    assert DEFAULT_DETAIL == 0.9
     run = session(saved("worn.jpg", quality=30), size=Size(scale=scale), model=model)
     assert run.describe(run.assigned()[0]) == f"model {networks}"
 
@@ -224,7 +224,7 @@ def test_the_option_is_the_number_behind_the_name(models: Path, saved: Saved, tm
 
 def test_another_detail_is_another_result_for_resume(models: Path, saved: Saved) -> None:
     source = saved("a.png")
-    keys = [session(source, detail=detail).settings_key for detail in (None, 0.8, 0.5, 0.4)]
+    keys = [session(source, detail=detail).settings_key for detail in (None, 0.9, 0.5, 0.4)]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3
 
