@@ -33,13 +33,15 @@ class Signs:
 
     `noise` is a standard deviation in 8-bit levels, 0 in flat and drawn pictures. White noise comes out right within a
     tenth or two; grain that was smoothed or compressed comes out smaller than it is. Texture without any quiet spot
-    adds some levels of its own. `blocking` is how much larger the steps across one grid of 8 px are than those off it,
+    adds some levels of its own. `grain` is the same of the picture at half its size: of white noise half as much, of
+    what was smoothed, or enlarged with the picture, several times as much. `blocking` is how much larger the steps across one grid of 8 px are than those off it,
     in the direction where that is less; 1 where there is no grid, and never below.
     """
 
     codec: str | None
     quality: int | None
     noise: float
+    grain: float
     blocking: float
 
 
@@ -52,7 +54,7 @@ def look(source: Path | bytes, *, max_pixels: int) -> Signs:
     codec, quality = file_signs(source)
     with open_picture(source, max_pixels=max_pixels) as picture:
         luma = _luma_strip(picture)
-    return Signs(codec, quality, noise_of(luma), blocking_of(luma))
+    return Signs(codec, quality, noise_of(luma), noise_of(_halved(luma)), blocking_of(luma))
 
 
 def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:
@@ -128,6 +130,13 @@ def noise_of(luma: Plane) -> float:
     if unmixed.sum() >= _FEW_MIXED * counted.sum():
         counted = unmixed
     return float(np.quantile(levels[counted], _SHARE)) / _PER_LEVEL
+
+
+def _halved(luma: Plane) -> Plane:
+    """Means of 2 × 2 px: (H, W) -> (H // 2, W // 2)."""
+    height, width = (side // 2 * 2 for side in luma.shape)
+    means: Plane = luma[:height, :width].reshape(height // 2, 2, width // 2, 2).mean((1, 3))
+    return means
 
 
 def _response(luma: Plane) -> Plane:

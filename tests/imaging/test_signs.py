@@ -293,7 +293,7 @@ def _save(pixels: Array, depth: int, path: Path) -> None:
     image.copy(interpretation=names[1 if bands <= 2 else 3, depth]).write_to_file(str(path))
 
 
-def test_look_tells_all_four() -> None:
+def test_look_tells_all_five() -> None:
     signs = look(jpeg(photo(), 30), max_pixels=samples.MANY)
     assert (signs.codec, signs.quality) == ("JPEG", 30)
     assert signs.noise < 1
@@ -301,13 +301,23 @@ def test_look_tells_all_four() -> None:
     signs = look(png(noisy(photo(), 8)), max_pixels=samples.MANY)
     assert (signs.codec, signs.quality) == (None, None)
     assert signs.noise == pytest.approx(8, rel=0.2)
+    assert signs.grain == pytest.approx(4, rel=0.25)
     assert signs.blocking < 1.1
+
+
+def test_noise_that_was_enlarged_is_coarse_grain() -> None:
+    small = Pillow.fromarray(noisy(photo(160, 200), 8))
+    large = np.asarray(small.resize((400, 320), Pillow.Resampling.BICUBIC))
+    signs = look(png(large), max_pixels=samples.MANY)
+    assert signs.grain > 4
+    assert signs.grain > 3 * signs.noise
+    assert look(png(photo()), max_pixels=samples.MANY).grain < 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (5000, 3), (3, 5000), (2100, 300), (70, 2000), (33, 65)])
 def test_pictures_of_any_shape(width: int, height: int) -> None:
     signs = look(png(np.full((height, width, 3), 90, np.uint8)), max_pixels=samples.MANY)
-    assert (signs.noise, signs.blocking) == (0, 1)
+    assert (signs.noise, signs.grain, signs.blocking) == (0, 0, 1)
 
 
 def test_no_more_is_decoded_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,10 @@ def noisy(picture: Image.Image, sigma: float) -> Image.Image:
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 
 
+def enlarged(picture: Image.Image) -> Image.Image:
+    return picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.BICUBIC)
+
+
 def blocky(picture: Image.Image, quality: int) -> Image.Image:
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=quality)
@@ -75,6 +79,7 @@ def test_what_was_worn_goes_to_photo_and_what_is_clean_does_not(saved: Saved, ph
         saved("coarse.webp", quality=20): (WORN, "WebP of quality"),
         saved("lossless.webp", lossless=True): (CLEAN, "neither"),
         saved("noisy.png", noisy(photo, 12)): (WORN, "noisy: a standard deviation of about "),
+        saved("enlarged.png", enlarged(noisy(photo, 12))): (WORN, "coarse grain"),
         saved("noisy.jpg", noisy(photo, 12), quality=98): (WORN, "noisy"),
         saved("was-jpeg.png", blocky(photo, 25)): (WORN, "it was a JPEG once"),
     }
@@ -95,7 +100,7 @@ def test_what_cannot_be_looked_at_is_left_to_whoever_reads_it(tmp_path: Path) ->
 
 
 def test_each_sign_decides_at_its_threshold() -> None:
-    clean = {"codec": None, "quality": None, "noise": 0.0, "blocking": 1.0}
+    clean = {"codec": None, "quality": None, "noise": 0.0, "grain": 0.0, "blocking": 1.0}
 
     def model(**signs: object) -> str:
         return judge(Signs(**{**clean, **signs})).model  # type: ignore[arg-type]
@@ -106,6 +111,10 @@ def test_each_sign_decides_at_its_threshold() -> None:
         assert model(codec=codec) == CLEAN, "of unknown quality"
     assert model(noise=choice.WORN_NOISE) == WORN
     assert model(noise=choice.WORN_NOISE - 0.01) == CLEAN
+    assert model(grain=choice.WORN_GRAIN) == WORN
+    assert model(grain=choice.WORN_GRAIN - 0.01) == CLEAN
+    assert model(grain=8.9, noise=2.9) == WORN
+    assert model(grain=8.6, noise=2.9) == CLEAN, "texture has some of both"
     assert model(blocking=choice.WORN_BLOCKING) == WORN
     assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
     assert model(codec="JPEG", quality=98, blocking=9.0) == CLEAN, "its own tables know better"
