@@ -278,11 +278,19 @@ def _write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
         raise SettingsError(f"--csv {shown(path)}: {err.strerror}") from err
 
 
+_CSV_START = b"method,picture,"
+
+
 def _check_csv(path: Path) -> None:
-    """Raises `SettingsError` where no file can be written; what is there stays as it is."""
+    """Raises `SettingsError` where no file can be written; what is there stays as it is, and if it is no table of
+    ours for good: a photo's name is soon given by mistake."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.is_file() and path.stat().st_size > 0:
+            with path.open("rb") as file:
+                if not file.read(len(_CSV_START)) == _CSV_START:
+                    raise SettingsError(f"--csv {shown(path)} is there already, and no table of srgan's")
         part = path.with_name(f".{path.name}.part")
         part.open("w").close()
         part.unlink()

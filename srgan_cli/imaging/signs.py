@@ -34,8 +34,9 @@ class Signs:
     `noise` is a standard deviation in 8-bit levels, 0 in flat and drawn pictures. White noise comes out right within a
     tenth or two; grain that was smoothed or compressed comes out smaller than it is. Texture without any quiet spot
     adds some levels of its own. `grain` is the same of the picture at half its size: of white noise half as much, of
-    what was smoothed, or enlarged with the picture, several times as much. `blocking` is how much larger the steps across one grid of 8 px are than those off it,
-    in the direction where that is less; 1 where there is no grid, and never below.
+    what was smoothed, or enlarged with the picture, several times as much. `blocking` is how much larger the steps
+    across one grid of 8 px are than those off it, in the direction where that is less; 1 where there is no grid, and
+    never below.
     """
 
     codec: str | None

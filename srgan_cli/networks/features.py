@@ -173,14 +173,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     except OSError as err:
         raise WeightsError(f"{path} cannot be read: {err.strerror or err}") from err
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError) as err:
-        raise WeightsError(f"{path} is damaged, or not a file of weights{_reason(err)}") from err
+        raise WeightsError(f"{path} is damaged, or not a file of weights (.safetensors, or torch's .pth)") from err
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{path} holds no weights by name, as VGG19's do")
     return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
-
-
-def _reason(err: Exception) -> str:
-    return f": {str(err).splitlines()[0]}" if str(err) else ""  # an end of file has no words
 
 
 def _chosen(found: Mapping[str, Tensor], eye: VGGFeatures, origin: str) -> dict[str, Tensor]:

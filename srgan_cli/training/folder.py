@@ -26,6 +26,7 @@ _FREE = ("compute", "watch", "steps", "budget_s", "preset")
 def claimed(where: Path) -> Iterator[None]:
     """The folder is ours while inside. Raises `SettingsError` when another process trains in it, or it holds
     something else than a run."""
+    is_new, is_ours = not where.exists(), False
     try:
         where.mkdir(parents=True, exist_ok=True)
         # Hidden files are our own (a lock, something half written) or the system's.
@@ -38,9 +39,20 @@ def claimed(where: Path) -> Iterator[None]:
     try:
         if not _locked(descriptor):
             raise SettingsError(f"another process is training in {where}; choose another folder with --out")
+        is_ours = True
         yield
     finally:
+        if is_new and is_ours:
+            _leave_nothing(where)
         os.close(descriptor)
+
+
+def _leave_nothing(where: Path) -> None:
+    """A run that was refused before it began leaves no new folder with nothing but a lock in it."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in where.iterdir()] == [_LOCK_NAME]:
+            (where / _LOCK_NAME).unlink()
+            where.rmdir()
 
 
 def _locked(descriptor: int) -> bool:
@@ -118,9 +130,10 @@ def write_config(where: Path, config: TrainConfig) -> None:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM has come, while inside: the first asks to save and stop, a second Ctrl-C is obeyed at
-    once. A second SIGTERM is not: launchers send it to all processes, and so do those that launched them.
-    Signals can be caught in the main thread only; elsewhere nothing ever asks."""
+    """Whether SIGINT, SIGTERM or (the terminal was closed) SIGHUP has come, while inside: the first asks to save and
+    stop, a second Ctrl-C is obeyed at once. A second SIGTERM is not: launchers send it to all processes, and so do
+    those that launched them. What is ignored (`nohup`) stays so. Signals can be caught in the main thread only;
+    elsewhere nothing ever asks."""
     asked, interrupted = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -133,7 +146,11 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
                 raise KeyboardInterrupt
             interrupted.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    asking = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # none on Windows
+    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:
+        asking.append(hangup)
+    before = {number: signal.signal(number, note) for number in asking}
     try:
         yield asked.is_set
     finally:

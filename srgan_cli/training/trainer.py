@@ -34,8 +34,8 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
     """Train as `config` says, in the folder `where`; or go on there, when it holds a run of the same settings.
 
     Raises `SettingsError`, `NothingToDoError`, `WeightsError` or `DeviceError` before the first step for what cannot be
-    trained, and `DivergedError` when training had to go back too often. Once it trains, SIGINT and SIGTERM save and
-    stop; the outcome then says so.
+    trained, and `DivergedError` when training had to go back too often. Once it trains, SIGINT, SIGTERM and SIGHUP save
+    and stop; the outcome then says so.
     """
     clock = time.monotonic()
     team = processes.from_environment()

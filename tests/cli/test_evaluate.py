@@ -119,6 +119,17 @@ def test_csv_holds_every_picture_and_the_means(srgan: Run) -> None:
     assert values[2] == pytest.approx((values[0] + values[1]) / 2)
 
 
+def test_csv_replaces_a_table_of_its_own_and_nothing_else(srgan: Run) -> None:
+    photo = Path("high/a.png").read_bytes()
+    code, _, err = srgan("--csv", "high/a.png")
+    assert code == 2
+    assert "is there already" in err
+    assert Path("high/a.png").read_bytes() == photo
+    Path("scores.csv").touch()
+    for _ in range(2):
+        assert srgan("--csv", "scores.csv")[0] == 0
+
+
 def test_models_stand_side_by_side_under_names_that_differ(srgan: Run, models: tuple[Path, Path]) -> None:
     runs = []
     for number in (1, 2):

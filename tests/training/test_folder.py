@@ -23,6 +23,26 @@ def test_hidden_files_do_not_make_a_folder_strange(tmp_path: Path) -> None:
         pass
 
 
+def test_a_run_that_is_refused_leaves_no_new_folder(tmp_path: Path) -> None:
+    new, empty = tmp_path / "new", tmp_path / "empty"
+    empty.mkdir()
+    for where in (new, empty):
+        with pytest.raises(SettingsError, match="refused"), folder.claimed(where):
+            raise SettingsError("refused")
+    assert not new.exists()
+    assert empty.is_dir(), "it was the user's own"
+
+
+def test_the_folder_of_a_run_that_has_just_begun_is_left_alone(tmp_path: Path) -> None:
+    where = tmp_path / "run"
+    with folder.claimed(where):
+        with pytest.raises(SettingsError, match="another process"), folder.claimed(where):
+            pass
+        assert (where / ".lock").exists()
+        (where / "log.jsonl").touch()
+    assert (where / "log.jsonl").exists()
+
+
 def test_half_a_config_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
@@ -52,6 +72,21 @@ def test_a_second_sigterm_is_patient_and_a_second_ctrl_c_is_not() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_closed_terminal_saves_and_stops_unless_it_is_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with folder.asked_to_stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop(), "as under nohup"
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with folder.asked_to_stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class Part:

@@ -570,7 +570,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["INT", "TERM", "KILL"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL],
+    ids=["INT", "TERM", "HUP", "KILL"],
+)
 def test_a_run_that_is_killed_goes_on_with_resume(
     tmp_path: Path, model: Path, number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
