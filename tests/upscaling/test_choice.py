@@ -111,10 +111,12 @@ def test_each_sign_decides_at_its_threshold() -> None:
         assert model(codec=codec) == CLEAN, "of unknown quality"
     assert model(noise=choice.WORN_NOISE) == WORN
     assert model(noise=choice.WORN_NOISE - 0.01) == CLEAN
+    assert model(noise=4, grain=5.1) == WORN
+    assert model(noise=4, grain=5.3) == model(noise=4, grain=11.9) == CLEAN, "texture is stronger at half the size"
+    assert model(noise=choice.SURE_NOISE, grain=12) == WORN
     assert model(grain=choice.WORN_GRAIN) == WORN
     assert model(grain=choice.WORN_GRAIN - 0.01) == CLEAN
-    assert model(grain=8.9, noise=2.9) == WORN
-    assert model(grain=8.6, noise=2.9) == CLEAN, "texture has some of both"
+    assert model(noise=4, grain=12.1) == WORN, "of a scan that was enlarged"
     assert model(blocking=choice.WORN_BLOCKING) == WORN
     assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
     assert model(codec="JPEG", quality=98, blocking=9.0) == CLEAN, "its own tables know better"

@@ -1,0 +1,110 @@
+"""Makes the contact sheets of docs/MODELS.md and of the models' pages.
+
+    python docs/images/sheets.py --data DIR [NAME …]
+
+DIR holds the field's test pictures as `Set14/x4/low`, `Set14/x4/high` and so on. Every sheet is made by `srgan
+compare`, whose command is shown, and saved again as JPEG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+MOST_BYTES = 290_000
+ALL = ("fidelity", "srgan", "photo")
+
+
+class Sheet(NamedTuple):
+    pictures: dict[str, tuple[int, ...]]  # of each set, by number
+    models: tuple[str, ...] = ALL
+    scale: int = 4
+    crop_px: int = 128
+    zoom: int = 100
+    worn: str = ""  # how the small pictures were treated before: "noise" or "jpeg"
+
+
+SHEETS = {
+    "models-1": Sheet({"Set14": (2, 13), "BSD100": (35, 63, 24, 49, 41)}),
+    "models-2": Sheet({"BSD100": (86, 57, 25, 28, 88, 48)}),
+    "models-3": Sheet({"BSD100": (22, 68, 3, 45, 52, 95)}),
+    "models-4": Sheet({"BSD100": (62, 51, 97, 17, 81, 46, 67)}),
+    "models-200": Sheet({"Set14": (13,), "BSD100": (35, 86, 25, 22, 62, 46)}, crop_px=64, zoom=200),
+    "models-x2": Sheet({"Set14": (2, 13), "BSD100": (35, 86, 25, 22, 62, 46)}, scale=2),
+    "models-jpeg": Sheet({"Set14": (13,), "BSD100": (35, 86, 25, 22, 62, 46)}, worn="jpeg"),
+    "fails-fidelity-x4": Sheet({"Set14": (1, 2, 5)}, ("fast", "fidelity"), crop_px=80, zoom=200),
+    "fails-srgan-x4": Sheet({"Set14": (2, 5), "BSD100": (94,)}, ("fidelity", "srgan"), crop_px=80, zoom=200),
+    "fails-photo-x4": Sheet({"BSD100": (35, 22)}, ("srgan", "photo"), crop_px=80, zoom=200, worn="noise"),
+    "fails-x2": Sheet({"Set14": (1, 2, 13)}, ("fast", *ALL), scale=2, crop_px=64, zoom=200),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHEETS)}; all by default")
+    args = parser.parse_args()
+    for name in args.names or SHEETS:
+        make(SHEETS[name], args.data, HERE / f"{name}.jpg")
+    return 0
+
+
+def make(sheet: Sheet, data: Path, target: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        low, high, made = Path(folder) / "low", Path(folder) / "high", Path(folder) / "sheet.png"
+        for into in (low, high):
+            into.mkdir()
+        names = list(_pictures(sheet, data, low, high))
+        command = ["compare", *(f"low/{name}" for name in names), "--models", ",".join(sheet.models)]
+        command += ["--high-dir", "high", "--low", "--scale", str(sheet.scale), "--crops", "1"]
+        command += ["--crop-px", str(sheet.crop_px), "--zoom", str(sheet.zoom), "-o", "sheet.png"]
+        sys.stderr.write(f"{target.name}: srgan {shlex.join(command)}\n")
+        subprocess.run([sys.executable, "-m", "srgan_cli", *command], check=True, cwd=folder)
+        target.write_bytes(_as_jpeg(Image.open(made).convert("RGB")))
+
+
+def _pictures(sheet: Sheet, data: Path, low: Path, high: Path) -> Iterable[str]:
+    for name, numbers in sheet.pictures.items():
+        for number in numbers:
+            pair = data / name / f"x{sheet.scale}"
+            file = f"{name}-{number:03}"
+            small = Image.open(pair / "low" / f"img_{number:03}.png").convert("RGB")
+            suffix = _save(small, low / file, sheet.worn)
+            Image.open(pair / "high" / f"img_{number:03}.png").save(high / f"{file}.png")
+            yield f"{file}{suffix}"
+
+
+def _save(small: Image.Image, path: Path, worn: str) -> str:
+    if worn == "jpeg":
+        small.save(path.with_suffix(".jpg"), quality=50, subsampling=2)
+        return ".jpg"
+    if worn == "noise":
+        random = np.random.default_rng(0)
+        noisy = np.asarray(small, float) + random.normal(0, 15, (*small.size[::-1], 3))
+        small = Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+    small.save(path.with_suffix(".png"))
+    return ".png"
+
+
+def _as_jpeg(sheet: Image.Image, qualities: Sequence[int] = (92, 88, 84, 80, 75)) -> bytes:
+    for quality in qualities:
+        data = io.BytesIO()
+        sheet.save(data, "JPEG", quality=quality, optimize=True)
+        if data.tell() <= MOST_BYTES:
+            break
+    return data.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
