@@ -1,13 +1,14 @@
 """Put the result of a training run among the models that come with srgan.
 
     python -m benchmarks.bundle RUN --name srgan-x4 --family srgan --description TEXT
-        [--command "srgan train …"] [--licence MIT] [--data DIR] [--weights DIR]
+        [--mean-with RUN] [--command "srgan train …"] [--licence MIT] [--data DIR] [--weights DIR]
 
 Writes weights/NAME.safetensors with kernels as fp16 and a card made of the run's own, `manifest.toml` from the files,
 and the documents from the manifest (`benchmarks.cards`; a model without a page gets one to be completed). With --data,
 Set5 is enlarged by the run's own numbers and by the rounded ones, and fp16 is refused where it costs 0.01 dB or more.
 The run's scores are not taken over: `python -m benchmarks.quality --write` measures them; they stay when the same
-network is bundled again with another card. Prints one JSON line.
+network is bundled again with another card. With --mean-with, the model is the mean of two runs' weights, of which one
+began with the other's: that is often better than either (Wortsman et al. 2022, arXiv:2203.05482). Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def main() -> int:
     parser.add_argument("--name", required=True, help="FAMILY-xSCALE")
     parser.add_argument("--family", required=True)
     parser.add_argument("--description", required=True, metavar="TEXT", help="what it is for, in one line")
+    parser.add_argument("--mean-with", type=Path, metavar="RUN", help="another run: the mean of both is bundled")
     parser.add_argument("--command", metavar="TEXT", help="what was typed to train it")
     parser.add_argument("--licence", default="MIT")
     parser.add_argument("--data", type=Path, metavar="DIR", help="holds Set5, to measure what fp16 costs")
@@ -58,7 +60,14 @@ def main() -> int:
     arguments = parser.parse_args()
     card = Card(arguments.name, arguments.family, arguments.description, arguments.licence)
     try:
-        facts = bundle(arguments.run, card, arguments.command, data=arguments.data, weights=arguments.weights)
+        facts = bundle(
+            arguments.run,
+            card,
+            arguments.command,
+            data=arguments.data,
+            weights=arguments.weights,
+            mean_with=arguments.mean_with,
+        )
     except SrganError as err:
         raise SystemExit(str(err)) from err
     print(json.dumps(facts))
@@ -66,13 +75,20 @@ def main() -> int:
 
 
 def bundle(
-    run: Path, card: Card, command: str | None, *, data: Path | None = None, weights: Path | None = None
+    run: Path,
+    card: Card,
+    command: str | None,
+    *,
+    data: Path | None = None,
+    weights: Path | None = None,
+    mean_with: Path | None = None,
 ) -> dict[str, object]:
     """Write the run's model and what follows from it into `weights` (None: the repository's); what was done.
 
     `card` has name, family, description and licence; the rest is the run's. `data` holds Set5/xN/low and /high.
-    Raises `WeightsError` when the run has no model of ours, the name is not FAMILY-xSCALE, or the file would be above
-    4 MiB (which is also how a model ends that fp16 costs too much and fp32 is too large for).
+    `mean_with` is another run with a network of the same sizes: the mean of both is written. Raises `WeightsError` when
+    a run has no model of ours, sizes differ, the name is not FAMILY-xSCALE, or the file would be above 4 MiB (which is
+    also how a model ends that fp16 costs too much and fp32 is too large for).
     """
     source, _ = registry.resolve(run)
     entry, generator = registry.describe_file(source), load_generator(source)
@@ -81,14 +97,26 @@ def bundle(
         raise WeightsError(f"a model of family {card.family!r} that enlarges {entry.scale} times must be called "
                            f"{card.family}-x{entry.scale}, not {card.name}")  # fmt: skip
     card = replace(card, adversarial=entry.adversarial, recipe=recipe(entry.recipe, command))
+    if mean_with is not None:
+        generator = _mean(generator, load_generator(registry.resolve(mean_with)[0]))
+        card = replace(card, recipe={**card.recipe, "mean_with": mean_with.name})
     folder = registry.weights_folder() if weights is None else weights
     folder.mkdir(parents=True, exist_ok=True)
-    card, half, size_bytes = _fitting(source, generator, card, data)
+    card, half, size_bytes = _fitting(generator, card, data)
     _save(folder / f"{card.name}.safetensors", generator, card, half=half)
     shelf.write_manifest(folder)
     cards.write(folder, cards.OVERVIEW if weights is None else None)
     facts = {"model": card.name, "precision": card.recipe["precision"], "bytes": size_bytes}
     return {**facts, "fp16_cost_db": card.recipe.get("fp16_cost_db"), "adversarial": card.adversarial}
+
+
+def _mean(one: Generator, other: Generator) -> Generator:
+    """Of the weights. Raises `WeightsError` when the two are not of the same sizes."""
+    if one.config != other.config or type(one) is not type(other):
+        raise WeightsError("the mean of two runs needs networks of the same architecture and sizes")
+    theirs = other.state_dict()
+    one.load_state_dict({key: (value + theirs[key]) / 2 for key, value in one.state_dict().items()})
+    return one
 
 
 def _save(path: Path, generator: Generator, card: Card, *, half: bool) -> None:
@@ -100,14 +128,15 @@ def _save(path: Path, generator: Generator, card: Card, *, half: bool) -> None:
         shelf.set_scores(path, old.scores)
 
 
-def _fitting(source: Path, generator: Generator, card: Card, data: Path | None) -> tuple[Card, bool, int]:
+def _fitting(generator: Generator, card: Card, data: Path | None) -> tuple[Card, bool, int]:
     """The card with what is known of fp16, whether to take it, and how large the file then is."""
     with tempfile.TemporaryDirectory() as temporary:
-        trial = Path(temporary) / f"{card.name}.safetensors"
+        trial, exact = Path(temporary) / f"{card.name}.safetensors", Path(temporary) / "exact.safetensors"
         half, known = True, {}
         if data is not None:
             save_weights(trial, generator, card, half=True)
-            cost_db = fp16_cost(source, trial, data)
+            save_weights(exact, generator, card)
+            cost_db = fp16_cost(exact, trial, data)
             half, known = cost_db < MOST_FP16_COST_DB, {"fp16_cost_db": round(cost_db, 4)}
         card = replace(card, recipe={**card.recipe, "precision": "fp16" if half else "fp32", **known})
         save_weights(trial, generator, card, half=half)

@@ -15,7 +15,9 @@ from benchmarks import bundle, shelf
 from srgan_cli.errors import WeightsError
 from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.networks import registry
+from srgan_cli.networks.generators import Compact, CompactConfig
 from srgan_cli.networks.registry import Card, Entry
+from srgan_cli.networks.weights import save_weights
 
 RUNS = Path(__file__).parent.parent.parent / "docs" / "runs"
 CARD = Card("srgan-x4", "srgan", "Texture", "MIT")
@@ -44,6 +46,20 @@ def test_the_numbers_are_the_runs_rounded(tmp_path: Path) -> None:
     assert exact.keys() == rounded.keys()
     for key, tensor in exact.items():
         assert torch.equal(rounded[key], tensor.half() if tensor.dim() == 4 else tensor)
+
+
+def test_the_mean_of_two_runs(tmp_path: Path) -> None:
+    entry = bundled(tmp_path, mean_with=RUNS / "compact.safetensors")
+    found = safetensors.torch.load_file(entry.path)
+    one, other = (safetensors.torch.load_file(RUNS / f"{name}.safetensors") for name in ("sharp", "compact"))
+    for key, tensor in found.items():
+        mean = (one[key] + other[key]) / 2
+        assert torch.equal(tensor, mean.half() if tensor.dim() == 4 else mean)
+    assert entry.recipe["mean_with"] == "compact.safetensors"
+    smaller = tmp_path / "smaller.safetensors"
+    save_weights(smaller, Compact(CompactConfig(scale=4, features=8, blocks=1)), CARD)
+    with pytest.raises(WeightsError, match="same architecture and sizes"):
+        bundled(tmp_path, mean_with=smaller)
 
 
 def test_the_recipe_says_what_had_a_part_and_nothing_else(tmp_path: Path) -> None:
