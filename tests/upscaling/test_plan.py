@@ -72,7 +72,7 @@ def photos(here: Path) -> Path:
         ("a.jpg", "large/", {"write": WriteOptions(format="webp")}, "large/a.webp"),
         ("a.jpg", None, {"name_pattern": "big-{stem}{ext}"}, "big-a.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{stem}_{width}x{height}{ext}"}, "large/a_48x36.jpg"),
-        ("a.jpg", "large/", {"name_pattern": "{index:03}_{model}_{scale}{ext}"}, "large/001_fidelity_4.jpg"),
+        ("a.jpg", "large/", {"name_pattern": "{index:03}_{model}_{scale}{ext}"}, "large/001_auto_4.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{stem}"}, "large/a.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{stem}", "model": "runs/best.safetensors"}, "large/a.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{model}{ext}", "model": "runs/best.safetensors"}, "large/best.jpg"),
