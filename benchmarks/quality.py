@@ -7,7 +7,8 @@ line per set and method, with the numbers that `srgan evaluate` gives, by the sa
 (`srgan_cli.evaluation.metrics`).
 
 - `Set5`, `Set14`, `BSD100`: DIR holds `SET/xN/low/` and `SET/xN/high/` with pictures of the same names, the files of
-  the field, whose small pictures are made by MATLAB's `imresize` (the ones of SelfExSR will do).
+  the field, whose small pictures are made by MATLAB's `imresize` (the ones of SelfExSR will do). Where `SET/x2/high/`
+  is missing, `SET/x4/high/` has the originals: in BSD100 they are the same files.
 - `Set14-jpeg30` and its like: the same, with the small pictures compressed as JPEG of that quality (4:2:0, by Pillow).
   The bundled `photo` and `srgan` models only, unless both --model and --sets name others (whose scores are not kept).
 - `examples`: the middle of each of our own photos, made small by `evaluation.bicubic`. Needs no DIR.
@@ -222,8 +223,10 @@ def _examples(scale: int) -> Iterator[Pair]:
 def _from_folder(name: str, data: Path | None, scale: int) -> Iterator[Pair]:
     if data is None:
         raise SettingsError(f"{name} is not among our files; --data DIR says where it is")
-    folder = data / name / f"x{scale}"
-    found = pairs.find(folder / "high", folder / "low", scale)
+    high, low = (data / name / f"x{scale}" / part for part in ("high", "low"))
+    if scale == 2 and not high.exists():
+        high = data / name / "x4" / "high"
+    found = pairs.find(high, low, scale)
     if found.missing:
         raise SettingsError("\n".join(found.missing))
     failures: list[str] = []

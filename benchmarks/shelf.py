@@ -68,10 +68,9 @@ def concerns(method: str, test_set: str) -> bool:
     """Whether something bundled has a score on this set; what is not bundled has one on all that are not compressed."""
     name, detail = registry.split_detail(method)
     found = [entry for entry in registry.entries() if entry.name == name]
-    base, quality = split_name(test_set)
-    if quality is not None:  # as people use them, and at the larger scale on the larger set too
-        fit = bool(found) and found[0].family in JPEG_FAMILIES and (found[0].scale > 2 or base == DETAIL_SET)
-        return fit and detail in (None, DEFAULT_DETAIL)
+    _, quality = split_name(test_set)
+    if quality is not None:  # as people use them
+        return bool(found) and found[0].family in JPEG_FAMILIES and detail in (None, DEFAULT_DETAIL)
     return detail in (None, DEFAULT_DETAIL, 1.0) or test_set == DETAIL_SET
 
 

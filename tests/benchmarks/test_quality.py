@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import bundle, cards, quality, shelf
 from srgan_cli.config import DEFAULT_DETAIL
@@ -140,11 +141,28 @@ def test_mistakes_are_sentences(
         run(monkeypatch, *words)
 
 
+def test_originals_of_x2_may_lie_beside_those_of_x4(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for folder, sides in (("BSD100/x2/low", (16, 24)), ("BSD100/x4/high", (32, 48))):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(random.integers(0, 256, (*sides, 3), np.uint8)).save(tmp_path / folder / "1.png")
+    sizes: list[tuple[int, ...]] = []
+
+    def doubled(low: quality.Pixels) -> quality.Pixels:
+        sizes.append(low.shape)
+        return low.repeat(2, 0).repeat(2, 1)
+
+    found = quality.measure("BSD100", 2, {"doubled": doubled}, (), tmp_path)
+    assert sizes == [(16, 24, 3)]
+    assert [one.name for one in found["doubled"].pictures] == ["1.png"]
+
+
 def test_which_models_are_told_about_compressed_pictures() -> None:
     assert shelf.split_name("Set14-jpeg30") == ("Set14", 30)
     assert shelf.split_name("Set14") == ("Set14", None)
     assert shelf.concerns("fidelity-x4", "BSD100")
     assert not shelf.concerns("fidelity-x4", "BSD100-jpeg30")
+    assert all(shelf.concerns(f"photo-x{scale}", f"{name}-jpeg30") for scale in (2, 4) for name in shelf.JPEG_SETS)
     assert shelf.score_name("fidelity-x4", "Set5") == ("fidelity-x4", "Set5")
     assert shelf.score_name("bicubic", "Set5") == ("bicubic", "Set5")
 
