@@ -36,7 +36,7 @@ class Signs:
     adds some levels of its own. `grain` is the same of the picture at half its size: of white noise half as much, of
     what was smoothed, or enlarged with the picture, several times as much. `blocking` is how much larger the steps
     across one grid of 8 px are than those off it, in the direction where that is less; 1 where there is no grid, and
-    never below.
+    never below. `pixels` is how many were looked at: of few, the quietest parts may be no quiet ones.
     """
 
     codec: str | None
@@ -44,6 +44,7 @@ class Signs:
     noise: float
     grain: float
     blocking: float
+    pixels: int
 
 
 def look(source: Path | bytes, *, max_pixels: int) -> Signs:
@@ -55,7 +56,7 @@ def look(source: Path | bytes, *, max_pixels: int) -> Signs:
     codec, quality = file_signs(source)
     with open_picture(source, max_pixels=max_pixels) as picture:
         luma = _luma_strip(picture)
-    return Signs(codec, quality, noise_of(luma), noise_of(_halved(luma)), blocking_of(luma))
+    return Signs(codec, quality, noise_of(luma), noise_of(_halved(luma)), blocking_of(luma), luma.size)
 
 
 def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:

@@ -293,7 +293,7 @@ def _save(pixels: Array, depth: int, path: Path) -> None:
     image.copy(interpretation=names[1 if bands <= 2 else 3, depth]).write_to_file(str(path))
 
 
-def test_look_tells_all_five() -> None:
+def test_look_tells_all_signs() -> None:
     signs = look(jpeg(photo(), 30), max_pixels=samples.MANY)
     assert (signs.codec, signs.quality) == ("JPEG", 30)
     assert signs.noise < 1
@@ -302,6 +302,7 @@ def test_look_tells_all_five() -> None:
     assert (signs.codec, signs.quality) == (None, None)
     assert signs.noise == pytest.approx(8, rel=0.2)
     assert signs.grain == pytest.approx(4, rel=0.25)
+    assert signs.pixels == photo().shape[0] * photo().shape[1]
     assert signs.blocking < 1.1
 
 

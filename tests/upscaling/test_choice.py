@@ -100,7 +100,7 @@ def test_what_cannot_be_looked_at_is_left_to_whoever_reads_it(tmp_path: Path) ->
 
 
 def test_each_sign_decides_at_its_threshold() -> None:
-    clean = {"codec": None, "quality": None, "noise": 0.0, "grain": 0.0, "blocking": 1.0}
+    clean = {"codec": None, "quality": None, "noise": 0.0, "grain": 0.0, "blocking": 1.0, "pixels": 10**6}
 
     def model(**signs: object) -> str:
         return judge(Signs(**{**clean, **signs})).model  # type: ignore[arg-type]
@@ -117,6 +117,8 @@ def test_each_sign_decides_at_its_threshold() -> None:
     assert model(grain=choice.WORN_GRAIN) == WORN
     assert model(grain=choice.WORN_GRAIN - 0.01) == CLEAN
     assert model(noise=4, grain=12.1) == WORN, "of a scan that was enlarged"
+    assert model(noise=4, grain=12.1, pixels=choice.LEAST_PX_FOR_GRAIN) == WORN
+    assert model(noise=4, grain=12.1, pixels=choice.LEAST_PX_FOR_GRAIN - 1) == CLEAN, "too few to tell"
     assert model(blocking=choice.WORN_BLOCKING) == WORN
     assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
     assert model(codec="JPEG", quality=98, blocking=9.0) == CLEAN, "its own tables know better"
