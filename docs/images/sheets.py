@@ -32,11 +32,13 @@ class Sheet(NamedTuple):
     scale: int = 4
     crop_px: int = 128
     zoom: int = 100
+    at: str = ""  # shares of width and height; where the results differ most if not said
     worn: str = ""  # how the small pictures were treated before: "noise" or "jpeg"
 
 
 SHEETS = {
-    "models-1": Sheet({"Set14": (2, 13), "BSD100": (35, 63, 24, 49, 41)}),
+    "models-1": Sheet({"Set14": (2, 13), "BSD100": (24, 49, 41)}),
+    "models-faces": Sheet({"Set14": (6, 8, 9), "BSD100": (35, 63, 88)}, at="0.52,0.42"),
     "models-2": Sheet({"BSD100": (86, 57, 25, 28, 88, 48)}),
     "models-3": Sheet({"BSD100": (22, 68, 3, 45, 52, 95)}),
     "models-4": Sheet({"BSD100": (62, 51, 97, 17, 81, 46, 67)}),
@@ -67,7 +69,8 @@ def make(sheet: Sheet, data: Path, target: Path) -> None:
             into.mkdir()
         names = list(_pictures(sheet, data, low, high))
         command = ["compare", *(f"low/{name}" for name in names), "--models", ",".join(sheet.models)]
-        command += ["--high-dir", "high", "--low", "--scale", str(sheet.scale), "--crops", "1"]
+        command += ["--high-dir", "high", "--low", "--scale", str(sheet.scale)]
+        command += ["--at", sheet.at] if sheet.at else ["--crops", "1"]
         command += ["--crop-px", str(sheet.crop_px), "--zoom", str(sheet.zoom), "-o", "sheet.png"]
         sys.stderr.write(f"{target.name}: srgan {shlex.join(command)}\n")
         subprocess.run([sys.executable, "-m", "srgan_cli", *command], check=True, cwd=folder)
@@ -76,12 +79,13 @@ def make(sheet: Sheet, data: Path, target: Path) -> None:
 
 def _pictures(sheet: Sheet, data: Path, low: Path, high: Path) -> Iterable[str]:
     for name, numbers in sheet.pictures.items():
+        smalls = data / name / f"x{sheet.scale}" / "low"
+        originals = smalls.with_name("high")
+        originals = originals if originals.exists() else data / name / "x4" / "high"  # of BSD100 at ×2
         for number in numbers:
-            pair = data / name / f"x{sheet.scale}"
-            file = f"{name}-{number:03}"
-            small = Image.open(pair / "low" / f"img_{number:03}.png").convert("RGB")
-            suffix = _save(small, low / file, sheet.worn)
-            Image.open(pair / "high" / f"img_{number:03}.png").save(high / f"{file}.png")
+            file, source = f"{name}-{number:03}", f"img_{number:03}.png"
+            suffix = _save(Image.open(smalls / source).convert("RGB"), low / file, sheet.worn)
+            Image.open(originals / source).save(high / f"{file}.png")
             yield f"{file}{suffix}"
 
 
