@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -62,16 +63,24 @@ def _largest(run: Run, phase: Phase, batch: int) -> int:
 
 def _kept_bytes(compute: Callable[[], None]) -> int:
     """Bytes of all tensors that autograd keeps for the backward pass, each storage counted once."""
-    kept: dict[int, int] = {}
+    total_bytes, live = 0, Counter[int]()
 
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    class Kept:
+        """A tensor that is kept. While it is, no other storage can be at its address; afterwards one may."""
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        def __init__(self, tensor: Tensor) -> None:
+            nonlocal total_bytes
+            storage = tensor.untyped_storage()
+            self.tensor, self.address = tensor, storage.data_ptr()
+            total_bytes += 0 if live[self.address] else storage.nbytes()
+            live[self.address] += 1
+
+        def __del__(self) -> None:
+            live[self.address] -= 1
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
         compute()
-    return max(1, sum(kept.values()))
+    return max(1, total_bytes)
 
 
 def _runs(run: Run, phase: Phase, batch: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from srgan_cli.errors import OutOfMemoryError, SettingsError
 from srgan_cli.training import fitting
@@ -23,6 +24,16 @@ def tiny(**adversarial: object) -> TrainConfig:
             "compute": {"device": "cpu", "precision": "fp32"},
         }
     )
+
+
+def test_what_a_step_keeps_does_not_depend_on_where_memory_lies() -> None:
+    run = begin(tiny(), Processes())
+    counts = set()
+    for number in range(8):
+        junk = [torch.rand(700 * (i + number)) for i in range(number)]
+        counts.add(fitting._kept_bytes(lambda: fitting._try(run, "adversarial", 2)))
+        del junk
+    assert len(counts) == 1
 
 
 def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
