@@ -8,8 +8,7 @@ from pathlib import Path
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.signs import Signs, file_signs, look
 
-# The two that are chosen from. A worn picture that went through `photo` once is clean, so that later passes, where a
-# picture takes several, are `srgan`'s.
+# The two that are chosen from.
 CLEAN, WORN = "srgan", "photo"
 
 # Measured on BSD100 and Set14, see docs/MODELS.md: where `photo` begins to do better than `srgan`.
