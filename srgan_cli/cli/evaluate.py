@@ -289,7 +289,7 @@ def _check_csv(path: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if path.is_file() and path.stat().st_size > 0:
             with path.open("rb") as file:
-                if not file.read(len(_CSV_START)) == _CSV_START:
+                if file.read(len(_CSV_START)) != _CSV_START:
                     raise SettingsError(f"--csv {shown(path)} is there already, and no table of srgan's")
         part = path.with_name(f".{path.name}.part")
         part.open("w").close()

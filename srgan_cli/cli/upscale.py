@@ -243,12 +243,14 @@ def _run(
 ) -> int:  # fmt: skip
     from srgan_cli.cli import console
     from srgan_cli.upscaling.session import prepare
+    from srgan_cli.upscaling.stopping import ending_signals
 
     session = prepare(options, stdin=stdin)
     if dry_run:
         console.show_plan(session, as_json=as_json)
         return session.plan.exit_code
-    _end_as_ctrl_c()
+    for number in ending_signals():
+        signal.signal(number, _as_interrupt)
     with console.Watch(session.plan, quiet=quiet, verbose=verbose, as_json=as_json) as watch:
         report = session.run(watch)
     watch.finish(report)
@@ -257,14 +259,6 @@ def _run(
     if report.error is not None:
         raise report.error
     return report.exit_code
-
-
-def _end_as_ctrl_c() -> None:
-    """SIGTERM, and SIGHUP (the terminal was closed) unless `nohup` or a shell has it ignored."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    hangup = getattr(signal, "SIGHUP", None)  # none on Windows
-    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:
-        signal.signal(hangup, _as_interrupt)
 
 
 def _as_interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.training import checkpoint
 from srgan_cli.training.config import GeneratorSettings, TrainConfig, from_mapping, read_toml, to_toml
+from srgan_cli.upscaling.stopping import ending_signals
 
 CONFIG_NAME = "config.toml"
 _LOCK_NAME = ".lock"
@@ -146,11 +147,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
                 raise KeyboardInterrupt
             interrupted.set()
 
-    asking = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # none on Windows
-    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:
-        asking.append(hangup)
-    before = {number: signal.signal(number, note) for number in asking}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *ending_signals())}
     try:
         yield asked.is_set
     finally:
