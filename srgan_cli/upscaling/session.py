@@ -39,7 +39,7 @@ _LOOKING_THREADS = 2
 class Selection:
     """The networks that a model's name stands for: by their scale, what `load_model` takes; and their SHA-256s.
 
-    `earlier` are those for all passes but the last, where they are others.
+    `earlier` are those for all passes but the last; none where they are the same.
     """
 
     name: str
@@ -50,6 +50,11 @@ class Selection:
     @property
     def scales(self) -> tuple[int, ...]:
         return tuple(sorted(self.sources))
+
+    def passes(self, scales: tuple[int, ...]) -> list[str | Path]:
+        """What `load_model` takes, for each of at least one pass."""
+        *before, last = scales
+        return [*((self.earlier or self.sources)[scale] for scale in before), self.sources[last]]
 
 
 def select(model: str, detail: float | None = None) -> Selection:
@@ -89,10 +94,11 @@ def _bundled(name: str, entry: Entry, detail: float | None) -> Selection:
     amount = DEFAULT_DETAIL if detail is None else detail
     sha256 = (*(e.sha256 for e in (*starts, *members)), f"{amount:.6f}")
     shown_name = name if detail is None else registry.blend_name(name, amount)
-    sources, earlier = (
-        {e.scale: f"{e.name}@{one!r}" for e in members} for one in (amount, round(_EARLIER_DETAIL * amount, 4))
-    )
-    return Selection(shown_name, dict(sources), sha256, dict(earlier))
+
+    def blends(share: float) -> dict[int, str | Path]:
+        return {e.scale: f"{e.name}@{share!r}" for e in members}
+
+    return Selection(shown_name, blends(amount), sha256, blends(round(_EARLIER_DETAIL * amount, 4)))
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ class Session:
 
     def describe(self, job: Job) -> str:
         """Which networks make a job's result."""
-        return "model " + " then ".join(str(source) for source in self._sources(job))
+        return "model " + " then ".join(str(source) for source in self.selections[job.model].passes(job.scales))
 
     def estimated_seconds(self) -> float | None:
         """From the speed of the last run with this model on this machine; None before there was one."""
@@ -169,17 +175,11 @@ class Session:
             )
         return report
 
-    def _sources(self, job: Job) -> list[str | Path]:
-        """What `load_model` takes, for each pass."""
-        selection = self.selections[job.model]
-        *before, last = job.scales
-        return [*({**selection.sources, **selection.earlier}[scale] for scale in before), selection.sources[last]]
-
     def _upscaler(self, job: Job, on_note: Callable[[str], None]) -> Upscaler:
         from srgan_cli.networks.weights import load_model
         from srgan_cli.upscaling.engine import Upscaler
 
-        sources = self._sources(job)
+        sources = self.selections[job.model].passes(job.scales)
         loaded: dict[str | Path, Model] = {source: load_model(source) for source in dict.fromkeys(sources)}
         return Upscaler([loaded[source] for source in sources], self.options.engine, on_note=on_note)
 
