@@ -1,16 +1,17 @@
 """What `--model auto` chooses, and what a wrong choice costs: clean, compressed and noisy copies of a test set.
 
-    python -m benchmarks.auto --data DIR --vgg-weights FILE [--set BSD100] [--scale 4] [--most N] [--markdown]
+    python -m benchmarks.auto --data DIR --vgg-weights FILE [--set BSD100] [--most N] [--scale 4] [--markdown]
+        [--photo NAME|RUN]
 
 DIR is that of `benchmarks.quality`. Every small picture is saved as a PNG, as a JPEG of several qualities (4:2:0), as a
 PNG made of a coarse JPEG, and with white noise; each copy is enlarged by both models that `auto` chooses from. Prints
 one JSON line for each kind of copy: how many went to `photo`, and PSNR of Y (dB) and VGG19's distance with `srgan` for
 all, with `photo` for all, and with the one that was chosen. `--markdown` prints the table of docs/MODELS.md instead.
+`--photo` puts another model in `photo`'s place.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
@@ -21,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.quality import choose_metrics
+from benchmarks import shelf
+from benchmarks.quality import choose_metrics, compressed, one_set_parser
 from srgan_cli.config import DEFAULT_MAX_PIXELS, EngineOptions
 from srgan_cli.evaluation import pairs
 from srgan_cli.evaluation.evaluate import Metric, score
@@ -34,19 +36,16 @@ _VGG = "vgg19_conv3_4"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.auto", description="What --model auto chooses.")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds SET/xN/low and SET/xN/high")
-    parser.add_argument("--vgg-weights", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--set", dest="test_set", default="BSD100", metavar="SET")
+    parser = one_set_parser("auto", "What --model auto chooses.", most=10**6)
     parser.add_argument("--scale", type=int, default=4)
-    parser.add_argument("--most", type=int, default=10**6, metavar="N", help="only so many pictures")
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--photo", default=WORN, metavar="NAME|RUN", help="another model in its place")
     arguments = parser.parse_args()
-    folder = arguments.data / arguments.test_set / f"x{arguments.scale}"
+    folders = shelf.pair_folders(arguments.data, arguments.test_set, arguments.scale)
     metrics = choose_metrics((), arguments.vgg_weights, half=True, device="cpu")
-    made = load_upscalers((CLEAN, WORN), arguments.scale, EngineOptions("cpu", "bf16"))
+    made = load_upscalers((CLEAN, arguments.photo), arguments.scale, EngineOptions("cpu", "bf16"))
     upscalers = dict(zip((CLEAN, WORN), made.values(), strict=True))
-    tallies = measure(folder, arguments.scale, upscalers, metrics, arguments.most)
+    tallies = measure(folders, arguments.scale, upscalers, metrics, arguments.most)
     print(markdown(tallies) if arguments.markdown else "\n".join(json.dumps(row(one)) for one in tallies))
     return 0
 
@@ -60,19 +59,19 @@ def _file(pixels: Pixels, kind: str, **options: object) -> bytes:
     return data.getvalue()
 
 
-def _png(pixels: Pixels, _number: int) -> bytes:
+def png(pixels: Pixels, _number: int) -> bytes:
     return _file(pixels, "PNG")
 
 
-def _jpeg(quality: int) -> Callable[[Pixels, int], bytes]:
+def jpeg(quality: int) -> Callable[[Pixels, int], bytes]:
     return lambda pixels, _number: _file(pixels, "JPEG", quality=quality, subsampling="4:2:0")
 
 
 def _png_of_jpeg(pixels: Pixels, number: int) -> bytes:
-    return _file(_decoded(_jpeg(50)(pixels, number), pixels.shape[2]), "PNG")
+    return png(compressed(pixels, 50), number)
 
 
-def _noisy(sigma: float) -> Callable[[Pixels, int], bytes]:
+def noisy(sigma: float) -> Callable[[Pixels, int], bytes]:
     def copy(pixels: Pixels, number: int) -> bytes:
         noise = np.random.default_rng(number).normal(0.0, sigma, pixels.shape)
         return _file((pixels + noise).round().clip(0, 255).astype(np.uint8), "PNG")
@@ -81,12 +80,12 @@ def _noisy(sigma: float) -> Callable[[Pixels, int], bytes]:
 
 
 COPIES: dict[str, Callable[[Pixels, int], bytes]] = {
-    "clean (PNG)": _png,
-    **{f"JPEG {quality}": _jpeg(quality) for quality in (97, 95, 90, 75, 50, 30)},
+    "clean (PNG)": png,
+    **{f"JPEG {quality}": jpeg(quality) for quality in (97, 95, 90, 75, 50, 30)},
     "PNG of a JPEG 50": _png_of_jpeg,
-    "noise of 3 levels": _noisy(3.0),
-    "noise of 6 levels": _noisy(6.0),
-    "noise of 12 levels": _noisy(12.0),
+    "noise of 3 levels": noisy(3.0),
+    "noise of 6 levels": noisy(6.0),
+    "noise of 12 levels": noisy(12.0),
 }
 
 
@@ -119,11 +118,11 @@ class Tally:
 
 
 def measure(
-    folder: Path, scale: int, upscalers: dict[str, Upscaler], metrics: Sequence[Metric], most: int
+    folders: tuple[Path, Path], scale: int, upscalers: dict[str, Upscaler], metrics: Sequence[Metric], most: int
 ) -> list[Tally]:
-    """Every picture of a folder's `high` and `low`, as each of `COPIES`, by both models."""
+    """Every picture of a folder of originals and one of their small ones, as each of `COPIES`, by both models."""
     tallies = [Tally(copy) for copy in COPIES]
-    files = pairs.find(folder / "high", folder / "low", scale).files[:most]
+    files = pairs.find(*folders, scale).files[:most]
     for number, one in enumerate(files):
         print(f"{number}/{len(files)} {one.name}", file=sys.stderr, flush=True)
         assert one.low is not None

@@ -226,6 +226,7 @@ def _facts(entry: Entry) -> str:
         ("Receptive field", f"{_halo_px(entry)} px around each low-resolution px"),
         ("Trained on", _data(recipe)),
         ("Length", _length(recipe)),
+        ("Weights", f"the mean of this run's and those of `{recipe['mean_with']}`" if "mean_with" in recipe else ""),
         ("Preset", f"`{recipe['preset']}`" if "preset" in recipe else ""),
         ("Command", f"`{recipe['command']}`" if "command" in recipe else ""),
         ("Licence", entry.licence),

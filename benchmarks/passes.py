@@ -9,13 +9,12 @@ distance. With --jpeg the small pictures are compressed, the first pass is `phot
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import choose_metrics, compressed
+from benchmarks import shelf
+from benchmarks.quality import choose_metrics, compressed, one_set_parser
 from srgan_cli.config import DEFAULT_DETAIL, EngineOptions
 from srgan_cli.evaluation import pairs
 from srgan_cli.evaluation.bicubic import bicubic
@@ -31,11 +30,7 @@ _VGG = "vgg19_conv3_4"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.passes", description="Detail of the first pass.")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds SET/x4/high")
-    parser.add_argument("--vgg-weights", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--set", dest="test_set", default="BSD100", metavar="SET")
-    parser.add_argument("--most", type=int, default=16, metavar="N", help="only so many pictures")
+    parser = one_set_parser("passes", "Which two passes make ×8.", most=16)
     parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="of small pictures that were compressed")
     arguments = parser.parse_args()
     chains = CLEAN if arguments.jpeg is None else COMPRESSED
@@ -44,7 +39,8 @@ def main() -> int:
     }
     metrics = choose_metrics(("vgg19",), arguments.vgg_weights, half=True, device="cpu")
     found: dict[tuple[str, str], list[tuple[float, float]]] = {chain: [] for chain in chains}
-    for path in sorted((arguments.data / arguments.test_set / "x4" / "high").iterdir())[: arguments.most]:
+    originals, _ = shelf.pair_folders(arguments.data, arguments.test_set, 4)
+    for path in sorted(originals.iterdir())[: arguments.most]:
         whole = pairs.read_pixels(path)
         high = whole[: whole.shape[0] // SCALE * SCALE, : whole.shape[1] // SCALE * SCALE]
         low = bicubic(high, high.shape[1] // SCALE, high.shape[0] // SCALE)

@@ -223,10 +223,7 @@ def _examples(scale: int) -> Iterator[Pair]:
 def _from_folder(name: str, data: Path | None, scale: int) -> Iterator[Pair]:
     if data is None:
         raise SettingsError(f"{name} is not among our files; --data DIR says where it is")
-    high, low = (data / name / f"x{scale}" / part for part in ("high", "low"))
-    if scale == 2 and not high.exists():
-        high = data / name / "x4" / "high"
-    found = pairs.find(high, low, scale)
+    found = pairs.find(*shelf.pair_folders(data, name, scale), scale)
     if found.missing:
         raise SettingsError("\n".join(found.missing))
     failures: list[str] = []
@@ -237,6 +234,16 @@ def _from_folder(name: str, data: Path | None, scale: int) -> Iterator[Pair]:
 
 def _never(_high: Pixels, _number: int) -> Pixels:
     raise AssertionError("every picture of a test set has its small one")
+
+
+def one_set_parser(module: str, description: str, *, most: int) -> argparse.ArgumentParser:
+    """The options of a benchmark on (at most so many) pictures of one set: data, vgg_weights, test_set, most."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=description)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds SET/xN/low and SET/xN/high")
+    parser.add_argument("--vgg-weights", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--set", dest="test_set", default="BSD100", metavar="SET")
+    parser.add_argument("--most", type=int, default=most, metavar="N", help="only so many pictures")
+    return parser
 
 
 def compressed(low: Pixels, quality: int) -> Pixels:

@@ -45,6 +45,13 @@ PLACES = {
 BICUBIC = Path(__file__).with_name("bicubic.json")
 
 
+def pair_folders(data: Path, name: str, scale: int) -> tuple[Path, Path]:
+    """Where a set's originals and its small pictures are. Of ×2 the originals may lie with those of ×4."""
+    folder = data / name / f"x{scale}"
+    high = folder / "high"
+    return (data / name / "x4" / "high" if scale == 2 and not high.exists() else high), folder / "low"
+
+
 def split_name(test_set: str) -> tuple[str, int | None]:
     """`Set14-jpeg30` -> the set it is made of and the quality of its small pictures; None: they are as they were."""
     match = re.fullmatch(r"(.+)-jpeg(\d{1,3})", test_set)

@@ -1,9 +1,9 @@
 """Makes the contact sheets of docs/MODELS.md and of the models' pages.
 
-    python docs/images/sheets.py --data DIR [NAME …]
+    python -m benchmarks.sheets --data DIR [NAME …]
 
-DIR holds the field's test pictures as `Set14/x4/low`, `Set14/x4/high` and so on. Every sheet is made by `srgan
-compare`, whose command is shown, and saved again as JPEG.
+DIR is that of `benchmarks.quality`. Every sheet is made by `srgan compare`, whose command is shown, and saved again as
+JPEG in docs/images.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-HERE = Path(__file__).resolve().parent
+from benchmarks import auto, shelf
+from benchmarks.detail import IMAGES
+
 MOST_BYTES = 290_000
 ALL = ("fidelity", "srgan", "photo")
+_WEAR = {"": auto.png, "jpeg": auto.jpeg(50), "noise": auto.noisy(15.0)}
 
 
 class Sheet(NamedTuple):
@@ -33,7 +36,7 @@ class Sheet(NamedTuple):
     crop_px: int = 128
     zoom: int = 100
     at: str = ""  # shares of width and height; where the results differ most if not said
-    worn: str = ""  # how the small pictures were treated before: "noise" or "jpeg"
+    worn: str = ""  # a key of _WEAR: how the small pictures were treated before
 
 
 SHEETS = {
@@ -58,7 +61,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHEETS)}; all by default")
     args = parser.parse_args()
     for name in args.names or SHEETS:
-        make(SHEETS[name], args.data, HERE / f"{name}.jpg")
+        make(SHEETS[name], args.data, IMAGES / f"{name}.jpg")
     return 0
 
 
@@ -78,27 +81,16 @@ def make(sheet: Sheet, data: Path, target: Path) -> None:
 
 
 def _pictures(sheet: Sheet, data: Path, low: Path, high: Path) -> Iterable[str]:
+    """Puts each picture, worn, and its original into these folders; the names of the former."""
+    suffix = ".jpg" if sheet.worn == "jpeg" else ".png"
     for name, numbers in sheet.pictures.items():
-        smalls = data / name / f"x{sheet.scale}" / "low"
-        originals = smalls.with_name("high")
-        originals = originals if originals.exists() else data / name / "x4" / "high"  # of BSD100 at ×2
+        originals, smalls = shelf.pair_folders(data, name, sheet.scale)
         for number in numbers:
             file, source = f"{name}-{number:03}", f"img_{number:03}.png"
-            suffix = _save(Image.open(smalls / source).convert("RGB"), low / file, sheet.worn)
+            small = np.asarray(Image.open(smalls / source).convert("RGB"))
+            (low / f"{file}{suffix}").write_bytes(_WEAR[sheet.worn](small, number))
             Image.open(originals / source).save(high / f"{file}.png")
             yield f"{file}{suffix}"
-
-
-def _save(small: Image.Image, path: Path, worn: str) -> str:
-    if worn == "jpeg":
-        small.save(path.with_suffix(".jpg"), quality=50, subsampling=2)
-        return ".jpg"
-    if worn == "noise":
-        random = np.random.default_rng(0)
-        noisy = np.asarray(small, float) + random.normal(0, 15, (*small.size[::-1], 3))
-        small = Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
-    small.save(path.with_suffix(".png"))
-    return ".png"
 
 
 def _as_jpeg(sheet: Image.Image, qualities: Sequence[int] = (92, 88, 84, 80, 75)) -> bytes:
