@@ -92,7 +92,7 @@ def load(path: Path) -> dict[str, Any]:
     """Tensors and plain values only: a checkpoint from a stranger cannot run code. Raises `WeightsError`."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as err:
+    except Exception as err:  # a damaged pickle raises whatever its bytes happen to ask for
         raise WeightsError(f"{path} is damaged, or no checkpoint ({str(err).splitlines()[0].split('. ')[0]})") from err
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} was not written by this version of srgan")
