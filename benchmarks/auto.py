@@ -138,7 +138,7 @@ def measure(
 
 
 def row(tally: Tally) -> dict[str, object]:
-    values: dict[str, object] = {"copy": tally.copy, "photo_share": round(tally.worn, 3)}
+    values: dict[str, object] = {"copy": tally.copy, "photo_fraction": round(tally.worn, 3)}
     for name, model in ((CLEAN, CLEAN), (WORN, WORN), ("auto", None)):
         psnr, distance = tally.mean(model)
         values |= {f"{name}_psnr_y_db": round(psnr, 3), f"{name}_{_VGG}": round(distance, 4)}

@@ -188,7 +188,7 @@ def recipe(of_run: Mapping[str, object], command: str | None) -> dict[str, objec
     if not isinstance(config, Mapping):
         return kept
     phase = config.get("phase")
-    for key in ("preset", "phase", "seed", *(["fidelity_share"] if phase == "both" else [])):
+    for key in ("preset", "phase", "seed", *(["fidelity_fraction"] if phase == "both" else [])):
         if key in config:
             kept[key] = config[key]
     for section, of_phase in _SECTIONS.items():

@@ -68,12 +68,12 @@ def _marks(curve: Sequence[Point]) -> Iterator[str]:
     y_step, y_ticks = _ticks([point.distance for point in curve])
 
     def x(value: float) -> float:
-        share = (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
-        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        fraction = (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
+        return _LEFT + fraction * (_WIDTH - _LEFT - _RIGHT)
 
     def y(value: float) -> float:  # less is better, and up
-        share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return _TOP + share * (_HEIGHT - _TOP - _BOTTOM)
+        fraction = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return _TOP + fraction * (_HEIGHT - _TOP - _BOTTOM)
 
     for tick in x_ticks:
         yield _line(x(tick), _TOP, x(tick), _HEIGHT - _BOTTOM)

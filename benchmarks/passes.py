@@ -17,8 +17,8 @@ from benchmarks import shelf
 from benchmarks.quality import choose_metrics, compressed, one_set_parser
 from srgan_cli.config import DEFAULT_DETAIL, EngineOptions
 from srgan_cli.evaluation import pairs
-from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.evaluation.evaluate import score
+from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.networks.weights import load_model
 from srgan_cli.upscaling.engine import Upscaler
 

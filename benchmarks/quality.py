@@ -35,7 +35,6 @@ from benchmarks.shelf import Scores
 from srgan_cli.config import EngineOptions, Precision
 from srgan_cli.errors import SettingsError, SrganError
 from srgan_cli.evaluation import further, pairs
-from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.evaluation.evaluate import (
     Enlarge,
     Evaluation,
@@ -46,6 +45,7 @@ from srgan_cli.evaluation.evaluate import (
     side_by_side,
 )
 from srgan_cli.evaluation.session import load_upscalers
+from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry

@@ -203,13 +203,13 @@ def engine_worker(args: argparse.Namespace, source: str, target: str, precision:
 def compare_with_bare_network(args: argparse.Namespace) -> None:
     for precision in args.precisions:
         runs = [in_own_process(args, "bare", precision) for _ in range(args.repeats)]
-        shares = [run["bare_ns_per_px"] / run["engine_ns_per_px"] for run in runs]
+        fractions = [run["bare_ns_per_px"] / run["engine_ns_per_px"] for run in runs]
         report(
             case="bare",
             model=args.model,
             precision=precision,
-            share_of_bare_speed=round(statistics.median(shares), 3),
-            shares=[round(s, 3) for s in shares],
+            fraction_of_bare_speed=round(statistics.median(fractions), 3),
+            fractions=[round(s, 3) for s in fractions],
             bare_ns_per_low_px=round(statistics.median(r["bare_ns_per_px"] for r in runs), 1),
         )
 
@@ -318,20 +318,20 @@ def compare_models(args: argparse.Namespace) -> None:
             made = {name: Upscaler(load_model(name), EngineOptions(args.device, precision)) for name in names}
             for upscaler in made.values():
                 upscaler.upscale(low)  # what is only set up once
-            turns = [
+            augment = [
                 {name: _seconds(partial(upscaler.upscale, low)) for name, upscaler in made.items()}
                 for _ in range(args.repeats)
             ]
             for name in names:
-                seconds = statistics.median(turn[name] for turn in turns)
-                against = statistics.median(turn.get(f"srgan-x{scale}", turn[name]) / turn[name] for turn in turns)
+                seconds = statistics.median(turn[name] for turn in augment)
+                against = statistics.median(turn.get(f"srgan-x{scale}", turn[name]) / turn[name] for turn in augment)
                 report(
                     case="models",
                     model=name,
                     precision=precision,
                     megapixels_per_second=round(6.0 / seconds, 2),
                     times_as_fast_as_srgan=round(against, 2),
-                    seconds=[round(turn[name], 2) for turn in turns],
+                    seconds=[round(turn[name], 2) for turn in augment],
                 )
 
 

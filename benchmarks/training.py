@@ -31,14 +31,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from srgan_cli.training import config as settings
-from srgan_cli.training.cache import build_cache
-from srgan_cli.training.config import TrainConfig
-from srgan_cli.training.feed import Feed
+from srgan_cli import training_presets as settings
+from srgan_cli.dataset.cache import build_cache
+from srgan_cli.dataset.scan import scan
+from srgan_cli.training.loader import BatchLoader
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, State, begin, enter, step
-from srgan_cli.training.scan import scan
+from srgan_cli.training_config import FidelitySettings, TrainConfig
 
 WARM_UP = 5
 
@@ -71,7 +71,7 @@ def main() -> None:
                 **{f"{way}_step_s": round(s, 4) for way, s in seconds.items()},
             }
             line |= {"ratio": round(seconds["plain"] / seconds["ours"], 2)}
-            line |= {"loader_share": round(max(one["loader_share"] for one in found["ours"]), 4)}
+            line |= {"loader_fraction": round(max(one["loader_fraction"] for one in found["ours"]), 4)}
             print(json.dumps(line), flush=True)
 
 
@@ -106,8 +106,8 @@ def _write_pngs(source: Path, target: Path) -> None:
 
 def _tell(seconds: list[float], waited_s: float = 0.0) -> None:
     counted = seconds[WARM_UP:]
-    share = waited_s / sum(counted)
-    print(json.dumps({"step_s": statistics.median(counted), "loader_share": share}))
+    fraction = waited_s / sum(counted)
+    print(json.dumps({"step_s": statistics.median(counted), "loader_fraction": fraction}))
 
 
 # ----------------------------------------------------------------------------------------------------------------- ours
@@ -120,18 +120,18 @@ def _ours(args: argparse.Namespace, config: TrainConfig) -> None:
     cache = build_cache(looked.train, config.data, scale=scale, crop_px=chosen.crop_px)
     run, state = begin(config, Processes()), State(phase=phase)
     enter(run, state, phase)
-    feed = Feed(run, state, chosen.crop_px, cache)
+    loader = BatchLoader(run, state, chosen.crop_px, cache)
     seconds, waited_s = [], 0.0
     for number in range(args.steps + WARM_UP):
         began_s = time.perf_counter()
-        low, high = next(feed)
+        low, high = next(loader)
         got_s = time.perf_counter()
         step(run, state, 0.5, low, high)
         state.step += 1
         _wait_for(run)
         seconds.append(time.perf_counter() - began_s)
         waited_s += got_s - began_s if number >= WARM_UP else 0.0
-    feed.close()
+    loader.close()
     _tell(seconds, waited_s)
 
 
@@ -178,7 +178,7 @@ def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
     for act in [m for m in generator.modules() if isinstance(m, torch.nn.PReLU)]:
         act.__class__ = torch.nn.PReLU  # PyTorch's own, with its own backward pass
     optimizer = torch.optim.Adam(generator.parameters(), 1e-4)
-    critic = torch.optim.Adam(discriminator.parameters(), 1e-4) if discriminator is not None else None
+    discriminator_learner = torch.optim.Adam(discriminator.parameters(), 1e-4) if discriminator is not None else None
     data = _Pngs(args.pngs, chosen.crop_px, plain.generator.scale, chosen.batch * (args.steps + WARM_UP))
     seconds = []
     began_s = time.perf_counter()
@@ -186,24 +186,24 @@ def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
         low, high = low_.to(device), high_.to(device)
         result = generator(low)
         loss = F.l1_loss(result, high)
-        if isinstance(chosen, settings.FidelitySettings):
+        if isinstance(chosen, FidelitySettings):
             loss = loss + chosen.frequency_weight * _spectral(result, high)
         else:
             assert discriminator is not None
             assert perceptual is not None
-            assert critic is not None
+            assert discriminator_learner is not None
             discriminator.requires_grad_(False)
             fake, real = discriminator(result).logits, discriminator(high).logits
             loss = loss + _perceptual(perceptual, result, high) + _relativistic(fake, real)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if critic is not None and discriminator is not None:
+        if discriminator_learner is not None and discriminator is not None:
             discriminator.requires_grad_(True)
             real, fake = discriminator(high).logits, discriminator(result.detach()).logits
-            critic.zero_grad()
+            discriminator_learner.zero_grad()
             _relativistic(real, fake).backward()  # type: ignore[no-untyped-call]
-            critic.step()
+            discriminator_learner.step()
         _wait_for(run)
         seconds.append(time.perf_counter() - began_s)
         began_s = time.perf_counter()

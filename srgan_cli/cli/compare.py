@@ -13,7 +13,7 @@ from srgan_cli.config import EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
 
 if TYPE_CHECKING:
-    from srgan_cli.evaluation.places import Spot
+    from srgan_cli.comparison.places import Spot
 
 
 def _names(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def compare(
       srgan compare in.jpg --models fidelity,runs/mine -o sheet.png
       srgan compare low/*.png --models fidelity --high-dir high/ --low -o sheet.png
     """
-    from srgan_cli.evaluation.compare import CompareOptions, run
+    from srgan_cli.comparison.compare import CompareOptions, run
 
     if any(path == "" for path in inputs):
         raise SettingsError("a PICTURE has no name (an unset variable?)")
@@ -144,6 +144,6 @@ def compare(
 
 
 def _spots(texts: tuple[str, ...]) -> tuple[Spot, ...]:
-    from srgan_cli.evaluation.places import Spot
+    from srgan_cli.comparison.places import Spot
 
     return tuple(map(Spot.parse, texts))

@@ -154,8 +154,8 @@ def _photo() -> Degrade:
     import numpy as np
 
     from srgan_cli.imaging.image import Pixels
-    from srgan_cli.training.config import DegradationSettings
     from srgan_cli.training.validation import degraded
+    from srgan_cli.training_config import DegradationSettings
 
     settings = DegradationSettings(kind="photo")
 

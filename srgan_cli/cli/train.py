@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from srgan_cli import training_presets as settings
 from srgan_cli.errors import SettingsError, shown
-from srgan_cli.training import config as settings
-from srgan_cli.training.config import PRESETS, Objective, Phases, TrainConfig
+from srgan_cli.training_config import Objective, Phases, TrainConfig
+from srgan_cli.training_presets import PRESETS
 
 if TYPE_CHECKING:
     from srgan_cli.training.observer import Outcome
@@ -235,9 +236,10 @@ def _writable(config: TrainConfig) -> TrainConfig:
 
 
 def _preview(config: TrainConfig, target: Path, *, quiet: bool) -> int:
-    from srgan_cli.training.preview import preview
+    from srgan_cli.runlog.preview import preview
+    from srgan_cli.training.run import with_sizes_of_init
 
-    preview(config, target)
+    preview(with_sizes_of_init(config), target)
     if not quiet:
         click.echo(f"{shown(target)}: what would be learned from", err=True)
     return 0

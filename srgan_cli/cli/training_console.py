@@ -23,11 +23,11 @@ from srgan_cli.cli.console import duration, stderr
 from srgan_cli.errors import shown
 
 if TYPE_CHECKING:
-    from srgan_cli.training.data import Refusal, Scan
+    from srgan_cli.dataset.crops import Refusal, Scan
     from srgan_cli.training.observer import Outcome, Progress
 
 _PLAIN_EVERY_S = 30.0
-_MOST_REFUSALS = 12  # told one by one; more of them by their reasons
+_MAX_REFUSALS = 12  # told one by one; more of them by their reasons
 # How a score's name is written for people; the rest is in the log and the report.
 _TITLES = {
     "psnr_y_db": "PSNR (Y), dB",
@@ -173,15 +173,15 @@ def pieces(
     p: Progress, validation: Mapping[str, float], seconds_left: float | None, *, bar: int
 ) -> list[tuple[str, int]]:
     """What the live line says, from left to right, each piece with how much it matters: 0 matters most."""
-    found = [(f"{p.phase} {p.share:4.0%}", 0)]
+    found = [(f"{p.phase} {p.fraction:4.0%}", 0)]
     if bar:
-        full = round(bar * min(p.share, 1.0))
+        full = round(bar * min(p.fraction, 1.0))
         found.append(("━" * full + "╌" * (bar - full), 9))
     found.append((f"step {p.step:,}".replace(",", " "), 3))
     found.append((f"{_figure(p.steps_per_s)} steps/s", 2))
     found.append((f"{p.pictures_per_s:.0f} pictures/s", 5))
-    if p.loader_share >= 0.05:
-        found.append((f"{p.loader_share:.0%} waiting for pictures", 4))
+    if p.loader_fraction >= 0.05:
+        found.append((f"{p.loader_fraction:.0%} waiting for pictures", 4))
     found += [(f"{name} {value:.3g}", 3 + i) for i, (name, value) in enumerate(p.losses.items())]
     if (psnr := validation.get("psnr_y_db")) is not None:
         floor = validation.get("bicubic_psnr_y_db")
@@ -215,12 +215,12 @@ def told(refused: Iterable[Refusal]) -> list[str]:
     if not refused:
         return []
     head = f"{_count(len(refused), 'picture')} left out:"
-    if len(refused) <= _MOST_REFUSALS:
+    if len(refused) <= _MAX_REFUSALS:
         return [head, *(f"  {one.path}: {one.reason}" for one in refused)]
     kinds: dict[str, list[Refusal]] = {}
     for one in refused:
         kinds.setdefault(re.sub(r"\d+", "#", one.reason), []).append(one)
-    rows = sorted(kinds.values(), key=len, reverse=True)[:_MOST_REFUSALS]
+    rows = sorted(kinds.values(), key=len, reverse=True)[:_MAX_REFUSALS]
     return [head, *(f"  {len(row)}, such as {row[0].path}: {row[0].reason}" for row in rows)]
 
 

@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.evaluation.metrics import Scores, compare, psnr
+from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 
 Enlarge: TypeAlias = Callable[[Pixels], Pixels]  # (H, W, C) uint8 -> (H·scale, W·scale, C) uint8

@@ -25,7 +25,7 @@ _VGG_LAYER = "conv3_4"
 # These networks keep everything on the way: of larger pictures they see the middle.
 MOST_PX = 1024
 # Five halvings of a smaller picture leave nothing for the last layers of these networks.
-_LEAST_PX = 64
+_MIN_PX = 64
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _of_tensors(key: str, distance: Callable[[Tensor, Tensor], Tensor], device: 
         return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float() / 255.0
 
     def measure(result: Pixels, original: Pixels) -> float | None:
-        if min(original.shape[:2]) < _LEAST_PX:
+        if min(original.shape[:2]) < _MIN_PX:
             return None
         with torch.inference_mode():
             return float(distance(tensor(result), tensor(original)))

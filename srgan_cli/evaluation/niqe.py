@@ -25,16 +25,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.evaluation.metrics import Plane, grey_plane
 from srgan_cli.evaluation.pairs import read_pixels
+from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 
 _BLOCK_PX = 96  # the paper's, section II-B
 _SCALES = 2
 _WINDOW_PX, _SIGMA_PX = 7, 7 / 6
 _SHARPNESS_SHARE = 0.75  # T of section II-B: blocks below this share of the sharpest are not learned from
-_LEAST_BLOCKS = 2  # one has no covariance
+_MIN_BLOCKS = 2  # one has no covariance
 _FEATURES = 18 * _SCALES
 
 
@@ -54,7 +54,7 @@ def niqe(picture: Pixels, model: NaturalModel | None = None) -> float | None:
     None where fewer than two blocks of 96 × 96 px have any structure (a small or a flat picture).
     """
     blocks, _ = _block_features(grey_plane(picture))
-    if len(blocks) < _LEAST_BLOCKS:
+    if len(blocks) < _MIN_BLOCKS:
         return None
     natural = model or bundled_model()
     apart = natural.mean - blocks.mean(axis=0)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from srgan_cli.config import DEFAULT_MODEL, MAX_SCALE, EngineOptions, WriteOptions
 from srgan_cli.errors import NothingToDoError, SettingsError, shown
 from srgan_cli.evaluation import further, pairs
-from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.evaluation.evaluate import (
     Enlarge,
     Evaluation,
@@ -20,6 +19,7 @@ from srgan_cli.evaluation.evaluate import (
     lanczos_enlarger,
     side_by_side,
 )
+from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.writing import write_picture
 from srgan_cli.upscaling.session import select

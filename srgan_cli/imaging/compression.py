@@ -178,7 +178,7 @@ def _vp8_quantiser(frame: bytes) -> float | None:
         return None
     bits = _BooleanDecoder(frame[10:])
     bits.number(2)  # colour space, clamping
-    own, absolute, shares = _segmentation(bits)
+    own, absolute, fractions = _segmentation(bits)
     bits.number(1 + 6 + 3)  # loop filter: type, level, sharpness
     if bits.flag() and bits.flag():  # its adjustments, and new values of them
         for _ in range(8):
@@ -186,7 +186,7 @@ def _vp8_quantiser(frame: bytes) -> float | None:
     bits.number(2)  # partitions
     base = bits.number(7)
     quantisers = [min(max(value if absolute else base + value, 0), 127) for value in own]
-    mean = sum(value * share for value, share in zip(quantisers, shares, strict=True))
+    mean = sum(value * fraction for value, fraction in zip(quantisers, fractions, strict=True))
     return None if bits.overrun else mean
 
 
@@ -204,8 +204,8 @@ def _segmentation(bits: _BooleanDecoder) -> tuple[list[int], bool, list[float]]:
     if not new_map:  # a key frame without a map: all macroblocks are in the first segment
         return own, absolute, [1.0, 0.0, 0.0, 0.0]
     low, first, third = ((bits.number(8) if bits.flag() else 255) / 256 for _ in range(3))
-    shares = [low * first, low * (1 - first), (1 - low) * third, (1 - low) * (1 - third)]
-    return own, absolute, shares
+    fractions = [low * first, low * (1 - first), (1 - low) * third, (1 - low) * (1 - third)]
+    return own, absolute, fractions
 
 
 def _libwebp_quality(quantiser: float) -> int:

@@ -13,10 +13,13 @@ import numpy as np
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import UnwritablePictureError
-from srgan_cli.imaging import avif_container, containers, resizing, tiff_container
+from srgan_cli.imaging import resizing
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Depth, Metadata, Pixels
-from srgan_cli.imaging.metadata import profile_fits
+from srgan_cli.imaging.metadata import avif as avif_container
+from srgan_cli.imaging.metadata import containers
+from srgan_cli.imaging.metadata import tiff as tiff_container
+from srgan_cli.imaging.metadata.update import profile_fits
 from srgan_cli.imaging.sources import reason_given, vips_module
 
 # libtiff changes to BigTIFF by itself for no one; below this there is room for what deflate adds to noise.

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging import exif as exif_block
 from srgan_cli.imaging import sniffing
-from srgan_cli.imaging.ifd import Structure
 from srgan_cli.imaging.image import Depth, Header, Image, Metadata, Pixels
+from srgan_cli.imaging.metadata import exif as exif_block
+from srgan_cli.imaging.metadata.ifd import Structure
 from srgan_cli.imaging.sources import Source, reason_given, vips_module
 
 _LOADERS = {"png": "png", "jpeg": "jpeg", "webp": "webp", "tiff": "tiff", "avif": "heif", "gif": "gif"}

@@ -106,7 +106,7 @@ def _luma(pixels: Pixels, header: Header) -> Plane:
 _BLOCK, _STRIDE = 8, 4
 _SHARE = 0.005
 _CLIPPED_SHARE = 0.05
-_LEAST_COUNTED = 0.02  # of all blocks: fewer are the edges in a page of text
+_MIN_COUNTED = 0.02  # of all blocks: fewer are the edges in a page of text
 _QUIET = 0.01  # sums of floats leave less in an area of one colour
 _FEW_MIXED = 0.9
 # The lowest 0.5 % of blocks hold less noise than the average one: measured on white noise, with the mask's own gain.
@@ -125,8 +125,8 @@ def noise_of(luma: Plane) -> float:
     if min(luma.shape) < 2 * _BLOCK:
         return 0.0
     levels, low = _block_levels(np.abs(_response(luma)))
-    counted = (levels > _QUIET) & (_clipped_shares(luma[1:-1, 1:-1]) <= _CLIPPED_SHARE)
-    if counted.mean() < _LEAST_COUNTED:
+    counted = (levels > _QUIET) & (_clipped_fractions(luma[1:-1, 1:-1]) <= _CLIPPED_SHARE)
+    if counted.mean() < _MIN_COUNTED:
         return 0.0
     unmixed = counted & (low > _QUIET)
     if unmixed.sum() >= _FEW_MIXED * counted.sum():
@@ -157,14 +157,14 @@ def _block_levels(values: Plane) -> tuple[Plane, Plane]:
     return ordered[:, :, middle], ordered[:, :, eighth]
 
 
-def _clipped_shares(luma: Plane) -> Plane:
+def _clipped_fractions(luma: Plane) -> Plane:
     """Of each block, in the places of `_block_levels`, the share of px that are black or white."""
     clipped = (luma < 0.5) | (luma > 254.5)
     height, width = (side // _STRIDE * _STRIDE for side in luma.shape)
     cells = clipped[:height, :width].reshape(height // _STRIDE, _STRIDE, width // _STRIDE, _STRIDE)
     sums = cells.sum((1, 3), dtype=np.float32)
-    shares: Plane = (sums[:-1, :-1] + sums[1:, :-1] + sums[:-1, 1:] + sums[1:, 1:]) / _BLOCK**2
-    return shares
+    fractions: Plane = (sums[:-1, :-1] + sums[1:, :-1] + sums[:-1, 1:] + sums[1:, 1:]) / _BLOCK**2
+    return fractions
 
 
 # Blocking

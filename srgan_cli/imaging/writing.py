@@ -18,10 +18,10 @@ import numpy as np
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import InterruptedRunError, SettingsError, UnwritablePictureError, shown
-from srgan_cli.imaging import metadata as metadata_of
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS, Format, format_of_suffix
 from srgan_cli.imaging.image import Depth, Header, Pixels
+from srgan_cli.imaging.metadata import update as metadata_of
 
 _BMP_BYTES = 2**32 - 4096  # its size field has 32 bits
 

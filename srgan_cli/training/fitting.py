@@ -11,10 +11,10 @@ from torch import Tensor
 
 from srgan_cli.errors import OutOfMemoryError
 from srgan_cli.training import losses, processes
-from srgan_cli.training.config import FidelitySettings, Phase
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run
 from srgan_cli.training.steps import discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.training_config import FidelitySettings, Phase
 from srgan_cli.upscaling import backends
 
 # Beside what is kept for the backward pass: gradients on their way, a convolution's workspace, the optimiser's state.
@@ -24,7 +24,7 @@ _MARGIN_BYTES = 256 << 20  # of an accelerator's: fragments, and what convolutio
 _MOMENTS = 2  # numbers that AdamW keeps for each weight
 
 
-def fit(run: Run, team: Processes) -> tuple[dict[Phase, int], list[str]]:
+def fit(run: Run, group: Processes) -> tuple[dict[Phase, int], list[str]]:
     """The batch of each phase, of all processes together, that fits; a sentence for each that had to be made smaller.
 
     Raises `OutOfMemoryError` when not even one crop fits.
@@ -33,10 +33,10 @@ def fit(run: Run, team: Processes) -> tuple[dict[Phase, int], list[str]]:
     notes = []
     for phase in run.config.phases:
         settings = run.config.of(phase)
-        share = settings.batch // team.world
+        fraction = settings.batch // group.world
         with losses.alone():
-            fits = _largest(run, phase, share)
-        batches[phase] = processes.least(fits, team) * team.world
+            fits = _largest(run, phase, fraction)
+        batches[phase] = processes.least(fits, group) * group.world
         if batches[phase] < settings.batch:
             notes.append(
                 f"{phase}: {settings.batch} crops of {settings.crop_px} px do not fit into memory; "
@@ -121,9 +121,9 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
     assert discriminator is not None
     discriminator.requires_grad_(False)
     terms, result = generator_terms(
-        generator, run.steady, discriminator, run.perceptual, low, high, settings, 1.0, run.autocast
+        generator, run.ema, discriminator, run.perceptual, low, high, settings, 1.0, run.autocast
     )
     terms.total.backward()  # type: ignore[no-untyped-call]
     discriminator.requires_grad_(True)
-    critic, _ = discriminator_terms(discriminator, result.detach(), high, settings, 0, run.autocast)
-    critic.total.backward()  # type: ignore[no-untyped-call]
+    discriminator_learner, _ = discriminator_terms(discriminator, result.detach(), high, settings, 0, run.autocast)
+    discriminator_learner.total.backward()  # type: ignore[no-untyped-call]

@@ -14,7 +14,8 @@ from typing import Any
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.training import checkpoint
-from srgan_cli.training.config import GeneratorSettings, TrainConfig, from_mapping, read_toml, to_toml
+from srgan_cli.training_config import GeneratorSettings, TrainConfig
+from srgan_cli.training_presets import from_mapping, read_toml, to_toml
 from srgan_cli.upscaling.stopping import ending_signals
 
 CONFIG_NAME = "config.toml"

@@ -17,10 +17,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.networks.discriminators import Verdict
 from srgan_cli.networks.features import VGGFeatures
-from srgan_cli.training.config import Objective, PixelLoss
-from srgan_cli.training.degradation import bicubic_down
+from srgan_cli.training_config import Objective, PixelLoss
 
 # Ledig et al. 2017, section 3.2: VGG's features are divided by 12.75, which multiplies their MSE by 0.006.
 PAPER_SCALING = 12.75
@@ -190,7 +190,7 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     return torch.stack(distances).sum()
 
 
-def artifact(result: Tensor, steady: Tensor, high: Tensor) -> Tensor:
+def artifact(result: Tensor, ema: Tensor, high: Tensor) -> Tensor:
     """LDL (Liang et al. 2022, arXiv:2203.09195, section 3.3): L1 where the residual looks like an artifact.
 
     `steady` is the result of the generator's moving average. The residual R = sum over channels of |high - result|
@@ -199,14 +199,14 @@ def artifact(result: Tensor, steady: Tensor, high: Tensor) -> Tensor:
     than the steady one. As in the authors' code, borders are mirrored, variances unbiased, and the weights have
     gradients as well.
     """
-    result, steady, high = _wide(result), _wide(steady).detach(), _wide(high)
+    result, ema, high = _wide(result), _wide(ema).detach(), _wide(high)
     difference = high - result
     residual = difference.abs().sum(dim=1, keepdim=True)  # (N, 3, H, W) -> (N, 1, H, W)
-    steady_residual = (high - steady).abs().sum(dim=1, keepdim=True)
+    ema_residual = (high - ema).abs().sum(dim=1, keepdim=True)
     whole = residual.var(dim=(1, 2, 3), keepdim=True)  # -> (N, 1, 1, 1)
     # A fifth root is infinitely steep at 0; a perfect result must still have a gradient.
     weight = (whole + 1e-12) ** (1 / _ARTIFACT_ROOT) * _local_variance(residual, _ARTIFACT_WINDOW_PX)
-    weight = torch.where(residual < steady_residual, 0.0, weight)
+    weight = torch.where(residual < ema_residual, 0.0, weight)
     return (weight * difference).abs().mean()
 
 

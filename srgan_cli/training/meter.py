@@ -15,7 +15,7 @@ from srgan_cli.training.run import Stepped
 class At:
     """Where a step stands: `share` of the run, how long it waited for its crops, how many those were, and the time."""
 
-    share: float
+    fraction: float
     waited_s: float
     pictures: int
     elapsed_s: float
@@ -49,16 +49,19 @@ class Meter:
         self.at = at
         self._pictures += at.pictures
         self._waited_s += at.waited_s
-        terms, critic = stepped.terms, stepped.critic_terms
+        terms, discriminator = stepped.terms, stepped.discriminator_loss
         values = {f"raw.{name}": value for name, value in (terms.raw | terms.told).items()}
         # Each step's own weight: some rise while the run goes on.
         values |= {f"weighted.{name}": terms.raw[name].detach() * weight for name, weight in terms.weights.items()}
         values |= {"raw.total": terms.total, "norm": stepped.gradient_norm}
-        if stepped.verdicts is not None and critic is not None and stepped.critic_norm is not None:
+        if stepped.verdicts is not None and discriminator is not None and stepped.discriminator_norm is not None:
             values |= {f"critic.{name}": value for name, value in vars(stepped.verdicts).items()}
-            values |= {f"critic.{name}": value for name, value in critic.raw.items()}
-            values |= {f"critic.{name}_weighted": critic.raw[name] * critic.weights[name] for name in critic.raw}
-            values["critic.gradient_norm"] = stepped.critic_norm
+            values |= {f"critic.{name}": value for name, value in discriminator.raw.items()}
+            values |= {
+                f"critic.{name}_weighted": discriminator.raw[name] * discriminator.weights[name]
+                for name in discriminator.raw
+            }
+            values["critic.gradient_norm"] = stepped.discriminator_norm
         for name, value in values.items():
             known = self._sums.get(name)
             self._sums[name] = value.detach().float() if known is None else known + value.detach().float()
@@ -69,17 +72,17 @@ class Meter:
         read = torch.stack([self._sums[name] for name in names]).tolist()
         values = {name: value / self._counts[name] for name, value in zip(names, read, strict=True)}
         raw = {name[4:]: value for name, value in values.items() if name.startswith("raw.")}
-        critic = {name[7:]: value for name, value in values.items() if name.startswith("critic.")}
+        discriminator = {name[7:]: value for name, value in values.items() if name.startswith("critic.")}
         weighted = {name[9:]: value for name, value in values.items() if name.startswith("weighted.")}
-        if critic:
-            critic["loss"] = critic.pop("discriminator")
-            del critic["discriminator_weighted"]  # its weight is 1
-        return Means(raw, weighted, values["norm"], critic or None)
+        if discriminator:
+            discriminator["loss"] = discriminator.pop("discriminator")
+            del discriminator["discriminator_weighted"]  # its weight is 1
+        return Means(raw, weighted, values["norm"], discriminator or None)
 
     def speed(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self._began_s, 1e-9)
         return {
             "steps_per_s": self.steps / seconds,
             "pictures_per_s": self._pictures / seconds,
-            "loader_share": self._waited_s / seconds,
+            "loader_fraction": self._waited_s / seconds,
         }

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.training.config import Objective, Phase
+from srgan_cli.training_config import Objective, Phase
 
 Plane = npt.NDArray[np.float64]
 
 # Of the medians that a gradient's size is compared with. Ten times is an ordinary bad batch.
 _EXPLODED, _CALM, _VANISHED = 100.0, 10.0, 1e-4
-_MOST_NORMS = 200
+_MAX_NORMS = 200
 _FEWEST_NORMS = 10
 # A discriminator's loss when it can only guess, as means over verdicts of the real and of the fake, added up: 2 ln 2
 # where the loss is a cross-entropy (Goodfellow et al. 2014, section 4.1), 2 for hinge, ½ · ¼ + ½ · ¼ for least squares.
@@ -203,7 +203,7 @@ class Monitor:
                 findings.append(Finding("vanishing", sentence))
             if exploded:
                 return findings  # and do not let it become usual
-        self._norms = [*self._norms[1 - _MOST_NORMS :], norm]
+        self._norms = [*self._norms[1 - _MAX_NORMS :], norm]
         if self._first_norm is None and len(self._norms) >= _FEWEST_NORMS:
             self._first_norm = statistics.median(self._norms)
         return findings
@@ -261,10 +261,10 @@ class Monitor:
 
     def _collapse(self, step: int, now: ValidationNumbers) -> list[Finding]:
         self._latest_detail = now.detail
-        share = now.detail / self._wanted_detail(now.detail)
+        fraction = now.detail / self._wanted_detail(now.detail)
         losses = []
-        if self._alarms["no-detail"].see(step, good=share > 0.6, bad=share < 1 / 3):
-            losses.append(f"only {share:.0%} of the fine detail that there was is left")
+        if self._alarms["no-detail"].see(step, good=fraction > 0.6, bad=fraction < 1 / 3):
+            losses.append(f"only {fraction:.0%} of the fine detail that there was is left")
         if self._alarms["no-diversity"].see(step, good=now.diversity > 0.8, bad=now.diversity < 0.5):
             losses.append(f"results of different pictures differ {now.diversity:.0%} as much as they should")
         if not losses:

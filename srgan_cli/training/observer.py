@@ -7,29 +7,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from srgan_cli.training.config import Phase
+from srgan_cli.training_config import Phase
 
 if TYPE_CHECKING:
-    from srgan_cli.training.data import Scan
+    from srgan_cli.dataset.crops import Scan
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run is. `step` counts from its very first one, earlier sessions included; `share` is of the whole run.
 
-    `losses` and `validation` are the latest values by name, as the log has them. `loader_share` is the part of the
+    `losses` and `validation` are the latest values by name, as the log has them. `loader_fraction` is the part of the
     step time that was spent waiting for crops, 0 … 1. `seconds_left` is None until it can be told.
     """
 
     phase: Phase
     step: int
-    share: float
+    fraction: float
     steps_per_s: float
     pictures_per_s: float
     losses: Mapping[str, float] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
     seconds_left: float | None = None
-    loader_share: float = 0.0
+    loader_fraction: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,11 @@ def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) 
         gradient.copy_(part.view_as(gradient))
 
 
-def agreed(share: float, stop: bool, back: bool, processes: Processes) -> tuple[float, bool, bool]:
+def agreed(fraction: float, stop: bool, back: bool, processes: Processes) -> tuple[float, bool, bool]:
     """What all go by: the first one's `share` and `back`, and whether anybody was asked to stop."""
     if processes.world == 1:
-        return share, stop, back
-    values = torch.tensor([share, float(back)] if processes.first else [0.0, 0.0], dtype=torch.float64)
+        return fraction, stop, back
+    values = torch.tensor([fraction, float(back)] if processes.first else [0.0, 0.0], dtype=torch.float64)
     dist.broadcast(values, 0)
     asked = torch.tensor([float(stop)])
     dist.all_reduce(asked, dist.ReduceOp.MAX)

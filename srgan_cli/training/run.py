@@ -20,10 +20,10 @@ from srgan_cli.networks.growing import grown
 from srgan_cli.networks.registry import resolve
 from srgan_cli.networks.weights import load_generator
 from srgan_cli.training import checkpoint, processes, schedule
-from srgan_cli.training.config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.steps import Autocast, Terms, Verdicts, discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
 from srgan_cli.upscaling import backends
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -63,20 +63,20 @@ class Learner:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
 
-    def update(self, loss: Tensor, rate: float, clip_norm: float, team: Processes) -> Tensor:
+    def update(self, loss: Tensor, rate: float, clip_norm: float, group: Processes) -> Tensor:
         """One step down `loss`. Returns the norm of all gradients together, before they were clipped."""
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         processes.average_gradients(
-            self.network.parameters(), team
+            self.network.parameters(), group
         )  # before unscaling, which must find the same in all
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), clip_norm, norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return norm.detach()
@@ -89,19 +89,19 @@ class Run:
     config: TrainConfig
     device: torch.device
     autocast: Autocast
-    team: Processes
+    group: Processes
     generator: Generator
-    steady: Generator
+    ema: Generator
     learner: Learner
     discriminator: Discriminator | None = None
-    critic: Learner | None = None
+    discriminator_learner: Learner | None = None
     perceptual: PerceptualLoss | None = None
 
     @property
     def parts(self) -> dict[str, checkpoint.Stateful]:
         """All that is learned, by name: the one list that saves and loads."""
-        parts: dict[str, checkpoint.Stateful] = {"generator": self.generator, "steady": self.steady}
-        for name, learner in (("generator", self.learner), ("discriminator", self.critic)):
+        parts: dict[str, checkpoint.Stateful] = {"generator": self.generator, "ema": self.ema}
+        for name, learner in (("generator", self.learner), ("discriminator", self.discriminator_learner)):
             if learner is not None:
                 parts |= {
                     name: learner.network,
@@ -114,14 +114,14 @@ class Run:
 # ------------------------------------------------------------------------------------------------------------ beginning
 
 
-def choose_compute(config: TrainConfig, team: Processes) -> tuple[torch.device, torch.dtype]:
+def choose_compute(config: TrainConfig, group: Processes) -> tuple[torch.device, torch.dtype]:
     """Device and precision. Half precision is bf16 where the device multiplies it, which needs no loss scaling.
 
     Raises `DeviceError` when a device is asked for that is not there.
     """
     name = config.compute.device
-    if team.world > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
-        name = f"cuda:{team.local}"
+    if group.world > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        name = f"cuda:{group.local}"
     device = backends.choose(EngineOptions(device=name, precision="fp32")).device
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
@@ -132,27 +132,27 @@ def choose_compute(config: TrainConfig, team: Processes) -> tuple[torch.device, 
     return device, torch.bfloat16 if device.type == "cpu" and backends.cpu_has_fast_bf16() else torch.float32
 
 
-def begin(config: TrainConfig, team: Processes, *, resuming: bool = False) -> Run:
+def begin(config: TrainConfig, group: Processes, *, resuming: bool = False) -> Run:
     """A run before its first step. Every process makes the same networks, from the same seed.
 
     With `resuming`, a checkpoint's weights come next, and the file of `init` is not needed any more.
     Whatever a later phase needs is made here too, so that what is missing is told before the first step.
     """
-    device, dtype = choose_compute(config, team)
+    device, dtype = choose_compute(config, group)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True  # sizes are always the same
     autocast = Autocast(device, dtype)
     generator = _placed(make_generator(dataclasses.replace(config, init=None) if resuming else config), device).train()
-    steady = copy.deepcopy(generator).eval().requires_grad_(False)
+    ema = copy.deepcopy(generator).eval().requires_grad_(False)
     learner = _learner(generator, config.of(config.phases[0]), autocast)
-    run = Run(config, device, autocast, team, generator, steady, learner)
+    run = Run(config, device, autocast, group, generator, ema, learner)
     if "adversarial" in config.phases:
         _add_discriminator(run)
     if config.compute.compile:
         # R1 is a gradient of a gradient, which compiled networks do not have.
-        critic = None if config.adversarial.r1_weight else run.discriminator
-        for network in filter(None, (run.generator, critic)):
+        discriminator_learner = None if config.adversarial.r1_weight else run.discriminator
+        for network in filter(None, (run.generator, discriminator_learner)):
             network.compile()  # in place: names in checkpoints stay as they are
     return run
 
@@ -162,7 +162,7 @@ def _add_discriminator(run: Run) -> None:
     chosen, settings = run.config.discriminator, run.config.adversarial
     discriminator = build_discriminator(chosen.kind, chosen.width, settings.crop_px)
     run.discriminator = _placed(discriminator, run.device).train()
-    run.critic = _learner(run.discriminator, settings, run.autocast)
+    run.discriminator_learner = _learner(run.discriminator, settings, run.autocast)
     if settings.perceptual_weight:
         run.perceptual = _placed(make_perceptual(run.config), run.device)
     _check_sizes(run)
@@ -173,17 +173,17 @@ def _check_sizes(run: Run) -> None:
     settings = run.config.adversarial
     assert run.discriminator is not None
     multiple = run.discriminator.size_multiple
-    least_px = run.perceptual.features.minimum_size_px if run.perceptual is not None else 1
+    min_px = run.perceptual.features.minimum_size_px if run.perceptual is not None else 1
     for name in ("crop_px", "small_crop_px"):
         size_px = getattr(settings, name)
         if size_px % multiple:
             raise SettingsError(
                 f"adversarial.{name}, {size_px}, must be a multiple of {multiple} px for the discriminator"
             )
-        if 0 < size_px < least_px:
+        if 0 < size_px < min_px:
             raise SettingsError(
                 f"adversarial.{name}, {size_px}, is too small for VGG19's deepest layer asked for, which needs "
-                f"{least_px} px; take larger crops, or shallower perceptual.layers"
+                f"{min_px} px; take larger crops, or shallower perceptual.layers"
             )
 
 
@@ -211,6 +211,15 @@ def make_generator(config: TrainConfig) -> Generator:
     return generator
 
 
+def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
+    """The settings with the architecture and sizes of the file that training starts from."""
+    if config.init is None or config.generator.grow:
+        return config
+    generator = make_generator(config)
+    sizes = {**dataclasses.asdict(generator.config), "architecture": generator.architecture}  # type: ignore[call-overload]
+    return dataclasses.replace(config, generator=dataclasses.replace(config.generator, **sizes))
+
+
 def make_perceptual(config: TrainConfig) -> PerceptualLoss:
     """Raises `WeightsError` where its weights cannot be had."""
     settings = config.perceptual
@@ -223,7 +232,7 @@ def enter(run: Run, state: State, phase: Phase) -> None:
     """Go over to another phase: from the moving average, which is better than where the weights happen to be."""
     state.phase, state.phase_step = phase, 0
     state.phase_began_step, state.phase_began_s = state.step, state.elapsed_s
-    run.generator.load_state_dict(run.steady.state_dict())
+    run.generator.load_state_dict(run.ema.state_dict())
     run.learner = _learner(run.generator, run.config.of(phase), run.autocast)
 
 
@@ -255,59 +264,59 @@ class Stepped:
     terms: Terms
     gradient_norm: Tensor
     verdicts: Verdicts | None = None
-    critic_terms: Terms | None = None
-    critic_norm: Tensor | None = None
+    discriminator_loss: Terms | None = None
+    discriminator_norm: Tensor | None = None
 
 
-def step(run: Run, state: State, share: float, low: Tensor, high: Tensor) -> Stepped:
+def step(run: Run, state: State, fraction: float, low: Tensor, high: Tensor) -> Stepped:
     """One step of the phase the run is in, after `share` of it. `low`, `high`: a batch on the run's device."""
     settings = run.config.of(state.phase)
-    rate = state.rate * schedule.rate_factor(settings, share, state.phase_step)
+    rate = state.rate * schedule.rate_factor(settings, fraction, state.phase_step)
     if isinstance(settings, FidelitySettings):
         stepped = _fidelity_step(run, settings, rate, low, high)
     else:
-        stepped = _adversarial_step(run, settings, state.phase_step, share, rate, low, high)
-    average(run.steady, run.generator, settings.ema, state.phase_step)
+        stepped = _adversarial_step(run, settings, state.phase_step, fraction, rate, low, high)
+    average(run.ema, run.generator, settings.ema, state.phase_step)
     return stepped
 
 
 def _fidelity_step(run: Run, settings: FidelitySettings, rate: float, low: Tensor, high: Tensor) -> Stepped:
     terms = fidelity_terms(run.generator, low, high, settings, run.autocast)
-    norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.team)
+    norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.group)
     return Stepped(terms, norm)
 
 
 def _adversarial_step(
-    run: Run, settings: AdversarialSettings, phase_step: int, share: float, rate: float, low: Tensor, high: Tensor
+    run: Run, settings: AdversarialSettings, phase_step: int, fraction: float, rate: float, low: Tensor, high: Tensor
 ) -> Stepped:
     """The generator's step, then the discriminator's on the same pictures: once each (Ledig et al. 2017, 3.2)."""
-    discriminator, critic = run.discriminator, run.critic
+    discriminator, discriminator_learner = run.discriminator, run.discriminator_learner
     assert discriminator is not None
-    assert critic is not None
+    assert discriminator_learner is not None
     discriminator.requires_grad_(False)
     terms, result = generator_terms(
-        run.generator, run.steady, discriminator, run.perceptual, low, high, settings,
-        schedule.ramp(settings, share), run.autocast,
+        run.generator, run.ema, discriminator, run.perceptual, low, high, settings,
+        schedule.ramp(settings, fraction), run.autocast,
     )  # fmt: skip
-    norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.team)
+    norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.group)
     discriminator.requires_grad_(True)
     discriminator.advance()
-    critic_terms, verdicts = discriminator_terms(
+    discriminator_loss, verdicts = discriminator_terms(
         discriminator, result.detach(), high, settings, phase_step, run.autocast
     )
-    critic_norm = critic.update(
-        critic_terms.total, rate * settings.discriminator_learning_rate, settings.clip_norm, run.team
+    discriminator_norm = discriminator_learner.update(
+        discriminator_loss.total, rate * settings.discriminator_learning_rate, settings.clip_norm, run.group
     )
-    return Stepped(terms, norm, verdicts, critic_terms, critic_norm)
+    return Stepped(terms, norm, verdicts, discriminator_loss, discriminator_norm)
 
 
 @torch.no_grad()
-def average(steady: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+def average(ema: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """The exponential moving average of the weights; at the beginning over fewer steps, or it would hold the start.
 
     Buffers (batch norm's statistics) are averages already, and are copied.
     """
     decay = min(decay, (1 + step) / (10 + step)) if decay else 0.0
-    torch._foreach_lerp_(list(steady.parameters()), list(network.parameters()), 1.0 - decay)
-    for kept, buffer in zip(steady.buffers(), network.buffers(), strict=True):
+    torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1.0 - decay)
+    for kept, buffer in zip(ema.buffers(), network.buffers(), strict=True):
         kept.copy_(buffer)

@@ -1,7 +1,7 @@
 """How far a run is, and what follows from it: the phase, the learning rate, the crop.
 
 Everything is a function of the *share* of the run that is done, so that a run of given time and one of given steps are
-the same thing to the rest of the code: only `Length.share` knows the difference.
+the same thing to the rest of the code: only `Length.fraction` knows the difference.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from srgan_cli.training.config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
+from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
 
 # Of the rate at the beginning; a rate of exactly nothing would waste the last steps.
 _COSINE_END = 0.01
@@ -30,7 +30,7 @@ class Length:
     reserve_s: float = 0.0
     begun_s: float = 0.0
 
-    def share(self, step: int, elapsed_s: float, step_s: float = 0.0) -> float:
+    def fraction(self, step: int, elapsed_s: float, step_s: float = 0.0) -> float:
         """What is done after `step` steps in `elapsed_s` seconds; 1 where another step of `step_s` would be late."""
         if self.budget_s is None:
             return min(1.0, step / self.steps)
@@ -50,37 +50,37 @@ class Place:
     """Where in the run we are: the phase, and how much of it is done, in [0, 1]."""
 
     phase: Phase
-    share: float
+    fraction: float
 
 
-def place(config: TrainConfig, phase: Phase, share: float, began: float) -> Place:
+def place(config: TrainConfig, phase: Phase, fraction: float, began: float) -> Place:
     """Where a run is that is in `phase`, has done `share` of the whole, and had done `began` when the phase began.
 
     A phase that is over never comes back, also where a run is made longer than it was meant to be.
     """
     if config.phase == "both" and phase == "fidelity":
-        border = config.fidelity_share
-        return Place("fidelity", share / border) if share < border else Place("adversarial", 0.0)
-    return Place(phase, max(0.0, (share - began) / (1.0 - began)) if began < 1.0 else 1.0)
+        border = config.fidelity_fraction
+        return Place("fidelity", fraction / border) if fraction < border else Place("adversarial", 0.0)
+    return Place(phase, max(0.0, (fraction - began) / (1.0 - began)) if began < 1.0 else 1.0)
 
 
-def rate_factor(settings: FidelitySettings | AdversarialSettings, share: float, phase_step: int) -> float:
+def rate_factor(settings: FidelitySettings | AdversarialSettings, fraction: float, phase_step: int) -> float:
     """What the learning rate is multiplied with after `share` of a phase, at its step `phase_step` (from 0)."""
     warm = 1.0
     if settings.warmup_steps:
-        warm = min(1.0, max((phase_step + 1) / settings.warmup_steps, share / _LONGEST_WARMUP))
+        warm = min(1.0, max((phase_step + 1) / settings.warmup_steps, fraction / _LONGEST_WARMUP))
     if settings.schedule == "constant":
         return warm
     if settings.schedule == "halfway":
-        return warm * (1.0 if share < 0.5 else 0.1)
-    return warm * (_COSINE_END + (1.0 - _COSINE_END) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share))))
+        return warm * (1.0 if fraction < 0.5 else 0.1)
+    return warm * (_COSINE_END + (1.0 - _COSINE_END) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, fraction))))
 
 
-def crop_px(settings: FidelitySettings | AdversarialSettings, share: float) -> int:
-    small = settings.small_crop_px and share < settings.small_crop_share
+def crop_px(settings: FidelitySettings | AdversarialSettings, fraction: float) -> int:
+    small = settings.small_crop_px and fraction < settings.small_crop_fraction
     return settings.small_crop_px if small else settings.crop_px
 
 
-def ramp(settings: AdversarialSettings, share: float) -> float:
+def ramp(settings: AdversarialSettings, fraction: float) -> float:
     """Of the adversarial weight: rises from 0 to 1, so that a fresh discriminator cannot spoil the start."""
-    return min(1.0, share / settings.ramp_share) if settings.ramp_share else 1.0
+    return min(1.0, fraction / settings.ramp_fraction) if settings.ramp_fraction else 1.0

@@ -13,8 +13,8 @@ from torch import Tensor
 from srgan_cli.networks.discriminators import Discriminator
 from srgan_cli.networks.generators import Generator
 from srgan_cli.training import losses, processes
-from srgan_cli.training.config import AdversarialSettings, FidelitySettings
 from srgan_cli.training.losses import PerceptualLoss
+from srgan_cli.training_config import AdversarialSettings, FidelitySettings
 
 
 @dataclass
@@ -63,7 +63,7 @@ def fidelity_terms(
 
 def generator_terms(
     generator: Generator,
-    steady: Generator,
+    ema: Generator,
     discriminator: Discriminator,
     perceptual: PerceptualLoss | None,
     low: Tensor,
@@ -88,7 +88,7 @@ def generator_terms(
                 if settings.objective == "relativistic" or settings.feature_matching_weight
                 else None
             )
-            steady_result = steady(low).float() if settings.artifact_weight else None
+            ema_result = ema(low).float() if settings.artifact_weight else None
     if settings.pixel_weight:
         terms.add("pixel", settings.pixel_weight, losses.pixel(settings.pixel_loss, result, high))
     if perceptual is not None and settings.perceptual_weight:
@@ -105,8 +105,8 @@ def generator_terms(
         assert real is not None
         matching = losses.feature_matching(verdict.features, real.features)
         terms.add("feature_matching", settings.feature_matching_weight * ramp, matching)
-    if steady_result is not None:
-        terms.add("artifact", settings.artifact_weight, losses.artifact(result, steady_result, high))
+    if ema_result is not None:
+        terms.add("artifact", settings.artifact_weight, losses.artifact(result, ema_result, high))
     if settings.frequency_weight:
         terms.add("frequency", settings.frequency_weight, losses.frequency(result, high))
     if settings.grid_weight:

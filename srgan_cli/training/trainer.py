@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from srgan_cli.dataset.cache import Cache, build_cache
+from srgan_cli.dataset.scan import Scan, scan
 from srgan_cli.errors import DivergedError, OutOfMemoryError, SettingsError
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.training import checkpoint, folder, processes
-from srgan_cli.training.cache import Cache, build_cache
-from srgan_cli.training.config import GeneratorSettings, Phase, TrainConfig
-from srgan_cli.training.desk import Desk
-from srgan_cli.training.feed import Feed
 from srgan_cli.training.fitting import fit
+from srgan_cli.training.loader import BatchLoader
 from srgan_cli.training.meter import At
 from srgan_cli.training.observer import Observer, Outcome, Silent
 from srgan_cli.training.processes import Processes
-from srgan_cli.training.run import Run, State, begin, choose_compute, enter, make_generator, step
-from srgan_cli.training.scan import Scan, scan
+from srgan_cli.training.recorder import Recorder
+from srgan_cli.training.run import Run, State, begin, choose_compute, enter, step, with_sizes_of_init
 from srgan_cli.training.schedule import Length, crop_px, place
+from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
 from srgan_cli.upscaling import backends
 
 
@@ -38,35 +38,35 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
     and stop; the outcome then says so.
     """
     clock = time.monotonic()
-    team = processes.from_environment()
-    _check_shares(config, team)
-    if not team.first:
+    group = processes.from_environment()
+    _check_fractions(config, group)
+    if not group.first:
         observer = Silent()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(processes.joined(team, choose_compute(config, team)[0]))
-        found = processes.first_does(lambda: _claim(stack, where, config), team)
+        stack.enter_context(processes.joined(group, choose_compute(config, group)[0]))
+        found = processes.first_does(lambda: _claim(stack, where, config), group)
         config = with_sizes_of_init(config) if found is None else dataclasses.replace(config, generator=found[0])
-        run = begin(config, team, resuming=found is not None)
+        run = begin(config, group, resuming=found is not None)
         state = State(phase=config.phases[0])
         if found is not None:
             state = State(**checkpoint.restore(found[1], run.parts))
         if state.done == _length(config) and (where / RUN_MODEL).is_file():
             observer.note(f"{where} holds this run, finished; a longer one goes on from it")
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, state.elapsed_s)
-        sources = _sources(config, team, observer)
+        sources = _sources(config, group, observer)
         notes = _fit(run, state)
         clock -= state.elapsed_s
         state.elapsed_s = time.monotonic() - clock
         stop = stack.enter_context(folder.asked_to_stop())
-        desks: list[Desk] = []
-        if team.first:
-            desks.append(stack.enter_context(Desk(config, where, run, state, sources.scan, observer)))
-            desks[0].open(notes, resumed=found is not None)
-        desk = desks[0] if desks else None
+        recorders: list[Recorder] = []
+        if group.first:
+            recorders.append(stack.enter_context(Recorder(config, where, run, state, sources.scan, observer)))
+            recorders[0].open(notes, resumed=found is not None)
+        recorder = recorders[0] if recorders else None
         if found is None:
             state.begun_s = state.phase_began_s = time.monotonic() - clock
         try:
-            interrupted = _loop(run, state, sources.cache, where, desk, stop, clock)
+            interrupted = _loop(run, state, sources.cache, where, recorder, stop, clock)
         except Exception as err:
             if not backends.is_out_of_memory(err):
                 raise
@@ -74,72 +74,72 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
                 f"{run.device} is out of memory at step {state.step}, though a step was tried before; the last "
                 "checkpoint is kept. Something else may use the memory; else begin anew with a smaller --batch"
             ) from err
-        if desk is None:
+        if recorder is None:
             return Outcome(where, where / RUN_MODEL, {}, state.step, state.elapsed_s, interrupted)
-        return desk.close(interrupted, clock)
+        return recorder.close(interrupted, clock)
 
 
 def _loop(
-    run: Run, state: State, cache: Cache, where: Path, desk: Desk | None, stop: Callable[[], bool], clock: float
+    run: Run, state: State, cache: Cache, where: Path, recorder: Recorder | None, stop: Callable[[], bool], clock: float
 ) -> bool:
     """Steps until the length is over, or somebody asks to stop: then True. `clock` is when the run began."""
     config = run.config
-    feed: Feed | None = None
+    loader: BatchLoader | None = None
     fed_for: tuple[Phase, int] | None = None
     back, step_s = False, 0.0
     try:
         while True:
             # ---- where are we? The first process decides for all: their clocks differ.
             state.elapsed_s = time.monotonic() - clock
-            length = _length_now(config, state, desk)
-            share = length.share(state.step, state.elapsed_s, step_s)
-            share, stopping, back = processes.agreed(share, stop(), back, run.team)
+            length = _length_now(config, state, recorder)
+            fraction = length.fraction(state.step, state.elapsed_s, step_s)
+            fraction, stopping, back = processes.agreed(fraction, stop(), back, run.group)
             if back:
-                _go_back(run, state, where, desk)
-                _close(feed)
-                back, feed = False, None
+                _go_back(run, state, where, recorder)
+                _close(loader)
+                back, loader = False, None
                 continue
-            here = place(config, state.phase, share, length.share(state.phase_began_step, state.phase_began_s))
-            ending = stopping or share >= 1.0
+            here = place(config, state.phase, fraction, length.fraction(state.phase_began_step, state.phase_began_s))
+            ending = stopping or fraction >= 1.0
             if ending or here.phase != state.phase:
                 # What came after the last line of the log has been judged by nobody yet.
-                bad = desk is not None and desk.settle(last=ending and not stopping, looking=not stopping)
-                _, _, back = processes.agreed(share, stopping, bad, run.team)
+                bad = recorder is not None and recorder.settle(last=ending and not stopping, looking=not stopping)
+                _, _, back = processes.agreed(fraction, stopping, bad, run.group)
                 if ending and (stopping or not back):
-                    return stopping and share < 1.0
+                    return stopping and fraction < 1.0
                 if back:
                     continue
                 enter(run, state, here.phase)
-                if desk is not None:
-                    desk.phase_begins()
+                if recorder is not None:
+                    recorder.phase_begins()
             # ---- what to learn from
-            wanted = here.phase, crop_px(config.of(here.phase), here.share)
-            if feed is None or fed_for != wanted:
-                _close(feed)
-                feed, fed_for = Feed(run, state, wanted[1], cache), wanted
-            began_s, waited_s = time.monotonic(), feed.wait_s
-            low, high = next(feed)
+            wanted = here.phase, crop_px(config.of(here.phase), here.fraction)
+            if loader is None or fed_for != wanted:
+                _close(loader)
+                loader, fed_for = BatchLoader(run, state, wanted[1], cache), wanted
+            began_s, waited_s = time.monotonic(), loader.wait_s
+            low, high = next(loader)
             # ---- learn
-            stepped = step(run, state, here.share, low, high)
+            stepped = step(run, state, here.fraction, low, high)
             state.step += 1
             state.phase_step += 1
             now_s = time.monotonic()
             step_s = 0.9 * step_s + 0.1 * (now_s - began_s) if step_s else now_s - began_s
             # ---- tell
-            if desk is not None:
-                at = At(share, feed.wait_s - waited_s, len(high) * run.team.world, now_s - clock)
-                back = desk.after(stepped, at)
+            if recorder is not None:
+                at = At(fraction, loader.wait_s - waited_s, len(high) * run.group.world, now_s - clock)
+                back = recorder.after(stepped, at)
     finally:
-        _close(feed)
+        _close(loader)
 
 
-def _close(feed: Feed | None) -> None:
-    if feed is not None:
-        feed.close()
+def _close(loader: BatchLoader | None) -> None:
+    if loader is not None:
+        loader.close()
 
 
-def _length_now(config: TrainConfig, state: State, desk: Desk | None) -> Length:
-    return Length(config.steps, config.budget_s, desk.reserve_s if desk is not None else 0.0, state.begun_s)
+def _length_now(config: TrainConfig, state: State, recorder: Recorder | None) -> Length:
+    return Length(config.steps, config.budget_s, recorder.reserve_s if recorder is not None else 0.0, state.begun_s)
 
 
 def _length(config: TrainConfig) -> list[float]:
@@ -147,22 +147,22 @@ def _length(config: TrainConfig) -> list[float]:
     return [0.0, config.budget_s] if config.budget_s is not None else [float(config.steps)]
 
 
-def _go_back(run: Run, state: State, where: Path, desk: Desk | None) -> None:
+def _go_back(run: Run, state: State, where: Path, recorder: Recorder | None) -> None:
     """To the last good checkpoint, at half the rate, and with the pictures in another order. Time is not given back."""
     rollbacks, rate = state.rollbacks + 1, state.rate / 2
-    if rollbacks > run.config.watch.most_rollbacks:
+    if rollbacks > run.config.watch.max_rollbacks:
         raise DivergedError(
             f"training went wrong again after going back {state.rollbacks} times and halving the learning rate each "
             f"time; the last good state is kept. Begin anew from it at a lower rate: --init {where} --out NEW --set "
             f"{state.phase}.learning_rate=…, or try --precision fp32"
         )
-    found = processes.first_does(lambda: checkpoint.load(where / checkpoint.GOOD), run.team)
+    found = processes.first_does(lambda: checkpoint.load(where / checkpoint.GOOD), run.group)
     before = State(**checkpoint.restore(found, run.parts))
     for name in ("phase", "step", "phase_step", "phase_began_step", "phase_began_s"):
         setattr(state, name, getattr(before, name))
     state.rollbacks, state.rate = rollbacks, rate
-    if desk is not None:
-        desk.went_back(before)
+    if recorder is not None:
+        recorder.went_back(before)
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
@@ -174,7 +174,7 @@ class _Sources:
     cache: Cache
 
 
-def _sources(config: TrainConfig, team: Processes, observer: Observer) -> _Sources:
+def _sources(config: TrainConfig, group: Processes, observer: Observer) -> _Sources:
     """The pictures, looked at and decoded by the first process; the others then find the cache made."""
     largest_px = max(config.of(phase).crop_px for phase in config.phases)
     scale = config.generator.scale
@@ -185,20 +185,11 @@ def _sources(config: TrainConfig, team: Processes, observer: Observer) -> _Sourc
         build_cache(looked.train, config.data, scale=scale, crop_px=largest_px, advance=observer.caching)
         return looked
 
-    looked = processes.first_does(prepare, team)
+    looked = processes.first_does(prepare, group)
     return _Sources(looked, build_cache(looked.train, config.data, scale=scale, crop_px=largest_px))
 
 
 # ------------------------------------------------------------------------------------------------------------- settings
-
-
-def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
-    """The settings with the architecture and sizes of the file that training starts from."""
-    if config.init is None or config.generator.grow:
-        return config
-    generator = make_generator(config)
-    sizes = {**dataclasses.asdict(generator.config), "architecture": generator.architecture}  # type: ignore[call-overload]
-    return dataclasses.replace(config, generator=dataclasses.replace(config.generator, **sizes))
 
 
 def _claim(
@@ -212,7 +203,7 @@ def _fit(run: Run, state: State) -> list[str]:
     """Batches that fit into memory: found out once, and the same ones when a run goes on."""
     notes: list[str] = []
     if not state.batches:
-        batches, notes = fit(run, run.team)
+        batches, notes = fit(run, run.group)
         state.batches = {str(phase): batch for phase, batch in batches.items()}
     for phase, batch in state.batches.items():
         settings = run.config.of(cast(Phase, phase))
@@ -221,8 +212,8 @@ def _fit(run: Run, state: State) -> list[str]:
     return notes
 
 
-def _check_shares(config: TrainConfig, team: Processes) -> None:
+def _check_fractions(config: TrainConfig, group: Processes) -> None:
     for phase in config.phases:
         batch = config.of(phase).batch
-        if batch % team.world:
-            raise SettingsError(f"{phase}.batch, {batch}, cannot be shared evenly by {team.world} processes")
+        if batch % group.world:
+            raise SettingsError(f"{phase}.batch, {batch}, cannot be shared evenly by {group.world} processes")

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from srgan_cli.evaluation.bicubic import bicubic
+from srgan_cli.dataset import degradation
 from srgan_cli.evaluation.evaluate import Evaluation, evaluate
 from srgan_cli.evaluation.perceptual import vgg_distance
+from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.features import VGGFeatures
 from srgan_cli.networks.generators import Generator
-from srgan_cli.training import degradation
-from srgan_cli.training.config import DegradationSettings
 from srgan_cli.training.steps import Autocast
+from srgan_cli.training_config import DegradationSettings
 
 # Larger pictures are cut to their middle, so that a look takes moments, not minutes. The usual test sets are smaller.
 MOST_PX = 768
@@ -35,19 +35,19 @@ class Pair:
     high: Pixels
 
 
-def middle(pixels: Pixels, most_px: int, multiple: int) -> Pixels:
+def middle(pixels: Pixels, max_px: int, multiple: int) -> Pixels:
     """The middle of a picture, at most `most_px` a side, of sides that are multiples of `multiple`."""
-    height, width = (min(side, most_px) // multiple * multiple for side in pixels.shape[:2])
+    height, width = (min(side, max_px) // multiple * multiple for side in pixels.shape[:2])
     top, left = ((side - kept) // 2 for side, kept in zip(pixels.shape[:2], (height, width), strict=True))
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def aligned(low: Pixels, high: Pixels, most_px: int, scale: int) -> tuple[Pixels, Pixels]:
+def aligned(low: Pixels, high: Pixels, max_px: int, scale: int) -> tuple[Pixels, Pixels]:
     """The middle of a pair, at most `most_px` a side of the high picture, which begins where the low one does.
 
     High pictures may have up to `scale` - 1 px too many, below and on the right, as the cache cuts them.
     """
-    kept = middle(low, most_px // scale, 1)
+    kept = middle(low, max_px // scale, 1)
     top, left = ((side - part) // 2 * scale for side, part in zip(low.shape[:2], kept.shape[:2], strict=True))
     height, width = kept.shape[0] * scale, kept.shape[1] * scale
     return kept, np.ascontiguousarray(high[top : top + height, left : left + width])
@@ -100,9 +100,9 @@ def look(
     return scores, results
 
 
-def sample_crop(pair: Pair, result: Pixels, scale: int, most_px: int) -> tuple[Pixels, Pixels, Pixels]:
+def sample_crop(pair: Pair, result: Pixels, scale: int, max_px: int) -> tuple[Pixels, Pixels, Pixels]:
     """The middle of a picture, low, result and high: at most `most_px` a side of the large ones."""
-    low = middle(pair.low, most_px // scale, 1)
+    low = middle(pair.low, max_px // scale, 1)
     top, left = ((side - kept) // 2 * scale for side, kept in zip(pair.low.shape[:2], low.shape[:2], strict=True))
     height, width = low.shape[0] * scale, low.shape[1] * scale
     return low, result[top : top + height, left : left + width], pair.high[top : top + height, left : left + width]

@@ -228,13 +228,13 @@ class Upscaler:
         On an accelerator the memory is shared out to a batch of tiles, on the host to one.
         """
         device = self.compute.device
-        share = backends.free_memory_bytes(device) * backends.MEMORY_SHARE
+        fraction = backends.free_memory_bytes(device) * backends.MEMORY_SHARE
         if device.type == "cpu":
-            share = min(share, backends.CPU_TILE_BYTES)
+            fraction = min(fraction, backends.CPU_TILE_BYTES)
         elif not self.chain.blend_px:  # those run one by one
-            share /= backends.ACCELERATOR_BATCH
+            fraction /= backends.ACCELERATOR_BATCH
         try:
-            window_px = (share / self.chain.bytes_per_px()) ** 0.5
+            window_px = (fraction / self.chain.bytes_per_px()) ** 0.5
         except (RuntimeError, MemoryError) as err:
             if not backends.is_out_of_memory(err):
                 raise _device_error(err, self.compute) from err

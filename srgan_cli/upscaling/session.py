@@ -95,8 +95,8 @@ def _bundled(name: str, entry: Entry, detail: float | None) -> Selection:
     sha256 = (*(e.sha256 for e in (*starts, *members)), f"{amount:.6f}")
     shown_name = name if detail is None else registry.blend_name(name, amount)
 
-    def blends(share: float) -> dict[int, str | Path]:
-        return {e.scale: f"{e.name}@{share!r}" for e in members}
+    def blends(fraction: float) -> dict[int, str | Path]:
+        return {e.scale: f"{e.name}@{fraction!r}" for e in members}
 
     return Selection(shown_name, blends(amount), sha256, blends(round(_EARLIER_DETAIL * amount, 4)))
 

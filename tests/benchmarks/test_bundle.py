@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import bundle, shelf
 from srgan_cli.errors import WeightsError
-from srgan_cli.evaluation.bicubic import bicubic
+from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.networks import registry
 from srgan_cli.networks.generators import Compact, CompactConfig
 from srgan_cli.networks.registry import Card, Entry
@@ -76,8 +76,8 @@ def test_the_recipe_says_what_had_a_part_and_nothing_else(tmp_path: Path) -> Non
 
 def test_what_is_no_recipe_of_ours_is_kept() -> None:
     assert bundle.recipe({"loss": "L1", "steps": 3}, None) == {"loss": "L1", "steps": 3}
-    both = {"phase": "both", "fidelity_share": 0.5, "data": {"turns": True, "cache": None}, "fidelity": {}}
-    assert bundle.recipe({"config": both}, None) == {**both, "data": {"turns": True}}
+    both = {"phase": "both", "fidelity_fraction": 0.5, "data": {"augment": True, "cache": None}, "fidelity": {}}
+    assert bundle.recipe({"config": both}, None) == {**both, "data": {"augment": True}}
 
 
 def test_a_name_says_family_and_scale(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def curve(count: int = 11) -> list[Point]:
-    shares = [i / (count - 1) for i in range(count)]
-    return [Point(t, 28.3 - 1.3 * t * t, 0.51 - 0.1 * t) for t in shares]
+    fractions = [i / (count - 1) for i in range(count)]
+    return [Point(t, 28.3 - 1.3 * t * t, 0.51 - 0.1 * t) for t in fractions]
 
 
 def test_every_point_lies_inside_the_frame_and_one_is_the_default() -> None:

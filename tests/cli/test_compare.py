@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from srgan_cli.cli import compare as command
 from srgan_cli.cli import main
-from srgan_cli.evaluation import compare as comparing
+from srgan_cli.comparison import compare as comparing
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 

@@ -18,8 +18,8 @@ from PIL import Image as Pillow
 from srgan_cli.cli import evaluate as command
 from srgan_cli.cli import main
 from srgan_cli.evaluation import session
-from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.evaluation.metrics import compare
+from srgan_cli.imaging.bicubic import bicubic
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 

@@ -28,8 +28,10 @@ from srgan_cli.cli import main, training_console
 from srgan_cli.cli.train import default_folder, parse_assignment, resolve
 from srgan_cli.cli.training_console import TrainingWatch, fitting, pieces, summary, told
 from srgan_cli.errors import DivergedError, NothingToDoError, SettingsError, WeightsError
-from srgan_cli.training.config import TrainConfig, from_mapping, preset, read_toml
+from srgan_cli.runlog import preview as runlog_preview
 from srgan_cli.training.observer import Observer, Outcome, Progress
+from srgan_cli.training_config import TrainConfig
+from srgan_cli.training_presets import from_mapping, preset, read_toml
 
 Train = Callable[[TrainConfig, Path, Observer], Outcome]
 
@@ -52,7 +54,7 @@ SCORES = {"bicubic": {"psnr_y_db": 27.5, "ssim_y": 0.78}, "model": {"psnr_y_db":
 HERE = Progress(
     phase="adversarial",
     step=12_300,
-    share=0.43,
+    fraction=0.43,
     steps_per_s=7.43,
     pictures_per_s=118.9,
     losses={"pixel": 0.0213, "perceptual": 0.41, "adversarial": 0.693, "discriminator": math.nan},
@@ -381,8 +383,8 @@ def test_what_matters_most_fits(width: int, line: str) -> None:
 
 
 def test_waiting_for_pictures_is_told_when_it_costs() -> None:
-    def text(share: float) -> str:
-        waiting = Progress("fidelity", 1, 0.5, 1.0, 16.0, loader_share=share)
+    def text(fraction: float) -> str:
+        waiting = Progress("fidelity", 1, 0.5, 1.0, 16.0, loader_fraction=fraction)
         return fitting(pieces(waiting, {}, None, bar=0), 200)
 
     assert "waiting" not in text(0.04)
@@ -424,7 +426,7 @@ def test_a_preview_trains_nothing(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn: list[tuple[TrainConfig, Path]] = []
-    _stand_in(monkeypatch, "preview", preview=lambda config, target: drawn.append((config, target)))
+    monkeypatch.setattr(runlog_preview, "preview", lambda config, target: drawn.append((config, target)))
     assert main(["train", "--hr-dir", "a", "--degradation", "photo", "--preview", "sheet.png"]) == 0
     assert drawn == [
         (preset("srgan", {"data": {"high_dirs": ["a"]}, "degradation": {"kind": "photo"}}), Path("sheet.png"))

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from srgan_cli.errors import NothingToDoError, SettingsError, WeightsError
 from srgan_cli.evaluation import further, pairs
-from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.evaluation.evaluate import (
     Metric,
     bicubic_enlarger,
@@ -31,6 +30,7 @@ from srgan_cli.evaluation.evaluate import (
     side_by_side,
 )
 from srgan_cli.evaluation.metrics import compare, psnr
+from srgan_cli.imaging.bicubic import bicubic
 from tests.upscaling.pictures import picture
 
 

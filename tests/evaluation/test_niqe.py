@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 
 from srgan_cli.evaluation import niqe as module
-from srgan_cli.evaluation.bicubic import bicubic
 from srgan_cli.evaluation.niqe import NaturalModel, as_json, bundled_model, fit, niqe
 from srgan_cli.evaluation.pairs import read_pixels
+from srgan_cli.imaging.bicubic import bicubic
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

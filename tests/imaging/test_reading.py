@@ -195,12 +195,12 @@ def test_more_pixels_than_allowed_are_refused(format: str) -> None:  # noqa: A00
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF"])
-@pytest.mark.parametrize("share", [0.3, 0.9])
-def test_truncated_files_are_errors_and_not_grey_rows(format: str, share: float) -> None:  # noqa: A002
+@pytest.mark.parametrize("fraction", [0.3, 0.9])
+def test_truncated_files_are_errors_and_not_grey_rows(format: str, fraction: float) -> None:  # noqa: A002
     noise = np.random.default_rng(0).integers(0, 256, (200, 150, 3), dtype=np.uint8)
     data = samples.encoded(Pillow.fromarray(noise), format)
     with pytest.raises(UnreadablePictureError, match="damaged"):
-        read_image(data[: int(len(data) * share)], max_pixels=samples.MANY)
+        read_image(data[: int(len(data) * fraction)], max_pixels=samples.MANY)
 
 
 def test_damage_inside_a_png_is_an_error() -> None:

@@ -7,9 +7,10 @@ import torch
 
 from srgan_cli.errors import OutOfMemoryError, SettingsError
 from srgan_cli.training import fitting
-from srgan_cli.training.config import TrainConfig, from_mapping
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import begin
+from srgan_cli.training_config import TrainConfig
+from srgan_cli.training_presets import from_mapping
 from srgan_cli.upscaling import backends
 
 
@@ -54,8 +55,8 @@ def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ({"small_crop_px": 20, "small_crop_share": 0.5}, "adversarial.small_crop_px, 20, must be a multiple of 8"),
-        ({"small_crop_px": 2, "small_crop_share": 0.5}, "must be a multiple of 8"),
+        ({"small_crop_px": 20, "small_crop_fraction": 0.5}, "adversarial.small_crop_px, 20, must be a multiple of 8"),
+        ({"small_crop_px": 2, "small_crop_fraction": 0.5}, "must be a multiple of 8"),
     ],
 )
 def test_small_crops_that_cannot_be_judged_are_told_before_the_first_step(sizes: dict[str, object], words: str) -> None:
@@ -65,4 +66,4 @@ def test_small_crops_that_cannot_be_judged_are_told_before_the_first_step(sizes:
 
 def test_small_crops_are_smaller() -> None:
     with pytest.raises(SettingsError, match="small_crop_px, 32, must be less than crop_px, 32"):
-        tiny(small_crop_px=32, small_crop_share=0.5)
+        tiny(small_crop_px=32, small_crop_fraction=0.5)

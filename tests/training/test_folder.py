@@ -10,7 +10,7 @@ import pytest
 
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.training import checkpoint, folder
-from srgan_cli.training.config import TrainConfig
+from srgan_cli.training_config import TrainConfig
 
 
 def test_hidden_files_do_not_make_a_folder_strange(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from srgan_cli.evaluation.bicubic import contributions
 from srgan_cli.evaluation.perceptual import vgg_distance, vgg_distance_of_pixels
+from srgan_cli.imaging.bicubic import contributions
 from srgan_cli.networks.discriminators import Discriminator, Kind, build_discriminator
 from srgan_cli.networks.features import VGGFeatures, load_features
 from srgan_cli.training import losses
-from srgan_cli.training.config import Objective
 from srgan_cli.training.losses import PerceptualLoss
+from srgan_cli.training_config import Objective
 
 Array = npt.NDArray[np.float64]
 KINDS: tuple[Kind, ...] = ("vgg", "patch", "unet")
@@ -75,27 +75,27 @@ def test_consistency_is_l1_at_low_resolution() -> None:
     assert losses.consistency(result, high, 4).item() == pytest.approx(expected, rel=1e-6)
 
 
-def artifact_by_hand(result: Array, steady: Array, high: Array) -> float:
+def artifact_by_hand(result: Array, ema: Array, high: Array) -> float:
     """Liang et al. 2022, section 3.3, pixel by pixel."""
     total = 0.0
-    for ours, theirs, truth in zip(result, steady, high, strict=True):
-        residual, steady_residual = np.abs(truth - ours).sum(axis=0), np.abs(truth - theirs).sum(axis=0)
+    for ours, theirs, truth in zip(result, ema, high, strict=True):
+        residual, ema_residual = np.abs(truth - ours).sum(axis=0), np.abs(truth - theirs).sum(axis=0)
         around = np.pad(residual, 3, mode="reflect")
         whole = residual.var(ddof=1) ** 0.2
         for (row, column), value in np.ndenumerate(residual):
-            if value >= steady_residual[row, column]:
+            if value >= ema_residual[row, column]:
                 weight = whole * around[row : row + 7, column : column + 7].var(ddof=1)
                 total += weight * np.abs(truth[:, row, column] - ours[:, row, column]).sum()
     return total / result.size
 
 
 def test_artifact() -> None:
-    result, steady, high = pictures(1), pictures(2), pictures(3)
-    expected = artifact_by_hand(result.numpy(), steady.numpy(), high.numpy())
-    assert losses.artifact(result, steady, high).item() == pytest.approx(expected, rel=1e-9)
+    result, ema, high = pictures(1), pictures(2), pictures(3)
+    expected = artifact_by_hand(result.numpy(), ema.numpy(), high.numpy())
+    assert losses.artifact(result, ema, high).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_artifact_is_nothing_where_the_result_is_nearer_than_the_steady_one() -> None:
+def test_artifact_is_nothing_where_the_result_is_nearer_than_the_ema_one() -> None:
     high = pictures(3)
     assert losses.artifact(high + 0.01 * pictures(1), high + 0.2, high).item() == 0.0
 

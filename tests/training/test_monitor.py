@@ -10,9 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from srgan_cli.evaluation.bicubic import bicubic
+from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.training.config import Objective
 from srgan_cli.training.monitor import (
     DiscriminatorNumbers,
     Finding,
@@ -21,6 +20,7 @@ from srgan_cli.training.monitor import (
     as_values,
     picture_numbers,
 )
+from srgan_cli.training_config import Objective
 
 LOSSES = {"pixel": 0.02, "adversarial": 0.7}
 FAIR = DiscriminatorNumbers(loss=1.2, accuracy=0.7)

@@ -20,21 +20,21 @@ def _member(rank: int, port: int, answers: Any) -> None:
 
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
-    team = Processes(rank, 2, rank)
+    group = Processes(rank, 2, rank)
 
     def refuse() -> None:
         raise SettingsError("these settings make no sense")
 
-    with processes.joined(team, torch.device("cpu")):
-        found: list[object] = [processes.agreed(0.25 + rank, stop=rank == 1, back=rank == 1, processes=team)]
-        found.append(processes.least(7 + 2 * rank, team))
-        found.append(processes.first_does(lambda: f"by {rank}", team))
+    with processes.joined(group, torch.device("cpu")):
+        found: list[object] = [processes.agreed(0.25 + rank, stop=rank == 1, back=rank == 1, processes=group)]
+        found.append(processes.least(7 + 2 * rank, group))
+        found.append(processes.first_does(lambda: f"by {rank}", group))
         found.append((processes.part_of(8), processes.part_of(1)))
         try:
-            processes.first_does(refuse, team)
+            processes.first_does(refuse, group)
         except SettingsError as err:
             found.append(str(err))
-        found.append(processes.first_does(lambda: "on", team))  # they still understand each other
+        found.append(processes.first_does(lambda: "on", group))  # they still understand each other
     answers.put((rank, found))
 
 

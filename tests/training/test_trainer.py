@@ -24,19 +24,20 @@ from safetensors.torch import load_file
 
 from srgan_cli.errors import DivergedError, NothingToDoError, SettingsError, TrainingError, WeightsError
 from srgan_cli.networks.weights import load_model
-from srgan_cli.training import checkpoint, desk, trainer, validation
+from srgan_cli.runlog.record import read_log
+from srgan_cli.training import checkpoint, recorder, trainer, validation
 from srgan_cli.training import run as run_module
-from srgan_cli.training.config import TrainConfig, from_mapping, merged, to_toml
 from srgan_cli.training.monitor import Finding
 from srgan_cli.training.observer import Progress, Silent
-from srgan_cli.training.record import read_log
+from srgan_cli.training_config import TrainConfig
+from srgan_cli.training_presets import from_mapping, merged, to_toml
 
 TINY: Mapping[str, Any] = {
     "preset": "compact",
     "phase": "fidelity",
     "steps": 4,
     "generator": {"scale": 2, "features": 8, "blocks": 1},
-    "data": {"levels": [1.0], "val_most": 2, "val_share": 0.2},
+    "data": {"levels": [1.0], "val_max": 2, "val_fraction": 0.2},
     "fidelity": {"batch": 4, "crop_px": 16, "warmup_steps": 2},
     "adversarial": {"batch": 4, "crop_px": 16, "learning_rate": 1e-3},
     "perceptual": {"source": "random", "layers": {"conv1_2": 1.0}},
@@ -331,12 +332,12 @@ def test_a_budget_is_kept_within_two_per_cent(
 ) -> None:
     clock = Clock()
     began_s = clock.now_s
-    for module in (trainer, desk):
+    for module in (trainer, recorder):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(trainer, "scan", clock.during(trainer.scan, 3.0))
     monkeypatch.setattr(trainer, "step", clock.during(trainer.step, step_s))
     monkeypatch.setattr(validation, "look", clock.during(validation.look, look_s))
-    monkeypatch.setattr(desk, "write_report", clock.during(desk.write_report, 0.4))
+    monkeypatch.setattr(recorder, "write_report", clock.during(recorder.write_report, 0.4))
     rarely = {"checkpoint_every_steps": 0, "log_every_steps": 5, "validate_every_s": 20.0}
     settings = config(photos, budget_s=budget_s, phase="both", watch=rarely, fidelity={"warmup_steps": 3})
     outcome = trainer.train(settings, tmp_path, Witness())
@@ -352,7 +353,7 @@ def test_a_budget_is_kept_within_two_per_cent(
 
 def test_a_budget_that_setting_up_takes_is_told(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for module in (trainer, desk):
+    for module in (trainer, recorder):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(trainer, "scan", clock.during(trainer.scan, 30.0))
     with pytest.raises(TrainingError, match="over before the first step"):
@@ -366,9 +367,9 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> No
     """Steps of which `when` is true are made on pictures that are not numbers."""
     real, count = trainer.step, [0]
 
-    def step(run: Any, state: Any, share: float, low: torch.Tensor, high: torch.Tensor) -> Any:
+    def step(run: Any, state: Any, fraction: float, low: torch.Tensor, high: torch.Tensor) -> Any:
         count[0] += 1
-        return real(run, state, share, low, high * float("nan") if when(count[0]) else high)
+        return real(run, state, fraction, low, high * float("nan") if when(count[0]) else high)
 
     monkeypatch.setattr(trainer, "step", step)
 
@@ -410,7 +411,7 @@ def test_going_back_is_to_where_all_was_well(photos: Path, tmp_path: Path, monke
         made = real(run, state, *rest)
         if count[0] == 5:
             with torch.no_grad():
-                for parameter in (*run.generator.parameters(), *run.steady.parameters()):
+                for parameter in (*run.generator.parameters(), *run.ema.parameters()):
                     parameter.fill_(0.3)
         return made
 
@@ -450,7 +451,7 @@ def test_a_won_discriminator_is_told(photos: Path, tmp_path: Path, monkeypatch: 
 def test_going_wrong_for_ever_ends(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poisoned(monkeypatch, lambda count: count >= 3)
     with pytest.raises(DivergedError, match="2 times"):
-        trainer.train(config(photos, watch={"most_rollbacks": 2}), tmp_path, Witness())
+        trainer.train(config(photos, watch={"max_rollbacks": 2}), tmp_path, Witness())
     assert all(bool(value.isfinite().all()) for value in weights(tmp_path).values())
     values = checkpoint.load(tmp_path / "checkpoint")["values"]
     assert (values["rollbacks"], values["rate"]) == (2, 0.25)  # a kill now would not begin to count anew
@@ -582,7 +583,7 @@ def test_two_processes_compute_what_one_does(photos: Path, tmp_path: Path, phase
 
 def test_a_batch_must_be_shared_evenly(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be shared evenly by 3"):
-        trainer._check_shares(config(photos), run_module.Processes(world=3))
+        trainer._check_fractions(config(photos), run_module.Processes(world=3))
 
 
 # ---------------------------------------------------------------------------------------------------------------- a GPU

@@ -1,0 +1,358 @@
+"""From options to a contact sheet or a page: pictures, or what models make of a picture, side by side.
+
+pictures ───────────┐
+                    ├──> scenes ──> places ──> sheet.png, rows of crops
+a picture, models ──┘                     └──> page.html, whole pictures under a slider
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srgan_cli.comparison.places import Spot, difference, most_different
+from srgan_cli.comparison.scenes import (
+    Box,
+    Enlarged,
+    Enlarging,
+    Scene,
+    Still,
+    View,
+    labels_of,
+    read_shown,
+    together,
+)
+from srgan_cli.comparison.sheet import Row, draw_sheet, row_of
+from srgan_cli.comparison.viewer import Exhibit, build_page
+from srgan_cli.config import MAX_SCALE, EngineOptions, WriteOptions
+from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, shown
+from srgan_cli.evaluation.session import load_upscalers, shared_scale
+from srgan_cli.imaging.formats import PICTURE_SUFFIXES
+from srgan_cli.imaging.image import Header, Pixels
+from srgan_cli.imaging.writing import check_place, output_format, write_picture, write_text
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
+PAGE_SUFFIXES = (".html", ".htm")
+LOW, BICUBIC, ORIGINAL = "low", "bicubic", "original"
+
+_SHEET_CROPS, _SHEET_CROP_PX = 4, 192
+_PAGE_CROPS, _PAGE_CROP_PX = 6, 1024
+_PLACE_PX = 256  # what a page jumps to
+# What models make for a page is computed whole up to this many px, of all results together: some ten seconds on a CPU.
+_PAGE_PIXELS = 96_000_000
+# Where a picture is too large to be enlarged whole, so many crops for each that is wanted are tried.
+_TRIES, _MIN_TRIES = 4, 16
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """One `srgan compare`. Without `models` the inputs are views of one scene, with them each is enlarged by each.
+
+    `crops` and `crop_px` (in px of the largest picture) None: what suits the output. `page_bytes` is about what a page
+    may weigh.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Path
+    models: tuple[str, ...] = ()
+    scale: int | None = None
+    high: Path | None = None
+    high_dir: Path | None = None
+    show_low: bool = False
+    labels: tuple[str, ...] = ()
+    at: tuple[Spot, ...] = ()
+    crops: int | None = None
+    crop_px: int | None = None
+    zoom_percent: int = 200
+    smooth: bool = False
+    enlarging: Enlarging = "bicubic"
+    page_bytes: int = 48_000_000
+    overwrite: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            _refuse_without_models(self)
+        if self.high is not None and self.high_dir is not None:
+            raise SettingsError("--high names one original and --high-dir a folder of them; give one of the two")
+        if self.high is not None and len(self.inputs) != 1:
+            raise SettingsError(
+                f"--high is the original of one INPUT, but there are {len(self.inputs)}; give --high-dir"
+            )
+        if self.scale is not None and not 2 <= self.scale <= MAX_SCALE:
+            raise SettingsError(f"--scale must be between 2 and {MAX_SCALE:g}, not {self.scale}")
+        if self.crops is not None and not 1 <= self.crops <= 100:
+            raise SettingsError(f"--crops must be between 1 and 100, not {self.crops}")
+        if self.crops is not None and self.at:
+            raise SettingsError("--at names the places and --crops lets them be chosen; give one of the two")
+        if self.crop_px is not None and not 16 <= self.crop_px <= 4096:
+            raise SettingsError(f"--crop-px must be between 16 and 4096, not {self.crop_px}")
+        if not 100 <= self.zoom_percent <= 400:
+            raise SettingsError(f"--zoom must be between 100 and 400 (per cent), not {self.zoom_percent}")
+        if self.zoom_percent % 100 and not self.smooth:
+            raise SettingsError(f"--zoom {self.zoom_percent} would show some pixels wider than others; give 100, 200, "
+                                "300 or 400, or --smooth")  # fmt: skip
+        if self.page_bytes < 1_000_000:
+            raise SettingsError("--page-mb must be at least 1")
+
+    @property
+    def is_page(self) -> bool:
+        return self.output.suffix.lower() in PAGE_SUFFIXES
+
+
+def _refuse_without_models(options: CompareOptions) -> None:
+    if len(options.inputs) < 2:
+        raise SettingsError("give at least two pictures, or one and --models")
+    absolute = [path.absolute() for path in options.inputs]
+    twice = next((path for i, path in enumerate(absolute) if path in absolute[:i]), None)
+    if twice is not None:
+        raise SettingsError(f"{shown(twice.name)} is given twice")
+    names = (("--high", options.high), ("--high-dir", options.high_dir), ("--scale", options.scale),
+             ("--low", options.show_low))  # fmt: skip
+    for option, value in names:
+        if value:
+            raise SettingsError(f"{option} is for --models; without it, give every picture as an input")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out: `summary` says what the sheet or page holds; `failures` are sentences, one per input."""
+
+    summary: str
+    notes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failures else 0
+
+
+def run(options: CompareOptions, *, advance: Callable[[int, int, str], None] = lambda _n, _all, _name: None) -> Report:
+    """Make the sheet or the page. `advance` is told how many inputs have been begun, of how many, and the name.
+
+    An input that cannot be read is left out and told in the report where there are models; where it is one of the
+    pictures to compare, it is an error. Raises `SettingsError`, `NothingToDoError`, `WeightsError`, `DeviceError` and
+    `UnwritablePictureError`.
+    """
+    _check_output(options)
+    notes: list[str] = []
+    failures: list[str] = []
+    if options.models:
+        scenes = _models_scenes(options, advance, notes.append, failures.append)
+    else:
+        scenes = iter([_pictures_scene(options, advance)])
+    summary = _page(options, scenes) if options.is_page else _sheet(options, scenes)
+    if summary is None:
+        raise NothingToDoError(f"not one of {len(failures)} pictures can be read: {failures[0]}")
+    return Report(summary, tuple(notes), tuple(failures))
+
+
+def _check_output(options: CompareOptions) -> None:
+    """All that can be refused before the work."""
+    path = options.output
+    if not options.is_page:
+        if not path.suffix:
+            raise SettingsError(f"-o {shown(path)} has no ending; give .png (or another picture's) or .html")
+        output_format(path, _header(1, 1), WriteOptions())
+    both = [*options.inputs, *([options.high] if options.high else [])]
+    if any(_same_file(path, one) for one in both):
+        raise SettingsError(f"-o {shown(path)} is one of the pictures to compare; give another name")
+    if os.path.lexists(path) and not path.is_dir() and not options.overwrite:
+        raise SettingsError(f"{shown(path)} exists already; give --overwrite, or another -o")
+    check_place(path, options.page_bytes // 4)
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+# -------------------------------------------------------------------------------------------------------------- scenes
+
+
+def _pictures_scene(options: CompareOptions, advance: Callable[[int, int, str], None]) -> Scene:
+    labels = _labels(options, labels_of(options.inputs))
+    pictures = []
+    for number, (path, label) in enumerate(zip(options.inputs, labels, strict=True)):
+        advance(number, len(labels), path.name)
+        try:
+            pictures.append((label, read_shown(path)))
+        except PictureError as err:
+            raise NothingToDoError(str(err)) from err
+    return together(pictures, enlarging=options.enlarging)
+
+
+def _models_scenes(
+    options: CompareOptions,
+    advance: Callable[[int, int, str], None],
+    on_note: Callable[[str], None],
+    on_failure: Callable[[str], None],
+) -> Iterator[Scene]:
+    """One scene for each input: itself (if asked for), bicubic, the models, and the original where there is one."""
+    scale = shared_scale(options.models, options.scale)
+    originals = _originals(options, scale)
+    upscalers = load_upscalers(options.models, scale, options.engine, taken=(LOW, BICUBIC, ORIGINAL))
+    for number, (path, name) in enumerate(zip(options.inputs, labels_of(options.inputs), strict=True)):
+        advance(number, len(options.inputs), path.name)
+        original = originals.get(path)
+        if original is None and options.high_dir is not None:
+            on_note(f"there is no original of {shown(path.name)} in {shown(options.high_dir)}")
+        try:
+            low = read_shown(path)
+            high = None if original is None else read_shown(original)
+        except PictureError as err:
+            on_failure(str(err))
+            continue
+        yield _models_scene(options, name, low, upscalers, scale, high)
+
+
+def _models_scene(
+    options: CompareOptions,
+    name: str,
+    low: Pixels,
+    upscalers: dict[str, Upscaler],
+    scale: int,
+    high: Pixels | None,
+) -> Scene:
+    height, width = (side * scale for side in low.shape[:2])
+    views: list[View] = [Still(LOW, f"×{scale} nearest", low, scale, scale, "nearest")] * options.show_low
+    views += [Still(BICUBIC, f"×{scale}", low, scale, scale)]
+    views += [Enlarged(label, f"×{scale}, {one.compute.precision}", low, one) for label, one in upscalers.items()]
+    if high is not None:
+        if not all(0 <= a - b < scale for a, b in zip(high.shape[:2], (height, width), strict=True)):
+            raise SettingsError(
+                f"the original of {shown(name)} is {high.shape[1]}x{high.shape[0]} px; for ×{scale} it should be "
+                f"{width}x{height} px"
+            )
+        views += [Still(ORIGINAL, "", high)]
+    labels = _labels(options, [view.label for view in views], wanted=len(_columns(options, list(upscalers))))
+    return Scene(name, width, height, tuple(map(_relabelled, views, labels)))
+
+
+def _columns(options: CompareOptions, models: Sequence[str]) -> list[str]:
+    has_original = options.high is not None or options.high_dir is not None
+    return [*([LOW] * options.show_low), BICUBIC, *models, *([ORIGINAL] * has_original)]
+
+
+def _labels(options: CompareOptions, labels: list[str], wanted: int | None = None) -> list[str]:
+    """Those given, of which there must be one for each column (`wanted`), or our own."""
+    if not options.labels:
+        return labels
+    wanted = len(labels) if wanted is None else wanted
+    if len(options.labels) != wanted or len(set(options.labels)) != wanted:
+        raise SettingsError(
+            f"--labels has {len(set(options.labels))} different names for {wanted} columns: {', '.join(labels)}"
+        )
+    return list(options.labels[: len(labels)])
+
+
+def _relabelled(view: View, label: str) -> View:
+    if isinstance(view, Still):
+        return Still(label, view.about, view.pixels, view.across, view.down, view.enlarging)
+    assert isinstance(view, Enlarged)
+    return Enlarged(label, view.about, view.low, view.upscaler)
+
+
+def _originals(options: CompareOptions, scale: int) -> dict[Path, Path]:
+    """Of the inputs that have one: of the same name but for the ending, or without the `x4` of a small picture's."""
+    if options.high is not None:
+        return {options.inputs[0]: options.high}
+    if options.high_dir is None:
+        return {}
+    if not options.high_dir.is_dir():
+        raise SettingsError(f"--high-dir {shown(options.high_dir)} is not a folder")
+    there = {path.stem: path for path in sorted(options.high_dir.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
+    found = {path: there.get(path.stem) or there.get(path.stem.removesuffix(f"x{scale}")) for path in options.inputs}
+    return {path: original for path, original in found.items() if original is not None}
+
+
+# -------------------------------------------------------------------------------------------------------------- places
+
+
+def _judged(scene: Scene) -> list[int]:
+    """Which views decide where to look: the models where there are several, else all but pixels shown as squares."""
+    models = [i for i, view in enumerate(scene.views) if isinstance(view, Enlarged)]
+    smooth = [i for i, view in enumerate(scene.views) if not (isinstance(view, Still) and view.enlarging == "nearest")]
+    return models if len(models) > 1 else smooth if len(smooth) > 1 else list(range(len(scene.views)))
+
+
+def _placed(scene: Scene, options: CompareOptions, count: int, side_px: int) -> tuple[Scene, list[Box]]:
+    """The crops to show, and the scene, whose networks have been run on the whole where that was the cheapest."""
+    if options.at:
+        return scene, [spot.box(scene, side_px) for spot in options.at]
+    judged = _judged(scene)
+    networks = [view for view in scene.views if isinstance(view, Enlarged)]
+    tries = max(_MIN_TRIES, _TRIES * count)
+    if networks:
+        part_px = side_px // networks[0].upscaler.scale + 2 * max(one.upscaler.chain.halo_px for one in networks)
+        if networks[0].low.size // 3 > tries * part_px**2:
+            boxes = most_different(scene, [scene.guide], tries, side_px)
+            spread = {box: difference([scene.views[i].crop(box) for i in judged]) for box in boxes}
+            return scene, sorted(boxes, key=lambda box: -spread[box])[:count]
+        scene = scene.settled()
+    return scene, most_different(scene, [scene.views[i] for i in judged], count, side_px)
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+
+
+def _sheet(options: CompareOptions, scenes: Iterator[Scene]) -> str | None:
+    columns: dict[str, str] = {}
+    rows: list[Row] = []
+    several = len(options.inputs) > 1 and bool(options.models)
+    count = options.crops or (1 if several else _SHEET_CROPS)
+    side_px = options.crop_px or _SHEET_CROP_PX
+    for scene in scenes:
+        placed, boxes = _placed(scene, options, count, side_px)
+        rows += [row_of(placed, box) for box in boxes]
+        columns.update({view.label: view.about for view in placed.views})
+    if not rows:
+        return None
+    footer = f"srgan compare, {options.zoom_percent} %, {'bicubic' if options.smooth else 'pixels as they are'}"
+    picture = draw_sheet(columns, rows, zoom_percent=options.zoom_percent, smooth=options.smooth, footer=footer)
+    height, width = picture.shape[:2]
+    write_picture(options.output, picture, _header(width, height), WriteOptions(), width=width, height=height)
+    many = "s" * (len(rows) != 1)
+    where = f"at the place{many} given" if options.at else "where they differ most"
+    return f"{len(rows)} crop{many} of {side_px} px {where}, {len(columns)} columns, {width}x{height} px"
+
+
+def _header(width: int, height: int) -> Header:
+    return Header(width, height, 3, 8, "png")
+
+
+def _page(options: CompareOptions, scenes: Iterator[Scene]) -> str | None:
+    exhibits = [exhibit for scene in scenes for exhibit in _exhibits(scene, options)]
+    if not exhibits:
+        return None
+    names = [view.label for view in exhibits[0].scene.views]
+    title = exhibits[0].scene.name if options.models and len(options.inputs) == 1 else " | ".join(names)
+    html, summary = build_page(title, exhibits, budget_bytes=options.page_bytes)
+    write_text(options.output, html)
+    return summary
+
+
+def _exhibits(scene: Scene, options: CompareOptions) -> Iterator[Exhibit]:
+    """The whole, with places to jump to; or parts, where they are asked for or the whole is too much to compute."""
+    # Before the networks have become pictures: which views they are decides where to look, and what at first.
+    judged = _judged(scene)
+    networks = [i for i, view in enumerate(scene.views) if isinstance(view, Enlarged)]
+    pair = (networks[0] - 1, networks[0]) if networks else (0, 1)  # bicubic comes before the models
+    count = options.crops or _PAGE_CROPS
+    too_large = len(networks) * scene.width * scene.height * len(options.inputs) > _PAGE_PIXELS
+    if too_large or options.crop_px is not None:
+        scene, boxes = _placed(scene, options, count, options.crop_px or _PAGE_CROP_PX)
+        yield from (Exhibit(scene.part(box), pair=pair) for box in boxes)
+        return
+    whole = scene.settled()
+    boxes = [spot.box(whole, _PLACE_PX) for spot in options.at]
+    if not boxes:
+        boxes = most_different(whole, [whole.views[i] for i in judged], count, _PLACE_PX)
+    yield Exhibit(whole, tuple(boxes), pair)

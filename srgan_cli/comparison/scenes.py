@@ -1,0 +1,289 @@
+"""One scene seen by several pictures: the same place in all of them, whatever their sizes.
+
+A scene has a frame, in px of its largest picture; a view gives any part of the frame as pixels. A view may be a picture
+in memory, which is enlarged where it is smaller than the frame, or a network, which is run on the part asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from srgan_cli.errors import SettingsError, shown
+from srgan_cli.imaging import resizing
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.imaging.metadata.update import profile_fits
+from srgan_cli.imaging.reading import read_image
+from srgan_cli.imaging.sources import vips_module
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
+Enlarging: TypeAlias = Literal["bicubic", "nearest"]
+
+# Pictures are held whole while they are compared: 1.2 GB each at most.
+MAX_PIXELS = 400_000_000
+_WHITE = (255, 255, 255)
+_BICUBIC_REACH_PX = 3  # its kernel's, and one for rounding
+# A result that is this much smaller than its original was made of a picture that had been cropped to a multiple of the
+# scale (16 at most); 5 % is less than anyone enlarges by.
+_CROPPED_PX, _CROPPED_SHARE = 15, 0.05
+_STRIP_PX = 256  # of the larger picture: what is looked at to tell whether the smaller was cropped
+
+
+class Box(NamedTuple):
+    """A part of the frame, in its px."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+
+class View(Protocol):
+    """One picture of a scene. `about` is a few words on what was done to it."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def about(self) -> str: ...
+
+    def crop(self, box: Box) -> Pixels:
+        """That part, (box.height, box.width, 3) uint8, as if cut out of the whole."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture in memory, (h, w, 3) uint8, of which one px is `across` × `down` px of the frame."""
+
+    label: str
+    about: str
+    pixels: Pixels
+    across: float = 1.0
+    down: float = 1.0
+    enlarging: Enlarging = "bicubic"
+
+    def crop(self, box: Box) -> Pixels:
+        if self.across == self.down == 1:
+            return self.pixels[box.top : box.bottom, box.left : box.right]
+        # Of a large picture only what is needed goes to Pillow, which copies what it is given.
+        height, width = self.pixels.shape[:2]
+        x0, x1 = _reach(box.left / self.across, box.right / self.across, width)
+        y0, y1 = _reach(box.top / self.down, box.bottom / self.down, height)
+        part = Image.fromarray(np.ascontiguousarray(self.pixels[y0:y1, x0:x1]))
+        inside = (
+            box.left / self.across - x0,
+            box.top / self.down - y0,
+            min(box.right / self.across - x0, x1 - x0),
+            min(box.bottom / self.down - y0, y1 - y0),
+        )
+        how = Image.Resampling.NEAREST if self.enlarging == "nearest" else Image.Resampling.BICUBIC
+        return np.asarray(part.resize((box.width, box.height), how, inside))
+
+
+def _reach(begin: float, end: float, length: int) -> tuple[int, int]:
+    return max(0, math.floor(begin) - _BICUBIC_REACH_PX), min(length, math.ceil(end) + _BICUBIC_REACH_PX)
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """What a network makes of `low`, (h, w, 3) uint8: of each part only that part is computed, with its halo."""
+
+    label: str
+    about: str
+    low: Pixels
+    upscaler: Upscaler
+
+    def crop(self, box: Box) -> Pixels:
+        scale, halo_px = self.upscaler.scale, self.upscaler.chain.halo_px
+        x0, x1 = max(0, box.left // scale - halo_px), -(-box.right // scale) + halo_px
+        y0, y1 = max(0, box.top // scale - halo_px), -(-box.bottom // scale) + halo_px
+        high = self.upscaler.upscale(self.low[y0:y1, x0:x1])
+        left, top = box.left - x0 * scale, box.top - y0 * scale
+        return high[top : top + box.height, left : left + box.width]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Views of one thing, in the order they are shown, all of `width` × `height` px."""
+
+    name: str
+    width: int
+    height: int
+    views: tuple[View, ...]
+
+    @property
+    def whole(self) -> Box:
+        return Box(0, 0, self.width, self.height)
+
+    @property
+    def guide(self) -> Still:
+        """The finest picture there is without computing anything."""
+        return max((view for view in self.views if isinstance(view, Still)), key=lambda still: still.pixels.size)
+
+    def part(self, box: Box) -> Scene:
+        """That part as a scene of its own."""
+        views = tuple(Still(view.label, view.about, view.crop(box)) for view in self.views)
+        return Scene(f"{self.name} at {box.left}, {box.top}".strip(), box.width, box.height, views)
+
+    def settled(self) -> Scene:
+        """The same with every network run on the whole picture, once."""
+        views = tuple(
+            view if isinstance(view, Still) else Still(view.label, view.about, view.crop(self.whole))
+            for view in self.views
+        )
+        return replace(self, views=views)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def read_shown(path: Path) -> Pixels:
+    """A picture as eyes compare it: (H, W, 3) uint8, upright, sRGB, laid on white where it is transparent.
+
+    Raises `UnreadablePictureError`, also for one of more than 400 megapixels.
+    """
+    picture = read_image(path, max_pixels=MAX_PIXELS)
+    pixels, icc = picture.pixels, picture.header.metadata.icc
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3 and icc is None:
+        return pixels
+    image = resizing.as_depth(resizing.array_to_vips(pixels), 8)
+    if image.bands in (2, 4):
+        image = resizing.flattened(image, _WHITE)
+    image = _in_srgb(image, icc)
+    return resizing.vips_to_array(resizing.as_rgb(image))
+
+
+def _in_srgb(image: Any, icc: bytes | None) -> Any:
+    """Two pictures may say the same colours in different numbers. A profile that makes no sense is left alone."""
+    if not icc or not profile_fits(icc, image.bands) or any(name in icc for name in _SRGB):
+        return image
+    pyvips = vips_module()
+    tagged = image.copy()
+    tagged.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
+    try:
+        colour = tagged.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+        return colour.copy_memory()  # the error, if there is one, comes here
+    except pyvips.Error:
+        return image
+
+
+# In the description of a profile, of version 2 and of version 4.
+_SRGB = (b"sRGB", "sRGB".encode("utf-16-be"))
+
+
+# ------------------------------------------------------------------------------------------------------ coming together
+
+
+def together(pictures: Sequence[tuple[str, Pixels]], *, enlarging: Enlarging = "bicubic", name: str = "") -> Scene:
+    """A scene of labelled pictures (H, W, 3) uint8, in px of the largest.
+
+    A picture that is a whole number of times smaller may lack up to a px of itself on the right and below (what does
+    not divide is cropped before a picture is made small), or be the whole made small; their far edges tell. Others are
+    taken for the whole scene. The frame is what all of them show. Raises `SettingsError` when the proportions do not
+    agree to within a px of the smaller picture.
+    """
+    largest_label, largest = max(pictures, key=lambda one: one[1].shape[0] * one[1].shape[1])
+    frame = _size(largest)
+    scales = []
+    for label, pixels in pictures:
+        scale = (1.0, 1.0) if pixels is largest else _scale_between(pixels, largest)
+        if scale is None:
+            raise SettingsError(
+                f"{shown(label)} ({_named(_size(pixels))}) and {shown(largest_label)} ({_named(frame)}) are not of the "
+                "same proportions, so they cannot show the same; crop them to the same part first"
+            )
+        scales.append(scale)
+    parts = [
+        (round(across * pixels.shape[1]), round(down * pixels.shape[0]))
+        for (_, pixels), (across, down) in zip(pictures, scales, strict=True)
+    ]
+    width, height = (min(sides) for sides in zip(frame, *parts, strict=True))
+    views = tuple(
+        Still(label, _about(_size(pixels), scale, enlarging), pixels, *scale, enlarging)
+        for (label, pixels), scale in zip(pictures, scales, strict=True)
+    )
+    return Scene(name, width, height, views)
+
+
+def _scale_between(small: Pixels, large: Pixels) -> tuple[float, float] | None:
+    """How many px of the larger picture one px of the smaller is, across and down; None when they do not fit."""
+    fitting = _scales_between(_size(small), _size(large))
+    return _likeliest(small, large, fitting) if len(fitting) > 1 else next(iter(fitting), None)
+
+
+def _scales_between(small: tuple[int, int], frame: tuple[int, int]) -> list[tuple[float, float]]:
+    """What sizes allow, of which the first is taken where the pictures do not tell."""
+    across, down = frame[0] / small[0], frame[1] / small[1]
+    whole = max(1, round(across))
+    if across == down == whole:
+        return [(across, down)]
+    rest = [frame[i] - whole * small[i] for i in (0, 1)]
+    if whole > 1:
+        is_cropped = all(0 <= one < whole for one in rest)
+    else:
+        is_cropped = all(abs(one) <= min(_CROPPED_PX, _CROPPED_SHARE * frame[i]) for i, one in enumerate(rest))
+    fitting = [(float(whole), float(whole))] if is_cropped else []
+    long = int(small[1] > small[0])  # rounding has changed the longer side's scale the least
+    if abs(frame[1 - long] / (across, down)[long] - small[1 - long]) <= 1:
+        fitting.append((across, down))
+    if not fitting and whole == 1 and all(abs(one) <= _CROPPED_PX for one in rest):
+        fitting.append((1.0, 1.0))
+    return fitting
+
+
+def _likeliest(small: Pixels, large: Pixels, scales: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The scale at which the pictures agree on the right and below, where what scales say is furthest apart."""
+    (frame_width, frame_height), (width, height) = _size(large), _size(small)
+    right = min(frame_width, *(round(across * width) for across, _ in scales))
+    bottom = min(frame_height, *(round(down * height) for _, down in scales))
+    strip_px = min(_STRIP_PX, right, bottom)
+    strips = Box(right - strip_px, 0, strip_px, bottom), Box(0, bottom - strip_px, right, strip_px)
+
+    def apart(scale: tuple[float, float]) -> float:
+        views = Still("", "", large), Still("", "", small, *scale)
+        lumas = [[view.crop(box).mean(2, dtype=np.float32) for view in views] for box in strips]
+        return sum(float((one - other).var()) for one, other in lumas)
+
+    return min(scales, key=apart)
+
+
+def _size(pixels: Pixels) -> tuple[int, int]:
+    return pixels.shape[1], pixels.shape[0]
+
+
+def _named(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} px"
+
+
+def _about(size: tuple[int, int], scale: tuple[float, float], enlarging: Enlarging) -> str:
+    text = f"{size[0]}×{size[1]} px"
+    return text if scale == (1, 1) else f"{text}, ×{scale[0]:.4g} {enlarging}"
+
+
+def labels_of(paths: Iterable[Path]) -> list[str]:
+    """Short names that tell files apart: the stem; with its ending, or as much of the folders as that takes."""
+    paths = list(paths)
+    names = [path.stem for path in paths]
+    for depth in range(1, 1 + max(len(path.parts) for path in paths)):
+        if len(set(names)) == len(paths):
+            break
+        twice = {name for name in names if names.count(name) > 1}
+        longer = [str(Path(*path.parts[-depth:])) for path in paths]
+        names = [long if name in twice else name for name, long in zip(names, longer, strict=True)]
+    return names

@@ -1,0 +1,1 @@
+"""Pictures to crops: scanned, decoded once, cut, and degraded."""

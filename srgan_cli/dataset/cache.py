@@ -1,0 +1,298 @@
+"""Pictures decoded once into one file that is mapped into memory, at every size that crops are taken from."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+
+from srgan_cli.dataset.pictures import Bytes, in_order, read_pixels
+from srgan_cli.dataset.scan import Advance, Picture, cache_folder_of, identity
+from srgan_cli.errors import TrainingError, UnreadablePictureError, shown
+from srgan_cli.training_config import DataSettings
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_VERSION = 1  # of the pixels in a cache: a change of the decoding or of the shrinking makes old ones useless
+_NAME = re.compile(r"[0-9a-f]{32}(\.\d+)?\.(pixels|part)")
+_KEPT_S = 30 * 24 * 3600.0  # a cache that no run has opened for so long is removed
+_LOOK_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """One picture at one level: where its (height, width, 3) bytes begin in the file."""
+
+    offset: int
+    height: int
+    width: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.height * self.width * 3
+
+    def of(self, pixels: npt.NDArray[np.uint8]) -> Bytes:
+        return pixels[self.offset : self.end].reshape(self.height, self.width, 3)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the cache holds of a picture: the high one at each level that is large enough, and its small twin."""
+
+    picture: Picture
+    highs: tuple[_Plane, ...]
+    low: _Plane | None
+
+
+class Cache:
+    """All pictures' pixels in a file, mapped into memory: nothing is read before it is used, and what was read stays
+    in the system's cache for as long as there is memory.
+
+    All arrays are (H, W, 3) uint8 and cannot be written to. `crop_px` is the largest crop that every level allows.
+    """
+
+    def __init__(self, path: Path, entries: Sequence[_Entry], crop_px: int) -> None:
+        self.path = path
+        self.crop_px = crop_px
+        self._entries = entries
+        self._pixels = np.memmap(path, np.uint8, "r").view(np.ndarray)
+
+    def __len__(self) -> int:
+        """How many pictures it holds."""
+        return len(self._entries)
+
+    @property
+    def paired(self) -> bool:
+        return self._entries[0].low is not None
+
+    def levels(self, index: int) -> int:
+        """At how many sizes picture `index` is there: 1 in paired data."""
+        return len(self._entries[index].highs)
+
+    def high(self, index: int, level: int = 0) -> Bytes:
+        """Picture `index`, at its own size where `level` is 0 and the first of the levels asked for is 1."""
+        return self._entries[index].highs[level].of(self._pixels)
+
+    def low(self, index: int) -> Bytes:
+        """The small twin of picture `index`, in paired data."""
+        plane = self._entries[index].low
+        assert plane is not None, "the data are not paired"
+        return plane.of(self._pixels)
+
+
+def build_cache(
+    pictures: Sequence[Picture],
+    settings: DataSettings,
+    *,
+    scale: int,
+    crop_px: int,
+    advance: Advance | None = None,
+) -> Cache:
+    """The pixels of all pictures at all levels; decoded now, or found as an earlier run has left them.
+
+    A level is the picture shrunk by Pillow's antialiased bicubic filter, in the gamma of the file as everything in this
+    field; a level smaller than `crop_px` is left out. Paired pictures have one level, cut to `scale` times the small
+    one. A second process that wants the same cache waits until the first one has made it. A cache that was not used for
+    a month is removed.
+
+    Raises `TrainingError` when the folder cannot be written to or the disk is too full (before anything is decoded,
+    where that can be known), and `UnreadablePictureError` when a picture has changed since the scan.
+    """
+    assert pictures, "the scan has seen to it that there are some"
+    entries = _layout(pictures, settings.levels, scale, crop_px)
+    folder = cache_folder_of(settings)
+    path = folder / f"{_key(entries)}.pixels"
+    try:
+        if not _is_whole(path, entries):
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_old(folder)
+            _make(path, entries, advance or (lambda done, total: None))
+        with contextlib.suppress(OSError):  # somebody else's, perhaps, and good to read all the same
+            os.utime(path)  # used today
+        return Cache(path, entries, crop_px)
+    except OSError as err:
+        raise TrainingError(_why(err, folder, _bytes(entries))) from err
+
+
+def _layout(pictures: Sequence[Picture], levels: Sequence[float], scale: int, crop_px: int) -> list[_Entry]:
+    """Where everything will stand, which the sizes alone decide."""
+    end = 0
+
+    def plane(height: int, width: int) -> _Plane:
+        nonlocal end
+        result = _Plane(end, height, width)
+        end = result.end
+        return result
+
+    entries = []
+    for picture in pictures:
+        width, height = picture.width, picture.height
+        if picture.low is not None:
+            width, height = width // scale, height // scale
+            entries.append(_Entry(picture, (plane(height * scale, width * scale),), plane(height, width)))
+            continue
+        sizes = ((round(height * level), round(width * level)) for level in levels)
+        large_enough = [size for size in sizes if min(size) >= crop_px] or [(height, width)]
+        entries.append(_Entry(picture, tuple(plane(*size) for size in large_enough), None))
+    return entries
+
+
+def _key(entries: Sequence[_Entry]) -> str:
+    """Equal for caches of the same files, unchanged, in the same layout."""
+    digest = hashlib.blake2b(f"srgan cache {_VERSION}".encode(), digest_size=16)
+    for entry in entries:
+        files = [identity(path) for path in (entry.picture.path, entry.picture.low) if path is not None]
+        digest.update(repr((files, entry.highs, entry.low)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _bytes(entries: Sequence[_Entry]) -> int:
+    last = entries[-1]
+    return (last.low or last.highs[-1]).end
+
+
+def _is_whole(path: Path, entries: Sequence[_Entry]) -> bool:
+    """A file gets its name when it is complete, so its size is looked at for the sake of form."""
+    return path.is_file() and path.stat().st_size == _bytes(entries)
+
+
+def _make(path: Path, entries: Sequence[_Entry], advance: Advance) -> None:
+    with _alone(path, waiting=lambda: advance(0, len(entries))) as (part, file):
+        if _is_whole(path, entries):  # another process has made it while this one waited
+            return
+        if shutil.disk_usage(path.parent).free < _bytes(entries):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for done, planes in enumerate(in_order(_render, entries), 1):
+            for plane in planes:
+                file.write(plane.data)
+            advance(done, len(entries))
+        file.flush()
+        os.fsync(file.fileno())  # a name is a promise: after a power cut too, what has it is whole
+        if fcntl is None:
+            file.close()  # Windows renames no open file
+        part.replace(path)
+
+
+@contextlib.contextmanager
+def _alone(path: Path, *, waiting: Callable[[], None]) -> Iterator[tuple[Path, IO[bytes]]]:
+    """An empty file beside `path` that only this process writes to; it is removed afterwards, if it is still there.
+
+    The lock on it ends with the process, however that ends, so what a killed one has left is taken over. Where there
+    are no such locks (Windows), each process has a file of its own.
+    """
+    part = path.with_suffix(".part" if fcntl is not None else f".{os.getpid()}.part")
+    while True:
+        file = part.open("ab")
+        if _locked(file) and _is_named(file, part):
+            break
+        file.close()
+        waiting()
+        time.sleep(_LOOK_AGAIN_S)
+    try:
+        file.truncate(0)
+        yield part, file
+    finally:
+        if fcntl is None:
+            file.close()
+        with contextlib.suppress(OSError):
+            part.unlink()  # before the lock goes, so that nobody takes over a file that is about to go
+        file.close()
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Try to lock an open file against other processes."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        if err.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        if err.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise  # else a file system without locks: two at once would write the same bytes
+    return True
+
+
+def _is_named(file: IO[bytes], path: Path) -> bool:
+    """Whether the open file is still the one of this name: it may have been renamed or removed before it was locked."""
+    try:
+        return fcntl is None or os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _render(entry: _Entry) -> list[Bytes]:
+    """One picture's planes, in the order of the file."""
+    picture = entry.picture
+    pixels = unchanged(picture.path, (picture.height, picture.width))
+    if picture.low is not None and entry.low is not None:
+        high = entry.highs[0]
+        low = unchanged(picture.low, (entry.low.height, entry.low.width))
+        return [np.ascontiguousarray(pixels[: high.height, : high.width]), low]
+    return [_shrunk(pixels, plane.height, plane.width) for plane in entry.highs]
+
+
+def unchanged(path: Path, size: tuple[int, int]) -> Bytes:
+    """The pixels of a picture that was looked at before, (height, width, 3).
+
+    Raises `UnreadablePictureError` when it cannot be read any more, or is of another size now.
+    """
+    try:
+        pixels = read_pixels(path)
+    except UnreadablePictureError as err:
+        raise UnreadablePictureError(f"{shown(path)} could be read a moment ago and cannot any more: {err}") from err
+    if pixels.shape[:2] != size:
+        raise UnreadablePictureError(f"{shown(path)} has changed while it was being read; give the command again")
+    return pixels
+
+
+def _shrunk(pixels: Bytes, height: int, width: int) -> Bytes:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Pillow.fromarray(pixels).resize((width, height), Pillow.Resampling.BICUBIC))
+
+
+def _remove_old(folder: Path) -> None:
+    """Caches that nobody has opened for a month, and what killed processes have left half-made."""
+    for path in folder.iterdir():
+        if _NAME.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _KEPT_S or (path.suffix == ".part" and _is_abandoned(path)):
+                    path.unlink()
+
+
+def _is_abandoned(part: Path) -> bool:
+    if fcntl is None:
+        return False  # after a month, then
+    with part.open("ab") as file:
+        return _locked(file)
+
+
+def _why(err: OSError, folder: Path, needed_bytes: int) -> str:
+    if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        left = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB left" if folder.is_dir() else "no room"
+        return (
+            f"the disk is full: the decoded pictures take {needed_bytes / 1e6:,.0f} MB, and {shown(folder)} has "
+            f"{left}; free some, name a folder on another disk with --set data.cache_dir=FOLDER, or keep "
+            "fewer sizes of each picture with --set data.levels=[1.0]"
+        )
+    return (
+        f"the decoded pictures cannot be kept in {shown(folder)}: {(err.strerror or 'unknown reason').lower()}; "
+        "name another folder with --set data.cache_dir=FOLDER"
+    )

@@ -1,0 +1,332 @@
+"""How the low picture of a training pair is made from the high one: `sample` decides, `apply` does.
+
+`sample` draws what happens to one crop, as frozen plain values; `apply` is pure: the same values give the same picture,
+on a CPU to the bit, and whatever else is in the batch. So a run can be resumed, and shared between processes, without a
+random state that must be saved.
+
+`bicubic` is what all published ×4 results are made with. It equals `evaluation.bicubic`, hence MATLAB's `imresize`.
+
+`photo` repeats what happens to a picture between the lens and us: blur, resizing, noise and compression, and then once
+more, as by a camera and then by whoever passed it on (the second-order model of Real-ESRGAN, X. Wang et al., 2021,
+arXiv:2107.10833, section 3). Other than there, every crop has values of its own, the strengths are settings and milder,
+and the codecs are real ones. It costs 1 to 2 ms a crop of 128 px on one core.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+# The plugins by name: Pillow would look for them when first needed, and that is not safe in several threads.
+from PIL import Image, JpegImagePlugin, WebPImagePlugin  # noqa: F401
+from torch import Tensor
+
+from srgan_cli.dataset.kernels import (
+    FILTERS,
+    Blur,
+    Filter,
+    along_both_axes,
+    blurred,
+    gaussian_matrix,
+    resize_matrix,
+    resized,
+)
+from srgan_cli.training_config import DegradationSettings
+
+_TOP = 255.0
+_STREAM = 0x6465_6772  # keeps these random numbers apart from others of the same seed, step and index
+_MIN_QUALITY = 10  # below it a JPEG loses its colours
+_BLOCK_PX = 16  # of JPEG with halved chroma, and of WebP
+
+Mapper: TypeAlias = Callable[..., Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Normal noise of variance `sigma`² + `shot` × level, levels being 0 … 255; `grey`: the same in all channels.
+
+    The second term is the shot noise of 1 / `shot` photons a level: Poisson's, in its normal approximation, which is
+    fifteen times as fast and differs only in the deepest shadows.
+    """
+
+    sigma: float
+    shot: float
+    grey: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Through a codec and back. `grid_px`: where the crop lies in the grid of blocks, x and y.
+
+    Without it, a network that sees the border of its crop would learn to rely on blocks that start there.
+    """
+
+    codec: Literal["JPEG", "WEBP"]
+    quality: int
+    halved_chroma: bool  # 4:2:0 rather than 4:4:4; WebP has no choice
+    grid_px: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Once from the lens to the file. `factor` is relative to the high picture; None makes the low picture's size."""
+
+    blur: Blur | None
+    factor: float | None
+    filter: Filter
+    noise: Noise | None
+    compression: Compression | None
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What happens to one crop on its way to the low picture. The last round, if any, has no `factor`."""
+
+    rounds: tuple[Round, ...]
+
+    BICUBIC: ClassVar[Degradation]  # made smaller, nothing else
+
+
+Degradation.BICUBIC = Degradation(())
+
+
+# --------------------------------------------------------------------------------------------------------------- sample
+
+
+def rng_for(seed: int, step: int, index: int) -> np.random.Generator:
+    """The random numbers for crop `index` of the whole batch, over all processes, at `step`: no state, any order.
+
+    Philox counts (J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), so a place in its
+    sequence is reached at once. The lower two of the counter's four words are left for the draws themselves.
+    """
+    key = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF, _STREAM], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, index, step]))
+
+
+def sample(settings: DegradationSettings, rng: np.random.Generator) -> Degradation:
+    """Draw what happens to one crop. Takes nothing from `rng` where nothing is random."""
+    if settings.kind == "bicubic" or settings.strength == 0 or rng.random() < settings.clean_fraction:
+        return Degradation.BICUBIC
+    last = settings.rounds - 1
+    return Degradation(tuple(_sample_round(settings, rng, last=i == last) for i in range(settings.rounds)))
+
+
+def _sample_round(settings: DegradationSettings, rng: np.random.Generator, *, last: bool) -> Round:
+    # At a strength below 1 sizes go towards 1 as the rest goes towards nothing; above 1 they stay in their range.
+    factor = None if last else _log_uniform(rng, settings.resize) ** min(settings.strength, 1.0)
+    return Round(
+        blur=_sample_blur(settings, rng) if rng.random() < settings.blur_fraction else None,
+        factor=factor,
+        filter=FILTERS[rng.integers(len(FILTERS))],
+        noise=_sample_noise(settings, rng) if rng.random() < settings.noise_fraction else None,
+        compression=_sample_compression(settings, rng) if rng.random() < settings.compression_fraction else None,
+    )
+
+
+def _sample_blur(settings: DegradationSettings, rng: np.random.Generator) -> Blur | None:
+    sigma_px = settings.strength * rng.uniform(*settings.blur_px)
+    angle = rng.uniform(0, math.pi)
+    if sigma_px < 0.1:  # nothing to be seen, and a Gaussian of 0 would divide by it
+        return None
+    form = rng.random()
+    if form < 0.4:
+        return Blur("gaussian", sigma_px)
+    if form < 0.7:
+        shape = 1.0 if form < 0.6 else _log_uniform(rng, (0.5, 3.0))
+        return Blur("gaussian", sigma_px, angle, narrow=rng.uniform(0.3, 1.0), shape=shape)
+    return Blur("lens", sigma_px) if form < 0.85 else Blur("motion", sigma_px, angle)
+
+
+def _sample_noise(settings: DegradationSettings, rng: np.random.Generator) -> Noise:
+    sigma = settings.strength * _log_uniform(rng, settings.noise)
+    shot = settings.strength**2 * _log_uniform(rng, settings.poisson)
+    even = rng.random() < 0.5  # as much in the shadows as in the light; or shot noise
+    return Noise(
+        sigma=sigma if even else 0.0,
+        shot=0.0 if even else shot,
+        grey=rng.random() < settings.grey_noise_fraction,
+        seed=int(rng.integers(2**63)),
+    )
+
+
+def _sample_compression(settings: DegradationSettings, rng: np.random.Generator) -> Compression:
+    quality = _scaled_quality(rng.uniform(*settings.jpeg_quality), settings.strength)
+    x, y = rng.integers(_BLOCK_PX, size=2).tolist()
+    return Compression(
+        codec="WEBP" if rng.random() < settings.webp_fraction else "JPEG",
+        quality=round(quality),
+        halved_chroma=rng.random() < 0.7,  # what most programs do by default
+        grid_px=(x, y),
+    )
+
+
+def _scaled_quality(quality: float, strength: float) -> float:
+    """The quality whose quantiser steps are `strength` times as large, by libjpeg's scale (`jpeg_quality_scaling`)."""
+    steps = strength * (5000 / quality if quality < 50 else 200 - 2 * quality)  # in per cent of the standard's table
+    scaled = 5000 / steps if steps > 100 else 100 - steps / 2
+    return max(scaled, min(quality, _MIN_QUALITY))
+
+
+def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    """Uniform in the logarithm, as fits what is felt by its ratio; a least value of 0 counts as a hundredth of most."""
+    least, most = bounds
+    return most * (max(least / most, 0.01)) ** rng.random() if most else 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------------- apply
+
+
+def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
+    """Each crop degraded by its own values: (N, 3, H, W) in [0, 1] -> (N, 3, H/scale, W/scale), on the same device.
+
+    Both hold 8-bit pictures: multiples of 1/255. H and W must be multiples of `scale`; no gradient, and autocast does
+    not reach inside. The codecs run on the host, in at most as many threads as PyTorch may use.
+    """
+    if len(values) != len(high):
+        raise ValueError(f"want one degradation a crop, not {len(values)} for {len(high)}")
+    with torch.no_grad(), torch.autocast(high.device.type, enabled=False):
+        if not any(value.rounds for value in values):
+            return _bicubic_8bit(high, scale)
+        if high.device.type != "cpu":
+            # Codecs need the host, and crops differ in size on the way: a GPU would wait for hundreds of copies.
+            return apply(high.cpu(), values, scale).to(high.device)
+        clean = [i for i, value in enumerate(values) if not value.rounds]
+        rough = [i for i, value in enumerate(values) if value.rounds]
+        low = high.new_empty(len(high), 3, high.shape[2] // scale, high.shape[3] // scale)
+        low[clean] = _bicubic_8bit(high[clean], scale)
+        low[rough] = torch.stack(
+            _photo([high[i].float().contiguous() for i in rough], [values[i] for i in rough], scale)
+        ).to(low)
+        return low
+
+
+def _photo(pictures: list[Tensor], values: Sequence[Degradation], scale: int) -> list[Tensor]:
+    """One by one rather than as a batch: after the first round all have different sizes."""
+    height, width = pictures[0].shape[1:]
+    with _mapper(len(pictures)) as mapped:
+        for rounds in zip_longest(*(value.rounds for value in values)):
+            for i, one in enumerate(rounds):
+                if one is not None:
+                    factor = 1 / scale if one.factor is None else one.factor
+                    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+                    pictures[i] = _blur_resize_noise(pictures[i], one, *size)
+            _compress(pictures, [one.compression if one is not None else None for one in rounds], mapped)
+    return [_rounded(picture * _TOP) / _TOP for picture in pictures]
+
+
+def _blur_resize_noise(picture: Tensor, values: Round, width: int, height: int) -> Tensor:
+    if values.blur is not None:
+        picture = blurred(picture, values.blur)
+    picture = resized(picture, width, height, values.filter).clamp_(0, 1)
+    return picture if values.noise is None else _with_noise(picture, values.noise)
+
+
+def _with_noise(picture: Tensor, noise: Noise) -> Tensor:
+    generator = torch.Generator(picture.device).manual_seed(noise.seed)
+    lit = picture.mean(dim=0, keepdim=True) if noise.grey else picture  # (1 or 3, H, W)
+    normal = torch.randn(lit.shape, generator=generator, device=picture.device)
+    deviation = (noise.sigma**2 + noise.shot * _TOP * lit).sqrt_() / _TOP
+    # Cut on both sides where black or white is near on one: cutting there only would make shadows lighter, and colour
+    # them, by up to ten levels.
+    room = torch.minimum(picture, 1 - picture)
+    return picture + torch.clamp(deviation * normal, -room, room)
+
+
+@contextmanager
+def _mapper(jobs: int) -> Iterator[Mapper]:
+    """`map`, in threads where that helps. They live no longer than this: a process that forks later is not hurt."""
+    threads = min(jobs, torch.get_num_threads())
+    if threads < 2:
+        yield map
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool.map
+
+
+def _compress(pictures: list[Tensor], values: Sequence[Compression | None], mapped: Mapper) -> None:
+    """Replace those of `pictures` that have a compression."""
+    chosen = [i for i, value in enumerate(values) if value is not None]
+    pixels = [_rounded(pictures[i] * _TOP).byte().permute(1, 2, 0).cpu().numpy() for i in chosen]
+    for i, result in zip(chosen, mapped(_through_codec, pixels, [values[i] for i in chosen]), strict=True):
+        pictures[i] = torch.from_numpy(result).to(pictures[i].device).permute(2, 0, 1).float() / _TOP
+
+
+def _through_codec(pixels: npt.NDArray[np.uint8], values: Compression) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) -> (H, W, 3). The grid is shifted by repeating the first row and column, which are cut off again."""
+    x, y = values.grid_px
+    shifted = np.pad(pixels, ((y, 0), (x, 0), (0, 0)), mode="edge")
+    file = io.BytesIO()
+    if values.codec == "JPEG":
+        subsampling = "4:2:0" if values.halved_chroma else "4:4:4"
+        Image.fromarray(shifted).save(file, "JPEG", quality=values.quality, subsampling=subsampling)
+    else:
+        Image.fromarray(shifted).save(file, "WEBP", quality=values.quality, method=2)  # 4, the default, takes twice
+    with Image.open(file, formats=[values.codec]) as picture:
+        return np.array(picture.convert("RGB"))[y:, x:]
+
+
+# -------------------------------------------------------------------------------------------------- bicubic, sharpening
+
+
+def bicubic_down(high: Tensor, scale: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, H/scale, W/scale), neither rounded nor clipped, differentiable, in the dtype of `high`.
+
+    H and W must be multiples of `scale`.
+    """
+    with torch.autocast(high.device.type, enabled=False):
+        return along_both_axes(*_bicubic_operands(high, scale)).to(high.dtype)
+
+
+def _bicubic_8bit(high: Tensor, scale: int) -> Tensor:
+    pictures, rows, columns = _bicubic_operands(high, scale)
+    halfway = _rounded(rows @ _rounded(pictures * _TOP))  # MATLAB rounds after each axis, rows first
+    return (_rounded(halfway @ columns.T) / _TOP).to(high.dtype)
+
+
+def _bicubic_operands(high: Tensor, scale: int) -> tuple[Tensor, Tensor, Tensor]:
+    # On a GPU in fp64, which TF32 does not touch: ties round as they do in `evaluation.bicubic`. A CPU's fp32 holds the
+    # sums of 8-bit levels exactly where the scale is a power of two, and MPS has no fp64.
+    height, width = high.shape[-2:]
+    if height % scale or width % scale:
+        raise ValueError(f"{width}x{height} px is not a multiple of the scale, {scale}")
+    dtype = torch.float64 if high.device.type == "cuda" or high.dtype == torch.float64 else torch.float32
+    rows = resize_matrix("bicubic", height, height // scale, dtype, high.device)
+    columns = resize_matrix("bicubic", width, width // scale, dtype, high.device)
+    return high.to(dtype), rows, columns
+
+
+def _rounded(levels: Tensor) -> Tensor:
+    """Half up and clipped to 0 … 255, as everywhere; `torch.round` would round halves to even."""
+    return (levels + 0.5).floor_().clamp_(0, _TOP)
+
+
+def sharpened(high: Tensor, amount: float) -> Tensor:
+    """The target of a training that shall sharpen: an unsharp mask of `amount`, where there is something to sharpen.
+
+    (N, 3, H, W) in [0, 1] -> the same. Radius (sigma 8 px) and threshold (10 levels), below which noise would be
+    sharpened, are those of Real-ESRGAN (arXiv:2107.10833, section 3.4, and its published code), where `amount` is 0.5.
+    """
+    if amount == 0:
+        return high
+    with torch.autocast(high.device.type, enabled=False):
+        pictures = high.float()
+        detail = pictures - _soft(pictures)
+        where = _soft((detail.abs() * _TOP > 10).float())  # softened, so that no edge of the mask is seen
+        return (pictures + amount * where * detail).clamp(0, 1).to(high.dtype)
+
+
+def _soft(pictures: Tensor) -> Tensor:
+    height, width = pictures.shape[-2:]
+    rows, columns = (gaussian_matrix(n, 8.0, pictures.dtype, pictures.device) for n in (height, width))
+    return along_both_axes(pictures, rows, columns)

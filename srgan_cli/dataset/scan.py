@@ -1,0 +1,427 @@
+"""Which pictures are learned from, which are kept to judge by, and which are left out and why.
+
+Everything is decided before the first step, from one look at each file: its header, and its pixels decoded small. What
+was found out is remembered in the cache folder, so that the same command given again does not look a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from srgan_cli.dataset.pictures import SUFFIXES, Facts, in_order, look_at
+from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, UnreadablePictureError, shown
+from srgan_cli.training_config import DataSettings
+from srgan_cli.upscaling.pace import cache_folder
+
+Kind: TypeAlias = Literal["unreadable", "too small", "duplicate", "nearly flat", "heavily compressed", "unpaired"]
+Advance: TypeAlias = Callable[[int, int], None]  # done, total
+
+# Scores leave out a border as wide as the scale, and SSIM's window is 11 px wide.
+_MIN_JUDGED_PX = 16
+_MIN_CROP_PX = 8  # as the settings have it
+_MEMORY = "scan-1.json"
+_MAX_REMEMBERED = 200_000
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to use. Its sides are in px, upright; `low` is its small twin, in paired data."""
+
+    path: Path
+    width: int
+    height: int
+    low: Path | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file, or a folder that cannot be entered, that is left out. `reason` goes after "FILE: "."""
+
+    path: Path
+    reason: str
+    kind: Kind = "unreadable"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What there is. `train` and `val` share no picture; `split` says in one sentence how `val` was chosen."""
+
+    train: tuple[Picture, ...]
+    val: tuple[Picture, ...]
+    refused: tuple[Refusal, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class _File:
+    """A picture's file before anybody has looked at it; `name` is its path within its folder, without the suffix."""
+
+    path: Path
+    name: str
+    low: Path | None = None
+
+
+def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance | None = None) -> Scan:
+    """Look at all pictures. `crop_px` is the largest crop that any phase takes.
+
+    Both lists are in the order of the folders and of the names in them, so that a copy of the folders elsewhere gives
+    the same training. Raises `NothingToDoError` when a folder is missing or holds no pictures, or when nothing is left
+    to learn from, and `SettingsError` when the folders of a paired set do not fit each other.
+    """
+    if not settings.high_dirs:
+        raise NothingToDoError("no pictures to learn from are given; name a folder of sharp ones with --hr-dir")
+    refused: list[Refusal] = []
+    files = _files(settings.high_dirs, settings.low_dirs, scale, refused)
+    judged = _files(*_val_folders(settings), scale, refused)
+    facts = _look_at_all(_paths([*files, *judged]), cache_folder_of(settings), advance)
+    sieve = _Sieve(settings, scale, facts)
+    # Those to judge by go first: a picture that is in both is left out of training.
+    val, not_judged = sieve.sifted(judged, _MIN_JUDGED_PX + 2 * scale, strict=False)
+    train, not_learned = sieve.sifted(files, crop_px, strict=True)
+    if not train:
+        raise NothingToDoError(_nothing_left("to learn from", [*refused, *not_learned], sieve.sizes(files), scale))
+    if settings.val_dir and not val:
+        raise NothingToDoError(_nothing_left("to judge by", [*refused, *not_judged], [], scale))
+    if settings.val_dir:
+        split = f"those of {shown(settings.val_dir)}"
+    else:
+        train, val, split = _split(train, settings)
+    return Scan(_pictures(train), _pictures(val), (*refused, *not_judged, *not_learned), split)
+
+
+def cache_folder_of(settings: DataSettings) -> Path:
+    """Where what can be made again is kept. Raises `TrainingError` when there is no such place."""
+    if settings.cache_dir:
+        return _folder(settings.cache_dir)
+    try:
+        return cache_folder() / "training"
+    except RuntimeError as err:
+        raise TrainingError(
+            "there is no home directory for the cache of decoded pictures; name a folder for it with "
+            "--set data.cache_dir=FOLDER"
+        ) from err
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+def _val_folders(settings: DataSettings) -> tuple[Sequence[str], Sequence[str]]:
+    return ([settings.val_dir] if settings.val_dir else []), ([settings.val_low_dir] if settings.val_low_dir else [])
+
+
+def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[Refusal]) -> list[_File]:
+    """The pictures under `highs`, each with its twin under `lows` if there are such."""
+    if lows and len(lows) not in (1, len(highs)):
+        raise SettingsError(
+            f"{len(highs)} folders of large pictures and {len(lows)} of small ones: give one folder of small pictures "
+            "for each of the large ones, in the same order, or one for all"
+        )
+    seen: set[tuple[int, int]] = set()
+    found = [_walk(_folder(name), seen, refused) for name in highs]
+    if not lows:
+        return [file for files in found for file in files]
+    twins = [_walk(_folder(name), set(), refused) for name in lows]
+    if len(lows) == len(highs):
+        return [
+            file for files, small in zip(found, twins, strict=True) for file in _paired(files, small, scale, refused)
+        ]
+    return _paired([file for files in found for file in files], twins[0], scale, refused)
+
+
+def _folder(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - in a TOML file no shell does it; a strange `~name` stays
+
+
+def _walk(root: Path, seen: set[tuple[int, int]], refused: list[Refusal]) -> list[_File]:
+    """Pictures under a folder, sorted; hidden ones are left out.
+
+    Links are followed, since data sets are often made of them. `seen` holds the folders that were met, so that links in
+    a circle come to an end and a folder within another one counts once. Raises `NothingToDoError` when nothing in it
+    has a picture's name: rather a word too many than a misspelt folder that nobody notices.
+    """
+    if not root.is_dir():
+        file = f"{shown(root)} is not a folder; give the folder that it is in"
+        raise NothingToDoError(file if root.exists() else f"there is no folder {shown(root)}")
+    if not _is_new(root, seen):
+        return []
+    found: list[_File] = []
+    odd: list[Refusal] = []
+    skipped = 0
+
+    def note(err: OSError) -> None:
+        odd.append(Refusal(Path(err.filename or root), f"cannot be listed: {(err.strerror or '').lower()}"))
+
+    for folder, folders, files in os.walk(root, onerror=note, followlinks=True):
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and _is_new(here / name, seen))
+        for path in (here / name for name in sorted(files)):
+            if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+                skipped += 1
+            elif (reason := _no_file(path)) is not None:
+                odd.append(Refusal(path, reason))
+            else:
+                found.append(_File(path, path.relative_to(root).with_suffix("").as_posix()))
+    if not found:
+        raise NothingToDoError(_no_pictures(root, odd, skipped))
+    refused += odd
+    return found
+
+
+def _no_pictures(root: Path, odd: Sequence[Refusal], skipped: int) -> str:
+    what = f"there are no pictures in {shown(root)}"
+    if odd:
+        return f"{what}: {shown(odd[0].path)}: {odd[0].reason}"
+    return f"{what}; what it holds has other names than pictures ({' '.join(sorted(SUFFIXES))})" if skipped else what
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    try:
+        found = folder.stat()
+    except OSError:
+        return True  # os.walk tells of it
+    identity = (found.st_dev, found.st_ino)
+    if identity in seen:
+        return False
+    seen.add(identity)
+    return True
+
+
+def _no_file(path: Path) -> str | None:
+    """Why there is nothing to read, before anything is opened: reading a pipe would wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to something that is not there"
+    except OSError as err:
+        return f"cannot be opened: {(err.strerror or '').lower()}"
+    return None if stat.S_ISREG(mode) else "not a file but a device or a pipe"
+
+
+# -------------------------------------------------------------------------------------------------------------- pairing
+
+
+def _paired(files: Iterable[_File], small: Iterable[_File], scale: int, refused: list[Refusal]) -> list[_File]:
+    """Twins have the same name within their folders, the suffix apart. `0001x4` is `0001`'s twin too, as in DIV2K."""
+    twins: dict[str, list[Path]] = {}
+    for twin in small:
+        twins.setdefault(twin.name, []).append(twin.path)
+    result, used = [], set()
+    for file in files:
+        names = (file.name, f"{file.name}x{scale}", f"{file.name}_x{scale}")
+        chosen = next((twins[name] for name in names if name in twins), [])
+        used.update(chosen)
+        if len(chosen) == 1:
+            result.append(_File(file.path, file.name, chosen[0]))
+        else:
+            many = f"{len(chosen)} small pictures have its name, and it needs one"
+            refused.append(Refusal(file.path, many if chosen else "no small picture has its name", "unpaired"))
+    rest = (path for paths in twins.values() for path in paths if path not in used)
+    refused += [Refusal(path, "no large picture has its name", "unpaired") for path in rest]
+    return result
+
+
+# ------------------------------------------------------------------------------------------------------ a look at each
+
+
+def _paths(files: Iterable[_File]) -> list[Path]:
+    return list(dict.fromkeys(path for file in files for path in (file.path, file.low) if path is not None))
+
+
+def _look_at_all(paths: Sequence[Path], folder: Path, advance: Advance | None) -> dict[Path, Facts | str]:
+    """For each picture its facts, or the reason why it cannot be read."""
+    memory = _Memory(folder / _MEMORY)
+    result: dict[Path, Facts | str] = {}
+    for path, facts in zip(paths, in_order(lambda path: _look(path, memory), paths), strict=True):
+        result[path] = facts
+        if advance is not None:
+            advance(len(result), len(paths))
+    memory.save()
+    return result
+
+
+def _look(path: Path, memory: _Memory) -> Facts | str:
+    key = identity(path)
+    known = memory.get(key)
+    if known is not None:
+        return known
+    try:
+        facts = look_at(path)
+    except UnreadablePictureError as err:  # not remembered: a missing package or a right may be put in order
+        return str(err)
+    memory.put(key, facts)
+    return facts
+
+
+def identity(path: Path) -> str:
+    """Of a file's content, without reading it: where it is, its size and the time of its last change."""
+    with suppress(OSError):
+        found = path.stat()
+        return f"{os.path.realpath(path)}|{found.st_size}|{found.st_mtime_ns}"
+    return f"{os.path.realpath(path)}|missing"
+
+
+class _Memory:
+    """Facts by identity, kept in a file. Best effort: losing it costs a second look and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[str, list[object]] = {}
+        self._changed = False
+        with suppress(OSError, ValueError):
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+            self._entries = loaded if isinstance(loaded, dict) else {}
+
+    def get(self, key: str) -> Facts | None:
+        with suppress(TypeError):
+            return Facts(*self._entries[key]) if key in self._entries else None  # type: ignore[arg-type]
+        return None
+
+    def put(self, key: str, facts: Facts) -> None:
+        self._entries[key] = list(astuple(facts))
+        self._changed = True
+
+    def save(self) -> None:
+        if not self._changed:
+            return
+        part = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        newest = dict(list(self._entries.items())[-_MAX_REMEMBERED:])
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(newest), encoding="utf-8")
+            part.replace(self._path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink()
+
+
+# ---------------------------------------------------------------------------------------------------------------- sieve
+
+
+@dataclass(frozen=True)
+class _Kept:
+    picture: Picture
+    digest: str  # of the large picture: a split by it keeps all of its versions on one side
+
+
+class _Sieve:
+    """Decides picture by picture, and remembers which ones it has kept."""
+
+    def __init__(self, settings: DataSettings, scale: int, facts: Mapping[Path, Facts | str]) -> None:
+        self._settings, self._scale, self._facts = settings, scale, facts
+        self._first: dict[tuple[str, ...], Path] = {}
+        self._judged: set[Path] = set()
+
+    def sifted(self, files: Iterable[_File], min_px: int, *, strict: bool) -> tuple[list[_Kept], list[Refusal]]:
+        """Those of `files` that can be used, and the others.
+
+        `strict` is for learning: flat and heavily compressed pictures are left out too, and so is what was kept before,
+        in another call or, in paired data, with the same small picture.
+        """
+        kept: list[_Kept] = []
+        refused: list[Refusal] = []
+        for file in files:
+            facts = self._facts[file.path]
+            refusal = self._unfit(file, facts, min_px) if isinstance(facts, Facts) else Refusal(file.path, facts)
+            if refusal is None and strict and isinstance(facts, Facts):
+                refusal = self._blemish(file, facts)
+            if refusal is not None:
+                refused.append(refusal)
+            elif isinstance(facts, Facts):
+                for key in self._keys(file)[: 1 if strict else 2]:
+                    self._first.setdefault(key, file.path)
+                self._judged.update([] if strict else [file.path])
+                kept.append(_Kept(Picture(file.path, facts.width, facts.height, file.low), facts.digest))
+        return kept, refused
+
+    def sizes(self, files: Iterable[_File]) -> list[int]:
+        """The shorter sides of those that can be read, in px."""
+        known = (self._facts[file.path] for file in files)
+        return [min(facts.width, facts.height) for facts in known if isinstance(facts, Facts)]
+
+    def _unfit(self, file: _File, facts: Facts, min_px: int) -> Refusal | None:
+        if min(facts.width, facts.height) < min_px:
+            reason = f"{facts.width}×{facts.height} px, smaller than the {min_px} px that are needed each way"
+            return Refusal(file.path, reason, "too small")
+        if file.low is not None and (misfit := self._misfit(facts, file.low)) is not None:
+            return Refusal(file.path, misfit, "unpaired")
+        first = next((self._first[key] for key in self._keys(file) if key in self._first), None)
+        if first is None:
+            return None
+        same = "kept to judge by, as" if first in self._judged else "the same picture as"
+        return Refusal(file.path, f"{same} {shown(first)}", "duplicate")
+
+    def _misfit(self, facts: Facts, low: Path) -> str | None:
+        """Why these two are no pair. Up to scale - 1 px too many at the right and at the bottom do no harm."""
+        small = self._facts[low]
+        if isinstance(small, str):
+            return f"its small picture {shown(low)} cannot be used: {small}"
+        if (facts.width // self._scale, facts.height // self._scale) == (small.width, small.height):
+            return None
+        sides = f"{facts.width}×{facts.height} px"
+        return f"{sides}, not {self._scale} times the {small.width}×{small.height} px of its small picture"
+
+    def _blemish(self, file: _File, facts: Facts) -> Refusal | None:
+        quality, least = facts.jpeg_quality, self._settings.min_jpeg_quality
+        if quality is not None and quality < least:
+            return Refusal(file.path, f"compressed as JPEG of quality {quality}, below {least}", "heavily compressed")
+        if facts.spread < self._settings.min_std:
+            return Refusal(file.path, f"nearly flat: grey levels spread by {facts.spread:.1f} of 255", "nearly flat")
+        return None
+
+    def _keys(self, file: _File) -> list[tuple[str, ...]]:
+        """Equal for equal pictures: with the small twin, of which one large picture may have several, and without."""
+        both = [self._facts[path] for path in (file.path, file.low) if path is not None]
+        digests = tuple(facts.digest for facts in both if isinstance(facts, Facts))
+        return [digests, digests[:1]]
+
+
+def _pictures(kept: Iterable[_Kept]) -> tuple[Picture, ...]:
+    return tuple(one.picture for one in kept)
+
+
+_WAYS_OUT: Mapping[Kind, str] = {
+    "heavily compressed": "; --set data.min_jpeg_quality=0 takes them all the same",
+    "nearly flat": "; --set data.min_std=0 takes them all the same",
+}
+
+
+def _nothing_left(what_for: str, refused: Sequence[Refusal], sizes_px: Sequence[int], scale: int) -> str:
+    """What a person needs to know when every picture was left out: the commonest reasons, and the way out."""
+    counts = Counter(one.kind for one in refused).most_common()
+    reasons = ", ".join(f"{count} {kind}" for kind, count in counts)
+    commonest = counts[0][0]
+    example = next(one for one in refused if one.kind == commonest)
+    way_out = _WAYS_OUT.get(commonest, "")
+    largest = max(sizes_px, default=0) // scale * scale
+    if commonest == "too small" and largest >= _MIN_CROP_PX:
+        way_out = f"; a crop of {largest} px would fit into the largest picture (--crop {largest})"
+    return f"no pictures are left {what_for}: {reasons}, such as {shown(example.path)}: {example.reason}{way_out}"
+
+
+# ---------------------------------------------------------------------------------------------------------------- split
+
+
+def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], list[_Kept], str]:
+    """Those to learn from, and those to judge by: chosen by their content, so that they stay when others come.
+
+    A digest is as good as a random number. Those below `val_fraction` are held out, but at most the `val_max` smallest
+    and at least the smallest one.
+    """
+    digests = sorted({one.digest for one in kept})
+    if settings.val_fraction == 0:
+        return list(kept), [], "none is held out, since val_fraction is 0"
+    if len(digests) == 1:
+        return list(kept), [], "none is held out, since there is only one"
+    below = sum(int(digest, 16) < settings.val_fraction * 16 ** len(digest) for digest in digests)
+    held = set(digests[: max(1, min(below, settings.val_max))])
+    train = [one for one in kept if one.digest not in held]
+    val = [one for one in kept if one.digest in held]
+    return train, val, f"{len(val)} of {len(kept)} are held out, chosen by a hash of their pixels"

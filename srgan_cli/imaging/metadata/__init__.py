@@ -1,0 +1,1 @@
+"""What travels beside the pixels, and how it is put into files."""

@@ -1,0 +1,217 @@
+"""Changing an EXIF block without moving a byte of it.
+
+Maker notes are full of offsets that only their maker understands, and that count from the start of the block. So what
+must change is changed in place, what must go is overwritten with zeros, and everything else stays where it was.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from srgan_cli.imaging.metadata.ifd import (
+    EXIF_IFD,
+    GPS_IFD,
+    INTEROP_IFD,
+    LONG,
+    SHORT,
+    Entry,
+    Field,
+    Structure,
+    Table,
+    number_field,
+    table_bytes,
+)
+
+_ORIENTATION = 0x0112
+_IMAGE_SIZE = (0x0100, 0x0101)  # ImageWidth, ImageLength
+_PIXEL_DIMENSIONS = (0xA002, 0xA003)
+_THUMBNAIL = (0x0201, 0x0202)  # JPEGInterchangeFormat and its length
+_STRIPS = (0x0111, 0x0117)  # StripOffsets, StripByteCounts: an uncompressed thumbnail
+
+# What says how the pixels of one particular file are stored. It must not travel into another one; resolution,
+# profile and XMP travel beside it in `Metadata`.
+STRUCTURAL_TAGS = frozenset(
+    {0x00FE, 0x00FF, 0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x0107, 0x0108, 0x0109, 0x010A, 0x0111, 0x0112, 0x0115}
+    | {0x0116, 0x0117, 0x0118, 0x0119, 0x011A, 0x011B, 0x011C, 0x0120, 0x0121, 0x0122, 0x0123, 0x0124, 0x0125, 0x0128}
+    | {0x012D, 0x013D, 0x0140, 0x0141, 0x0142, 0x0143, 0x0144, 0x0145, 0x014A, 0x014C, 0x014D, 0x014E, 0x0150, 0x0152}
+    | {0x0153, 0x0154, 0x0155, 0x0156, 0x015B, 0x0200, 0x0201, 0x0202, 0x0203, 0x0205, 0x0206, 0x0207, 0x0208, 0x0209}
+    | {0x0211, 0x0212, 0x0213, 0x0214, 0x02BC, 0x8773, 0x935C, 0x8649, 0x83BB}
+)
+
+_MAX_PLAIN_BYTES = 60_000
+
+_Range = tuple[int, int]
+
+
+class _Patch:
+    """The block being changed. Held here, and nowhere else, because in-place editing is what this module is."""
+
+    def __init__(self, exif: bytes) -> None:
+        self.data = bytearray(exif)
+        self.structure = Structure(lambda at, count: bytes(self.data[at : at + count]), len(exif))
+
+    def set_number(self, entry: Entry | None, value: int) -> None:
+        """Make `entry` one SHORT or LONG of `value`; both fit into the four bytes of the entry itself."""
+        if entry is None:
+            return
+        kind = LONG if value > 0xFFFF or entry.kind != SHORT else SHORT
+        order = self.structure.order
+        number = struct.pack(order + ("I" if kind == LONG else "H"), value).ljust(4, b"\0")
+        self.data[entry.at : entry.at + 12] = struct.pack(order + "HHI", entry.tag, kind, 1) + number
+
+    def ranges(self, table: Table) -> list[_Range]:
+        """The bytes that belong to `table`: its rows, and its values elsewhere."""
+        own = [(table.at, table.next_at + 4)]
+        return own + [(e.value_at, e.value_at + e.size) for e in table.entries if e.size > 4]
+
+    def zero(self, ranges: list[_Range], keep: list[_Range]) -> None:
+        """Overwrite `ranges`, except one that overlaps what is kept: a damaged block must not damage more."""
+        for start, end in ranges:
+            if all(end <= low or start >= high for low, high in keep):
+                self.data[start:end] = bytes(len(self.data[start:end]))
+
+    def remove(self, table: Table, entry: Entry) -> Table:
+        """Take `entry` out of `table`: the rows behind it move up, and so does the link to the next table."""
+        end = min(table.next_at + 4, len(self.data))
+        rest = bytes(self.data[entry.at + 12 : end])
+        self.data[entry.at : end] = rest.ljust(end - entry.at, b"\0")
+        self.data[table.at : table.at + 2] = struct.pack(self.structure.order + "H", table.declared - 1)
+        changed = self.structure.table(table.at)
+        assert changed is not None
+        return changed
+
+    def thumbnail_ranges(self, table: Table) -> list[_Range]:
+        found = []
+        for starts_tag, sizes_tag in (_THUMBNAIL, _STRIPS):
+            starts = self.structure.numbers(table.find(starts_tag))
+            sizes = self.structure.numbers(table.find(sizes_tag))
+            found += [
+                (start, min(start + size, len(self.data)))
+                for start, size in zip(starts, sizes, strict=False)
+                if 8 <= start < len(self.data)
+            ]
+        return found
+
+
+def patched(exif: bytes, width: int, height: int, *, drop_gps: bool = False) -> bytes | None:
+    """The block for a picture of `width` × `height` px that stands upright, without a thumbnail; None for garbage.
+
+    Orientation becomes 1 and the sizes become the new ones where the block has them; nothing is added. All offsets
+    stay valid. The result is shorter only where the thumbnail was the block's end.
+    """
+    try:
+        patch = _Patch(exif)
+    except ValueError:
+        return None
+    structure = patch.structure
+    main = None if structure.big else structure.table(structure.first)
+    if main is None:
+        return None
+    patch.set_number(main.find(_ORIENTATION), 1)
+    details = structure.sub_table(main, EXIF_IFD)
+    for table, tags in ((main, _IMAGE_SIZE), (details, _PIXEL_DIMENSIONS)):
+        if table is not None:
+            patch.set_number(table.find(tags[0]), width)
+            patch.set_number(table.find(tags[1]), height)
+    if drop_gps:
+        main = _without_gps(patch, main, details)
+    _drop_thumbnail(patch, main, details)
+    return bytes(patch.data)
+
+
+def _kept(patch: _Patch, *tables: Table | None) -> list[_Range]:
+    kept: list[_Range] = [(0, 8)]
+    for table in tables:
+        if table is not None:
+            kept += patch.ranges(table)
+    return kept
+
+
+def _without_gps(patch: _Patch, main: Table, details: Table | None) -> Table:
+    entry = main.find(GPS_IFD)
+    if entry is None:
+        return main
+    gps = patch.structure.sub_table(main, GPS_IFD)
+    if gps is not None and gps.at != main.at:
+        patch.zero(patch.ranges(gps), _kept(patch, main, details))
+    return patch.remove(main, entry)
+
+
+def _drop_thumbnail(patch: _Patch, main: Table, details: Table | None) -> None:
+    """Unlink IFD1 and overwrite it and its picture. It shows the old picture, and weighs up to 64 KB."""
+    small = patch.structure.table(main.next_offset) if main.next_offset else None
+    if not main.next_offset:
+        return
+    patch.data[main.next_at : main.next_at + 4] = bytes(4)
+    if small is None or small.at == main.at:
+        return
+    gps = patch.structure.sub_table(main, GPS_IFD)
+    interop = patch.structure.sub_table(details, INTEROP_IFD) if details is not None else None
+    keep = _kept(patch, main, details, gps, interop)
+    pictures = patch.thumbnail_ranges(small)
+    patch.zero([*pictures, *patch.ranges(small)], keep)
+    last = max((high for _, high in keep), default=8)
+    for start, end in pictures:
+        if end == len(patch.data) and start >= last and not any(patch.data[start:end]):
+            del patch.data[start:]
+            break
+
+
+def orientation(exif: bytes | None) -> int:
+    """1 to 8 as in the EXIF standard; 1 where there is none or it makes no sense."""
+    try:
+        structure = Structure(lambda at, count: (exif or b"")[at : at + count], len(exif or b""))
+    except ValueError:
+        return 1
+    main = structure.table(structure.first)
+    value = structure.number(main, _ORIENTATION) if main is not None else None
+    return value if value is not None and 1 <= value <= 8 else 1
+
+
+def classic(fields: list[Field]) -> list[Field]:
+    """The fields that classic TIFF has types for: all but BigTIFF's 64-bit integers."""
+    return [field for field in fields if field.kind not in (16, 17, 18)]
+
+
+def from_tiff(structure: Structure) -> bytes | None:
+    """What IFD0 of a TIFF file tells besides its pixels, as a bare EXIF block of its own; None when there is nothing.
+
+    The values move, so a maker note whose offsets count from the start of the file loses them. TIFF files with such
+    notes are rare (cameras write them into JPEG and raw files).
+    """
+    main = structure.table(structure.first)
+    if main is None:
+        return None
+    plain = [
+        field
+        for field in classic(structure.fields(main))
+        # Large private fields (a Photoshop layer tree, GeoTIFF grids) describe the old pixels.
+        if field.tag not in STRUCTURAL_TAGS | {EXIF_IFD, GPS_IFD} and len(field.value) <= _MAX_PLAIN_BYTES
+    ]
+    details = structure.sub_table(main, EXIF_IFD)
+    gps = structure.sub_table(main, GPS_IFD)
+    if not plain and details is None and gps is None:
+        return None
+    tables: list[tuple[int, list[Field]]] = []
+    for pointer, table in ((EXIF_IFD, details), (GPS_IFD, gps)):
+        if table is not None:
+            fields = classic(structure.fields(table))
+            tables.append((pointer, [field for field in fields if field.tag != INTEROP_IFD]))
+    return block(structure, plain, tables)
+
+
+def block(structure: Structure, plain: list[Field], tables: list[tuple[int, list[Field]]]) -> bytes:
+    """A TIFF structure of IFD0 (`plain`) and the tables it points to, in the byte order of `structure`."""
+    order = structure.order
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    body = bytearray()
+    room = len(table_bytes(order, [*plain, *(number_field(order, tag, LONG, 0) for tag, _ in tables)], 8))
+    room += room % 2
+    links = []
+    for pointer, fields in tables:
+        at = 8 + room + len(body)
+        links.append(number_field(order, pointer, LONG, at))
+        body += table_bytes(order, fields, at)
+        body += b"\0" * (len(body) % 2)
+    first = table_bytes(order, [*plain, *links], 8)
+    return head + first.ljust(room, b"\0") + bytes(body)

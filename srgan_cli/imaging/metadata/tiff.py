@@ -1,0 +1,157 @@
+"""Putting metadata into a TIFF file that libvips has written.
+
+In a classic file the EXIF block lies verbatim at the very start, where offsets count from: every table and every maker
+note in it is valid as it stands. libvips' own file follows behind it, and a new first table at the end of the file
+names both. The one thing to mind is that a TIFF file has one byte order: that of the EXIF block.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+from srgan_cli.imaging.image import Metadata
+from srgan_cli.imaging.metadata.exif import STRUCTURAL_TAGS, classic
+from srgan_cli.imaging.metadata.ifd import (
+    EXIF_IFD,
+    GPS_IFD,
+    INTEROP_IFD,
+    LONG,
+    LONG8,
+    SHORT,
+    UNDEFINED,
+    Field,
+    Order,
+    Structure,
+    Table,
+    number_field,
+    table_bytes,
+    turned,
+)
+
+_STRIP_OFFSETS, _TILE_OFFSETS = 0x0111, 0x0144
+_XMP, _ICC = 0x02BC, 0x8773
+_RESOLUTION = (0x011A, 0x011B, 0x0128)
+_RATIONAL = 5
+
+
+def lead_in(metadata: Metadata, *, big: bool) -> bytes:
+    """What comes before libvips' file: the EXIF block, padded; nothing without one, or in BigTIFF.
+
+    A BigTIFF file's tables are of another layout, so that there the values have to move.
+    """
+    if big or not metadata.exif:
+        return b""
+    return metadata.exif + b"\0" * (-len(metadata.exif) % 16)
+
+
+def byte_order(lead: bytes) -> Order:
+    """The byte order a file must have whose start is `lead`."""
+    return ">" if lead[:2] == b"MM" else "<"
+
+
+def finish(file: BinaryIO, lead: bytes, metadata: Metadata, *, swapped: bool) -> None:
+    """Complete `file`: it holds `lead` and, behind it, a little-endian TIFF file of libvips.
+
+    `swapped`: the samples have been written in the other byte order, to suit `lead`.
+    """
+    size = file.seek(0, 2) - len(lead)
+
+    def read_at(at: int, count: int) -> bytes:
+        file.seek(len(lead) + at)
+        return file.read(max(0, min(count, size - at)))
+
+    written = Structure(read_at, size)
+    table = written.table(written.first)
+    assert table is not None, "libvips wrote no TIFF table"
+    assert written.order == "<"
+    order = byte_order(lead)
+    assert swapped == (order == ">")
+    fields = {field.tag: field for field in _shifted(written, table, len(lead))}
+    for tag in _RESOLUTION:
+        fields.pop(tag, None)
+    if order == ">":
+        fields = {tag: turned(field) for tag, field in fields.items()}
+    fields.update(_resolution(order, metadata.dpi))
+    if metadata.xmp:
+        fields[_XMP] = Field(_XMP, 1, len(metadata.xmp), metadata.xmp)
+    if metadata.icc:
+        fields[_ICC] = Field(_ICC, UNDEFINED, len(metadata.icc), metadata.icc)
+    end = _align(file)
+    tail = b""
+    if lead:
+        fields.update(_described(lead))
+    elif metadata.exif:
+        tail, moved = _moved(metadata.exif, end, big=written.big)
+        fields.update(moved)
+    first = end + len(tail)
+    file.write(tail + table_bytes(order, list(fields.values()), first, big=written.big))
+    file.seek(0)
+    if written.big:
+        file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, first))
+    else:
+        file.write(struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, first))
+
+
+def _align(file: BinaryIO) -> int:
+    end = file.seek(0, 2)
+    file.write(b"\0" * (end % 2))
+    return end + end % 2
+
+
+def _shifted(written: Structure, table: Table, by: int) -> list[Field]:
+    """libvips' fields, with the offsets of the pixels as they are behind `by` bytes."""
+    shifted = []
+    for field in written.fields(table):
+        entry = table.find(field.tag)
+        if field.tag in (_STRIP_OFFSETS, _TILE_OFFSETS) and by:
+            offsets = [value + by for value in written.numbers(entry)]
+            field = number_field("<", field.tag, LONG8 if written.big else LONG, *offsets)
+        shifted.append(field)
+    return shifted
+
+
+def _resolution(order: Order, dpi: tuple[float, float] | None) -> dict[int, Field]:
+    if dpi is None:
+        return {}
+    across, down, unit = _RESOLUTION
+    values = [struct.pack(order + "II", min(round(max(value, 0.0) * 10_000), 2**32 - 1), 10_000) for value in dpi]
+    return {
+        across: Field(across, _RATIONAL, 1, values[0]),
+        down: Field(down, _RATIONAL, 1, values[1]),
+        unit: number_field(order, unit, SHORT, 2),
+    }
+
+
+def _described(lead: bytes) -> dict[int, Field]:
+    """The fields of the EXIF block's own first table that describe the picture, pointers included."""
+    block = Structure(lambda at, count: lead[at : at + count], len(lead))
+    main = block.table(block.first)
+    fields = block.fields(main) if main is not None else []
+    return {field.tag: field for field in fields if field.tag not in STRUCTURAL_TAGS}
+
+
+def _moved(exif: bytes, at: int, *, big: bool) -> tuple[bytes, dict[int, Field]]:
+    """The EXIF and GPS tables laid out anew for file offset `at`, little-endian; and IFD0's fields, pointing there."""
+    block = Structure(lambda start, count: exif[start : start + count], len(exif))
+    main = block.table(block.first)
+    if main is None:
+        return b"", {}
+    described = {field.tag: field for field in _little(block, main) if field.tag not in STRUCTURAL_TAGS}
+    tail = b""
+    for pointer in (EXIF_IFD, GPS_IFD):
+        described.pop(pointer, None)
+        table = block.sub_table(main, pointer)
+        if table is None:
+            continue
+        start = at + len(tail)
+        fields = [field for field in _little(block, table) if field.tag != INTEROP_IFD]
+        tail += table_bytes("<", fields, start, big=big)
+        tail += b"\0" * (len(tail) % 2)
+        described[pointer] = number_field("<", pointer, LONG8 if big else LONG, start)
+    return tail, described
+
+
+def _little(block: Structure, table: Table) -> list[Field]:
+    fields = classic(block.fields(table))
+    return fields if block.order == "<" else [turned(field) for field in fields]

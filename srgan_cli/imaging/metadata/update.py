@@ -1,0 +1,34 @@
+"""What happens to a picture's metadata when the picture becomes larger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from srgan_cli.config import Strip
+from srgan_cli.imaging.image import Metadata
+from srgan_cli.imaging.metadata import exif as exif_block
+from srgan_cli.imaging.metadata import xmp as xmp_packet
+
+
+def updated(metadata: Metadata, width: int, height: int, strip: Strip) -> Metadata:
+    """The metadata of an upright result of `width` × `height` px. Pure.
+
+    Everything is kept byte for byte but orientation and sizes (set), thumbnails (dropped), and what `strip` names:
+    `"gps"` takes out positions, `"all"` EXIF, XMP and IPTC as a whole. The ICC profile always stays: without it the
+    colours would be others. A block that cannot be understood is left out rather than carried along wrong.
+    """
+    if strip == "all":
+        return replace(metadata, exif=None, xmp=None, iptc=None)
+    drop_gps = strip == "gps"
+    exif = metadata.exif and exif_block.patched(metadata.exif, width, height, drop_gps=drop_gps)
+    xmp = metadata.xmp and xmp_packet.patched(metadata.xmp, width, height, drop_gps=drop_gps)
+    return replace(metadata, exif=exif or None, xmp=xmp or None)
+
+
+def profile_fits(icc: bytes, channels: int) -> bool:
+    """Whether a profile's colour space has as many colours as a picture of `channels` channels (alpha included).
+
+    A reader that finds an RGB profile on a grey picture ignores it, refuses the picture, or shows wrong tones; libpng
+    refuses to write it. Such a profile says nothing about these pixels.
+    """
+    return icc[16:20] == (b"GRAY" if channels <= 2 else b"RGB ")

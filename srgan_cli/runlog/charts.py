@@ -1,0 +1,361 @@
+"""Line charts, laid out once and drawn twice: as inline SVG for the report, as a PNG for whoever watches a run.
+
+Nothing here knows of training. A layout is a list of strokes and texts in logical px; their colours are roles, which
+the page's style sheet (SVG) or the palette below (PNG) turns into colours. Lines carry their names at their ends, so
+that there is no legend to look up.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from srgan_cli.runlog.scales import Point, log_ticks, number, smoothed, spread, thinned, tick_labels, ticks
+
+Kind: TypeAlias = Literal["line", "main", "floor"]
+
+COLOURS = 8  # roles s0 … s7, in the order of a chart's lines
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line. `main` is drawn in ink, `floor` grey and dashed: something to compare with. `smooth` shows the points
+    faintly, and through them a running mean."""
+
+    name: str
+    points: Sequence[Point]
+    kind: Kind = "line"
+    smooth: bool = False
+    colour: int = 0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`parts` begin at these x (phases of a run), each with a name; `marks` are moments on the x axis to point out."""
+
+    title: str
+    unit: str
+    series: Sequence[Series]
+    x_label: str = "step"
+    logarithmic: bool = False
+    least: float | None = None  # the y axis begins here, and ends at `most`; None: where the values do
+    most: float | None = None
+    parts: Sequence[tuple[float, str]] = ()
+    marks: Sequence[float] = ()
+    about: str = ""  # a sentence on how to read it
+
+
+# -------------------------------------------------------------------------------------------------------------- layout
+
+
+@dataclass(frozen=True)
+class Stroke:
+    points: Sequence[Point]
+    role: str
+    width: float = 1.0
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Text:
+    """`anchor` as in SVG; y is the middle of the letters."""
+
+    x: float
+    y: float
+    text: str
+    role: str
+    anchor: Literal["start", "middle", "end"] = "start"
+
+
+Shape: TypeAlias = Stroke | Text
+
+_FONT_PX = 12
+_LINE_PX = 15.0  # between names at the ends of lines
+_HEAD_PX, _FOOT_PX = 24.0, 36.0
+_PARTS_PX = 16.0  # more head, for the names of parts
+_LEFT_PX, _RIGHT_PX = 46.0, 122.0  # at least, so that charts below each other line up
+_TICK_X_PX, _TICK_Y_PX = 70.0, 36.0  # at least so far apart
+_MAX_POINTS = 480  # of one line: more than a screen can show only makes the page heavy
+_MAX_SMOOTHED = 200
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """From values to px along one side of the plot."""
+
+    least: float
+    most: float
+    first_px: float
+    last_px: float
+    logarithmic: bool = False
+
+    def px(self, value: float) -> float:
+        least, most = self.least, self.most
+        if self.logarithmic:
+            value, least, most = (math.log10(max(v, 1e-300)) for v in (value, least, most))
+        fraction = (value - least) / (most - least)
+        return self.first_px + min(max(fraction, 0.0), 1.0) * (self.last_px - self.first_px)
+
+    def ticks(self, apart_px: float) -> list[float]:
+        many = max(int(abs(self.last_px - self.first_px) / apart_px), 2)
+        found = log_ticks(self.least, self.most, many) if self.logarithmic else ticks(self.least, self.most, many)
+        return [tick for tick in found if self.least <= tick <= self.most * (1 + 1e-9)]
+
+
+def layout(chart: Chart, width: float, height: float) -> list[Shape]:
+    """All that is drawn, in a space of `width` × `height` px, without the title."""
+    x_most = max((x for series in chart.series for x, _ in series.points), default=1.0)
+    y_values = [y for series in chart.series for _, y in series.points]
+    top = _HEAD_PX + (_PARTS_PX if len(chart.parts) > 1 else 0)
+    y_axis = _y_axis(chart, y_values, height - _FOOT_PX, top)
+    y_ticks = y_axis.ticks(_TICK_Y_PX)
+    labels = tick_labels(y_ticks, even=not chart.logarithmic)
+    left = max([_LEFT_PX, *(_text_px(label) + 10 for label in labels)])
+    names = [_text_px(_name(series, x_most)) + 12 for series in chart.series if series.points]
+    x_axis = _Axis(0.0, max(x_most, 1.0), left, width - max([min(_RIGHT_PX, width / 3), *names]))
+    right = x_axis.last_px
+
+    shapes: list[Shape] = [Text(0, 8, chart.unit, "quiet")]
+    for tick, label in zip(y_ticks, labels, strict=True):
+        y = y_axis.px(tick)
+        shapes += [Stroke([(left, y), (right, y)], "rule"), Text(left - 8, y, label, "quiet", "end")]
+    shapes += _x_scale(chart, x_axis, top, height - _FOOT_PX)
+    shapes += _parts(chart, x_axis, top, height - _FOOT_PX)
+    lines = [line for series in chart.series for line in _lines(series, chart.parts, x_axis, y_axis)]
+    shapes += sorted(lines, key=lambda line: not line.role.endswith("faint"))  # behind all others
+    return shapes + _end_names(chart.series, x_axis, y_axis)
+
+
+def _y_axis(chart: Chart, values: Sequence[float], low_px: float, high_px: float) -> _Axis:
+    """With some air, and tick marks at round numbers; the lowest and highest thousandth of a long log may leave it."""
+    ordered = sorted(values) or [0.0, 1.0]
+    spare = len(ordered) // 1000
+    least, most = ordered[spare], ordered[-1 - spare]
+    if chart.logarithmic:
+        least, most = max(least, 1e-12) / 1.15, max(most, 1e-12) * 1.15
+        return _Axis(least, max(most, least * 4), low_px, high_px, logarithmic=True)
+    air = 0.06 * (most - least) or 0.1 * abs(most) or 1.0
+    least = least - air if chart.least is None else chart.least
+    most = most + air if chart.most is None else chart.most
+    return _Axis(least, max(most, least + 1e-12), low_px, high_px)
+
+
+def _x_scale(chart: Chart, axis: _Axis, top: float, base: float) -> list[Shape]:
+    shapes: list[Shape] = [Stroke([(axis.first_px, base), (axis.last_px, base)], "quiet")]
+    found = axis.ticks(_TICK_X_PX)
+    for tick, label in zip(found, tick_labels(found), strict=True):
+        x = axis.px(tick)
+        shapes += [Stroke([(x, base), (x, base + 4)], "quiet"), Text(x, base + 13, label, "quiet", "middle")]
+    shapes.append(Text(axis.last_px, base + 29, chart.x_label, "quiet", "end"))
+    for mark in chart.marks:
+        x = axis.px(mark)
+        shapes += [
+            Stroke([(x, top), (x, base)], "warn", 1.0, dashed=True),
+            Stroke([(x - 4, base + 1), (x, base - 6), (x + 4, base + 1), (x - 4, base + 1)], "warn", 1.5),
+        ]
+    return shapes
+
+
+def _parts(chart: Chart, axis: _Axis, top: float, base: float) -> list[Shape]:
+    shapes: list[Shape] = []
+    for begin, name in chart.parts if len(chart.parts) > 1 else ():
+        x = axis.px(begin)
+        if begin > 0:
+            shapes.append(Stroke([(x, top - _PARTS_PX), (x, base)], "quiet"))
+        shapes.append(Text(x + (6 if begin > 0 else 0), top - 9, name, "quiet"))
+    return shapes
+
+
+def _lines(series: Series, parts: Sequence[tuple[float, str]], x_axis: _Axis, y_axis: _Axis) -> list[Stroke]:
+    def drawn(points: Sequence[Point]) -> list[Point]:
+        return [(x_axis.px(x), y_axis.px(y)) for x, y in points]
+
+    role = _role(series)
+    if series.kind == "floor":
+        return [Stroke(drawn(series.points), role, 1.25, dashed=True)]
+    if not series.smooth:
+        return [Stroke(drawn(thinned(series.points, _MAX_POINTS)), role, 1.75)]
+    strokes = []
+    for points in _by_part(series.points, [begin for begin, _ in parts]):
+        strokes.append(Stroke(drawn(thinned(points, _MAX_POINTS)), f"{role} faint", 1.0))
+        strokes.append(Stroke(drawn(thinned(smoothed(points), _MAX_SMOOTHED)), role, 1.75))
+    return strokes
+
+
+def _by_part(points: Sequence[Point], begins: Sequence[float]) -> list[list[Point]]:
+    """What is measured differently in each part of a run must not be joined, or smoothed, across."""
+    found: dict[int, list[Point]] = {}
+    for point in points:
+        found.setdefault(sum(point[0] > begin for begin in begins), []).append(point)
+    return list(found.values())
+
+
+def _end_names(series: Sequence[Series], x_axis: _Axis, y_axis: _Axis) -> list[Shape]:
+    """A line's name beside its end, in its colour; names that would overlap are moved apart."""
+    shown = [one for one in series if one.points]
+    wanted = [y_axis.px(_last(one)) for one in shown]
+    places = spread(wanted, _LINE_PX, y_axis.last_px - 4, y_axis.first_px)
+    return [
+        Text(x_axis.last_px + 8, y, _name(one, x_axis.most), _role(one)) for one, y in zip(shown, places, strict=True)
+    ]
+
+
+def _role(series: Series) -> str:
+    return {"main": "ink", "floor": "quiet"}.get(series.kind, f"s{series.colour % COLOURS}")
+
+
+def _last(series: Series) -> float:
+    points = smoothed(series.points) if series.smooth else series.points
+    return points[-1][1]
+
+
+def _name(series: Series, x_most: float) -> str:
+    """With its last value, if the line goes on to the end."""
+    goes_on = series.points[-1][0] >= 0.9 * x_most
+    return f"{series.name} {number(_last(series))}" if goes_on else series.name
+
+
+# ----------------------------------------------------------------------------------------------------------------- SVG
+
+
+def svg(chart: Chart, width: int, height: int, css_class: str = "") -> str:
+    """The chart as an `<svg>` element; its classes (`ink`, `quiet`, `rule`, `warn`, `s0` …) are for the page to style.
+
+    Names come from a log and are escaped.
+    """
+    parts = [
+        f'<svg class="{html.escape(css_class)}" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{html.escape(chart.title)}, {html.escape(chart.unit)}">'
+    ]
+    parts += map(_svg_shape, layout(chart, width, height))
+    return "".join([*parts, "</svg>"])
+
+
+def _svg_shape(shape: Shape) -> str:
+    if isinstance(shape, Text):
+        return (
+            f'<text class="{shape.role}" x="{shape.x:.1f}" y="{shape.y:.1f}" text-anchor="{shape.anchor}" '
+            f'dy=".35em">{html.escape(shape.text)}</text>'
+        )
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
+    dashes = ' stroke-dasharray="4 3"' if shape.dashed else ""
+    return f'<polyline class="{shape.role}" stroke-width="{shape.width:g}"{dashes} points="{points}"/>'
+
+
+# ----------------------------------------------------------------------------------------------------------------- PNG
+
+Colour: TypeAlias = tuple[int, int, int]
+
+# The light page's colours (report.css), told apart by eyes of every kind as far as eight can be.
+_PALETTE: dict[str, Colour] = {
+    "paper": (251, 250, 247),
+    "ink": (35, 33, 30),
+    "quiet": (110, 106, 98),
+    "rule": (230, 226, 217),
+    "warn": (178, 58, 42),
+    "s0": (38, 106, 153),
+    "s1": (200, 89, 50),
+    "s2": (78, 125, 72),
+    "s3": (135, 84, 148),
+    "s4": (168, 122, 16),
+    "s5": (44, 138, 132),
+    "s6": (160, 66, 106),
+    "s7": (104, 108, 84),
+}
+_PIXELS_PER_PX = 2
+_SHIFT = 4  # OpenCV takes sixteenths of a pixel
+# The typeface that Pillow brings has little more than ASCII.
+_TO_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "\N{NARROW NO-BREAK SPACE}": " ", "×": "x", "–": "-", "…": "..."})
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Where shapes of one chart land in a picture."""
+
+    pixels: npt.NDArray[np.uint8]
+    left: float
+    top: float
+    texts: list[Text] = field(default_factory=list)
+
+    def place(self, x: float, y: float) -> Point:
+        return (self.left + x) * _PIXELS_PER_PX, (self.top + y) * _PIXELS_PER_PX
+
+
+def png(charts: Sequence[Chart], width: int, height: int, columns: int, title: str = "") -> Image.Image:
+    """Charts of `width` × `height` px each in a grid, with their titles, twice as many pixels for sharp screens."""
+    margin, gap, head, top = 32, 40, 26, 56 if title else 32
+    rows = max(math.ceil(len(charts) / columns), 1)
+    size = (
+        2 * margin + columns * width + (columns - 1) * gap,
+        top + margin + rows * (height + head) + (rows - 1) * gap // 2,
+    )
+    pixels = np.full((size[1] * _PIXELS_PER_PX, size[0] * _PIXELS_PER_PX, 3), _PALETTE["paper"], np.uint8)
+    texts: list[tuple[Point, Text, int]] = [((margin * 2.0, 28 * 2.0), Text(0, 0, title, "ink"), 17)]
+    for i, chart in enumerate(charts):
+        x = margin + (i % columns) * (width + gap)
+        y = top + (i // columns) * (height + head + gap // 2)
+        page = _Page(pixels, x, y + head)
+        texts.append((page.place(0, 6 - head), Text(0, 0, chart.title, "ink"), 15))
+        for shape in layout(chart, width, height):
+            if isinstance(shape, Stroke):
+                _stroke(page, shape)
+            else:
+                texts.append((page.place(shape.x, shape.y), shape, _FONT_PX))
+    picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    for place, text, size_px in texts:
+        anchor = {"start": "lm", "middle": "mm", "end": "rm"}[text.anchor]
+        draw.text(place, text.text.translate(_TO_ASCII), _colour(text.role), _font(size_px * _PIXELS_PER_PX), anchor)
+    return picture
+
+
+def _stroke(page: _Page, stroke: Stroke) -> None:
+    points = [page.place(x, y) for x, y in stroke.points]
+    width = max(round(stroke.width * _PIXELS_PER_PX), 1)
+    for piece in _dashes(points, 4.0 * _PIXELS_PER_PX, 3.0 * _PIXELS_PER_PX) if stroke.dashed else [points]:
+        corners = np.round(np.asarray(piece) * (1 << _SHIFT)).astype(np.int32)
+        cv2.polylines(page.pixels, [corners], False, _colour(stroke.role), width, cv2.LINE_AA, _SHIFT)
+
+
+def _dashes(points: Sequence[Point], on: float, off: float) -> Iterator[list[Point]]:
+    """A line cut into dashes of `on` px with gaps of `off` px, along its length."""
+    at = 0.0
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        length = math.hypot(x1 - x0, y1 - y0)
+        begin = -(at % (on + off))
+        while begin < length and length > 0:
+            ends = (max(begin, 0.0) / length, min(begin + on, length) / length)
+            if ends[1] > ends[0]:
+                yield [(x0 + fraction * (x1 - x0), y0 + fraction * (y1 - y0)) for fraction in ends]
+            begin += on + off
+        at += length
+
+
+def _colour(role: str) -> Colour:
+    """A faint line is three quarters paper: cheaper than transparency, and the same to the eye."""
+    name, _, faint = role.partition(" ")
+    if not faint:
+        return _PALETTE[name]
+    r, g, b = ((c + 3 * p) // 4 for c, p in zip(_PALETTE[name], _PALETTE["paper"], strict=True))
+    return r, g, b
+
+
+@cache
+def _font(size_px: int) -> Any:
+    return ImageFont.load_default(size_px)
+
+
+def _text_px(text: str) -> float:
+    """About how wide a text will be, in the page's typeface too."""
+    length: Callable[[str], float] = _font(_FONT_PX).getlength
+    return length(text.translate(_TO_ASCII)) * 1.04

@@ -1,0 +1,251 @@
+"""From the log of a run to its charts: what was rolled back is left out, and losses are grouped by what they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from srgan_cli.runlog.charts import Chart, Series, png
+from srgan_cli.runlog.record import publish_png, read_log
+from srgan_cli.runlog.scales import Point
+
+Event: TypeAlias = Mapping[str, Any]
+
+_CHART_PX = (560, 270)
+
+
+@dataclass(frozen=True)
+class History:
+    """A log, read. `steps` and `validations` rise; those after which the run went back to an earlier step are gone.
+
+    `told` is everything else in its order: started, resumed, notes, rollbacks, finished.
+    """
+
+    steps: Sequence[Event]
+    validations: Sequence[Event]
+    told: Sequence[Event]
+
+    @property
+    def phases(self) -> list[tuple[float, str]]:
+        """Where each phase begins: after the last step of the one before."""
+        found: list[tuple[float, str]] = []
+        last = 0.0
+        for event in self.steps:
+            name = event.get("phase")
+            if isinstance(name, str) and (not found or found[-1][1] != name):
+                found.append((last, name))
+            last = float(event["step"])
+        return found
+
+    @property
+    def border(self) -> int | None:
+        """The last step of the first phase, where there is a second."""
+        phases = self.phases
+        return int(phases[1][0]) if len(phases) > 1 else None
+
+    @property
+    def rollbacks(self) -> list[float]:
+        return [float(e["step"]) for e in self.told if e.get("event") == "rollback" and _is_number(e.get("step"))]
+
+    @property
+    def last_step(self) -> int:
+        return max((int(e["step"]) for e in (*self.steps[-1:], *self.validations[-1:])), default=0)
+
+    @property
+    def seconds(self) -> float:
+        every = (*self.steps[-1:], *self.validations[-1:], *self.told[-1:])
+        return max((float(e["seconds"]) for e in every if _is_number(e.get("seconds"))), default=0.0)
+
+
+def history(events: Iterable[Event]) -> History:
+    """Sorts the events of a log. Going on at a step (`resumed`: after a rollback, or a kill) undoes those after it."""
+    steps: list[Event] = []
+    validations: list[Event] = []
+    told: list[Event] = []
+    for event in events:
+        kind, step = event.get("event"), event.get("step")
+        if kind in ("step", "validation") and isinstance(step, int):
+            kept = steps if kind == "step" else validations
+            _undo(kept, step - 1)  # the same step again is the later, better word on it
+            kept.append(event)
+        elif kind not in ("step", "validation"):
+            told.append(event)
+            if kind == "resumed" and isinstance(step, int):
+                _undo(steps, step)
+                _undo(validations, step)
+    return History(steps, validations, told)
+
+
+def _undo(events: list[Event], last_step: float) -> None:
+    while events and events[-1]["step"] > last_step:
+        events.pop()
+
+
+def points(events: Iterable[Event], *path: str) -> list[Point]:
+    """The values found at `path` of each event, over their steps; what is missing or null is left out."""
+    found = []
+    for event in events:
+        value: Any = event
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if _is_number(value):
+            found.append((float(event["step"]), float(value)))
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# ------------------------------------------------------------------------------------------------------------- panels
+
+
+def panels(run: History) -> list[Chart]:
+    """The charts of a run, those that have anything to show, the one that matters most first."""
+    found = [
+        Chart(
+            "Likeness to the originals",
+            "PSNR on Y, dB",
+            [
+                Series("bicubic", points(run.validations, "bicubic_psnr_y_db"), "floor"),
+                Series("model", points(run.validations, "psnr_y_db"), "main"),
+            ],
+            least=_min_psnr_db(run),
+            about="On the held-out pictures; higher is nearer. Below the dashed line, bicubic would do better. "
+            "The adversarial phase gives some of it up for texture.",
+        ),
+        Chart(
+            "Likeness to the eye",
+            "distance of VGG features",
+            [Series("model", points(run.validations, "perceptual"), "main")],
+            about="At the deepest layer, on the held-out pictures; lower is nearer. It falls where PSNR does not.",
+        ),
+        *_losses(run),
+        *_adversaries(run),
+        Chart(
+            "Faithfulness to the input",
+            "PSNR of the result made small again, dB",
+            [
+                Series("bicubic", points(run.validations, "bicubic_consistency_db"), "floor"),
+                Series("model", points(run.validations, "consistency_db"), "main"),
+            ],
+            about="Whether the result, made small again, is what it was made from. Where it falls, colours or "
+            "structures are being made up.",
+        ),
+        Chart(
+            "Learning rate",
+            "step size of the optimiser",
+            [Series("generator", points(run.steps, "learning_rate"), "main")],
+            least=0.0,
+            about="The schedule as it was carried out: a fall where a rollback lowered it.",
+        ),
+        Chart(
+            "Size of the gradient",
+            "norm of all gradients, before clipping",
+            [Series("generator", points(run.steps, "gradient_norm"), "main", smooth=True)],
+            logarithmic=True,
+            about="Steady or slowly falling is well. A steep rise comes before a run that diverges.",
+        ),
+    ]
+    label = f"step ({_length(run.seconds)})" if run.seconds else "step"
+    return [
+        replace(chart, series=shown, parts=run.phases, marks=run.rollbacks, x_label=label)
+        for chart in found
+        if (shown := [one for one in chart.series if one.points]) and any(s.kind != "floor" for s in shown)
+    ]
+
+
+def _min_psnr_db(run: History) -> float | None:
+    """A network that has learned nothing yet may be at 8 dB, and would press all that matters into a flat line."""
+    floor = [value for _, value in points(run.validations, "bicubic_psnr_y_db")]
+    found = [value for _, value in points(run.validations, "psnr_y_db")]
+    return floor[-1] - 3 if floor and found and min(found) < floor[-1] - 4 else None
+
+
+def _losses(run: History) -> list[Chart]:
+    """Each loss as the generator feels it, and as it is. Those that touch zero cannot stand on a logarithmic axis."""
+    names = list(dict.fromkeys(name for event in run.steps for name in _keys(event, "losses")))
+    colours = {name: i for i, name in enumerate(name for name in names if name != "total")}
+
+    def drawn(key: str, wanted: Sequence[str]) -> list[Series]:
+        return [
+            Series(
+                name, points(run.steps, key, name), "main" if name == "total" else "line", True, colours.get(name, 0)
+            )
+            for name in wanted
+        ]
+
+    raw = drawn("losses", [name for name in names if name != "total"])
+    return [
+        Chart(
+            "Losses, weighted",
+            "share in what is minimised",
+            # The sum is logged once, with the losses; it is weighted by its nature.
+            _positive([*drawn("weighted", [n for n in names if n != "total"]), *drawn("losses", ["total"])]),
+            logarithmic=True,
+            about="What drives the generator. A line far below the others hardly counts.",
+        ),
+        Chart(
+            "Losses, as they are",
+            "before weighting",
+            _positive(raw),
+            logarithmic=True,
+            about="To compare with other runs, whatever their weights.",
+        ),
+        Chart("Losses that may be negative", "before weighting", [one for one in raw if not _is_positive(one)]),
+    ]
+
+
+def _is_positive(series: Series) -> bool:
+    """Nearly always: a term that is ramped up begins at zero."""
+    return 10 * sum(y > 0 for _, y in series.points) >= 9 * len(series.points)
+
+
+def _positive(series: Sequence[Series]) -> list[Series]:
+    """What can stand on a logarithmic axis."""
+    return [replace(one, points=[p for p in one.points if p[1] > 0]) for one in series if _is_positive(one)]
+
+
+def _keys(event: Event, key: str) -> Sequence[str]:
+    values = event.get(key)
+    return list(values) if isinstance(values, Mapping) else []
+
+
+def _adversaries(run: History) -> list[Chart]:
+    def drawn(*names: str) -> list[Series]:
+        found = (points(run.steps, "discriminator", name) for name in names)
+        return [Series(name, at, smooth=True, colour=i) for i, (name, at) in enumerate(zip(names, found, strict=True))]
+
+    return [
+        Chart(
+            "The discriminator's accuracy",
+            "of its verdicts, 0 … 1",
+            drawn("accuracy"),
+            least=0.0,
+            most=1.0,
+            about="Between a half (it guesses) and one (it has won, and teaches nothing any more).",
+        ),
+        Chart(
+            "The discriminator's verdicts",
+            "loss, and mean verdict on originals and results",
+            drawn("loss", "real", "fake"),
+            about="Real and fake keep apart while the discriminator sees a difference.",
+        ),
+    ]
+
+
+def _length(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s in all"
+    return f"{seconds / 60:.1f} min in all" if seconds < 7200 else f"{seconds / 3600:.1f} h in all"
+
+
+def draw_curves(log: Path, target: Path) -> None:
+    """`curves.png` from `log.jsonl`, whatever there is of it so far. Raises `SrganError` when it cannot be written."""
+    charts = panels(history(read_log(log)))
+    if charts:
+        publish_png(
+            png(charts, *_CHART_PX, columns=2 if len(charts) > 1 else 1, title=log.absolute().parent.name), target
+        )

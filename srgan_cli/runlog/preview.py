@@ -1,0 +1,173 @@
+"""A contact sheet of what a run would learn from: `srgan train --preview sheet.png`.
+
+Training goes wrong silently where the low pictures are not like those that will be enlarged. One look tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from srgan_cli.comparison.sheet import fitted
+from srgan_cli.dataset.crops import Picture, scan
+from srgan_cli.dataset.degradation import Compression, Degradation, Noise, Round, apply, rng_for, sample, sharpened
+from srgan_cli.dataset.kernels import Blur
+from srgan_cli.dataset.pictures import read_pixels
+from srgan_cli.errors import SettingsError, TrainingError, shown
+from srgan_cli.training_config import TrainConfig
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
+
+_MARK = "srgan train --preview"  # in the PNG: what may be drawn anew
+_ROWS = 6
+_DRAWS = 4  # low pictures beside each high one, where they are drawn by chance
+_MAX_CROP_PX = 256  # larger than most crops of training, so that a person can tell what it shows
+_TILE_PX = 256  # about: pixels are enlarged by whole factors
+_GAP_PX = 12
+_FONT_PX = 12
+_LINE_PX = 16
+_PAPER, _INK, _FAINT = (24, 24, 27), (228, 228, 231), (161, 161, 170)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One crop and what became of it: high (S, S, 3), each low (S/scale, S/scale, 3), with a label of some lines."""
+
+    name: str
+    high: Pixels
+    lows: tuple[tuple[Pixels, tuple[str, ...]], ...]
+
+
+def preview(config: TrainConfig, target: Path) -> None:
+    """Draw crops of some pictures, as a run with these settings and seed would meet them, into the file `target`.
+
+    With `init`, `config` must hold the sizes of that file already (`run.with_sizes_of_init`).
+    Raises what `scan` and reading the pictures raise, and `TrainingError` when the file cannot be written.
+    """
+    if target.exists() and not _is_a_sheet(target):
+        raise SettingsError(f"{shown(target)} exists and is no sheet of an earlier preview; choose another name")
+    scale = config.generator.scale
+    crop_px = max(config.of(phase).crop_px for phase in config.phases)
+    pictures = _spread_out(scan(config.data, scale=scale, crop_px=crop_px).train, _ROWS)
+    side_px = min(_MAX_CROP_PX, *(min(one.width, one.height) for one in pictures)) // scale * scale
+    sheet = contact_sheet([_row(config, picture, i, side_px) for i, picture in enumerate(pictures)])
+    try:
+        about = PngImagePlugin.PngInfo()
+        about.add_text("Software", _MARK)
+        sheet.save(target, pnginfo=about)
+    except (OSError, ValueError) as err:  # ValueError: Pillow does not know the suffix
+        raise TrainingError(f"The contact sheet cannot be written to {shown(target)}: {err}") from err
+
+
+def _is_a_sheet(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == _MARK
+    except OSError:
+        return False
+
+
+def _spread_out(pictures: Sequence[Picture], most: int) -> list[Picture]:
+    count = min(most, len(pictures))
+    return [pictures[(2 * i + 1) * len(pictures) // (2 * count)] for i in range(count)]
+
+
+def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> Row:
+    scale = config.generator.scale
+    high = _middle(read_pixels(picture.path), side_px, scale)
+    if picture.low is not None:
+        low = _middle(read_pixels(picture.low), side_px // scale, 1)
+        return Row(picture.path.name, high, ((low, (picture.low.name,)),))
+    batch = torch.from_numpy(high).permute(2, 0, 1)[None].float() / 255  # (1, 3, S, S)
+    rngs = [rng_for(config.seed, index, draw) for draw in range(_DRAWS)]
+    values = list(
+        dict.fromkeys(sample(config.degradation, rng) for rng in rngs)
+    )  # each once: bicubic is always the same
+    lows = apply(batch.expand(len(values), -1, -1, -1), values, scale)
+    labels = [described(value) for value in values]
+    aim = sharpened(batch, config.degradation.sharpen_target)
+    return Row(picture.path.name, _to_pixels(aim[0]), tuple(zip(map(_to_pixels, lows), labels, strict=True)))
+
+
+def _middle(pixels: Pixels, side_px: int, multiple: int) -> Pixels:
+    """The middle (S, S, 3), beginning at a multiple: so the middles of a pair show the same."""
+    top, left = ((length // multiple - side_px // multiple) // 2 * multiple for length in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + side_px, left : left + side_px])
+
+
+def _to_pixels(picture: torch.Tensor) -> Pixels:
+    """(3, H, W) in [0, 1] -> (H, W, 3)."""
+    pixels: Pixels = (picture * 255 + 0.5).byte().permute(1, 2, 0).numpy()
+    return pixels
+
+
+# ---------------------------------------------------------------------------------------------------------------- words
+
+
+def described(value: Degradation) -> tuple[str, ...]:
+    """What was drawn, in two short lines a round."""
+    if not value.rounds:
+        return ("bicubic only",)
+    return tuple(line for one in value.rounds for line in _round_in_words(one))
+
+
+def _round_in_words(one: Round) -> tuple[str, str]:
+    size = f"{one.filter} to the low size" if one.factor is None else f"{one.filter} to {one.factor:.2f}"
+    first = f"{_blur_in_words(one.blur)}, {size}" if one.blur else size
+    rest = [_noise_in_words(one.noise)] if one.noise else []
+    rest += [_compression_in_words(one.compression)] if one.compression else []
+    return first, "   " + (", ".join(rest) or "no noise, not compressed")
+
+
+def _blur_in_words(blur: Blur) -> str:
+    name = "oval" if blur.narrow != 1 and blur.kind == "gaussian" else {"gaussian": "round"}.get(blur.kind, blur.kind)
+    return f"{name} blur {blur.sigma_px:.1f} px"
+
+
+def _noise_in_words(noise: Noise) -> str:
+    colour = "grey" if noise.grey else "colour"
+    return f"{colour} shot noise {noise.shot:.2f}" if noise.shot else f"{colour} noise {noise.sigma:.1f}"
+
+
+def _compression_in_words(compression: Compression) -> str:
+    chroma = "" if compression.codec == "WEBP" else " 4:2:0" if compression.halved_chroma else " 4:4:4"
+    return f"{compression.codec} {compression.quality}{chroma}"
+
+
+# ---------------------------------------------------------------------------------------------------------------- sheet
+
+
+def contact_sheet(rows: Sequence[Row]) -> Image.Image:
+    """All crops in one RGB picture, a row each: high, then its low ones enlarged to the same size without smoothing."""
+    side_px = rows[0].high.shape[0]
+    tile_px = side_px * max(1, _TILE_PX // side_px)
+    columns = 1 + max(len(row.lows) for row in rows)
+    lines = max(len(label) for row in rows for _, label in row.lows)
+    step_x, step_y = tile_px + _GAP_PX, tile_px + lines * _LINE_PX + 2 * _GAP_PX
+    sheet = Image.new("RGB", (columns * step_x + _GAP_PX, len(rows) * step_y + _GAP_PX), _PAPER)
+    for y, row in enumerate(rows):
+        cells = [(row.high, (shown(row.name),), _INK), *((low, label, _FAINT) for low, label in row.lows)]
+        for x, (pixels, label, ink) in enumerate(cells):
+            _draw_cell(sheet, (_GAP_PX + x * step_x, _GAP_PX + y * step_y), tile_px, pixels, label, ink)
+    return sheet
+
+
+def _draw_cell(
+    sheet: Image.Image,
+    corner: tuple[int, int],
+    tile_px: int,
+    pixels: Pixels,
+    label: Sequence[str],
+    ink: tuple[int, int, int],
+) -> None:
+    sheet.paste(Image.fromarray(pixels).resize((tile_px, tile_px), Image.Resampling.NEAREST), corner)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_PX)
+    for i, line in enumerate(label):
+        draw.text((corner[0], corner[1] + tile_px + 4 + i * _LINE_PX), fitted(line, font, tile_px), fill=ink, font=font)

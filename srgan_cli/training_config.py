@@ -1,0 +1,392 @@
+"""Every setting of a training run, its default and its check.
+
+Standard library only. A setting out of range raises `SettingsError` when its section is made, never later. The sections
+are those of the TOML file; weights of losses multiply a term's mean over pixels and pictures, with colours in [0, 1].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from srgan_cli.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    pass
+else:
+    pass
+
+Phase: TypeAlias = Literal["fidelity", "adversarial"]
+Phases: TypeAlias = Literal["both", "fidelity", "adversarial"]
+PixelLoss: TypeAlias = Literal["l1", "mse"]
+Objective: TypeAlias = Literal["nonsaturating", "relativistic", "hinge", "least-squares"]
+Schedule: TypeAlias = Literal["constant", "cosine", "halfway"]
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise `SettingsError` with `message` unless `condition` holds."""
+    if not condition:
+        raise SettingsError(message)
+
+
+def _check_numbers(section: str, values: object, bounds: Mapping[str, tuple[float, float]]) -> None:
+    for name, (least, most) in bounds.items():
+        value = getattr(values, name)
+        check(
+            math.isfinite(value) and least <= value <= most,
+            f"{section}.{name} must be between {least:g} and {most:g}, not {value!r}",
+        )
+
+
+def _check_choice(section: str, values: object, **choices: tuple[str, ...]) -> None:
+    for name, known in choices.items():
+        value = getattr(values, name)
+        check(value in known, f"{section}.{name} must be one of {', '.join(known)}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """What is trained. With `init` in the run, the file's own architecture and sizes count instead, unless `grow`."""
+
+    architecture: Literal["compact", "srresnet"] = "compact"
+    scale: int = 4
+    features: int = 64
+    blocks: int = 16
+    batch_norm: bool = False  # for srresnet only
+    grow: bool = False  # with init: these sizes count, and begin with what the file has learned, see networks.growing
+
+    def __post_init__(self) -> None:
+        _check_choice("generator", self, architecture=("compact", "srresnet"))
+        _check_numbers("generator", self, {"scale": (2, 8), "features": (1, 512), "blocks": (0, 256)})
+        check(not (self.batch_norm and self.architecture == "compact"), "generator.batch_norm is for srresnet only")
+        check(
+            self.architecture == "compact" or self.scale in (2, 3, 4, 8),
+            f"srresnet enlarges 2, 3, 4 or 8 times, not {self.scale}",
+        )
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is learned from. `levels`: each picture is also kept shrunk by these factors, and crops come from any."""
+
+    high_dirs: tuple[str, ...] = ()
+    low_dirs: tuple[str, ...] = ()  # paired data: same names as in high_dirs; no degradation is applied
+    val_dir: str | None = None
+    val_low_dir: str | None = None
+    val_fraction: float = 0.02  # of the pictures, chosen by hash, when there is no val_dir …
+    val_max: int = 16  # … but at most so many (and at least one)
+    levels: tuple[float, ...] = (1.0, 0.75, 0.5)
+    augment: bool = True  # flips and quarter turns
+    min_jpeg_quality: int = 70  # JPEGs of lower quality are left out; 0 takes all
+    min_std: float = 2.0  # standard deviation of grey levels (of 255) below which a picture counts as flat
+    cache_dir: str | None = None  # None: in the user's cache folder
+
+    def __post_init__(self) -> None:
+        _check_numbers(
+            "data",
+            self,
+            {"val_fraction": (0, 0.5), "val_max": (1, 1000), "min_jpeg_quality": (0, 100), "min_std": (0, 128)},
+        )
+        check(bool(self.levels) and all(0.1 <= level <= 1 for level in self.levels), "data.levels go from 0.1 to 1")
+        check(not self.val_low_dir or bool(self.val_dir), "data.val_low_dir needs data.val_dir")
+
+
+@dataclass(frozen=True)
+class DegradationSettings:
+    """How the low picture is made of the high one.
+
+    `photo`: blur, resizing, noise and compression, `rounds` times, each drawn anew for every crop. Ranges are (least,
+    most). Blur in px of the picture it is applied to; noise as standard deviation of 255 levels; `poisson` is the
+    inverse of photons per level. `strength` scales blur, noise, the loss of compression and (up to 1) the change of
+    size together; 0 leaves bicubic. Noise, poisson and resize are drawn evenly in their logarithm.
+    """
+
+    kind: Literal["bicubic", "photo"] = "bicubic"
+    strength: float = 1.0
+    rounds: int = 2
+    blur_fraction: float = 0.8  # of crops that are blurred in a round
+    blur_px: tuple[float, float] = (0.2, 2.0)  # standard deviation along the longer axis: a disc of twice that radius
+    resize: tuple[float, float] = (0.3, 1.3)  # of the first round; the last ends at 1 / scale
+    noise: tuple[float, float] = (1.0, 20.0)
+    poisson: tuple[float, float] = (0.05, 2.0)
+    grey_noise_fraction: float = 0.4
+    noise_fraction: float = 0.8
+    jpeg_quality: tuple[float, float] = (30.0, 95.0)
+    compression_fraction: float = 0.8
+    webp_fraction: float = 0.2  # of what is compressed
+    clean_fraction: float = 0.1  # of crops that are only made smaller, so that clean pictures stay clean
+    sharpen_target: float = 0.0  # unsharp mask on the high crop; Real-ESRGAN has 0.5 with GAN training
+
+    def __post_init__(self) -> None:
+        _check_choice("degradation", self, kind=("bicubic", "photo"))
+        fractions = (
+            "blur_fraction",
+            "grey_noise_fraction",
+            "noise_fraction",
+            "compression_fraction",
+            "webp_fraction",
+            "clean_fraction",
+        )
+        _check_numbers("degradation", self, dict.fromkeys(fractions, (0, 1)))
+        _check_numbers("degradation", self, {"strength": (0, 4), "rounds": (1, 2), "sharpen_target": (0, 2)})
+        limits = {
+            "blur_px": (0.0, 16.0),
+            "resize": (0.1, 4.0),
+            "noise": (0.0, 100.0),
+            "poisson": (0.0, 10.0),
+            "jpeg_quality": (1.0, 100.0),
+        }
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            check(
+                len(value) == 2 and least <= value[0] <= value[1] <= most,
+                f"degradation.{name} must be two numbers that rise, between {least:g} and {most:g}, not {value!r}",
+            )
+
+
+@dataclass(frozen=True)
+class FidelitySettings:
+    """Phase 1, the paper's SRResNet: near to the truth, pixel by pixel."""
+
+    loss: PixelLoss = "l1"
+    # L1 between orthonormal Fourier transforms: at this weight some eighteen times the pixel loss.
+    frequency_weight: float = 25.6
+    batch: int = 16
+    crop_px: int = 128  # of the high picture
+    small_crop_px: int = 0  # smaller crops for the first `small_crop_fraction` of the phase; 0: none
+    small_crop_fraction: float = 0.0
+    learning_rate: float = 1e-3
+    schedule: Schedule = "cosine"  # halfway: a tenth of the rate for the second half
+    warmup_steps: int = 200
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0  # of all gradients together; 0: none
+    ema: float = 0.999  # 0: none
+
+    def __post_init__(self) -> None:
+        _check_choice("fidelity", self, loss=("l1", "mse"), schedule=("constant", "cosine", "halfway"))
+        _check_phase("fidelity", self)
+        _check_numbers("fidelity", self, {"learning_rate": (0, 1), "frequency_weight": (0, 100)})
+
+
+@dataclass(frozen=True)
+class AdversarialSettings:
+    """Phase 2, the paper's SRGAN: content + perceptual + adversarial, from phase 1's weights."""
+
+    objective: Objective = "relativistic"
+    pixel_loss: PixelLoss = "l1"
+    pixel_weight: float = 1.0
+    perceptual_weight: float = 1.0
+    perceptual_crops: int = 0  # VGG looks at so many crops of a whole batch only, since it costs most; 0: at all
+    adversarial_weight: float = 0.1
+    ramp_fraction: float = 0.1  # of the phase, over which the adversarial weight rises from 0
+    feature_matching_weight: float = 0.0
+    artifact_weight: float = 0.0  # LDL, Liang et al. 2022
+    frequency_weight: float = 0.0
+    consistency_weight: float = 1.0  # L1 between the result and the original, both made smaller again
+    grid_weight: float = 10.0  # against patterns that repeat with the low picture's pixels, see losses.grid
+    r1_weight: float = 0.0  # Mescheder et al. 2018
+    r1_every_steps: int = 16
+    batch: int = 16
+    crop_px: int = 128
+    small_crop_px: int = 0
+    small_crop_fraction: float = 0.0
+    learning_rate: float = 2e-4
+    discriminator_learning_rate: float = 2e-4
+    schedule: Schedule = "cosine"
+    warmup_steps: int = 0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        _check_choice(
+            "adversarial",
+            self,
+            objective=("nonsaturating", "relativistic", "hinge", "least-squares"),
+            pixel_loss=("l1", "mse"),
+            schedule=("constant", "cosine", "halfway"),
+        )
+        _check_phase("adversarial", self)
+        weights = [f.name for f in dataclasses.fields(self) if f.name.endswith("_weight")]
+        _check_numbers("adversarial", self, dict.fromkeys(weights, (0, 1000)))
+        _check_numbers("adversarial", self, {"learning_rate": (0, 1), "discriminator_learning_rate": (0, 1)})
+        _check_numbers("adversarial", self, {"ramp_fraction": (0, 1), "r1_every_steps": (1, 1000)})
+        _check_numbers("adversarial", self, {"perceptual_crops": (0, 4096)})
+
+
+def _check_phase(section: str, values: FidelitySettings | AdversarialSettings) -> None:
+    _check_numbers(
+        section,
+        values,
+        {
+            "batch": (1, 4096),
+            "crop_px": (8, 2048),
+            "small_crop_px": (0, 2048),
+            "small_crop_fraction": (0, 1),
+            "warmup_steps": (0, 1e6),
+            "beta1": (0, 0.9999),
+            "beta2": (0, 0.99999),
+            "weight_decay": (0, 1),
+            "clip_norm": (0, 1e6),
+            "ema": (0, 0.99999),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class PerceptualSettings:
+    """VGG19 features. `layers` are names as in the VGG paper (`conv3_4`) with the weight of each term."""
+
+    source: Literal["vgg19", "random"] = "vgg19"
+    weights_file: str | None = None  # None: torchvision's, downloaded once
+    layers: Mapping[str, float] = field(default_factory=lambda: {"conv1_2": 0.1, "conv2_2": 0.3, "conv3_4": 1.0})
+    activation: Literal["before", "after"] = "before"  # the ReLU that follows the layer
+    distance: Literal["l1", "mse"] = "l1"
+    # relative: each term divided by the mean size of the original's features, so that layers weigh as their weights
+    # say; paper: features divided by 12.75, as in Ledig et al. 2017, section 3.2,
+    # which was for the original network's weights (torchvision's are another network of the same shape, whose
+    # activations have another size).
+    scaling: Literal["relative", "paper"] = "relative"
+
+    def __post_init__(self) -> None:
+        _check_choice(
+            "perceptual",
+            self,
+            source=("vgg19", "random"),
+            activation=("before", "after"),
+            distance=("l1", "mse"),
+            scaling=("relative", "paper"),
+        )
+        check(bool(self.layers), "perceptual.layers must name at least one layer")
+        for name, weight in self.layers.items():
+            match = re.fullmatch(r"conv([1-5])_([1-4])", name)
+            known = match is not None and int(match[2]) <= (2 if int(match[1]) < 3 else 4)
+            check(known, f"perceptual.layers: VGG19 has no layer {name!r}; its layers are conv1_1 to conv5_4")
+            check(math.isfinite(weight) and weight >= 0, f"perceptual.layers: {name} cannot weigh {weight!r}")
+
+
+@dataclass(frozen=True)
+class DiscriminatorSettings:
+    """vgg: the paper's, one verdict a crop; patch: one a patch; unet: one a pixel.
+
+    `channels` of the first layer; 0: the paper's 64 for vgg, and 32 for the others.
+    """
+
+    kind: Literal["vgg", "patch", "unet"] = "patch"
+    channels: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choice("discriminator", self, kind=("vgg", "patch", "unet"))
+        _check_numbers("discriminator", self, {"channels": (0, 512)})
+
+    @property
+    def width(self) -> int:
+        return self.channels or (64 if self.kind == "vgg" else 32)
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """Where and how fast. `compile`: torch.compile for the networks; on a CPU it was measured to gain nothing."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    compile: bool = False
+    threads: int = 0  # of the CPU; 0: PyTorch's own choice
+
+    def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None,
+            f"compute.device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}",
+        )
+        _check_choice("compute", self, precision=("auto", "fp32", "fp16", "bf16"))
+        _check_numbers("compute", self, {"threads": (0, 1024)})
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """How often to look, and when to go back. Intervals in seconds of training, or in steps where those are not 0."""
+
+    log_every_steps: int = 20
+    validate_every_s: float = 60.0
+    validate_every_steps: int = 0
+    checkpoint_every_s: float = 60.0
+    checkpoint_every_steps: int = 0
+    max_rollbacks: int = 5
+    samples: int = 4  # validation crops drawn into samples/ each time
+
+    def __post_init__(self) -> None:
+        whole = ("validate_every_steps", "checkpoint_every_steps")
+        _check_numbers("watch", self, dict.fromkeys(whole, (0, 1000000000.0)))
+        _check_numbers("watch", self, {"log_every_steps": (1, 1e6), "max_rollbacks": (0, 100), "samples": (0, 64)})
+        _check_numbers("watch", self, {"validate_every_s": (0.1, 1e9), "checkpoint_every_s": (0.1, 1e9)})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One `srgan train`. Its length is `budget_s`, or else `steps`, for both phases together."""
+
+    preset: str = "srgan"
+    phase: Phases = "both"
+    fidelity_fraction: float = 0.5  # of the length, where phase is both
+    steps: int = 20_000
+    budget_s: float | None = None  # seconds; goes before `steps`
+    init: str | None = None  # a weights file, a model's name or a run folder to start from
+    seed: int = 0
+    generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    degradation: DegradationSettings = field(default_factory=DegradationSettings)
+    fidelity: FidelitySettings = field(default_factory=FidelitySettings)
+    adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
+    perceptual: PerceptualSettings = field(default_factory=PerceptualSettings)
+    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+
+    def __post_init__(self) -> None:
+        check(
+            self.phase in ("both", "fidelity", "adversarial"),
+            f"phase must be both, fidelity or adversarial, not {self.phase!r}",
+        )
+        check(1 <= self.steps <= 10**9, f"steps must be at least 1, not {self.steps}")
+        check(
+            self.budget_s is None or (math.isfinite(self.budget_s) and self.budget_s > 0),
+            f"a budget must be more than nothing, not {self.budget_s!r} s",
+        )
+        check(
+            0 < self.fidelity_fraction < 1,
+            f"fidelity_fraction must lie between 0 and 1, not {self.fidelity_fraction!r}",
+        )
+        check(0 <= self.seed < 2**63, f"seed must be a whole number from 0, not {self.seed!r}")
+        check(
+            "adversarial" not in self.phases
+            or self.discriminator.kind != "vgg"
+            or not (self.adversarial.small_crop_px and self.adversarial.small_crop_fraction),
+            "the vgg discriminator judges crops of one size; where crops grow (small_crop_px), take patch or unet",
+        )
+        for name in self.phases:
+            settings = self.of(name)
+            check(
+                settings.small_crop_px < settings.crop_px,
+                f"{name}.small_crop_px, {settings.small_crop_px}, must be less than crop_px, {settings.crop_px}",
+            )
+            for crop_px in filter(None, (settings.crop_px, settings.small_crop_px)):
+                check(
+                    crop_px % self.generator.scale == 0,
+                    f"{name}: a crop of {crop_px} px is not a multiple of the scale, {self.generator.scale}",
+                )
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return ("fidelity", "adversarial") if self.phase == "both" else (self.phase,)
+
+    def of(self, phase: Phase) -> FidelitySettings | AdversarialSettings:
+        return self.fidelity if phase == "fidelity" else self.adversarial

@@ -1,0 +1,199 @@
+"""The presets of a training run, and how its settings are read from plain values and written as TOML.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+import sys
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from srgan_cli.errors import SettingsError
+from srgan_cli.training_config import TrainConfig, check
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "srgan": (
+        "our best for quality: compact 64x16, L1 then patch discriminator and VGG19",
+        {},
+    ),
+    "compact": (
+        "for CPUs: compact 64x8, fidelity only, something useful in half an hour",
+        {"phase": "fidelity", "steps": 10_000, "generator": {"blocks": 8}},
+    ),
+    "photo": (
+        "robust to real, compressed, noisy pictures: srgan with the photo degradation",
+        {"degradation": {"kind": "photo"}},
+    ),
+    "paper": (
+        "Ledig et al. 2017 as it was written: SRResNet with batch norm, MSE, VGG54, 1.2 million steps",
+        {
+            "steps": 1_200_000,
+            "fidelity_fraction": 1_000_000 / 1_200_000,
+            "generator": {"architecture": "srresnet", "batch_norm": True},
+            "data": {"levels": (1.0,), "augment": False},
+            "fidelity": {
+                "loss": "mse",
+                "frequency_weight": 0.0,
+                "crop_px": 96,
+                "learning_rate": 1e-4,
+                "schedule": "constant",
+                "warmup_steps": 0,
+                "beta2": 0.999,
+                "clip_norm": 0.0,
+                "ema": 0.0,
+            },
+            "adversarial": {
+                "objective": "nonsaturating",
+                "pixel_weight": 0.0,
+                "perceptual_weight": 1.0,
+                "adversarial_weight": 1e-3,
+                "consistency_weight": 0.0,
+                "grid_weight": 0.0,
+                "learning_rate": 1e-4,
+                "discriminator_learning_rate": 1e-4,
+                "ramp_fraction": 0.0,
+                "crop_px": 96,
+                "schedule": "halfway",
+                "beta2": 0.999,
+                "clip_norm": 0.0,
+                "ema": 0.0,
+            },
+            "perceptual": {
+                "layers": {"conv5_4": 1.0},
+                "activation": "after",
+                "distance": "mse",
+                "scaling": "paper",
+            },
+            "discriminator": {"kind": "vgg"},
+        },
+    ),
+}  # fmt: skip
+
+
+def preset(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
+    """A preset with some settings changed: nested as in the TOML file.
+
+    Raises `SettingsError` for a preset or a setting that there is not, or a value of the wrong kind or out of range.
+    """
+    known = PRESETS.get(name)
+    check(known is not None, f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    assert known is not None
+    return from_mapping(merged({**known[1], "preset": name}, changes or {}))
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, section by section. `perceptual.layers` is replaced whole."""
+    result = dict(base)
+    for key, value in changes.items():
+        under = result.get(key)
+        deeper = isinstance(value, Mapping) and isinstance(under, Mapping) and key != "layers"
+        result[key] = merged(under, value) if deeper else value  # type: ignore[arg-type]
+    return result
+
+
+def from_mapping(values: Mapping[str, Any]) -> TrainConfig:
+    """Settings from nested plain values, as TOML or JSON holds them. Raises `SettingsError`."""
+    return cast(TrainConfig, _section(TrainConfig, values, ""))
+
+
+def _section(kind: type[Any], values: Mapping[str, Any], path: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {f.name for f in dataclasses.fields(kind)}
+    strange = [f"{path}{name}{_nearest(name, path, fields)}" for name in values if name not in fields]
+    check(not strange, f"there is no setting {', '.join(strange)}; `srgan train --print-config` shows all of them")
+    return kind(**{name: _value(hints[name], value, f"{path}{name}") for name, value in values.items()})
+
+
+def _nearest(name: str, path: str, fields: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(fields), n=1)
+    return f" (did you mean {path}{near[0]}?)" if near else ""
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    """`value` as the type that a field declares: TOML has lists and whole numbers where we have tuples and floats."""
+    if dataclasses.is_dataclass(hint):
+        check(isinstance(value, Mapping), f"{path} is a section, not a value")
+        return _section(hint, value, f"{path}.")  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        check(isinstance(value, list | tuple), f"{path} must be a list, not {value!r}")
+        return tuple(_value(arguments[0], item, path) for item in value)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        check(isinstance(value, Mapping), f"{path} must be a table, not {value!r}")
+        return {str(key): _value(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+    if origin is Literal:
+        return value  # the section checks it
+    if type(None) in arguments:
+        rest = next(a for a in arguments if a is not type(None))
+        return None if value is None or value == "" else _value(rest, value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+    check(fits, f"{path} must be {names.get(hint, hint)}, not {value!r}")
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as nested plain values. Raises `SettingsError` when it cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise SettingsError(f"{path} cannot be read as TOML: {err}") from err
+
+
+def parse_value(text: str) -> Any:
+    """A value as it is written in TOML; what is none is text, so that it needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text.strip()
+
+
+def to_toml(config: TrainConfig) -> str:
+    """All settings as TOML that `read_toml` and `from_mapping` turn into the same settings.
+
+    TOML has no word for nothing, so what is not set stands there as a comment.
+    """
+    plain = dataclasses.asdict(config)
+    sections = {key: value for key, value in plain.items() if isinstance(value, dict)}
+    lines = [_setting(key, value) for key, value in plain.items() if key not in sections]
+    for name, section in sections.items():
+        lines += ["", f"[{name}]", *(_setting(key, value) for key, value in section.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _setting(key: str, value: object) -> str:
+    return f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    # TOML writes text, numbers and booleans as JSON does, but for this one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """`30m`, `1h30m`, `90s`, `2.5h` -> seconds. A bare number is refused: it could be anything."""
+    compact = text.replace(" ", "").lower().replace("min", "m")
+    if re.fullmatch(r"(\d+(\.\d+)?[smhd])+", compact) is None:
+        raise SettingsError(f"{text!r} is not a length of time; write 90s, 30m, 2h or 1h30m")
+    return sum(float(number) * _UNITS_S[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)([smhd])", compact))
