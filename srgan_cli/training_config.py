@@ -53,19 +53,19 @@ def _check_choice(section: str, values: object, **choices: tuple[str, ...]) -> N
 class GeneratorSettings:
     """What is trained. With `init` in the run, the file's own architecture and sizes count instead, unless `grow`."""
 
-    architecture: Literal["compact", "srresnet"] = "compact"
+    architecture: Literal["compact", "srvgg", "srresnet"] = "compact"
     scale: int = 4
     features: int = 64
-    blocks: int = 16
+    blocks: int = 16  # residual blocks; for srvgg, the convolutions between the first and the last one
     batch_norm: bool = False  # for srresnet only
     grow: bool = False  # with init: these sizes count, and begin with what the file has learned, see networks.growing
 
     def __post_init__(self) -> None:
-        _check_choice("generator", self, architecture=("compact", "srresnet"))
+        _check_choice("generator", self, architecture=("compact", "srvgg", "srresnet"))
         _check_numbers("generator", self, {"scale": (2, 8), "features": (1, 512), "blocks": (0, 256)})
-        check(not (self.batch_norm and self.architecture == "compact"), "generator.batch_norm is for srresnet only")
+        check(not self.batch_norm or self.architecture == "srresnet", "generator.batch_norm is for srresnet only")
         check(
-            self.architecture == "compact" or self.scale in (2, 3, 4, 8),
+            self.architecture != "srresnet" or self.scale in (2, 3, 4, 8),
             f"srresnet enlarges 2, 3, 4 or 8 times, not {self.scale}",
         )
 

@@ -163,7 +163,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"seed": "x"}, "seed must be a whole number"),
     ({"init": 3}, "init must be text"),
     ({"generator": 3}, "generator is a section"),
-    ({"generator": {"architecture": "unet"}}, "generator.architecture must be one of compact, srresnet"),
+    ({"generator": {"architecture": "unet"}}, "generator.architecture must be one of compact, srvgg, srresnet"),
     ({"generator": {"scale": 1}}, "generator.scale must be between 2 and 8"),
     ({"generator": {"scale": 4.0}}, "generator.scale must be a whole number"),
     ({"generator": {"architecture": "srresnet", "scale": 5}}, "srresnet enlarges 2, 3, 4 or 8 times"),

@@ -1,7 +1,8 @@
 """A larger network, or one for another scale, that begins with what a smaller one has learned.
 
 New blocks begin as identities (Chen et al. 2016, "Net2Net", section 2.3; for residual blocks a last convolution of
-zeros does it), so that a deeper network starts exactly where the shallower one ended.
+zeros does it, for plain ones a kernel that copies and a PReLU of slope 1), so that a deeper network starts exactly
+where the shallower one ended.
 """
 
 from __future__ import annotations
@@ -15,49 +16,72 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
-from srgan_cli.networks.generators import Compact, Config, Generator, build
+from srgan_cli.networks.generators import SRVGG, Compact, Config, Generator, build
+
+_SCALABLE = (Compact.architecture, SRVGG.architecture)  # whose last layer's channels are a small picture
 
 
 @torch.no_grad()
 def grown(source: Generator, architecture: str, config: Mapping[str, object]) -> Generator:
     """A generator of `architecture` and `config` (see `build`) that begins with the weights of `source`.
 
-    It may have more blocks, spread evenly among those of `source`, and, where it is compact, another scale: its last
-    layer then begins as the other's, made smaller or larger as a picture of phases. At the same scale it computes
-    what `source` does, until it is trained. The new layers are drawn from torch's global generator.
+    It may have more blocks, spread evenly among those of `source`, and, where it is compact or srvgg, another scale:
+    its last layer then begins as the other's, made smaller or larger as a picture of phases. At the same scale it
+    computes what `source` does, until it is trained. The new layers are drawn from torch's global generator.
 
     Raises `WeightsError` where the architecture or the features differ, where blocks would have to go, or where the
-    scale of another architecture than compact would change.
+    scale of srresnet would change.
     """
     target = build(architecture, config)
-    old, new = _settings(source), _settings(target)
     if source.architecture != architecture:
         raise WeightsError(f"a {architecture} network cannot begin with a {source.architecture} one")
+    before, after = _blocks(source, target)
+    learned = {_layer(key, architecture, before): tensor for key, tensor in source.state_dict().items()}
+    places: dict[int | None, int | None] = {_place(block, before, after): block for block in range(before)}
+    places[None] = None
+    tensors = {}
+    for key, fresh in target.state_dict().items():
+        block, name = _layer(key, architecture, after)
+        tensor = learned[places[block], name] if block in places else _idle(name, fresh, architecture)
+        scaled = source.scale != target.scale and name.startswith("tail.")
+        tensors[key] = _rescaled(tensor, source.scale, target.scale) if scaled else tensor
+    target.load_state_dict(tensors)
+    return target
+
+
+def _blocks(source: Generator, target: Generator) -> tuple[int, int]:
+    """How many blocks there are before and after, where all else allows growing."""
+    old, new = _settings(source), _settings(target)
     for name in ("features", "batch_norm"):
         if old.get(name) != new.get(name):
             raise WeightsError(f"{name} cannot change from {old.get(name)} to {new.get(name)}: no layer would fit")
     before, after = cast(int, old["blocks"]), cast(int, new["blocks"])
     if after < before:
         raise WeightsError(f"blocks cannot go from {before} to {after}: only more of them keep what was learned")
-    if source.scale != target.scale and architecture != Compact.architecture:
-        raise WeightsError(f"the scale cannot change from {source.scale} to {target.scale}: only compact's can")
-    places = {_place(block, before, after): block for block in range(before)}
-    tensors = {key: value for key, value in source.state_dict().items() if not key.startswith("body.")}
-    for block, module in enumerate(cast(nn.ModuleList, target.body)):
-        if block in places:
-            theirs = cast(nn.ModuleList, source.body)[places[block]].state_dict()
-        else:
-            theirs = {key: _silent(key, value) for key, value in module.state_dict().items()}
-        tensors |= {f"body.{block}.{key}": value for key, value in theirs.items()}
-    if source.scale != target.scale:
-        for key in ("tail.weight", "tail.bias"):
-            tensors[key] = _rescaled(tensors[key], source.scale, target.scale)
-    target.load_state_dict(tensors)
-    return target
+    if source.scale != target.scale and target.architecture not in _SCALABLE:
+        raise WeightsError(
+            f"the scale cannot change from {source.scale} to {target.scale}: only that of {' and '.join(_SCALABLE)} can"
+        )
+    return before, after
 
 
 def _settings(generator: Generator) -> dict[str, object]:
     return dataclasses.asdict(cast(Config, generator.config))
+
+
+def _layer(key: str, architecture: str, blocks: int) -> tuple[int | None, str]:
+    """The block that a tensor belongs to, None outside of them, and its name there; srvgg counts layers instead."""
+    if not key.startswith("body."):
+        return None, key
+    _, number, name = key.split(".", 2)
+    layer = int(number)
+    if architecture != SRVGG.architecture:
+        return layer, name
+    if layer < 2:
+        return None, f"head.{layer}.{name}"
+    if layer == 2 * blocks + 2:
+        return None, f"tail.{name}"
+    return (layer - 2) // 2, f"{'act' if layer % 2 else 'conv'}.{name}"
 
 
 def _place(block: int, before: int, after: int) -> int:
@@ -65,9 +89,13 @@ def _place(block: int, before: int, after: int) -> int:
     return (block + 1) * after // before - 1
 
 
-def _silent(key: str, value: Tensor) -> Tensor:
-    """What ends a residual branch is 0, so that the branch adds nothing yet."""
-    return torch.zeros_like(value) if key.startswith(("conv2.", "norm2.bias", "norm2.weight")) else value
+def _idle(name: str, fresh: Tensor, architecture: str) -> Tensor:
+    """A tensor of a new block, which changes nothing yet: the end of a residual branch is 0, a layer of a chain 1."""
+    if architecture != SRVGG.architecture:
+        return torch.zeros_like(fresh) if name.startswith(("conv2.", "norm2.bias", "norm2.weight")) else fresh
+    if name == "conv.weight":
+        return nn.init.dirac_(torch.empty_like(fresh))
+    return torch.ones_like(fresh) if name == "act.weight" else torch.zeros_like(fresh)
 
 
 def _rescaled(tail: Tensor, before: int, after: int) -> Tensor:

@@ -195,7 +195,7 @@ def make_generator(config: TrainConfig) -> Generator:
     torch.manual_seed(config.seed)
     settings = dataclasses.asdict(config.generator)
     architecture, grow = settings.pop("architecture"), settings.pop("grow")
-    if architecture == "compact":
+    if architecture != "srresnet":
         del settings["batch_norm"]
     if config.init is None:
         return build(architecture, settings)

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
-from srgan_cli.networks import generators
+from srgan_cli.networks import generators, layers
 from srgan_cli.networks.generators import (
+    SRVGG,
     Compact,
     CompactConfig,
     Generator,
     SRResNet,
     SRResNetConfig,
+    SRVGGConfig,
     bilinear_phases,
     build,
     fold,
@@ -27,6 +29,7 @@ SCALES = (2, 3, 4, 8)
 TINY: dict[str, dict[str, object]] = {
     "srresnet": {"features": 3, "blocks": 1},
     "compact": {"features": 3, "blocks": 2},
+    "srvgg": {"features": 3, "blocks": 2},
 }
 
 
@@ -67,6 +70,7 @@ def test_the_papers_size() -> None:
     assert sum(p.numel() for p in generator.parameters()) == expected
     assert generator.halo_px == 40
     assert Compact(CompactConfig()).halo_px == 19
+    assert SRVGG(SRVGGConfig()).halo_px == 18
 
 
 def farthest(generator: Generator, side: int) -> int:
@@ -118,8 +122,9 @@ def test_a_folded_network_computes_the_same_to_the_border(batch_norm: bool, scal
     assert difference(fold(folded)(low), generator(low)) < 1e-9, "folding twice does no harm"
 
 
-def test_a_folded_compact_network_computes_the_same() -> None:
-    generator = tiny("compact", 4).train()
+@pytest.mark.parametrize("architecture", ["compact", "srvgg"])
+def test_a_network_without_more_to_fold_computes_the_same(architecture: str) -> None:
+    generator = tiny(architecture, 4).train()
     low = torch.rand(1, 3, 6, 5, dtype=torch.float64)
     folded = fold(generator)
     assert difference(folded(low), generator(low)) == 0.0
@@ -145,6 +150,32 @@ def test_compact_adds_in_single_precision(dtype: torch.dtype) -> None:
     assert high.dtype == torch.float32
     # What is left is the bilinear part, and none of it went through half precision.
     assert difference(high, F.interpolate(low, scale_factor=4.0, mode="bilinear")) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_srvgg_adds_in_single_precision(dtype: torch.dtype) -> None:
+    generator = SRVGG(SRVGGConfig(features=4, blocks=1))
+    with torch.no_grad():
+        generator.tail.weight.zero_()
+    low = torch.rand(1, 3, 8, 8)
+    high = fold(generator).to(dtype)(low)
+    assert high.dtype == torch.float32
+    assert torch.equal(high, F.interpolate(low, scale_factor=4.0, mode="nearest"))
+
+
+@pytest.mark.parametrize("features", [4, 16])
+def test_srvgg_is_the_network_that_others_know(features: int) -> None:
+    """The released layout, by another implementation of it."""
+    spandrel = pytest.importorskip("spandrel")
+    torch.manual_seed(0)
+    generator = build("srvgg", {"scale": 3, "features": features, "blocks": 2}).eval()
+    with torch.no_grad():
+        generator.tail.weight.mul_(10)
+    theirs = spandrel.MAIN_REGISTRY.load(generator.state_dict())
+    low = torch.rand(2, 3, 9, 7)
+    assert (theirs.architecture.id, theirs.scale, theirs.tags) == ("Compact", 3, [f"{features}nf", "2nc"])
+    with torch.no_grad():
+        assert difference(theirs.model(low), generator(low)) < 1e-6
 
 
 @pytest.mark.parametrize("folded", [False, True])
@@ -212,6 +243,8 @@ def test_a_network_learns(architecture: str) -> None:
         ("compact", {"features": 10**9}, "features must be"),
         ("compact", {"blocks": -1}, "blocks must be"),
         ("compact", {"batch_norm": True}, "no setting 'batch_norm'"),
+        ("srvgg", {"batch_norm": False}, "no setting 'batch_norm'"),
+        ("srvgg", {"blocks": 300}, "blocks must be"),
         ("srresnet", {"scale": 5}, "2, 3, 4 or 8"),
         ("srresnet", {"scale": 2.0}, "scale must be"),
         ("srresnet", {"features": None}, "features must be"),
@@ -242,7 +275,7 @@ def test_an_overflow_is_seen_through_a_clip(bad: float) -> None:
 
 def test_the_quick_prelu_has_the_gradients_of_pytorchs() -> None:
     torch.manual_seed(0)
-    ours, theirs = generators._PReLU(5).double(), nn.PReLU(5).double()
+    ours, theirs = layers.PReLU(5).double(), nn.PReLU(5).double()
     slopes = torch.tensor([0.25, -0.5, 0.0, 1.0, 2.0], dtype=torch.float64)
     x = torch.randn(2, 5, 4, 3, dtype=torch.float64)
     gradient = torch.randn_like(x)

@@ -41,7 +41,7 @@ def small(architecture: str = "srresnet", **config: object) -> Generator:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "config"), [("srresnet", {"batch_norm": True}), ("srresnet", {}), ("compact", {})]
+    ("architecture", "config"), [("srresnet", {"batch_norm": True}), ("srresnet", {}), ("compact", {}), ("srvgg", {})]
 )
 def test_what_is_saved_is_loaded(tmp_path: Path, architecture: str, config: dict[str, object]) -> None:
     generator = small(architecture, **config)
@@ -61,6 +61,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path, architecture: str, config: dict
     card = {field.name: getattr(model.entry, field.name) for field in dataclasses.fields(Card)}
     assert Card(**card) == CARD
     assert model.entry.parameters == sum(p.numel() for p in generator.parameters())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_other_programs_read_a_saved_srvgg(tmp_path: Path, half: bool) -> None:
+    spandrel = pytest.importorskip("spandrel")
+    path = tmp_path / "chain.safetensors"
+    save_weights(path, small("srvgg", features=8), CARD, half=half)
+    theirs = spandrel.ModelLoader().load_from_file(path)
+    assert (theirs.architecture.id, theirs.scale, theirs.input_channels) == ("Compact", 2, 3)
+    low = torch.rand(1, 3, 9, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.model(low), load_model(path).network(low), atol=1e-6, rtol=0)
 
 
 def test_a_loaded_network_is_ready_to_run(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ WHOLE = 16384
 # Every architecture and scale, and chains of two; tiny, but with all kinds of layers.
 CHAINS: dict[str, tuple[Model, ...]] = {
     **{f"compact x{s}": (tiny_model("compact", s),) for s in (2, 3, 4, 8)},
+    **{f"srvgg x{s}": (tiny_model("srvgg", s),) for s in (2, 3, 4)},
     **{f"srresnet x{s}": (tiny_model("srresnet", s, features=4),) for s in (2, 3, 4, 8)},
     "srresnet with batch norm": (tiny_model("srresnet", 4, features=4, batch_norm=True),),
     "x2 then x4": (tiny_model("compact", 2), tiny_model("srresnet", 4, features=4)),
@@ -371,7 +372,7 @@ def fast_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "cpu_has_fast_bf16", lambda: True)
 
 
-@pytest.mark.parametrize("architecture", ["compact", "srresnet"])
+@pytest.mark.parametrize("architecture", ["compact", "srvgg", "srresnet"])
 def test_bf16_is_close_to_fp32(architecture: str) -> None:
     model = tiny_model(architecture, 4)
     low = noise(40, 40)
@@ -827,7 +828,7 @@ def test_on_a_gpu_tiled_equals_whole_and_the_cpu(name: str, channels: int) -> No
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("architecture", ["compact", "srresnet"])
+@pytest.mark.parametrize("architecture", ["compact", "srvgg", "srresnet"])
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_on_a_gpu_half_precision_is_close_to_fp32(architecture: str, precision: str) -> None:
     model = tiny_model(architecture, 4)

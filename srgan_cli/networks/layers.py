@@ -1,0 +1,188 @@
+"""What the networks are made of, and what each of them offers.
+
+Tensors are NCHW, RGB, float in [0, 1], here and everywhere past `imaging`. `low` is the small picture, `high` the large
+one. The paper keeps `high` in [-1, 1]; we keep both sides in [0, 1]: an affine map away, and one mistake fewer.
+
+Inference contract: `generator.phases(low)` is the output before its last pixel shuffle and `generator.shuffle` that
+shuffle's factor, so that whoever runs the network can quantise before it shuffles. `forward` does both:
+
+    phases(low)    # (N, 3, H, W) -> (N, 3·r², H·scale/r, W·scale/r), r = shuffle, in the dtype of `low`
+    forward(low)   # (N, 3, H, W) -> (N, 3, H·scale, W·scale)
+
+`low` is fp32 whatever the dtype of the weights: `generator.to(torch.bfloat16)` makes the convolutions run in bf16, and
+what decides the last bits of a pixel (the final addition, or the last convolution of a network without one) stays fp32.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from typing import Any, TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srgan_cli.errors import WeightsError
+
+# A layer for the receptive field: (kernel side, its resolution as a multiple of the low picture's).
+Layer: TypeAlias = tuple[int, int]
+
+
+def halo_px(layers: Iterable[Layer]) -> int:
+    """How far, in low-resolution px, an output pixel sees from the pixel it lies in.
+
+    A kernel of side k reaches (k - 1) / 2 px of its own resolution. Going down one pixel shuffle of r, a reach of n px
+    becomes ceil(n / r); because ceil(ceil(a) / r) = ceil(a / r), one rounding at the end gives the exact value.
+    """
+    return math.ceil(sum(Fraction(kernel // 2, resolution) for kernel, resolution in layers))
+
+
+def check(condition: bool, message: str) -> None:
+    if not condition:
+        raise WeightsError(message)
+
+
+def check_whole(config: object, bounds: Mapping[str, tuple[int, int]]) -> None:
+    # The values may come from a file somebody else made, so their types are checked as well.
+    for name, (least, most) in bounds.items():
+        value = getattr(config, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        check(
+            whole and least <= value <= most,
+            f"{name} must be a whole number between {least} and {most}, not {value!r}",
+        )
+
+
+class Generator(nn.Module):
+    """What every network that enlarges offers; see the module's docstring for `phases` and `shuffle`.
+
+    `halo_px` is the radius of the receptive field in low-resolution px, or None where it is unbounded or not known.
+    """
+
+    architecture: str
+    scale: int
+    halo_px: int | None
+    shuffle: int
+
+    def phases(self, low: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, low: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.phases(low), self.shuffle)
+
+    def simplify(self) -> None:
+        """Rewrite the weights in place so that inference has less work and the same result; doing it twice is safe."""
+
+
+def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, quiet: Iterable[nn.Conv2d]) -> None:
+    """He et al. 2015 (eq. 15, for the PReLU's slope of 1/4); `quiet` layers start ten times smaller.
+
+    The last layer of a residual branch is quiet, so that a deep network starts near the identity and stands a high
+    learning rate.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.25, nonlinearity="leaky_relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for conv in quiet:
+        conv.weight.mul_(0.1)
+
+
+class SinglePrecisionConv2d(nn.Conv2d):
+    """A convolution that stays in fp32 (or fp64) when the network around it goes to half precision.
+
+    It makes the pixel itself: with no residual to add to, a bf16 result would be off by up to one step of 8 bits.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SinglePrecisionConv2d:
+        def keep(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if moved.dtype not in (torch.float16, torch.bfloat16):
+                return moved
+            return torch.empty_like(moved, dtype=tensor.dtype).copy_(tensor)  # moved's device and memory format
+
+        return cast("SinglePrecisionConv2d", super()._apply(keep, recurse))  # type: ignore[no-untyped-call]
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Module's own name
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
+
+
+class _QuickPReLU(torch.autograd.Function):
+    """PReLU with one slope per feature, whose backward pass is four times as fast on a CPU as PyTorch's.
+
+    That one takes as long as a 3×3 convolution there: a fifth of a training step. (At exactly 0 the gradient is that of
+    the positive side.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope.to(x.dtype))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        negative = torch.ops.aten.threshold_backward(gradient, -x, 0)  # the gradient where x < 0, else 0
+        to_x = torch.addcmul(gradient, negative, (slope - 1.0).to(x.dtype).view(1, -1, 1, 1))
+        to_slope = (negative * x).sum((0, 2, 3), dtype=torch.float32)
+        return to_x, to_slope.to(slope.dtype)
+
+
+class PReLU(nn.PReLU):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Module's own name
+        if input.device.type == "cpu" and torch.is_grad_enabled() and self.weight.requires_grad:
+            return cast(Tensor, _QuickPReLU.apply(input, self.weight))
+        return super().forward(input)
+
+
+def bilinear_phases(low: Tensor, scale: int) -> Tensor:
+    """Bilinear enlargement (`align_corners=False`) by a whole number, before its pixel shuffle.
+
+    Each of the scale² phases is a fixed mixture of a pixel and its neighbours, with the border repeated; so it needs no
+    high-resolution picture. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`: on CUDA as `lerp`s, for
+    a convolution would round to TF32 there; elsewhere as the fixed 3×3 convolution that it is, whose result has the
+    memory format of the other convolutions, so that adding it to theirs is one pass over both.
+    """
+    shifts = [(phase + 0.5) / scale - 0.5 for phase in range(scale)]  # of a phase from its pixel's centre, in low px
+    padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, C, H, W) -> (N, C, H+2, W+2)
+    if not low.is_cuda:
+        # One picture per channel would be a grouped convolution, which is slow: a kernel of mostly zeros is not.
+        with torch.autocast(low.device.type, enabled=False):
+            return F.conv2d(padded, _bilinear_kernel(scale, low.shape[1]).to(low))
+    above, middle, below = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
+    rows = torch.stack([torch.lerp(middle, above if t < 0 else below, abs(t)) for t in shifts], dim=2)
+    left, middle, right = rows[..., :-2], rows[..., 1:-1], rows[..., 2:]  # rows: (N, C, scale, H, W+2)
+    grid = torch.stack([torch.lerp(middle, left if t < 0 else right, abs(t)) for t in shifts], dim=3)
+    return grid.flatten(1, 3)  # (N, C, scale, scale, H, W) -> (N, C·scale², H, W)
+
+
+@functools.cache
+def _bilinear_kernel(scale: int, channels: int) -> Tensor:
+    """(channels·scale², channels, 3, 3) in fp64: what each phase takes of its pixel's 3×3 neighbourhood."""
+    with torch.inference_mode(False):  # it is kept, and must serve training after inference
+        taps = torch.zeros(scale, 3, dtype=torch.float64)
+        for phase in range(scale):
+            shift = (phase + 0.5) / scale - 0.5
+            taps[phase, 1] = 1.0 - abs(shift)
+            taps[phase, 0 if shift < 0 else 2] += abs(shift)
+        phases = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (scale², 3, 3)
+        same = torch.eye(channels, dtype=torch.float64)
+        return torch.einsum("cd,pij->cpdij", same, phases).flatten(0, 1)
+
+
+def not_finite(x: Tensor) -> Tensor:
+    """(N, 1, 1, 1): 0 for each picture of finite numbers, NaN for others. Added to a result that was clipped since, it
+    keeps an overflow from passing for white or black."""
+    total = x.float().sum((1, 2, 3), keepdim=True)
+    return total - total
