@@ -79,7 +79,8 @@ def _worker(args: argparse.Namespace, source: str, target: str) -> None:
     import torch  # noqa: F401 - part of the baseline
 
     from srgan_cli import EngineOptions, UpscaleOptions
-    from srgan_cli.upscaling.session import Silent, prepare
+    from srgan_cli.upscaling.observer import Silent
+    from srgan_cli.upscaling.session import prepare
 
     engine = EngineOptions(device=args.device, precision=args.precision)
     options = UpscaleOptions(inputs=(Path(source),), output=Path(target), model=args.model, engine=engine)

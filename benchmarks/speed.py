@@ -184,7 +184,8 @@ def plain_worker(args: argparse.Namespace, source: str, target: str) -> None:
 def engine_worker(args: argparse.Namespace, source: str, target: str, precision: str) -> None:
     """The command's own path, from the plan to the last file."""
     from srgan_cli import EngineOptions, UpscaleOptions
-    from srgan_cli.upscaling.session import Silent, prepare
+    from srgan_cli.upscaling.observer import Silent
+    from srgan_cli.upscaling.session import prepare
 
     engine = EngineOptions(device=args.device, precision=precision)  # type: ignore[arg-type]
     options = UpscaleOptions(output=Path(target), model=args.model, engine=engine)

@@ -6,7 +6,7 @@
     │   └── UnwritablePictureError  1
     ├── SettingsError               2   an option or a combination of options makes no sense
     ├── NothingToDoError            3   no input could be read at all
-    ├── WeightsError                4   a model is missing, damaged, or not for this
+    ├── WeightsError                4   a model is missing, corrupt, or not for this
     ├── DeviceError                 5   the device asked for is not there, or failed
     │   └── OutOfMemoryError        5
     ├── TrainingError               1   a training run cannot go on; what it had learned is kept
@@ -20,16 +20,37 @@ Only `srgan_cli.cli` turns an error into an exit code.
 from __future__ import annotations
 
 import unicodedata
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command ends with. `meaning` is what help and documents say of it."""
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    DONE = 0, "all done"
+    SOME_FAILED = 1, "some pictures failed, the others are done"
+    USAGE = 2, "the options make no sense, or would overwrite something"
+    NOTHING_READABLE = 3, "no input could be read"
+    WEIGHTS = 4, "the weights are missing, corrupt, or not for this"
+    DEVICE = 5, "the device is missing or failed, or has too little memory"
+    INTERRUPTED = 130, "interrupted; nothing half-made is left"
 
 
 class SrganError(Exception):
     """Base of every error this package raises on purpose."""
 
-    exit_code = 1
+    exit_code = ExitCode.SOME_FAILED
 
 
 class PictureError(SrganError):
-    """One picture failed. A batch tells it in one line and goes on."""
+    """One picture failed. A batch reports it in one line and goes on."""
 
 
 class UnreadablePictureError(PictureError):
@@ -43,25 +64,25 @@ class UnwritablePictureError(PictureError):
 class SettingsError(SrganError):
     """An option, or a combination of options, makes no sense."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class NothingToDoError(SrganError):
     """Not one input could be read."""
 
-    exit_code = 3
+    exit_code = ExitCode.NOTHING_READABLE
 
 
 class WeightsError(SrganError):
     """A model is missing, damaged, or of an architecture that cannot be used here."""
 
-    exit_code = 4
+    exit_code = ExitCode.WEIGHTS
 
 
 class DeviceError(SrganError):
     """The compute device is missing or failed."""
 
-    exit_code = 5
+    exit_code = ExitCode.DEVICE
 
 
 class OutOfMemoryError(DeviceError):
@@ -79,7 +100,7 @@ class DivergedError(TrainingError):
 class InterruptedRunError(SrganError):
     """The person pressed Ctrl-C; everything half-made has been removed."""
 
-    exit_code = 130
+    exit_code = ExitCode.INTERRUPTED
 
 
 def shown(text: object) -> str:

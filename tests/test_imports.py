@@ -157,7 +157,16 @@ def test_pictures_need_no_torch_at_all(module: str) -> None:
     "module",
     [m for m in modules() if room_of(m) in ("cli", *FACES)]
     + [m for m in modules() if room_of(m) == "imaging"]
-    + ["networks.registry", "upscaling.plan", "upscaling.session", "upscaling.ledger", "upscaling.tiles"]
+    + [
+        "networks.registry",
+        "upscaling.inputs",
+        "upscaling.names",
+        "upscaling.plan",
+        "upscaling.observer",
+        "upscaling.session",
+        "upscaling.ledger",
+        "upscaling.tiles",
+    ]
     + ["training_config", "training_presets", "training.observer"],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:

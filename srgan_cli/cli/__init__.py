@@ -1,6 +1,6 @@
 """The command line: parse, call one library function, translate errors to exit codes. Everything else is below.
 
-Exit codes: 0 all done, 1 some failed, 2 usage, 3 nothing readable, 4 weights, 5 device or memory, 130 interrupted.
+`ExitCode` in `srgan_cli.errors` says which exit codes there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import import_module
 import click
 
 from srgan_cli import __version__
-from srgan_cli.errors import SrganError, shown
+from srgan_cli.errors import ExitCode, SrganError, shown
 
 _COMMANDS = ("upscale", "train", "evaluate", "compare", "models", "doctor")
 
@@ -36,8 +36,7 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 all done, 1 some failed, 2 usage, 3 nothing readable, 4 weights, 5 device or memory, "
-    "130 interrupted.",
+    epilog="\b\nExit codes:\n" + "\n".join(f"  {code:<5}{code.meaning}" for code in ExitCode),
 )
 @click.version_option(__version__, prog_name="srgan")
 def cli() -> None:
@@ -63,9 +62,9 @@ def _main(args: Sequence[str] | None) -> int:
         return err.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("srgan: interrupted", err=True)
-        return 130
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone. Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code if isinstance(code, int) else 0
+        return ExitCode.SOME_FAILED
+    return code if isinstance(code, int) else ExitCode.DONE

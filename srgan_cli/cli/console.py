@@ -21,8 +21,9 @@ from rich.text import Text
 from srgan_cli.errors import shown
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.batch import Report
-    from srgan_cli.upscaling.plan import Failure, Job, Plan
+    from srgan_cli.upscaling.inputs import Failure
+    from srgan_cli.upscaling.observer import Tally
+    from srgan_cli.upscaling.plan import Job, Plan
     from srgan_cli.upscaling.session import Session
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -123,15 +124,15 @@ class Watch:
             "done",
             source=str(job.source),
             target=str(job.target),
-            width=job.width,
-            height=job.height,
+            width=job.output.width,
+            height=job.output.height,
             model=job.model,
             why=job.why,
             seconds=round(seconds, 3),
             notes=list(dict.fromkeys(notes)),
         )
         if self._verbose:
-            made = f"{job.width}x{job.height}  {job.model} ({job.why})  {duration(seconds)}"
+            made = f"{job.output.width}x{job.output.height}  {job.model} ({job.why})  {duration(seconds)}"
             self._say(f"{job.source} -> {job.target}  {made}")
         for sentence in dict.fromkeys(notes):
             self._notes.setdefault(sentence, []).append(job.source)
@@ -158,38 +159,38 @@ class Watch:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def finish(self, report: Report) -> None:
+    def finish(self, tally: Tally) -> None:
         """The summary, on stderr, and the last event."""
         self._event(
             "summary",
-            done=len(report.done),
-            skipped=len(report.skips),
-            failed=len(report.failures),
-            interrupted=report.interrupted,
-            seconds=round(report.seconds, 3),
-            network_seconds=round(report.network_seconds, 3),
-            output_megapixels=round(report.output_pixels / 1e6, 3),
-            exit_code=report.exit_code,
+            done=len(tally.done),
+            skipped=len(tally.skips),
+            failed=len(tally.failures),
+            interrupted=tally.interrupted,
+            seconds=round(tally.seconds, 3),
+            network_seconds=round(tally.network_seconds, 3),
+            output_megapixels=round(tally.output_pixels / 1e6, 3),
+            exit_code=tally.exit_code,
         )
         if self._quiet:
             return
         for sentence, sources in self._notes.items() if not self._verbose else ():
             others = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
             self._say(f"{sources[0]}{others}: {sentence}")
-        if len(report.failures) > 1 and report.done:
+        if len(tally.failures) > 1 and tally.done:
             self._say("what failed:", style="bold")
-            for failure in report.failures:
+            for failure in tally.failures:
                 self._say(f"  {failure.sentence}")
-        if report.error is not None and not report.done and not report.failures:
+        if tally.error is not None and not tally.done and not tally.failures:
             return
-        parts = [f"{len(report.done)} done"]
-        parts += [f"{len(report.skips)} skipped"] if report.skips else []
-        parts += [f"{len(report.failures)} failed"] if report.failures else []
-        parts += ["interrupted"] if report.interrupted else []
+        parts = [f"{len(tally.done)} done"]
+        parts += [f"{len(tally.skips)} skipped"] if tally.skips else []
+        parts += [f"{len(tally.failures)} failed"] if tally.failures else []
+        parts += ["interrupted"] if tally.interrupted else []
         speed = ""
-        if report.network_seconds > 0 and report.done:
-            speed = f" ({report.output_pixels / 1e6:.1f} MP at {report.output_pixels / 1e6 / report.seconds:.1f} MP/s)"
-        self._say(f"{', '.join(parts)} in {duration(report.seconds)}{speed}{_models(report.done)}")
+        if tally.network_seconds > 0 and tally.done:
+            speed = f" ({tally.output_pixels / 1e6:.1f} MP at {tally.output_pixels / 1e6 / tally.seconds:.1f} MP/s)"
+        self._say(f"{', '.join(parts)} in {duration(tally.seconds)}{speed}{_models(tally.done)}")
 
     def _say(self, text: str, *, style: str | None = None, even_quiet: bool = False) -> None:
         if not self._quiet or even_quiet:
@@ -223,7 +224,7 @@ def show_plan(session: Session, *, as_json: bool) -> None:
             shown(job.source),
             f"{job.header.width}x{job.header.height}",
             shown(job.target),
-            f"{job.width}x{job.height}",
+            f"{job.output.width}x{job.output.height}",
             _passes(job),
             f"{job.model}: {job.why}",
         )
@@ -250,7 +251,10 @@ def show_plan(session: Session, *, as_json: bool) -> None:
 
 def _passes(job: Job) -> str:
     chain = " then ".join(f"x{s}" for s in job.scales)
-    exact = (job.header.width * job.network_scale, job.header.height * job.network_scale) == (job.width, job.height)
+    exact = (job.header.width * job.network_scale, job.header.height * job.network_scale) == (
+        job.output.width,
+        job.output.height,
+    )
     return chain if exact else f"{chain}, resampled"
 
 
@@ -261,8 +265,8 @@ def _plan_events(session: Session, jobs: Sequence[Job]) -> list[dict[str, object
             "event": "planned",
             "source": str(job.source),
             "target": str(job.target),
-            "width": job.width,
-            "height": job.height,
+            "width": job.output.width,
+            "height": job.output.height,
             "networks": list(job.scales),
             "model": job.model,
             "why": job.why,
@@ -297,7 +301,7 @@ def _plan_totals(session: Session) -> str:
     jobs = plan.jobs
     lines = [
         f"{len(jobs)} to do, {len(plan.skips)} to skip, {len(plan.failures)} cannot be done: "
-        f"{sum(j.width * j.height for j in jobs) / 1e6:.1f} MP of results with {session.model}"
+        f"{sum(j.output.pixels for j in jobs) / 1e6:.1f} MP of results with {session.model}"
     ]
     if jobs:
         memory = max(job.memory_bytes for job in jobs)

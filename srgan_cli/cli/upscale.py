@@ -252,13 +252,13 @@ def _run(
     for number in ending_signals():
         signal.signal(number, _as_interrupt)
     with console.Watch(session.plan, quiet=quiet, verbose=verbose, as_json=as_json) as watch:
-        report = session.run(watch)
-    watch.finish(report)
+        tally = session.run(watch)
+    watch.finish(tally)
     if failed is not None:
-        _write_failed(failed, [failure.source for failure in report.failures])
-    if report.error is not None:
-        raise report.error
-    return report.exit_code
+        _write_failed(failed, [failure.source for failure in tally.failures])
+    if tally.error is not None:
+        raise tally.error
+    return tally.exit_code
 
 
 def _as_interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -28,11 +28,12 @@ from srgan_cli.comparison.scenes import (
 from srgan_cli.comparison.sheet import Row, draw_sheet, row_of
 from srgan_cli.comparison.viewer import Exhibit, build_page
 from srgan_cli.config import MAX_SCALE, EngineOptions, WriteOptions
-from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, shown
+from srgan_cli.errors import ExitCode, NothingToDoError, PictureError, SettingsError, shown
 from srgan_cli.evaluation.session import load_upscalers, shared_scale
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header, Pixels
-from srgan_cli.imaging.writing import check_place, output_format, write_picture, write_text
+from srgan_cli.imaging.output import decide, output_format
+from srgan_cli.imaging.writing import check_place, write_picture, write_text
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
@@ -128,8 +129,8 @@ class Report:
     failures: tuple[str, ...] = ()
 
     @property
-    def exit_code(self) -> int:
-        return 1 if self.failures else 0
+    def exit_code(self) -> ExitCode:
+        return ExitCode.SOME_FAILED if self.failures else ExitCode.DONE
 
 
 def run(options: CompareOptions, *, advance: Callable[[int, int, str], None] = lambda _n, _all, _name: None) -> Report:
@@ -318,7 +319,9 @@ def _sheet(options: CompareOptions, scenes: Iterator[Scene]) -> str | None:
     footer = f"srgan compare, {options.zoom_percent} %, {'bicubic' if options.smooth else 'pixels as they are'}"
     picture = draw_sheet(columns, rows, zoom_percent=options.zoom_percent, smooth=options.smooth, footer=footer)
     height, width = picture.shape[:2]
-    write_picture(options.output, picture, _header(width, height), WriteOptions(), width=width, height=height)
+    header, write = _header(width, height), WriteOptions()
+    output = decide(options.output, header, write, width=width, height=height)
+    write_picture(options.output, picture, header, output, write)
     many = "s" * (len(rows) != 1)
     where = f"at the place{many} given" if options.at else "where they differ most"
     return f"{len(rows)} crop{many} of {side_px} px {where}, {len(columns)} columns, {width}x{height} px"

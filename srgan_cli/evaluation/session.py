@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srgan_cli.config import DEFAULT_MODEL, MAX_SCALE, EngineOptions, WriteOptions
-from srgan_cli.errors import NothingToDoError, SettingsError, shown
+from srgan_cli.errors import ExitCode, NothingToDoError, SettingsError, shown
 from srgan_cli.evaluation import further, pairs
 from srgan_cli.evaluation.evaluate import (
     Enlarge,
@@ -21,6 +21,7 @@ from srgan_cli.evaluation.evaluate import (
 )
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Header, Pixels
+from srgan_cli.imaging.output import decide
 from srgan_cli.imaging.writing import write_picture
 from srgan_cli.upscaling.session import select
 
@@ -64,8 +65,8 @@ class Report:
     notes: tuple[str, ...]
 
     @property
-    def exit_code(self) -> int:
-        return 1 if self.failures else 0
+    def exit_code(self) -> ExitCode:
+        return ExitCode.SOME_FAILED if self.failures else ExitCode.DONE
 
 
 def bicubic_degradation(high: Pixels, scale: int, _number: int) -> Pixels:
@@ -182,4 +183,5 @@ def _save(path: Path, pixels: Pixels) -> None:
         raise SettingsError(f"--save: {shown(path.parent)} cannot be made: {err.strerror}") from err
     height, width, channels = pixels.shape
     header = Header(width, height, channels, 8, "png")
-    write_picture(path, pixels, header, WriteOptions(), width=width, height=height)
+    options = WriteOptions()
+    write_picture(path, pixels, header, decide(path, header, options, width=width, height=height), options)

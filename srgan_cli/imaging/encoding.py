@@ -15,11 +15,12 @@ from srgan_cli.config import WriteOptions
 from srgan_cli.errors import UnwritablePictureError
 from srgan_cli.imaging import resizing
 from srgan_cli.imaging.formats import FORMATS
-from srgan_cli.imaging.image import Depth, Metadata, Pixels
+from srgan_cli.imaging.image import Metadata, Pixels
 from srgan_cli.imaging.metadata import avif as avif_container
 from srgan_cli.imaging.metadata import containers
 from srgan_cli.imaging.metadata import tiff as tiff_container
 from srgan_cli.imaging.metadata.update import profile_fits
+from srgan_cli.imaging.output import Output
 from srgan_cli.imaging.sources import reason_given, vips_module
 
 # libtiff changes to BigTIFF by itself for no one; below this there is room for what deflate adds to noise.
@@ -32,25 +33,23 @@ Notes = tuple[str, ...]
 def encode(
     pixels: Pixels,
     file: BinaryIO,
-    format: str,  # noqa: A002
-    depth: Depth,
+    output: Output,
     metadata: Metadata,
     options: WriteOptions,
-    size: tuple[int, int],
 ) -> Notes:
-    """Write `pixels` (H, W, C), resampled to `size` (width, height), as a whole file of `format` into `file`.
+    """Write `pixels` (H, W, C), resampled to the size of `output`, as a whole file of its format into `file`.
 
     `file` need not be seekable. Returns what the person should know. Raises `OSError` from `file`, and
     `UnwritablePictureError` when the encoder refuses.
     """
     pyvips = vips_module()
     try:
-        image = resizing.resized(resizing.array_to_vips(pixels), *size)
-        image, metadata, notes = _suited(image, format, metadata, options)
-        image = resizing.as_depth(image, depth)
-        return notes + _ENCODERS[format](image, file, metadata, options)
+        image = resizing.resized(resizing.array_to_vips(pixels), output.width, output.height)
+        image, metadata, notes = _suited(image, output.format, metadata, options)
+        image = resizing.as_depth(image, output.depth)
+        return notes + _ENCODERS[output.format](image, file, metadata, options)
     except pyvips.Error as err:
-        raise UnwritablePictureError(f"the {FORMATS[format].title} encoder failed{reason_given(err)}") from err
+        raise UnwritablePictureError(f"the {FORMATS[output.format].title} encoder failed{reason_given(err)}") from err
 
 
 def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) -> tuple[Any, Metadata, Notes]:  # noqa: A002

@@ -17,97 +17,12 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from srgan_cli.config import WriteOptions
-from srgan_cli.errors import InterruptedRunError, SettingsError, UnwritablePictureError, shown
+from srgan_cli.errors import InterruptedRunError, UnwritablePictureError, shown
 from srgan_cli.imaging.encoding import encode
-from srgan_cli.imaging.formats import FORMATS, Format, format_of_suffix
-from srgan_cli.imaging.image import Depth, Header, Pixels
+from srgan_cli.imaging.formats import FORMATS
+from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.metadata import update as metadata_of
-
-_BMP_BYTES = 2**32 - 4096  # its size field has 32 bits
-
-
-def output_format(target: Path | None, header: Header, options: WriteOptions) -> str:
-    """The key in `FORMATS` of the result: as asked for, else by the target's suffix, else the input's own or PNG.
-
-    Raises `SettingsError` for a format or a suffix that cannot be written.
-    """
-    if options.format is not None:
-        asked = options.format.lower()
-        return _writable(asked if asked in FORMATS else format_of_suffix(asked), f"--format {options.format}")
-    if target is not None and target.suffix:
-        return _writable(format_of_suffix(target.suffix), shown(target))
-    return header.format if FORMATS[header.format].writable else "png"
-
-
-def _writable(format: str | None, asked: str) -> str:  # noqa: A002
-    if format is None or not FORMATS[format].writable:
-        known = ", ".join(known.suffixes[0] for known in FORMATS.values() if known.writable)
-        raise SettingsError(f"{asked}: srgan cannot write that format; it writes {known}")
-    return format
-
-
-def final_depth(format: str, depth: Depth, options: WriteOptions) -> Depth:  # noqa: A002
-    """Bits per sample of the result, for an input of `depth`: as asked for, as far as `format` can hold it."""
-    wanted = depth if options.bit_depth == "keep" else options.bit_depth
-    return wanted if wanted in FORMATS[format].depths else 8
-
-
-def check_output(
-    format: str,  # noqa: A002
-    width: int,
-    height: int,
-    channels: int,
-    depth: Depth,
-    options: WriteOptions,
-    *,
-    target: Path | None,
-    scratch_bytes: int = 0,
-) -> None:
-    """Refuse, before any work, a result that could not be written. `scratch_bytes` are needed beside it meanwhile.
-
-    Raises `SettingsError` for options that do not go together, and `UnwritablePictureError` for the limits of the
-    container, alpha that has nowhere to go, a folder that cannot be written to, and a disk without enough space.
-    """
-    known = FORMATS[format]
-    _check_options(known, options)
-    _check_limits(format, width, height, channels)
-    if channels in (2, 4) and not known.alpha and options.background is None:
-        raise UnwritablePictureError(
-            f"the picture has transparency and {known.title} has none; give --background COLOUR to lay it on, "
-            "or write PNG, WebP, TIFF or AVIF"
-        )
-    if target is not None:
-        raw = width * height * channels * final_depth(format, depth, options) // 8
-        check_place(target, needed_bytes(format, raw, options) + scratch_bytes)
-
-
-def _check_options(known: Format, options: WriteOptions) -> None:
-    if options.lossless and not known.lossless:
-        raise SettingsError(f"{known.title} cannot be lossless here; use PNG, TIFF or WebP")
-    if options.bit_depth not in ("keep", *known.depths):
-        raise SettingsError(f"{known.title} has 8 bits per channel; write PNG, TIFF or AVIF for --bit-depth 16")
-    # Without --format the pictures of one folder may be PNG and JPEG, and --quality is then meant for the latter.
-    if options.quality is not None and known.default_quality is None and options.format is not None:
-        raise SettingsError(f"--quality has no meaning for {known.title}, which is always lossless")
-    if options.quality is not None and options.lossless:
-        raise SettingsError("give only one of --quality and --lossless")
-
-
-def _check_limits(format: str, width: int, height: int, channels: int) -> None:  # noqa: A002
-    known = FORMATS[format]
-    if known.max_side_px is not None and max(width, height) > known.max_side_px:
-        raise UnwritablePictureError(
-            f"{width}x{height} px is too large for {known.title}, whose sides end at {known.max_side_px} px; "
-            "write PNG or TIFF"
-        )
-    if format == "bmp" and (width * channels + 3) * height > _BMP_BYTES:
-        raise UnwritablePictureError(f"{width}x{height} px is too large for BMP, which ends at 4 GB; write PNG or TIFF")
-
-
-def needed_bytes(format: str, raw: int, options: WriteOptions) -> int:  # noqa: A002
-    """A generous guess at the file, for a result of `raw` bytes before compression."""
-    lossy = FORMATS[format].default_quality is not None and not options.lossless
-    return raw // 4 if lossy else raw
+from srgan_cli.imaging.output import Output
 
 
 def check_place(target: Path, needed: int) -> None:
@@ -140,47 +55,45 @@ def write_picture(
     target: Path | BinaryIO,
     pixels: Pixels,
     header: Header,
+    output: Output,
     options: WriteOptions,
     *,
-    width: int,
-    height: int,
     modified_ns: int | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[str, ...]:
-    """Encode `pixels` (H, W, C), uint8 or uint16, at `width` × `height` px, with the input's metadata (`header`).
+    """Encode `pixels` (H, W, C), uint8 or uint16, as `output` says, with the input's metadata (`header`).
 
     A file appears under its name when it is complete and on disc; until then it is `.NAME.….part` beside it, which
     nothing leaves behind but a killed process. `modified_ns` becomes its time of modification. A stream is written
     to as it comes. `stop` is asked before each block that is written: once it says so, the writing ends with
     `InterruptedRunError` and nothing is left. Returns notes on what could not be kept. Raises
-    `UnwritablePictureError`, and `SettingsError` as `check_output` does.
+    `UnwritablePictureError`.
     """
     assert pixels.ndim == 3
     assert pixels.dtype in (np.uint8, np.uint16)
-    path = target if isinstance(target, Path) else None
-    format = output_format(path, header, options)  # noqa: A001
-    channels = pixels.shape[2]
-    check_output(format, width, height, channels, header.depth, options, target=None)
-    depth = final_depth(format, header.depth, options)
-    notes: tuple[str, ...] = ()
-    if header.depth == 16 and depth == 8 and options.bit_depth == "keep":
-        notes = (f"{FORMATS[format].title} has 8 bits per channel; the picture's 16 are rounded",)
-    if depth == 16 and format == "avif":
-        notes = ("AVIF has at most 12 bits per channel; the picture's 16 are rounded",)
-    metadata = metadata_of.updated(header.metadata, width, height, options.strip)
-    if metadata.iptc and (header.format, format) != ("jpeg", "jpeg"):
+    notes = _depth_notes(header, output, options)
+    metadata = metadata_of.updated(header.metadata, output.width, output.height, options.strip)
+    if metadata.iptc and (header.format, output.format) != ("jpeg", "jpeg"):
         notes += ("IPTC captions and keywords are left out; they are kept from JPEG to JPEG",)
-    name = "the output" if path is None else shown(path)
+    name = shown(target) if isinstance(target, Path) else "the output"
     try:
         with (
             contextlib.nullcontext(target) if not isinstance(target, Path) else _published(target, modified_ns) as file
         ):
             stoppable = file if stop is None else cast("BinaryIO", _Stoppable(file, stop))
-            notes += encode(pixels, stoppable, format, depth, metadata, options, (width, height))
+            notes += encode(pixels, stoppable, output, metadata, options)
             file.flush()
     except OSError as err:
         raise _unwritable(name, err) from err
     return notes
+
+
+def _depth_notes(header: Header, output: Output, options: WriteOptions) -> tuple[str, ...]:
+    if header.depth == 16 and output.depth == 8 and options.bit_depth == "keep":
+        return (f"{FORMATS[output.format].title} has 8 bits per channel; the picture's 16 are rounded",)
+    if output.depth == 16 and output.format == "avif":
+        return ("AVIF has at most 12 bits per channel; the picture's 16 are rounded",)
+    return ()
 
 
 def write_text(target: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from srgan_cli.errors import ExitCode
 from srgan_cli.training_config import Phase
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Outcome:
     interrupted: bool = False
 
     @property
-    def exit_code(self) -> int:
-        return 130 if self.interrupted else 0
+    def exit_code(self) -> ExitCode:
+        return ExitCode.INTERRUPTED if self.interrupted else ExitCode.DONE
 
 
 class Observer(Protocol):

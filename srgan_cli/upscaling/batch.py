@@ -15,10 +15,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import (
@@ -33,58 +33,18 @@ from srgan_cli.errors import (
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.writing import part_name, stale_parts, write_picture
+from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.engine import Upscaler
+from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
-from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, STREAM, Failure, Job, Plan, Skip, exit_code
+from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job, Plan
 from srgan_cli.upscaling.rows import AheadRows, ArrayRows, RowSource
 
 _Source: TypeAlias = "OpenPicture | ArrayRows | PictureError | OSError | None"
 MakeUpscaler: TypeAlias = Callable[[Job], Upscaler]
 Assign: TypeAlias = Callable[[Job], Job]
-
-
-class Observer(Protocol):
-    """Who is told how a run goes. All calls come from the thread that called `run`, but `done` and `failed`, which may
-    come from the writer's."""
-
-    def started(self, job: Job) -> None: ...
-
-    def advanced(self, job: Job, network_pixels: int) -> None:
-        """So many more output px of the network are final."""
-
-    def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None: ...
-
-    def failed(self, failure: Failure) -> None: ...
-
-    def note(self, sentence: str) -> None:
-        """Something a person should know."""
-
-    def detail(self, sentence: str) -> None:
-        """Something a person may want to know."""
-
-
-@dataclass
-class Report:
-    """The tally of a run, and the exit code that follows from it."""
-
-    done: list[Job] = field(default_factory=list)
-    skips: list[Skip] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    interrupted: bool = False
-    cut_short: bool = False  # by --fail-fast, with pictures left
-    error: DeviceError | WeightsError | None = None  # what ended the run early
-    seconds: float = 0.0
-    network_seconds: float = 0.0
-    network_pixels: int = 0
-    output_pixels: int = 0
-
-    @property
-    def exit_code(self) -> int:
-        """0 all done, 1 some failed, 3 nothing was readable, 4 weights, 5 device, 130 interrupted."""
-        if self.error is not None:
-            return self.error.exit_code
-        return 130 if self.interrupted else exit_code(bool(self.done or self.skips or self.cut_short), self.failures)
 
 
 def run(
@@ -94,30 +54,30 @@ def run(
     make_upscaler: MakeUpscaler,
     observer: Observer,
     assign: Assign = lambda job: job,
-) -> Report:
-    """Make every job of the plan. A picture that fails is told, counted and left; the others go on.
+) -> Tally:
+    """Make every job of the plan. A picture that fails is reported, counted and left; the others go on.
 
     `make_upscaler` gives an `Upscaler` for a job (called once for each model and chain of scales); `assign` names a
     job's model, in the thread that reads ahead. Ctrl-C ends the run with
-    nothing half-made, a `DeviceError` or `WeightsError` with what is finished written; the report says so.
+    nothing half-made, a `DeviceError` or `WeightsError` with what is finished written; the tally says so.
     """
-    report = Report(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
+    tally = Tally(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
     for failure in plan.failures:
         observer.failed(failure)
     started = time.perf_counter()
     if options.resume:
         _remove_stale_parts(plan)
-    with _Pipeline(options, settings_key, observer, report) as pipeline:
+    with _Pipeline(options, settings_key, observer, tally) as pipeline:
         try:
             _upscale_all(plan, options, make_upscaler, assign, pipeline)
         except KeyboardInterrupt:
             pipeline.abandon()
-            report.interrupted = True
+            tally.interrupted = True
         except (DeviceError, WeightsError) as err:  # no picture would fare better
             pipeline.end_reading()
-            report.error = err
-    report.seconds = time.perf_counter() - started
-    return report
+            tally.error = err
+    tally.seconds = time.perf_counter() - started
+    return tally
 
 
 def _remove_stale_parts(plan: Plan) -> None:
@@ -139,8 +99,8 @@ def _upscale_all(
     upscalers: dict[tuple[str, tuple[int, ...]], Upscaler] = {}
     for one in pipeline.read_ahead(plan.jobs, assign):
         with one:
-            if pipeline.is_abandoned or (options.fail_fast and pipeline.report.failures):
-                pipeline.report.cut_short = True
+            if pipeline.is_abandoned or (options.fail_fast and pipeline.tally.failures):
+                pipeline.tally.cut_short = True
                 pipeline.end_reading()
                 return
             job = one.job
@@ -208,15 +168,15 @@ class _Finished:
 class _Pipeline:
     """The two threads and what passes between them and the caller's."""
 
-    def __init__(self, options: UpscaleOptions, settings_key: str, observer: Observer, report: Report) -> None:
-        self.report = report
+    def __init__(self, options: UpscaleOptions, settings_key: str, observer: Observer, tally: Tally) -> None:
+        self.tally = tally
         self._options, self._settings_key, self._observer = options, settings_key, observer
         self._ended, self._dropped = threading.Event(), threading.Event()
         self._ready: queue.SimpleQueue[_Reading | None] = queue.SimpleQueue()
         self._written, self._read = threading.Event(), threading.Event()
         self._crash: BaseException | None = None
-        self._reading_budget = _ByteBudget(options.queue_bytes // 2)
-        self._writing_budget = _ByteBudget(options.queue_bytes)
+        self._reading_budget = ByteBudget(options.queue_bytes // 2)
+        self._writing_budget = ByteBudget(options.queue_bytes)
         self._to_write: queue.SimpleQueue[_Finished | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="srgan-writer", daemon=True)
         self._reader: threading.Thread | None = None
@@ -246,7 +206,7 @@ class _Pipeline:
                 done.wait(1.0)
             except KeyboardInterrupt:
                 self.abandon()
-                self.report.interrupted = True
+                self.tally.interrupted = True
 
     @property
     def is_abandoned(self) -> bool:
@@ -310,7 +270,7 @@ class _Pipeline:
                     self._fill(finished, ahead, upscaler)
             else:
                 self._fill(finished, rows, upscaler)
-            self.report.network_seconds += time.perf_counter() - began
+            self.tally.network_seconds += time.perf_counter() - began
         except BaseException as err:
             finished.close(keep=self._options.resume and not isinstance(err, (PictureError, OSError)))
             self._writing_budget.give(held)
@@ -323,7 +283,7 @@ class _Pipeline:
         if job.target != STREAM:
             stem = f".{part_name(job.target)}"
             name = f"{stem}.srgan-scratch"
-            shape = f"{header.width}x{header.height}x{header.channels}x{job.depth}"
+            shape = f"{header.width}x{header.height}x{header.channels}x{job.output.depth}"
             key = f"{self._settings_key}-{identity(job.source)}-{shape}"
             journal = Journal(job.target.with_name(f"{stem}.srgan-journal"), key)
         folder = _scratch_folder(job)
@@ -335,7 +295,7 @@ class _Pipeline:
             header.height * scale,
             header.width * scale,
             header.channels,
-            job.depth,
+            job.output.depth,
             folder=folder,
             memory_bytes=CANVAS_BYTES,
             name=name,
@@ -359,7 +319,7 @@ class _Pipeline:
             final(first_row)
             self._observer.note(f"{job.source}: going on at row {first_row} of {job.header.height}")
         upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, first_row=first_row)
-        self.report.network_pixels += (job.header.height - first_row) * job.header.width * upscaler.scale**2
+        self.tally.network_pixels += (job.header.height - first_row) * job.header.width * upscaler.scale**2
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -393,8 +353,8 @@ class _Pipeline:
         except (PictureError, OSError, MemoryError) as err:
             self.fail(job, err)
             return
-        self.report.done.append(job)
-        self.report.output_pixels += job.width * job.height
+        self.tally.done.append(job)
+        self.tally.output_pixels += job.output.pixels
         self._observer.done(job, time.perf_counter() - finished.started, (*job.header.notes, *notes))
 
     def _write_file(self, job: Job, canvas: Canvas) -> tuple[str, ...]:
@@ -412,9 +372,8 @@ class _Pipeline:
             sys.stdout.buffer if job.target == STREAM else job.target,
             canvas.pixels,
             job.header,
+            job.output,
             options,
-            width=job.width,
-            height=job.height,
             modified_ns=job.source.stat().st_mtime_ns if keeps_time else None,
             stop=self._dropped.is_set,
         )
@@ -436,33 +395,8 @@ class _Pipeline:
             failure = Failure(job.source, "there is not enough memory for it")
         else:
             failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError)
-        self.report.failures.append(failure)
+        self.tally.failures.append(failure)
         self._observer.failed(failure)
-
-
-class _ByteBudget:
-    """Lets takers wait until their bytes fit. One that alone is too large gets in when nothing else is held."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._changed = threading.Condition()
-        self._opened = False
-
-    def take(self, count: int) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._opened or self._used == 0 or self._used + count <= self._limit)
-            self._used += count
-
-    def give(self, count: int) -> None:
-        with self._changed:
-            self._used -= count
-            self._changed.notify_all()
-
-    def open(self) -> None:
-        """Nobody waits any more."""
-        with self._changed:
-            self._opened = True
-            self._changed.notify_all()
 
 
 def _open(job: Job, options: UpscaleOptions) -> _Source:

@@ -20,12 +20,14 @@ from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose
-from srgan_cli.upscaling.plan import STREAM, Job, Plan, plan
+from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.observer import Silent
+from srgan_cli.upscaling.plan import Job, Plan, plan
 
 if TYPE_CHECKING:
     from srgan_cli.networks.weights import Model
-    from srgan_cli.upscaling.batch import Observer, Report
     from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.upscaling.observer import Observer, Tally
 
 # Raised when results of the same options and weights change, so that --resume makes them anew.
 _RESULTS_VERSION = 3
@@ -153,7 +155,7 @@ class Session:
             return None
         return -(-job.header.width // speed.tile_px) * -(-job.header.height // speed.tile_px)
 
-    def run(self, observer: Observer) -> Report:
+    def run(self, observer: Observer) -> Tally:
         """Do it. See `srgan_cli.upscaling.batch.run` for what is raised."""
         from srgan_cli.upscaling import batch
 
@@ -166,14 +168,14 @@ class Session:
                 observer.detail(sentence)
             return upscaler
 
-        report = batch.run(self.plan, self.options, self.settings_key, make, observer, self.assign)
-        if made and report.network_pixels > 4_000_000:  # less says more of the start than of the speed
-            speed = report.network_pixels / 1e6 / report.network_seconds
+        tally = batch.run(self.plan, self.options, self.settings_key, make, observer, self.assign)
+        if made and tally.network_pixels > 4_000_000:  # less says more of the start than of the speed
+            speed = tally.network_pixels / 1e6 / tally.network_seconds
             pace.remember(
                 self._pace_key(),
                 pace.Pace(str(made[-1].compute.device), made[-1].compute.precision, made[-1].tile_px, speed),
             )
-        return report
+        return tally
 
     def _upscaler(self, job: Job, on_note: Callable[[str], None]) -> Upscaler:
         from srgan_cli.networks.weights import load_model
@@ -217,22 +219,6 @@ def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) 
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
-class Silent:
-    """An observer that keeps to itself."""
-
-    def started(self, job: object) -> None: ...
-
-    def advanced(self, job: object, network_pixels: int) -> None: ...
-
-    def done(self, job: object, seconds: float, notes: tuple[str, ...]) -> None: ...
-
-    def failed(self, failure: object) -> None: ...
-
-    def note(self, sentence: str) -> None: ...
-
-    def detail(self, sentence: str) -> None: ...
-
-
 def upscale_file(source: str | Path, target: str | Path, options: UpscaleOptions | None = None) -> Path:
     """Enlarge one picture file and write the result, metadata and all; returns the target.
 
@@ -243,11 +229,11 @@ def upscale_file(source: str | Path, target: str | Path, options: UpscaleOptions
     if source == STREAM or source.is_dir():
         raise SettingsError(f"upscale_file takes one picture file, not {source}")
     session = prepare(replace(options or UpscaleOptions(), inputs=(source,), output=target))
-    report = session.run(Silent())
-    if report.error is not None:
-        raise report.error
-    if report.failures:
-        raise report.failures[0].kind(report.failures[0].reason)
-    if report.interrupted:
+    tally = session.run(Silent())
+    if tally.error is not None:
+        raise tally.error
+    if tally.failures:
+        raise tally.failures[0].kind(tally.failures[0].reason)
+    if tally.interrupted:
         raise KeyboardInterrupt
     return session.plan.jobs[0].target if session.plan.jobs else session.plan.skips[0].target

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from srgan_cli.config import WriteOptions
 from srgan_cli.errors import UnwritablePictureError
 from srgan_cli.imaging.canvas import open_canvas
 from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.output import Output, decide
 from srgan_cli.imaging.reading import open_picture, read_image
 from srgan_cli.imaging.writing import write_picture
 from tests.imaging import samples
@@ -32,7 +34,7 @@ def test_large_ones_are_in_a_file_that_vanishes(tmp_path: Path) -> None:
         assert re.fullmatch(r"\.srgan-.*\.scratch", samples.names(tmp_path)[0])
         assert not canvas.pixels.any()
         canvas.pixels[:] = array
-        write_picture(target, canvas.pixels, Header(50, 25, 3, 8, "png"), WriteOptions(), width=200, height=100)
+        write_picture(target, canvas.pixels, Header(50, 25, 3, 8, "png"), Output("png", 8, 200, 100), WriteOptions())
     assert samples.names(tmp_path) == ["a.png"]
     np.testing.assert_array_equal(read_image(target, max_pixels=samples.MANY).pixels, array)
     with pytest.raises(KeyboardInterrupt), open_canvas(100, 200, 3, 8, folder=tmp_path, memory_bytes=1):
@@ -86,14 +88,16 @@ def test_a_large_picture_never_sits_in_memory(suffix: str, tmp_path: Path) -> No
     height, width = 10_000, 10_000
     target = tmp_path / f"a{suffix}"
     band = samples.pixels(500, width, 3)
-    write_picture(tmp_path / f"w{suffix}", band, Header(9, 9, 3, 8, "png"), WriteOptions(), width=width, height=500)
+    header, options = Header(9, 9, 3, 8, "png"), WriteOptions()
+    output = decide(target, header, options, width=width, height=500)
+    write_picture(tmp_path / f"w{suffix}", band, header, output, options)
     before = _anonymous_bytes()
     most = 0
     with open_canvas(height, width, 3, 8, folder=tmp_path, memory_bytes=0) as canvas:
         for top in range(0, height, 500):
             canvas.pixels[top : top + 500] = band
         most = max(most, _anonymous_bytes())
-        write_picture(target, canvas.pixels, Header(9, 9, 3, 8, "png"), WriteOptions(), width=width, height=height)
+        write_picture(target, canvas.pixels, header, replace(output, height=height), options)
         most = max(most, _anonymous_bytes())
     with open_picture(target, max_pixels=samples.MANY) as picture:
         while len(picture.read_rows(500)):

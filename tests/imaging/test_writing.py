@@ -16,9 +16,10 @@ from srgan_cli.config import WriteOptions
 from srgan_cli.errors import SettingsError, UnwritablePictureError
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Depth, Header, Metadata
+from srgan_cli.imaging.output import Output, decide
 from srgan_cli.imaging.reading import read_header, read_image
 from srgan_cli.imaging.resizing import resize
-from srgan_cli.imaging.writing import check_output, final_depth, output_format, write_picture
+from srgan_cli.imaging.writing import check_place, write_picture
 from tests.imaging import samples
 
 WRITABLE = [name for name, known in FORMATS.items() if known.writable]
@@ -33,8 +34,10 @@ def write(
     target: Any, array: Any, given: Header | None = None, options: WriteOptions | None = None, **more: Any
 ) -> Any:
     depth: Depth = 8 if array.dtype == np.uint8 else 16
-    size = {"width": array.shape[1], "height": array.shape[0]} | more
-    return write_picture(target, array, given or header(array.shape[2], depth), options or WriteOptions(), **size)
+    size = {name: more.pop(name, given) for name, given in (("width", array.shape[1]), ("height", array.shape[0]))}
+    given, options = given or header(array.shape[2], depth), options or WriteOptions()
+    path = target if isinstance(target, Path) else None
+    return write_picture(target, array, given, decide(path, given, options, **size), options, **more)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -54,7 +57,7 @@ def test_every_format_depth_and_kind_of_picture(format: str, depth: Depth, chann
     assert any("has no grey" in note for note in notes) is (channels <= 2 and not known.grey)
     back = read_image(path, max_pixels=samples.MANY)
     assert back.header.format == format
-    assert back.header.depth == final_depth(format, depth, options)
+    assert back.header.depth == (depth if depth in known.depths else 8)
     alpha = known.alpha and channels in (2, 4)
     assert back.header.channels == (1 if known.grey and channels <= 2 else 3) + alpha
     if format in ("png", "tiff") or (channels == 3 and depth == 8 and known.lossless):
@@ -303,20 +306,23 @@ def test_missing_folder_and_long_name(tmp_path: Path) -> None:
 # Before any work
 
 
-def test_output_format(tmp_path: Path) -> None:
+def test_the_format_is_as_asked_for_else_by_the_name_else_the_inputs_own() -> None:
+    def format_of(target: Path | None, given: Header, options: WriteOptions) -> str:
+        return decide(target, given, options, width=50, height=40).format
+
     gif = header(format="gif")
-    assert output_format(Path("a.JPG"), gif, WriteOptions()) == "jpeg"
-    assert output_format(Path("a.jpg"), gif, WriteOptions(format="webp")) == "webp"
-    assert output_format(None, gif, WriteOptions(format="jpg")) == "jpeg"
-    assert output_format(None, header(format="tiff"), WriteOptions()) == "tiff"
-    assert output_format(Path("noending"), gif, WriteOptions()) == "png"
+    assert format_of(Path("a.JPG"), gif, WriteOptions()) == "jpeg"
+    assert format_of(Path("a.jpg"), gif, WriteOptions(format="webp")) == "webp"
+    assert format_of(None, gif, WriteOptions(format="jpg")) == "jpeg"
+    assert format_of(None, header(format="tiff"), WriteOptions()) == "tiff"
+    assert format_of(Path("noending"), gif, WriteOptions()) == "png"
     for target, options in (
         (Path("a.gif"), WriteOptions()),
         (Path("a.xyz"), WriteOptions()),
         (None, WriteOptions("psd")),
     ):
         with pytest.raises(SettingsError, match="cannot write"):
-            output_format(target, gif, options)
+            format_of(target, gif, options)
 
 
 @pytest.mark.parametrize(
@@ -341,16 +347,22 @@ def test_what_cannot_be_is_refused_before_work(
     words: str,
 ) -> None:
     with pytest.raises(error, match=words):
-        check_output(format, width, 100, channels, 8, options, target=None)
+        decide(Path(f"a{FORMATS[format].suffixes[0]}"), header(channels), options, width=width, height=100)
 
 
-def test_check_output_looks_at_the_disk(tmp_path: Path) -> None:
-    check_output("png", 100, 100, 4, 16, WriteOptions(), target=tmp_path / "new" / "a.png")
-    check_output("jpeg", 100, 100, 4, 16, WriteOptions(background=(0, 0, 0)), target=tmp_path / "a.jpg")
+def test_the_place_is_looked_at_before_work(tmp_path: Path) -> None:
+    check_place(tmp_path / "new" / "a.png", Output("png", 16, 100, 100).needed_bytes(4, WriteOptions()))
     with pytest.raises(UnwritablePictureError, match="too full"):
-        check_output("png", 2**30, 2**20, 3, 16, WriteOptions(), target=tmp_path / "a.png")
+        check_place(tmp_path / "a.png", Output("png", 16, 2**30, 2**20).needed_bytes(3, WriteOptions()))
     with pytest.raises(UnwritablePictureError, match="folder"):
-        check_output("png", 10, 10, 3, 8, WriteOptions(), target=tmp_path)
+        check_place(tmp_path, 300)
+
+
+def test_a_lossy_file_needs_less_room() -> None:
+    raw = Output("png", 8, 100, 100).needed_bytes(3, WriteOptions())
+    assert raw == 30_000
+    assert Output("jpeg", 8, 100, 100).needed_bytes(3, WriteOptions()) < raw
+    assert Output("webp", 8, 100, 100).needed_bytes(3, WriteOptions(lossless=True)) == raw
 
 
 @pytest.mark.skipif(not samples.REAL.is_dir(), reason="the real photographs are not here")
@@ -365,7 +377,7 @@ def test_real_maker_notes_survive(suffix: str, tmp_path: Path) -> None:
             continue
         target = tmp_path / f"a{suffix}"
         small = np.ascontiguousarray(image.pixels[:48, :64])
-        write_picture(target, small, image.header, WriteOptions(), width=64, height=48)
+        write(target, small, image.header, width=64, height=48)
         with Pillow.open(target) as other:
             assert other.getexif().get_ifd(0x8769).get(0x927C) == note, path
         checked += 1

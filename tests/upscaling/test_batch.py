@@ -22,9 +22,10 @@ from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WriteOptions
 from srgan_cli.errors import DeviceError, OutOfMemoryError, PictureError, UnreadablePictureError, WeightsError
 from srgan_cli.imaging import writing
 from srgan_cli.upscaling import batch
-from srgan_cli.upscaling.batch import Report
+from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.ledger import FILE_NAME
-from srgan_cli.upscaling.plan import Failure, Job, Skip
+from srgan_cli.upscaling.observer import Tally
+from srgan_cli.upscaling.plan import Job, Skip
 from srgan_cli.upscaling.session import Session, prepare
 from tests.faults import at_call, disk_full, save_tiny
 from tests.upscaling.pictures import cut_short, picture, tree
@@ -419,14 +420,14 @@ def test_no_more_bytes_are_held_than_allowed(
 ) -> None:
     peaks: dict[int, int] = {}
 
-    class Watched(batch._ByteBudget):
+    class Watched(batch.ByteBudget):
         def take(self, count: int) -> None:
             super().take(count)
             with self._changed:
                 assert self._used <= self._limit or self._used == count, "one too large gets in only alone"
                 peaks[self._limit] = max(peaks.get(self._limit, 0), self._used)
 
-    monkeypatch.setattr(batch, "_ByteBudget", Watched)
+    monkeypatch.setattr(batch, "ByteBudget", Watched)
     report = session(five, model, queue_bytes=queue_bytes).run(Recorder())
     assert report.exit_code == 0
     assert set(peaks) == {queue_bytes // 2, queue_bytes}
@@ -437,12 +438,12 @@ def test_no_more_bytes_are_held_than_allowed(
 def test_a_budget_gives_back_all_that_was_taken(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
 
-    class Watched(batch._ByteBudget):
+    class Watched(batch.ByteBudget):
         def __init__(self, limit: int) -> None:
             super().__init__(limit)
             made.append(self)
 
-    monkeypatch.setattr(batch, "_ByteBudget", Watched)
+    monkeypatch.setattr(batch, "ByteBudget", Watched)
     monkeypatch.setattr(writing, "encode", at_call(2, writing.encode, disk_full))
     (five / "c.png").unlink()
     cut_short(five / "c.jpg")
@@ -535,24 +536,24 @@ _SKIP = Skip(Path("z"), Path("z2"), "done")
 
 
 @pytest.mark.parametrize(
-    ("report", "code"),
+    ("tally", "code"),
     [
-        (Report(), 0),
-        (Report(done=[_GOOD]), 0),
-        (Report(skips=[_SKIP]), 0),
-        (Report(done=[_GOOD], skips=[_SKIP]), 0),
-        (Report(done=[_GOOD], failures=[_BAD]), 1),
-        (Report(skips=[_SKIP], failures=[_BAD]), 1),
-        (Report(failures=[_UNWRITTEN]), 1),
-        (Report(failures=[_BAD, _UNWRITTEN]), 1),
-        (Report(failures=[_BAD]), 3),
-        (Report(failures=[_BAD, _BAD]), 3),
-        (Report(interrupted=True), 130),
-        (Report(done=[_GOOD], failures=[_BAD], interrupted=True), 130),
+        (Tally(), 0),
+        (Tally(done=[_GOOD]), 0),
+        (Tally(skips=[_SKIP]), 0),
+        (Tally(done=[_GOOD], skips=[_SKIP]), 0),
+        (Tally(done=[_GOOD], failures=[_BAD]), 1),
+        (Tally(skips=[_SKIP], failures=[_BAD]), 1),
+        (Tally(failures=[_UNWRITTEN]), 1),
+        (Tally(failures=[_BAD, _UNWRITTEN]), 1),
+        (Tally(failures=[_BAD]), 3),
+        (Tally(failures=[_BAD, _BAD]), 3),
+        (Tally(interrupted=True), 130),
+        (Tally(done=[_GOOD], failures=[_BAD], interrupted=True), 130),
     ],
 )
-def test_the_exit_code_follows_from_the_tally(report: Report, code: int) -> None:
-    assert report.exit_code == code
+def test_the_exit_code_follows_from_the_tally(tally: Tally, code: int) -> None:
+    assert tally.exit_code == code
 
 
 # ------------------------------------------------------------------------------------------------ signals, for real

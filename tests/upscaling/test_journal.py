@@ -16,10 +16,10 @@ from srgan_cli.config import EngineOptions, Size, UpscaleOptions
 from srgan_cli.errors import DeviceError
 from srgan_cli.imaging.writing import part_name
 from srgan_cli.upscaling import batch, journal, plan
-from srgan_cli.upscaling.batch import Report
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import FILE_NAME
-from srgan_cli.upscaling.session import Silent, prepare
+from srgan_cli.upscaling.observer import Silent, Tally
+from srgan_cli.upscaling.session import prepare
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture, tree
 
@@ -61,7 +61,7 @@ class Watch(Silent):
         self.notes.append(sentence)
 
 
-def run(low: Path, model: Path, watch: Watch, *, output: str = "out", **options: Any) -> Report:
+def run(low: Path, model: Path, watch: Watch, *, output: str = "out", **options: Any) -> Tally:
     settings: dict[str, Any] = {
         "inputs": (low,), "output": low.parent.parent / output, "output_is_folder": True, "model": str(model),
         "engine": EngineOptions("cpu", "fp32", TILE), "resume": True, **options,

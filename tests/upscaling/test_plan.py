@@ -124,7 +124,7 @@ def test_stdin_and_stdout(here: Path) -> None:
     data = picture(here / "a.jpg").read_bytes()
     (job,) = planned(["-"], "-", stdin=data).jobs
     assert (job.source, job.target, job.data) == (Path("-"), Path("-"), data)
-    assert (job.width, job.height) == (48, 36)
+    assert (job.output.width, job.output.height) == (48, 36)
     assert names(planned(["-"], "big.png", stdin=data)) == [("-", "big.png")]
     assert names(planned(["-"], "large/", stdin=data)) == [("-", "large/stdin.jpg")]
 
@@ -420,7 +420,7 @@ def test_a_target_that_is_a_folder_fails_alone(photos: Path, here: Path) -> None
 def test_sizes(here: Path, size: Size, expected: tuple[int, int], networks: tuple[int, ...]) -> None:
     picture(here / "a.png", 100, 50)
     (job,) = planned(["a.png"], size=size).jobs
-    assert (job.width, job.height) == expected
+    assert (job.output.width, job.output.height) == expected
     assert job.scales == networks
     assert job.network_scale == {(4,): 4, (4, 4): 16}[networks]
     assert job.network_pixels == 5000 * job.network_scale**2
@@ -440,7 +440,7 @@ def test_a_rotated_photo_counts_as_it_is_seen(here: Path) -> None:
     Pillow.new("RGB", (40, 30)).save("a.jpg", exif=exif)
     (job,) = planned(["a.jpg"], size=Size(width=60)).jobs
     assert (job.header.width, job.header.height) == (30, 40)
-    assert (job.width, job.height) == (60, 80)
+    assert (job.output.width, job.output.height) == (60, 80)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.floats(1.01, 16))

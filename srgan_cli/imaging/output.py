@@ -1,0 +1,107 @@
+"""How a result will be written, decided once and before any work: container, depth, size; and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from srgan_cli.config import WriteOptions
+from srgan_cli.errors import SettingsError, UnwritablePictureError, shown
+from srgan_cli.imaging.formats import FORMATS, Format, format_of_suffix
+from srgan_cli.imaging.image import Depth, Header
+
+_BMP_BYTES = 2**32 - 4096  # its size field has 32 bits
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written: a key of `FORMATS`, bits per sample, and the exact size in px."""
+
+    format: str
+    depth: Depth
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    def raw_bytes(self, channels: int) -> int:
+        """The result before compression."""
+        return self.pixels * channels * self.depth // 8
+
+    def needed_bytes(self, channels: int, options: WriteOptions) -> int:
+        """A generous guess at the file's size."""
+        lossy = FORMATS[self.format].default_quality is not None and not options.lossless
+        return self.raw_bytes(channels) // 4 if lossy else self.raw_bytes(channels)
+
+
+def decide(target: Path | None, header: Header, options: WriteOptions, *, width: int, height: int) -> Output:
+    """How a picture (`header`) that becomes `width` × `height` px is written; `target` None: not to a named file.
+
+    Raises `SettingsError` for a format or suffix that cannot be written and for options that do not go together, and
+    `UnwritablePictureError` for the limits of the container and for transparency that it has no place for.
+    """
+    format = output_format(target, header, options)  # noqa: A001
+    known = FORMATS[format]
+    _check_options(known, options)
+    _check_limits(format, width, height, header.channels)
+    if header.has_alpha and not known.alpha and options.background is None:
+        raise UnwritablePictureError(
+            f"the picture has transparency and {known.title} has none; give --background COLOUR to composite it over, "
+            "or write PNG, WebP, TIFF or AVIF"
+        )
+    return Output(format, _depth(known, header.depth, options), width, height)
+
+
+def output_format(target: Path | None, header: Header, options: WriteOptions) -> str:
+    """The key in `FORMATS` of the result: as asked for, else by the target's suffix, else the input's own or PNG.
+
+    Raises `SettingsError` for a format or a suffix that cannot be written.
+    """
+    if options.format is not None:
+        asked = options.format.lower()
+        return _writable(asked if asked in FORMATS else format_of_suffix(asked), f"--format {options.format}")
+    if target is not None and target.suffix:
+        return _writable(format_of_suffix(target.suffix), shown(target))
+    return header.format if FORMATS[header.format].writable else "png"
+
+
+def writable_suffixes() -> str:
+    """For messages: `.png, .jpg, …`."""
+    return ", ".join(known.suffixes[0] for known in FORMATS.values() if known.writable)
+
+
+def _writable(format: str | None, asked: str) -> str:  # noqa: A002
+    if format is None or not FORMATS[format].writable:
+        raise SettingsError(f"{asked}: srgan cannot write that format; it writes {writable_suffixes()}")
+    return format
+
+
+def _depth(known: Format, depth: Depth, options: WriteOptions) -> Depth:
+    """Bits per sample: as asked for, as far as the container can hold it."""
+    wanted = depth if options.bit_depth == "keep" else options.bit_depth
+    return wanted if wanted in known.depths else 8
+
+
+def _check_options(known: Format, options: WriteOptions) -> None:
+    if options.lossless and not known.lossless:
+        raise SettingsError(f"{known.title} cannot be lossless here; use PNG, TIFF or WebP")
+    if options.bit_depth not in ("keep", *known.depths):
+        raise SettingsError(f"{known.title} has 8 bits per channel; write PNG, TIFF or AVIF for --bit-depth 16")
+    # Without --format the pictures of one folder may be PNG and JPEG, and --quality is then meant for the latter.
+    if options.quality is not None and known.default_quality is None and options.format is not None:
+        raise SettingsError(f"--quality has no meaning for {known.title}, which is always lossless")
+    if options.quality is not None and options.lossless:
+        raise SettingsError("give only one of --quality and --lossless")
+
+
+def _check_limits(format: str, width: int, height: int, channels: int) -> None:  # noqa: A002
+    known = FORMATS[format]
+    if known.max_side_px is not None and max(width, height) > known.max_side_px:
+        raise UnwritablePictureError(
+            f"{width}x{height} px is too large for {known.title}, whose sides end at {known.max_side_px} px; "
+            "write PNG or TIFF"
+        )
+    if format == "bmp" and (width * channels + 3) * height > _BMP_BYTES:
+        raise UnwritablePictureError(f"{width}x{height} px is too large for BMP, which ends at 4 GB; write PNG or TIFF")

@@ -1,0 +1,133 @@
+"""Which pictures a run is about: files, folders walked, stdin; and what their headers say.
+
+Neither torch nor a decoder is needed: only the pictures' headers are read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import NothingToDoError, PictureError, SrganError, UnreadablePictureError, shown
+from srgan_cli.imaging.formats import PICTURE_SUFFIXES
+from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.reading import read_header
+
+STREAM = Path("-")  # stdin as an input, stdout as the output
+_HEADER_THREADS = 4  # network drives answer slowly but several at a time
+
+
+@dataclass(frozen=True)
+class Found:
+    """One input picture. `root` is the folder it was found under; None when it was named itself."""
+
+    source: Path
+    root: Path | None = None
+
+    @property
+    def relative(self) -> Path:
+        return self.source.relative_to(self.root) if self.root is not None else Path(self.source.name)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One input that could not be made into a result, and why, in a sentence. `kind` is the error that it was."""
+
+    source: Path
+    reason: str
+    kind: type[SrganError] = PictureError
+
+    @property
+    def sentence(self) -> str:
+        """The reason, with the picture's name in front unless it says so itself."""
+        names = str(self.source), shown(self.source)
+        return self.reason if any(name in self.reason for name in names) else f"{names[0]}: {self.reason}"
+
+    @property
+    def unreadable(self) -> bool:
+        return issubclass(self.kind, UnreadablePictureError)
+
+
+def find(options: UpscaleOptions) -> tuple[list[Found], list[Failure]]:
+    """All inputs, in order, each once. Raises `NothingToDoError` when they hold no picture at all."""
+    found: dict[Path, Found] = {}
+    failures: list[Failure] = []
+    for path in options.inputs:
+        if path == STREAM:
+            found.setdefault(path, Found(path))
+            continue
+        try:
+            if path.is_dir():
+                for one in _walk(path, options, failures):
+                    found.setdefault(one.source, one)
+            else:
+                found.setdefault(path, Found(path))
+        except OSError as err:
+            failures.append(_unlistable(path, err))
+    if not found and not failures:
+        raise NothingToDoError(_nothing_found(options))
+    return list(found.values()), failures
+
+
+def headers(
+    found: Sequence[Found], max_pixels: int, stdin: bytes | None
+) -> Iterable[tuple[Found, Header | UnreadablePictureError]]:
+    """What each file says of itself, in order; several are read at a time."""
+
+    def read(one: Found) -> Header | UnreadablePictureError:
+        try:
+            return read_header(stdin or b"" if one.source == STREAM else one.source, max_pixels=max_pixels)
+        except UnreadablePictureError as err:
+            return err
+
+    if len(found) <= _HEADER_THREADS:
+        return [(one, read(one)) for one in found]
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+        return list(zip(found, pool.map(read, found), strict=True))
+
+
+def _unlistable(path: Path, err: OSError) -> Failure:
+    return Failure(path, f"the folder cannot be listed: {(err.strerror or '').lower()}", UnreadablePictureError)
+
+
+def _walk(root: Path, options: UpscaleOptions, failures: list[Failure]) -> Iterable[Found]:
+    """Pictures under a folder, sorted; hidden ones and what an earlier run put into the output folder left out."""
+    output = options.output.resolve() if options.output is not None and options.output != STREAM else None
+
+    def note(err: OSError) -> None:
+        failures.append(_unlistable(Path(err.filename or root), err))
+
+    for folder, folders, files in os.walk(root, onerror=note):
+        here = Path(folder)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if options.recursive and not name.startswith(".") and (output is None or (here / name).resolve() != output)
+        )
+        for name in sorted(files):
+            path = here / name
+            relative = path.relative_to(root).as_posix()
+            if (
+                not name.startswith(".")
+                and Path(name).suffix.lower() in PICTURE_SUFFIXES
+                and (not options.include or _matches(relative, options.include))
+                and not _matches(relative, options.exclude)
+            ):
+                yield Found(path, root)
+
+
+def _matches(relative: str, patterns: Sequence[str]) -> bool:
+    """A pattern is held against the path under the folder given, and against the bare name; case does not count."""
+    name = relative.rsplit("/", 1)[-1]
+    return any(fnmatchcase(text.casefold(), p.casefold()) for p in patterns for text in (relative, name))
+
+
+def _nothing_found(options: UpscaleOptions) -> str:
+    where = ", ".join(str(path) for path in options.inputs[:3]) or "the list"
+    hint = "" if options.recursive else "; folders below are only entered with --recursive"
+    return f"no pictures were found in {where}{hint}"

@@ -1,0 +1,111 @@
+"""Under which names results appear; and the names that are refused, since they would cost an input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import SettingsError, shown
+from srgan_cli.imaging.formats import FORMATS, format_of_suffix
+from srgan_cli.imaging.output import Output, writable_suffixes
+from srgan_cli.networks.registry import MODEL_SUFFIXES
+from srgan_cli.upscaling.inputs import STREAM, Found
+from srgan_cli.upscaling.ledger import Ledger
+
+
+def output_folder(options: UpscaleOptions, found: Sequence[Found]) -> Path | None:
+    """The folder results go to; None when `-o` names one file, is `-`, or was not given.
+
+    Raises `SettingsError` when one file is to hold several results.
+    """
+    output = options.output
+    if output is None:
+        return None
+    several = len(found) > 1 or any(one.root is not None for one in found)
+    if output == STREAM:
+        if several:
+            raise SettingsError(f"-o - writes one result to stdout, but there are {len(found)} inputs")
+        return None
+    if output.is_dir() or options.output_is_folder:
+        return output
+    known = output.suffix and format_of_suffix(output.suffix) is not None
+    if several:
+        if output.exists():
+            raise SettingsError(f"-o {output} is a file, but there are {len(found)} inputs: give a folder")
+        if known:
+            raise SettingsError(f"-o {output} names one picture, but there are {len(found)} inputs: give a folder")
+        return output
+    if known:
+        return None
+    if output.suffix:
+        raise SettingsError(f"-o {output}: {output.suffix!r} is not a supported output format ({writable_suffixes()})")
+    return output
+
+
+def target(one: Found, scale: float, output: Output, options: UpscaleOptions, into: Path | None, index: int) -> Path:
+    """The name of a result that goes into a folder (`into`, or its input's own): by --name, else by our rule."""
+    own = Path("stdin") if one.source == STREAM else one.relative
+    keeps = format_of_suffix(own.suffix) == output.format
+    suffix = own.suffix if keeps else FORMATS[output.format].suffixes[0]
+    pattern = options.name_pattern or ("{stem}{ext}" if into is not None else "{stem}_x{scale}{ext}")
+    name = pattern.format(
+        stem=own.stem,
+        ext=suffix,
+        scale=f"{round(scale, 2):g}",
+        model=_model_name(options.model),
+        width=output.width,
+        height=output.height,
+        index=index,
+    )
+    if options.name_pattern is not None and format_of_suffix(Path(name).suffix) != output.format:
+        name += suffix
+    if into is not None:
+        return into / own.parent / name
+    return (Path() if one.source == STREAM else one.source.parent) / name
+
+
+def _model_name(model: str) -> str:
+    """For names of results: of a file or a folder the last part, else (`srgan@0.5`) as it is."""
+    path = Path(model)
+    return path.stem if path.suffix.lower() in MODEL_SUFFIXES else path.name or "model"
+
+
+def without_earlier_results(found: Sequence[Found], into: Path | None) -> list[Found]:
+    """Drop what a walk found that is a result of an earlier run, which the folder's record knows: a second run over
+    the same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`."""
+    records = {root: Ledger.load(into or root) for root in {one.root for one in found} if root is not None}
+    return [one for one in found if one.root is None or not records[one.root].holds(one.source)]
+
+
+def refuse_losses(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Raise `SettingsError` where a result (`source`, `target`) would replace an input, or another result."""
+    pairs = [pair for pair in pairs if pair[1] != STREAM]
+    for source, result in pairs:
+        if source != STREAM and _same(source, result):
+            raise SettingsError(f"{source} would be overwritten by its own result {result}; give another -o, or --name")
+    made_from: dict[str, Path] = {}
+    for source, result in pairs:
+        key = _key(result)
+        if key in made_from:
+            raise SettingsError(
+                f"{made_from[key]} and {source} would both become {result}; use --name, for example "
+                "--name '{stem}_{index}{ext}', or separate runs"
+            )
+        made_from[key] = source
+    inputs = {_key(source): source for source, _ in pairs if source != STREAM}
+    for source, result in pairs:
+        if (other := inputs.get(_key(result))) is not None:
+            raise SettingsError(f"the result of {shown(source)} would overwrite the input {other}; use --name or -o")
+
+
+def _key(path: Path) -> str:
+    """Many file systems tell no case apart; two names that differ only in it are not worth the risk."""
+    return str(path.absolute()).casefold()
+
+
+def _same(source: Path, result: Path) -> bool:
+    try:
+        return source.samefile(result)
+    except OSError:
+        return False
