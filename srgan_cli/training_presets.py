@@ -9,19 +9,16 @@ import dataclasses
 import difflib
 import json
 import re
-import sys
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from srgan_cli import stored
 from srgan_cli.errors import SettingsError
 from srgan_cli.training_config import TrainConfig, check
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+_MAX_TOML_BYTES = 1 << 20
 
 PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "srgan": (
@@ -149,16 +146,17 @@ def _value(hint: Any, value: Any, path: str) -> Any:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as nested plain values. Raises `SettingsError` when it cannot be read or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-        raise SettingsError(f"{path} cannot be read as TOML: {err}") from err
+        return stored.toml_of(stored.read_bytes(path, _MAX_TOML_BYTES))
+    except (OSError, ValueError) as err:
+        reason = err.strerror or str(err) if isinstance(err, OSError) else str(err)
+        raise SettingsError(f"{path} cannot be read as TOML: {reason}") from err
 
 
 def parse_value(text: str) -> Any:
     """A value as it is written in TOML; what is none is text, so that it needs no quotes."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        return stored.toml_of(f"value = {text}")["value"]
+    except (ValueError, KeyError):
         return text.strip()
 
 

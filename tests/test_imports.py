@@ -32,6 +32,7 @@ ROOMS = (
     "training_presets",
     "training_config",
     "config",
+    "stored",
     "errors",
 )
 FACES = ("__init__", "__main__")

@@ -16,6 +16,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from srgan_cli import stored
 from srgan_cli.dataset.pictures import SUFFIXES, Facts, in_order, look_at
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, UnreadablePictureError, shown
 from srgan_cli.training_config import DataSettings
@@ -276,12 +277,15 @@ class _Memory:
         self._entries: dict[str, list[object]] = {}
         self._changed = False
         with suppress(OSError, ValueError):
-            loaded = json.loads(path.read_text(encoding="utf-8"))
+            loaded = stored.json_of(stored.read_bytes(path))
             self._entries = loaded if isinstance(loaded, dict) else {}
 
     def get(self, key: str) -> Facts | None:
-        with suppress(TypeError):
-            return Facts(*self._entries[key]) if key in self._entries else None  # type: ignore[arg-type]
+        with suppress(KeyError, TypeError, ValueError):
+            width, height, digest, spread, quality = self._entries[key]
+            quality = None if quality is None else stored.whole(quality)
+            int(stored.text(digest), 16)
+            return Facts(stored.whole(width, 1), stored.whole(height, 1), str(digest), stored.real(spread), quality)
         return None
 
     def put(self, key: str, facts: Facts) -> None:

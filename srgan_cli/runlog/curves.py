@@ -14,6 +14,7 @@ from srgan_cli.runlog.scales import Point
 Event: TypeAlias = Mapping[str, Any]
 
 _CHART_PX = (560, 270)
+_ENDLESS = 1e100  # no axis reaches so far
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def points(events: Iterable[Event], *path: str) -> list[Point]:
         value: Any = event
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
-        if _is_number(value):
+        if _is_number(value) and abs(value) < _ENDLESS:
             found.append((float(event["step"]), float(value)))
     return found
 

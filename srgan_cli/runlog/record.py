@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from srgan_cli import stored
 from srgan_cli.errors import TrainingError
 from srgan_cli.imaging.bicubic import bicubic
 
@@ -30,6 +31,7 @@ EVENTS_NAME = "tensorboard"
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
+_MAX_LOG_BYTES = 1 << 30
 _EVENTS_FLUSH_S = 10  # TensorBoard's own 120 s would lose two minutes of a killed run
 _NO_TENSORBOARD = (
     "TensorBoard is not installed, so no events are written for it; log.jsonl and curves.png hold the same numbers. "
@@ -170,20 +172,29 @@ def plain(value: object) -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The events of a log, in their order. A line that a kill has cut short is left out; no file is no events."""
+    """The events of a log, in their order. What cannot be one of ours is left out: a line that a kill has cut short, or
+    one whose step is no number. No file is no events."""
     try:
-        data = path.read_bytes()
+        data = stored.read_bytes(path, _MAX_LOG_BYTES)
     except OSError:
         return []
     events = []
     for line in data.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            events.append(event)
+        with suppress(ValueError):
+            event = stored.json_of(line)
+            if isinstance(event, dict) and _is_dated(event):
+                events.append(event)
     return events
+
+
+def _is_dated(event: Mapping[str, Any]) -> bool:
+    """Whether its step and its seconds, as far as it has any, are such."""
+    with suppress(ValueError):
+        for name, of in (("step", stored.whole), ("seconds", stored.real)):
+            if event.get(name) is not None:
+                of(event[name])
+        return True
+    return False
 
 
 def _step(event: Mapping[str, Any]) -> int:
@@ -247,14 +258,15 @@ def read_sheet(path: Path) -> Sheet | None:
     """The crops of a sheet again, to the bit; None for a picture that is not one, or is damaged."""
     try:
         with Image.open(path) as picture:
-            about = json.loads(picture.info[_BOXES_KEY])
+            about = stored.json_of(picture.info[_BOXES_KEY])
             pixels = np.asarray(picture.convert("RGB"))
         rows = [
             Row(*(pixels[top : top + height, left : left + width] for left in about["lefts"]))
             for top, height, width in about["boxes"]
         ]
-        return Sheet(int(about["step"]), tuple(rows))
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError):
+        whole = all(half.shape == row.high.shape and half.size for row in rows for half in (row.low, row.result))
+        return Sheet(stored.whole(about["step"]), tuple(rows)) if whole else None
+    except Exception:  # noqa: BLE001 - whatever a decoder raises: it is a picture that the report goes without
         return None
 
 

@@ -262,7 +262,7 @@ def _validation_rows(run: History, floor: Event) -> list[tuple[str, Event, bool]
     if not run.validations:
         return []
     first, last = run.validations[0], run.validations[-1]
-    best = max(run.validations, key=lambda event: event.get("psnr_y_db") or 0.0)
+    best = max(run.validations, key=lambda event: _number(event.get("psnr_y_db")))
     prefix = "bicubic_"
     floor = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)} | {**floor}
     rows: list[tuple[str, Event, bool]] = [("bicubic", floor, False)] if floor else []
@@ -278,6 +278,10 @@ def _validation_rows(run: History, floor: Event) -> list[tuple[str, Event, bool]
 
 def _is_score(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> float:
+    return float(value) if _is_score(value) else 0.0
 
 
 def _score(value: Any, decimals: int) -> str:

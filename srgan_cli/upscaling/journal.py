@@ -7,7 +7,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from srgan_cli import stored
+
 EVERY_SECONDS = 10.0
+_MAX_BYTES = 1 << 16
 
 
 class Journal:
@@ -20,9 +23,9 @@ class Journal:
     def rows(self) -> int:
         """What an earlier run had finished of the same; 0 when there is nothing to go on with."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            entry = json.loads(self._path.read_text(encoding="utf-8"))
+            entry = stored.json_of(stored.read_bytes(self._path, _MAX_BYTES))
             if entry["key"] == self._key:
-                return int(entry["rows"])
+                return stored.whole(entry["rows"])
         return 0
 
     def is_due(self) -> bool:

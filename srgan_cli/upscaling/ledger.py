@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from srgan_cli import stored
 
 FILE_NAME = ".srgan-manifest.jsonl"
 
@@ -45,15 +48,15 @@ class Ledger:
     def load(cls, folder: Path) -> Ledger:
         lines: dict[str, _Line] = {}
         try:
-            text = (folder / FILE_NAME).read_text(encoding="utf-8", errors="surrogateescape")
+            data = stored.read_bytes(folder / FILE_NAME)
         except OSError:
-            text = ""
-        for row in text.splitlines():
-            try:
-                entry = json.loads(row)
-                lines[entry["target"]] = _Line(entry["source"], entry["settings"], entry["result"])
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line of a run that was killed
+            data = b""
+        for row in data.splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # the last line of a run that was killed, or not ours
+                entry = stored.json_of(row)
+                result = None if entry["result"] is None else stored.text(entry["result"])
+                line = _Line(stored.text(entry["source"]), stored.text(entry["settings"]), result)
+                lines[stored.text(entry["target"])] = line
         return cls(folder, lines)
 
     def state(self, target: Path, source: str, settings: str) -> State:

@@ -9,6 +9,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from srgan_cli import stored
+
+_MAX_BYTES = 1 << 20
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -24,11 +28,11 @@ def recall(key: str) -> Pace | None:
     entry = _load().get(key)
     if not isinstance(entry, dict):
         return None
-    try:
-        pace = Pace(**entry)
-        return pace if pace.megapixels_per_second > 0 else None
-    except TypeError:
-        return None
+    with suppress(KeyError, ValueError):
+        speed = stored.real(entry["megapixels_per_second"])
+        device, precision = stored.text(entry["device"]), stored.text(entry["precision"])
+        return Pace(device, precision, stored.whole(entry["tile_px"], 1), speed) if speed > 0 else None
+    return None
 
 
 def remember(key: str, pace: Pace) -> None:
@@ -44,7 +48,7 @@ def remember(key: str, pace: Pace) -> None:
 
 def _load() -> dict[str, object]:
     with suppress(OSError, ValueError, RuntimeError):
-        loaded = json.loads(_path().read_text(encoding="utf-8"))
+        loaded = stored.json_of(stored.read_bytes(_path(), _MAX_BYTES))
         if isinstance(loaded, dict):
             return loaded
     return {}
