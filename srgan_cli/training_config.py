@@ -111,6 +111,10 @@ class DegradationSettings:
     rounds: int = 2
     blur_fraction: float = 0.8  # of crops that are blurred in a round
     blur_px: tuple[float, float] = (0.2, 2.0)  # standard deviation along the longer axis: a disc of twice that radius
+    last_blur: float = 1.0  # what `blur_px` is multiplied by in the second of two rounds
+    ringing_fraction: float = 0.0  # of the blurred crops of a round: a sinc filter, which rings, in place of the blur
+    final_ringing_fraction: float = 0.0  # of crops: one more sinc filter beside the last compression
+    ringing_cutoff: tuple[float, float] = (0.33, 1.0)  # of the highest frequency there is; 1 lets all pass
     resize: tuple[float, float] = (0.3, 1.3)  # of the first round; the last ends at 1 / scale
     noise: tuple[float, float] = (1.0, 20.0)
     poisson: tuple[float, float] = (0.05, 2.0)
@@ -126,6 +130,8 @@ class DegradationSettings:
         _check_choice("degradation", self, kind=("bicubic", "photo"))
         fractions = (
             "blur_fraction",
+            "ringing_fraction",
+            "final_ringing_fraction",
             "grey_noise_fraction",
             "noise_fraction",
             "compression_fraction",
@@ -133,9 +139,11 @@ class DegradationSettings:
             "clean_fraction",
         )
         _check_numbers("degradation", self, dict.fromkeys(fractions, (0, 1)))
-        _check_numbers("degradation", self, {"strength": (0, 4), "rounds": (1, 2), "sharpen_target": (0, 2)})
+        ranges = {"strength": (0, 4), "rounds": (1, 2), "last_blur": (0, 2), "sharpen_target": (0, 2)}
+        _check_numbers("degradation", self, ranges)
         limits = {
             "blur_px": (0.0, 16.0),
+            "ringing_cutoff": (0.1, 1.0),
             "resize": (0.1, 4.0),
             "noise": (0.0, 100.0),
             "poisson": (0.0, 10.0),

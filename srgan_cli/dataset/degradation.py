@@ -35,6 +35,7 @@ from srgan_cli.dataset.kernels import (
     FILTERS,
     Blur,
     Filter,
+    Ringing,
     along_both_axes,
     blurred,
     gaussian_matrix,
@@ -80,13 +81,18 @@ class Compression:
 
 @dataclass(frozen=True)
 class Round:
-    """Once from the lens to the file. `factor` is relative to the high picture; None makes the low picture's size."""
+    """Once from the lens to the file. `factor` is relative to the high picture; None makes the low picture's size.
 
-    blur: Blur | None
+    `ringing` comes last but for the compression, or (`rings_after`) after that too.
+    """
+
+    blur: Blur | Ringing | None
     factor: float | None
     filter: Filter
     noise: Noise | None
     compression: Compression | None
+    ringing: Ringing | None = None
+    rings_after: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,17 +131,34 @@ def sample(settings: DegradationSettings, rng: np.random.Generator) -> Degradati
 def _sample_round(settings: DegradationSettings, rng: np.random.Generator, *, last: bool) -> Round:
     # At a strength below 1 sizes go towards 1 as the rest goes towards nothing; above 1 they stay in their range.
     factor = None if last else _log_uniform(rng, settings.resize) ** min(settings.strength, 1.0)
+    softness = settings.last_blur if last and settings.rounds > 1 else 1.0
     return Round(
-        blur=_sample_blur(settings, rng) if rng.random() < settings.blur_fraction else None,
+        blur=_sample_blur(settings, softness, rng) if rng.random() < settings.blur_fraction else None,
         factor=factor,
         filter=FILTERS[rng.integers(len(FILTERS))],
         noise=_sample_noise(settings, rng) if rng.random() < settings.noise_fraction else None,
         compression=_sample_compression(settings, rng) if rng.random() < settings.compression_fraction else None,
+        # A fraction of 0 draws nothing, so that what a seed gives is the same with and without this part.
+        ringing=_sample_ringing(settings, rng) if last and _chance(rng, settings.final_ringing_fraction) else None,
+        rings_after=last and settings.final_ringing_fraction > 0 and rng.random() < 0.5,
     )
 
 
-def _sample_blur(settings: DegradationSettings, rng: np.random.Generator) -> Blur | None:
-    sigma_px = settings.strength * rng.uniform(*settings.blur_px)
+def _chance(rng: np.random.Generator, fraction: float) -> bool:
+    """True for `fraction` of the draws; takes nothing from `rng` where that is 0."""
+    return fraction > 0 and rng.random() < fraction
+
+
+def _sample_ringing(settings: DegradationSettings, rng: np.random.Generator) -> Ringing | None:
+    cutoff = 1 - settings.strength * (1 - rng.uniform(*settings.ringing_cutoff))
+    radius_px = int(rng.integers(3, 11))  # kernels of 7 to 21 px, as in Real-ESRGAN's published settings
+    return Ringing(max(cutoff, 0.1), radius_px) if cutoff < 0.99 else None
+
+
+def _sample_blur(settings: DegradationSettings, softness: float, rng: np.random.Generator) -> Blur | Ringing | None:
+    if _chance(rng, settings.ringing_fraction):
+        return _sample_ringing(settings, rng)
+    sigma_px = settings.strength * softness * rng.uniform(*settings.blur_px)
     angle = rng.uniform(0, math.pi)
     if sigma_px < 0.1:  # nothing to be seen, and a Gaussian of 0 would divide by it
         return None
@@ -221,7 +244,9 @@ def _photo(pictures: list[Tensor], values: Sequence[Degradation], scale: int) ->
                     factor = 1 / scale if one.factor is None else one.factor
                     size = (max(1, round(width * factor)), max(1, round(height * factor)))
                     pictures[i] = _blur_resize_noise(pictures[i], one, *size)
+            _ring(pictures, rounds, after=False)
             _compress(pictures, [one.compression if one is not None else None for one in rounds], mapped)
+            _ring(pictures, rounds, after=True)
     return [_rounded(picture * _TOP) / _TOP for picture in pictures]
 
 
@@ -230,6 +255,13 @@ def _blur_resize_noise(picture: Tensor, values: Round, width: int, height: int) 
         picture = blurred(picture, values.blur)
     picture = resized(picture, width, height, values.filter).clamp_(0, 1)
     return picture if values.noise is None else _with_noise(picture, values.noise)
+
+
+def _ring(pictures: list[Tensor], rounds: Sequence[Round | None], *, after: bool) -> None:
+    """Replace those of `pictures` that have their ringing before, or `after`, their compression."""
+    for i, one in enumerate(rounds):
+        if one is not None and one.ringing is not None and one.rings_after == after:
+            pictures[i] = blurred(pictures[i], one.ringing).clamp_(0, 1)
 
 
 def _with_noise(picture: Tensor, noise: Noise) -> Tensor:

@@ -43,9 +43,20 @@ class Blur:
     shape: float = 1.0
 
 
-def blurred(picture: Tensor, blur: Blur) -> Tensor:
-    """(C, H, W) -> (C, H, W), the edges repeated beyond the borders."""
-    kernel = torch.from_numpy(blur_kernel(blur)).to(picture)
+@dataclass(frozen=True)
+class Ringing:
+    """An ideal low-pass filter cut off after `radius_px`: halos along edges, as sharpening and codecs leave them.
+
+    `cutoff` is the highest frequency that passes, as a share of the highest that the px can hold: 1 changes nothing.
+    """
+
+    cutoff: float
+    radius_px: int
+
+
+def blurred(picture: Tensor, blur: Blur | Ringing) -> Tensor:
+    """(C, H, W) -> (C, H, W), the edges repeated beyond the borders. Ringing overshoots: not clipped."""
+    kernel = torch.from_numpy(sinc_kernel(blur) if isinstance(blur, Ringing) else blur_kernel(blur)).to(picture)
     padded = F.pad(picture[None], (len(kernel) // 2,) * 4, mode="replicate")
     return F.conv2d(padded, kernel.expand(len(picture), 1, *kernel.shape), groups=len(picture))[0]
 
@@ -64,6 +75,22 @@ def blur_kernel(blur: Blur) -> Floats:
         kernel = _covered(np.hypot(x, y), reach)
     else:  # and a line of length l one of l/√12
         kernel = _covered(np.abs(u), reach) * np.maximum(1 - np.abs(v), 0.0)
+    result: Floats = (kernel / kernel.sum()).astype(np.float32)
+    return result
+
+
+def sinc_kernel(ringing: Ringing) -> Floats:
+    """(side, side) with an odd side and the sum 1, in part negative.
+
+    The circular sinc filter, w / (2 pi r) J1(w r) with w = pi `cutoff` (X. Wang et al. 2021, arXiv:2107.10833,
+    section 3.3, eq. 6).
+    """
+    radius, omega = ringing.radius_px, math.pi * ringing.cutoff
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float64)
+    distance = np.hypot(x, y)
+    distance[radius, radius] = 1.0  # the middle is a limit, below
+    kernel = omega * torch.special.bessel_j1(torch.from_numpy(omega * distance)).numpy() / (2 * math.pi * distance)
+    kernel[radius, radius] = omega**2 / (4 * math.pi)
     result: Floats = (kernel / kernel.sum()).astype(np.float32)
     return result
 

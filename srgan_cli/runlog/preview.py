@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from srgan_cli.comparison.sheet import fitted
 from srgan_cli.dataset.crops import Picture, scan
 from srgan_cli.dataset.degradation import Compression, Degradation, Noise, Round, apply, rng_for, sample, sharpened
-from srgan_cli.dataset.kernels import Blur
+from srgan_cli.dataset.kernels import Blur, Ringing
 from srgan_cli.dataset.pictures import read_pixels
 from srgan_cli.errors import SettingsError, TrainingError, shown
 from srgan_cli.training_config import TrainConfig
@@ -122,11 +122,15 @@ def _round_in_words(one: Round) -> tuple[str, str]:
     size = f"{one.filter} to the low size" if one.factor is None else f"{one.filter} to {one.factor:.2f}"
     first = f"{_blur_in_words(one.blur)}, {size}" if one.blur else size
     rest = [_noise_in_words(one.noise)] if one.noise else []
-    rest += [_compression_in_words(one.compression)] if one.compression else []
+    files = [_compression_in_words(one.compression)] if one.compression else []
+    ringing = [_blur_in_words(one.ringing)] if one.ringing else []
+    rest += files + ringing if one.rings_after else ringing + files
     return first, "   " + (", ".join(rest) or "no noise, not compressed")
 
 
-def _blur_in_words(blur: Blur) -> str:
+def _blur_in_words(blur: Blur | Ringing) -> str:
+    if isinstance(blur, Ringing):
+        return f"ringing above {blur.cutoff:.2f}"
     name = "oval" if blur.narrow != 1 and blur.kind == "gaussian" else {"gaussian": "round"}.get(blur.kind, blur.kind)
     return f"{name} blur {blur.sigma_px:.1f} px"
 

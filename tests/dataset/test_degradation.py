@@ -27,7 +27,18 @@ from srgan_cli.dataset.degradation import (
     sample,
     sharpened,
 )
-from srgan_cli.dataset.kernels import FILTERS, Blur, BlurKind, Filter, blur_kernel, blurred, resize_matrix, resized
+from srgan_cli.dataset.kernels import (
+    FILTERS,
+    Blur,
+    BlurKind,
+    Filter,
+    Ringing,
+    blur_kernel,
+    blurred,
+    resize_matrix,
+    resized,
+    sinc_kernel,
+)
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.training_config import DegradationSettings
 
@@ -331,6 +342,85 @@ def test_blur_is_the_sum_of_shifted_pictures() -> None:
         kernel[i, j] * padded[:, i : i + 16, j : j + 16] for i in range(len(kernel)) for j in range(len(kernel))
     )
     np.testing.assert_allclose(blurred(picture, blur), expected, atol=1e-6)
+
+
+# -------------------------------------------------------------------------------------------------------------- ringing
+
+RINGING = dataclasses.replace(PHOTO, clean_fraction=0.0, ringing_fraction=0.1, final_ringing_fraction=0.8)
+
+
+@pytest.mark.parametrize("cutoff", [0.3, 0.6, 0.9])
+def test_the_sinc_kernel_is_the_transform_of_a_disc(cutoff: float) -> None:
+    kernel = sinc_kernel(Ringing(cutoff, 4)).astype(np.float64)
+    # The definition, summed: all waves of a frequency up to the cutoff, at each px.
+    waves = np.linspace(-math.pi, math.pi, 801)
+    wx, wy = np.meshgrid(waves, waves)
+    inside = np.hypot(wx, wy) <= math.pi * cutoff
+    places = range(-4, 5)
+    expected = np.array([[np.cos(wx[inside] * x + wy[inside] * y).sum() for x in places] for y in places])
+    np.testing.assert_allclose(kernel, expected / expected.sum(), atol=2e-3)
+    np.testing.assert_allclose(kernel, kernel.T, atol=1e-7)
+    assert kernel.min() < 0
+
+
+def test_ringing_lets_slow_waves_pass_and_stops_fast_ones() -> None:
+    x = torch.arange(128.0)
+    for frequency, passes in ((0.1, True), (0.2, True), (0.8, False)):
+        wave = 0.5 + 0.4 * torch.cos(math.pi * frequency * x).expand(1, 128, 128)
+        kept = (blurred(wave, Ringing(0.5, 10)) - 0.5)[0, 64, 32:96].abs().max().item() / 0.4
+        assert kept == pytest.approx(1.0 if passes else 0.0, abs=0.1)
+
+
+def test_ringing_leaves_halos_along_an_edge_and_flat_areas_flat() -> None:
+    edge = torch.zeros(3, 64, 64)
+    edge[:, :, 32:] = 1.0
+    soft, halos = edge * 0.5 + 0.25, blurred(edge * 0.5 + 0.25, Ringing(0.4, 10))
+    assert halos.max() > soft.max() + 0.02
+    assert halos.min() < soft.min() - 0.02
+    flat = torch.full((3, 32, 32), 0.5)
+    torch.testing.assert_close(blurred(flat, Ringing(0.4, 10)), flat)
+
+
+def test_ringing_has_its_fractions_and_stands_on_either_side_of_the_codec() -> None:
+    values = draws(RINGING, 1500)
+    blurs = [one.blur for value in values for one in value.rounds if one.blur]
+    assert 0.07 < sum(isinstance(blur, Ringing) for blur in blurs) / len(blurs) < 0.13
+    last = [value.rounds[-1] for value in values]
+    assert 0.75 < sum(one.ringing is not None for one in last) / len(last) < 0.82  # a few cutoffs let all pass
+    assert 0.45 < sum(one.rings_after for one in last) / len(last) < 0.55
+    assert not any(value.rounds[0].ringing for value in values)
+    found = [one.ringing for one in last if one.ringing]
+    assert all(0.33 <= ringing.cutoff < 1 and 3 <= ringing.radius_px <= 10 for ringing in found)
+    half = draws(dataclasses.replace(RINGING, strength=0.5), 200)
+    assert all(value.rounds[-1].ringing.cutoff >= 0.66 for value in half if value.rounds[-1].ringing)
+
+
+def test_without_ringing_a_seed_gives_what_it_gave_before_there_was_any() -> None:
+    # Drawn by the version before: scores of degraded copies stay comparable.
+    value = sample(dataclasses.replace(PHOTO, clean_fraction=0.0), rng_for(1, 2, 3))
+    first, last = value.rounds
+    assert first.noise is not None
+    assert last.noise is not None
+    assert (first.noise.seed, last.noise.seed) == (4039286875857624346, 8288022361196069288)
+    assert last.blur == Blur("gaussian", 1.0973375361865727, 1.4186063829648787, 0.9947212757509081)
+
+
+def test_ringing_before_and_after_the_codec_are_two_things() -> None:
+    picture, codec = pictures(1, 48), Compression("JPEG", 30, True, (3, 5))
+    before, after = (
+        apply(picture, [once(compression=codec, ringing=Ringing(0.4, 8), rings_after=late)], 2)
+        for late in (False, True)
+    )
+    assert not torch.equal(before, after)
+    by_hand = blurred(apply(picture, [once(compression=codec)], 2)[0], Ringing(0.4, 8)).clamp(0, 1)
+    np.testing.assert_allclose(after[0], by_hand, atol=0.5 / 255 + 1e-6)
+
+
+def test_the_second_blur_can_be_weaker() -> None:
+    values = draws(dataclasses.replace(PHOTO, blur_px=(1.0, 3.0), last_blur=0.5), 400)
+    first, last = ([v.rounds[i].blur for v in values if v.rounds and v.rounds[i].blur] for i in (0, 1))
+    assert 2.5 < max(blur.sigma_px for blur in first) <= 3.0
+    assert 1.2 < max(blur.sigma_px for blur in last) <= 1.5
 
 
 # ------------------------------------------------------------------------------------------------------------- resizing
