@@ -159,7 +159,7 @@ def bilinear_phases(low: Tensor, scale: int) -> Tensor:
     if not low.is_cuda:
         # One picture per channel would be a grouped convolution, which is slow: a kernel of mostly zeros is not.
         with torch.autocast(low.device.type, enabled=False):
-            return F.conv2d(padded, _bilinear_kernel(scale, low.shape[1]).to(low))
+            return F.conv2d(padded, bilinear_kernel(scale, low.shape[1]).to(low))
     above, middle, below = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
     rows = torch.stack([torch.lerp(middle, above if t < 0 else below, abs(t)) for t in shifts], dim=2)
     left, middle, right = rows[..., :-2], rows[..., 1:-1], rows[..., 2:]  # rows: (N, C, scale, H, W+2)
@@ -168,7 +168,7 @@ def bilinear_phases(low: Tensor, scale: int) -> Tensor:
 
 
 @functools.cache
-def _bilinear_kernel(scale: int, channels: int) -> Tensor:
+def bilinear_kernel(scale: int, channels: int) -> Tensor:
     """(channels·scale², channels, 3, 3) in fp64: what each phase takes of its pixel's 3×3 neighbourhood."""
     with torch.inference_mode(False):  # it is kept, and must serve training after inference
         taps = torch.zeros(scale, 3, dtype=torch.float64)

@@ -1,0 +1,149 @@
+"""A generator as a list of plain operations, for writers of other programs' formats.
+
+The list is that of the folded network, up to and including its last pixel shuffle. What is added to the network's own
+result (a bilinear or a nearest enlargement) stands there as what it is before that shuffle: one fixed convolution at
+low resolution, exact to the border, for which no format needs an enlargement of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from srgan_cli.errors import WeightsError
+from srgan_cli.networks.compact import Compact
+from srgan_cli.networks.generators import Generator, fold
+from srgan_cli.networks.layers import bilinear_kernel
+from srgan_cli.networks.srresnet import SRResNet
+from srgan_cli.networks.srvgg import SRVGG
+
+INPUT, RESIDUAL, PHASES, OUTPUT = "data", "residual", "phases", "output"
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """`weight` is (outputs, inputs, side, side), fp32; the sides are odd. The size stays: the border is filled with
+    zeros, or where `repeats_border` with its own pixels."""
+
+    weight: Tensor
+    bias: Tensor | None
+    repeats_border: bool = False
+
+
+@dataclass(frozen=True)
+class PReLU:
+    """`slope` is (features,) or (1,), fp32."""
+
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class Add:
+    pass
+
+
+@dataclass(frozen=True)
+class PixelShuffle:
+    """As PyTorch's: the channel c·factor² + row·factor + column goes to that row and column of channel c."""
+
+    factor: int
+
+
+Operation: TypeAlias = Convolution | PReLU | Add | PixelShuffle
+
+
+@dataclass(frozen=True)
+class Node:
+    """`output` = operation of `inputs`. What is `exact` decides the last bits of a pixel, and is fp32 in any file."""
+
+    operation: Operation
+    inputs: tuple[str, ...]
+    output: str
+    exact: bool = False
+
+
+def nodes_of(generator: Generator) -> tuple[Node, ...]:
+    """What `generator` computes, in order. The picture is `INPUT`, (N, 3, H, W); the result `OUTPUT`, not clipped.
+
+    `PHASES` is the result before its last pixel shuffle, of factor `fold(generator).shuffle`, and `RESIDUAL`, where
+    there is one, the part of it that comes from the network: the other is the plain enlargement.
+    Raises `WeightsError` for a network that none of our architectures is.
+    """
+    folded = fold(generator).float()
+    if isinstance(folded, SRVGG):
+        return tuple(_srvgg(folded))
+    if isinstance(folded, Compact):
+        return tuple(_compact(folded))
+    if isinstance(folded, SRResNet):
+        return tuple(_srresnet(folded))
+    raise WeightsError(f"a {generator.architecture} network cannot be written in another format")
+
+
+def _srvgg(network: SRVGG) -> Iterator[Node]:
+    last = INPUT
+    for place, layer in enumerate(network.body[:-1]):
+        output = f"body.{place}"
+        yield Node(_operation(layer), (last,), output)
+        last = output
+    yield Node(_operation(network.tail), (last,), RESIDUAL)
+    same = torch.eye(3).repeat_interleave(network.scale**2, dim=0)[..., None, None]  # (3·scale², 3, 1, 1)
+    yield from _added(Convolution(same, None), network)
+
+
+def _compact(network: Compact) -> Iterator[Node]:
+    yield Node(_operation(network.head), (INPUT,), "head")
+    last = "head"
+    for place, block in enumerate(network.body):
+        yield from _block(block, last, f"body.{place}")
+        last = f"body.{place}"
+    yield Node(_operation(network.fuse), (last,), "fuse")
+    yield Node(Add(), ("fuse", "head"), "sum")
+    yield Node(_operation(network.tail), ("sum",), RESIDUAL)
+    bilinear = bilinear_kernel(network.scale, 3).float()  # (3·scale², 3, 3, 3)
+    yield from _added(Convolution(bilinear, None, repeats_border=True), network)
+
+
+def _srresnet(network: SRResNet) -> Iterator[Node]:
+    yield Node(_operation(network.head), (INPUT,), "head.conv")
+    yield Node(_operation(network.head_act), ("head.conv",), "head")
+    last = "head"
+    for place, block in enumerate(network.body):
+        yield from _block(block, last, f"body.{place}")
+        last = f"body.{place}"
+    yield Node(_operation(network.fuse), (last,), "fuse")
+    yield Node(Add(), ("fuse", "head"), "sum")
+    last = "sum"
+    for place, stage in enumerate(network.up):
+        name, factor = f"up.{place}", cast(int, stage.factor)
+        yield Node(_operation(cast(nn.Module, stage.conv)), (last,), f"{name}.conv")
+        yield Node(_operation(cast(nn.Module, stage.act)), (f"{name}.conv",), f"{name}.act")
+        last = f"{name}.act"
+        if factor > 1:
+            yield Node(PixelShuffle(factor), (last,), name)
+            last = name
+    yield Node(_operation(network.tail), (last,), PHASES, exact=True)
+    yield Node(PixelShuffle(network.shuffle), (PHASES,), OUTPUT, exact=True)
+
+
+def _block(block: nn.Module, last: str, name: str) -> Iterator[Node]:
+    yield Node(_operation(cast(nn.Module, block.conv1)), (last,), f"{name}.conv1")
+    yield Node(_operation(cast(nn.Module, block.act)), (f"{name}.conv1",), f"{name}.act")
+    yield Node(_operation(cast(nn.Module, block.conv2)), (f"{name}.act",), f"{name}.conv2")
+    yield Node(Add(), (f"{name}.conv2", last), name)
+
+
+def _added(enlargement: Convolution, network: Generator) -> Iterator[Node]:
+    yield Node(enlargement, (INPUT,), "enlarged", exact=True)
+    yield Node(Add(), (RESIDUAL, "enlarged"), PHASES, exact=True)
+    yield Node(PixelShuffle(network.shuffle), (PHASES,), OUTPUT, exact=True)
+
+
+def _operation(module: nn.Module) -> Operation:
+    if isinstance(module, nn.PReLU):
+        return PReLU(module.weight.detach())
+    assert isinstance(module, nn.Conv2d)
+    return Convolution(module.weight.detach(), None if module.bias is None else module.bias.detach())
