@@ -37,7 +37,8 @@ from srgan_cli.dataset.scan import scan
 from srgan_cli.training.loader import BatchLoader
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training.processes import Processes
-from srgan_cli.training.run import Run, State, begin, enter, step
+from srgan_cli.training.run import Run, begin, enter, step
+from srgan_cli.training.state import State
 from srgan_cli.training_config import FidelitySettings, TrainConfig
 
 WARM_UP = 5
@@ -119,7 +120,7 @@ def _ours(args: argparse.Namespace, config: TrainConfig) -> None:
     looked = scan(config.data, scale=scale, crop_px=chosen.crop_px)
     cache = build_cache(looked.train, config.data, scale=scale, crop_px=chosen.crop_px)
     run, state = begin(config, Processes()), State(phase=phase)
-    enter(run, state, phase)
+    enter(run, phase)
     loader = BatchLoader(run, state, chosen.crop_px, cache)
     seconds, waited_s = [], 0.0
     for number in range(args.steps + WARM_UP):
@@ -127,7 +128,7 @@ def _ours(args: argparse.Namespace, config: TrainConfig) -> None:
         low, high = next(loader)
         got_s = time.perf_counter()
         step(run, state, 0.5, low, high)
-        state.step += 1
+        state.advance()
         _wait_for(run)
         seconds.append(time.perf_counter() - began_s)
         waited_s += got_s - began_s if number >= WARM_UP else 0.0

@@ -13,12 +13,11 @@ from srgan_cli.training.run import Stepped
 
 @dataclass(frozen=True)
 class At:
-    """Where a step stands: `share` of the run, how long it waited for its crops, how many those were, and the time."""
+    """Where a step stands: `fraction` of the run, how long it waited for its crops, and how many those were."""
 
     fraction: float
     waited_s: float
     pictures: int
-    elapsed_s: float
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Meter:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self.steps = self._pictures = 0
-        self.at = At(0.0, 0.0, 0, 0.0)  # of the last step
+        self.at = At(0.0, 0.0, 0)  # of the last step
         self._waited_s = 0.0
         self._began_s = time.monotonic()
 
@@ -50,18 +49,18 @@ class Meter:
         self._pictures += at.pictures
         self._waited_s += at.waited_s
         terms, discriminator = stepped.terms, stepped.discriminator_loss
-        values = {f"raw.{name}": value for name, value in (terms.raw | terms.told).items()}
+        values = {f"raw.{name}": value for name, value in (terms.raw | terms.reported).items()}
         # Each step's own weight: some rise while the run goes on.
         values |= {f"weighted.{name}": terms.raw[name].detach() * weight for name, weight in terms.weights.items()}
         values |= {"raw.total": terms.total, "norm": stepped.gradient_norm}
         if stepped.verdicts is not None and discriminator is not None and stepped.discriminator_norm is not None:
-            values |= {f"critic.{name}": value for name, value in vars(stepped.verdicts).items()}
-            values |= {f"critic.{name}": value for name, value in discriminator.raw.items()}
+            values |= {f"discriminator.{name}": value for name, value in vars(stepped.verdicts).items()}
+            values |= {f"discriminator.{name}": value for name, value in discriminator.raw.items()}
             values |= {
-                f"critic.{name}_weighted": discriminator.raw[name] * discriminator.weights[name]
+                f"discriminator.{name}_weighted": discriminator.raw[name] * discriminator.weights[name]
                 for name in discriminator.raw
             }
-            values["critic.gradient_norm"] = stepped.discriminator_norm
+            values["discriminator.gradient_norm"] = stepped.discriminator_norm
         for name, value in values.items():
             known = self._sums.get(name)
             self._sums[name] = value.detach().float() if known is None else known + value.detach().float()
@@ -72,7 +71,7 @@ class Meter:
         read = torch.stack([self._sums[name] for name in names]).tolist()
         values = {name: value / self._counts[name] for name, value in zip(names, read, strict=True)}
         raw = {name[4:]: value for name, value in values.items() if name.startswith("raw.")}
-        discriminator = {name[7:]: value for name, value in values.items() if name.startswith("critic.")}
+        discriminator = {name[14:]: value for name, value in values.items() if name.startswith("discriminator.")}
         weighted = {name[9:]: value for name, value in values.items() if name.startswith("weighted.")}
         if discriminator:
             discriminator["loss"] = discriminator.pop("discriminator")

@@ -345,19 +345,19 @@ def picture_numbers(
     highs: Sequence[Pixels],
     scale: int,
     scores: Mapping[str, float] | None = None,
-    floor: Mapping[str, float] | None = None,
+    baseline: Mapping[str, float] | None = None,
 ) -> ValidationNumbers:
     """What `validation` wants to know of pictures (H, W, 3) uint8; `lows` are `scale` times smaller.
 
-    `scores` is the mean of `evaluation.evaluate` for the results, `floor` the same for bicubic enlargement.
+    `scores` is the mean of `evaluation.evaluate` for the results, `baseline` the same for bicubic enlargement.
     """
     ours, truth = [_grey(result) for result in results], [_grey(high) for high in highs]
-    scores, floor = scores or {}, floor or {}
+    scores, baseline = scores or {}, baseline or {}
     return ValidationNumbers(
         psnr_y_db=scores.get("psnr_y_db", math.nan),
-        bicubic_psnr_y_db=floor.get("psnr_y_db", math.nan),
+        bicubic_psnr_y_db=baseline.get("psnr_y_db", math.nan),
         consistency_db=scores.get("consistency_db", math.nan),
-        bicubic_consistency_db=floor.get("consistency_db", math.nan),
+        bicubic_consistency_db=baseline.get("consistency_db", math.nan),
         detail=_ratio(math.sqrt(sum(_fine_energy(p, scale) for p in ours)),
                       math.sqrt(sum(_fine_energy(p, scale) for p in truth))),
         diversity=_ratio(_difference(ours), _difference(truth)),

@@ -1,6 +1,6 @@
 """One process or several: `torchrun … -m srgan_cli train …`.
 
-Each process trains on its share of the global batch and the gradients are averaged, so that several processes compute
+Each process trains on its part of the global batch and the gradients are averaged, so that several processes compute
 what one would on the whole batch. PyTorch's `DistributedDataParallel` does the same inside `backward`; here it is one
 call after it, because a discriminator goes forward two or three times between its steps and its R1 penalty is a
 gradient of a gradient, neither of which that class supports, and because networks of some megabytes gain nothing from
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -87,15 +87,22 @@ def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) 
         gradient.copy_(part.view_as(gradient))
 
 
-def agreed(fraction: float, stop: bool, back: bool, processes: Processes) -> tuple[float, bool, bool]:
-    """What all go by: the first one's `share` and `back`, and whether anybody was asked to stop."""
+def first_says(values: Sequence[float], processes: Processes) -> list[float]:
+    """What all go by: the first one's numbers."""
     if processes.world == 1:
-        return fraction, stop, back
-    values = torch.tensor([fraction, float(back)] if processes.first else [0.0, 0.0], dtype=torch.float64)
-    dist.broadcast(values, 0)
-    asked = torch.tensor([float(stop)])
-    dist.all_reduce(asked, dist.ReduceOp.MAX)
-    return float(values[0]), bool(asked[0]), bool(values[1])
+        return list(values)
+    said = torch.tensor(list(values) if processes.first else [0.0] * len(values), dtype=torch.float64)
+    dist.broadcast(said, 0)
+    return [float(value) for value in said]
+
+
+def anyone(flag: bool, processes: Processes) -> bool:
+    """Whether it is true of any process."""
+    if processes.world == 1:
+        return flag
+    flags = torch.tensor([float(flag)])
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags[0])
 
 
 def least(value: int, processes: Processes) -> int:

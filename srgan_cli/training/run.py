@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,37 +22,12 @@ from srgan_cli.networks.weights import load_generator
 from srgan_cli.training import checkpoint, processes, schedule
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training.processes import Processes
+from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast, Terms, Verdicts, discriminator_terms, fidelity_terms, generator_terms
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
 from srgan_cli.upscaling import backends
 
 _Network = TypeVar("_Network", bound=nn.Module)
-
-
-@dataclass
-class State:
-    """The plain values of a run: what the checkpoint keeps beside the networks.
-
-    `begun_s`: when the first step was made. `phase_began_step` and `_s`: when this phase began. `rate` is halved by
-    each rollback. `batches` are what was found to fit, by phase; `pictures` tells a set of pictures from another.
-    `done` is the length after which the run was finished, and `scores` what it had then.
-    """
-
-    phase: Phase = "fidelity"
-    step: int = 0
-    phase_step: int = 0
-    phase_began_step: int = 0
-    elapsed_s: float = 0.0
-    begun_s: float = 0.0
-    phase_began_s: float = 0.0
-    rollbacks: int = 0
-    rate: float = 1.0
-    log_bytes: int = 0
-    monitor: dict[str, Any] = field(default_factory=dict)
-    batches: dict[str, int] = field(default_factory=dict)
-    pictures: str = ""
-    done: list[float] = field(default_factory=list)
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,7 +59,7 @@ class Learner:
 
 @dataclass
 class Run:
-    """What is trained. `steady` is the generator's moving average: what is validated and kept."""
+    """What is trained. `ema` is the generator's moving average: what is validated and kept."""
 
     config: TrainConfig
     device: torch.device
@@ -228,10 +203,8 @@ def make_perceptual(config: TrainConfig) -> PerceptualLoss:
     return PerceptualLoss(features, settings.layers, settings.distance, settings.scaling)
 
 
-def enter(run: Run, state: State, phase: Phase) -> None:
+def enter(run: Run, phase: Phase) -> None:
     """Go over to another phase: from the moving average, which is better than where the weights happen to be."""
-    state.phase, state.phase_step = phase, 0
-    state.phase_began_step, state.phase_began_s = state.step, state.elapsed_s
     run.generator.load_state_dict(run.ema.state_dict())
     run.learner = _learner(run.generator, run.config.of(phase), run.autocast)
 

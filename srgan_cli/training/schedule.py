@@ -1,7 +1,7 @@
 """How far a run is, and what follows from it: the phase, the learning rate, the crop.
 
-Everything is a function of the *share* of the run that is done, so that a run of given time and one of given steps are
-the same thing to the rest of the code: only `Length.fraction` knows the difference.
+Everything is a function of the *fraction* of the run that is done, so that a run of given time and one of given steps
+are the same thing to the rest of the code: only `Length.fraction` knows the difference.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Pha
 
 # Of the rate at the beginning; a rate of exactly nothing would waste the last steps.
 _COSINE_END = 0.01
-# Where a machine is slow, or the budget short, the warm-up ends after this share of the phase.
+# Where a machine is slow, or the budget short, the warm-up ends after this fraction of the phase.
 _LONGEST_WARMUP = 0.05
 
 
@@ -21,8 +21,8 @@ _LONGEST_WARMUP = 0.05
 class Length:
     """A run ends after `steps`, or where `budget_s` is given, after that time.
 
-    Of a budget, `begun_s` went by before the first step (looking at the pictures, decoding them), and `reserve_s` is
-    kept for what comes after the last one (the last look, the report, the files); the schedules lie between the two.
+    Of a budget, `begun_s` went by before the first step (scanning the pictures, decoding them), and `reserve_s` is kept
+    for what comes after the last one (the last validation, the report, the files); the schedules lie between the two.
     """
 
     steps: int
@@ -54,7 +54,7 @@ class Place:
 
 
 def place(config: TrainConfig, phase: Phase, fraction: float, began: float) -> Place:
-    """Where a run is that is in `phase`, has done `share` of the whole, and had done `began` when the phase began.
+    """Where a run is that is in `phase`, has done `fraction` of the whole, and had done `began` when the phase began.
 
     A phase that is over never comes back, also where a run is made longer than it was meant to be.
     """
@@ -65,7 +65,7 @@ def place(config: TrainConfig, phase: Phase, fraction: float, began: float) -> P
 
 
 def rate_factor(settings: FidelitySettings | AdversarialSettings, fraction: float, phase_step: int) -> float:
-    """What the learning rate is multiplied with after `share` of a phase, at its step `phase_step` (from 0)."""
+    """What the learning rate is multiplied with after `fraction` of a phase, at its step `phase_step` (from 0)."""
     warm = 1.0
     if settings.warmup_steps:
         warm = min(1.0, max((phase_step + 1) / settings.warmup_steps, fraction / _LONGEST_WARMUP))

@@ -1,6 +1,6 @@
 """What one step computes: the terms of each network's loss. Nothing here changes a weight.
 
-Both phases share `Terms`: each term's raw mean beside its weight, so that a log can tell both.
+Both phases share `Terms`: each term's raw mean beside its weight, so that a log can hold both.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Terms:
 
     raw: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
-    told: dict[str, Tensor] = field(default_factory=dict)  # what is only for the log: parts of a term, say
+    reported: dict[str, Tensor] = field(default_factory=dict)  # what is only for the log: parts of a term, say
 
     def add(self, name: str, weight: float, value: Tensor) -> None:
         self.raw[name] = value
         self.weights[name] = weight
 
-    def tell(self, name: str, value: Tensor) -> None:
-        self.told[name] = value.detach()
+    def report(self, name: str, value: Tensor) -> None:
+        self.reported[name] = value.detach()
 
     @property
     def total(self) -> Tensor:
@@ -74,7 +74,7 @@ def generator_terms(
 ) -> tuple[Terms, Tensor]:
     """Phase 2, the generator's side: its loss (Ledig et al. 2017, eq. 3, and more terms to choose from) and result.
 
-    `steady` is the moving average of the generator, which tells the artifact term where it is stable. The
+    `ema` is the moving average of the generator, which tells the artifact term where it is stable. The
     discriminator's weights must not want gradients: they are not what is trained here. `ramp` in [0, 1] is for the
     adversarial weight.
     """
@@ -98,7 +98,7 @@ def generator_terms(
             distance, layers = perceptual(result[:seen], high[:seen])
         terms.add("perceptual", settings.perceptual_weight, distance)
         for name, value in layers.items():
-            terms.tell(f"perceptual.{name}", value)
+            terms.report(f"perceptual.{name}", value)
     fooled = losses.generator_loss(settings.objective, verdict.logits, None if real is None else real.logits)
     terms.add("adversarial", settings.adversarial_weight * ramp, fooled)
     if settings.feature_matching_weight:

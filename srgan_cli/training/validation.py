@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from srgan_cli.dataset import degradation
+from srgan_cli.dataset.cache import unchanged
+from srgan_cli.dataset.pictures import read_pixels
+from srgan_cli.dataset.scan import Scan
 from srgan_cli.evaluation.evaluate import Evaluation, evaluate
 from srgan_cli.evaluation.perceptual import vgg_distance
 from srgan_cli.imaging.bicubic import bicubic
@@ -17,10 +20,10 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.features import VGGFeatures
 from srgan_cli.networks.generators import Generator
 from srgan_cli.training.steps import Autocast
-from srgan_cli.training_config import DegradationSettings
+from srgan_cli.training_config import DegradationSettings, TrainConfig
 
-# Larger pictures are cut to their middle, so that a look takes moments, not minutes. The usual test sets are smaller.
-MOST_PX = 768
+# Larger pictures are cut to their middle, so that validation takes moments. The usual test sets are smaller.
+_MAX_PX = 768
 _PERCEPTUAL_PX = 192
 # The steps of training count from 0; validation draws its degradations from a step that training never reaches.
 _STEP = 2**40
@@ -35,15 +38,29 @@ class Pair:
     high: Pixels
 
 
+def held_out(config: TrainConfig, scan: Scan, scale: int) -> list[Pair]:
+    """The pictures that validation keeps for itself, with their low ones."""
+    pairs = []
+    for index, picture in enumerate(scan.val):
+        high = unchanged(picture.path, (picture.height, picture.width))
+        if picture.low is not None:
+            low, high = aligned(read_pixels(picture.low), high, _MAX_PX, scale)
+        else:
+            high = middle(high, _MAX_PX, scale)
+            low = degraded(high, config.degradation, scale, config.seed, index)
+        pairs.append(Pair(picture.path.name, low, high))
+    return pairs
+
+
 def middle(pixels: Pixels, max_px: int, multiple: int) -> Pixels:
-    """The middle of a picture, at most `most_px` a side, of sides that are multiples of `multiple`."""
+    """The middle of a picture, at most `max_px` a side, of sides that are multiples of `multiple`."""
     height, width = (min(side, max_px) // multiple * multiple for side in pixels.shape[:2])
     top, left = ((side - kept) // 2 for side, kept in zip(pixels.shape[:2], (height, width), strict=True))
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
 def aligned(low: Pixels, high: Pixels, max_px: int, scale: int) -> tuple[Pixels, Pixels]:
-    """The middle of a pair, at most `most_px` a side of the high picture, which begins where the low one does.
+    """The middle of a pair, at most `max_px` a side of the high picture, which begins where the low one does.
 
     High pictures may have up to `scale` - 1 px too many, below and on the right, as the cache cuts them.
     """
@@ -71,7 +88,7 @@ def to_pixels(picture: Tensor) -> Pixels:
     return (picture[0].float().clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def floor(pairs: Sequence[Pair], scale: int) -> Evaluation:
+def baseline(pairs: Sequence[Pair], scale: int) -> Evaluation:
     """What bicubic reaches: no network should be below."""
     return evaluate(
         lambda low: bicubic(low, low.shape[1] * scale, low.shape[0] * scale),
@@ -80,7 +97,7 @@ def floor(pairs: Sequence[Pair], scale: int) -> Evaluation:
     )
 
 
-def look(
+def validate(
     generator: Generator, pairs: Sequence[Pair], device: torch.device, autocast: Autocast
 ) -> tuple[Evaluation, list[Pixels]]:
     """Scores and results of `generator`, which is left in the mode it was in."""
@@ -101,7 +118,7 @@ def look(
 
 
 def sample_crop(pair: Pair, result: Pixels, scale: int, max_px: int) -> tuple[Pixels, Pixels, Pixels]:
-    """The middle of a picture, low, result and high: at most `most_px` a side of the large ones."""
+    """The middle of a picture, low, result and high: at most `max_px` a side of the large ones."""
     low = middle(pair.low, max_px // scale, 1)
     top, left = ((side - kept) // 2 * scale for side, kept in zip(pair.low.shape[:2], low.shape[:2], strict=True))
     height, width = low.shape[0] * scale, low.shape[1] * scale
@@ -111,7 +128,7 @@ def sample_crop(pair: Pair, result: Pixels, scale: int, max_px: int) -> tuple[Pi
 def perceptual_distance(
     features: VGGFeatures, pairs: Sequence[Pair], results: Sequence[Pixels], scale: int, autocast: Autocast
 ) -> float:
-    """How far results are from originals in VGG's eyes: the mean over the pictures' middles, since VGG is slow."""
+    """How far results are from originals in VGG's features: the mean over the pictures' middles, since VGG is slow."""
     device = next(features.parameters()).device
     total = 0.0
     for pair, result in zip(pairs, results, strict=True):

@@ -14,7 +14,8 @@ from srgan_cli.dataset.scan import scan
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.training.loader import BatchLoader
 from srgan_cli.training.processes import Processes
-from srgan_cli.training.run import State, begin
+from srgan_cli.training.run import begin
+from srgan_cli.training.state import State
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping
 

@@ -26,7 +26,8 @@ def _member(rank: int, port: int, answers: Any) -> None:
         raise SettingsError("these settings make no sense")
 
     with processes.joined(group, torch.device("cpu")):
-        found: list[object] = [processes.agreed(0.25 + rank, stop=rank == 1, back=rank == 1, processes=group)]
+        found: list[object] = [processes.first_says([0.25 + rank, float(rank)], group)]
+        found.append((processes.anyone(rank == 1, group), processes.anyone(False, group)))
         found.append(processes.least(7 + 2 * rank, group))
         found.append(processes.first_does(lambda: f"by {rank}", group))
         found.append((processes.part_of(8), processes.part_of(1)))
@@ -50,14 +51,15 @@ def test_two_processes_agree() -> None:
     found = dict(answers.get(timeout=60) for _ in members)
     for member in members:
         member.join(30)
-    # Share and back are the first's, who has not been asked to stop; the other has.
-    expected = [(0.25, True, False), 7, "by 0", (4, 1), "these settings make no sense", "on"]
+    expected = [[0.25, 0.0], (True, False), 7, "by 0", (4, 1), "these settings make no sense", "on"]
     assert found == {0: expected, 1: expected}
 
 
 def test_one_process_agrees_with_itself() -> None:
     alone = Processes()
-    assert processes.agreed(0.5, stop=True, back=False, processes=alone) == (0.5, True, False)
+    assert processes.first_says([0.5, 1.0], alone) == [0.5, 1.0]
+    assert processes.anyone(True, alone)
+    assert not processes.anyone(False, alone)
     assert (processes.least(3, alone), processes.first_does(lambda: 4, alone), processes.part_of(5)) == (3, 4, 5)
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,13 @@ from srgan_cli.errors import DivergedError, NothingToDoError, SettingsError, Tra
 from srgan_cli.networks.weights import load_model
 from srgan_cli.runlog.record import read_log
 from srgan_cli.training import checkpoint, recorder, trainer, validation
+from srgan_cli.training import clock as clock_module
 from srgan_cli.training import run as run_module
+from srgan_cli.training.clock import Clock
 from srgan_cli.training.monitor import Finding
 from srgan_cli.training.observer import Progress, Silent
+from srgan_cli.training.processes import Processes
+from srgan_cli.training.state import State
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, to_toml
 
@@ -309,7 +314,7 @@ def test_a_larger_network_goes_on_where_a_smaller_one_ended(photos: Path, tmp_pa
 # ------------------------------------------------------------------------------------------------------ time
 
 
-class Clock:
+class FakeTime:
     """Time that passes when something is done."""
 
     def __init__(self) -> None:
@@ -326,17 +331,18 @@ class Clock:
         return wrapped
 
 
-@pytest.mark.parametrize(("budget_s", "step_s", "look_s"), [(60.0, 0.13, 1.5), (20.0, 0.5, 0.1), (100.0, 0.05, 9.0)])
+@pytest.mark.parametrize(
+    ("budget_s", "step_s", "validation_s"), [(60.0, 0.13, 1.5), (20.0, 0.5, 0.1), (100.0, 0.05, 9.0)]
+)
 def test_a_budget_is_kept_within_two_per_cent(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget_s: float, step_s: float, look_s: float
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget_s: float, step_s: float, validation_s: float
 ) -> None:
-    clock = Clock()
+    clock = FakeTime()
     began_s = clock.now_s
-    for module in (trainer, recorder):
-        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(clock_module, "time", clock)
     monkeypatch.setattr(trainer, "scan", clock.during(trainer.scan, 3.0))
     monkeypatch.setattr(trainer, "step", clock.during(trainer.step, step_s))
-    monkeypatch.setattr(validation, "look", clock.during(validation.look, look_s))
+    monkeypatch.setattr(validation, "validate", clock.during(validation.validate, validation_s))
     monkeypatch.setattr(recorder, "write_report", clock.during(recorder.write_report, 0.4))
     rarely = {"checkpoint_every_steps": 0, "log_every_steps": 5, "validate_every_s": 20.0}
     settings = config(photos, budget_s=budget_s, phase="both", watch=rarely, fidelity={"warmup_steps": 3})
@@ -352,9 +358,8 @@ def test_a_budget_is_kept_within_two_per_cent(
 
 
 def test_a_budget_that_setting_up_takes_is_told(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    for module in (trainer, recorder):
-        monkeypatch.setattr(module, "time", clock)
+    clock = FakeTime()
+    monkeypatch.setattr(clock_module, "time", clock)
     monkeypatch.setattr(trainer, "scan", clock.during(trainer.scan, 30.0))
     with pytest.raises(TrainingError, match="over before the first step"):
         trainer.train(config(photos, budget_s=20.0), tmp_path, Witness())
@@ -581,9 +586,31 @@ def test_two_processes_compute_what_one_does(photos: Path, tmp_path: Path, phase
         torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
 
 
+def test_all_processes_go_by_the_first_ones_clock(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a budget, even how much of a phase is done depends on the clock: rates and crops would differ otherwise."""
+    settings = config(photos, phase="both", budget_s=100.0)
+    said: list[list[float]] = []
+    monkeypatch.setattr(trainer.processes, "first_says", lambda values, group: said.append(list(values)) or said[0])
+    monkeypatch.setattr(trainer.processes, "anyone", lambda flag, group: flag)
+    monkeypatch.setattr(clock_module, "time", FakeTime())
+    places = []
+    for began_s, elapsed_s in ((5.0, 70.0), (30.0, 60.0)):
+        clock, state = Clock(settings), State()
+        clock.resume(elapsed_s=elapsed_s, begun_s=began_s)
+        state.enter("adversarial", 10.0 + began_s)
+        session = trainer._Session(
+            tmp_path, SimpleNamespace(config=settings, group=Processes()), state, clock, Silent()
+        )
+        places.append(trainer._agreed(session, False, False))
+    assert said[0] != said[1]
+    assert places[0] == places[1]
+
+
 def test_a_batch_must_be_shared_evenly(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be shared evenly by 3"):
-        trainer._check_fractions(config(photos), run_module.Processes(world=3))
+        trainer._check_batches(config(photos), Processes(world=3))
 
 
 # ---------------------------------------------------------------------------------------------------------------- a GPU

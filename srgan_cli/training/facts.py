@@ -1,0 +1,100 @@
+"""What a run says of itself: to its log and its report, and in the card of its model."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import platform
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from srgan_cli import __version__
+from srgan_cli.dataset.scan import Scan
+from srgan_cli.networks.registry import Card
+from srgan_cli.training.clock import Clock
+from srgan_cli.training.run import Run
+from srgan_cli.training.state import State
+
+_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+_OUR_PATHS = ("high_dirs", "low_dirs", "val_dir", "val_low_dir", "cache_dir")
+_MAX_NAME_LENGTH = 80
+
+
+def facts(run: Run, state: State, scan: Scan) -> dict[str, object]:
+    """What is trained, on what and where."""
+    config = run.config
+    settings = config.of(state.phase)
+    reasons = Counter(one.kind for one in scan.refused)
+    return {
+        "device": str(run.device),
+        "precision": _PRECISIONS[run.autocast.dtype],
+        "processes": run.group.world,
+        "threads": torch.get_num_threads(),
+        "architecture": run.generator.architecture,
+        "parameters": _parameters(run.generator),
+        "discriminator_parameters": _parameters(run.discriminator) if run.discriminator is not None else 0,
+        "scale": run.generator.scale,
+        "batch": settings.batch,
+        "crop_px": settings.crop_px,
+        "steps": None if config.budget_s else config.steps,
+        "budget_s": config.budget_s,
+        "pictures": len(scan.train),
+        "validation_pictures": len(scan.val),
+        "left_out": len(scan.refused),
+        "left_out_because": ", ".join(f"{count} {kind}" for kind, count in reasons.most_common()) or None,
+        "split": scan.split,
+        "srgan": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def card(where: Path, run: Run, state: State, clock: Clock, scan: Scan, latest: Mapping[str, float], *,
+         adversarial: bool) -> Card:  # fmt: skip
+    """What the model's file says of itself; `latest` are its scores. No paths: a model travels."""
+    config = dataclasses.asdict(run.config)
+    for key in _OUR_PATHS:
+        del config["data"][key]
+    del config["perceptual"]["weights_file"], config["init"]
+    name = _name(where)
+    scores = {key: round(latest[key], 4) for key in ("psnr_y_db", "ssim_y") if math.isfinite(latest.get(key, math.nan))}
+    return Card(
+        name=name,
+        family=name,
+        description=f"trained on {len(scan.train)} pictures, {state.step} steps",
+        adversarial=adversarial,
+        scores={"validation": scores},
+        recipe={
+            "pictures": len(scan.train),
+            "steps": state.step,
+            "seconds": round(clock.elapsed_s),
+            "config": config,
+        },
+    )
+
+
+def _name(where: Path) -> str:
+    """The run folder's, as far as it can be a model's."""
+    kept = "".join(c for c in where.resolve().name if c.isprintable() and c not in "/\\:")
+    return kept.lstrip(".")[:_MAX_NAME_LENGTH] or "run"
+
+
+def digest(scan: Scan) -> str:
+    """Tells one set of pictures from another, without reading them again."""
+    names = [f"{one.path.name} {one.width} {one.height}" for one in (*scan.train, *scan.val)]
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def command() -> str:
+    """What was typed, for the report."""
+    return shlex.join(["srgan", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else "srgan train --config config.toml"
