@@ -15,6 +15,7 @@ from pathlib import Path
 
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
+from srgan_cli.files import publish_bytes, reason
 from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry
 
@@ -152,11 +153,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """All at once, so that nobody meets half a file."""
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        publish_bytes(path, data)
     except OSError as err:
-        temporary.unlink(missing_ok=True)
-        raise WeightsError(f"{path} cannot be written: {err.strerror}") from err
+        raise WeightsError(f"{path} cannot be written: {reason(err)}") from err

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import errno
+import io
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import click
 
 from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
+from srgan_cli.files import check_publishable, publish_text, reason
 
 if TYPE_CHECKING:
     from srgan_cli.evaluation.further import Name
@@ -267,15 +267,14 @@ def _rows(report: Report) -> Iterator[dict[str, object]]:
 
 def _write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
     titles = dict.fromkeys(title for row in rows for title in row)
-    part = path.with_name(f".{path.name}.part")  # what was there before is whole until this is
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(titles))
+    writer.writeheader()
+    writer.writerows(rows)
     try:
-        with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.DictWriter(file, list(titles))
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(path)
+        publish_text(path, table.getvalue(), errors="surrogateescape")
     except OSError as err:
-        raise SettingsError(f"--csv {shown(path)}: {err.strerror}") from err
+        raise SettingsError(f"--csv {shown(path)} cannot be written: {reason(err)}") from err
 
 
 _CSV_START = b"method,picture,"
@@ -285,14 +284,10 @@ def _check_csv(path: Path) -> None:
     """Raises `SettingsError` where no file can be written; what is there stays as it is, and if it is no table of
     ours for good: a photo's name is soon given by mistake."""
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if path.is_file() and path.stat().st_size > 0:
             with path.open("rb") as file:
                 if file.read(len(_CSV_START)) != _CSV_START:
                     raise SettingsError(f"--csv {shown(path)} is there already, and no table of srgan's")
-        part = path.with_name(f".{path.name}.part")
-        part.open("w").close()
-        part.unlink()
+        check_publishable(path)
     except OSError as err:
-        raise SettingsError(f"--csv {shown(path)}: {err.strerror}") from err
+        raise SettingsError(f"--csv {shown(path)} cannot be written: {reason(err)}") from err

@@ -23,6 +23,7 @@ from srgan_cli.config import (
     WriteOptions,
 )
 from srgan_cli.errors import NothingToDoError, SettingsError
+from srgan_cli.files import publish_bytes, reason
 
 
 class _Command(click.Command):
@@ -287,6 +288,6 @@ def _write_failed(path: Path, sources: list[Path]) -> None:
     names = [str(source).encode("utf-8", "surrogateescape") for source in sources]
     separator = b"\0" if any(b"\n" in name or b"\r" in name for name in names) else b"\n"
     try:
-        path.write_bytes(b"".join(name + separator for name in names))
+        publish_bytes(path, b"".join(name + separator for name in names))
     except OSError as err:
-        raise SettingsError(f"--failed {path}: {err.strerror}") from err
+        raise SettingsError(f"--failed {path} cannot be written: {reason(err)}") from err

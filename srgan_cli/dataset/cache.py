@@ -9,10 +9,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +20,11 @@ from PIL import Image as Pillow
 from srgan_cli.dataset.pictures import Bytes, in_order, read_pixels
 from srgan_cli.dataset.scan import Advance, Picture, cache_folder_of, identity
 from srgan_cli.errors import TrainingError, UnreadablePictureError, shown
+from srgan_cli.files import Lock, lock, part_name, publishing, stale_parts
 from srgan_cli.training_config import DataSettings
 
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 _VERSION = 1  # of the pixels in a cache: a change of the decoding or of the shrinking makes old ones useless
-_NAME = re.compile(r"[0-9a-f]{32}(\.\d+)?\.(pixels|part)")
+_NAME = re.compile(r"[0-9a-f]{32}\.pixels")
 _KEPT_S = 30 * 24 * 3600.0  # a cache that no run has opened for so long is removed
 _LOOK_AGAIN_S = 0.5
 
@@ -173,68 +167,37 @@ def _is_whole(path: Path, entries: Sequence[_Entry]) -> bool:
 
 
 def _make(path: Path, entries: Sequence[_Entry], advance: Advance) -> None:
-    with _alone(path, waiting=lambda: advance(0, len(entries))) as (part, file):
+    with _alone(path, waiting=lambda: advance(0, len(entries))):
         if _is_whole(path, entries):  # another process has made it while this one waited
             return
+        _remove_parts_of(path)
         if shutil.disk_usage(path.parent).free < _bytes(entries):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        for done, planes in enumerate(in_order(_render, entries), 1):
-            for plane in planes:
-                file.write(plane.data)
-            advance(done, len(entries))
-        file.flush()
-        os.fsync(file.fileno())  # a name is a promise: after a power cut too, what has it is whole
-        if fcntl is None:
-            file.close()  # Windows renames no open file
-        part.replace(path)
+        with publishing(path) as file:
+            for done, planes in enumerate(in_order(_render, entries), 1):
+                for plane in planes:
+                    file.write(plane.data)
+                advance(done, len(entries))
 
 
-@contextlib.contextmanager
-def _alone(path: Path, *, waiting: Callable[[], None]) -> Iterator[tuple[Path, IO[bytes]]]:
-    """An empty file beside `path` that only this process writes to; it is removed afterwards, if it is still there.
-
-    The lock on it ends with the process, however that ends, so what a killed one has left is taken over. Where there
-    are no such locks (Windows), each process has a file of its own.
-    """
-    part = path.with_suffix(".part" if fcntl is not None else f".{os.getpid()}.part")
-    while True:
-        file = part.open("ab")
-        if _locked(file) and _is_named(file, part):
-            break
-        file.close()
+def _alone(path: Path, *, waiting: Callable[[], None]) -> Lock:
+    """The right to make `path`, when nobody else has it any more. It ends with the process, however that ends."""
+    while (held := lock(_lock_path(path))) is None:
         waiting()
         time.sleep(_LOOK_AGAIN_S)
-    try:
-        file.truncate(0)
-        yield part, file
-    finally:
-        if fcntl is None:
-            file.close()
-        with contextlib.suppress(OSError):
-            part.unlink()  # before the lock goes, so that nobody takes over a file that is about to go
-        file.close()
+    return held
 
 
-def _locked(file: IO[bytes]) -> bool:
-    """Try to lock an open file against other processes."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as err:
-        if err.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        if err.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise  # else a file system without locks: two at once would write the same bytes
-    return True
+def _lock_path(path: Path) -> Path:
+    return path.with_suffix(".lock")
 
 
-def _is_named(file: IO[bytes], path: Path) -> bool:
-    """Whether the open file is still the one of this name: it may have been renamed or removed before it was locked."""
-    try:
-        return fcntl is None or os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+def _remove_parts_of(path: Path) -> None:
+    """What killed processes have left of a cache whose lock is held."""
+    for part, name in stale_parts(path.parent).items():
+        if name == part_name(path):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def _render(entry: _Entry) -> list[Bytes]:
@@ -273,15 +236,13 @@ def _remove_old(folder: Path) -> None:
     for path in folder.iterdir():
         if _NAME.fullmatch(path.name):
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _KEPT_S or (path.suffix == ".part" and _is_abandoned(path)):
+                if time.time() - path.stat().st_mtime > _KEPT_S:
                     path.unlink()
-
-
-def _is_abandoned(part: Path) -> bool:
-    if fcntl is None:
-        return False  # after a month, then
-    with part.open("ab") as file:
-        return _locked(file)
+    for name in {match[0] for match in map(_NAME.match, stale_parts(folder).values()) if match is not None}:
+        with contextlib.suppress(OSError):
+            if (held := lock(_lock_path(folder / name))) is not None:  # nobody is making it
+                with held:
+                    _remove_parts_of(folder / name)
 
 
 def _why(err: OSError, folder: Path, needed_bytes: int) -> str:

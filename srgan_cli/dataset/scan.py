@@ -19,8 +19,8 @@ from typing import Literal, TypeAlias
 from srgan_cli import stored
 from srgan_cli.dataset.pictures import SUFFIXES, Facts, in_order, look_at
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, UnreadablePictureError, shown
+from srgan_cli.files import cache_folder, publish_text
 from srgan_cli.training_config import DataSettings
-from srgan_cli.upscaling.pace import cache_folder
 
 Kind: TypeAlias = Literal["unreadable", "too small", "duplicate", "nearly flat", "heavily compressed", "unpaired"]
 Advance: TypeAlias = Callable[[int, int], None]  # done, total
@@ -295,15 +295,10 @@ class _Memory:
     def save(self) -> None:
         if not self._changed:
             return
-        part = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         newest = dict(list(self._entries.items())[-_MAX_REMEMBERED:])
-        try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(newest), encoding="utf-8")
-            part.replace(self._path)
-        except OSError:
-            with suppress(OSError):
-                part.unlink()
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            publish_text(self._path, json.dumps(newest))
 
 
 # ---------------------------------------------------------------------------------------------------------------- sieve

@@ -13,6 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from srgan_cli.errors import UnwritablePictureError, shown
+from srgan_cli.files import Lock, lock
 from srgan_cli.imaging.image import Depth, Pixels
 
 
@@ -22,11 +23,11 @@ class Canvas:
     `reused` says that it is the scratch file of an interrupted run, with what that run had put there.
     """
 
-    def __init__(self, pixels: Pixels, scratch: Path | None, lock: int | None = None, reused: bool = False) -> None:
+    def __init__(self, pixels: Pixels, scratch: Path | None, held: Lock | None = None, reused: bool = False) -> None:
         self.pixels = pixels
         self.scratch = scratch
         self.reused = reused
-        self._lock = lock
+        self._held = held
 
     def flush(self) -> None:
         """Put what is in the scratch file on disc."""
@@ -36,20 +37,13 @@ class Canvas:
     def close(self, *, keep: bool = False) -> None:
         """Let go of it. `keep` leaves the scratch file for a run that goes on."""
         # The pages are dropped with the last reference; the file's name need not wait for that, except on Windows.
+        # The name goes before the lock, so that nobody takes over a file that is about to go.
         self.pixels = np.empty((0, 0, self.pixels.shape[2]), self.pixels.dtype)
-        # Elsewhere the name goes before the lock, so that nobody takes over a file that is about to go; but Windows
-        # removes no file that is open.
-        if os.name == "nt":
-            self._unlock()
         if self.scratch is not None and not keep:
             _remove(self.scratch)
         self.scratch = None
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._held is not None:
+            self._held.release()
 
     def __enter__(self) -> Canvas:
         return self
@@ -82,13 +76,15 @@ def open_canvas(
     if size <= memory_bytes:
         return Canvas(np.zeros(shape, dtype), None)
     scratch: Path | None = None
+    held: Lock | None = None
     descriptor: int | None = None
     try:
         if name is None:
             descriptor, made = tempfile.mkstemp(prefix=".srgan-", suffix=".scratch", dir=folder)
             scratch, reused = Path(made), False
         else:
-            descriptor = _open_alone(folder / name)
+            held = _lock(folder / name)
+            descriptor = _open(folder / name)
             scratch = folder / name
             reused = reuse and os.fstat(descriptor).st_size == size
         if not reused:
@@ -96,32 +92,30 @@ def open_canvas(
             _reserve(descriptor, size, folder)
         pixels = np.memmap(scratch, dtype, "r+", shape=shape)
     except BaseException as err:
-        if descriptor is not None:
-            os.close(descriptor)
         if scratch is not None:
             _remove(scratch)
+        if held is not None:
+            held.release()
         if isinstance(err, OSError):
             raise UnwritablePictureError(_why(err, size, folder)) from err
         raise
-    return Canvas(pixels, scratch, descriptor, reused)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    return Canvas(pixels, scratch, held, reused)
 
 
-def _open_alone(path: Path) -> int:
-    """A descriptor of the file, made if need be, that holds a lock on it until it is closed."""
+def _lock(path: Path) -> Lock:
+    held = lock(path.with_name(f"{path.name}.lock"))
+    if held is None:
+        raise UnwritablePictureError(f"another srgan is making the same result: it holds {shown(path)}")
+    return held
+
+
+def _open(path: Path) -> int:
+    """A descriptor of the file, made if need be."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    try:
-        import fcntl
-    except ImportError:  # Windows: the open map itself keeps others from truncating it
-        return descriptor
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as err:
-        os.close(descriptor)
-        if err.errno == errno.EWOULDBLOCK:
-            raise UnwritablePictureError(f"another srgan is making the same result: it holds {shown(path)}") from err
-        raise
-    return descriptor
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _reserve(descriptor: int, size: int, folder: Path) -> None:

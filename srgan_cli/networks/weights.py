@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
+from srgan_cli.files import publish_bytes, reason
 from srgan_cli.networks.generators import Config, Generator, build, fold
 from srgan_cli.networks.registry import (
     MODEL_SUFFIXES,
@@ -173,19 +172,10 @@ def save_weights(path: Path, generator: Generator, card: Card, *, half: bool = F
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as err:  # Ctrl-C, too, leaves nothing behind
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(err, OSError):
-            raise WeightsError(f"{path} cannot be written: {err.strerror}") from err
-        raise
+        publish_bytes(path, data)
+    except OSError as err:
+        raise WeightsError(f"{path} cannot be written: {reason(err)}") from err
 
 
 def _read(path: Path) -> bytes:

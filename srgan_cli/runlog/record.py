@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from srgan_cli import stored
 from srgan_cli.errors import TrainingError
+from srgan_cli.files import publishing, reason
 from srgan_cli.imaging.bicubic import bicubic
 
 if TYPE_CHECKING:
@@ -276,15 +277,12 @@ def sample_paths(folder: Path) -> list[Path]:
 
 
 def publish_png(picture: Image.Image, path: Path, about: PngImagePlugin.PngInfo | None = None) -> None:
-    """Writes beside the target and renames. Raises `TrainingError` when it cannot."""
-    part = path.with_name(f".{path.name}.part")
+    """All at once or not at all. Raises `TrainingError` when it cannot be written."""
     try:
-        picture.save(part, "PNG", pnginfo=about)
-        part.replace(path)
+        with publishing(path) as file:
+            picture.save(file, "PNG", pnginfo=about)
     except OSError as err:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise TrainingError(f"{path} cannot be written: {err.strerror or err}") from err
+        raise TrainingError(f"{path} cannot be written: {reason(err)}") from err
 
 
 def _sample_step(path: Path) -> int:

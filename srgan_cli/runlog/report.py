@@ -16,6 +16,7 @@ from typing import Any
 from srgan_cli import __version__
 from srgan_cli.comparison.embedding import CODECS, page
 from srgan_cli.errors import TrainingError, shown
+from srgan_cli.files import publish_text, reason
 from srgan_cli.runlog.charts import Chart, svg
 from srgan_cli.runlog.curves import Event, History, history, panels
 from srgan_cli.runlog.record import LOG_NAME, Pixels, Sheet, plain, read_log, read_sheet, sample_paths
@@ -46,12 +47,10 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
         _again(config_toml, known),
     ]
     path = folder / REPORT_NAME
-    part = path.with_name(f".{REPORT_NAME}.part")
     try:
-        part.write_text(_page(name, "\n".join(filter(None, body))), encoding="utf-8", errors="replace")
-        part.replace(path)
+        publish_text(path, _page(name, "\n".join(filter(None, body))), errors="replace")
     except OSError as err:
-        raise TrainingError(f"{path} cannot be written: {err.strerror or err}") from err
+        raise TrainingError(f"{path} cannot be written: {reason(err)}") from err
     return path
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from srgan_cli.errors import WeightsError
+from srgan_cli.files import publishing, publishing_path
 
 NAME = "checkpoint"
 GOOD = "checkpoint.good"  # the last one whose pictures were looked at and found well: where a run goes back to
@@ -62,30 +61,11 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
     Raises `OSError` (a full disk, say); the file that was there is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as file:
+        with publishing(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as err:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(err, RuntimeError):  # torch's zip writer wraps a full disk
-            raise OSError(str(err).splitlines()[0]) from err
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name is on disk as well; where a system cannot say so, it is left to it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except RuntimeError as err:  # torch's zip writer wraps a full disk
+        raise OSError(str(err).splitlines()[0]) from err
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -101,6 +81,5 @@ def load(path: Path) -> dict[str, Any]:
 
 def keep(path: Path, other: Path) -> None:
     """A copy of a checkpoint that was just saved, all at once. No link: what damages the one must spare the other."""
-    temporary = other.with_name(f".{other.name}.part")
-    shutil.copyfile(path, temporary)
-    temporary.replace(other)
+    with publishing_path(other) as part:
+        shutil.copyfile(path, part)

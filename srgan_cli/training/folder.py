@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.files import lock, publish_text, reason, remove_parts
 from srgan_cli.networks.registry import RUN_MODEL
+from srgan_cli.runlog.record import SAMPLES_NAME
 from srgan_cli.training import checkpoint
 from srgan_cli.training_config import GeneratorSettings, TrainConfig
 from srgan_cli.training_presets import from_mapping, read_toml, to_toml
@@ -28,45 +29,27 @@ _FREE = ("compute", "watch", "steps", "budget_s", "preset")
 def claimed(where: Path) -> Iterator[None]:
     """The folder is ours while inside. Raises `SettingsError` when another process trains in it, or it holds
     something else than a run."""
-    is_new, is_ours = not where.exists(), False
+    is_new = not where.exists()
     try:
         where.mkdir(parents=True, exist_ok=True)
         # Hidden files are our own (a lock, something half written) or the system's.
         strange = not (where / CONFIG_NAME).exists() and any(not p.name.startswith(".") for p in where.iterdir())
         if strange:
             raise SettingsError(f"{where} holds files and is not the folder of a run; choose another with --out")
-        descriptor = os.open(where / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        held = lock(where / _LOCK_NAME)
     except OSError as err:
-        raise SettingsError(f"{where} cannot be used as a run folder: {err.strerror}") from err
+        raise SettingsError(f"{where} cannot be used as a run folder: {reason(err)}") from err
+    if held is None:
+        raise SettingsError(f"another process is training in {where}; choose another folder with --out")
     try:
-        if not _locked(descriptor):
-            raise SettingsError(f"another process is training in {where}; choose another folder with --out")
-        is_ours = True
+        for folder in (where, where / SAMPLES_NAME):
+            remove_parts(folder)  # of a run that was killed: nobody else writes here now
         yield
     finally:
-        if is_new and is_ours:
-            _leave_nothing(where)
-        os.close(descriptor)
-
-
-def _leave_nothing(where: Path) -> None:
-    """A run that was refused before it began leaves no new folder with nothing but a lock in it."""
-    with contextlib.suppress(OSError):
-        if [path.name for path in where.iterdir()] == [_LOCK_NAME]:
-            (where / _LOCK_NAME).unlink()
-            where.rmdir()
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        held.release()
+        if is_new:
+            with contextlib.suppress(OSError):
+                where.rmdir()  # a run that was refused before it began leaves no new, empty folder
 
 
 def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, dict[str, Any]] | None:
@@ -118,16 +101,10 @@ def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
 def write_config(where: Path, config: TrainConfig) -> None:
     """What was resolved, as TOML, all at once."""
     path = where / CONFIG_NAME
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(to_toml(config), encoding="utf-8")
-        temporary.replace(path)
-    except BaseException as err:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(err, OSError):
-            raise SettingsError(f"{path} cannot be written: {err.strerror}") from err
-        raise
+        publish_text(path, to_toml(config))
+    except OSError as err:
+        raise SettingsError(f"{path} cannot be written: {reason(err)}") from err
 
 
 @contextlib.contextmanager

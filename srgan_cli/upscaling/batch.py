@@ -30,9 +30,10 @@ from srgan_cli.errors import (
     WeightsError,
     shown,
 )
+from srgan_cli.files import part_name, stale_parts
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.reading import OpenPicture, open_picture
-from srgan_cli.imaging.writing import part_name, stale_parts, write_picture
+from srgan_cli.imaging.writing import write_picture
 from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.inputs import STREAM, Failure
@@ -45,6 +46,9 @@ from srgan_cli.upscaling.rows import AheadRows, ArrayRows, RowSource
 _Source: TypeAlias = "OpenPicture | ArrayRows | PictureError | OSError | None"
 MakeUpscaler: TypeAlias = Callable[[Job], Upscaler]
 Assign: TypeAlias = Callable[[Job], Job]
+
+
+_SCRATCH, _JOURNAL = ".srgan-scratch", ".srgan-journal"  # beside a large result that is being made
 
 
 def run(
@@ -85,7 +89,8 @@ def _remove_stale_parts(plan: Plan) -> None:
     names: dict[Path, set[str]] = {}
     for job in plan.jobs:
         if job.target != STREAM:
-            names.setdefault(job.target.parent, set()).add(part_name(job.target))
+            ours = {part_name(job.target), part_name(_beside(job.target, _JOURNAL))}
+            names.setdefault(job.target.parent, set()).update(ours)
     for folder, ours in names.items():
         for part, name in stale_parts(folder).items():
             if name in ours:
@@ -281,11 +286,10 @@ class _Pipeline:
         """Where the result will grow; for a large one, what an interrupted run has left of it."""
         header, name, journal = job.header, None, None
         if job.target != STREAM:
-            stem = f".{part_name(job.target)}"
-            name = f"{stem}.srgan-scratch"
+            name = _beside(job.target, _SCRATCH).name
             shape = f"{header.width}x{header.height}x{header.channels}x{job.output.depth}"
             key = f"{self._settings_key}-{identity(job.source)}-{shape}"
-            journal = Journal(job.target.with_name(f"{stem}.srgan-journal"), key)
+            journal = Journal(_beside(job.target, _JOURNAL), key)
         folder = _scratch_folder(job)
         rows = journal.rows() if journal is not None and self._options.resume else 0
         reuse = 0 < rows <= header.height and name is not None and _size_of(folder / name) == job.canvas_bytes
@@ -366,7 +370,7 @@ class _Pipeline:
         keeps_time = options.keep_time and job.source != STREAM
         if job.target != STREAM:
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            if job.is_new and os.path.lexists(job.target):
+            if job.is_new and os.path.lexists(job.target):  # it is looked for again when the result gets its name
                 raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
         notes = write_picture(
             sys.stdout.buffer if job.target == STREAM else job.target,
@@ -374,6 +378,7 @@ class _Pipeline:
             job.header,
             job.output,
             options,
+            overwrite=not job.is_new,
             modified_ns=job.source.stat().st_mtime_ns if keeps_time else None,
             stop=self._dropped.is_set,
         )
@@ -412,6 +417,11 @@ def _open(job: Job, options: UpscaleOptions) -> _Source:
         return err
     except MemoryError:
         return UnreadablePictureError("there is not enough memory to decode it")
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """A file that belongs to a result, under a name that a later run finds again."""
+    return target.with_name(f".{part_name(target)}{suffix}")
 
 
 def _size_of(path: Path) -> int | None:

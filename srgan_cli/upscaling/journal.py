@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from srgan_cli import stored
+from srgan_cli.files import publish_text
 
 EVERY_SECONDS = 10.0
 _MAX_BYTES = 1 << 16
@@ -33,9 +34,7 @@ class Journal:
 
     def save(self, rows: int) -> None:
         """To be called when those rows are on disc."""
-        part = self._path.with_name(self._path.name + ".part")
-        part.write_text(json.dumps({"key": self._key, "rows": rows}), encoding="utf-8")
-        part.replace(self._path)
+        publish_text(self._path, json.dumps({"key": self._key, "rows": rows}))
         self._saved = time.monotonic()
 
     def remove(self) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from srgan_cli import stored
+from srgan_cli.files import cache_folder, publish_text
 
 _MAX_BYTES = 1 << 20
 
@@ -41,9 +40,7 @@ def remember(key: str, pace: Pace) -> None:
     with suppress(OSError, RuntimeError):  # the latter: no home directory
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(dict(list(entries.items())[-50:])), encoding="utf-8")
-        part.replace(path)
+        publish_text(path, json.dumps(dict(list(entries.items())[-50:])))
 
 
 def _load() -> dict[str, object]:
@@ -52,17 +49,6 @@ def _load() -> dict[str, object]:
         if isinstance(loaded, dict):
             return loaded
     return {}
-
-
-def cache_folder() -> Path:
-    """Where this program keeps what it can make again. Raises `RuntimeError` where there is no home directory."""
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "srgan"
 
 
 def _path() -> Path:

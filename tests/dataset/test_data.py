@@ -25,6 +25,7 @@ from srgan_cli.dataset import scan as scan_module
 from srgan_cli.dataset.crops import Batch, Cache, Crops, Picture, Scan, build_cache, read_pixels, scan
 from srgan_cli.dataset.pictures import SUFFIXES, Bytes, in_order, jpeg_quality, look_at
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, UnreadablePictureError
+from srgan_cli.files import lock, part_name
 from srgan_cli.training_config import DataSettings
 
 CROP_PX = 16
@@ -425,12 +426,18 @@ def test_old_caches_go_and_strangers_stay(photos: Path) -> None:
     old = cached(photos, levels=(1.0,)).path
     stranger = old.with_name("thesis.pixels")
     stranger.touch()
-    left = old.with_name("0" * 32 + ".part")
+    left = old.with_name(f".{part_name(old.with_name('0' * 32 + '.pixels'))}.0123456789ab.part")
     left.touch()
+    busy = old.with_name(f".{part_name(old.with_name('1' * 32 + '.pixels'))}.0123456789ab.part")
+    busy.touch()
     for path in (old, stranger):
         os.utime(path, (1, 1))
-    cache = cached(photos)
-    assert {path.name for path in old.parent.iterdir()} == {cache.path.name, stranger.name, scan_module._MEMORY}
+    other = lock(old.with_name("1" * 32 + ".lock"))
+    assert other is not None
+    with other:
+        cache = cached(photos)
+    names = {cache.path.name, stranger.name, busy.name, scan_module._MEMORY}
+    assert {path.name for path in old.parent.iterdir()} == names
 
 
 class _Usage(NamedTuple):
@@ -472,17 +479,16 @@ def test_a_picture_that_changes_meanwhile_is_told(photos: Path) -> None:
     assert not list((photos.parent / "cache").glob("*.p*"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
 def test_a_second_process_waits_for_the_first(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = cached(photos).path
     ready = done.rename(done.with_name("ready"))
-    part = done.with_suffix(".part")
+    held = done.with_suffix(".lock")
     code = (
-        "import fcntl, os, sys, time; part, ready, done = sys.argv[1:]; file = open(part, 'ab');"
-        "fcntl.flock(file, fcntl.LOCK_EX); print('locked', flush=True); sys.stdin.read(1);"
-        "os.replace(ready, done); os.unlink(part)"
+        "import os, sys; from pathlib import Path; from srgan_cli.files import lock; held, ready, done = sys.argv[1:];"
+        "mine = lock(Path(held)); print('locked', flush=True); sys.stdin.read(1);"
+        "os.replace(ready, done); mine.release()"
     )
-    command = [sys.executable, "-c", code, str(part), str(ready), str(done)]
+    command = [sys.executable, "-c", code, str(held), str(ready), str(done)]
     monkeypatch.setattr(cache_module, "_LOOK_AGAIN_S", 0.01)
     monkeypatch.setattr(cache_module, "read_pixels", lambda path: pytest.fail("decoded a second time"))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -503,7 +509,7 @@ def test_a_second_process_waits_for_the_first(photos: Path, monkeypatch: pytest.
         cache = build_cache(pictures, chosen, scale=2, crop_px=CROP_PX, advance=waiting)
     assert set(told) == {0}
     assert cache.path == done
-    assert not part.exists()
+    assert not held.exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------- crops

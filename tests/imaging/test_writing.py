@@ -269,7 +269,7 @@ def test_a_full_disk_is_one_sentence(format: str, tmp_path: Path, monkeypatch: p
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("srgan_cli.imaging.writing.os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UnwritablePictureError, match="disk is full"):
         write(tmp_path / f"a{FORMATS[format].suffixes[0]}", samples.pixels(30, 30, 3))
     assert not samples.names(tmp_path)

@@ -48,7 +48,7 @@ def test_half_a_config_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(SettingsError, match="No space left"):
+    with pytest.raises(SettingsError, match="the disk is full"):
         folder.write_config(tmp_path, TrainConfig())
     assert list(tmp_path.iterdir()) == []
 

@@ -226,7 +226,8 @@ def test_a_disk_that_fills_while_a_picture_is_written(five: Path, model: Path, m
 
 
 def test_a_disk_that_is_full_when_it_is_synced(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "replace", at_call(2, Path.replace, disk_full))
+    monkeypatch.setattr(os, "link", at_call(2, os.link, disk_full))
+    monkeypatch.setattr(Path, "replace", disk_full)
     report = session(five, model).run(Recorder())
     assert [failure.source.name for failure in report.failures] == ["b.png"]
     assert results(five.parent / "out") == {"a.png", "c.png", "d.png", "e.png"}

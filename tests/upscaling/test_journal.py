@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from srgan_cli import Upscaler
 from srgan_cli.config import EngineOptions, Size, UpscaleOptions
 from srgan_cli.errors import DeviceError
-from srgan_cli.imaging.writing import part_name
+from srgan_cli.files import lock, part_name
 from srgan_cli.upscaling import batch, journal, plan
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import FILE_NAME
@@ -191,22 +191,25 @@ def test_damaged_remains_are_begun_anew(
 
 
 def test_a_picture_that_another_process_makes_is_left_to_it(low: Path, model: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")
     folder = low.parent.parent / "out"
     folder.mkdir()
-    with (folder / SCRATCH).open("wb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    (folder / SCRATCH).touch()
+    other = lock(folder / f"{SCRATCH}.lock")
+    assert other is not None
+    with other:
         report = run(low, model, Watch())
         assert "another srgan" in report.failures[0].reason
-        assert left(low) == {SCRATCH}
+        assert left(low) == {SCRATCH, f"{SCRATCH}.lock"}
     assert run(low, model, Watch()).exit_code == 0
+    assert left(low) == {"scan.png"}
 
 
 def test_what_a_killed_encoder_left_is_removed_by_resume(low: Path, model: Path) -> None:
     folder = low.parent.parent / "out"
     stale, others = folder / f"{STEM}.0123456789ab.part", folder / ".scan.png.part"
+    record = folder / f".{part_name(Path(JOURNAL))}.0123456789ab.part"
     picture(folder / "old.png")
-    for path in (stale, others):
+    for path in (stale, others, record):
         path.write_bytes(b"half a pict")
     assert run(low, model, Watch()).exit_code == 0
     assert left(low) == {"scan.png", "old.png", others.name}

@@ -1,0 +1,241 @@
+"""The one place that publishes files, locks names and knows the cache folder.
+
+A published file has its name when it is complete and on disk, or not at all: it is written beside its target as
+`.NAME.….part`, synced, renamed, and then its folder is synced. What failed leaves nothing; what was killed leaves a
+part, which `stale_parts` finds again. Everything here raises `OSError`, whose sentence `reason` gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")
+_BUFFER_BYTES = 1 << 20
+
+# ----------------------------------------------------------------------------------------------------------- publishing
+
+
+@contextlib.contextmanager
+def publishing(target: Path, *, overwrite: bool = True, modified_ns: int | None = None) -> Iterator[BinaryIO]:
+    """A file, open for writing and reading, that becomes `target` when the block ends well and vanishes if it does not.
+
+    Without `overwrite`, a target that exists by then is left alone: `FileExistsError`. `modified_ns` becomes the time
+    of modification. A device or a named pipe cannot be replaced, so it is written to as the data come.
+    """
+    if is_special(target):
+        with target.open("wb") as device:
+            yield device
+        return
+    with (
+        _part(target, overwrite, modified_ns) as (_, descriptor),
+        os.fdopen(descriptor, "w+b", buffering=_BUFFER_BYTES, closefd=False) as file,
+    ):
+        yield file
+
+
+@contextlib.contextmanager
+def publishing_path(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """As `publishing`, for code that wants a path: an empty file beside `target`, to be filled in place."""
+    if is_special(target):
+        raise OSError(errno.EINVAL, "not a regular file", str(target))
+    with _part(target, overwrite, None) as (part, _):
+        yield part
+
+
+def publish_bytes(target: Path, data: bytes, *, overwrite: bool = True) -> None:
+    with publishing(target, overwrite=overwrite) as file:
+        file.write(data)
+
+
+def publish_text(target: Path, text: str, *, errors: str = "strict") -> None:
+    """UTF-8, with line ends as they are in `text`."""
+    publish_bytes(target, text.encode("utf-8", errors))
+
+
+def check_publishable(target: Path) -> None:
+    """Raises `OSError` where `target` could not be published now; it stays as it is."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not is_special(target):
+        part, descriptor = _new_part(target)
+        os.close(descriptor)
+        part.unlink()
+
+
+def is_special(target: Path) -> bool:
+    """Whether it exists and is no regular file, which renaming would destroy. A folder is refused when it is opened."""
+    try:
+        return not stat.S_ISREG(target.stat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def part_name(target: Path) -> str:
+    """What a file that belongs to a target begins with, after a dot: a name may have 255 bytes, and these are longer.
+
+    The whole name is in the hash, for series whose names differ only at the end.
+    """
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
+    return f"{target.name[:40]}.{digest}"
+
+
+def stale_parts(folder: Path) -> dict[Path, str]:
+    """The parts in a folder, each with its target's `part_name`. Whether a process still writes to them, the caller
+    must know."""
+    try:
+        matches = {path: _PART.fullmatch(path.name) for path in folder.iterdir()}
+    except OSError:
+        return {}
+    return {path: match[1] for path, match in matches.items() if match is not None}
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left half-written, in a folder that no other process writes to."""
+    for part in stale_parts(folder):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@contextlib.contextmanager
+def _part(target: Path, overwrite: bool, modified_ns: int | None) -> Iterator[tuple[Path, int]]:
+    """A new file and its descriptor, which stays open until the file is complete: what is synced is what was made."""
+    part, descriptor = _new_part(target)
+    try:
+        try:
+            yield part, descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)  # before the name changes: Windows renames no open file
+        if modified_ns is not None:
+            os.utime(part, ns=(modified_ns, modified_ns))
+        _rename(part, target, overwrite)
+    except BaseException:  # Ctrl-C, too, leaves nothing behind
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    _sync_folder(target.parent)
+
+
+def _new_part(target: Path) -> tuple[Path, int]:
+    part = target.with_name(f".{part_name(target)}.{secrets.token_hex(6)}.part")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return part, os.open(part, flags, 0o666)  # less the umask, as for any new file
+
+
+def _rename(part: Path, target: Path, overwrite: bool) -> None:
+    if overwrite:
+        part.replace(target)
+        return
+    try:
+        os.link(part, target)  # unlike a rename, it fails where the name is taken, with nothing in between
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # a file system without hard links (FAT, some network drives)
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        part.replace(target)
+    else:
+        part.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name itself must survive a power cut. Not every system lets a folder be opened; then it has to do."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def reason(err: OSError) -> str:
+    """Why a file cannot be written, and what to do about it: the end of a sentence."""
+    if err.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space, or write to another disk"
+    if err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "you have no permission to write there"
+    if err.errno == errno.ENOENT:
+        return "its folder does not exist"
+    if err.errno == errno.ENAMETOOLONG:
+        return "its name is too long for the file system"
+    if err.errno == errno.EPIPE:
+        return "the program that was reading it has ended"
+    return (err.strerror or str(err) or "unknown reason").lower()
+
+
+# -------------------------------------------------------------------------------------------------------------- locking
+
+
+class Lock:
+    """A lock on a name against other processes (and others in this one), held until `release` or until the process
+    ends, however that happens. Any thread may release it."""
+
+    def __init__(self, path: Path, held: BaseFileLock | None) -> None:
+        self.path = path
+        self._held = held
+
+    def release(self) -> None:
+        if self._held is None:
+            return
+        # The file goes before the lock does. Whoever waits for it finds a file without a name and makes a new one;
+        # on Windows, where an open file keeps its name, filelock removes it afterwards.
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        with contextlib.suppress(OSError):
+            self._held.release()
+        self._held = None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def lock(path: Path) -> Lock | None:
+    """Lock `path`, an empty file of its own that is made for this and removed again; None while another holds it.
+
+    On a file system without locks nothing is held, and nobody is kept out. Raises `OSError` where no file can be made.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(path, thread_local=False)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        return None
+    except NotImplementedError:  # filelock 3, for the last of these
+        return Lock(path, None)
+    except OSError as err:
+        if err.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            return Lock(path, None)
+        raise
+    return Lock(path, held)
+
+
+# --------------------------------------------------------------------------------------------------------- cache folder
+
+
+def cache_folder() -> Path:
+    """Where this program keeps what it can make again: `XDG_CACHE_HOME` or the system's own place.
+
+    Raises `RuntimeError` where there is no home directory.
+    """
+    import platformdirs
+
+    folder = Path(platformdirs.user_cache_dir("srgan", appauthor=False, opinion=False))
+    if not folder.is_absolute():
+        raise RuntimeError("there is no home directory for a cache")
+    return folder

@@ -1,0 +1,387 @@
+"""Files are published whole or not at all, names are locked, and the cache has its place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from srgan_cli import files
+from srgan_cli.files import (
+    cache_folder,
+    check_publishable,
+    lock,
+    part_name,
+    publish_bytes,
+    publish_text,
+    publishing,
+    publishing_path,
+    reason,
+    remove_parts,
+    stale_parts,
+)
+from tests.faults import disk_full
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"before")
+    return path
+
+
+# ----------------------------------------------------------------------------------------------------------- publishing
+
+
+def test_what_is_published_is_there_and_nothing_else(target: Path) -> None:
+    publish_text(target, "ä\r\n\udcff", errors="surrogateescape")
+    assert target.read_bytes() == "ä\r\n".encode() + b"\xff"
+    publish_bytes(target, b"\x00\n")
+    assert target.read_bytes() == b"\x00\n"
+    with publishing(target) as file:
+        file.write(b"12345")
+        file.seek(1)
+        file.write(b"x")
+        assert target.read_bytes() == b"\x00\n", "until the block ends"
+    assert target.read_bytes() == b"1x345"
+    with publishing_path(target) as part:
+        assert part.parent == target.parent
+        part.write_bytes(b"by path")
+    assert target.read_bytes() == b"by path"
+    assert names(target.parent) == {"a.txt"}
+
+
+@pytest.mark.parametrize("step", ["fsync", "link", "utime", "replace", "write"])
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()], ids=["full disk", "Ctrl-C"])
+def test_a_fault_at_any_step_leaves_what_was_there(
+    target: Path, monkeypatch: pytest.MonkeyPatch, step: str, fault: BaseException
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise fault
+
+    place = {"replace": Path}.get(step, os)
+    if step != "write":
+        monkeypatch.setattr(place, step, fail)
+    if step == "link":
+        monkeypatch.setattr(Path, "replace", fail)
+
+    def attempt() -> None:
+        with publishing(target, overwrite=step != "link", modified_ns=1) as file:
+            file.write(b"after")
+            if step == "write":
+                fail()
+
+    with pytest.raises(type(fault)):
+        attempt()
+    assert names(target.parent) == {"a.txt"}
+    assert target.read_bytes() == b"before"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_in_the_last_block(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits in the buffer is written when the file is closed; that fails here, and is told as any other."""
+    opened = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, *mode: opened("/dev/full", os.O_RDWR))
+    with pytest.raises(OSError) as caught, publishing(target) as file:
+        file.write(b"after")
+    assert "the disk is full" in reason(caught.value)
+    monkeypatch.undo()
+    assert target.read_bytes() == b"before"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from srgan_cli import files
+real = {real}
+def killed(*args, **options):
+    {before}
+    os.kill(os.getpid(), signal.SIGKILL)
+{name} = killed
+with files.publishing(Path(sys.argv[1]), overwrite={overwrite}) as file:
+    file.write(b"after")
+"""
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("name", "done", "overwrite", "expected"),
+    [
+        ("os.fsync", False, True, b"before"),
+        ("os.fsync", True, True, b"before"),
+        ("os.replace", False, True, b"before"),
+        ("files._sync_folder", False, True, b"after"),
+        ("os.link", True, False, b"after"),
+    ],
+)
+def test_killed_between_any_two_steps_the_name_holds_one_or_the_other(
+    target: Path, name: str, done: bool, overwrite: bool, expected: bytes
+) -> None:
+    if not overwrite:
+        target.unlink()
+    # `Path.replace` is `os.replace`; patched there it holds for every Python.
+    name = {"os.replace": "Path.replace"}.get(name, name)
+    code = KILLED.format(name=name, real=name, before="real(*args, **options)" if done else "pass", overwrite=overwrite)
+    ended = subprocess.run([sys.executable, "-c", code, str(target)], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    assert target.read_bytes() == expected
+    left = stale_parts(target.parent)
+    assert len(left) == (expected == b"before" or not overwrite)
+    assert set(left.values()) <= {part_name(target)}
+    remove_parts(target.parent)
+    assert names(target.parent) == {"a.txt"}
+    publish_bytes(target, b"again")
+    assert target.read_bytes() == b"again"
+
+
+def test_without_overwrite_what_has_appeared_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "new.txt"
+
+    def attempt() -> None:
+        with publishing(target, overwrite=False) as file:
+            file.write(b"mine")
+            target.write_bytes(b"theirs")
+
+    with pytest.raises(FileExistsError):
+        attempt()
+    monkeypatch.setattr(os, "link", disk_full)  # as on a file system that has none
+    with pytest.raises(FileExistsError):
+        attempt()
+    assert target.read_bytes() == b"theirs"
+    target.unlink()
+    publish_bytes(target, b"mine", overwrite=False)
+    assert target.read_bytes() == b"mine"
+    assert names(tmp_path) == {"new.txt"}
+
+
+def test_of_many_at_once_one_wins(tmp_path: Path) -> None:
+    target = tmp_path / "one.txt"
+    start, won = threading.Barrier(8), list[int]()
+
+    def attempt(number: int) -> None:
+        start.wait()
+        with contextlib.suppress(FileExistsError):
+            publish_bytes(target, str(number).encode(), overwrite=False)
+            won.append(number)
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [int(target.read_bytes())] == won
+
+
+@POSIX
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        check_publishable(pipe)
+        publish_bytes(pipe, b"through")
+        assert os.read(reader, 100) == b"through"
+        with pytest.raises(OSError, match="not a regular file"), publishing_path(pipe):
+            pass
+    finally:
+        os.close(reader)
+    assert files.is_special(pipe)
+
+
+@POSIX
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to(target: Path) -> None:
+    target.parent.chmod(0o500)
+    try:
+        for attempt in (lambda: publish_bytes(target, b"x"), lambda: check_publishable(target), lambda: lock(target)):
+            with pytest.raises(OSError) as caught:
+                attempt()
+            assert reason(caught.value) == "you have no permission to write there"
+    finally:
+        target.parent.chmod(0o700)
+    assert target.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EROFS, "no permission"),
+        (errno.ENOENT, "its folder"),
+        (errno.EDQUOT, "disk is full"),
+        (errno.EIO, "error"),
+    ],
+)
+def test_reasons_are_plain(number: int, words: str) -> None:
+    assert words in reason(OSError(number, os.strerror(number)))
+
+
+def test_what_could_not_be_published_is_known_before(target: Path) -> None:
+    check_publishable(target)
+    assert names(target.parent) == {"a.txt"}
+    with pytest.raises(OSError):
+        check_publishable(target / "below a file")
+    with pytest.raises(IsADirectoryError):
+        check_publishable(target.parent)
+    with pytest.raises(FileNotFoundError):
+        check_publishable(target.parent / "none" / "a")
+
+
+def test_names_as_long_as_names_may_be(tmp_path: Path) -> None:
+    publish_bytes(tmp_path / ("n" * 255), b"x")
+    assert part_name(tmp_path / ("n" * 255)) != part_name(tmp_path / ("n" * 254))
+    with pytest.raises(OSError) as caught:
+        publish_bytes(tmp_path / ("n" * 256), b"x")
+    assert "too long" in reason(caught.value)
+
+
+def test_only_parts_are_parts(tmp_path: Path) -> None:
+    for name in ("a.part", ".a.part", ".a.0123456789ab.part.png", ".a.0123456789AB.part"):
+        (tmp_path / name).touch()
+    (tmp_path / ".a.0123456789ab.part").touch()
+    assert stale_parts(tmp_path) == {tmp_path / ".a.0123456789ab.part": "a"}
+    assert stale_parts(tmp_path / "none") == {}
+
+
+# -------------------------------------------------------------------------------------------------------------- locking
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds `tmp_path/lock` until it is killed, or is sent a line."""
+    code = (
+        "import sys; from pathlib import Path; from srgan_cli.files import lock;"
+        "held = lock(Path(sys.argv[1])); print(held is not None, flush=True); sys.stdin.readline(); held.release()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        yield process
+        process.kill()
+
+
+def test_a_lock_of_another_process_holds_until_it_is_released(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    assert lock(tmp_path / "lock") is None
+    assert names(tmp_path) == {"lock"}
+    other.communicate("done\n", timeout=30)
+    held = lock(tmp_path / "lock")
+    assert held is not None
+    held.release()
+    held.release()
+    assert names(tmp_path) == set()
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    other.kill()
+    other.wait()
+    held = lock(tmp_path / "lock")
+    assert held is not None
+    with held:
+        assert lock(tmp_path / "lock") is None, "in the same process, too"
+
+
+def test_any_thread_may_release_a_lock(tmp_path: Path) -> None:
+    held = lock(tmp_path / "lock")
+    assert held is not None
+    thread = threading.Thread(target=held.release)
+    thread.start()
+    thread.join()
+    again = lock(tmp_path / "lock")
+    assert again is not None
+    again.release()
+
+
+def test_never_do_two_hold_a_lock_though_its_file_comes_and_goes(tmp_path: Path) -> None:
+    inside, most = 0, 0
+    guard, start = threading.Lock(), threading.Barrier(4)
+
+    def work() -> None:
+        nonlocal inside, most
+        start.wait()
+        taken = 0
+        while taken < 50:
+            if (held := lock(tmp_path / "lock")) is None:
+                continue
+            with guard:
+                inside += 1
+                most = max(most, inside)
+            with guard:
+                inside -= 1
+            held.release()
+            taken += 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert names(tmp_path) == set()
+
+
+@POSIX
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_without_locks_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_locks(*_args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    if number == errno.EIO:
+        with pytest.raises(OSError):
+            lock(tmp_path / "lock")
+        return
+    first, second = lock(tmp_path / "lock"), lock(tmp_path / "lock")
+    assert first is not None
+    assert second is not None
+    first.release()
+    second.release()
+
+
+# --------------------------------------------------------------------------------------------------------- cache folder
+
+
+def test_the_cache_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder().name == "srgan"
+    if sys.platform == "linux":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert cache_folder() == tmp_path / "srgan"
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache_folder() == tmp_path / ".cache" / "srgan"
+
+
+@POSIX
+def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    with pytest.raises(RuntimeError, match="home"):
+        cache_folder()
+
+
+# ---------------------------------------------------------------------------------------------------------- one module
+
+
+def test_nobody_else_renames_syncs_or_locks() -> None:
+    root = Path(files.__file__).parent
+    for path in [*root.rglob("*.py"), *(root.parent / "benchmarks").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        if path.name != "files.py":
+            for word in ("fcntl", "filelock", "msvcrt", ".rename(", "os.replace(", "os.link(", "platformdirs"):
+                assert word not in text, f"{path.name}: {word}"
