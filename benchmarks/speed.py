@@ -11,7 +11,6 @@
     folder   the wall time of a folder of 100 photos, against the network's own time for them.
     models   all bundled models on one picture in memory (750 × 500 px at ×4, 1500 × 1000 at ×2), in turns, against
              `srgan` of the same scale.
-    start    `srgan --help`, and whether it imports torch.
 
 The pictures are made from examples/. PNG both in and out, each way at its own default compression.
 """
@@ -46,7 +45,6 @@ def main() -> None:
         "bare": compare_with_bare_network,
         "folder": measure_folder,
         "models": compare_models,
-        "start": measure_start,
     }
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(cases)}")
     parser.add_argument("--repeats", type=int, default=3)
@@ -301,7 +299,7 @@ def network_worker(args: argparse.Namespace, source: str, precision: str) -> Non
         report(seconds=time.perf_counter() - began)
 
 
-# ---------------------------------------------------------------------------------------------------------- the start
+# ----------------------------------------------------------------------------------------------------------- all models
 
 
 def compare_models(args: argparse.Namespace) -> None:
@@ -334,17 +332,6 @@ def compare_models(args: argparse.Namespace) -> None:
                     times_as_fast_as_srgan=round(against, 2),
                     seconds=[round(turn[name], 2) for turn in augment],
                 )
-
-
-def measure_start(args: argparse.Namespace) -> None:
-    code = "import sys, srgan_cli.cli as c; c.main(['--help']); print('torch' in sys.modules, file=sys.stderr)"
-    seconds, loaded = [], False
-    for _ in range(2 * args.repeats + 1):
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        seconds.append(time.perf_counter() - began)
-        loaded = loaded or "True" in done.stderr
-    report(case="start", seconds=round(statistics.median(seconds), 3), imports_torch=loaded)
 
 
 _WORKERS: dict[str, Callable[..., None]] = {

@@ -50,4 +50,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from srgan_cli.threads import wait_politely
+
+    wait_politely()
     return getattr(import_module(_HOMES[name]), name)

@@ -34,6 +34,7 @@ ROOMS = (
     "config",
     "stored",
     "errors",
+    "threads",
 )
 FACES = ("__init__", "__main__")
 CONSOLES = ("cli.console", "cli.training_console")  # what a person sees
@@ -199,6 +200,31 @@ def test_the_packages_own_import_is_light() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_picture_is_upscaled_without_torchs_compiler(tmp_path: Path) -> None:
+    """Importing it takes longer than torch does; it came in with the first initialisation on `meta`."""
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from srgan_cli import EngineOptions, Upscaler, load_model
+from srgan_cli.networks.generators import build
+from srgan_cli.networks.registry import Card
+from srgan_cli.networks.weights import save_weights
+
+path = Path(sys.argv[1])
+save_weights(path, build("srresnet", {"features": 4, "blocks": 1, "batch_norm": True}), Card("x", "x", "", "MIT"))
+low = np.zeros((8, 8, 3), np.uint8)
+for source in ("fast-x4", "srgan-x4", path):
+    Upscaler(load_model(source), EngineOptions(device="cpu")).upscale(low)
+print([name for name in ("torch._dynamo", "torch.onnx", "torch._inductor", "sympy") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "paper.safetensors")],
+        check=True, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_public_name_is_there() -> None:

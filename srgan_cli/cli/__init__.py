@@ -15,6 +15,7 @@ import click
 
 from srgan_cli import __version__
 from srgan_cli.errors import ExitCode, SrganError, shown
+from srgan_cli.threads import wait_politely
 
 _COMMANDS = ("upscale", "train", "evaluate", "compare", "models", "doctor")
 
@@ -45,6 +46,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    wait_politely()
     with warnings.catch_warnings():
         if not sys.warnoptions:  # other people's warnings are for developers: python -W default shows them
             warnings.simplefilter("ignore")

@@ -245,11 +245,16 @@ def _run(
     from srgan_cli.cli import console
     from srgan_cli.upscaling.session import prepare
     from srgan_cli.upscaling.stopping import ending_signals
+    from srgan_cli.upscaling.warming import torch_ahead
 
-    session = prepare(options, stdin=stdin)
     if dry_run:
+        session = prepare(options, stdin=stdin)
         console.show_plan(session, as_json=as_json)
         return session.plan.exit_code
+    with torch_ahead() as timer:
+        session = prepare(options, stdin=stdin)
+        if not session.plan.jobs:
+            timer.cancel()
     for number in ending_signals():
         signal.signal(number, _as_interrupt)
     with console.Watch(session.plan, quiet=quiet, verbose=verbose, as_json=as_json) as watch:

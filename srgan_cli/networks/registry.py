@@ -9,6 +9,7 @@ folder beside `manifest.toml`, which repeats their cards and holds their SHA-256
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -114,10 +115,14 @@ def entries() -> tuple[Entry, ...]:
     folder = weights_folder()
     path = folder / "manifest.toml"
     try:
-        models = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
-        return tuple(_entry_of_table(model, folder) for model in models)
+        return _entries_in(path.read_text(encoding="utf-8"), folder)
     except (OSError, TypeError, KeyError, ValueError, WeightsError) as err:
         raise WeightsError(f"{path} is damaged ({err}); install srgan again") from err
+
+
+@functools.lru_cache(4)  # a start asks a dozen times, and parsing takes milliseconds each time
+def _entries_in(text: str, folder: Path) -> tuple[Entry, ...]:
+    return tuple(_entry_of_table(model, folder) for model in tomllib.loads(text).get("model", []))
 
 
 def _entry_of_table(table: Mapping[str, object], folder: Path) -> Entry:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srgan_cli.networks.blank import without_numbers
 from srgan_cli.networks.layers import (
     Generator,
     SinglePrecisionConv2d,
@@ -161,13 +162,10 @@ def _before_shuffle(conv: nn.Conv2d, factor: int) -> nn.Conv2d:
         for row in range(factor)
         for column in range(factor)
     ]
-    merged = SinglePrecisionConv2d(
-        conv.in_channels * factor**2,
-        conv.out_channels * factor**2,
-        2 * new_reach + 1,
-        padding=new_reach,
-        device="meta",  # its own weights are not wanted, and would roll dice
-    )
+    with without_numbers():  # its own are not wanted
+        merged = SinglePrecisionConv2d(
+            conv.in_channels * factor**2, conv.out_channels * factor**2, 2 * new_reach + 1, padding=new_reach
+        )
     merged.weight = nn.Parameter(torch.stack(shifted, dim=1).flatten(0, 1))  # (3, r², F·r², 5, 5) -> (3·r², …)
     merged.bias = nn.Parameter(cast(Tensor, conv.bias).repeat_interleave(factor**2))
     return merged

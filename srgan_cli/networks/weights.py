@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
 from srgan_cli.files import publish_bytes, reason
+from srgan_cli.networks.blank import without_numbers
 from srgan_cli.networks.generators import Config, Generator, build, fold
 from srgan_cli.networks.registry import (
     MODEL_SUFFIXES,
@@ -212,15 +213,16 @@ def _generator(data: bytes, header: Header, entry: Entry) -> Generator:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as err:
         raise WeightsError(f"{path} is damaged: {err}") from err
-    generator = generator.to_empty(device="cpu")
-    generator.load_state_dict(tensors)
+    wanted = generator.state_dict()
+    # Assigned and not copied: `to_empty`, from `meta`, would import sympy.
+    generator.load_state_dict({key: tensor.to(wanted[key].dtype) for key, tensor in tensors.items()}, assign=True)
     _refuse_infinities(generator, path)
     return generator
 
 
 def _blank(architecture: str, config: Mapping[str, object]) -> Generator:
     # Without memory, for the settings in a file may ask for more than the file is long; and without rolling any dice.
-    with torch.device("meta"):
+    with without_numbers():
         return build(architecture, config)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import (
@@ -35,7 +35,6 @@ from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.writing import write_picture
 from srgan_cli.upscaling.budget import ByteBudget
-from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
@@ -43,8 +42,11 @@ from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job, Plan
 from srgan_cli.upscaling.rows import AheadRows, ArrayRows, RowSource
 
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
 _Source: TypeAlias = "OpenPicture | ArrayRows | PictureError | OSError | None"
-MakeUpscaler: TypeAlias = Callable[[Job], Upscaler]
+MakeUpscaler: TypeAlias = "Callable[[Job], Upscaler]"
 Assign: TypeAlias = Callable[[Job], Job]
 
 
