@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.networks.pickles import read_tensors
 
 Source: TypeAlias = Literal["vgg19", "random"]
 Activation: TypeAlias = Literal["before", "after"]
@@ -169,11 +170,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix.lower() == ".safetensors":
             return safetensors.torch.load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: a pickle's code is never run
     except OSError as err:
         raise WeightsError(f"{path} cannot be read: {err.strerror or err}") from err
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError) as err:
+    except (safetensors.SafetensorError, RuntimeError, ValueError, KeyError) as err:
         raise WeightsError(f"{path} is damaged, or not a file of weights (.safetensors, or torch's .pth)") from err
+    loaded = read_tensors(path, str(path))
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{path} holds no weights by name, as VGG19's do")
     return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}

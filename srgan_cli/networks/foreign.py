@@ -6,7 +6,6 @@ everything but tensors and plain containers. spandrel's own file readers are not
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
 import warnings
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.generators import Generator, not_finite
+from srgan_cli.networks.pickles import read_tensors
 
 # What torch and spandrel raise on content that is damaged or not what it seems to be.
 _DAMAGE = (
@@ -111,11 +111,9 @@ def _read_tensors(data: bytes, path: Path) -> dict[str, Any]:
     try:
         if path.suffix.lower() == ".safetensors":
             return dict(safetensors.torch.load(data))
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _DAMAGE as err:
-        raise WeightsError(
-            f"{path} cannot be read as weights: it is damaged, or it holds a program, which srgan never runs"
-        ) from err
+        raise WeightsError(f"{path} cannot be read as weights: it is damaged") from err
+    state = read_tensors(data, str(path))
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds no weights but a {type(state).__name__}")
     return state

@@ -11,6 +11,7 @@ import torch
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.files import publishing, publishing_path
+from srgan_cli.networks.pickles import read_tensors
 
 NAME = "checkpoint"
 GOOD = "checkpoint.good"  # the last one whose pictures were looked at and found well: where a run goes back to
@@ -45,10 +46,34 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> dict[str
         if name.endswith("_scaler") and not state["parts"][name]:
             continue  # it was trained in a precision without one
         try:
+            if isinstance(part, torch.optim.Optimizer):
+                _check_settings(part, state["parts"][name])
             part.load_state_dict(state["parts"][name])
-        except (RuntimeError, ValueError, KeyError) as err:
+            if isinstance(part, torch.optim.Optimizer):
+                _check_moments(part)
+        except Exception as err:  # what a state holds decides what is raised over it
             raise WeightsError(f"the checkpoint's {name} does not fit this run: {_reason(err)}") from err
     return dict(state["values"])
+
+
+def _check_settings(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """An optimiser takes whatever it is given, and would fail at the next step: settings of the same kinds only."""
+    for now, before in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        for key, value in now.items():
+            if key != "params" and not isinstance(before[key], _alike(value)):
+                raise ValueError(f"{key} is {type(before[key]).__name__}")
+
+
+def _alike(value: object) -> tuple[type, ...]:
+    return (int, float) if isinstance(value, int | float) else (type(value),)
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """The same of what it has gathered: of the weights' own shapes, or single numbers."""
+    for parameter, state in optimizer.state.items():
+        for value in state.values():
+            if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"a moment of {tuple(value.shape)} for weights of {tuple(parameter.shape)}")
 
 
 def _reason(err: Exception) -> str:
@@ -70,13 +95,17 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """Tensors and plain values only: a checkpoint from a stranger cannot run code. Raises `WeightsError`."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as err:  # a damaged pickle raises whatever its bytes happen to ask for
-        raise WeightsError(f"{path} is damaged, or no checkpoint ({str(err).splitlines()[0].split('. ')[0]})") from err
+    state = read_tensors(path, str(path))
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} was not written by this version of srgan")
+    parts, values = state.get("parts"), state.get("values")
+    if not isinstance(parts, dict) or not isinstance(values, dict) or not all(map(_is_text, (*parts, *values))):
+        raise WeightsError(f"{path} is damaged: its parts or its values are missing")
     return state
+
+
+def _is_text(name: object) -> bool:
+    return isinstance(name, str)
 
 
 def keep(path: Path, other: Path) -> None:

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from srgan_cli import stored
+from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.training_config import Objective, Phase
 
@@ -324,16 +326,20 @@ class Monitor:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._not_finite = state["not_finite"]
-        self._not_finite_since = state.get("not_finite_since", 0)
-        self._norms = list(state["norms"])
-        self._first_norm = state["first_norm"]
-        self._phase = state["phase"]
-        self._latest_detail = state["latest_detail"]
-        self._enough_detail = state["enough_detail"]
-        for name, (armed, count, since) in state["alarms"].items():
-            alarm = self._alarms[name]
-            alarm.armed, alarm.count, alarm.since = armed, count, since
+        """Raises `WeightsError` for what `state` never gave: it comes out of a file."""
+        try:
+            self._not_finite = stored.whole(state["not_finite"])
+            self._not_finite_since = stored.whole(state.get("not_finite_since", 0))
+            self._norms = [float(norm) for norm in state["norms"]]
+            self._first_norm = None if state["first_norm"] is None else float(state["first_norm"])
+            self._phase = state["phase"]
+            self._latest_detail = float(state["latest_detail"])
+            self._enough_detail = float(state["enough_detail"])
+            for name, (armed, count, since) in state["alarms"].items():
+                alarm = self._alarms[name]
+                alarm.armed, alarm.count, alarm.since = bool(armed), stored.whole(count), stored.whole(since)
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            raise WeightsError(f"the checkpoint is damaged: what the monitor kept makes no sense ({err})") from err
 
 
 # -------------------------------------------------------------------------------------------------- numbers of pictures

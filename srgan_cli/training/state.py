@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from srgan_cli import stored
+from srgan_cli.errors import WeightsError
 from srgan_cli.training_config import Phase, TrainConfig
 
 
@@ -36,9 +38,32 @@ class State:
 
     @classmethod
     def restored(cls, values: Mapping[str, Any]) -> State:
-        """From a checkpoint's values, which are those of `values` and perhaps others."""
+        """From a checkpoint's values, which are those of `values` and perhaps others.
+
+        Raises `WeightsError` for values that no run could be resumed from.
+        """
         names = {one.name for one in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in names})
+        state = cls(**{name: value for name, value in values.items() if name in names})
+        try:
+            state._check()
+            for name in ("elapsed_s", "begun_s"):  # the clock's
+                stored.real(values[name])
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            raise WeightsError(f"the checkpoint is damaged: its values make no sense ({err})") from err
+        return state
+
+    def _check(self) -> None:
+        for count in (self.step, self.phase_step, self.phase_began_step, self.rollbacks, self.log_bytes):
+            stored.whole(count)
+        for number in (self.phase_began_s, self.rate):
+            stored.real(number)
+        for phase in (self.phase, *self.batches):
+            if phase not in ("fidelity", "adversarial"):
+                raise ValueError(f"there is no phase {phase!r}")
+        for batch in self.batches.values():
+            stored.whole(batch, 1)
+        if not (isinstance(self.scores, dict) and isinstance(self.done, list)):
+            raise ValueError("its scores or its length are missing")
 
     @property
     def values(self) -> dict[str, Any]:
