@@ -90,7 +90,7 @@ def _follow(file: BinaryIO) -> None:
     elif not start:
         raise _RefusedError("it is empty")
     else:
-        raise _RefusedError("it is damaged, or no file of weights (.safetensors, or torch's .pth)")
+        raise _RefusedError("it is damaged, or it holds a program, which srgan never runs")
 
 
 def _follow_archive(file: BinaryIO) -> None:
