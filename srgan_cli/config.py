@@ -15,6 +15,7 @@ from srgan_cli.errors import SettingsError
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
 Strip: TypeAlias = Literal["none", "gps", "all"]
 BitDepth: TypeAlias = Literal["keep", 8, 16]
+ExportFormat: TypeAlias = Literal["onnx", "ncnn", "pth", "safetensors"]
 
 AUTO_MODEL = "auto"  # chosen for each picture, see upscaling.choice
 DEFAULT_MODEL = "srgan"  # where nothing is chosen
@@ -191,3 +192,39 @@ class UpscaleOptions:
                     "{width}, {height} and {index}"
                 ) from err
             _check("/" not in name and "\\" not in name and name != "", "--name must be a file name, without folders")
+
+
+EXPORT_SUFFIXES: dict[str, ExportFormat] = {
+    ".onnx": "onnx",
+    ".param": "ncnn",
+    ".pth": "pth",
+    ".safetensors": "safetensors",
+}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """One `srgan export`: the file to write, for ncnn the `.param` beside which the `.bin` goes, and how.
+
+    `format` None: what the file's name says. `half`: weights, and for ONNX the arithmetic, as fp16.
+    """
+
+    output: Path
+    format: ExportFormat | None = None
+    half: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        told = EXPORT_SUFFIXES.get(self.output.suffix.lower())
+        if self.format is None:
+            _check(told is not None, f"-o {self.output} must end in {', '.join(EXPORT_SUFFIXES)}, or give --format")
+            object.__setattr__(self, "format", told)
+        elif told is None:
+            suffix = next(suffix for suffix, name in EXPORT_SUFFIXES.items() if name == self.format)
+            object.__setattr__(self, "output", self.output.with_name(self.output.name + suffix))
+        _check(told in (None, self.format), f"-o {self.output} does not fit --format {self.format}")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What will be written, `output` first."""
+        return (self.output, self.output.with_suffix(".bin")) if self.format == "ncnn" else (self.output,)

@@ -17,7 +17,7 @@ from srgan_cli import __version__
 from srgan_cli.errors import ExitCode, SrganError, shown
 from srgan_cli.threads import wait_politely
 
-_COMMANDS = ("upscale", "train", "evaluate", "compare", "models", "doctor")
+_COMMANDS = ("upscale", "train", "evaluate", "compare", "models", "export", "doctor")
 
 
 class _LazyGroup(click.Group):

@@ -1,0 +1,70 @@
+"""`srgan export`: a model for another program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from srgan_cli.config import ExportFormat, ExportOptions
+from srgan_cli.errors import shown
+
+
+@click.command(no_args_is_help=True)
+@click.argument("model", metavar="NAME|FILE|RUN")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to put it; its name says the format.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["onnx", "ncnn", "pth", "safetensors"]),
+    help="onnx (.onnx); ncnn (.param, and a .bin beside it); pth and safetensors (what ComfyUI and chaiNNer read).",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the weights; in ONNX of the arithmetic too. Pictures go in and come out as float32.",
+)
+@click.option(
+    "-s", "--scale", type=float, metavar="N", help="Of a family, the member for this enlargement. [default: 4]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def export(
+    model: str, output: Path, format_: ExportFormat | None, precision: str, scale: float | None, overwrite: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write a model in a form that other programs read.
+
+    \b
+      srgan export fast-x4 -o fast-x4.onnx
+      srgan export srgan@0.6 -o srgan-x4.param --precision float16
+      srgan export runs/mine -o 4x_mine.pth
+
+    The result is compared with ours before the file is written, where the program that reads it is installed. See
+    docs/EXPORT.md for chaiNNer, ComfyUI, Upscayl, web pages and phones.
+    """
+    options = ExportOptions(output, format_, half=precision == "float16", overwrite=overwrite)
+    from srgan_cli.networks.exporting import export as write
+    from srgan_cli.networks.weights import load_model
+
+    done = write(load_model(model, scale), options)
+    if as_json:
+        difference = {"program": done.program, "difference": done.difference}
+        click.echo(json.dumps({"files": [str(path) for path in done.files], **difference}, ensure_ascii=False))
+        return
+    for path in done.files:
+        click.echo(shown(path))
+    if done.difference is None:
+        click.echo(f"not checked: {done.program} is not installed", err=True)
+    else:
+        click.echo(f"checked: {done.program}'s result is at most {done.difference:.1e} off ours, of 1", err=True)

@@ -1,0 +1,207 @@
+"""A model in a form that other programs read, checked by running it there."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from srgan_cli import files
+from srgan_cli.config import ExportFormat, ExportOptions
+from srgan_cli.errors import SettingsError, WeightsError, shown
+from srgan_cli.networks.generators import SRVGG, Generator
+from srgan_cli.networks.graph import INPUT, OUTPUT
+from srgan_cli.networks.ncnn_format import ncnn_model
+from srgan_cli.networks.onnx_format import onnx_model
+from srgan_cli.networks.registry import metadata_of
+from srgan_cli.networks.weights import Model
+
+# How far another program's result may be from ours, with colours in [0, 1]: float rounding in another order, or fp16.
+_TOLERANCE, _TOLERANCE_HALF = 1e-4, 2e-2
+
+
+class Exported(NamedTuple):
+    """The files written. `difference` is the largest one between `program`'s result and ours on a test picture, both
+    clipped, with colours in [0, 1]; None where that program is not installed, so that nothing was checked."""
+
+    files: tuple[Path, ...]
+    program: str
+    difference: float | None
+
+
+def export(model: Model, options: ExportOptions) -> Exported:
+    """Write `model` as `options` say, after its result in the other program (where installed) was compared with ours.
+
+    Raises `WeightsError` where the format has no equal network, the files cannot be written, or the results differ;
+    `SettingsError` where a file exists and is not to be replaced.
+    """
+    taken = [path for path in options.files if path.exists() and not options.overwrite]
+    if taken:
+        raise SettingsError(f"{shown(taken[0])} exists already; give --overwrite, or another -o")
+    assert options.format is not None
+    contents = _WRITERS[options.format](model, half=options.half)
+    program, result = _CHECKS[options.format](contents)
+    difference = None if result is None else _difference(model.network, result)
+    if difference is not None and not difference <= (_TOLERANCE_HALF if options.half else _TOLERANCE):
+        raise WeightsError(
+            f"{model.name} was not exported: {program}'s result differs from ours by {difference:.2g} of 1"
+            + ("; try it without --precision float16" if options.half else "")
+        )
+    for path, content in zip(options.files, contents, strict=True):
+        _publish(path, content, options.overwrite)
+    return Exported(options.files, program, difference)
+
+
+def _publish(path: Path, content: bytes, overwrite: bool) -> None:
+    try:
+        files.publish_bytes(path, content, overwrite=overwrite)
+    except OSError as err:
+        raise WeightsError(f"{shown(path)} cannot be written: {files.reason(err)}") from err
+
+
+def facts_of(model: Model) -> dict[str, str]:
+    """What a file's metadata say of a model: plain text, for programs and people."""
+    facts = {
+        "name": model.name,
+        "architecture": model.architecture,
+        "scale": str(model.scale),
+        "halo_px": "" if model.halo_px is None else str(model.halo_px),
+        "pixels": "RGB, from 0 to 1",
+        "adversarial": json.dumps(model.adversarial),
+        "source_sha256": model.sha256,
+    }
+    if model.entry is not None:
+        facts |= {"description": model.entry.description, "licence": model.entry.licence}
+    return facts
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def _onnx(model: Model, *, half: bool) -> tuple[bytes, ...]:
+    return (onnx_model(model.network, facts_of(model), half=half),)
+
+
+def _ncnn(model: Model, *, half: bool) -> tuple[bytes, ...]:
+    param, weights = ncnn_model(model.network, half=half)
+    return param.encode("ascii"), weights
+
+
+def _pth(model: Model, *, half: bool) -> tuple[bytes, ...]:
+    buffer = io.BytesIO()
+    torch.save({"params": _tensors(model, half)}, buffer)  # the key that Real-ESRGAN's and BasicSR's own files have
+    return (buffer.getvalue(),)
+
+
+def _safetensors(model: Model, *, half: bool) -> tuple[bytes, ...]:
+    return (safetensors.torch.save(_tensors(model, half), _metadata(model)),)
+
+
+def _tensors(model: Model, half: bool) -> dict[str, Tensor]:
+    network = model.network
+    if not isinstance(network, SRVGG):
+        raise WeightsError(
+            f"{model.name} is a {model.architecture} network, which other programs do not know by its weights; "
+            "take --format onnx or ncnn"
+        )
+    tensors = {key: tensor.detach().contiguous() for key, tensor in network.state_dict().items()}
+    return {key: tensor.half() if half and tensor.dim() == 4 else tensor for key, tensor in tensors.items()}
+
+
+def _metadata(model: Model) -> dict[str, str]:
+    """Those of our own files, so that the file stays one of ours, too."""
+    entry = model.entry
+    if entry is None:
+        return {"format": "pt"}
+    return metadata_of(entry, entry.architecture, entry.config, entry.scale, entry.parameters)
+
+
+_WRITERS: Mapping[ExportFormat, Callable[..., tuple[bytes, ...]]] = {
+    "onnx": _onnx,
+    "ncnn": _ncnn,
+    "pth": _pth,
+    "safetensors": _safetensors,
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ checking
+
+
+def _picture() -> Tensor:
+    """Soft colours in [0, 1], (1, 3, 39, 46): neither side a multiple of anything that could hide a mistake."""
+    coarse = torch.rand(1, 3, 10, 12, generator=torch.Generator().manual_seed(0))
+    return F.interpolate(coarse, (39, 46), mode="bicubic").clamp(0, 1)
+
+
+def _difference(network: Generator, result: Tensor) -> float:
+    with torch.inference_mode():
+        expected = network(_picture()).clamp(0, 1)
+    if result.shape != expected.shape:
+        return float("inf")
+    return float((result.clamp(0, 1) - expected).abs().max())
+
+
+def _run_onnx(contents: tuple[bytes, ...]) -> tuple[str, Tensor | None]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return "ONNX Runtime", None
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3  # errors only: what it says of fp16 on a CPU is no use here
+    session = onnxruntime.InferenceSession(contents[0], settings, providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {session.get_inputs()[0].name: _picture().numpy()})
+    return f"ONNX Runtime {onnxruntime.__version__}", torch.from_numpy(result)
+
+
+def _run_ncnn(contents: tuple[bytes, ...]) -> tuple[str, Tensor | None]:
+    try:
+        import ncnn
+    except ImportError:
+        return "ncnn", None
+    net = ncnn.Net()
+    net.opt.use_vulkan_compute = False
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    with tempfile.TemporaryDirectory(prefix="srgan-") as folder:
+        for path, content in zip(
+            (param := Path(folder, "x.param"), bin_ := Path(folder, "x.bin")), contents, strict=True
+        ):
+            path.write_bytes(content)
+        if net.load_param(str(param)) or net.load_model(str(bin_)):
+            raise WeightsError("ncnn does not read what srgan writes; please report it")
+    pixels = np.ascontiguousarray(_picture()[0].numpy())  # ncnn reads it where it lies
+    picture, extractor = ncnn.Mat(pixels), net.create_extractor()
+    extractor.input(INPUT, picture)
+    _, result = extractor.extract(OUTPUT)
+    return f"ncnn {ncnn.__version__}", torch.from_numpy(np.array(result))[None]
+
+
+def _run_spandrel(contents: tuple[bytes, ...]) -> tuple[str, Tensor | None]:
+    try:
+        import spandrel
+    except ImportError:
+        return "spandrel", None
+    try:
+        state = safetensors.torch.load(contents[0])
+    except safetensors.SafetensorError:
+        state = torch.load(io.BytesIO(contents[0]), weights_only=True)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        network = spandrel.ModelLoader().load_from_state_dict(state)
+        return f"spandrel {spandrel.__version__}", network(_picture())
+
+
+_CHECKS: Mapping[ExportFormat, Callable[[tuple[bytes, ...]], tuple[str, Tensor | None]]] = {
+    "onnx": _run_onnx,
+    "ncnn": _run_ncnn,
+    "pth": _run_spandrel,
+    "safetensors": _run_spandrel,
+}
