@@ -218,7 +218,6 @@ def bare_worker(args: argparse.Namespace, precision: str) -> None:
     import torch.nn.functional as F
 
     from srgan_cli import EngineOptions, Upscaler, load_model
-    from srgan_cli.upscaling import backends
 
     upscaler = Upscaler(load_model(args.model), EngineOptions(args.device, precision))  # type: ignore[arg-type]
     device, side = upscaler.compute.device, 768
@@ -226,7 +225,7 @@ def bare_worker(args: argparse.Namespace, precision: str) -> None:
     low = torch.rand(1, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
 
     def bare() -> None:
-        with backends.inference(device):
+        with upscaler.compute.inference():
             F.pixel_shuffle(upscaler.chain.phases(low), upscaler.chain.shuffle)
             if device.type == "cuda":
                 torch.cuda.synchronize()
@@ -280,7 +279,6 @@ def network_worker(args: argparse.Namespace, source: str, precision: str) -> Non
     import torch.nn.functional as F
 
     from srgan_cli import EngineOptions, Upscaler, load_model
-    from srgan_cli.upscaling import backends
 
     upscaler = Upscaler(load_model(args.model), EngineOptions(args.device, precision))  # type: ignore[arg-type]
     lows = []
@@ -289,7 +287,7 @@ def network_worker(args: argparse.Namespace, source: str, precision: str) -> Non
         assert picture is not None
         low = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255.0
         lows.append(low.to(upscaler.compute.device).contiguous(memory_format=torch.channels_last))
-    with backends.inference(upscaler.compute.device):
+    with upscaler.compute.inference():
         upscaler.chain.phases(lows[0])
         began = time.perf_counter()
         for low in lows:

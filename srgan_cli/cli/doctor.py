@@ -39,25 +39,17 @@ def doctor(model: str, device: str, precision: Precision, tile_px: int | None, a
 def _machine() -> dict[str, object]:
     import torch
 
-    from srgan_cli.upscaling import backends
+    from srgan_cli.upscaling.backends import choice
+    from srgan_cli.upscaling.backends.memory import keep_large_blocks
 
-    gpus = [
-        f"cuda:{i} {torch.cuda.get_device_name(i)}, {torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB"
-        for i in range(torch.cuda.device_count())
-    ]
-    if torch.backends.mps.is_available():
-        gpus.append("mps, Apple's GPU")
-    bf16 = "bf16 in hardware" if backends.cpu_has_fast_bf16() else "no fast bf16"
-    free = backends.free_memory_bytes(torch.device("cpu"))
-    kept = backends.keep_large_blocks()
+    kept = keep_large_blocks()
     return {
         "srgan": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
         "torch": torch.__version__,
-        "gpu": gpus or "none that PyTorch can use",
-        "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {bf16}",
-        "memory": f"{free / 2**30:.1f} GiB free",
+        "devices": [*map(str, choice.devices()), *choice.absences()],
+        "cpu": f"{os.cpu_count()} cores",
         "allocator": "glibc keeps large blocks" if kept else "as it is (not glibc, or SRGAN_KEEP_BLOCKS=0)",
     }
 

@@ -110,7 +110,7 @@ def run(
     if not evaluations["bicubic"].pictures:
         raise NothingToDoError(f"not one of {len(failures)} pictures can be compared: {failures[0]}")
     compute = {
-        name: {"device": str(one.compute.device), "precision": one.compute.precision} for name, one in upscalers.items()
+        name: {"device": one.compute.name, "precision": one.compute.precision} for name, one in upscalers.items()
     }
     return Report(scale, evaluations, compute, tuple(failures), chosen.notes)
 

@@ -15,7 +15,7 @@ from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run
 from srgan_cli.training.steps import discriminator_terms, fidelity_terms, generator_terms
 from srgan_cli.training_config import FidelitySettings, Phase
-from srgan_cli.upscaling import backends
+from srgan_cli.upscaling.backends import pytorch
 
 # Beside what is kept for the backward pass: gradients on their way, a convolution's workspace, the optimiser's state.
 _BESIDES = 1.6
@@ -49,7 +49,7 @@ def _largest(run: Run, phase: Phase, batch: int) -> int:
     if run.device.type == "cpu":
         tried = min(2, batch)  # batch norm may want more than one
         need = _kept_bytes(lambda: _try(run, phase, tried)) / tried * _BESIDES
-        free = backends.free_memory_bytes(run.device) * _SHARE / processes.on_this_machine()
+        free = pytorch.free_memory_bytes(run.device) * _SHARE / processes.on_this_machine()
         fits = min(batch, int(free / need))
     else:
         fits = batch
@@ -87,12 +87,12 @@ def _runs(run: Run, phase: Phase, batch: int) -> bool:
     try:
         _with_ballast(run, lambda: _try(run, phase, batch))
     except Exception as err:
-        if not backends.is_out_of_memory(err):
+        if not pytorch.is_out_of_memory(err):
             raise
         fits = False
     else:
         fits = True
-    backends.empty_cache(run.device)
+    pytorch.empty_cache(run.device)
     return fits
 
 

@@ -25,7 +25,7 @@ from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast, Terms, Verdicts, discriminator_terms, fidelity_terms, generator_terms
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
-from srgan_cli.upscaling import backends
+from srgan_cli.upscaling.backends import pytorch
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -97,14 +97,14 @@ def choose_compute(config: TrainConfig, group: Processes) -> tuple[torch.device,
     name = config.compute.device
     if group.world > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
         name = f"cuda:{group.local}"
-    device = backends.choose(EngineOptions(device=name, precision="fp32")).device
+    device = pytorch.choose(EngineOptions(device=name, precision="fp32")).device
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
     if config.compute.precision != "auto":
         return device, {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.compute.precision]
     if device.type == "cuda":
         return device, torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return device, torch.bfloat16 if device.type == "cpu" and backends.cpu_has_fast_bf16() else torch.float32
+    return device, torch.bfloat16 if device.type == "cpu" and pytorch.cpu_has_fast_bf16() else torch.float32
 
 
 def begin(config: TrainConfig, group: Processes, *, resuming: bool = False) -> Run:

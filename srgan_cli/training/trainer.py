@@ -29,7 +29,7 @@ from srgan_cli.training.run import Run, begin, choose_compute, enter, step, with
 from srgan_cli.training.schedule import crop_px, place
 from srgan_cli.training.state import State
 from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
-from srgan_cli.upscaling import backends
+from srgan_cli.upscaling.backends import pytorch
 
 
 def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
@@ -164,7 +164,7 @@ def _explained(run: Run, state: State) -> Iterator[None]:
     try:
         yield
     except Exception as err:
-        if not backends.is_out_of_memory(err):
+        if not pytorch.is_out_of_memory(err):
             raise
         raise OutOfMemoryError(
             f"{run.device} is out of memory at step {state.step}, though a step was tried before; the last "

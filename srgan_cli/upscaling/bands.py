@@ -18,7 +18,8 @@ from torch import Tensor
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.upscaling import backends, pixels
+from srgan_cli.upscaling import pixels
+from srgan_cli.upscaling.backends.memory import release_free_blocks
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
 from srgan_cli.upscaling.tiles import Span
 
@@ -90,7 +91,7 @@ class _Tiles:
 
     def exact(self) -> Chain:
         """The chain in fp32, for what left the range of half precision. Raises `WeightsError` when it is in fp32."""
-        if self.chain.dtype == torch.float32:
+        if self.chain.backend.precision == "fp32":
             raise _not_finite(self.chain)
         if self._exact is None:
             self._exact = self.chain.exact()
@@ -137,7 +138,7 @@ class HostRunner:
         redone = sum(self._tile(low, rows, column, target) for column in columns)
         if rows.window * columns[0].window > TRIM_PX:
             several = len(columns) > 1 or rows.core < out.shape[0] // self._scale
-            backends.release_free_blocks(0 if several else FREE_BLOCKS_BYTES)
+            release_free_blocks(0 if several else FREE_BLOCKS_BYTES)
         return Pending(rows, len(columns), lambda: redone)
 
     def _tile(self, low: Pixels, rows: Span, column: Span, target: Pixels) -> bool:

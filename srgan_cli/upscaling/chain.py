@@ -6,17 +6,17 @@ first input.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from srgan_cli.networks.generators import bilinear_phases, not_finite
 from srgan_cli.networks.weights import Model
+from srgan_cli.upscaling.backends.protocol import Backend, Prepared
 from srgan_cli.upscaling.tiles import Pass, chain_halo
 
 # Half-precision results that differ more from fp32 are not trusted: by one of 255 levels as the root of the mean square
@@ -43,17 +43,15 @@ class Difference(NamedTuple):
 
 
 class Chain:
-    """Networks in their order, on a device, in a precision.
+    """Networks in their order, on a backend.
 
     `scale` is the product of theirs; `halo_px` the context a tile needs; `blend_px` is 0 where tiles join exactly,
     else the width of the strip over which neighbouring tiles are faded into each other.
     """
 
-    def __init__(
-        self, models: Sequence[Model], device: torch.device, dtype: torch.dtype, *, color_lock: bool | None = None
-    ) -> None:
+    def __init__(self, models: Sequence[Model], backend: Backend, *, color_lock: bool | None = None) -> None:
         self.models = tuple(models)
-        self.device, self.dtype = device, dtype
+        self.backend, self.device = backend, backend.device
         self.scale: int = math.prod(m.scale for m in models)
         self.color_lock = any(m.adversarial for m in models) if color_lock is None else color_lock
         bounded = all(m.halo_px is not None for m in models)
@@ -61,21 +59,23 @@ class Chain:
         passes = tuple(Pass(m.scale, BLEND_PX if m.halo_px is None else m.halo_px) for m in models)
         # One px more than the correction's own reach: it is enlarged bilinearly.
         self.halo_px = chain_halo(passes) + (_LOCK_RADIUS_PX + 1 if self.color_lock else 0)
-        self._prepared = [_Prepared(m, device, dtype) for m in models]
-        self.shuffle = self._prepared[-1].shuffle
+        self._prepared = [backend.prepare(m) for m in models]
+        each = zip(self._prepared, models, strict=True)
+        self._networks = [_Grey(one) if m.input_channels == 1 else one for one, m in each]
+        self.shuffle = self._networks[-1].shuffle
 
     def exact(self) -> Chain:
         """The same chain in fp32."""
-        return Chain(self.models, self.device, torch.float32, color_lock=self.color_lock)
+        return Chain(self.models, self.backend.exact(), color_lock=self.color_lock)
 
     def phases(self, low: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 3r², H·s/r, W·s/r) with r = `shuffle`, all fp32; may overshoot [0, 1]."""
         middle, trace = low, None
-        for one in self._prepared[:-1]:
+        for one in self._networks[:-1]:
             middle = F.pixel_shuffle(one.phases(middle), one.shuffle)
             trace = not_finite(middle) if trace is None else trace + not_finite(middle)
             middle = middle.clamp_(0.0, 1.0).contiguous(memory_format=torch.channels_last)
-        phases = self._prepared[-1].phases(middle)
+        phases = self._networks[-1].phases(middle)
         if trace is not None:
             phases += trace
         return self._locked(phases, low) if self.color_lock else phases
@@ -110,64 +110,26 @@ class Chain:
         return Difference(float(off.abs().max()), float(off.square().mean().sqrt()))
 
     def bytes_per_px(self) -> float:
-        """Device memory that one more low-resolution px of a tile takes at the peak."""
-        return self._measured_bytes_per_px() if self.device.type == "cuda" else self._estimated_bytes_per_px()
+        """Memory that one more low-resolution px of a tile takes at the peak.
 
-    def _measured_bytes_per_px(self) -> float:
-        """Memory is affine in px: two probes give the slope. The first run of each size is not counted: libraries
-        set themselves up in it."""
-        peaks = []
-        for side in (128, 256):
-            self._probe(side)
-            torch.cuda.synchronize(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            before = torch.cuda.memory_allocated(self.device)
-            self._probe(side)
-            peaks.append(torch.cuda.max_memory_allocated(self.device) - before)
-        return max(0.5 * self._estimated_bytes_per_px(), (peaks[1] - peaks[0]) / (256**2 - 128**2))
-
-    def _estimated_bytes_per_px(self) -> float:
-        """From the layers' outputs, where the allocator keeps no count.
-
-        In eager mode a layer's input and output and a skip connection are alive at once: twice the largest sum of a
-        layer's input and output. The tail adds the phases in fp32 about three times.
+        The result is there in fp32 about three times.
         """
-        side, largest = 48, 0
-
-        def note(_module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            nonlocal largest
-            tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
-            largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
-
-        layers = [layer for one in self._prepared for layer in one.network.modules()]
-        hooks = [layer.register_forward_hook(note) for layer in layers]
-        try:
-            self._probe(side)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return 2.0 * largest / side**2 + 3 * 4 * 3 * self.scale**2
+        return self.backend.bytes_per_px(self._prepared, self._probe) + 3 * 4 * 3 * self.scale**2
 
     def _probe(self, side: int) -> None:
         self.phases(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))
 
 
-class _Prepared:
-    """A copy of one network, in channels_last, on its device, that is always given three channels."""
+class _Grey:
+    """A network of one channel, given three: each colour is a grey picture."""
 
-    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype) -> None:
-        network = copy.deepcopy(model.network).to(device, dtype)
-        self.network = network.to(memory_format=torch.channels_last)
+    def __init__(self, network: Prepared) -> None:
+        self._network = network
         self.shuffle = network.shuffle
-        self._grey = model.input_channels == 1
 
     def phases(self, low: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3r², H·s/r, W·s/r), all fp32."""
-        if not self._grey:
-            return self.network.phases(low)
         height, width = low.shape[-2:]
-        each = low.reshape(-1, 1, height, width)  # each colour is a grey picture: (N, 3, H, W) -> (3N, 1, H, W)
-        phases = self.network.phases(each)  # -> (3N, r², h, w)
+        phases = self._network.phases(low.reshape(-1, 1, height, width))  # (N, 3, H, W) -> (3N, r², h, w)
         return phases.reshape(-1, 3 * phases.shape[1], *phases.shape[2:])
 
 

@@ -14,13 +14,14 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-import torch
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError, OutOfMemoryError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling import backends, bands, pixels
+from srgan_cli.upscaling import bands, pixels
+from srgan_cli.upscaling.backends.choice import choose
+from srgan_cli.upscaling.backends.protocol import ACCELERATOR_BATCH, Backend
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
 from srgan_cli.upscaling.rows import ArrayRows, RowSource, RowWindow
 from srgan_cli.upscaling.tiles import cut, next_rows
@@ -63,12 +64,8 @@ class Upscaler:
         self.options = options or EngineOptions()
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self._note = on_note or (lambda _sentence: None)
-        self.compute = backends.choose(
-            self.options,
-            half_ok=all(m.supports_half for m in self.models),
-            bf16_ok=all(m.supports_bf16 for m in self.models),
-        )
-        with backends.inference(self.compute.device):
+        self.compute: Backend = choose(self.options, self.models)
+        with self.compute.inference():
             self.chain = self._trusted_chain()
             self.tile_px = self.options.tile_px or self._fitting_tile()
         if self.chain.blend_px:
@@ -99,7 +96,7 @@ class Upscaler:
         whose tiles are faded together make every row anew.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
-        with backends.inference(self.compute.device):
+        with self.compute.inference():
             self._run_bands(RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
 
     def first_row(self, done_rows: int) -> int:
@@ -127,7 +124,7 @@ class Upscaler:
                 rows = next_rows(top, height, band_px, halo_px, whole_px=whole_px if band_px == self.tile_px else 0)
                 columns = cut(width, self.tile_px, halo_px, uniform=runner.uniform, whole_px=whole_px)
                 low = window.take(rows.begin, rows.end, keep_from=waiting[0].rows.begin if waiting else rows.begin)
-                batch_px = self.tile_px**2 * backends.ACCELERATOR_BATCH
+                batch_px = self.tile_px**2 * ACCELERATOR_BATCH
                 started = self._attempt(partial(runner.start, low, rows, columns, out, batch_px))
                 if started is None:
                     self._shrink()
@@ -156,7 +153,7 @@ class Upscaler:
         try:
             return step()
         except (RuntimeError, MemoryError) as err:
-            if not backends.is_out_of_memory(err):
+            if not self.compute.is_out_of_memory(err):
                 raise _device_error(err, self.compute) from err
             return None
 
@@ -179,7 +176,7 @@ class Upscaler:
 
         Raises `OutOfMemoryError` when the tile is as small as it gets.
         """
-        backends.empty_cache(self.compute.device)
+        self.compute.empty_cache()
         smallest = SMALLEST_BLENDED_TILE_PX if self.chain.blend_px else SMALLEST_TILE_PX
         if self.tile_px <= smallest:
             raise _no_room(self.compute, f"for tiles of {self.tile_px} px")
@@ -193,19 +190,19 @@ class Upscaler:
         """The chain in the chosen precision, or in fp32 when the canary says that half precision is not safe."""
         compute = self.compute
         try:
-            chain = Chain(self.models, compute.device, compute.dtype, color_lock=self.options.color_lock)
+            chain = Chain(self.models, compute, color_lock=self.options.color_lock)
         except (RuntimeError, MemoryError) as err:
-            if backends.is_out_of_memory(err):
+            if compute.is_out_of_memory(err):
                 raise _no_room(compute, "to hold the model") from err
             raise _device_error(err, compute) from err
-        if compute.dtype == torch.float32 or compute.chosen_precision:
+        if compute.precision == "fp32" or compute.chosen_precision:
             return chain
         distrust = self._distrust(chain)
         if distrust is None:
             return chain
         reason = f"precision fp32: {distrust}"
         self._note(reason)
-        self.compute = backends.Compute(compute.device, torch.float32, (compute.reasons[0], reason), False)
+        self.compute = compute.exact(reason)
         return chain.exact()
 
     def _distrust(self, chain: Chain) -> str | None:
@@ -214,7 +211,7 @@ class Upscaler:
         try:
             difference = chain.canary()
         except (RuntimeError, MemoryError) as err:
-            if backends.is_out_of_memory(err):
+            if self.compute.is_out_of_memory(err):
                 raise _no_room(self.compute, "to run the model") from err
             # Some networks make fp32 tensors of their own on the way and then fail to multiply the two.
             return f"this model cannot run in {precision}"
@@ -227,28 +224,25 @@ class Upscaler:
 
         On an accelerator the memory is shared out to a batch of tiles, on the host to one.
         """
-        device = self.compute.device
-        fraction = backends.free_memory_bytes(device) * backends.MEMORY_SHARE
-        if device.type == "cpu":
-            fraction = min(fraction, backends.CPU_TILE_BYTES)
-        elif not self.chain.blend_px:  # those run one by one
-            fraction /= backends.ACCELERATOR_BATCH
+        budget_bytes = self.compute.budget_bytes()
+        if not self.chain.blend_px:  # those run one by one
+            budget_bytes /= self.compute.windows_at_once
         try:
-            window_px = (fraction / self.chain.bytes_per_px()) ** 0.5
+            window_px = (budget_bytes / self.chain.bytes_per_px()) ** 0.5
         except (RuntimeError, MemoryError) as err:
-            if not backends.is_out_of_memory(err):
+            if not self.compute.is_out_of_memory(err):
                 raise _device_error(err, self.compute) from err
             window_px = 0.0  # the run starts with the smallest tile and halves that if it must
-        return int(max(64, min(backends.MOST_WINDOW_PX, window_px) - 2 * self.chain.halo_px))
+        return int(max(64, min(self.compute.most_window_px, window_px) - 2 * self.chain.halo_px))
 
 
-def _no_room(compute: backends.Compute, what_for: str) -> OutOfMemoryError:
+def _no_room(compute: Backend, what_for: str) -> OutOfMemoryError:
     return OutOfMemoryError(
-        f"{compute.device} has too little free memory {what_for}; close other programs, choose a smaller model, or use "
+        f"{compute.name} has too little free memory {what_for}; close other programs, choose a smaller model, or use "
         "--device cpu"
     )
 
 
-def _device_error(err: BaseException, compute: backends.Compute) -> DeviceError:
+def _device_error(err: BaseException, compute: Backend) -> DeviceError:
     first_line = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
-    return DeviceError(f"{compute.device} failed: {first_line}. Try --precision fp32, or --device cpu")
+    return DeviceError(f"{compute.name} failed: {first_line}. Try --precision fp32, or --device cpu")

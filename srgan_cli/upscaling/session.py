@@ -173,7 +173,7 @@ class Session:
             speed = tally.network_pixels / 1e6 / tally.network_seconds
             pace.remember(
                 self._pace_key(),
-                pace.Pace(str(made[-1].compute.device), made[-1].compute.precision, made[-1].tile_px, speed),
+                pace.Pace(made[-1].compute.name, made[-1].compute.precision, made[-1].tile_px, speed),
             )
         return tally
 

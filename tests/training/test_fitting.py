@@ -11,7 +11,7 @@ from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import begin
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping
-from srgan_cli.upscaling import backends
+from srgan_cli.upscaling.backends import pytorch
 
 
 def tiny(**adversarial: object) -> TrainConfig:
@@ -40,11 +40,11 @@ def test_what_a_step_keeps_does_not_depend_on_where_memory_lies() -> None:
 def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     run = begin(tiny(), Processes())
     assert fitting.fit(run, Processes()) == ({"adversarial": 8}, [])
-    monkeypatch.setattr(backends, "free_memory_bytes", lambda device: 1000)
+    monkeypatch.setattr(pytorch, "free_memory_bytes", lambda device: 1000)
     with pytest.raises(OutOfMemoryError, match="not even one crop"):
         fitting.fit(run, Processes())
     need = fitting._kept_bytes(lambda: fitting._try(run, "adversarial", 2)) / 2 * fitting._BESIDES
-    monkeypatch.setattr(backends, "free_memory_bytes", lambda device: int(need * 6.5 / fitting._SHARE))
+    monkeypatch.setattr(pytorch, "free_memory_bytes", lambda device: int(need * 6.5 / fitting._SHARE))
     batches, (note,) = fitting.fit(run, Processes())
     assert batches == {"adversarial": 6}
     assert "taking 6" in note

@@ -16,7 +16,8 @@ from PIL import Image as Pillow
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError, OutOfMemoryError, SrganError
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling import backends, bands, pixels
+from srgan_cli.upscaling import bands, pixels
+from srgan_cli.upscaling.backends import protocol, pytorch
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.rows import ArrayRows
@@ -132,7 +133,7 @@ SIZES = st.integers(1, 70)
 def test_tiled_equals_whole_before_quantisation(
     name: str, height: int, width: int, tile_px: int, channels: int, color_lock: bool, uniform: bool
 ) -> None:
-    chain = Chain(CHAINS[name], CPU, torch.float32, color_lock=color_lock)
+    chain = Chain(CHAINS[name], pytorch.PyTorch(CPU), color_lock=color_lock)
     low = noise(height, width, channels, np.uint16)
     with torch.inference_mode():
         whole = float_phases(chain, low)
@@ -143,7 +144,7 @@ def test_tiled_equals_whole_before_quantisation(
 
 @pytest.mark.parametrize("name", sorted(CHAINS))
 def test_the_test_above_would_see_a_halo_that_is_too_small(name: str) -> None:
-    chain = Chain(CHAINS[name], CPU, torch.float32, color_lock=False)
+    chain = Chain(CHAINS[name], pytorch.PyTorch(CPU), color_lock=False)
     low = noise(48, 48, 3, np.uint16)
     with torch.inference_mode():
         whole = float_phases(chain, low)
@@ -369,7 +370,7 @@ def test_color_lock_is_on_for_adversarial_weights_or_when_asked(
 @pytest.fixture
 def fast_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a CPU that multiplies bf16 in hardware, where `auto` takes it."""
-    monkeypatch.setattr(backends, "cpu_has_fast_bf16", lambda: True)
+    monkeypatch.setattr(pytorch, "cpu_has_fast_bf16", lambda: True)
 
 
 @pytest.mark.parametrize("architecture", ["compact", "srvgg", "srresnet"])
@@ -747,18 +748,18 @@ def test_a_second_gpu_where_there_is_one_is_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(DeviceError, match="1 CUDA device"):
-        backends.choose(EngineOptions("cuda:1"))
+        pytorch.choose(EngineOptions("cuda:1"))
 
 
 def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(backends, "cpu_has_fast_bf16", lambda: False)
-    slow = backends.choose(EngineOptions())
+    monkeypatch.setattr(pytorch, "cpu_has_fast_bf16", lambda: False)
+    slow = pytorch.choose(EngineOptions())
     assert (slow.device, slow.precision) == (CPU, "fp32")
-    monkeypatch.setattr(backends, "cpu_has_fast_bf16", lambda: True)
-    assert backends.choose(EngineOptions()).precision == "bf16"
-    assert backends.choose(EngineOptions(), bf16_ok=False).precision == "fp32"
+    monkeypatch.setattr(pytorch, "cpu_has_fast_bf16", lambda: True)
+    assert pytorch.choose(EngineOptions()).precision == "bf16"
+    assert pytorch.choose(EngineOptions(), bf16_ok=False).precision == "fp32"
     assert len(slow.reasons) == 2, "the device and the precision, for srgan doctor"
 
 
@@ -767,14 +768,14 @@ def test_the_tile_follows_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> No
     assert model.halo_px is not None
 
     def tile(free: int) -> int:
-        monkeypatch.setattr(backends, "free_memory_bytes", lambda _device: free)
+        monkeypatch.setattr(pytorch, "free_memory_bytes", lambda _device: free)
         return Upscaler(model, fp32(None)).tile_px
 
     tiles = [tile(free) for free in (0, 50 << 20, 200 << 20, 1 << 40)]
     assert tiles == sorted(tiles)
     assert tiles[0] >= 16
     assert tiles[1] < tiles[2]
-    assert tiles[-1] == tile(1 << 41) <= backends.MOST_WINDOW_PX - 2 * model.halo_px
+    assert tiles[-1] == tile(1 << 41) <= protocol.MOST_WINDOW_PX - 2 * model.halo_px
 
 
 def test_a_model_stays_as_it_was() -> None:

@@ -1,0 +1,1 @@
+"""What runs the network: one protocol, and a file for each program that can."""
