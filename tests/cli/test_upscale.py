@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import statistics
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -473,14 +472,16 @@ def test_help_is_instant_and_without_torch(here: Path) -> None:
 
     def seconds(arguments: Sequence[str]) -> float:
         def once() -> float:
-            began = time.perf_counter()
+            # Of the processor, and the least of three: what the clock says depends on who shares the machine.
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run([sys.executable, *arguments], capture_output=True, check=True, timeout=60)
-            return time.perf_counter() - began
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-        return statistics.median(once() for _ in range(3))
+        return min(once() for _ in range(3))
 
     took = seconds(["-m", "srgan_cli", "--help"])
-    # 0.3 s on a machine of its own; other tests may share this one.
+    # 0.1 s on a machine of its own.
     assert took < 0.9 + 2 * seconds(["-c", "pass"])
 
 
