@@ -28,13 +28,18 @@ _BUFFER_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def publishing(target: Path, *, overwrite: bool = True, modified_ns: int | None = None) -> Iterator[BinaryIO]:
+def publishing(
+    target: Path, *, overwrite: bool = True, modified_ns: int | None = None, own: bool = False
+) -> Iterator[BinaryIO]:
     """A file, open for writing and reading, that becomes `target` when the block ends well and vanishes if it does not.
 
     Without `overwrite`, a target that exists by then is left alone: `FileExistsError`. `modified_ns` becomes the time
-    of modification. A device or a named pipe cannot be replaced, so it is written to as the data come.
+    of modification. A device or a named pipe cannot be replaced, so it is written to as the data come; but not where
+    the name is one of our `own` choice: then whatever is no plain file makes way.
     """
-    if is_special(target):
+    if own:
+        make_way(target)
+    elif is_special(target):
         with target.open("wb") as device:
             yield device
         return
@@ -46,22 +51,24 @@ def publishing(target: Path, *, overwrite: bool = True, modified_ns: int | None 
 
 
 @contextlib.contextmanager
-def publishing_path(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def publishing_path(target: Path, *, overwrite: bool = True, own: bool = False) -> Iterator[Path]:
     """As `publishing`, for code that wants a path: an empty file beside `target`, to be filled in place."""
-    if is_special(target):
+    if own:
+        make_way(target)
+    elif is_special(target):
         raise OSError(errno.EINVAL, "not a regular file", str(target))
     with _part(target, overwrite, None) as (part, _):
         yield part
 
 
-def publish_bytes(target: Path, data: bytes, *, overwrite: bool = True) -> None:
-    with publishing(target, overwrite=overwrite) as file:
+def publish_bytes(target: Path, data: bytes, *, overwrite: bool = True, own: bool = False) -> None:
+    with publishing(target, overwrite=overwrite, own=own) as file:
         file.write(data)
 
 
-def publish_text(target: Path, text: str, *, errors: str = "strict") -> None:
+def publish_text(target: Path, text: str, *, errors: str = "strict", own: bool = False) -> None:
     """UTF-8, with line ends as they are in `text`."""
-    publish_bytes(target, text.encode("utf-8", errors))
+    publish_bytes(target, text.encode("utf-8", errors), own=own)
 
 
 def check_publishable(target: Path) -> None:
@@ -175,6 +182,144 @@ def reason(err: OSError) -> str:
     return (err.strerror or str(err) or "unknown reason").lower()
 
 
+# ------------------------------------------------------------------------------------------------------- our own files
+
+
+def make_way(path: Path) -> None:
+    """Remove what stands under a name of our own and is no plain file: a link, a pipe, another name of some file."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            path.unlink()
+
+
+def open_own(path: Path, flags: int, *, keep: bool = True) -> int:
+    """A descriptor of a file of our own, made if need be; `flags` as for `os.open`.
+
+    No link is followed, and no file written to that has a second name: such a name is taken away and made anew,
+    with what that file held if `keep` says so.
+    """
+    flags |= os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0)  # a pipe would wait for its other end; a file does not care
+    if path.is_symlink() or is_special(path):
+        path.unlink()
+    descriptor = os.open(path, flags, 0o666)
+    if os.fstat(descriptor).st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    data = path.read_bytes() if keep else b""
+    publish_bytes(path, data, own=True)
+    return os.open(path, flags, 0o666)
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+class Folder:
+    """A folder that was opened once. What is made by way of `handle` goes there, whatever its name leads to by then.
+
+    On Linux `handle` is a path through the open descriptor. Elsewhere it is the name, and `OSError` when that leads to
+    another folder than it did.
+    """
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._identity = _identity(path if descriptor is None else descriptor)
+
+    @property
+    def handle(self) -> Path:
+        if self._descriptor is not None:
+            return _DESCRIPTORS / str(self._descriptor)
+        if self.has_moved:
+            raise OSError(errno.ESTALE, "its folder was moved or replaced while the run went on")
+        return self.path
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether its name leads to another folder now, or nowhere."""
+        with contextlib.suppress(OSError):
+            return _identity(self.path) != self._identity
+        return True
+
+    def below(self, relative: Path) -> Folder:
+        """A folder inside, made if need be. Raises `NotADirectoryError` where a link would lead out of this one."""
+        path, descriptor = self.path, None if self._descriptor is None else os.dup(self._descriptor)
+        for name in relative.parts:
+            path /= name
+            if descriptor is None:
+                _enter_by_name(path)
+            else:
+                descriptor = _enter(descriptor, name, path)
+        return Folder(path, descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_folder(path: Path) -> Folder:
+    """A folder that a person named, made if need be; links on the way to it are followed."""
+    path.mkdir(parents=True, exist_ok=True)
+    descriptor = None
+    if hasattr(os, "O_PATH") and _DESCRIPTORS.is_dir():
+        descriptor = os.open(path, _OPEN_FOLDER)
+    return Folder(path, descriptor)
+
+
+def link_below(base: Path, folder: Path) -> Path | None:
+    """The first link on the way from a folder to one inside it, whatever of that is there already."""
+    for path in reversed((folder, *folder.parents)):
+        if path != base and path.is_relative_to(base) and path.is_symlink():
+            return path
+    return None
+
+
+def without_handles(text: str, folder: Path) -> str:
+    """A message that names a file by a `handle`, with the folder's own name in its place."""
+    return re.sub(rf"{_DESCRIPTORS}/\d+", lambda _: str(folder), text)
+
+
+_DESCRIPTORS = Path("/proc/self/fd")
+_OPEN_FOLDER = getattr(os, "O_PATH", 0) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def _identity(folder: Path | int) -> tuple[int, int]:
+    found = os.stat(folder)  # noqa: PTH116 - a descriptor as well
+    return found.st_dev, found.st_ino
+
+
+def _enter(descriptor: int, name: str, path: Path) -> int:
+    """From the descriptor of a folder, which is closed, to that of one inside it."""
+    try:
+        if name == "..":
+            raise _leads_out(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=descriptor)
+        return os.open(name, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+    except NotADirectoryError:
+        raise _leads_out(path) from None
+    finally:
+        os.close(descriptor)
+
+
+def _enter_by_name(path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    if path.name == ".." or path.is_symlink() or not path.is_dir():
+        raise _leads_out(path)
+
+
+def _leads_out(path: Path) -> NotADirectoryError:
+    return NotADirectoryError(errno.ENOTDIR, f"{path} is a link or no folder, and results are not written through it")
+
+
 # -------------------------------------------------------------------------------------------------------------- locking
 
 
@@ -211,6 +356,7 @@ def lock(path: Path) -> Lock | None:
     """
     from filelock import FileLock, Timeout
 
+    make_way(path)
     held = FileLock(path, thread_local=False)
     try:
         held.acquire(blocking=False)

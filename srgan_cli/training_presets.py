@@ -146,7 +146,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as nested plain values. Raises `SettingsError` when it cannot be read or is not TOML."""
     try:
-        return stored.toml_of(stored.read_bytes(path, _MAX_TOML_BYTES))
+        return stored.toml_of(stored.read_bytes(path, _MAX_TOML_BYTES, follow=True))
     except (OSError, ValueError) as err:
         reason = err.strerror or str(err) if isinstance(err, OSError) else str(err)
         raise SettingsError(f"{path} cannot be read as TOML: {reason}") from err

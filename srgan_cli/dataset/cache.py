@@ -173,7 +173,7 @@ def _make(path: Path, entries: Sequence[_Entry], advance: Advance) -> None:
         _remove_parts_of(path)
         if shutil.disk_usage(path.parent).free < _bytes(entries):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with publishing(path) as file:
+        with publishing(path, own=True) as file:
             for done, planes in enumerate(in_order(_render, entries), 1):
                 for plane in planes:
                     file.write(plane.data)

@@ -298,7 +298,7 @@ class _Memory:
         newest = dict(list(self._entries.items())[-_MAX_REMEMBERED:])
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            publish_text(self._path, json.dumps(newest))
+            publish_text(self._path, json.dumps(newest), own=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------- sieve

@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from srgan_cli.errors import UnwritablePictureError, shown
-from srgan_cli.files import Lock, lock
+from srgan_cli.files import Lock, lock, open_own
 from srgan_cli.imaging.image import Depth, Pixels
 
 
@@ -84,7 +84,7 @@ def open_canvas(
             scratch, reused = Path(made), False
         else:
             held = _lock(folder / name)
-            descriptor = _open(folder / name)
+            descriptor = open_own(folder / name, os.O_RDWR, keep=False)
             scratch = folder / name
             reused = reuse and os.fstat(descriptor).st_size == size
         if not reused:
@@ -110,12 +110,6 @@ def _lock(path: Path) -> Lock:
     if held is None:
         raise UnwritablePictureError(f"another srgan is making the same result: it holds {shown(path)}")
     return held
-
-
-def _open(path: Path) -> int:
-    """A descriptor of the file, made if need be."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _reserve(descriptor: int, size: int, folder: Path) -> None:

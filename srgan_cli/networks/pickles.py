@@ -47,6 +47,8 @@ def read_tensors(origin: Path | bytes, name: str) -> Any:
     program, say), is nested deeper than 64 levels, or claims more than the file has.
     """
     try:
+        if isinstance(origin, Path) and origin.exists() and not origin.is_file():
+            raise _RefusedError("it is a folder, a device or a pipe")
         with io.BytesIO(origin) if isinstance(origin, bytes) else origin.open("rb") as file:
             _follow(file)
             file.seek(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from srgan_cli import stored
 from srgan_cli.errors import TrainingError
-from srgan_cli.files import publishing, reason
+from srgan_cli.files import open_own, publishing, reason
 from srgan_cli.imaging.bicubic import bicubic
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Record:
         self.path = folder / LOG_NAME
         try:
             (folder / SAMPLES_NAME).mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab", buffering=0)
+            descriptor = open_own(self.path, os.O_RDWR | os.O_APPEND)
+            self._file = os.fdopen(descriptor, "ab", buffering=0)
             self.position_bytes = _whole_lines_bytes(self.path, resume_bytes or 0)
             self._file.truncate(self.position_bytes)
         except OSError as err:

@@ -48,7 +48,7 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
     ]
     path = folder / REPORT_NAME
     try:
-        publish_text(path, _page(name, "\n".join(filter(None, body))), errors="replace")
+        publish_text(path, _page(name, "\n".join(filter(None, body))), errors="replace", own=True)
     except OSError as err:
         raise TrainingError(f"{path} cannot be written: {reason(err)}") from err
     return path

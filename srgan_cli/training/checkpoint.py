@@ -87,7 +87,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises `OSError` (a full disk, say); the file that was there is then untouched.
     """
     try:
-        with publishing(path) as file:
+        with publishing(path, own=True) as file:
             torch.save(state, file)
     except RuntimeError as err:  # torch's zip writer wraps a full disk
         raise OSError(str(err).splitlines()[0]) from err
@@ -110,5 +110,5 @@ def _is_text(name: object) -> bool:
 
 def keep(path: Path, other: Path) -> None:
     """A copy of a checkpoint that was just saved, all at once. No link: what damages the one must spare the other."""
-    with publishing_path(other) as part:
+    with publishing_path(other, own=True) as part:
         shutil.copyfile(path, part)

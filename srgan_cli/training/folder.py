@@ -36,6 +36,8 @@ def claimed(where: Path) -> Iterator[None]:
         strange = not (where / CONFIG_NAME).exists() and any(not p.name.startswith(".") for p in where.iterdir())
         if strange:
             raise SettingsError(f"{where} holds files and is not the folder of a run; choose another with --out")
+        if (where / SAMPLES_NAME).is_symlink():  # sheets are written there, and removed
+            raise SettingsError(f"{where / SAMPLES_NAME} is a link to elsewhere; remove it, or choose another --out")
         held = lock(where / _LOCK_NAME)
     except OSError as err:
         raise SettingsError(f"{where} cannot be used as a run folder: {reason(err)}") from err
@@ -102,7 +104,7 @@ def write_config(where: Path, config: TrainConfig) -> None:
     """What was resolved, as TOML, all at once."""
     path = where / CONFIG_NAME
     try:
-        publish_text(path, to_toml(config))
+        publish_text(path, to_toml(config), own=True)
     except OSError as err:
         raise SettingsError(f"{path} cannot be written: {reason(err)}") from err
 

@@ -30,7 +30,7 @@ from srgan_cli.errors import (
     WeightsError,
     shown,
 )
-from srgan_cli.files import part_name, stale_parts
+from srgan_cli.files import Folder, open_folder, part_name, stale_parts, without_handles
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.writing import write_picture
@@ -50,6 +50,7 @@ MakeUpscaler: TypeAlias = "Callable[[Job], Upscaler]"
 Assign: TypeAlias = Callable[[Job], Job]
 
 
+_MAX_FOLDERS = 64  # that are kept open; only named inputs beside their results come from so many
 _SCRATCH, _JOURNAL = ".srgan-scratch", ".srgan-journal"  # beside a large result that is being made
 
 
@@ -160,6 +161,12 @@ class _Finished:
     started: float
     journal: Journal | None
     rows: int
+    folder: Folder | None  # where it will stand; None: on stdout
+
+    @property
+    def target(self) -> Path:
+        """Where the result goes, whatever its folder's name leads to by then."""
+        return STREAM if self.folder is None else self.folder.handle / self.job.target.name
 
     def close(self, *, keep: bool = False) -> None:
         """Let go of the canvas, and keep a large one for `--resume` when asked."""
@@ -170,6 +177,8 @@ class _Finished:
             else:
                 self.journal.remove()
         self.canvas.close(keep=keep and self.journal is not None)
+        if self.folder is not None:
+            self.folder.close()
 
 
 class _Pipeline:
@@ -188,6 +197,7 @@ class _Pipeline:
         self._writer = threading.Thread(target=self._write_all, name="srgan-writer", daemon=True)
         self._reader: threading.Thread | None = None
         self._ledgers: dict[Path, Ledger] = {}
+        self._folders: dict[Path, Folder] = {}
 
     def __enter__(self) -> _Pipeline:
         self._writer.start()
@@ -202,6 +212,13 @@ class _Pipeline:
         while not self._ready.empty():  # what was read ahead of a run that ended early
             if (one := self._ready.get()) is not None:
                 one.close()
+        for folder in self._folders.values():
+            if folder.has_moved:
+                self._observer.note(
+                    f"{shown(folder.path)} was moved or replaced while the run went on; the results are in the folder "
+                    "that it was at the start"
+                )
+            folder.close()
         if self._crash is not None:
             raise self._crash
 
@@ -286,13 +303,40 @@ class _Pipeline:
 
     def _canvas(self, job: Job, scale: int, started: float) -> _Finished:
         """Where the result will grow; for a large one, what an interrupted run has left of it."""
+        place = None if job.target == STREAM else self._folder(job)
+        try:
+            return self._canvas_in(place, job, scale, started)
+        except BaseException:
+            if place is not None:
+                place.close()
+            raise
+
+    def _folder(self, job: Job) -> Folder:
+        """The folder that a result goes into, made if need be: below the one that the run's results go to, which is
+        opened once, and not through a link."""
+        base = job.ledger or job.target.parent
+        relative = job.target.parent.relative_to(base)
+        try:
+            return self._below(base, relative)
+        except NotADirectoryError as err:
+            raise UnwritablePictureError(f"{shown(job.target)} cannot be written: {err.strerror}") from err
+
+    def _below(self, base: Path, relative: Path) -> Folder:
+        if base not in self._folders and len(self._folders) >= _MAX_FOLDERS:
+            with open_folder(base) as folder:
+                return folder.below(relative)
+        if base not in self._folders:
+            self._folders[base] = open_folder(base)
+        return self._folders[base].below(relative)
+
+    def _canvas_in(self, place: Folder | None, job: Job, scale: int, started: float) -> _Finished:
         header, name, journal = job.header, None, None
-        if job.target != STREAM:
+        folder = Path(tempfile.gettempdir()) if place is None else place.handle
+        if place is not None:
             name = _beside(job.target, _SCRATCH).name
             shape = f"{header.width}x{header.height}x{header.channels}x{job.output.depth}"
             key = f"{self._settings_key}-{identity(job.source)}-{shape}"
-            journal = Journal(_beside(job.target, _JOURNAL), key)
-        folder = _scratch_folder(job)
+            journal = Journal(folder / _beside(job.target, _JOURNAL).name, key)
         rows = journal.rows() if journal is not None and self._options.resume else 0
         reuse = 0 < rows <= header.height and name is not None and _size_of(folder / name) == job.canvas_bytes
         if journal is not None and not reuse:
@@ -307,7 +351,8 @@ class _Pipeline:
             name=name,
             reuse=reuse,
         )
-        return _Finished(job, canvas, started, journal if canvas.scratch is not None else None, rows * canvas.reused)
+        kept = journal if canvas.scratch is not None else None
+        return _Finished(job, canvas, started, kept, rows * canvas.reused, place)
 
     def _fill(self, finished: _Finished, rows: RowSource, upscaler: Upscaler) -> None:
         job, canvas, journal = finished.job, finished.canvas, finished.journal
@@ -355,7 +400,7 @@ class _Pipeline:
     def _write(self, finished: _Finished) -> None:
         job = finished.job
         try:
-            notes = self._write_file(job, finished.canvas)
+            notes = self._write_file(finished)
         except (PictureError, OSError, MemoryError) as err:
             self.fail(job, err)
             return
@@ -363,20 +408,18 @@ class _Pipeline:
         self.tally.output_pixels += job.output.pixels
         self._observer.done(job, time.perf_counter() - finished.started, (*job.header.notes, *notes))
 
-    def _write_file(self, job: Job, canvas: Canvas) -> tuple[str, ...]:
-        options = self._options.write
+    def _write_file(self, finished: _Finished) -> tuple[str, ...]:
+        job, options, target = finished.job, self._options.write, finished.target
         ledger = self._ledger(job)
         source = identity(job.source)
         if ledger is not None:
             ledger.begin(job.target, source, self._settings_key)
         keeps_time = options.keep_time and job.source != STREAM
-        if job.target != STREAM:
-            job.target.parent.mkdir(parents=True, exist_ok=True)
-            if job.is_new and os.path.lexists(job.target):  # it is looked for again when the result gets its name
-                raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
+        if target != STREAM and job.is_new and os.path.lexists(target):  # and again when the result gets its name
+            raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
         notes = write_picture(
-            sys.stdout.buffer if job.target == STREAM else job.target,
-            canvas.pixels,
+            sys.stdout.buffer if target == STREAM else target,
+            finished.canvas.pixels,
             job.header,
             job.output,
             options,
@@ -385,19 +428,20 @@ class _Pipeline:
             stop=self._dropped.is_set,
         )
         if ledger is not None:
-            ledger.finish(job.target, source, self._settings_key)
+            ledger.finish(job.target, source, self._settings_key, identity(target))
         return notes
 
     def _ledger(self, job: Job) -> Ledger | None:
         if job.ledger is None:
             return None
         if job.ledger not in self._ledgers:
-            self._ledgers[job.ledger] = Ledger.load(job.ledger)
+            opened = self._folders.get(job.ledger)
+            self._ledgers[job.ledger] = Ledger.load(job.ledger, None if opened is None else opened.handle)
         return self._ledgers[job.ledger]
 
     def fail(self, job: Job, err: PictureError | OSError | MemoryError) -> None:
         if isinstance(err, PictureError):
-            failure = Failure(job.source, str(err), type(err))
+            failure = Failure(job.source, without_handles(str(err), job.target.parent), type(err))
         elif isinstance(err, MemoryError):
             failure = Failure(job.source, "there is not enough memory for it")
         else:
@@ -431,13 +475,3 @@ def _size_of(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def _scratch_folder(job: Job) -> Path:
-    """Where a large canvas goes: the target's own disk, which was checked for space."""
-    if job.target == STREAM:
-        return Path(tempfile.gettempdir())
-    folder = job.target.parent
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(parents=True)
-    return folder

@@ -34,7 +34,7 @@ class Journal:
 
     def save(self, rows: int) -> None:
         """To be called when those rows are on disc."""
-        publish_text(self._path, json.dumps({"key": self._key, "rows": rows}))
+        publish_text(self._path, json.dumps({"key": self._key, "rows": rows}), own=True)
         self._saved = time.monotonic()
 
     def remove(self) -> None:

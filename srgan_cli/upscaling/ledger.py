@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from srgan_cli import stored
+from srgan_cli.files import open_own
 
 FILE_NAME = ".srgan-manifest.jsonl"
 
@@ -39,16 +40,18 @@ class _Line:
 class Ledger:
     """The lines of one folder. Names are kept relative to it, so that the folder may be moved."""
 
-    def __init__(self, folder: Path, lines: dict[str, _Line]) -> None:
+    def __init__(self, folder: Path, lines: dict[str, _Line], handle: Path | None = None) -> None:
         self.path = folder / FILE_NAME
         self._folder = folder
+        self._handle = handle or folder
         self._lines = lines
 
     @classmethod
-    def load(cls, folder: Path) -> Ledger:
+    def load(cls, folder: Path, handle: Path | None = None) -> Ledger:
+        """`handle` leads to the same folder, if need be after its name does not any more."""
         lines: dict[str, _Line] = {}
         try:
-            data = stored.read_bytes(folder / FILE_NAME)
+            data = stored.read_bytes((handle or folder) / FILE_NAME)
         except OSError:
             data = b""
         for row in data.splitlines():
@@ -57,7 +60,7 @@ class Ledger:
                 result = None if entry["result"] is None else stored.text(entry["result"])
                 line = _Line(stored.text(entry["source"]), stored.text(entry["settings"]), result)
                 lines[stored.text(entry["target"])] = line
-        return cls(folder, lines)
+        return cls(folder, lines, handle)
 
     def state(self, target: Path, source: str, settings: str) -> State:
         """Whether `target` is the finished result of that input with those settings."""
@@ -75,15 +78,17 @@ class Ledger:
     def begin(self, target: Path, source: str, settings: str) -> None:
         self._append(target, _Line(source, settings, None))
 
-    def finish(self, target: Path, source: str, settings: str) -> None:
-        self._append(target, _Line(source, settings, identity(target)))
+    def finish(self, target: Path, source: str, settings: str, result: str | None = None) -> None:
+        """`result` is the identity of what has got its name, where another name leads to it by now."""
+        self._append(target, _Line(source, settings, identity(target) if result is None else result))
 
     def _append(self, target: Path, line: _Line) -> None:
         name = self._name(target)
         self._lines[name] = line
         row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        self._handle.mkdir(parents=True, exist_ok=True)
+        descriptor = open_own(self._handle / FILE_NAME, os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             # A line of its own also after one that a power cut has torn.
             file.write("\n" + json.dumps(row) + "\n")
             file.flush()

@@ -40,7 +40,7 @@ def remember(key: str, pace: Pace) -> None:
     with suppress(OSError, RuntimeError):  # the latter: no home directory
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
-        publish_text(path, json.dumps(dict(list(entries.items())[-50:])))
+        publish_text(path, json.dumps(dict(list(entries.items())[-50:])), own=True)
 
 
 def _load() -> dict[str, object]:

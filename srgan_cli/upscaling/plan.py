@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.errors import ExitCode, PictureError, SettingsError, UnreadablePictureError, shown
+from srgan_cli.errors import (
+    ExitCode,
+    PictureError,
+    SettingsError,
+    UnreadablePictureError,
+    UnwritablePictureError,
+    shown,
+)
+from srgan_cli.files import is_special, link_below
 from srgan_cli.imaging.formats import format_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output, decide
@@ -181,8 +189,22 @@ def _job(one: Found, header: Header, run: _Run, index: int) -> Job:
         data=run.stdin if one.source == STREAM else None,
     )
     if target != STREAM:
+        if to_file is None:
+            _refuse_detours(target, into or one.root or target.parent)
         check_place(target, output.needed_bytes(header.channels, options.write) + job.scratch_bytes)
     return job
+
+
+def _refuse_detours(target: Path, base: Path) -> None:
+    """A name that nobody gave leads to a plain file in a real folder, or nothing is written there."""
+    link = link_below(base, target.parent)
+    if link is not None:
+        raise UnwritablePictureError(
+            f"{shown(link)} is a link, and results are written into real folders below {shown(base)} only; "
+            "name the folder that it leads to with -o"
+        )
+    if is_special(target) and not target.is_dir():
+        raise UnwritablePictureError(f"{shown(target)} is a device or a pipe, and no picture is written there")
 
 
 def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
