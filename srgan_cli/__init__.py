@@ -9,6 +9,8 @@ Nothing heavy is imported until one of these names is used.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ __all__ = [
     "WriteOptions",
     "__version__",
     "load_model",
+    "register_with_spandrel",
     "upscale_file",
 ]
 
@@ -54,3 +57,16 @@ def __getattr__(name: str) -> object:
 
     wait_politely()
     return getattr(import_module(_HOMES[name]), name)
+
+
+def register_with_spandrel() -> None:
+    """Let spandrel, and so the programs that load models with it, open `compact` and `srresnet` files of srgan.
+
+    Importing srgan_cli does it by itself where spandrel was imported before.
+    """
+    import_module("srgan_cli.networks.spandrel_registration").register()
+
+
+if "spandrel" in sys.modules:
+    with contextlib.suppress(Exception):  # another spandrel than we know must not keep anybody from importing this
+        register_with_spandrel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import struct
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.generators import Generator, not_finite
 from srgan_cli.networks.pickles import read_tensors
+from srgan_cli.networks.srvgg import SRVGG, srvgg_of
 
 # What torch and spandrel raise on content that is damaged or not what it seems to be.
 _DAMAGE = (
@@ -34,6 +36,7 @@ _LOCAL = (
     nn.LeakyReLU, nn.Mish, nn.ModuleList, nn.PReLU, nn.PixelShuffle, nn.ReLU, nn.Sequential, nn.SiLU, nn.Sigmoid,
     nn.Softplus, nn.Tanh, nn.Upsample, nn.UpsamplingNearest2d, nn.ZeroPad2d,
 )  # fmt: skip
+_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
 _MAX_HALO_PX = 128  # above this, the context of a tile costs more than overlapping tiles that are blended
 _MAX_PROBED_PARAMETERS = 10_000_000  # a full RRDB has 16.7 million and a field of 350 px: no use in measuring it
 
@@ -76,8 +79,10 @@ class ForeignGenerator(Generator):
         return high.to(low.dtype) + sum(trace, start=low.new_zeros(())).to(low.dtype)
 
 
-def load_foreign(data: bytes, path: Path) -> ForeignGenerator:
+def load_foreign(data: bytes, path: Path) -> ForeignGenerator | SRVGG:
     """The network in a file's bytes; `path` is for its extension and for messages.
+
+    An SRVGGNetCompact is our own `srvgg`, whoever trained it, and needs no spandrel.
 
     Raises `WeightsError` when spandrel is not installed, or the file is damaged, or its network is unknown or does
     something else than enlarge a single picture.
@@ -86,6 +91,8 @@ def load_foreign(data: bytes, path: Path) -> ForeignGenerator:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         state = _read_tensors(data, path)
+        if (ours := srvgg_of(_unwrapped(state))) is not None and ours.scale > 1:
+            return ours
         descriptor = _recognise(state, path)
     _refuse_other_purposes(descriptor, path)
     return ForeignGenerator(descriptor)
@@ -105,6 +112,11 @@ def _recognise(state: dict[str, Any], path: Path) -> Any:
         raise WeightsError(f"{path} holds weights of a network that neither srgan nor spandrel knows") from err
     except _DAMAGE as err:
         raise WeightsError(f"{path} does not fit the network it seems to be for ({type(err).__name__})") from err
+
+
+def _unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights themselves, where they lie under one of the names that training programs give them."""
+    return next((state[key] for key in _WRAPPERS if isinstance(state.get(key), dict)), state)
 
 
 def _read_tensors(data: bytes, path: Path) -> dict[str, Any]:

@@ -7,11 +7,15 @@ ours.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
 
+from srgan_cli.errors import WeightsError
+from srgan_cli.networks.blank import without_numbers
 from srgan_cli.networks.layers import Generator, PReLU, check_whole, conv, halo_px, initialise
 
 
@@ -57,3 +61,24 @@ class SRVGG(Generator):
         batch, _, height, width = low.shape
         phases = x.view(batch, 3, self.scale**2, height, width).to(low.dtype)
         return phases.add_(low.unsqueeze(2)).flatten(1, 2)  # (N, 3, scale², H, W) -> (N, 3·scale², H, W)
+
+
+def srvgg_of(tensors: Mapping[str, object]) -> SRVGG | None:
+    """The network whose weights these are, whoever trained it, in fp32; None where they are not of this layout."""
+    first, last = tensors.get("body.0.weight"), tensors.get(f"body.{len(tensors) // 3 * 2}.bias")
+    if not (isinstance(first, Tensor) and isinstance(last, Tensor) and first.dim() == 4 and last.dim() == 1):
+        return None
+    scale, blocks = math.isqrt(last.shape[0] // 3), len(tensors) // 3 - 1
+    try:
+        with without_numbers():
+            network = SRVGG(SRVGGConfig(scale=scale, features=first.shape[0], blocks=blocks))
+    except WeightsError:
+        return None
+    wanted = network.state_dict()
+    found = {key: tensor for key, tensor in tensors.items() if isinstance(tensor, Tensor)}
+    if len(found) != len(tensors) or {k: t.shape for k, t in found.items()} != {k: t.shape for k, t in wanted.items()}:
+        return None
+    if not all(tensor.is_floating_point() for tensor in found.values()):
+        return None
+    network.load_state_dict({key: tensor.float() for key, tensor in found.items()}, assign=True)
+    return network.requires_grad_(True)

@@ -143,14 +143,25 @@ def _between(start: Entry, end: Entry, detail: float) -> Model:
 def load_generator(path: Path) -> Generator:
     """The generator in one of our files, in fp32, as it was trained: with its batch norms, to be trained on.
 
-    Raises `WeightsError` when the file is missing or damaged, or not one of ours.
+    Or that of another program's SRVGGNetCompact, our `srvgg`. Raises `WeightsError` when the file is missing or
+    damaged, or its network is none that srgan can train.
     """
     data = _read(path)
     header = _header(data, path)
     entry = entry_of(header, path, "") if header is not None else None
-    if header is None or entry is None:
-        raise WeightsError(f"{path} was not made by srgan, so it cannot be trained further")
-    return _generator(data, header, entry)
+    if header is not None and entry is not None:
+        return _generator(data, header, entry)
+    from srgan_cli.networks.foreign import ForeignGenerator, load_foreign
+
+    try:
+        network = load_foreign(data, path)
+    except WeightsError as err:
+        raise WeightsError(f"{path} was not made by srgan, so it cannot be trained further ({err})") from err
+    if isinstance(network, ForeignGenerator):
+        raise WeightsError(f"{path} was not made by srgan, which cannot train a network of its kind: "
+                           f"{network.architecture}")  # fmt: skip
+    _refuse_infinities(network, path)
+    return network
 
 
 def save_weights(path: Path, generator: Generator, card: Card, *, half: bool = False) -> None:
@@ -251,18 +262,24 @@ def _our_model(generator: Generator, entry: Entry) -> Model:
 
 
 def _foreign_model(data: bytes, path: Path, sha256: str) -> Model:
-    from srgan_cli.networks.foreign import load_foreign
+    from srgan_cli.networks.foreign import ForeignGenerator, load_foreign
 
     network = load_foreign(data, path)
     _refuse_infinities(network, path)
-    return Model(
-        network=network.float(),
+    model = Model(
+        network=fold(network.float()),
         name=path.stem,
         architecture=network.architecture,
         scale=network.scale,
         halo_px=network.halo_px,
         path=path,
         sha256=sha256,
+    )
+    if not isinstance(network, ForeignGenerator):
+        return model
+    return dataclasses.replace(
+        model,
+        network=network,
         size_multiple=network.size_multiple,
         minimum_size_px=network.minimum_size_px,
         input_channels=network.input_channels,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
-from srgan_cli.networks.weights import Model, load_model
+from srgan_cli.networks.weights import Model, load_generator, load_model
 
 spandrel = pytest.importorskip("spandrel")
 from spandrel.architectures.Compact import Compact  # noqa: E402
@@ -67,20 +67,45 @@ def loaded(module: nn.Module, path: Path) -> Model:
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors"])
 def test_a_foreign_model_runs_as_its_own_program_would(tmp_path: Path, suffix: str) -> None:
     torch.manual_seed(1)
-    module = srvgg().eval()
+    module = rrdb().eval()
     model = loaded(module, tmp_path / f"4x_Foreign{suffix}")
     low = torch.rand(2, 3, 11, 7)
     with torch.no_grad():
         assert torch.equal(model.network(low), module(low).clamp(0, 1))
         assert torch.equal(model.phases(low), model.network(low))
-    assert (model.name, model.architecture, model.scale, model.shuffle) == ("4x_Foreign", "RealESRGAN Compact", 4, 1)
+    assert (model.name, model.architecture, model.scale, model.shuffle) == ("4x_Foreign", "ESRGAN", 4, 1)
     assert (model.input_channels, model.output_channels, model.entry, model.adversarial) == (3, 3, None, False)
     assert not any(p.requires_grad for p in model.network.parameters())
     assert len(model.sha256) == 64
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors"])
+def test_an_srvgg_of_another_program_is_one_of_ours(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "spandrel", None)  # it is not needed
+    torch.manual_seed(1)
+    module = srvgg().eval()
+    model = loaded(module.half(), tmp_path / f"4x_Foreign{suffix}")
+    low = torch.rand(2, 3, 11, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(low), module.float()(low), atol=1e-6, rtol=0)
+    assert (model.name, model.architecture, model.scale, model.shuffle) == ("4x_Foreign", "srvgg", 4, 4)
+    assert (model.input_channels, model.output_channels, model.entry, model.adversarial) == (3, 3, None, False)
+    assert not any(p.requires_grad for p in model.network.parameters())
+    trained = load_generator(tmp_path / f"4x_Foreign{suffix}")
+    trained(low).mean().backward()
+    assert all(p.grad is not None for p in trained.parameters())
+
+
+def test_other_networks_are_not_trained(tmp_path: Path) -> None:
+    loaded(rrdb(), tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="cannot train a network of its kind: ESRGAN"):
+        load_generator(tmp_path / "a.pth")
+
+
 def test_a_copy_runs_in_half_precision_on_its_own(tmp_path: Path) -> None:
-    model = loaded(srvgg(), tmp_path / "a.pth")
+    model = loaded(rrdb(), tmp_path / "a.pth")
     low = torch.rand(1, 3, 9, 9)
     half = copy.deepcopy(model.network).to(torch.bfloat16)
     with torch.no_grad():
@@ -155,7 +180,7 @@ def test_precisions_a_network_cannot_take_are_told(tmp_path: Path) -> None:
 
 
 def test_loading_leaves_the_dice_alone(tmp_path: Path) -> None:
-    torch.save(srvgg().state_dict(), tmp_path / "a.pth")
+    torch.save(rrdb().state_dict(), tmp_path / "a.pth")
     state = torch.get_rng_state()
     load_model(tmp_path / "a.pth")
     assert torch.equal(torch.get_rng_state(), state)
@@ -244,12 +269,12 @@ def test_a_torchscript_archive_is_a_program(tmp_path: Path) -> None:
 
 def test_without_spandrel_one_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.pth"
-    torch.save(srvgg().state_dict(), path)
+    torch.save(rrdb().state_dict(), path)
     monkeypatch.setitem(sys.modules, "spandrel", None)  # as if it were not installed
     refused(path, r"pip install 'srgan-cli\[spandrel\]'")
 
 
 def test_the_result_never_leaves_the_range(tmp_path: Path) -> None:
-    model = loaded(srvgg(), tmp_path / "a.pth")
+    model = loaded(rrdb(), tmp_path / "a.pth")
     high: Tensor = model.network(10 * torch.rand(1, 3, 4, 4))
     assert 0.0 <= float(high.min()) <= float(high.max()) <= 1.0
