@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from srgan_cli.errors import SettingsError
 
@@ -16,12 +16,20 @@ Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
 Strip: TypeAlias = Literal["none", "gps", "all"]
 BitDepth: TypeAlias = Literal["keep", 8, 16]
 ExportFormat: TypeAlias = Literal["onnx", "ncnn", "pth", "safetensors"]
+CopyLarge: TypeAlias = Literal["skip", "copy", "reduce"]
 
 AUTO_MODEL = "auto"  # chosen for each picture, see upscaling.choice
 DEFAULT_MODEL = "srgan"  # where nothing is chosen
 # How far from `fidelity` to `srgan`, see docs/MODELS.md: most of the gain in looks for the least loss.
 DEFAULT_DETAIL = 0.9
 MAX_SCALE = 16.0
+MM_PER_INCH = 25.4
+# ISO 216 and the North American sizes, in mm.
+PAPERS: dict[str, tuple[float, float]] = {
+    "a0": (841, 1189), "a1": (594, 841), "a2": (420, 594), "a3": (297, 420), "a4": (210, 297), "a5": (148, 210),
+    "a6": (105, 148), "letter": (215.9, 279.4), "legal": (215.9, 355.6), "tabloid": (279.4, 431.8),
+}  # fmt: skip
+_PRINT_DPI = 300.0  # what print shops ask for
 # libvips and most decoders refuse nothing; a person who points at a folder should not lose the machine to one file.
 DEFAULT_MAX_PIXELS = 2_000_000_000
 
@@ -31,11 +39,22 @@ def _check(condition: bool, message: str) -> None:
         raise SettingsError(message)
 
 
+class Aim(NamedTuple):
+    """How large one picture is to become. `ratio` is the enlargement; `note` what a person should know."""
+
+    width: int
+    height: int
+    ratio: float
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class Size:
-    """How large the result is to be: exactly one of the fields is set (`scale` 4 when none is).
+    """How large the result is to be: at most one of the first six fields is set (`scale` 4 when none is).
 
-    `fit` is a box (width, height) in px that the result just fills, keeping its proportions.
+    `fit` is a box (width, height) in px that the result just fills, keeping its proportions; `paper` the same in mm at
+    `dpi` (300 by default), turned as the picture is. `dpi` is also the resolution that is written. With
+    `only_enlarge`, a picture that is large enough is no error: `copy_large` says what becomes of it.
     """
 
     scale: float | None = None
@@ -43,57 +62,116 @@ class Size:
     height: int | None = None
     long_side: int | None = None
     fit: tuple[int, int] | None = None
+    paper: tuple[float, float] | None = None
+    dpi: float | None = None
+    only_enlarge: bool = False
+    copy_large: CopyLarge = "skip"
 
     def __post_init__(self) -> None:
-        given = [name for name in ("scale", "width", "height", "long_side", "fit") if getattr(self, name) is not None]
+        names = ("scale", "width", "height", "long_side", "fit", "paper")
+        given = [name for name in names if getattr(self, name) is not None]
         _check(
             len(given) <= 1,
-            f"give only one of --scale, --width, --height, --long-side and --fit (got {', '.join(given)})",
+            f"give only one of --scale, --width, --height, --long-side, --fit and --print (got {', '.join(given)})",
         )
         if not given:
             object.__setattr__(self, "scale", 4.0)
         if self.scale is not None:
             _check(1.0 < self.scale <= MAX_SCALE, f"--scale must be above 1 and at most 16, not {self.scale:g}")
+            _check(not self.only_enlarge, "--only-enlarge needs a size in px or on paper, such as --long-side 4000; "
+                   "--scale always enlarges")  # fmt: skip
         for name in ("width", "height", "long_side"):
             value = getattr(self, name)
             _check(value is None or value >= 1, f"--{name.replace('_', '-')} must be at least 1 px")
         _check(self.fit is None or min(self.fit) >= 1, "--fit must be at least 1x1 px")
+        _check(self.paper is None or min(self.paper) >= 1, "--print must be at least 1x1 mm")
+        _check(self.dpi is None or 1 <= self.dpi <= 65_535, f"--dpi must be between 1 and 65535, not {self.dpi:g}"
+               if self.dpi is not None else "")  # fmt: skip
+        _check(self.copy_large in get_args(CopyLarge), f"--copy-large must be skip, copy or reduce, not "
+               f"{self.copy_large!r}")  # fmt: skip
+        _check(self.copy_large == "skip" or self.only_enlarge, "--copy-large is for --only-enlarge")
 
-    def target(self, width: int, height: int) -> tuple[int, int]:
-        """Size of the result in px for an input of `width` × `height` px.
+    @property
+    def resolution(self) -> float | None:
+        """The px per inch to be written; None: as the input has it."""
+        return _PRINT_DPI if self.paper is not None and self.dpi is None else self.dpi
 
-        Raises `SettingsError` when that is not an enlargement, or one of more than 16 times.
+    def target(self, width: int, height: int) -> Aim:
+        """What an input of `width` × `height` px becomes: at most 16 times as large, with a note where that is less
+        than was asked for. With `only_enlarge` the ratio may be 1 or less.
+
+        Raises `SettingsError` when the result would be smaller than the input without `only_enlarge`.
         """
-        if self.scale is not None:
-            return max(1, round(width * self.scale)), max(1, round(height * self.scale))
-        if self.width is not None:
-            ratio = self.width / width
-        elif self.height is not None:
-            ratio = self.height / height
-        elif self.long_side is not None:
-            ratio = self.long_side / max(width, height)
-        else:
-            assert self.fit is not None
-            ratio = min(self.fit[0] / width, self.fit[1] / height)
-        result = max(1, round(width * ratio)), max(1, round(height * ratio))
-        if ratio < 1.0:
+        ratio = self._ratio(width, height)
+        result = _times(width, height, ratio)
+        if ratio < 1.0 and not self.only_enlarge:
             raise SettingsError(
                 f"{result[0]}x{result[1]} px is smaller than the picture itself ({width}x{height} px), "
-                "and srgan only enlarges"
+                "and srgan only enlarges; --only-enlarge leaves such pictures out, or copies or reduces them"
             )
-        _check(
-            ratio <= MAX_SCALE,
-            f"{result[0]}x{result[1]} px is more than 16 times the picture's own size ({width}x{height} px)",
+        if ratio <= MAX_SCALE:
+            return Aim(*result, ratio)
+        capped = _times(width, height, MAX_SCALE)
+        note = (
+            f"{result[0]}x{result[1]} px is more than 16 times its size: it becomes {capped[0]}x{capped[1]} px, "
+            "16 times as large"
         )
-        return result
+        return Aim(*capped, MAX_SCALE, note)
+
+    def _ratio(self, width: int, height: int) -> float:
+        if self.scale is not None:
+            return self.scale
+        if self.width is not None:
+            return self.width / width
+        if self.height is not None:
+            return self.height / height
+        if self.long_side is not None:
+            return self.long_side / max(width, height)
+        box = self.fit if self.fit is not None else self._sheet(width, height)
+        return min(box[0] / width, box[1] / height)
+
+    def _sheet(self, width: int, height: int) -> tuple[int, int]:
+        """The paper in px, turned as the picture is."""
+        assert self.paper is not None
+        assert self.resolution is not None
+        short, long = sorted(max(1, round(side / MM_PER_INCH * self.resolution)) for side in self.paper)
+        return (long, short) if width >= height else (short, long)
+
+    @staticmethod
+    def parse_side(text: str) -> tuple[int, bool]:
+        """`'4000'` -> `(4000, False)`; `'4000<'` -> `(4000, True)`: only what is smaller is enlarged."""
+        match = re.fullmatch(r"(\d+)\s*(<?)", text.strip(), re.ASCII)
+        if match is None:
+            raise SettingsError(f"expects a number of px, for example 4000 (or '4000<': only enlarge), not {text!r}")
+        return int(match[1]), match[2] == "<"
 
     @staticmethod
     def parse_box(text: str) -> tuple[int, int]:
         """`'1920x1080'` -> `(1920, 1080)`."""
-        match = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text.strip().lower())
+        match = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text.strip().lower(), re.ASCII)
         if match is None:
-            raise SettingsError(f"--fit wants WIDTHxHEIGHT in px, for example 3840x2160, not {text!r}")
+            raise SettingsError(f"--fit expects WIDTHxHEIGHT in px, for example 3840x2160, not {text!r}")
         return int(match[1]), int(match[2])
+
+    @staticmethod
+    def parse_paper(text: str) -> tuple[float, float]:
+        """`'A3'` or `'30x40cm'` -> width and height in mm. Raises `SettingsError`."""
+        wanted = text.strip().lower()
+        if wanted in PAPERS:
+            return PAPERS[wanted]
+        number = r"(\d+(?:\.\d+)?)"
+        match = re.fullmatch(rf"{number}\s*(?:mm|cm|in)?\s*[x×]\s*{number}\s*(mm|cm|in|\")", wanted, re.ASCII)
+        if match is None:
+            raise SettingsError(
+                f"--print expects a paper size ({', '.join(PAPERS)}) or WIDTHxHEIGHT with a unit, for example 30x40cm "
+                f"or 8x10in, not {text!r}"
+            )
+        mm = {"mm": 1.0, "cm": 10.0}.get(match[3], MM_PER_INCH)
+        return float(match[1]) * mm, float(match[2]) * mm
+
+
+def _times(width: int, height: int, ratio: float) -> tuple[int, int]:
+    return max(1, round(width * ratio)), max(1, round(height * ratio))
 
 
 @dataclass(frozen=True)
@@ -107,8 +185,8 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         _check(
-            re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None,
-            f"--device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}",
+            re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", self.device) is not None,
+            f"--device must be auto, cpu, cuda, cuda:N, mps or xpu, not {self.device!r}",
         )
         _check(
             self.precision in ("auto", "fp32", "fp16", "bf16"),
@@ -125,8 +203,8 @@ class WriteOptions:
     """How a result is encoded.
 
     `format` None means: by the target's extension, else the input's own format where it can be written.
-    `quality` None means the format's own default. `background` is what transparency is laid on, 8-bit RGB, when the
-    format has none.
+    `quality` None means the format's own default. `background` is what transparency is composited over, 8-bit RGB, when
+    the format has none.
     """
 
     format: str | None = None
@@ -168,6 +246,7 @@ class UpscaleOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     name_pattern: str | None = None
+    strict_names: bool = False  # two results of one name are an error, not two names
     overwrite: bool = False
     skip_existing: bool = False
     resume: bool = False
@@ -182,7 +261,7 @@ class UpscaleOptions:
             "give only one of --overwrite, --skip-existing and --resume",
         )
         _check(self.max_pixels >= 1, "--max-pixels must be at least 1")
-        _check(self.detail is None or 0.0 <= self.detail <= 1.0, f"--detail goes from 0 to 1, not {self.detail}")
+        _check(self.detail is None or 0.0 <= self.detail <= 1.0, f"--detail must be between 0 and 1, not {self.detail}")
         if self.name_pattern is not None:
             try:
                 name = self.name_pattern.format(stem="a", ext=".png", scale="4", model="m", width=1, height=1, index=1)

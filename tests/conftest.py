@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 # Before anything imports torch, and for the processes that tests start: tiny networks run fastest on one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+_OF_TESTS = ("SRGAN_TEST_DATA", "SRGAN_KEEP_BLOCKS")
+
 settings.register_profile("srgan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("srgan")
 
@@ -25,6 +27,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setenv("LOCALAPPDATA", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_config() -> Iterator[None]:
+    """The defaults of the person who runs the tests are not those of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("SRGAN_") and name not in _OF_TESTS]:
+            patch.delenv(name)
+        patch.setenv("SRGAN_CONFIG", "")
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

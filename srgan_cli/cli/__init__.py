@@ -14,10 +14,11 @@ from importlib import import_module
 import click
 
 from srgan_cli import __version__
+from srgan_cli.cli.habits import answer, picture_as_command
 from srgan_cli.errors import ExitCode, SrganError, shown
 from srgan_cli.threads import wait_politely
 
-_COMMANDS = ("upscale", "train", "evaluate", "compare", "models", "export", "doctor")
+_COMMANDS = ("upscale", "train", "evaluate", "compare", "models", "export", "doctor", "completion")
 
 
 class _LazyGroup(click.Group):
@@ -33,13 +34,29 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as err:
+            ours = answer(err.option_name)
+            message = f"{err.option_name}: {ours}" if ours else f"{err.format_message()} Options follow the command."
+            raise click.UsageError(message, ctx) from err
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and (ours := picture_as_command(name)) is not None:
+            raise click.UsageError(f"{shown(name)} is not a command; {ours}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="\b\nExit codes:\n" + "\n".join(f"  {code:<5}{code.meaning}" for code in ExitCode),
 )
-@click.version_option(__version__, prog_name="srgan")
+@click.version_option(__version__, "-V", "--version", prog_name="srgan")
 def cli() -> None:
     """Make small pictures large: a photo, a folder, or a scan of a billion pixels."""
 

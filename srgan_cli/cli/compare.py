@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.evaluate import progress
+from srgan_cli.cli.options import (
+    device_option,
+    no_config_option,
+    path,
+    precision_option,
+    quiet_option,
+    refuse_addresses,
+)
 from srgan_cli.config import EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
 
@@ -25,50 +34,56 @@ def _names(_ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     return names
 
 
-def _path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
-    if value == "":
-        raise click.BadParameter("it is empty (an unset variable?)")
-    return None if value is None else Path(value)
+_output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 
 
-@click.command(no_args_is_help=True)
+@click.command(cls=Command, no_args_is_help=True)
 @click.argument("inputs", nargs=-1, metavar="PICTURE...", type=click.Path(readable=False))
-@click.option(
+@_output(
     "-o",
     "--output",
     required=True,
-    callback=_path,
+    callback=path,
     metavar="FILE",
     help="A sheet of crops (.png, .jpg, …), or one page with a slider (.html).",
 )
-@click.option(
+@_models(
     "-m",
     "--models",
     callback=_names,
     metavar="NAME,…",
     help="Enlarge each PICTURE with each of these (as in `srgan upscale`), beside bicubic.",
 )
-@click.option("-s", "--scale", type=int, metavar="N", help="With --models: enlarge N times. [default: their own scale]")
-@click.option("--high", callback=_path, metavar="FILE", help="With --models: the original, to be shown too.")
-@click.option("--high-dir", callback=_path, metavar="DIR", help="The same for several PICTUREs: of the same names.")
-@click.option("--low", "show_low", is_flag=True, help="With --models: show the PICTURE itself too, pixels as they are.")
-@click.option("--labels", callback=_names, metavar="TEXT,…", help="What to call the columns. [default: file names]")
-@click.option(
+@_models("-s", "--scale", type=int, metavar="N", help="With --models: enlarge N times. [default: their own scale]")
+@_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: the original, to be shown too.")
+@_models(
+    "--hr-dir",
+    "--high-dir",
+    "high_dir",
+    callback=path,
+    metavar="DIR",
+    help="The same for several PICTUREs: of the same names.",
+)
+@_models(
+    "--lr", "--low", "show_low", is_flag=True, help="With --models: show the PICTURE itself too, pixels as they are."
+)
+@_output("--labels", callback=_names, metavar="TEXT,…", help="What to call the columns. [default: file names]")
+@_where(
     "--at",
     multiple=True,
     metavar="X,Y",
     help="Middle of a crop (repeatable): px of the largest picture, 1200,800, or shares of it, 0.5,0.25.",
 )
-@click.option(
+@_where(
     "--crops",
     type=int,
     metavar="N",
     help="How many places, where the pictures differ most. [default: 4; 1 for each of several PICTUREs; page: 6]",
 )
-@click.option(
+@_where(
     "--crop-px", type=int, metavar="PX", help="Side of a crop, in px of the largest picture. [default: 192; page: all]"
 )
-@click.option(
+@_output(
     "--zoom",
     "zoom_percent",
     type=int,
@@ -77,8 +92,8 @@ def _path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     metavar="100-400",
     help="Per cent. Of a sheet; a page zooms by itself.",
 )
-@click.option("--smooth", is_flag=True, help="Enlarge the sheet's crops bicubically, and not as squares.")
-@click.option(
+@_output("--smooth", is_flag=True, help="Enlarge the sheet's crops bicubically, and not as squares.")
+@_output(
     "--enlarge",
     "enlarging",
     type=click.Choice(["bicubic", "nearest"]),
@@ -86,13 +101,12 @@ def _path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     show_default=True,
     help="How a smaller picture is brought to the size of the largest.",
 )
-@click.option(
-    "--page-mb", type=int, default=48, show_default=True, metavar="N", help="About how large a page may become."
-)
-@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True)
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
+@_output("--page-mb", type=int, default=48, show_default=True, metavar="N", help="About how large a page may become.")
+@_output("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@device_option()
+@precision_option()
+@quiet_option("No progress, no notes.")
+@no_config_option()
 def compare(
     inputs: tuple[str, ...], output: Path, models: tuple[str, ...], scale: int | None, high: Path | None,
     high_dir: Path | None, show_low: bool, labels: tuple[str, ...], at: tuple[str, ...], crops: int | None,
@@ -107,11 +121,12 @@ def compare(
       srgan compare in.jpg out.png -o page.html
       srgan compare a.png b.png c.png -o sheet.png --zoom 300 --at 1200,800
       srgan compare in.jpg --models fidelity,runs/mine -o sheet.png
-      srgan compare low/*.png --models fidelity --high-dir high/ --low -o sheet.png
+      srgan compare low/*.png --models fidelity --hr-dir high/ --lr -o sheet.png
     """
     from srgan_cli.comparison.compare import CompareOptions, run
 
-    if any(path == "" for path in inputs):
+    refuse_addresses(inputs)
+    if any(name == "" for name in inputs):
         raise SettingsError("a PICTURE has no name (an unset variable?)")
     options = CompareOptions(
         inputs=tuple(map(Path, inputs)),

@@ -23,7 +23,7 @@ from srgan_cli.errors import shown
 if TYPE_CHECKING:
     from srgan_cli.upscaling.inputs import Failure
     from srgan_cli.upscaling.observer import Tally
-    from srgan_cli.upscaling.plan import Job, Plan
+    from srgan_cli.upscaling.plan import Job
     from srgan_cli.upscaling.session import Session
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -70,8 +70,9 @@ class _Speed(ProgressColumn):
 class Watch:
     """The observer behind `srgan upscale`: progress, failures as they come, JSON events. A context manager."""
 
-    def __init__(self, plan: Plan, *, quiet: bool, verbose: bool, as_json: bool) -> None:
-        self._plan, self._quiet, self._verbose, self._json = plan, quiet, verbose, as_json
+    def __init__(self, session: Session, *, quiet: bool, verbose: bool, as_json: bool) -> None:
+        self._plan, self._quiet, self._verbose, self._json = session.plan, quiet, verbose, as_json
+        plan = session.plan
         self._lock = threading.Lock()
         self._total = plan.network_pixels
         self._advanced: dict[Path, int] = {}
@@ -274,7 +275,7 @@ def _plan_events(session: Session, jobs: Sequence[Job]) -> list[dict[str, object
             "memory_bytes": job.memory_bytes,
             "scratch_bytes": job.scratch_bytes,
             "tiles": session.tiles(job),
-            "notes": list(job.header.notes),
+            "notes": list(job.notes),
         }
         for job in jobs
     ]

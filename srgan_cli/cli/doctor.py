@@ -10,17 +10,27 @@ import sys
 import click
 
 from srgan_cli import __version__
+from srgan_cli.cli.command import Command
+from srgan_cli.cli.options import (
+    device_option,
+    json_option,
+    model_option,
+    no_config_option,
+    precision_option,
+    tile_option,
+)
 from srgan_cli.config import AUTO_MODEL, DEFAULT_MODEL, EngineOptions, Precision
 
 
-@click.command()
-@click.option("-m", "--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME|FILE|RUN")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True)
-@click.option("--tile", "tile_px", type=int, metavar="PX", help="As in `srgan upscale`.")
-@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
+@click.command(cls=Command)
+@model_option()
+@device_option()
+@precision_option()
+@tile_option()
+@json_option("The same as one JSON object.")
+@no_config_option()
 def doctor(model: str, device: str, precision: Precision, tile_px: int | None, as_json: bool) -> int:
-    """Tell what this machine offers, what srgan will use, and why.
+    """Report what this machine offers, what srgan will use, and why.
 
     The options are those of `srgan upscale`: see what they would lead to.
     """

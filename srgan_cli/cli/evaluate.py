@@ -14,6 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
 
+from srgan_cli.cli.command import Command, under
+from srgan_cli.cli.options import (
+    device_option,
+    json_option,
+    model_option,
+    no_config_option,
+    path,
+    precision_option,
+    quiet_option,
+    tile_option,
+)
 from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.files import check_publishable, publish_text, reason
@@ -53,65 +64,63 @@ def _metrics(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     names = [] if value == "none" else [name.strip().lower() for name in value.split(",")]
     strange = [name for name in names if name not in _METRICS]
     if strange:
-        raise click.BadParameter(f"there is no metric {strange[0]!r}; there are {', '.join(_METRICS)}, or none")
+        raise click.BadParameter(f"unknown metric {strange[0]!r}; choose from {', '.join(_METRICS)}, or none")
     return tuple(names)
 
 
-def _folder(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
-    if value == "":
-        raise click.BadParameter("it is empty (an unset variable?); give . for the folder you are in")
-    return None if value is None else Path(value)
+_pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 
 
-@click.command(no_args_is_help=True)
-@click.option(
-    "-m",
-    "--model",
+@click.command(cls=Command, no_args_is_help=True)
+@model_option(
     "models",
-    multiple=True,
     default=(DEFAULT_MODEL,),
-    show_default=True,
-    metavar="NAME|FILE|RUN",
-    help="What to evaluate (repeatable): a bundled model, a weights file, or a training run.",
+    multiple=True,
+    text="What to evaluate (repeatable): a bundled model, a weights file, or a training run.",
 )
-@click.option("--hr-dir", required=True, callback=_folder, metavar="DIR", help="The originals, at full size.")
-@click.option(
+@_pictures(
+    "--hr-dir", "--high-dir", "hr_dir", required=True, callback=path, metavar="DIR", help="The originals, at full size."
+)
+@_pictures(
     "--lr-dir",
-    callback=_folder,
+    "--low-dir",
+    "lr_dir",
+    callback=path,
     metavar="DIR",
     help="Their small pictures, of the same names. [default: made by --degradation]",
 )
-@click.option(
+@_pictures(
     "--degradation",
     type=click.Choice(["bicubic", "photo"]),
     help="How to make the small pictures: MATLAB's bicubic, as the field does, or as photos are. [default: bicubic]",
 )
-@click.option("-s", "--scale", type=int, metavar="N", help="Enlarge N times. [default: the models' own scale]")
-@click.option(
+@_pictures("-s", "--scale", type=int, metavar="N", help="Enlarge N times. [default: the models' own scale]")
+@_measures(
     "--metrics",
     callback=_metrics,
     metavar="NAME,…",
-    help="Beside PSNR, SSIM and consistency: niqe, vgg19, lpips, dists, or none. [default: those that can be had]",
+    help="Beside PSNR, SSIM and consistency: niqe, vgg19, lpips, dists, or none. [default: those available]",
 )
-@click.option(
+@_measures(
     "--vgg-weights", type=click.Path(path_type=Path), metavar="FILE", help="VGG19's weights, instead of torchvision's."
 )
-@click.option(
+@_results(
     "--save", type=click.Path(path_type=Path), metavar="DIR", help="Keep the pictures, in a folder for each method."
 )
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write every number as CSV.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True)
-@click.option("--tile", "tile_px", type=int, metavar="PX", help="As in `srgan upscale`.")
-@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
+@_results("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write every number as CSV.")
+@device_option()
+@precision_option()
+@tile_option()
+@json_option("All of it as one JSON object.")
+@quiet_option("No progress, no notes.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each picture too.")
+@no_config_option()
 def evaluate(
     models: tuple[str, ...], hr_dir: Path, lr_dir: Path | None, degradation: str | None, scale: int | None,
     metrics: tuple[str, ...] | None, vgg_weights: Path | None, save: Path | None, csv_file: Path | None, device: str,
     precision: Precision, tile_px: int | None, as_json: bool, quiet: bool, verbose: bool,
 ) -> int:  # fmt: skip
-    """Compare enlarged pictures with their originals, beside bicubic and Lanczos as the floor.
+    """Compare enlarged pictures with their originals, beside bicubic and Lanczos as the baseline.
 
     \b
       srgan evaluate --hr-dir Set14/

@@ -8,17 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
+from srgan_cli.cli.options import json_option
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_JSON = json_option()
 
 
 @click.group()
 def models() -> None:
-    """List, describe and check the models there are."""
+    """List, describe and check the available models."""
 
 
 @models.command("list")
@@ -40,7 +41,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("name")
 @_JSON
 def info(name: str, as_json: bool) -> None:
-    """Tell all about a model: one by NAME, a family's, or one of your own files or run folders."""
+    """Show all about a model: one by NAME, a family's, or one of your own files or run folders."""
     found = _described(name)
     if as_json:
         _write_json([entry.as_dict() for entry in found])

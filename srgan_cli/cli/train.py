@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from srgan_cli import training_presets as settings
+from srgan_cli.cli.command import Command, under
+from srgan_cli.cli.options import device_option, json_option, no_config_option, precision_option, quiet_option
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.training_config import Objective, Phases, TrainConfig
 from srgan_cli.training_presets import PRESETS
@@ -18,10 +20,10 @@ from srgan_cli.training_presets import PRESETS
 if TYPE_CHECKING:
     from srgan_cli.training.observer import Outcome
 
-_SEVERAL = ("--hr-dir", "--lr-dir", "--set")
+_SEVERAL = ("--hr-dir", "--high-dir", "--lr-dir", "--low-dir", "--set")
 
 
-class _Command(click.Command):
+class _Command(Command):
     """`--hr-dir photos/*/` means all of them; click's options take a fixed number of values each."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -43,60 +45,68 @@ def _budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 _EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:<9}{about}" for name, (about, _) in PRESETS.items())
 
 
+_pictures, _run_options, _length, _network, _compute = map(
+    under, ("Pictures", "Run", "Length and start", "Model and losses", "Compute")
+)
+
+
 @click.command(cls=_Command, no_args_is_help=True, epilog=_EPILOG)
-@click.option(
+@_pictures(
     "--hr-dir",
+    "--high-dir",
     "high_dirs",
     multiple=True,
     metavar="DIR...",
     help="Folders of sharp pictures to learn from, with all folders in them.",
 )
-@click.option(
+@_pictures(
     "--lr-dir",
+    "--low-dir",
     "low_dirs",
     multiple=True,
     metavar="DIR...",
     help="Their small counterparts under the same names, if you have them; else they are made.",
 )
-@click.option("--val-dir", metavar="DIR", help="Pictures to judge by. [default: a few of --hr-dir, held out]")
-@click.option("--val-lr-dir", metavar="DIR", help="Their small counterparts.")
-@click.option(
+@_pictures("--val-dir", metavar="DIR", help="Pictures to judge by. [default: a few of --hr-dir, held out]")
+@_pictures("--val-lr-dir", metavar="DIR", help="Their small counterparts.")
+@_run_options(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder. [default: runs/NAME of --hr-dir]"
 )
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Where all settings start from. [default: srgan]")
-@click.option(
+@_run_options("--preset", type=click.Choice(list(PRESETS)), help="Where all settings start from. [default: srgan]")
+@_run_options(
     "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings over the preset's."
 )
-@click.option("--phase", type=click.Choice(get_args(Phases)), help="What to train. [default: the preset's]")
-@click.option("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for so long: 30m, 2h, 1h30m.")
-@click.option("--steps", type=int, metavar="N", help="Train for so many steps instead.")
-@click.option("--init", metavar="NAME|FILE|RUN", help="Begin with a model's weights, and its size.")
-@click.option("--grow", is_flag=True, help="With --init: a deeper network, or another scale, that begins with it.")
-@click.option("--scale", type=int, metavar="N", help="Enlarge N times. [default: 4]")
-@click.option("--batch", type=int, metavar="N", help="Crops a step.")
-@click.option("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
-@click.option(
+@_length("--phase", type=click.Choice(get_args(Phases)), help="What to train. [default: the preset's]")
+@_length("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for so long: 30m, 2h, 1h30m.")
+@_length("--steps", type=int, metavar="N", help="Train for so many steps instead.")
+@_length("--init", metavar="NAME|FILE|RUN", help="Begin with a model's weights, and its size.")
+@_length("--grow", is_flag=True, help="With --init: a deeper network, or another scale, that begins with it.")
+@_network("--scale", type=int, metavar="N", help="Enlarge N times. [default: 4]")
+@_pictures("--batch", type=int, metavar="N", help="Crops a step.")
+@_pictures("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
+@_pictures(
     "--degradation", type=click.Choice(["bicubic", "photo"]), help="How small pictures are made of the sharp ones."
 )
-@click.option("--vgg-weights", metavar="FILE", help="VGG19 weights. [default: torchvision's, downloaded once]")
-@click.option(
+@_network("--vgg-weights", metavar="FILE", help="VGG19 weights. [default: torchvision's, downloaded once]")
+@_network(
     "--perceptual", type=click.Choice(["vgg19", "random"]), help="Features to compare by; random needs no weights."
 )
-@click.option("--objective", type=click.Choice(get_args(Objective)), help="The adversarial loss.")
-@click.option("--discriminator", type=click.Choice(["vgg", "patch", "unet"]), help="The paper's, cheap, or per pixel.")
-@click.option("--seed", type=int, metavar="N", help="Of every random choice. [default: 0]")
-@click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute. [default: auto]")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), help="[default: auto]")
-@click.option("--threads", type=int, metavar="N", help="CPU threads. [default: PyTorch's choice]")
-@click.option(
+@_network("--objective", type=click.Choice(get_args(Objective)), help="The adversarial loss.")
+@_network("--discriminator", type=click.Choice(["vgg", "patch", "unet"]), help="The paper's, cheap, or per pixel.")
+@_run_options("--seed", type=int, metavar="N", help="Of every random choice. [default: 0]")
+@device_option(default=None)
+@precision_option(default=None)
+@_compute("--threads", type=int, metavar="N", help="CPU threads. [default: PyTorch's choice]")
+@_run_options(
     "--set", "assignments", multiple=True, metavar="SECTION.NAME=VALUE...", help="Any setting of --print-config."
 )
-@click.option("--print-config", is_flag=True, help="Print all settings as TOML, and do nothing else.")
-@click.option(
+@_run_options("--print-config", is_flag=True, help="Print all settings as TOML, and do nothing else.")
+@_pictures(
     "--preview", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw crops as they would be learned from."
 )
-@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
-@click.option("--json", "as_json", is_flag=True, help="Events on stdout, one JSON object per line.")
+@quiet_option()
+@json_option("Events on stdout, one JSON object per line.")
+@no_config_option()
 def train(
     high_dirs: tuple[str, ...], low_dirs: tuple[str, ...], val_dir: str | None, val_lr_dir: str | None,
     out: Path | None, preset: str | None, config_file: Path | None, phase: str | None, budget_s: float | None,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from srgan_cli.imaging.image import Depth
+if TYPE_CHECKING:
+    from srgan_cli.imaging.image import Depth  # which needs numpy
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ _BMP_BYTES = 2**32 - 4096  # its size field has 32 bits
 
 @dataclass(frozen=True)
 class Output:
-    """What is written: a key of `FORMATS`, bits per sample, and the exact size in px."""
+    """What is written: a key of `FORMATS`, bits per sample, the exact size in px, and px per inch (None: as the input
+    has it)."""
 
     format: str
     depth: Depth
     width: int
     height: int
+    dpi: float | None = None
 
     @property
     def pixels(self) -> int:
@@ -36,7 +38,15 @@ class Output:
         return self.raw_bytes(channels) // 4 if lossy else self.raw_bytes(channels)
 
 
-def decide(target: Path | None, header: Header, options: WriteOptions, *, width: int, height: int) -> Output:
+def decide(
+    target: Path | None,
+    header: Header,
+    options: WriteOptions,
+    *,
+    width: int,
+    height: int,
+    dpi: float | None = None,
+) -> Output:
     """How a picture (`header`) that becomes `width` × `height` px is written; `target` None: not to a named file.
 
     Raises `SettingsError` for a format or suffix that cannot be written and for options that do not go together, and
@@ -51,7 +61,7 @@ def decide(target: Path | None, header: Header, options: WriteOptions, *, width:
             f"the picture has transparency and {known.title} has none; give --background COLOUR to composite it over, "
             "or write PNG, WebP, TIFF or AVIF"
         )
-    return Output(format, _depth(known, header.depth, options), width, height)
+    return Output(format, _depth(known, header.depth, options), width, height, dpi)
 
 
 def output_format(target: Path | None, header: Header, options: WriteOptions) -> str:

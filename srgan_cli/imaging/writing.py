@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -69,9 +70,11 @@ def write_picture(
     assert pixels.ndim == 3
     assert pixels.dtype in (np.uint8, np.uint16)
     notes = _depth_notes(header, output, options)
-    metadata = metadata_of.updated(header.metadata, output.width, output.height, options.strip)
+    metadata = metadata_of.updated(header.metadata, output.width, output.height, options.strip, dpi=output.dpi)
     if metadata.iptc and (header.format, output.format) != ("jpeg", "jpeg"):
         notes += ("IPTC captions and keywords are left out; they are kept from JPEG to JPEG",)
+    if output.dpi is not None and "dpi" not in FORMATS[output.format].carries and not metadata.exif:
+        notes += (f"{FORMATS[output.format].title} has no place for the resolution of {output.dpi:g} dpi",)
     name = shown(target) if isinstance(target, Path) else "the output"
     try:
         with (
@@ -93,6 +96,24 @@ def _depth_notes(header: Header, output: Output, options: WriteOptions) -> tuple
     if output.depth == 16 and output.format == "avif":
         return ("AVIF has at most 12 bits per channel; the picture's 16 are rounded",)
     return ()
+
+
+def copy_picture(
+    target: Path | BinaryIO, source: Path | bytes, *, overwrite: bool = True, modified_ns: int | None = None
+) -> None:
+    """A file's bytes as they are, with the same promise. Raises `UnwritablePictureError`; `OSError` from `source`."""
+    name = shown(target) if isinstance(target, Path) else "the output"
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as original:
+        try:
+            with (
+                contextlib.nullcontext(target)
+                if not isinstance(target, Path)
+                else publishing(target, overwrite=overwrite, modified_ns=modified_ns) as file
+            ):
+                shutil.copyfileobj(original, file, 1 << 20)
+                file.flush()
+        except OSError as err:
+            raise _unwritable(name, err) from err
 
 
 def write_text(target: Path, text: str) -> None:

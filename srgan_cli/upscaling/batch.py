@@ -25,27 +25,25 @@ from srgan_cli.errors import (
     DeviceError,
     InterruptedRunError,
     PictureError,
-    UnreadablePictureError,
     UnwritablePictureError,
     WeightsError,
     shown,
 )
 from srgan_cli.files import Folder, open_folder, part_name, stale_parts, without_handles
 from srgan_cli.imaging.canvas import Canvas, open_canvas
-from srgan_cli.imaging.reading import OpenPicture, open_picture
-from srgan_cli.imaging.writing import write_picture
+from srgan_cli.imaging.writing import copy_picture, write_picture
 from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.inputs import STREAM, Failure
+from srgan_cli.upscaling.intake import Intake, open_ahead
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job, Plan
-from srgan_cli.upscaling.rows import AheadRows, ArrayRows, RowSource
+from srgan_cli.upscaling.rows import AheadRows, RowSource, Unchanged
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
 
-_Source: TypeAlias = "OpenPicture | ArrayRows | PictureError | OSError | None"
 MakeUpscaler: TypeAlias = "Callable[[Job], Upscaler]"
 Assign: TypeAlias = Callable[[Job], Job]
 
@@ -113,43 +111,18 @@ def _upscale_all(
                 return
             job = one.job
             key = job.model, job.scales
-            if key not in upscalers:
+            if job.scales and key not in upscalers:
                 upscalers[key] = make_upscaler(job)
             try:
-                pipeline.upscale(one, upscalers[key])
+                if job.is_copy:
+                    pipeline.copy(job)
+                else:
+                    pipeline.upscale(one, upscalers[key] if job.scales else Unchanged())
             except BrokenPipeError:  # the observer's: nobody listens any more
                 pipeline.end_reading()
                 raise
             except (PictureError, OSError, MemoryError) as err:
                 pipeline.fail(job, err)
-
-
-class _Reading:
-    """One picture on its way to the engine; holds its share of the byte budget until it is closed."""
-
-    def __init__(self, job: Job, source: _Source, release: Callable[[], None]) -> None:
-        self.job = job
-        self._source = source
-        self._release = release
-
-    def rows(self) -> RowSource:
-        """The picture's rows; raises what reading ahead met."""
-        if isinstance(self._source, BaseException):
-            raise self._source
-        assert self._source is not None
-        return self._source
-
-    def __enter__(self) -> _Reading:
-        return self
-
-    def __exit__(self, *_args: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if isinstance(self._source, OpenPicture):
-            self._source.close()
-        self._source = None
-        self._release()
 
 
 @dataclass
@@ -188,7 +161,7 @@ class _Pipeline:
         self.tally = tally
         self._options, self._settings_key, self._observer = options, settings_key, observer
         self._ended, self._dropped = threading.Event(), threading.Event()
-        self._ready: queue.SimpleQueue[_Reading | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[Intake | None] = queue.SimpleQueue()
         self._written, self._read = threading.Event(), threading.Event()
         self._crash: BaseException | None = None
         self._reading_budget = ByteBudget(options.queue_bytes // 2)
@@ -198,6 +171,7 @@ class _Pipeline:
         self._reader: threading.Thread | None = None
         self._ledgers: dict[Path, Ledger] = {}
         self._folders: dict[Path, Folder] = {}
+        self._ledger_lock = threading.Lock()
 
     def __enter__(self) -> _Pipeline:
         self._writer.start()
@@ -249,7 +223,7 @@ class _Pipeline:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    def read_ahead(self, jobs: tuple[Job, ...], assign: Assign) -> Iterator[_Reading]:
+    def read_ahead(self, jobs: tuple[Job, ...], assign: Assign) -> Iterator[Intake]:
         """The jobs' pictures in order, looked at and decoded (or, when large, opened) by a thread that runs ahead."""
         ready = self._ready
 
@@ -260,8 +234,10 @@ class _Pipeline:
                     self._reading_budget.take(size)
                     if self._ended.is_set():
                         break
-                    job = assign(job)
-                    ready.put(_Reading(job, _open(job, self._options), partial(self._reading_budget.give, size)))
+                    job = assign(job) if job.scales else job
+                    ready.put(
+                        Intake(job, open_ahead(job, self._options.max_pixels), partial(self._reading_budget.give, size))
+                    )
             except BaseException as err:  # noqa: BLE001 - handed to the caller's thread, which waits for this one
                 self._crash = self._crash or err
             finally:
@@ -275,7 +251,7 @@ class _Pipeline:
 
     # ----------------------------------------------------------------------------------------------------- upscaling
 
-    def upscale(self, one: _Reading, upscaler: Upscaler) -> None:
+    def upscale(self, one: Intake, upscaler: Upscaler | Unchanged) -> None:
         job = one.job
         started = time.perf_counter()
         self._observer.started(job)
@@ -283,7 +259,7 @@ class _Pipeline:
         held = min(job.canvas_bytes, CANVAS_BYTES)
         self._writing_budget.take(held)
         try:
-            finished = self._canvas(job, upscaler.scale, started)
+            finished = self._canvas(job, started)
         except BaseException:
             self._writing_budget.give(held)
             raise
@@ -301,11 +277,11 @@ class _Pipeline:
             raise
         self._to_write.put(finished)
 
-    def _canvas(self, job: Job, scale: int, started: float) -> _Finished:
+    def _canvas(self, job: Job, started: float) -> _Finished:
         """Where the result will grow; for a large one, what an interrupted run has left of it."""
         place = None if job.target == STREAM else self._folder(job)
         try:
-            return self._canvas_in(place, job, scale, started)
+            return self._canvas_in(place, job, started)
         except BaseException:
             if place is not None:
                 place.close()
@@ -329,12 +305,12 @@ class _Pipeline:
             self._folders[base] = open_folder(base)
         return self._folders[base].below(relative)
 
-    def _canvas_in(self, place: Folder | None, job: Job, scale: int, started: float) -> _Finished:
+    def _canvas_in(self, place: Folder | None, job: Job, started: float) -> _Finished:
         header, name, journal = job.header, None, None
         folder = Path(tempfile.gettempdir()) if place is None else place.handle
         if place is not None:
             name = _beside(job.target, _SCRATCH).name
-            shape = f"{header.width}x{header.height}x{header.channels}x{job.output.depth}"
+            shape = f"{header.width}x{header.height}x{header.channels}x{job.canvas_depth}"
             key = f"{self._settings_key}-{identity(job.source)}-{shape}"
             journal = Journal(folder / _beside(job.target, _JOURNAL).name, key)
         rows = journal.rows() if journal is not None and self._options.resume else 0
@@ -342,10 +318,10 @@ class _Pipeline:
         if journal is not None and not reuse:
             journal.remove()  # before the file that it speaks of is emptied
         canvas = open_canvas(
-            header.height * scale,
-            header.width * scale,
+            header.height * job.network_scale,
+            header.width * job.network_scale,
             header.channels,
-            job.output.depth,
+            job.canvas_depth,
             folder=folder,
             memory_bytes=CANVAS_BYTES,
             name=name,
@@ -354,14 +330,14 @@ class _Pipeline:
         kept = journal if canvas.scratch is not None else None
         return _Finished(job, canvas, started, kept, rows * canvas.reused, place)
 
-    def _fill(self, finished: _Finished, rows: RowSource, upscaler: Upscaler) -> None:
+    def _fill(self, finished: _Finished, rows: RowSource, upscaler: Upscaler | Unchanged) -> None:
         job, canvas, journal = finished.job, finished.canvas, finished.journal
         first_row = upscaler.first_row(finished.rows)
         finished.rows = 0
 
         def final(count: int) -> None:
             finished.rows += count
-            self._observer.advanced(job, count * job.header.width * upscaler.scale**2)
+            self._observer.advanced(job, count * job.network_pixels // job.header.height)
             if journal is not None and journal.is_due():
                 canvas.flush()
                 journal.save(finished.rows)
@@ -370,7 +346,7 @@ class _Pipeline:
             final(first_row)
             self._observer.note(f"{job.source}: going on at row {first_row} of {job.header.height}")
         upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, first_row=first_row)
-        self.tally.network_pixels += (job.header.height - first_row) * job.header.width * upscaler.scale**2
+        self.tally.network_pixels += (job.header.height - first_row) * job.network_pixels // job.header.height
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -404,40 +380,68 @@ class _Pipeline:
         except (PictureError, OSError, MemoryError) as err:
             self.fail(job, err)
             return
+        self._done(job, finished.started, notes)
+
+    def copy(self, job: Job) -> None:
+        """Pass a picture on that is what it should be already."""
+        started = time.perf_counter()
+        self._observer.started(job)
+        with contextlib.ExitStack() as stack:
+            place = None if job.target == STREAM else stack.enter_context(self._folder(job))
+            target = STREAM if place is None else place.handle / job.target.name
+            copy_picture(
+                sys.stdout.buffer if place is None else target,
+                job.source if job.data is None else job.data,
+                overwrite=not job.is_new,
+                modified_ns=stack.enter_context(self._recorded(job, target)),
+            )
+        self._done(job, started, ())
+
+    def _done(self, job: Job, started: float, notes: tuple[str, ...]) -> None:
         self.tally.done.append(job)
         self.tally.output_pixels += job.output.pixels
-        self._observer.done(job, time.perf_counter() - finished.started, (*job.header.notes, *notes))
+        self._observer.done(job, time.perf_counter() - started, (*job.notes, *notes))
 
     def _write_file(self, finished: _Finished) -> tuple[str, ...]:
-        job, options, target = finished.job, self._options.write, finished.target
-        ledger = self._ledger(job)
+        job, target = finished.job, finished.target
+        with self._recorded(job, target) as modified_ns:
+            return write_picture(
+                sys.stdout.buffer if target == STREAM else target,
+                finished.canvas.pixels,
+                job.header,
+                job.output,
+                self._options.write,
+                overwrite=not job.is_new,
+                modified_ns=modified_ns,
+                stop=self._dropped.is_set,
+            )
+
+    @contextlib.contextmanager
+    def _recorded(self, job: Job, target: Path) -> Iterator[int | None]:
+        """The ledger's lines around the writing of a result; gives the time that it should have."""
         source = identity(job.source)
-        if ledger is not None:
-            ledger.begin(job.target, source, self._settings_key)
-        keeps_time = options.keep_time and job.source != STREAM
+        with self._ledger(job) as ledger:
+            if ledger is not None:
+                ledger.begin(job.target, source, self._settings_key)
         if target != STREAM and job.is_new and os.path.lexists(target):  # and again when the result gets its name
             raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
-        notes = write_picture(
-            sys.stdout.buffer if target == STREAM else target,
-            finished.canvas.pixels,
-            job.header,
-            job.output,
-            options,
-            overwrite=not job.is_new,
-            modified_ns=job.source.stat().st_mtime_ns if keeps_time else None,
-            stop=self._dropped.is_set,
-        )
-        if ledger is not None:
-            ledger.finish(job.target, source, self._settings_key, identity(target))
-        return notes
+        keeps_time = self._options.write.keep_time and job.source != STREAM
+        yield job.source.stat().st_mtime_ns if keeps_time else None
+        with self._ledger(job) as ledger:
+            if ledger is not None:
+                ledger.finish(job.target, source, self._settings_key, identity(target))
 
-    def _ledger(self, job: Job) -> Ledger | None:
+    @contextlib.contextmanager
+    def _ledger(self, job: Job) -> Iterator[Ledger | None]:
+        """The record that a job goes into, for one thread at a time."""
         if job.ledger is None:
-            return None
-        if job.ledger not in self._ledgers:
-            opened = self._folders.get(job.ledger)
-            self._ledgers[job.ledger] = Ledger.load(job.ledger, None if opened is None else opened.handle)
-        return self._ledgers[job.ledger]
+            yield None
+            return
+        with self._ledger_lock:
+            if job.ledger not in self._ledgers:
+                opened = self._folders.get(job.ledger)
+                self._ledgers[job.ledger] = Ledger.load(job.ledger, None if opened is None else opened.handle)
+            yield self._ledgers[job.ledger]
 
     def fail(self, job: Job, err: PictureError | OSError | MemoryError) -> None:
         if isinstance(err, PictureError):
@@ -448,21 +452,6 @@ class _Pipeline:
             failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError)
         self.tally.failures.append(failure)
         self._observer.failed(failure)
-
-
-def _open(job: Job, options: UpscaleOptions) -> _Source:
-    try:
-        picture = open_picture(job.source if job.data is None else job.data, max_pixels=options.max_pixels)
-        if picture.header != job.header:
-            raise UnreadablePictureError("it has changed since the run began")
-        if picture.header.decoded_bytes > READ_AHEAD_BYTES:
-            return picture
-        with picture:
-            return ArrayRows(picture.read_rows(picture.header.height))
-    except (PictureError, OSError) as err:
-        return err
-    except MemoryError:
-        return UnreadablePictureError("there is not enough memory to decode it")
 
 
 def _beside(target: Path, suffix: str) -> Path:

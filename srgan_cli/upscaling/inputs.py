@@ -6,9 +6,10 @@ Neither torch nor a decoder is needed: only the pictures' headers are read.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -53,25 +54,65 @@ class Failure:
         return issubclass(self.kind, UnreadablePictureError)
 
 
-def find(options: UpscaleOptions) -> tuple[list[Found], list[Failure]]:
-    """All inputs, in order, each once. Raises `NothingToDoError` when they hold no picture at all."""
+@dataclass(frozen=True)
+class Walk:
+    """All inputs: pictures in order, each once; what could not be listed; and notes on what was passed over."""
+
+    found: tuple[Found, ...]
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _PassedOver:
+    """What a walk saw and did not take: other files by their ending, and folders."""
+
+    suffixes: Counter[str] = field(default_factory=Counter)
+    folders: int = 0
+
+    def notes(self) -> tuple[str, ...]:
+        notes = []
+        kinds = [(suffix, count, why) for suffix, count in self.suffixes.most_common() if (why := _WHY_NOT.get(suffix))]
+        if kinds:
+            listed = ", ".join(f"{count} {suffix[1:].upper()} ({why})" for suffix, count, why in kinds)
+            notes.append(f"passed over in folders: {listed}")
+        if self.folders:
+            many = "s" * (self.folders != 1)
+            notes.append(f"{self.folders} folder{many} inside the inputs not entered; --recursive enters them")
+        return tuple(notes)
+
+
+# Endings of what a person may take for a picture, and srgan does not read: to be reported where a folder has them.
+_NOT_READ = {
+    "raw files of cameras: develop them first": "3fr arw cr2 cr3 crw dng erf iiq kdc mef mos mrw nef nrw orf pef raf "
+    "raw rw2 sr2 srf srw x3f",
+    "films": "3gp avi m4v mkv mov mp4 mpg mpeg mts webm wmv",
+    "not a format srgan reads": "ai cdr eps exr hdr ico jp2 j2k jxl jxr pcx pdf pbm pgm pnm ppm psb psd qoi svg tga "
+    "xcf",
+}
+_WHY_NOT = {f".{ending}": why for why, endings in _NOT_READ.items() for ending in endings.split()}
+
+
+def find(options: UpscaleOptions) -> Walk:
+    """All inputs. Raises `NothingToDoError` when they hold no picture at all."""
     found: dict[Path, Found] = {}
     failures: list[Failure] = []
+    passed_over = _PassedOver()
     for path in options.inputs:
         if path == STREAM:
             found.setdefault(path, Found(path))
             continue
         try:
             if path.is_dir():
-                for one in _walk(path, options, failures):
+                for one in _walk(path, options, failures, passed_over):
                     found.setdefault(one.source, one)
             else:
                 found.setdefault(path, Found(path))
         except OSError as err:
             failures.append(_unlistable(path, err))
     if not found and not failures:
-        raise NothingToDoError(_nothing_found(options))
-    return list(found.values()), failures
+        raise NothingToDoError("; ".join((_nothing_found(options), *passed_over.notes())))
+    return Walk(tuple(found.values()), tuple(failures), passed_over.notes())
 
 
 def headers(
@@ -95,7 +136,7 @@ def _unlistable(path: Path, err: OSError) -> Failure:
     return Failure(path, f"the folder cannot be listed: {(err.strerror or '').lower()}", UnreadablePictureError)
 
 
-def _walk(root: Path, options: UpscaleOptions, failures: list[Failure]) -> Iterable[Found]:
+def _walk(root: Path, options: UpscaleOptions, failures: list[Failure], passed_over: _PassedOver) -> Iterable[Found]:
     """Pictures under a folder, sorted; hidden ones and what an earlier run put into the output folder left out."""
     output = options.output.resolve() if options.output is not None and options.output != STREAM else None
 
@@ -104,21 +145,19 @@ def _walk(root: Path, options: UpscaleOptions, failures: list[Failure]) -> Itera
 
     for folder, folders, files in os.walk(root, onerror=note):
         here = Path(folder)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if options.recursive and not name.startswith(".") and (output is None or (here / name).resolve() != output)
-        )
-        for name in sorted(files):
+        others = [name for name in folders if not name.startswith(".") and (here / name).resolve() != output]
+        folders[:] = sorted(others) if options.recursive else []
+        passed_over.folders += len(others) - len(folders)
+        for name in sorted(name for name in files if not name.startswith(".")):
             path = here / name
-            relative = path.relative_to(root).as_posix()
-            if (
-                not name.startswith(".")
-                and Path(name).suffix.lower() in PICTURE_SUFFIXES
-                and (not options.include or _matches(relative, options.include))
-                and not _matches(relative, options.exclude)
-            ):
+            if path.suffix.lower() not in PICTURE_SUFFIXES:
+                passed_over.suffixes[path.suffix.lower()] += 1
+            elif _is_wanted(path.relative_to(root).as_posix(), options):
                 yield Found(path, root)
+
+
+def _is_wanted(relative: str, options: UpscaleOptions) -> bool:
+    return (not options.include or _matches(relative, options.include)) and not _matches(relative, options.exclude)
 
 
 def _matches(relative: str, patterns: Sequence[str]) -> bool:
@@ -129,5 +168,4 @@ def _matches(relative: str, patterns: Sequence[str]) -> bool:
 
 def _nothing_found(options: UpscaleOptions) -> str:
     where = ", ".join(str(path) for path in options.inputs[:3]) or "the list"
-    hint = "" if options.recursive else "; folders below are only entered with --recursive"
-    return f"no pictures were found in {where}{hint}"
+    return f"no pictures were found in {where}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
@@ -43,26 +44,81 @@ def output_folder(options: UpscaleOptions, found: Sequence[Found]) -> Path | Non
     return output
 
 
-def target(one: Found, scale: float, output: Output, options: UpscaleOptions, into: Path | None, index: int) -> Path:
-    """The name of a result that goes into a folder (`into`, or its input's own): by --name, else by our rule."""
-    own = Path("stdin") if one.source == STREAM else one.relative
-    keeps = format_of_suffix(own.suffix) == output.format
-    suffix = own.suffix if keeps else FORMATS[output.format].suffixes[0]
-    pattern = options.name_pattern or ("{stem}{ext}" if into is not None else "{stem}_x{scale}{ext}")
-    name = pattern.format(
-        stem=own.stem,
-        ext=suffix,
-        scale=f"{round(scale, 2):g}",
-        model=_model_name(options.model),
-        width=output.width,
-        height=output.height,
-        index=index,
-    )
-    if options.name_pattern is not None and format_of_suffix(Path(name).suffix) != output.format:
-        name += suffix
-    if into is not None:
-        return into / own.parent / name
-    return (Path() if one.source == STREAM else one.source.parent) / name
+@dataclass(frozen=True)
+class Naming:
+    """What the name of a result in a folder is made from: `into` is that folder, or None for its input's own."""
+
+    one: Found
+    scale: float
+    output: Output
+    into: Path | None
+    index: int
+
+    def target(self, options: UpscaleOptions, *, stem: str | None = None) -> Path:
+        """By --name, else by our rule; `stem` in the place of the input's own."""
+        own = Path("stdin") if self.one.source == STREAM else self.one.relative
+        keeps = format_of_suffix(own.suffix) == self.output.format
+        suffix = own.suffix if keeps else FORMATS[self.output.format].suffixes[0]
+        pattern = options.name_pattern or ("{stem}{ext}" if self.into is not None else "{stem}_x{scale}{ext}")
+        name = pattern.format(
+            stem=stem or own.stem,
+            ext=suffix,
+            scale=f"{round(self.scale, 2):g}",
+            model=_model_name(options.model),
+            width=self.output.width,
+            height=self.output.height,
+            index=self.index,
+        )
+        if options.name_pattern is not None and format_of_suffix(Path(name).suffix) != self.output.format:
+            name += suffix
+        if self.into is not None:
+            return self.into / own.parent / name
+        return (Path() if self.one.source == STREAM else self.one.source.parent) / name
+
+    def stems(self) -> tuple[str, str, str]:
+        """Others than the input's own, where that would give two results one name."""
+        own = Path("stdin") if self.one.source == STREAM else self.one.source
+        longer = f"{own.stem}.{own.suffix[1:].lower()}" if own.suffix else own.stem
+        folder = own.absolute().parent.name
+        return longer, f"{folder}_{own.stem}", f"{own.stem}_{self.index}"
+
+
+def distinct(namings: Sequence[Naming], options: UpscaleOptions) -> tuple[list[Path], list[str]]:
+    """A name for each result, and notes on those that are other than expected since two would have had one.
+
+    All that would share a name get another: with the input's ending (`IMG_1.heic.png`), else its folder's name, else
+    its number. Where no such name helps (`--name` without {stem}), or with --strict-names, they keep the one that they
+    share, which `refuse_losses` refuses.
+    """
+    targets = [naming.target(options) for naming in namings]
+    if options.strict_names:
+        return targets, []
+    notes = []
+    for shared in _sharing(targets):
+        taken = {_key(path) for i, path in enumerate(targets) if i not in shared}
+        for renamed in zip(*([namings[i].target(options, stem=s) for s in namings[i].stems()] for i in shared),
+                           strict=True):  # fmt: skip
+            keys = {_key(path) for path in renamed}
+            if len(keys) == len(shared) and not keys & taken:
+                notes.append(_clash_note([namings[i].one.source for i in shared], targets[shared[0]], renamed))
+                for i, path in zip(shared, renamed, strict=True):
+                    targets[i] = path
+                break
+    return targets, notes
+
+
+def _sharing(targets: Sequence[Path]) -> list[list[int]]:
+    """The positions of targets of one name, for each name that is there more than once."""
+    positions: dict[str, list[int]] = {}
+    for i, path in enumerate(targets):
+        positions.setdefault(_key(path), []).append(i)
+    return [shared for shared in positions.values() if len(shared) > 1]
+
+
+def _clash_note(sources: Sequence[Path], wanted: Path, renamed: Sequence[Path]) -> str:
+    made = [f"{source.name} becomes {path.name}" for source, path in zip(sources, renamed, strict=True)]
+    more = f", and {len(made) - 3} more" if len(made) > 3 else ""
+    return shown(f"{len(sources)} results would be {wanted.name}, so {', '.join(made[:3])}{more}")
 
 
 def _model_name(model: str) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from srgan_cli.config import UpscaleOptions
+from srgan_cli.config import Aim, UpscaleOptions
 from srgan_cli.errors import (
     ExitCode,
     PictureError,
@@ -24,25 +25,28 @@ from srgan_cli.errors import (
 )
 from srgan_cli.files import is_special, link_below
 from srgan_cli.imaging.formats import format_of_suffix
-from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.image import Depth, Header
 from srgan_cli.imaging.output import Output, decide
 from srgan_cli.imaging.writing import check_place
 from srgan_cli.upscaling import inputs, names
 from srgan_cli.upscaling.inputs import STREAM, Failure, Found
 from srgan_cli.upscaling.ledger import Ledger, identity
+from srgan_cli.upscaling.names import Naming
 from srgan_cli.upscaling.tiles import choose_scales
 
 # Pictures up to this size are decoded ahead, whole; larger ones are read row by row while they are upscaled.
 READ_AHEAD_BYTES = 96 << 20
 # Results up to this size are built in memory; larger ones in a scratch file beside the target.
 CANVAS_BYTES = 192 << 20
+_LARGE = "it is large enough already"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to be made. `scales` are the networks' factors in order; the result is then resampled to the size
-    of `output` where their product is not exact. `ledger` is the folder whose record it goes into; `data` holds what
-    stdin gave. `model` is the one that will make it and `why` the reason; empty where that is still to be chosen."""
+    """One picture to be made. `scales` are the networks' factors in order, none for a picture that is large enough
+    already; the result is then resampled to the size of `output` where their product is not exact. `ledger` is the
+    folder whose record it goes into; `data` holds what stdin gave. `model` is the one that will make it and `why` the
+    reason; empty where that is still to be chosen."""
 
     source: Path
     target: Path
@@ -51,7 +55,9 @@ class Job:
     output: Output
     ledger: Path | None = None
     data: bytes | None = None
+    notes: tuple[str, ...] = ()  # what a person should know of it
     is_new: bool = True  # nothing is to be replaced
+    is_copy: bool = False  # the input's bytes are the result
     model: str = ""
     why: str = ""
 
@@ -65,9 +71,15 @@ class Job:
         return self.output.raw_bytes(self.header.channels)
 
     @property
+    def canvas_depth(self) -> Depth:
+        """Bits per sample of the network's own result."""
+        return self.output.depth if self.scales else self.header.depth
+
+    @property
     def canvas_bytes(self) -> int:
         """What the network's own result takes, in memory or in a scratch file."""
-        return self.network_pixels * self.header.channels * self.output.depth // 8
+        pixels = self.header.width * self.header.height * self.network_scale**2
+        return 0 if self.is_copy else pixels * self.header.channels * self.canvas_depth // 8
 
     @property
     def scratch_bytes(self) -> int:
@@ -81,8 +93,8 @@ class Job:
 
     @property
     def network_pixels(self) -> int:
-        """Output px of the network: what takes the time."""
-        return self.header.width * self.header.height * self.network_scale**2
+        """Output px of the network: what takes the time. 0 where the picture is large enough already."""
+        return 0 if not self.scales else self.header.width * self.header.height * self.network_scale**2
 
 
 @dataclass(frozen=True)
@@ -128,8 +140,19 @@ class _Run:
     options: UpscaleOptions
     available_scales: tuple[int, ...]
     into: Path | None
-    count: int
     stdin: bytes | None
+    keeps_record: bool
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A picture whose result has a size and a format, but no name yet."""
+
+    one: Found
+    header: Header
+    aim: Aim
+    output: Output
+    naming: Naming
 
 
 def plan(
@@ -141,58 +164,93 @@ def plan(
     Raises `SettingsError` for collisions, results that exist already, or an input that would be overwritten;
     `NothingToDoError` when the inputs hold no picture at all.
     """
-    found, failures = inputs.find(options)
-    into = names.output_folder(options, found)
-    found = names.without_earlier_results(found, into)
-    run = _Run(options, available_scales, into, len(found), stdin)
-    jobs: list[Job] = []
+    walk = inputs.find(options)
+    failures = list(walk.failures)
+    into = names.output_folder(options, walk.found)
+    found = names.without_earlier_results(walk.found, into)
+    alone = len(found) == 1
+    sized: list[_Sized] = []
     for index, (one, answer) in enumerate(inputs.headers(found, options.max_pixels, stdin), start=1):
         if isinstance(answer, UnreadablePictureError):
             failures.append(Failure(one.source, str(answer), UnreadablePictureError))
             continue
-        try:
-            jobs.append(_job(one, answer, run, index))
-        except (PictureError, SettingsError) as err:
-            if isinstance(err, SettingsError) and len(found) == 1:  # the options are wrong, not one of many pictures
-                raise SettingsError(f"{shown(one.source)}: {err}") from err
-            failures.append(Failure(one.source, str(err), type(err)))
+        with _one_failing(one, failures, alone=alone):
+            sized.append(_sized(one, answer, options, into, index))
+    skips = [Skip(s.one.source, s.naming.target(options), _LARGE) for s in sized if _is_left_out(s, options)]
+    sized = [s for s in sized if not _is_left_out(s, options)]
+    targets, notes = _targets(sized, options, into)
+    run = _Run(options, available_scales, into, stdin, keeps_record=options.resume or not alone or into is not None)
+    jobs: list[Job] = []
+    for each, target in zip(sized, targets, strict=True):
+        with _one_failing(each.one, failures, alone=alone):
+            jobs.append(_job(each, target, run))
     jobs = _without_own_results(jobs, {one.source for one in found if one.root is not None})
     names.refuse_losses([(job.source, job.target) for job in jobs])
-    jobs, skips = _skip_done(jobs, options, settings_key)
+    jobs, done = _skip_done(jobs, options, settings_key)
+    skips += done
+    notes = [*walk.notes, *notes, *_disk_notes(jobs, options)]
     if options.fail_fast and failures:
-        return Plan((), tuple(skips), tuple(failures), cut_short=bool(jobs))
-    return Plan(tuple(jobs), tuple(skips), tuple(failures), _disk_notes(jobs, options))
+        return Plan((), tuple(skips), tuple(failures), tuple(notes), cut_short=bool(jobs))
+    return Plan(tuple(jobs), tuple(skips), tuple(failures), tuple(notes))
 
 
-def _job(one: Found, header: Header, run: _Run, index: int) -> Job:
-    options, into = run.options, run.into
-    width, height = options.size.target(header.width, header.height)
-    ratio = max(width / header.width, height / header.height) if options.size.scale is None else options.size.scale
+@contextmanager
+def _one_failing(one: Found, failures: list[Failure], *, alone: bool) -> Iterator[None]:
+    """What is wrong with one picture is a failure of that picture; options that suit no picture are an error."""
+    try:
+        yield
+    except (PictureError, SettingsError) as err:
+        if isinstance(err, SettingsError) and alone:
+            raise SettingsError(f"{shown(one.source)}: {err}") from err
+        failures.append(Failure(one.source, str(err), type(err)))
+
+
+def _sized(one: Found, header: Header, options: UpscaleOptions, into: Path | None, index: int) -> _Sized:
+    aim = options.size.target(header.width, header.height)
+    if aim.ratio <= 1 and options.size.copy_large == "copy":
+        aim = Aim(header.width, header.height, 1.0)
     to_file = options.output if into is None and options.output not in (None, STREAM) else None
-    output = decide(to_file, header, options.write, width=width, height=height)
+    output = decide(to_file, header, options.write, width=aim.width, height=aim.height, dpi=options.size.resolution)
     if to_file is not None and format_of_suffix(to_file.suffix) not in (None, output.format):
         raise SettingsError(f"-o {shown(to_file)} is the name of another format than --format {options.write.format}")
-    if to_file is not None:
-        target = to_file
-    elif options.output == STREAM:
-        target = STREAM
-    else:
-        target = names.target(one, width / header.width, output, options, into, index)
-    keeps_record = target != STREAM and (options.resume or run.count > 1 or into is not None or one.root is not None)
+    return _Sized(one, header, aim, output, Naming(one, aim.width / header.width, output, into, index))
+
+
+def _is_left_out(sized: _Sized, options: UpscaleOptions) -> bool:
+    return options.size.only_enlarge and sized.aim.ratio <= 1 and options.size.copy_large == "skip"
+
+
+def _targets(sized: Sequence[_Sized], options: UpscaleOptions, into: Path | None) -> tuple[list[Path], list[str]]:
+    if into is None and options.output is not None:
+        return [options.output] * len(sized), []
+    return names.distinct([s.naming for s in sized], options)
+
+
+def _job(sized: _Sized, target: Path, run: _Run) -> Job:
+    one, header, output, options = sized.one, sized.header, sized.output, run.options
+    enlarged = not options.size.only_enlarge or sized.aim.ratio > 1
+    keeps_record = target != STREAM and (run.keeps_record or one.root is not None)
     job = Job(
         source=one.source,
         target=target,
         header=header,
-        scales=choose_scales(run.available_scales, ratio),
+        scales=choose_scales(run.available_scales, sized.aim.ratio) if enlarged else (),
         output=output,
-        ledger=(into or one.root or target.parent) if keeps_record else None,
+        ledger=(run.into or one.root or target.parent) if keeps_record else None,
         data=run.stdin if one.source == STREAM else None,
+        notes=(*header.notes, sized.aim.note) if sized.aim.note else header.notes,
+        is_copy=not enlarged and options.size.copy_large == "copy" and _is_same_file(header, output, options),
     )
     if target != STREAM:
-        if to_file is None:
-            _refuse_detours(target, into or one.root or target.parent)
+        if run.into is not None or options.output is None:
+            _refuse_detours(target, run.into or one.root or target.parent)
         check_place(target, output.needed_bytes(header.channels, options.write) + job.scratch_bytes)
     return job
+
+
+def _is_same_file(header: Header, output: Output, options: UpscaleOptions) -> bool:
+    """Whether the result would hold what the input does, so that its bytes may be copied."""
+    return (output.format, output.depth) == (header.format, header.depth) and options.write.strip == "none"
 
 
 def _refuse_detours(target: Path, base: Path) -> None:

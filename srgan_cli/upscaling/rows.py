@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.image import Pixels
+
+_COPIED_ROWS = 256
 
 
 class RowSource(Protocol):
@@ -30,6 +33,27 @@ class ArrayRows:
         rows = self._array[self._next : self._next + count]
         self._next += len(rows)
         return rows
+
+
+class Unchanged:
+    """What makes a picture that is large enough already: an `Upscaler` of scale 1."""
+
+    scale = 1
+
+    def first_row(self, done_rows: int) -> int:
+        return done_rows
+
+    def upscale_rows(
+        self, source: RowSource, out: Pixels, *, on_rows: Callable[[int], None] | None = None, first_row: int = 0
+    ) -> None:
+        """Copy the rows of `source` into `out`, which has its size and type."""
+        top = 0
+        while top < len(out) and len(rows := source.read_rows(_COPIED_ROWS)):
+            if top + len(rows) > first_row:
+                out[top : top + len(rows)] = rows
+                if on_rows is not None:
+                    on_rows(top + len(rows) - max(top, first_row))
+            top += len(rows)
 
 
 class AheadRows:

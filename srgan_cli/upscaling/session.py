@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, UpscaleOptions
+from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, Size, UpscaleOptions
 from srgan_cli.errors import SettingsError
 from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry
@@ -211,12 +211,18 @@ def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) 
     deciding = {
         "version": _RESULTS_VERSION,
         "weights": [selection.sha256 for selection in selections.values()],
-        "size": asdict(options.size),
+        "size": _size_key(options.size),
         "write": asdict(options.write),
         "color_lock": options.engine.color_lock,
         "precision": options.engine.precision,
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _size_key(size: Size) -> dict[str, object]:
+    """What decides sizes. Settings that records of earlier versions do not have count only where they are used."""
+    always = ("scale", "width", "height", "long_side", "fit")
+    return {name: value for name, value in asdict(size).items() if name in always or value not in (None, False, "skip")}
 
 
 def upscale_file(source: str | Path, target: str | Path, options: UpscaleOptions | None = None) -> Path:

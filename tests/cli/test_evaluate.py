@@ -232,7 +232,7 @@ def test_progress_is_one_line_that_goes_away(
         (("--scale", "3"), 2, "--scale 3 .* enlarges 4 times"),
         (("--scale", "1"), 2, "between 2 and 16"),
         (("-m", "nobody"), 4, "no model called 'nobody'"),
-        (("--metrics", "fid"), 2, "no metric 'fid'"),
+        (("--metrics", "fid"), 2, "unknown metric 'fid'"),
         (("--vgg-weights", "none.pth"), 4, "vgg19: none.pth"),
         (("--csv", "none/a.csv"), 2, "--csv none/a.csv"),
         (("--save", "high"), 2, "not empty"),

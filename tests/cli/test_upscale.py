@@ -654,3 +654,70 @@ def test_a_list_may_begin_with_a_byte_order_mark(srgan: Run, here: Path) -> None
     code, _, err = srgan("--files-from", "list.txt", "-o", "out/", stdin=b"")
     assert code == 0, err
     assert (here / "out/a.png").is_file()
+
+
+def test_large_pictures_are_copied_or_reduced(srgan: Run, here: Path) -> None:
+    picture(here / "in/large.png", 60, 40)
+    picture(here / "in/small.png", 20, 10)
+    before = (here / "in/large.png").read_bytes()
+    code, _, err = srgan("in", "-o", "copied/", "--long-side", "48<", "--copy-large", "copy")
+    assert code == 0, err
+    assert "2 done" in err
+    assert (here / "copied/large.png").read_bytes() == before
+    assert size_of(here / "copied/small.png") == (48, 24)
+    assert srgan("in", "-o", "copied/", "--long-side", "48<", "--copy-large", "copy", "--resume")[2].count("2 skipped")
+    assert srgan("in", "-o", "reduced/", "--fit", "48x48<", "--copy-large", "reduce")[0] == 0
+    assert size_of(here / "reduced/large.png") == (48, 32)
+    code, _, err = srgan("in", "-o", "left/", "--long-side", "48", "--only-enlarge", "-v")
+    assert code == 0
+    assert tree(here / "left") == {"small.png", ".srgan-manifest.jsonl"}
+    with Pillow.open(here / "in/large.png") as large, Pillow.open(here / "reduced/large.png") as reduced:
+        plain = np.asarray(large.resize((48, 32), Pillow.Resampling.LANCZOS)).astype(int)
+        assert np.abs(np.asarray(reduced) - plain).mean() < 2
+
+
+def test_a_print_has_the_size_and_the_resolution_of_its_paper(srgan: Run, here: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x010F] = "Maker"
+    exif[0x011A] = exif[0x011B] = 72.0
+    exif[0x0128] = 3
+    Pillow.new("RGB", (40, 30), (90, 80, 70)).save("in.jpg", exif=exif, dpi=(72, 72))
+    for target in ("out.jpg", "out.png", "out.tif"):
+        assert srgan("in.jpg", "-o", target, "--print", "25.4x30mm", "--dpi", "150")[0] == 0
+        with Pillow.open(target) as result:
+            assert result.size == (177, 133)
+            assert [round(float(value)) for value in result.info["dpi"]] == [150, 150]
+    with Pillow.open("out.jpg") as result:
+        own = result.getexif()
+        assert [float(own[0x011A]), float(own[0x011B]), own[0x0128]] == [150, 150, 2]
+    assert srgan("in.jpg", "-o", "out.webp", "--dpi", "200", "--strip")[0] == 0
+    code, _, err = srgan("in.jpg", "-o", "a.jpg", "--dpi", "200", "--scale", "2")
+    assert code == 0, err
+    with Pillow.open("a.jpg") as result:
+        assert result.size == (80, 60)
+        assert result.info["dpi"] == (200, 200)
+
+
+def test_stdin_goes_to_stdout_where_that_is_no_terminal(
+    srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(here / "a.png")
+    data = (here / "a.png").read_bytes()
+    code, out, err = srgan("-", stdin=data)
+    assert code == 0, err
+    assert Pillow.open(io.BytesIO(out)).size == (48, 36)
+    assert tree(here) == {"a.png"}
+    assert srgan("-", "--name", "b{ext}", stdin=data)[0] == 0
+    assert tree(here) == {"a.png", "b.png"}
+
+
+def test_what_is_passed_over_in_folders_is_reported(srgan: Run, here: Path) -> None:
+    picture(here / "in/a.png")
+    picture(here / "in/deep/b.png")
+    for name in ("x.NEF", "y.nef", "z.MOV", "notes.txt"):
+        (here / "in" / name).write_bytes(b"")
+    _, out, _ = srgan("in", "-o", "out/", "--dry-run")
+    assert b"2 NEF (raw files of cameras" in out
+    assert b"1 MOV (films)" in out
+    assert b"--recursive" in out
+    assert b"TXT" not in out

@@ -21,7 +21,7 @@ from srgan_cli.cli import main
 from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WriteOptions
 from srgan_cli.errors import DeviceError, OutOfMemoryError, PictureError, UnreadablePictureError, WeightsError
 from srgan_cli.imaging import writing
-from srgan_cli.upscaling import batch
+from srgan_cli.upscaling import batch, intake
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Tally
@@ -261,7 +261,7 @@ def test_a_defect_in_the_writer_ends_the_run(five: Path, model: Path, monkeypatc
 
 def test_a_defect_in_the_reader_ends_the_run(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = session(five, model)
-    monkeypatch.setattr(batch, "open_picture", at_call(3, batch.open_picture, raising(ZeroDivisionError("a defect"))))
+    monkeypatch.setattr(intake, "open_picture", at_call(3, intake.open_picture, raising(ZeroDivisionError("a defect"))))
     with pytest.raises(ZeroDivisionError):
         ready.run(Recorder())
     assert results(five.parent / "out") == {"a.png", "b.png"}
@@ -456,7 +456,7 @@ def test_the_next_picture_is_read_while_one_is_upscaled(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready = session(five, model)
-    opened, seen, real_open = threading.Semaphore(0), [], batch.open_picture
+    opened, seen, real_open = threading.Semaphore(0), [], intake.open_picture
 
     def opening(*args: Any, **options: Any) -> Any:
         result = real_open(*args, **options)
@@ -470,7 +470,7 @@ def test_the_next_picture_is_read_while_one_is_upscaled(
             seen.append([opened.acquire(timeout=10) for _ in range(2)])
         real_run(*args, **options)
 
-    monkeypatch.setattr(batch, "open_picture", opening)
+    monkeypatch.setattr(intake, "open_picture", opening)
     monkeypatch.setattr(Upscaler, "upscale_rows", waiting)
     assert ready.run(Recorder()).exit_code == 0
     assert seen == [[True, True]]

@@ -136,7 +136,7 @@ def test_two_pictures_with_one_name_are_refused_with_both(here: Path) -> None:
     picture(here / "in/a.jpg")
     picture(here / "in/a.png")
     with pytest.raises(SettingsError) as caught:
-        planned(["in"], "out/", write=WriteOptions(format="png"))
+        planned(["in"], "out/", write=WriteOptions(format="png"), strict_names=True)
     assert "in/a.jpg" in str(caught.value)
     assert "in/a.png" in str(caught.value)
     made = planned(["in"], "out/", write=WriteOptions(format="png"), name_pattern="{stem}_{index}{ext}")
@@ -147,7 +147,7 @@ def test_pictures_of_two_folders_with_one_name_are_refused(here: Path) -> None:
     picture(here / "x/a.png")
     picture(here / "y/a.png")
     with pytest.raises(SettingsError, match=r"x/a\.png and y/a\.png"):
-        planned(["x", "y"], "out/")
+        planned(["x", "y"], "out/", strict_names=True)
 
 
 def test_names_that_differ_in_case_alone_are_refused(here: Path) -> None:
@@ -156,7 +156,7 @@ def test_names_that_differ_in_case_alone_are_refused(here: Path) -> None:
     if len(list((here / "in").iterdir())) == 1:
         pytest.skip("this file system does not tell case apart")
     with pytest.raises(SettingsError, match=r"in/Photo\.png and in/photo\.png"):
-        planned(["in"], "out/")
+        planned(["in"], "out/", strict_names=True)
 
 
 def test_a_pattern_that_gives_all_one_name_is_refused(photos: Path) -> None:
@@ -445,7 +445,8 @@ def test_a_rotated_photo_counts_as_it_is_seen(here: Path) -> None:
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.floats(1.01, 16))
 def test_a_scaled_size_is_within_half_a_pixel(width: int, height: int, scale: float) -> None:
-    w, h = Size(scale=scale).target(width, height)
+    w, h, ratio, note = Size(scale=scale).target(width, height)
+    assert (ratio, note) == (scale, "")
     assert abs(w - width * scale) <= 0.5
     assert abs(h - height * scale) <= 0.5
 
@@ -453,10 +454,12 @@ def test_a_scaled_size_is_within_half_a_pixel(width: int, height: int, scale: fl
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 9000), st.integers(1, 9000))
 def test_a_box_is_filled_and_not_left(width: int, height: int, box_width: int, box_height: int) -> None:
     try:
-        w, h = Size(fit=(box_width, box_height)).target(width, height)
+        w, h, ratio, note = Size(fit=(box_width, box_height)).target(width, height)
     except SettingsError:
-        ratio = min(box_width / width, box_height / height)
-        assert ratio < 1 or ratio > 16
+        assert min(box_width / width, box_height / height) < 1
+        return
+    if note:
+        assert (w, h, ratio) == (16 * width, 16 * height, 16)
         return
     assert w <= box_width
     assert h <= box_height

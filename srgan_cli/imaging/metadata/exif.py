@@ -13,6 +13,7 @@ from srgan_cli.imaging.metadata.ifd import (
     GPS_IFD,
     INTEROP_IFD,
     LONG,
+    RATIONAL,
     SHORT,
     Entry,
     Field,
@@ -25,6 +26,8 @@ from srgan_cli.imaging.metadata.ifd import (
 _ORIENTATION = 0x0112
 _IMAGE_SIZE = (0x0100, 0x0101)  # ImageWidth, ImageLength
 _PIXEL_DIMENSIONS = (0xA002, 0xA003)
+_RESOLUTION = (0x011A, 0x011B)  # XResolution, YResolution
+_RESOLUTION_UNIT, _INCH = 0x0128, 2
 _THUMBNAIL = (0x0201, 0x0202)  # JPEGInterchangeFormat and its length
 _STRIPS = (0x0111, 0x0117)  # StripOffsets, StripByteCounts: an uncompressed thumbnail
 
@@ -58,6 +61,13 @@ class _Patch:
         order = self.structure.order
         number = struct.pack(order + ("I" if kind == LONG else "H"), value).ljust(4, b"\0")
         self.data[entry.at : entry.at + 12] = struct.pack(order + "HHI", entry.tag, kind, 1) + number
+
+    def set_ratio(self, entry: Entry | None, value: float) -> None:
+        """Write `value`, to a hundredth, over an unsigned RATIONAL, whose eight bytes stand elsewhere in the block."""
+        if entry is None or entry.kind != RATIONAL or entry.count != 1 or entry.value_at + 8 > len(self.data):
+            return
+        ratio = struct.pack(self.structure.order + "II", round(value * 100), 100)
+        self.data[entry.value_at : entry.value_at + 8] = ratio
 
     def ranges(self, table: Table) -> list[_Range]:
         """The bytes that belong to `table`: its rows, and its values elsewhere."""
@@ -93,11 +103,12 @@ class _Patch:
         return found
 
 
-def patched(exif: bytes, width: int, height: int, *, drop_gps: bool = False) -> bytes | None:
+def patched(exif: bytes, width: int, height: int, *, drop_gps: bool = False, dpi: float | None = None) -> bytes | None:
     """The block for a picture of `width` × `height` px that stands upright, without a thumbnail; None for garbage.
 
-    Orientation becomes 1 and the sizes become the new ones where the block has them; nothing is added. All offsets
-    stay valid. The result is shorter only where the thumbnail was the block's end.
+    Orientation becomes 1, and the sizes and the resolution (where `dpi` is given) become the new ones where the block
+    has them; nothing is added. All offsets stay valid. The result is shorter only where the thumbnail was the block's
+    end.
     """
     try:
         patch = _Patch(exif)
@@ -113,6 +124,10 @@ def patched(exif: bytes, width: int, height: int, *, drop_gps: bool = False) -> 
         if table is not None:
             patch.set_number(table.find(tags[0]), width)
             patch.set_number(table.find(tags[1]), height)
+    if dpi is not None:
+        for tag in _RESOLUTION:
+            patch.set_ratio(main.find(tag), dpi)
+        patch.set_number(main.find(_RESOLUTION_UNIT), _INCH)
     if drop_gps:
         main = _without_gps(patch, main, details)
     _drop_thumbnail(patch, main, details)

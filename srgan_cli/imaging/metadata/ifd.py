@@ -18,7 +18,7 @@ TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4
 _UNIT_BYTES = {**TYPE_BYTES, 5: 4, 10: 4}  # what is turned round between byte orders: a rational is two longs
 _NUMBER_CODE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
-SHORT, LONG, UNDEFINED, LONG8 = 3, 4, 7, 16
+SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
 EXIF_IFD, GPS_IFD, INTEROP_IFD, SUB_IFDS = 0x8769, 0x8825, 0xA005, 0x014A
 
 _MAX_ENTRIES = 4096  # real tables have tens; a table of garbage must not cost a second

@@ -10,18 +10,21 @@ from srgan_cli.imaging.metadata import exif as exif_block
 from srgan_cli.imaging.metadata import xmp as xmp_packet
 
 
-def updated(metadata: Metadata, width: int, height: int, strip: Strip) -> Metadata:
+def updated(metadata: Metadata, width: int, height: int, strip: Strip, *, dpi: float | None = None) -> Metadata:
     """The metadata of an upright result of `width` × `height` px. Pure.
 
-    Everything is kept byte for byte but orientation and sizes (set), thumbnails (dropped), and what `strip` names:
-    `"gps"` takes out positions, `"all"` EXIF, XMP and IPTC as a whole. The ICC profile always stays: without it the
-    colours would be others. A block that cannot be understood is left out rather than carried along wrong.
+    Everything is kept byte for byte but orientation and sizes (set), thumbnails (dropped), the resolution where `dpi`
+    (px per inch) is given, and what `strip` names: `"gps"` takes out positions, `"all"` EXIF, XMP and IPTC as a whole.
+    The ICC profile always stays: without it the colours would be others. A block that cannot be understood is left out
+    rather than carried along wrong.
     """
+    if dpi is not None:
+        metadata = replace(metadata, dpi=(dpi, dpi))
     if strip == "all":
         return replace(metadata, exif=None, xmp=None, iptc=None)
     drop_gps = strip == "gps"
-    exif = metadata.exif and exif_block.patched(metadata.exif, width, height, drop_gps=drop_gps)
-    xmp = metadata.xmp and xmp_packet.patched(metadata.xmp, width, height, drop_gps=drop_gps)
+    exif = metadata.exif and exif_block.patched(metadata.exif, width, height, drop_gps=drop_gps, dpi=dpi)
+    xmp = metadata.xmp and xmp_packet.patched(metadata.xmp, width, height, drop_gps=drop_gps, dpi=dpi)
     return replace(metadata, exif=exif or None, xmp=xmp or None)
 
 

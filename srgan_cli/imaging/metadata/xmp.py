@@ -12,7 +12,9 @@ _NAMESPACES = {
 }
 
 
-def patched(packet: bytes, width: int, height: int, *, drop_gps: bool = False) -> bytes | None:
+def patched(
+    packet: bytes, width: int, height: int, *, drop_gps: bool = False, dpi: float | None = None
+) -> bytes | None:
     """The packet for an upright picture of `width` × `height` px, without thumbnails; None when it is not text.
 
     Properties are changed only where they are there, as attributes or as elements. `drop_gps` takes out every property
@@ -27,6 +29,10 @@ def patched(packet: bytes, width: int, height: int, *, drop_gps: bool = False) -
         text = _set(text, f"{prefix}:Orientation", "1")
         text = _set(text, f"{prefix}:ImageWidth", str(width))
         text = _set(text, f"{prefix}:ImageLength", str(height))
+        if dpi is not None:
+            text = _set(text, f"{prefix}:XResolution", f"{round(dpi * 100)}/100")
+            text = _set(text, f"{prefix}:YResolution", f"{round(dpi * 100)}/100")
+            text = _set(text, f"{prefix}:ResolutionUnit", "2")
     for prefix in _prefixes(text, "exif"):
         text = _set(text, f"{prefix}:PixelXDimension", str(width))
         text = _set(text, f"{prefix}:PixelYDimension", str(height))

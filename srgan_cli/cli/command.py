@@ -1,0 +1,97 @@
+"""What all commands have in common: help under headings, defaults that a person set, and answers to options of other
+programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from srgan_cli.cli import defaults
+from srgan_cli.cli.habits import answer
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Option(click.Option):
+    """An option under a heading of the help. Of those that are `instead` of each other (they name the same choice),
+    one on the command line puts out the defaults of the others."""
+
+    def __init__(self, *args: Any, heading: str = "Options", instead: str | None = None, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.heading, self.instead = heading, instead
+
+    @property
+    def key(self) -> str:
+        """The name in a config file: that of the longest way to write it, without dashes."""
+        return max(self.opts, key=len).lstrip("-")
+
+
+def under(heading: str) -> Callable[..., Callable[[_F], _F]]:
+    """`click.option`, under a heading of the help."""
+    return partial(click.option, cls=Option, heading=heading)
+
+
+class Command(click.Command):
+    """A command of srgan."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        end = args.index("--") if "--" in args else len(args)
+        if "--no-config" not in args[:end] and not ctx.resilient_parsing:
+            ctx.default_map = self._defaults(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as err:
+            if (ours := answer(err.option_name)) is not None:
+                raise click.UsageError(f"{err.option_name}: {ours}", ctx) from err
+            raise
+        except click.BadParameter as err:
+            name = err.param.name if err.param is not None else None
+            if name is not None and ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP:
+                whence = defaults.origin(self.name or "", self.settable(), name)
+                raise click.BadParameter(f"{err.message} ({whence})", ctx, err.param) from err
+            raise
+
+    def _defaults(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
+        """What a config file and the environment say, less what the command line decides otherwise."""
+        found = defaults.of(self.name or "", self.settable())
+        if not found:
+            return {}
+        try:
+            given = set(self.make_parser(ctx).parse_args(list(args))[0])
+        except click.UsageError:  # to be raised, and answered, when the arguments are read in earnest
+            given = set()
+        decided = {option.instead for option in self._options() if option.name in given and option.instead}
+        out = {option.name for option in self._options() if option.instead in decided}
+        several = {option.name for option in self._options() if option.multiple}
+        return {
+            name: [value] if name in several and isinstance(value, str) else value
+            for name, value in found.items()
+            if name not in out
+        }
+
+    def _options(self) -> Iterable[Option]:
+        return [param for param in self.params if isinstance(param, Option)]
+
+    def settable(self) -> dict[str, str]:
+        """The options that may have defaults of a person's own: how a config file calls them, and we."""
+        return {one.key: one.name for one in self._options() if one.name is not None and not one.is_eager}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each heading in the order in which it is first met, and those of all commands last."""
+        headings: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)
+            if record is not None:
+                heading = param.heading if isinstance(param, Option) else "Options"
+                headings.setdefault(heading, []).append(record)
+        rest = headings.pop("Options", [])
+        for heading, records in (*headings.items(), ("Options", rest)):
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)

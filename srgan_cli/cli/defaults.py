@@ -1,0 +1,97 @@
+"""Defaults that a person set: in a config file, or as `SRGAN_*` in the environment.
+
+The command line goes before the environment, that before the file, and that before what is built in.
+
+    # config.toml
+    device = "cpu"          # of every command that has the option
+
+    [upscale]
+    quality = 90            # --quality; long names without the dashes
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from srgan_cli.errors import SettingsError, shown
+
+# What may stand outside of a section, or in the environment without a command's name: the same in all commands.
+SHARED = ("device", "precision", "tile", "model", "quiet")
+# Never by default: they say what is asked for this time.
+_NEVER = ("help", "dry-run", "files-from", "output", "print-config", "failed", "csv", "save")
+
+
+def config_file() -> Path | None:
+    """The config file, there or not; None where it is switched off (`SRGAN_CONFIG` set to nothing)."""
+    named = os.environ.get("SRGAN_CONFIG")
+    if named is not None:
+        return Path(named) if named else None
+    import platformdirs
+
+    return platformdirs.user_config_path("srgan") / "config.toml"
+
+
+def of(command: str, settable: Mapping[str, str]) -> dict[str, Any]:
+    """The defaults of a command, by the names of its parameters; `settable` maps the names of options to those.
+
+    Raises `SettingsError` for a file that is no TOML and for settings that there are not.
+    """
+    return {settable[key]: value for key, (value, _) in found(command, settable).items()}
+
+
+def origin(command: str, settable: Mapping[str, str], parameter: str) -> str:
+    """Where a parameter's default comes from, for messages."""
+    key = next(key for key, name in settable.items() if name == parameter)
+    return f"from {found(command, settable)[key][1]}"
+
+
+def found(command: str, settable: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """Each default that a person set, and where: option -> (value, `SRGAN_DEVICE`)."""
+    known = [key for key in settable if key not in _NEVER]
+    return {**_from_file(command, known), **_from_environment(command, known)}
+
+
+def _from_environment(command: str, known: list[str]) -> dict[str, tuple[Any, str]]:
+    values = {}
+    for key in known:
+        name = key.replace("-", "_").upper()
+        names = [f"SRGAN_{command.upper()}_{name}", *([f"SRGAN_{name}"] if key in SHARED else [])]
+        given = next((name for name in names if os.environ.get(name)), None)
+        if given is not None:
+            values[key] = (os.environ[given], given)
+    return values
+
+
+def _from_file(command: str, known: list[str]) -> dict[str, tuple[Any, str]]:
+    path = config_file()
+    if path is None:
+        return {}
+    if not path.exists():
+        if os.environ.get("SRGAN_CONFIG"):
+            raise SettingsError(f"SRGAN_CONFIG names {shown(path)}, which does not exist")
+        return {}
+    from srgan_cli.training_presets import read_toml
+
+    written = read_toml(path)
+    shared = {_key(name): value for name, value in written.items() if not isinstance(value, dict)}
+    _refuse_unknown(shared, list(SHARED), shown(path), "; give it in a section, such as [upscale]")
+    own = {_key(name): value for name, value in written.get(command, {}).items()}
+    _refuse_unknown(own, known, f"[{command}] in {shown(path)}", "")
+    values = {**{key: value for key, value in shared.items() if key in known}, **own}
+    return {key: (value, shown(path)) for key, value in values.items()}
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: list[str], where: str, hint: str) -> None:
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean {near[0]}?" if near else hint
+            raise SettingsError(f"unknown setting {name!r} in {where}{meant}")

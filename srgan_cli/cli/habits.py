@@ -1,0 +1,58 @@
+"""Options that people know from other programs, and what they are called here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from srgan_cli.imaging.formats import PICTURE_SUFFIXES
+
+# Of waifu2x and Real-ESRGAN (both as ncnn programs and as scripts), ImageMagick, vipsthumbnail, and common sense.
+_INPUT = "pictures and folders are named without an option: srgan upscale in.jpg -o out.png"
+_GPU = "choose the device with --device: auto, cpu, cuda, cuda:1, mps or xpu"
+_TILE = "this is --tile here, in px; auto suits nearly always"
+_MODEL = "this is --model (-m) here; `srgan models list` shows what there is"
+_NAMES: dict[str, str] = {
+    **dict.fromkeys(("-i", "--input", "--inputs"), _INPUT),
+    **dict.fromkeys(("-t", "--tile-size", "--tile_size", "--tilesize"), _TILE),
+    **dict.fromkeys(("-g", "--gpu", "--gpu-id", "--gpu_id", "--cuda", "--cpu"), _GPU),
+    **dict.fromkeys(("-f", "--ext", "--output-format"), "this is --format here, for example --format png"),
+    "-x": "srgan has no test-time augmentation (TTA); --model chooses between quality and speed",
+    "--tta": "srgan has no test-time augmentation (TTA); --model chooses between quality and speed",
+    "-V": "the version is shown by srgan --version",
+    "-j": "reading, network and writing overlap by themselves; there is no number of threads to choose",
+    **dict.fromkeys(("--model-name", "--model_name", "--model-path", "--model_path"), _MODEL),
+    **dict.fromkeys(("--outscale", "--upscale", "--factor"), "this is --scale (-s) here"),
+    **dict.fromkeys(("--noise", "--denoise", "--denoise-strength", "--denoise_strength"),
+                    "noise and compression are removed by --model photo"),
+    "--suffix": "names are built with --name, for example --name '{stem}_large{ext}'",
+    **dict.fromkeys(("--size", "--resize"), "give --scale, --width, --height, --long-side, --fit WxH or --print PAPER"),
+    **dict.fromkeys(("--half", "--fp16"), "this is --precision fp16 here"),
+    "--fp32": "this is --precision fp32 here",
+    **dict.fromkeys(("-y", "--yes", "--force"), "this is --overwrite here"),
+    "--output-dir": "this is --output (-o) here",
+    "--threads": "reading, network and writing overlap by themselves; there is no number of threads to choose",
+}  # fmt: skip
+
+
+def answer(option: str) -> str | None:
+    """What we call an option that we do not have; None where we have nothing of the kind."""
+    return _NAMES.get(option)
+
+
+def picture_as_command(name: str) -> str | None:
+    """An answer to `srgan in.jpg`; None where `name` does not look like a picture or a folder."""
+    path = PurePath(name)
+    if path.suffix.lower() in PICTURE_SUFFIXES or "/" in name or "\\" in name or name == ".":
+        return f"say what to do with it: srgan upscale {name}"
+    return None
+
+
+def address(name: str) -> str | None:
+    """Why an address is not an input; None for all other names."""
+    match = re.match(r"([a-z][a-z0-9+.-]+)://", name, re.IGNORECASE)
+    if match is None:
+        return None
+    if match[1].lower() == "file":
+        return "give the path itself, without file://"
+    return "srgan reads files and does not download: save the picture first, or use curl -sL ADDRESS | srgan upscale -"

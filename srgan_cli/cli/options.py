@@ -1,0 +1,128 @@
+"""The options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from srgan_cli.cli.command import under
+from srgan_cli.cli.habits import address
+from srgan_cli.config import DEFAULT_MODEL
+from srgan_cli.errors import SettingsError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_Decorator = Callable[[_F], _F]
+
+DEVICES = "auto|cpu|cuda[:N]|mps|xpu"
+_PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+
+
+def tile(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not (value.isascii() and value.isdecimal()):
+        raise click.BadParameter(f"{value!r} is neither auto nor a number of px")
+    return int(value)
+
+
+def path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
+    """For a file or folder: not the empty name that an unset variable leaves."""
+    if value == "":
+        raise click.BadParameter("it is empty (an unset variable?); give . for the folder you are in")
+    return None if value is None else Path(value)
+
+
+def refuse_addresses(names: tuple[str, ...]) -> None:
+    """Raise `SettingsError` for the first input that is a URL, by its name."""
+    for name in names:
+        if (why := address(name)) is not None and not Path(name).exists():
+            raise SettingsError(f"{name} is an address: {why}")
+
+
+class ModelName(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
+    """A bundled model's or family's name, a file, or a run folder. Completed from the bundled ones and from files."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from srgan_cli.networks import registry
+
+        entries = registry.entries()
+        known = dict.fromkeys(["auto", *(entry.family for entry in entries), *(entry.name for entry in entries)])
+        return [
+            *(CompletionItem(name) for name in known if name.startswith(incomplete)),
+            CompletionItem(incomplete, type="file"),
+        ]
+
+
+class Completed(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
+    """Text, completed from a few words."""
+
+    name = "text"
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+
+
+_compute, _options = under("Compute"), under("Options")
+
+
+def model_option(
+    *names: str, default: Any = DEFAULT_MODEL, multiple: bool = False, heading: str = "Model", text: str = ""
+) -> _Decorator[Any]:
+    return under(heading)(
+        "-m", "--model", *names, type=ModelName(), default=default, multiple=multiple, show_default=True,
+        metavar="NAME|FILE|RUN",
+        help=text or "Bundled model (see `srgan models list`), weights file, or training run.",
+    )  # fmt: skip
+
+
+def device_option(*, default: str | None = "auto") -> _Decorator[Any]:
+    """`default` None: the preset's."""
+    return _compute(
+        "--device", type=Completed("auto", "cpu", "cuda", "mps", "xpu"), default=default, show_default=True,
+        metavar=DEVICES, help="Where to compute (see `srgan doctor`)." + " [default: auto]" * (default is None),
+    )  # fmt: skip
+
+
+def precision_option(*, default: str | None = "auto") -> _Decorator[Any]:
+    return _compute(
+        "--precision", type=click.Choice(_PRECISIONS), default=default, show_default=True,
+        help="auto takes half precision where it is fast, and checks it." + " [default: auto]" * (default is None),
+    )  # fmt: skip
+
+
+def tile_option() -> _Decorator[Any]:
+    return _compute(
+        "--tile", "tile_px", type=Completed("auto"), default="auto", show_default=True, callback=tile,
+        metavar="auto|PX", help="Side of a tile. Changes memory and speed, never the picture.",
+    )  # fmt: skip
+
+
+def json_option(text: str = "The same as JSON, for programs.") -> _Decorator[Any]:
+    return _options("--json", "as_json", is_flag=True, help=text)
+
+
+def quiet_option(text: str = "Only errors.") -> _Decorator[Any]:
+    return _options("-q", "--quiet", is_flag=True, help=text)
+
+
+def no_config_option() -> _Decorator[Any]:
+    """Read by `Command` before all others."""
+    return _options(
+        "--no-config", is_flag=True, is_eager=True, expose_value=False,
+        help="Ignore the config file and SRGAN_* (see `srgan doctor`).",
+    )  # fmt: skip

@@ -1,0 +1,202 @@
+"""What all commands share: headings, defaults of a person's own, answers to habits, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srgan_cli.cli import cli, main
+from srgan_cli.cli.command import Command
+from tests.upscaling.pictures import picture
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SRGAN_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").write_text("")
+    return tmp_path
+
+
+def config(text: str) -> None:
+    Path("config.toml").write_text(text)
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    picture(Path("a.png"), 20, 10)
+    assert main(["upscale", "a.png", "--dry-run", "--json", *arguments]) == 0
+    return dict(json.loads(capsys.readouterr().out.splitlines()[0]))
+
+
+# ------------------------------------------------------------------------------------------------------------- help
+
+
+def test_help_has_headings_the_most_used_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["upscale", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    headings = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Size", "Model", "Inputs", "Output", "Metadata", "Compute", "Many pictures", "Options"]
+    size = lines.index("Size:")
+    assert "--scale" in lines[size + 1]
+
+
+def test_every_option_of_a_command_is_in_its_help_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("upscale", "train", "evaluate", "compare", "doctor"):
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert isinstance(command, Command)
+        main([name, "--help"])
+        out = capsys.readouterr().out
+        for param in command.params:
+            if option := [one for one in param.opts if one.startswith("--")]:
+                assert out.count(f"{option[0]} ") + out.count(f"{option[0]}\n") + out.count(f"{option[0]},") >= 1
+
+
+def test_originals_and_small_pictures_have_the_same_names_in_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("train", "evaluate", "compare"):
+        main([command, "--help"])
+        assert "--hr-dir, --high-dir" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------------------------------- defaults
+
+
+def test_a_config_file_the_environment_and_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config('[upscale]\nscale = 2\nformat = "webp"\n')
+    assert planned(capsys)["width"] == 40
+    assert planned(capsys)["target"] == "a_x2.webp"
+    monkeypatch.setenv("SRGAN_UPSCALE_SCALE", "3")
+    assert planned(capsys)["width"] == 60
+    assert planned(capsys, "--scale", "8")["width"] == 160
+    assert planned(capsys, "--no-config")["width"] == 80
+
+
+def test_another_size_on_the_command_line_puts_out_the_default_one(capsys: pytest.CaptureFixture[str]) -> None:
+    config("[upscale]\nscale = 2\n")
+    assert planned(capsys, "--width", "50")["width"] == 50
+    assert planned(capsys, "--print", "A6", "--dpi", "30")["width"] == 175
+
+
+def test_settings_of_all_commands_stand_before_the_sections(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config('model = "fast"\n')
+    assert planned(capsys)["model"] == "fast"
+    monkeypatch.setenv("SRGAN_MODEL", "fidelity")
+    assert planned(capsys)["model"] == "fidelity"
+    config('model = "fast"\n[upscale]\nmodel = "photo"\n')
+    monkeypatch.delenv("SRGAN_MODEL")
+    assert planned(capsys)["model"] == "photo"
+
+
+def test_lists_and_switches_have_defaults_too(capsys: pytest.CaptureFixture[str]) -> None:
+    picture(Path("in/a.png"))
+    picture(Path("in/b.png"))
+    picture(Path("in/deep/c.png"))
+    config('[upscale]\nrecursive = true\nexclude = ["b.*"]\n')
+    assert main(["upscale", "in", "-o", "out/", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "2 to do" in out
+    assert "deep" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("scale = 2", "section"),
+        ("[upscale]\nqualty = 3", "did you mean quality"),
+        ("[upscale]\nscale = 'large'", "not a valid float"),
+        ("[upscale]\nscale = 'large'", "config.toml"),
+        ("[upscale", "TOML"),
+        ("[upscale]\nno-config = true", "unknown setting"),
+    ],
+)
+def test_mistakes_in_the_config_file_are_reported(text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config(text)
+    picture(Path("a.png"))
+    assert main(["upscale", "a.png", "-n"]) == 2
+    assert words in capsys.readouterr().err
+    assert main(["upscale", "a.png", "-n", "--no-config"]) == 0
+
+
+def test_a_config_file_that_is_named_must_be_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRGAN_CONFIG", "none.toml")
+    assert main(["upscale", "a.png", "-n"]) == 2
+    assert "none.toml" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------------------- habits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["in.jpg"], "srgan upscale in.jpg"),
+        (["photos/"], "srgan upscale photos/"),
+        (["-i", "in.jpg"], "without an option"),
+        (["upscale", "-i", "in.jpg"], "without an option"),
+        (["upscale", "in.jpg", "-t", "256"], "--tile"),
+        (["upscale", "in.jpg", "-g", "0"], "--device"),
+        (["upscale", "in.jpg", "--gpu", "0"], "--device"),
+        (["upscale", "in.jpg", "-f", "png"], "--format"),
+        (["upscale", "in.jpg", "-x"], "augmentation"),
+        (["upscale", "in.jpg", "-V"], "--version"),
+        (["upscale", "https://example.org/a.jpg"], "https://example.org/a.jpg is an address"),
+        (["compare", "a.jpg", "ftp://x/b.jpg", "-o", "c.html"], "ftp://x/b.jpg is an address"),
+        (["upscale", "file:///tmp/a.jpg"], "without file://"),
+    ],
+)
+def test_options_of_other_programs_are_answered_with_ours(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_version_by_habit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-V"]) == 0
+    assert "version" in capsys.readouterr().out
+
+
+def test_an_address_that_is_a_file_is_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    if os.name == "nt":
+        pytest.skip("no such names")
+    picture(Path("https:/a.png"))
+    assert main(["upscale", "https://a.png", "-n"]) == 0
+
+
+# ------------------------------------------------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_for_each_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    out = capsys.readouterr().out
+    assert f"_SRGAN_COMPLETE={shell}_complete" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("srgan up", "upscale"),
+        ("srgan upscale --model pho", "photo-x4"),
+        ("srgan upscale --format we", "webp"),
+        ("srgan upscale --only", "--only-enlarge"),
+        ("srgan upscale --device cu", "cuda"),
+    ],
+)
+def test_what_is_completed(words: str, expected: str) -> None:
+    environment = {**os.environ, "_SRGAN_COMPLETE": "bash_complete", "COMP_WORDS": words,
+                   "COMP_CWORD": str(len(words.split()) - 1)}  # fmt: skip
+    code = "from srgan_cli.cli import main; main([])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert f"plain,{expected}" in done.stdout.splitlines()

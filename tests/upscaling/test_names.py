@@ -1,0 +1,67 @@
+"""Two results of one name: both get another, and a note."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from srgan_cli.config import WriteOptions
+from tests.upscaling.pictures import picture
+from tests.upscaling.test_plan import names, planned
+
+PNG = WriteOptions(format="png")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_endings_of_the_inputs_tell_them_apart(here: Path) -> None:
+    for name in ("a.JPG", "a.png", "b.png"):
+        picture(here / "in" / name)
+    made = planned(["in"], "out/", write=PNG)
+    assert names(made) == [
+        ("in/a.JPG", "out/a.jpg.png"),
+        ("in/a.png", "out/a.png.png"),
+        ("in/b.png", "out/b.png"),
+    ]
+    assert made.notes == ("2 results would be a.png, so a.JPG becomes a.jpg.png, a.png becomes a.png.png",)
+
+
+def test_beside_the_inputs_too(here: Path) -> None:
+    picture(here / "a.jpg")
+    picture(here / "a.png")
+    made = planned(["a.jpg", "a.png"], write=PNG)
+    assert [target for _, target in names(made)] == ["a.jpg_x4.png", "a.png_x4.png"]
+
+
+def test_the_folders_of_the_inputs_tell_them_apart(here: Path) -> None:
+    picture(here / "x/a.png")
+    picture(here / "y/a.png")
+    made = planned(["x", "y"], "out/")
+    assert [target for _, target in names(made)] == ["out/x_a.png", "out/y_a.png"]
+
+
+def test_else_their_numbers_do(here: Path) -> None:
+    for folder in ("x/2024", "y/2024"):
+        picture(here / folder / "a.png")
+    made = planned(["x/2024", "y/2024"], "out/")
+    assert [target for _, target in names(made)] == ["out/a_1.png", "out/a_2.png"]
+
+
+def test_another_name_takes_no_third_ones(here: Path) -> None:
+    for name in ("a.jpg", "a.png", "a.jpg.png"):
+        picture(here / "in" / name)
+    made = planned(["in"], "out/", write=PNG)
+    targets = [target for _, target in names(made)]
+    assert len(set(targets)) == 3
+    assert "out/a.jpg.png" in targets  # of the picture that is called so
+
+
+def test_the_same_pictures_have_the_same_names_again(here: Path) -> None:
+    for name in ("a.jpg", "a.png"):
+        picture(here / "in" / name)
+    assert names(planned(["in"], "out/", write=PNG)) == names(planned(["in/a.jpg", "in/a.png"], "out/", write=PNG))
