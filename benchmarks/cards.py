@@ -303,7 +303,7 @@ TODO: from what it was trained on, on which machine, and why so.
 
 ## Curves
 
-TODO: curves.png of the run, and what it shows.
+TODO: the curves of the run's report.html, and what they show.
 
 ## Scores
 

@@ -79,7 +79,7 @@ class DataSettings:
     val_dir: str | None = None
     val_low_dir: str | None = None
     val_fraction: float = 0.02  # of the pictures, chosen by hash, when there is no val_dir …
-    val_max: int = 16  # … but at most so many (and at least one)
+    val_max: int = 16  # … but at most so many (and at least one of each 12 pictures, up to 4)
     levels: tuple[float, ...] = (1.0, 0.75, 0.5)
     augment: bool = True  # flips and quarter turns
     min_jpeg_quality: int = 70  # JPEGs of lower quality are left out; 0 takes all

@@ -1,18 +1,29 @@
-"""A page that needs no other file and no network: its frame, and pictures inside it as `data:` addresses."""
+"""A page that needs no other file and no network: rendered from a template, with pictures inside as `data:` addresses.
+
+Templates, style sheets and scripts lie in the package beside the modules that fill them in. Whatever a template is
+given is shown as `errors.shown` has it, and escaped; only `Markup` passes as it is.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
 import io
+import json
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from srgan_cli import __version__
 from srgan_cli.errors import shown
 from srgan_cli.imaging.image import Pixels
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -33,31 +44,61 @@ class Codec:
         Image.fromarray(np.ascontiguousarray(pixels)).save(file, self.format, **options)
         return file.getvalue()
 
-    def address(self, data: bytes) -> str:
-        return f"data:{self.mime};base64,{base64.b64encode(data).decode('ascii')}"
+    def address(self, data: bytes) -> Markup:
+        from markupsafe import Markup
+
+        return Markup(f"data:{self.mime};base64,{base64.b64encode(data).decode('ascii')}")
 
 
 # Lossless while a page stays light, else as little lossy as it may be.
 CODECS = (Codec("PNG"), Codec("JPEG", 95), Codec("JPEG", 88), Codec("JPEG", 75))
 
 
-def page(title: str, style: str, body: str, script: str) -> str:
-    """The whole HTML of a page. Its own policy forbids it to load anything; `body` must be escaped already."""
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{html.escape(shown(title))}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-<script>
-{script}</script>
-</body>
-</html>
-"""
+def render(template: str, **values: object) -> Markup:
+    """The text of a template of this package (`comparison/viewer.html.jinja`), filled in.
+
+    A page extends `comparison/page.html.jinja`, whose own policy forbids it to load anything.
+    """
+    from markupsafe import Markup
+
+    return Markup(_templates().get_template(template).render(version=__version__, **values))
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_packaged),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_as_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["packaged"] = _verbatim
+    environment.filters["as_data"] = _as_data
+    return environment
+
+
+def _packaged(name: str) -> str:
+    return resources.files("srgan_cli").joinpath(*name.split("/")).read_text(encoding="utf-8")
+
+
+def _verbatim(name: str) -> Markup:
+    """A style sheet or a script of this package, which must not be escaped, nor read as a template."""
+    from markupsafe import Markup
+
+    return Markup(_packaged(name))
+
+
+def _as_shown(value: object) -> object:
+    return shown(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _as_data(value: object) -> Markup:
+    """JSON for a script element, which nothing ends but `<`; JSON may write that as an escape."""
+    from markupsafe import Markup
+
+    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

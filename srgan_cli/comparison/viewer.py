@@ -7,18 +7,14 @@ zoom asks for, so that a picture of 24 megapixels costs the browser no more than
 from __future__ import annotations
 
 import base64
-import html
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 from PIL import Image
 
-from srgan_cli import __version__
-from srgan_cli.comparison.embedding import CODECS, Codec, page
+from srgan_cli.comparison.embedding import CODECS, Codec, render
 from srgan_cli.comparison.scenes import Box, Scene
 from srgan_cli.errors import shown
 from srgan_cli.imaging.image import Pixels
@@ -67,13 +63,9 @@ def build_page(title: str, exhibits: Sequence[Exhibit], *, budget_bytes: int) ->
             _scene(one, views, codec, shrunk) for one, views in zip(exhibits, pictures, strict=True)
         ],
     }  # fmt: skip
-    text = page(title, _beside("viewer.css"), _body(title, data, kept), _beside("viewer.js"))
+    text = render("comparison/viewer.html.jinja", title=title, data=data, kept=kept)
     count = sum(map(len, pictures))
     return text, f"{count} pictures, kept {kept}; {len(text) / 1e6:.1f} MB"
-
-
-def _beside(name: str) -> str:
-    return resources.files("srgan_cli.comparison").joinpath(name).read_text(encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
@@ -137,61 +129,3 @@ def _scene(exhibit: Exhibit, views: Sequence[Levels], codec: Codec, shrunk: int)
 
 def _text(codec: Codec, tile: Pixels) -> str:
     return base64.b64encode(codec.encode(tile)).decode("ascii")
-
-
-# ----------------------------------------------------------------------------------------------------------------- page
-
-
-def _body(title: str, data: object, kept: str) -> str:
-    # Inside a script element nothing ends it but `<`, which JSON may write as an escape.
-    plain = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return f"""<header>
-<h1>{html.escape(shown(title))}</h1>
-<select id="scene" aria-label="Which scene is shown" hidden></select>
-<div class="tools">
-<button id="place" title="To the next place where they differ (N; back: P)" hidden><span></span></button>
-<span class="group">
-<button id="out" title="Smaller (-)" aria-label="Smaller">−</button>
-<button id="actual" title="One px of the picture is one px of the screen (A)"><output>100 %</output></button>
-<button id="in" title="Larger (+)" aria-label="Larger">+</button>
-</span>
-<button id="fit" title="All of it (0)">Fit</button>
-<button id="help" title="Keys, and what is shown (?)" aria-label="Help">?</button>
-</div>
-</header>
-<main id="stage" tabindex="0" aria-label="The pictures. Arrow keys move them, plus and minus zoom, space flips.">
-<canvas></canvas>
-<div id="divider" role="slider" tabindex="0" aria-label="Where the left picture ends" aria-valuemin="0"
- aria-valuemax="100" aria-valuenow="50"><span aria-hidden="true">‹ ›</span></div>
-<p id="sides"><span><b></b><small></small></span><span><b></b><small></small></span></p>
-<noscript>This page needs JavaScript, which it carries itself.</noscript>
-</main>
-<footer>
-<select id="left" aria-label="The left picture"></select>
-<span class="group">
-<button id="flip" title="One over the other, in turn (space); back to the slider: Esc">Flip</button>
-<button id="swap" title="Exchange left and right (X)" aria-label="Exchange left and right">⇄</button>
-</span>
-<select id="right" aria-label="The right picture"></select>
-</footer>
-<dialog id="about">
-<h2>Keys</h2>
-<dl class="keys">
-<dt>arrows, drag</dt><dd>move the pictures</dd>
-<dt>+ −, wheel, pinch</dt><dd>zoom</dd>
-<dt>double click, tap</dt><dd>in to the pixels, and out again</dd>
-<dt>0 &nbsp; A</dt><dd>all of it; actual pixels</dd>
-<dt>space &nbsp; Esc</dt><dd>flip between the two; back to the slider</dd>
-<dt>shift + ← →</dt><dd>move the slider</dd>
-<dt>1 … 9</dt><dd>choose the left picture; with shift the right one</dd>
-<dt>X</dt><dd>exchange the two</dd>
-<dt>N &nbsp; P</dt><dd>next and previous place where they differ</dd>
-<dt>[ &nbsp; ]</dt><dd>previous and next scene</dd>
-</dl>
-<h2>Shown</h2>
-<dl id="shown"></dl>
-<p>The pictures are kept {html.escape(kept)}. At 100 % and above, pixels are shown as they are.
-Written by srgan {__version__}.</p>
-<form method="dialog"><button>Close</button></form>
-</dialog>
-<script type="application/json" id="data">{plain}</script>"""

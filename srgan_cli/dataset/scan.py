@@ -27,6 +27,7 @@ Advance: TypeAlias = Callable[[int, int], None]  # done, total
 
 # Scores leave out a border as wide as the scale, and SSIM's window is 11 px wide.
 _MIN_JUDGED_PX = 16
+_ENOUGH_HELD, _EACH_HELD = 4, 12
 _MIN_CROP_PX = 8  # as the settings have it
 _MEMORY = "scan-1.json"
 _MAX_REMEMBERED = 200_000
@@ -411,8 +412,8 @@ def _nothing_left(what_for: str, refused: Sequence[Refusal], sizes_px: Sequence[
 def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], list[_Kept], str]:
     """Those to learn from, and those to judge by: chosen by their content, so that they stay when others come.
 
-    A digest is as good as a random number. Those below `val_fraction` are held out, but at most the `val_max` smallest
-    and at least the smallest one.
+    A digest is as good as a random number. Those below `val_fraction` are held out, but at least so many that a score
+    is not one picture's luck (one of each 12 pictures, up to 4; always one), and at most `val_max`.
     """
     digests = sorted({one.digest for one in kept})
     if settings.val_fraction == 0:
@@ -420,7 +421,8 @@ def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], 
     if len(digests) == 1:
         return list(kept), [], "none is held out, since there is only one"
     below = sum(int(digest, 16) < settings.val_fraction * 16 ** len(digest) for digest in digests)
-    held = set(digests[: max(1, min(below, settings.val_max))])
+    enough = max(1, min(_ENOUGH_HELD, len(digests) // _EACH_HELD))
+    held = set(digests[: min(max(below, enough), settings.val_max)])
     train = [one for one in kept if one.digest not in held]
     val = [one for one in kept if one.digest in held]
     return train, val, f"{len(val)} of {len(kept)} are held out, chosen by a hash of their pixels"

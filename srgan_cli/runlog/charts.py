@@ -1,26 +1,24 @@
-"""Line charts, laid out once and drawn twice: as inline SVG for the report, as a PNG for whoever watches a run.
+"""Line charts, laid out and then drawn as inline SVG for the report.
 
 Nothing here knows of training. A layout is a list of strokes and texts in logical px; their colours are roles, which
-the page's style sheet (SVG) or the palette below (PNG) turns into colours. Lines carry their names at their ends, so
-that there is no legend to look up.
+the page's style sheet turns into colours. Lines carry their names at their ends, so that there is no legend to look up.
 """
 
 from __future__ import annotations
 
-import html
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageFont
 
+from srgan_cli.comparison.embedding import render
 from srgan_cli.runlog.scales import Point, log_ticks, number, smoothed, spread, thinned, tick_labels, ticks
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 Kind: TypeAlias = Literal["line", "main", "floor"]
 
@@ -64,6 +62,11 @@ class Stroke:
     role: str
     width: float = 1.0
     dashed: bool = False
+
+    @property
+    def path(self) -> str:
+        """As SVG has it."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
 @dataclass(frozen=True)
@@ -228,126 +231,18 @@ def _name(series: Series, x_most: float) -> str:
 # ----------------------------------------------------------------------------------------------------------------- SVG
 
 
-def svg(chart: Chart, width: int, height: int, css_class: str = "") -> str:
+def svg(chart: Chart, width: int, height: int, css_class: str = "") -> Markup:
     """The chart as an `<svg>` element; its classes (`ink`, `quiet`, `rule`, `warn`, `s0` …) are for the page to style.
 
     Names come from a log and are escaped.
     """
-    parts = [
-        f'<svg class="{html.escape(css_class)}" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{html.escape(chart.title)}, {html.escape(chart.unit)}">'
-    ]
-    parts += map(_svg_shape, layout(chart, width, height))
-    return "".join([*parts, "</svg>"])
+    shapes = layout(chart, width, height)
+    values = {"class": css_class, "width": width, "height": height}
+    return render("runlog/chart.svg.jinja", chart=chart, shapes=shapes, **values)
 
 
-def _svg_shape(shape: Shape) -> str:
-    if isinstance(shape, Text):
-        return (
-            f'<text class="{shape.role}" x="{shape.x:.1f}" y="{shape.y:.1f}" text-anchor="{shape.anchor}" '
-            f'dy=".35em">{html.escape(shape.text)}</text>'
-        )
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
-    dashes = ' stroke-dasharray="4 3"' if shape.dashed else ""
-    return f'<polyline class="{shape.role}" stroke-width="{shape.width:g}"{dashes} points="{points}"/>'
-
-
-# ----------------------------------------------------------------------------------------------------------------- PNG
-
-Colour: TypeAlias = tuple[int, int, int]
-
-# The light page's colours (report.css), told apart by eyes of every kind as far as eight can be.
-_PALETTE: dict[str, Colour] = {
-    "paper": (251, 250, 247),
-    "ink": (35, 33, 30),
-    "quiet": (110, 106, 98),
-    "rule": (230, 226, 217),
-    "warn": (178, 58, 42),
-    "s0": (38, 106, 153),
-    "s1": (200, 89, 50),
-    "s2": (78, 125, 72),
-    "s3": (135, 84, 148),
-    "s4": (168, 122, 16),
-    "s5": (44, 138, 132),
-    "s6": (160, 66, 106),
-    "s7": (104, 108, 84),
-}
-_PIXELS_PER_PX = 2
-_SHIFT = 4  # OpenCV takes sixteenths of a pixel
 # The typeface that Pillow brings has little more than ASCII.
 _TO_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "\N{NARROW NO-BREAK SPACE}": " ", "×": "x", "–": "-", "…": "..."})
-
-
-@dataclass(frozen=True)
-class _Page:
-    """Where shapes of one chart land in a picture."""
-
-    pixels: npt.NDArray[np.uint8]
-    left: float
-    top: float
-    texts: list[Text] = field(default_factory=list)
-
-    def place(self, x: float, y: float) -> Point:
-        return (self.left + x) * _PIXELS_PER_PX, (self.top + y) * _PIXELS_PER_PX
-
-
-def png(charts: Sequence[Chart], width: int, height: int, columns: int, title: str = "") -> Image.Image:
-    """Charts of `width` × `height` px each in a grid, with their titles, twice as many pixels for sharp screens."""
-    margin, gap, head, top = 32, 40, 26, 56 if title else 32
-    rows = max(math.ceil(len(charts) / columns), 1)
-    size = (
-        2 * margin + columns * width + (columns - 1) * gap,
-        top + margin + rows * (height + head) + (rows - 1) * gap // 2,
-    )
-    pixels = np.full((size[1] * _PIXELS_PER_PX, size[0] * _PIXELS_PER_PX, 3), _PALETTE["paper"], np.uint8)
-    texts: list[tuple[Point, Text, int]] = [((margin * 2.0, 28 * 2.0), Text(0, 0, title, "ink"), 17)]
-    for i, chart in enumerate(charts):
-        x = margin + (i % columns) * (width + gap)
-        y = top + (i // columns) * (height + head + gap // 2)
-        page = _Page(pixels, x, y + head)
-        texts.append((page.place(0, 6 - head), Text(0, 0, chart.title, "ink"), 15))
-        for shape in layout(chart, width, height):
-            if isinstance(shape, Stroke):
-                _stroke(page, shape)
-            else:
-                texts.append((page.place(shape.x, shape.y), shape, _FONT_PX))
-    picture = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(picture)
-    for place, text, size_px in texts:
-        anchor = {"start": "lm", "middle": "mm", "end": "rm"}[text.anchor]
-        draw.text(place, text.text.translate(_TO_ASCII), _colour(text.role), _font(size_px * _PIXELS_PER_PX), anchor)
-    return picture
-
-
-def _stroke(page: _Page, stroke: Stroke) -> None:
-    points = [page.place(x, y) for x, y in stroke.points]
-    width = max(round(stroke.width * _PIXELS_PER_PX), 1)
-    for piece in _dashes(points, 4.0 * _PIXELS_PER_PX, 3.0 * _PIXELS_PER_PX) if stroke.dashed else [points]:
-        corners = np.round(np.asarray(piece) * (1 << _SHIFT)).astype(np.int32)
-        cv2.polylines(page.pixels, [corners], False, _colour(stroke.role), width, cv2.LINE_AA, _SHIFT)
-
-
-def _dashes(points: Sequence[Point], on: float, off: float) -> Iterator[list[Point]]:
-    """A line cut into dashes of `on` px with gaps of `off` px, along its length."""
-    at = 0.0
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        length = math.hypot(x1 - x0, y1 - y0)
-        begin = -(at % (on + off))
-        while begin < length and length > 0:
-            ends = (max(begin, 0.0) / length, min(begin + on, length) / length)
-            if ends[1] > ends[0]:
-                yield [(x0 + fraction * (x1 - x0), y0 + fraction * (y1 - y0)) for fraction in ends]
-            begin += on + off
-        at += length
-
-
-def _colour(role: str) -> Colour:
-    """A faint line is three quarters paper: cheaper than transparency, and the same to the eye."""
-    name, _, faint = role.partition(" ")
-    if not faint:
-        return _PALETTE[name]
-    r, g, b = ((c + 3 * p) // 4 for c, p in zip(_PALETTE[name], _PALETTE["paper"], strict=True))
-    return r, g, b
 
 
 @cache

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
-from srgan_cli.runlog.charts import Chart, Series, png
-from srgan_cli.runlog.record import publish_png, read_log
+from srgan_cli.runlog.charts import Chart, Series
 from srgan_cli.runlog.scales import Point
 
 Event: TypeAlias = Mapping[str, Any]
 
-_CHART_PX = (560, 270)
 _ENDLESS = 1e100  # no axis reaches so far
 
 
@@ -127,12 +124,12 @@ def panels(run: History) -> list[Chart]:
         *_adversaries(run),
         Chart(
             "Faithfulness to the input",
-            "PSNR of the result made small again, dB",
+            "PSNR of the downscaled result, dB",
             [
                 Series("bicubic", points(run.validations, "bicubic_consistency_db"), "floor"),
                 Series("model", points(run.validations, "consistency_db"), "main"),
             ],
-            about="Whether the result, made small again, is what it was made from. Where it falls, colours or "
+            about="Whether the result, downscaled, is what it was made from. Where it falls, colours or "
             "structures are being made up.",
         ),
         Chart(
@@ -241,12 +238,3 @@ def _length(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s in all"
     return f"{seconds / 60:.1f} min in all" if seconds < 7200 else f"{seconds / 3600:.1f} h in all"
-
-
-def draw_curves(log: Path, target: Path) -> None:
-    """`curves.png` from `log.jsonl`, whatever there is of it so far. Raises `SrganError` when it cannot be written."""
-    charts = panels(history(read_log(log)))
-    if charts:
-        publish_png(
-            png(charts, *_CHART_PX, columns=2 if len(charts) > 1 else 1, title=log.absolute().parent.name), target
-        )

@@ -21,6 +21,7 @@ from srgan_cli.dataset.degradation import Compression, Degradation, Noise, Round
 from srgan_cli.dataset.kernels import Blur, Ringing
 from srgan_cli.dataset.pictures import read_pixels
 from srgan_cli.errors import SettingsError, TrainingError, shown
+from srgan_cli.files import publishing, reason
 from srgan_cli.training_config import TrainConfig
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
@@ -58,12 +59,16 @@ def preview(config: TrainConfig, target: Path) -> None:
     pictures = _spread_out(scan(config.data, scale=scale, crop_px=crop_px).train, _ROWS)
     side_px = min(_MAX_CROP_PX, *(min(one.width, one.height) for one in pictures)) // scale * scale
     sheet = contact_sheet([_row(config, picture, i, side_px) for i, picture in enumerate(pictures)])
+    kind = Image.registered_extensions().get(target.suffix.lower())
+    if kind not in Image.SAVE:
+        raise TrainingError(f"{shown(target)} cannot be written: its suffix is no picture format's; give it .png")
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Software", _MARK)
     try:
-        about = PngImagePlugin.PngInfo()
-        about.add_text("Software", _MARK)
-        sheet.save(target, pnginfo=about)
-    except (OSError, ValueError) as err:  # ValueError: Pillow does not know the suffix
-        raise TrainingError(f"The contact sheet cannot be written to {shown(target)}: {err}") from err
+        with publishing(target) as file:
+            sheet.save(file, kind, pnginfo=about)
+    except OSError as err:
+        raise TrainingError(f"{shown(target)} cannot be written: {reason(err)}") from err
 
 
 def _is_a_sheet(path: Path) -> bool:

@@ -36,7 +36,7 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 _MAX_LOG_BYTES = 1 << 30
 _EVENTS_FLUSH_S = 10  # TensorBoard's own 120 s would lose two minutes of a killed run
 _NO_TENSORBOARD = (
-    "TensorBoard is not installed, so no events are written for it; log.jsonl and curves.png hold the same numbers. "
+    "TensorBoard is not installed, so no events are written for it; log.jsonl and report.html hold the same numbers. "
     "`pip install tensorboard` brings it."
 )
 

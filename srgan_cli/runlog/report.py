@@ -1,26 +1,26 @@
 """`report.html`: what a run did, on one page that needs no other file, and no network.
 
-Everything that a name or a log can bring in is escaped, and the page's own policy forbids it to load anything. The
-style sheet and the few lines of script lie beside this module.
+Everything that a name or a log can bring in is escaped, and the page's own policy forbids it to load anything. Its
+template, the style sheet and the few lines of script lie beside this module, which finds what they show.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from srgan_cli import __version__
-from srgan_cli.comparison.embedding import CODECS, page
-from srgan_cli.errors import TrainingError, shown
+from srgan_cli.comparison.embedding import CODECS, render
+from srgan_cli.errors import TrainingError
 from srgan_cli.files import publish_text, reason
 from srgan_cli.runlog.charts import Chart, svg
 from srgan_cli.runlog.curves import Event, History, history, panels
 from srgan_cli.runlog.record import LOG_NAME, Pixels, Sheet, plain, read_log, read_sheet, sample_paths
 from srgan_cli.runlog.scales import number
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 REPORT_NAME = "report.html"
 
@@ -37,48 +37,27 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
     """
     run = history(read_log(folder / LOG_NAME))
     known = plain(facts)
-    name = shown(folder.absolute().name)
-    body = [
-        _header(name, run, known),
-        _pictures(folder, run),
-        _scores(run, known.get("scores")),
-        _curves(panels(run)),
-        _events(run),
-        _again(config_toml, known),
-    ]
+    text = render(
+        "runlog/report.html.jinja",
+        name=folder.absolute().name,
+        lede=" ".join(_lede(run, known)),
+        **_pictures(folder, run),
+        scores=_scores(run, known.get("scores")),
+        curves=[_curve(chart) for chart in panels(run)],
+        events=list(_events(run)),
+        command=_command(known),
+        facts=[_fact(*fact) for fact in known.items() if fact[0] not in ("command", "scores") and fact[1] is not None],
+        config=config_toml.splitlines(),
+    )
     path = folder / REPORT_NAME
     try:
-        publish_text(path, _page(name, "\n".join(filter(None, body))), errors="replace", own=True)
+        publish_text(path, text, errors="replace", own=True)
     except OSError as err:
         raise TrainingError(f"{path} cannot be written: {reason(err)}") from err
     return path
 
 
-def _page(title: str, body: str) -> str:
-    body = f"{body}\n<footer>Written by srgan {__version__}.</footer>"
-    return page(f"{title} – a training run", _beside("report.css"), body, _beside("report.js"))
-
-
-def _beside(name: str) -> str:
-    return resources.files("srgan_cli.runlog").joinpath(name).read_text(encoding="utf-8")
-
-
-def _escaped(value: object) -> str:
-    return html.escape(shown(value))
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n<div>\n{content}\n</div>\n</section>"
-
-
 # ------------------------------------------------------------------------------------------------------------ the head
-
-
-def _header(name: str, run: History, facts: Mapping[str, Any]) -> str:
-    return (
-        f'<header>\n<p class="kind">A training run of srgan</p>\n<h1>{_escaped(name)}</h1>\n'
-        f'<p class="lede">{_escaped(" ".join(_lede(run, facts)))}</p>\n</header>'
-    )
 
 
 def _lede(run: History, facts: Mapping[str, Any]) -> Iterator[str]:
@@ -124,11 +103,11 @@ def duration(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------------------- pictures
 
 
-def _pictures(folder: Path, run: History) -> str:
-    """A slider per crop: the last result, and over it what the reader chooses to compare it with."""
+def _pictures(folder: Path, run: History) -> dict[str, object]:
+    """A slider per crop: the last result, and over it what the reader chooses to compare it with (`choices`)."""
     sheets = _milestones(folder, run)
     if not sheets:
-        return ""
+        return {"pairs": []}
     last = sheets.pop("result")
     crops = _encoded(
         [
@@ -141,20 +120,19 @@ def _pictures(folder: Path, run: History) -> str:
             for i, row in enumerate(last.rows)
         ]
     )
-    if not crops:
-        return ""
     words = {"first": "the model at step {}", "fidelity": "the model after fidelity, step {}"}
     choices = {key: words[key].format(_count(sheet.step)) for key, sheet in sheets.items()}
-    choices = {"low": "bicubic", **choices, "high": "the original"}
-    content = [
-        '<p class="about">Parts of held-out pictures, which training never sees. Drag across a picture, or move to it '
-        "with the Tab key and use the arrow keys.</p>",
-        _choice(choices),
-        '<div class="pairs" data-left="low">',
-        *(_pair(i, crop, choices, last) for i, crop in enumerate(crops, 1)),
-        "</div>",
-    ]
-    return _section("Before and after", "\n".join(content))
+    return {
+        "pairs": [_pair(row.high, addresses) for row, addresses in zip(last.rows, crops, strict=False)],
+        "choices": {"low": "bicubic", **choices, "high": "the original"},
+        "sampled_step": _count(last.step),
+    }
+
+
+def _pair(high: Pixels, addresses: Mapping[str, str]) -> dict[str, object]:
+    height, width = high.shape[:2]
+    shown_px = width * max(round(_SHOWN_PX / width), 1)  # whole pixels: a result is judged by its dots, too
+    return {"addresses": addresses, "width": width, "height": height, "shown_px": shown_px}
 
 
 def _milestones(folder: Path, run: History) -> dict[str, Sheet]:
@@ -174,45 +152,20 @@ def _milestones(folder: Path, run: History) -> dict[str, Sheet]:
     return {**milestones, "result": last}
 
 
-def _encoded(crops: Sequence[Mapping[str, Pixels]]) -> list[dict[str, str]]:
+def _encoded(crops: Sequence[Mapping[str, Pixels]]) -> list[dict[str, Markup]]:
     """data: addresses by side, of as many crops, as well kept, as the page has room for."""
     files: list[dict[str, bytes]] = []
     for codec in CODECS:
         files = [{name: codec.encode(pixels) for name, pixels in crop.items()} for crop in crops]
         if sum(len(data) for crop in files for data in crop.values()) <= _PICTURES_BYTES:
             break
-    kept, total = [], 0
+    kept: list[dict[str, Markup]] = []
+    total = 0
     for encoded in files:
         total += sum(map(len, encoded.values()))
         if total <= _PICTURES_BYTES:
             kept.append({name: codec.address(data) for name, data in encoded.items()})
     return kept
-
-
-def _choice(choices: Mapping[str, str]) -> str:
-    options = "\n".join(
-        f'<label><input type="radio" name="left" value="{key}"{" checked" * (key == "low")}>{_escaped(name)}</label>'
-        for key, name in choices.items()
-    )
-    return f'<fieldset class="choice"><legend>Compare the result with</legend>\n{options}\n</fieldset>'
-
-
-def _pair(index: int, crop: Mapping[str, str], choices: Mapping[str, str], last: Sheet) -> str:
-    height, width = last.rows[index - 1].high.shape[:2]
-    lefts = "\n".join(
-        f'<img class="left {key}" src="{crop[key]}" width="{width}" height="{height}" alt="{_escaped(name)}">'
-        for key, name in choices.items()
-    )
-    names = "".join(f'<span class="{key}">{_escaped(name)}</span>' for key, name in choices.items())
-    shown_px = width * max(round(_SHOWN_PX / width), 1)  # whole pixels: a result is judged by its dots, too
-    return f"""<figure style="width: {shown_px}px">
-<div class="pair">
-<img src="{crop["result"]}" width="{width}" height="{height}" alt="Result of the model, crop {index}">
-{lefts}
-<input type="range" min="0" max="100" value="50" aria-label="Crop {index}: how much of the left picture is shown">
-</div>
-<figcaption class="sides"><span>{names}</span><span>the model at step {_count(last.step)}</span></figcaption>
-</figure>"""
 
 
 # --------------------------------------------------------------------------------------------------------------- scores
@@ -223,8 +176,8 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
     "ssim_y": ("SSIM, Y", "of 1", 4),
     "psnr_rgb_db": ("PSNR, RGB", "dB", 2),
     "ssim_rgb": ("SSIM, RGB", "of 1", 4),
-    "consistency_db": ("made small again", "dB", 2),
-    "perceptual": ("distance in VGG's eyes", "less is nearer", 4),
+    "consistency_db": ("PSNR, downscaled", "dB", 2),
+    "perceptual": ("VGG feature distance", "less is nearer", 4),
     "niqe": ("NIQE", "less is better", 2),
     "vgg19_conv3_4": ("VGG19 conv3_4", "less is nearer", 4),
     "lpips": ("LPIPS", "less is nearer", 4),
@@ -232,7 +185,7 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
 }
 
 
-def _scores(run: History, given: object) -> str:
+def _scores(run: History, given: object) -> dict[str, object]:
     """Bicubic, then the model at its milestones, then whatever else was scored."""
     others = {str(name): values for name, values in given.items()} if isinstance(given, Mapping) else {}
     rows = _validation_rows(run, others.pop("bicubic", {}))
@@ -240,21 +193,13 @@ def _scores(run: History, given: object) -> str:
         others.pop("model", None)  # the last validation
     rows += [(name, values, False) for name, values in others.items() if isinstance(values, Mapping)]
     columns = [name for name in _METRICS if any(_is_score(values.get(name)) for _, values, _ in rows)]
-    if not columns:
-        return ""
-    head = "".join(f'<th scope="col">{_METRICS[c][0]}<small>{_METRICS[c][1]}</small></th>' for c in columns)
-    lines = "\n".join(
-        f'<tr{" class=ours" if ours else ""}><th scope="row">{_escaped(name)}</th>'
-        + "".join(f"<td>{_score(values.get(c), _METRICS[c][2])}</td>" for c in columns)
-        + "</tr>"
-        for name, values, ours in rows
-    )
-    return _section(
-        "Scores",
-        f'<div class="wide-table">\n<table>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n'
-        '</table>\n</div>\n<p class="about">Means over the held-out pictures. PSNR and SSIM as the field has them: on '
-        "Y of BT.601, or on RGB, of 8 bits, a border as wide as the scale left out.</p>",
-    )
+    return {
+        "columns": [_METRICS[column][:2] for column in columns],
+        "rows": [
+            {"name": name, "ours": ours, "cells": [_score(values.get(c), _METRICS[c][2]) for c in columns]}
+            for name, values, ours in rows
+        ],
+    }
 
 
 def _validation_rows(run: History, floor: Event) -> list[tuple[str, Event, bool]]:
@@ -290,28 +235,20 @@ def _score(value: Any, decimals: int) -> str:
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
-def _curves(charts: Sequence[Chart]) -> str:
-    """Each chart twice, for wide screens and for phones; the style sheet shows one of them."""
-    figures = [
-        f"<figure>\n<h3>{_escaped(chart.title)}</h3>\n"
-        f"{svg(chart, *_WIDE_PX, 'wide')}\n{svg(chart, *_NARROW_PX, 'narrow')}\n"
-        f"<figcaption>{_escaped(chart.about)}</figcaption>\n</figure>"
-        for chart in charts
-    ]
-    return _section("Curves", '<div class="curves">\n' + "\n".join(figures) + "\n</div>") if figures else ""
+def _curve(chart: Chart) -> dict[str, str]:
+    """A chart twice, for wide screens and for phones; the style sheet shows one of them."""
+    wide, narrow = svg(chart, *_WIDE_PX, "wide"), svg(chart, *_NARROW_PX, "narrow")
+    return {"title": chart.title, "about": chart.about, "wide": wide, "narrow": narrow}
 
 
 # ------------------------------------------------------------------------------------------------------- what happened
 
 
-def _events(run: History) -> str:
-    lines = [
-        f'<li><span class="when">{_when(event)}</span><span class="{kind}">{_escaped(text)}</span></li>'
-        for event in run.told
-        for kind, text in [_told(event)]
-        if text
-    ]
-    return _section("What happened", '<ol class="events">\n' + "\n".join(lines) + "\n</ol>") if lines else ""
+def _events(run: History) -> Iterator[dict[str, str]]:
+    for event in run.told:
+        kind, text = _told(event)
+        if text:
+            yield {"when": _when(event), "kind": kind, "text": text}
 
 
 def _told(event: Event) -> tuple[str, str]:
@@ -333,28 +270,17 @@ def _when(event: Event) -> str:
 # ----------------------------------------------------------------------------------------------------- to make it again
 
 
-def _again(config_toml: str, facts: Mapping[str, Any]) -> str:
-    command = facts.get("command") or "srgan train --config config.toml"
-    rows = "\n".join(
-        f"<dt>{_escaped(label)}</dt><dd>{text}</dd>"
-        for name, value in facts.items()
-        if name not in ("command", "scores") and value is not None
-        for label, text in [_fact(name, value)]
-    )
-    listing = f"<dl>\n{rows}\n</dl>" if rows else ""
-    return _section(
-        "To make it again",
-        f'<pre class="command">{_unbroken_options(_escaped(command))}</pre>\n{listing}\n'
-        f"<details><summary>Every setting, as in config.toml</summary>\n<pre>{_escaped(config_toml)}</pre></details>",
-    )
+def _command(facts: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """The line that was typed, in parts; a line may end before `--out`, but not inside it (True)."""
+    text = str(facts.get("command") or "srgan train --config config.toml")
+    parts = re.split(r"((?<!\S)--?[\w-]+)", text)
+    return [(part, bool(number % 2)) for number, part in enumerate(parts) if part]
 
 
-def _unbroken_options(text: str) -> str:
-    """A line may end before `--out`, but not inside it."""
-    return re.sub(r"(?<!\S)--?[\w-]+", r"<span>\g<0></span>", text)
+Lines = Mapping[str, Any] | list[Any] | str
 
 
-def _fact(name: str, value: Any) -> tuple[str, str]:
+def _fact(name: str, value: Any) -> tuple[str, Lines]:
     """`crop_px`, 128 -> crop, 128 px: units go from the name to the number."""
     words = name.replace("_", " ")
     if _is_score(value):
@@ -366,11 +292,12 @@ def _fact(name: str, value: Any) -> tuple[str, str]:
     return words, _value(value)
 
 
-def _value(value: Any) -> str:
+def _value(value: Any) -> Lines:
+    """Text, or lists and tables of it."""
     if isinstance(value, Mapping):
-        return "<br>".join(f"{_escaped(key)}: {_value(item)}" for key, item in value.items())
+        return {str(key): _value(item) for key, item in value.items()}
     if isinstance(value, list):
-        return "<br>".join(map(_value, value))
+        return [_value(item) for item in value]
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number(value) if isinstance(value, int | float) and abs(value) >= 10000 else _escaped(value)
+    return number(value) if isinstance(value, int | float) and abs(value) >= 10000 else str(value)

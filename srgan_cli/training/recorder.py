@@ -14,7 +14,6 @@ from srgan_cli.errors import TrainingError, WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.networks.weights import save_weights
-from srgan_cli.runlog.curves import draw_curves
 from srgan_cli.runlog.record import Record
 from srgan_cli.runlog.report import write_report
 from srgan_cli.training import checkpoint, folder, validation
@@ -252,7 +251,7 @@ class RunRecorder:
     # -------------------------------------------------------------------------------------- validating, keeping, ending
 
     def validate(self, *, exact: bool = False) -> ValidationNumbers:
-        """Score the moving average on the validation pictures; log, sample sheet, curves. `exact`: in fp32, as anyone
+        """Score the moving average on the validation pictures; log, sample sheet, report. `exact`: in fp32, as anyone
         would who evaluates the file."""
         began_s = self.clock.elapsed_s
         run, scale = self.run, self.run.generator.scale
@@ -283,13 +282,13 @@ class RunRecorder:
         self.clock.keep_back(self._exact_validation_s + self._save_s + _REPORT_S)
 
     def _show(self, results: Sequence[Pixels]) -> None:
-        """The same crops each time, and the curves."""
+        """The same crops each time, and the report as it is so far."""
         shown = list(zip(self.pairs, results, strict=True))[: self.run.config.watch.samples]
         if shown:
             scale = self.run.generator.scale
             crops = [validation.sample_crop(pair, result, scale, _SAMPLE_PX) for pair, result in shown]
             self.record.sample(self.state.step, *map(list, zip(*crops, strict=True)))
-        draw_curves(self.record.path, self.where / "curves.png")
+        self._report()
 
     def save(self, *, good: bool = False) -> None:
         """A checkpoint, and the model as it is now. `good`: it was validated and is well, so it is worth going back to.
@@ -353,7 +352,6 @@ class RunRecorder:
         else:
             state.finish(config)
             self.record.log({"event": "finished", **self._when(), **self.latest})
-            draw_curves(self.record.path, self.where / "curves.png")
             self._report()
         self.save(good=not interrupted)
         return Outcome(self.where, self.where / RUN_MODEL, state.scores, state.step, self.clock.elapsed_s, interrupted)

@@ -175,6 +175,14 @@ def test_at_least_one_and_at_most_val_most_are_held_out(photos: Path) -> None:
     assert looked(photos, val_fraction=0).val == ()
 
 
+@pytest.mark.parametrize(("count", "held"), [(12, 1), (24, 2), (60, 4)])
+def test_of_a_few_dozen_photos_more_than_one_is_held_out(tmp_path: Path, count: int, held: int) -> None:
+    for seed in range(count):
+        put(tmp_path / "few" / f"{seed}.png", pixels(seed))
+    assert len(looked(tmp_path / "few", val_fraction=1e-9).val) == held
+    assert len(looked(tmp_path / "few", val_fraction=1e-9, val_max=1).val) == 1
+
+
 def test_one_picture_is_for_learning(tmp_path: Path) -> None:
     put(tmp_path / "one" / "a.png", pixels(0))
     result = looked(tmp_path / "one")

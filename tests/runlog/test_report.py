@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import time
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,12 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from srgan_cli.errors import TrainingError
 from srgan_cli.runlog import report
-from srgan_cli.runlog.charts import Chart, Series, Stroke, Text, layout, png, svg
-from srgan_cli.runlog.curves import draw_curves, history, panels, points
+from srgan_cli.runlog.charts import Chart, Series, Stroke, Text, layout, svg
+from srgan_cli.runlog.curves import history, panels, points
 from srgan_cli.runlog.record import Record
 from srgan_cli.runlog.report import duration, write_report
 from srgan_cli.runlog.scales import log_ticks, number, smoothed, spread, thinned, tick_labels, ticks
@@ -125,7 +123,6 @@ def test_any_line_stays_inside_the_drawing(line: list[tuple[float, float]], loga
             assert -5 <= y <= 245
     root = ElementTree.fromstring(svg(chart, 400, 240))
     assert root.get("viewBox") == "0 0 400 240"
-    assert png([chart], 200, 120, 1).width == 2 * (200 + 64)
 
 
 def test_a_line_is_where_its_values_are() -> None:
@@ -146,12 +143,6 @@ def test_names_from_a_log_are_escaped_in_svg() -> None:
     drawn = svg(Chart('"<t>', "<u>", [Series("<a&b>", [(0, 1), (1, 1)])]), 400, 240, "wide")
     assert "<a" not in drawn
     assert ElementTree.fromstring(drawn).findall("text")[-1].text == "<a&b> 1.00"
-
-
-def test_the_png_shows_the_lines_in_their_colours() -> None:
-    picture = png([Chart("t", "dB", [Series("a", [(0, 0), (1, 1)])])], 300, 200, columns=1)
-    colours = {colour for _, colour in picture.getcolors(1 << 20)}
-    assert (38, 106, 153) in colours
 
 
 # ------------------------------------------------------------------------------------------------------------- history
@@ -218,20 +209,6 @@ def test_losses_below_zero_leave_the_logarithmic_chart() -> None:
     weighted = next(chart for chart in panels(history(ramp)) if chart.title == "Losses, weighted")
     assert [one.name for one in weighted.series] == ["adversarial", "total"]
     assert all(y > 0 for one in weighted.series for _, y in one.points)
-
-
-def test_curves_are_drawn_from_any_log(tmp_path: Path) -> None:
-    with Record(tmp_path) as run:
-        draw_curves(run.path, tmp_path / "curves.png")
-        assert not (tmp_path / "curves.png").exists()  # nothing to show yet
-        for number in range(1, 400):
-            run.log(step(number))
-        run.log(validation(400))
-    began = time.monotonic()
-    draw_curves(run.path, tmp_path / "curves.png")
-    assert time.monotonic() - began < 2.0
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.width > 2000
 
 
 # ------------------------------------------------------------------------------------------------------------ the page
@@ -311,7 +288,7 @@ def test_the_page_stands_alone_and_tells_the_run(tmp_path: Path) -> None:
         'srgan train --hr-dir "a<b>"',
         "128 px",
         "20 min",
-        'preset = "srgan"',
+        'preset = "srgan"\nphase = "both"\n',
         "the model at step 200",
     ):
         assert words in page.words

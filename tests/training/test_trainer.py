@@ -125,7 +125,7 @@ def test_a_run_of_both_phases_leaves_all_that_was_promised(photos: Path, tmp_pat
     outcome = trainer.train(config(photos, phase="both", steps=6), where, Witness())
     assert outcome.exit_code == 0
     assert outcome.steps == 6
-    expected = {"config.toml", "log.jsonl", "samples", "curves.png", "report.html", "checkpoint", "model.safetensors"}
+    expected = {"config.toml", "log.jsonl", "samples", "report.html", "checkpoint", "model.safetensors"}
     assert expected | {"fidelity.safetensors"} <= {path.name for path in where.iterdir()}
     events = log_of(where)
     phases = [event["phase"] for event in events if event["event"] == "step"]
