@@ -302,6 +302,46 @@ class DiscriminatorSettings:
 
 
 @dataclass(frozen=True)
+class TeacherSettings:
+    """A stronger network whose results are learned from: distillation. Without a `model`, nothing here counts.
+
+    The teacher sees the low pictures that the student sees, so no original is needed for it: `unlabelled_dirs` hold
+    pictures as they will be enlarged. Its results are the target of the fidelity phase, mixed with the originals by
+    `weight`, and alone that of all terms of the adversarial phase that compare pixels or features.
+    """
+
+    model: str | None = None  # a model's name, a file (ours or another program's) or a run folder
+    weight: float = 1.0  # of the teacher's results in the fidelity phase against the originals'; 1: the teacher alone
+    real: Literal["original", "teacher", "both"] = "teacher"  # what the discriminator is shown as real
+    # kept: on disk, made ahead of the first step; inline: made for each batch; auto: inline on a GPU, else kept
+    results: Literal["auto", "kept", "inline"] = "auto"
+    crops: int = 0  # pieces that are taught and kept; 0: as many as can be made in `budget_fraction` of the budget
+    budget_fraction: float = 0.33
+    piece_px: int = 0  # side of a piece, in px of the low picture; 0: 96, or more where crops need it
+    context_px: int = 12  # around a piece, or a crop inline: low px that the teacher sees and that are not learned from
+    unlabelled_dirs: tuple[str, ...] = ()  # low pictures without an original, which only the teacher labels
+    unlabelled_fraction: float = 0.25  # of what is learned from, where there are such
+
+    def __post_init__(self) -> None:
+        _check_choice("teacher", self, real=("original", "teacher", "both"), results=("auto", "kept", "inline"))
+        _check_numbers("teacher", self, dict.fromkeys(("weight", "unlabelled_fraction"), (0, 1)))
+        _check_numbers("teacher", self, {"budget_fraction": (0.01, 0.9), "crops": (0, 1e7), "context_px": (0, 256)})
+        check(
+            self.piece_px == 0 or 8 <= self.piece_px <= 1024,
+            f"teacher.piece_px must be between 8 and 1024, or 0, not {self.piece_px!r}",
+        )
+        check(
+            self.model is not None or not self.unlabelled_dirs,
+            "pictures without originals can only be learned from with a teacher: name one with --teacher",
+        )
+
+    def piece_side_px(self, largest_crop_px: int) -> int:
+        """The side of a piece, for crops of at most `largest_crop_px` low px."""
+        usual = max(96, -(-(largest_crop_px + 2 * self.context_px) // 16) * 16)  # some networks want multiples of 16
+        return self.piece_px or usual
+
+
+@dataclass(frozen=True)
 class ComputeSettings:
     """Where and how fast. `compile`: torch.compile for the networks; on a CPU it was measured to gain nothing."""
 
@@ -356,6 +396,7 @@ class TrainConfig:
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
     perceptual: PerceptualSettings = field(default_factory=PerceptualSettings)
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
 
@@ -391,6 +432,23 @@ class TrainConfig:
                     crop_px % self.generator.scale == 0,
                     f"{name}: a crop of {crop_px} px is not a multiple of the scale, {self.generator.scale}",
                 )
+
+        if self.teacher.model is not None and self.teacher.piece_px:
+            needed_px = self.largest_crop_px // self.generator.scale + 2 * self.teacher.context_px
+            check(
+                self.teacher.piece_px >= needed_px,
+                f"teacher.piece_px, {self.teacher.piece_px}, is too small for the crops and twice teacher.context_px: "
+                f"they need {needed_px} px of the low picture",
+            )
+
+    @property
+    def largest_crop_px(self) -> int:
+        return max(self.of(phase).crop_px for phase in self.phases)
+
+    @property
+    def piece_px(self) -> int:
+        """The side of what a teacher is asked to enlarge, in px of the low picture."""
+        return self.teacher.piece_side_px(self.largest_crop_px // self.generator.scale)
 
     @property
     def phases(self) -> tuple[Phase, ...]:

@@ -78,6 +78,23 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
 }  # fmt: skip
 
+# As wide as Real-ESRGAN's (X. Wang et al. 2021, arXiv:2107.10833; options/train_realesrgan_x4plus.yml there), for
+# `photo` with a teacher. Against originals, more damage than pictures have makes a network careful with everything;
+# a teacher's result is the same for the same low picture, however damaged, so it can be learned, and a student has
+# to know whatever its teacher knows.
+_TAUGHT_PHOTO: Mapping[str, Any] = {
+    "degradation": {
+        "blur_px": (0.2, 3.0),
+        "last_blur": 0.5,
+        "ringing_fraction": 0.1,
+        "final_ringing_fraction": 0.8,
+        "resize": (0.15, 1.5),
+        "noise": (1.0, 30.0),
+        "poisson": (0.05, 3.0),
+        "jpeg_quality": (30.0, 95.0),
+    },
+}
+
 
 def preset(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     """A preset with some settings changed: nested as in the TOML file.
@@ -87,7 +104,20 @@ def preset(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     known = PRESETS.get(name)
     check(known is not None, f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
     assert known is not None
-    return from_mapping(merged({**known[1], "preset": name}, changes or {}))
+    base, changes = {**known[1], "preset": name}, changes or {}
+    if _is_taught_photo(merged(base, changes)):
+        base = merged(base, _TAUGHT_PHOTO)
+    return from_mapping(merged(base, changes))
+
+
+def _is_taught_photo(values: Mapping[str, Any]) -> bool:
+    teacher, degradation = values.get("teacher"), values.get("degradation")
+    return (
+        isinstance(teacher, Mapping)
+        and bool(teacher.get("model"))
+        and isinstance(degradation, Mapping)
+        and degradation.get("kind") == "photo"
+    )
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What a training run learns from: `scan` (which pictures), `build_cache` (their pixels), `Crops` (endless batches).
 
+With a teacher, crops come from the pieces that it was taught (`taught`) and not from whole pictures.
+
 Nothing random has a state. A crop follows from the seed, the step and its place in the whole batch, so that a run which
 is resumed, or shared out among processes, sees what one process would have seen in one go.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,8 +22,10 @@ import torch
 from torch import Tensor
 
 from srgan_cli.dataset.cache import Cache, build_cache
+from srgan_cli.dataset.draws import generator
 from srgan_cli.dataset.pictures import Bytes, read_pixels
 from srgan_cli.dataset.scan import Picture, Refusal, Scan, scan
+from srgan_cli.dataset.taught import Taught
 
 __all__ = ["Batch", "Cache", "Crops", "Picture", "Refusal", "Scan", "build_cache", "read_pixels", "scan"]
 
@@ -28,19 +33,20 @@ __all__ = ["Batch", "Cache", "Crops", "Picture", "Refusal", "Scan", "build_cache
 _PLACES, _ORDER = 0x506C6163, 0x4F726472
 _AHEAD = 4  # batches that are ready or being made while one is learned from
 _THREADS = 2
-_WORD = 0xFFFF_FFFF_FFFF_FFFF
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops of one step: `high` is (N, 3, S, S) uint8, `low` (N, 3, S/scale, S/scale) uint8 or None, if not paired.
+    """Crops of one step: `high` is (N, 3, S, S) uint8, `low` (N, 3, S/scale, S/scale) uint8 or None, where it is yet
+    to be made. `taught`: what a teacher makes of `low`, as large as `high`.
 
-    Both are channels_last, which costs nothing, since the pictures are.
+    All are channels_last, which costs nothing, since the pictures are.
     """
 
     step: int
     high: Tensor
     low: Tensor | None
+    taught: Tensor | None = None
 
 
 class Crops:
@@ -48,8 +54,8 @@ class Crops:
 
     Each process takes `batch` crops of the whole batch of `world` × `batch`: those from `rank` × `batch` on. Every
     picture is met once before any is met again, in an order that is drawn anew for each lap; which of its levels, and
-    where the crop lies, is drawn for each crop. `turns`: one of the eight flips and quarter turns. `pin`: into memory
-    that a GPU reads directly.
+    where the crop lies, is drawn for each crop. With `taught` the same is true of its pieces. `augment`: one of the
+    eight flips and quarter turns. `pin`: into memory that a GPU reads directly.
 
     `wait_s` is how long `next` had to wait in all: 0 says that data are never what a step waits for. What goes wrong in
     a thread is raised by `next`. To be closed.
@@ -68,16 +74,19 @@ class Crops:
         world: int = 1,
         first_step: int = 0,
         pin: bool = False,
+        taught: Taught | None = None,
     ) -> None:
         assert crop_px <= cache.crop_px, f"the cache was made for crops of at most {cache.crop_px} px"
         assert crop_px % scale == 0
         assert 0 <= rank < world
         self.wait_s = 0.0
-        self._cache, self._seed, self._batch = cache, seed & _WORD, batch
+        self._cache, self._seed, self._batch = cache, seed, batch
         self._crop_px, self._scale, self._turns, self._pin = crop_px, scale, augment, pin
         self._rank, self._world = rank, world
+        self._taught = taught
+        self._count = len(cache if taught is None else taught)
         # A batch seldom spans more than two laps, and drawing an order again costs little.
-        self._order = functools.lru_cache(2)(lambda lap: _generator(self._seed, _ORDER, lap).permutation(len(cache)))
+        self._order = functools.lru_cache(2)(lambda lap: generator(self._seed, _ORDER, lap).permutation(self._count))
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="srgan-crops")
         self._next_step = first_step
         self._waiting: deque[Future[Batch]] = deque()
@@ -103,38 +112,51 @@ class Crops:
         self._next_step += 1
 
     def _made(self, step: int) -> Batch:
+        small_px = self._crop_px // self._scale
         high = self._empty(self._crop_px)
-        low = self._empty(self._crop_px // self._scale) if self._cache.paired else None
+        low = self._empty(small_px) if self._cache.paired or self._taught is not None else None
+        result = self._empty(self._crop_px) if self._taught is not None else None
+        targets = [None if tensor is None else tensor.numpy() for tensor in (high, low, result)]
         first = self._rank * self._batch
         # All processes draw for the whole batch, and each takes its own rows.
-        draws = _generator(self._seed, _PLACES, step).random((self._world * self._batch, 4))[first:]
+        draws = generator(self._seed, _PLACES, step).random((self._world * self._batch, 4))[first:]
         for i in range(self._batch):
-            picture = self._picture(step * self._world * self._batch + first + i)
-            self._cut(picture, draws[i], high.numpy()[i], None if low is None else low.numpy()[i])
-        return Batch(step, high.permute(0, 3, 1, 2), None if low is None else low.permute(0, 3, 1, 2))
+            number = self._met(step * self._world * self._batch + first + i)
+            self._cut(number, draws[i], [None if target is None else target[i] for target in targets])
+        return Batch(
+            step, high.permute(0, 3, 1, 2), *(None if t is None else t.permute(0, 3, 1, 2) for t in (low, result))
+        )
 
     def _empty(self, side_px: int) -> Tensor:
         return torch.empty((self._batch, side_px, side_px, 3), dtype=torch.uint8, pin_memory=self._pin)
 
-    def _picture(self, position: int) -> int:
-        """Which picture is the `position`-th that the run meets."""
-        lap, place = divmod(position, len(self._cache))
+    def _met(self, position: int) -> int:
+        """Which picture, or piece, is the `position`-th that the run meets."""
+        lap, place = divmod(position, self._count)
         return int(self._order(lap)[place])
 
-    def _cut(self, index: int, draw: npt.NDArray[np.float64], high: Bytes, low: Bytes | None) -> None:
-        """One crop into `high`, and the same part of the small twin into `low`."""
+    def _views(self, number: int, level: float) -> tuple[Bytes, Bytes | None, Bytes | None]:
+        """The whole picture, or piece, that crops are cut from: high, low, and the teacher's result."""
+        if self._taught is not None:
+            return self._taught.high(number), self._taught.low(number), self._taught.result(number)
+        low = self._cache.low(number) if self._cache.paired else None
+        return self._cache.high(number, int(level * self._cache.levels(number))), low, None
+
+    def _cut(self, number: int, draw: npt.NDArray[np.float64], targets: Sequence[Bytes | None]) -> None:
+        """One crop of each view into its target: they all show the same."""
         level, top, left, turn = draw
-        source = self._cache.high(index, int(level * self._cache.levels(index)))
+        views = self._views(number, level)
         side_px = self._crop_px
-        # A crop of paired data begins at a pixel of the small picture.
-        step_px = 1 if low is None else self._scale
-        y = int(top * ((source.shape[0] - side_px) // step_px + 1))
-        x = int(left * ((source.shape[1] - side_px) // step_px + 1))
+        # Where there is a small picture too, a crop begins at one of its pixels.
+        step_px = 1 if views[1] is None else self._scale
+        y, x = (
+            int(at * ((length - side_px) // step_px + 1)) * step_px
+            for at, length in zip((top, left), views[0].shape[:2], strict=True)
+        )
         move = int(turn * 8) if self._turns else 0
-        _move(source[y * step_px :, x * step_px :][:side_px, :side_px], move, high)
-        if low is not None:
-            side_px //= self._scale
-            _move(self._cache.low(index)[y : y + side_px, x : x + side_px], move, low)
+        for view, target, unit in zip(views, targets, (1, self._scale, 1), strict=True):
+            if view is not None and target is not None:
+                _move(view[y // unit :, x // unit :][: side_px // unit, : side_px // unit], move, target)
 
 
 def _move(crop: Bytes, move: int, target: Bytes) -> None:
@@ -149,9 +171,3 @@ def _move(crop: Bytes, move: int, target: Bytes) -> None:
         cv2.flip(crop, flip, target)
     else:
         np.copyto(target, crop)
-
-
-def _generator(seed: int, stream: int, number: int) -> np.random.Generator:
-    """Random numbers that these alone decide. Philox counts, so that any place in its sequence is at hand at once."""
-    key = np.array([seed, stream], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, number, 0]))

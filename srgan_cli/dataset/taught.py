@@ -1,0 +1,351 @@
+"""A teacher's results, kept: pieces of pictures with what a stronger network makes of them, in a file that is mapped.
+
+A teacher costs 10 to 100 times what its student does, so nothing is asked of it twice. What it sees is a *piece*: a low
+picture larger than a crop, made once, so that many crops can be taken, turned and mirrored out of it. Around what is
+learned from, it sees `context_px` more, since what such networks draw depends on a large neighbourhood.
+
+Piece `number` follows from the seed alone: which picture, where, and what becomes of it. So a file of them can be
+filled to any length, by any run, and mended in any place.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import os
+import shutil
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import torch
+
+from srgan_cli import files
+from srgan_cli.dataset import degradation
+from srgan_cli.dataset.cache import Cache
+from srgan_cli.dataset.draws import generator
+from srgan_cli.dataset.pictures import Bytes
+from srgan_cli.dataset.scan import Advance
+from srgan_cli.errors import TrainingError, shown
+from srgan_cli.training_config import DegradationSettings
+
+_VERSION = 1  # of a file's content: a change of how pieces are made makes old ones useless
+_PIECES, _ORDER = 0x5069_6563, 0x5465_6163  # Philox keys beside the seed
+_STEP = 2**41  # degradations of pieces are drawn from a step that neither training nor validation reaches
+_CHECK = struct.Struct("<I")  # CRC-32 of a piece, behind it
+_LOOK_AGAIN_S = 0.5
+
+Teach: TypeAlias = Callable[[Bytes], Bytes]
+"""A low picture (H, W, 3) -> what the teacher makes of it, (H·scale, W·scale, 3)."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What decides a teacher's results, beside the pictures. `teacher` is equal for equal networks: a hash."""
+
+    teacher: str
+    scale: int
+    seed: int
+    piece_px: int  # the side of a piece, in low px …
+    context_px: int  # … of which so many, on each side that is not the picture's own, are not learned from
+    degradation: DegradationSettings
+    unlabelled_fraction: float = 0.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a picture, in low px: where it begins, its size, and the inner part that is learned from.
+
+    `labelled`: of the pictures that have an original. `offset`: where it begins in the file.
+    """
+
+    labelled: bool
+    picture: int
+    level: int
+    top: int
+    left: int
+    height: int
+    width: int
+    inner: tuple[slice, slice]
+    offset: int
+    bytes: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.bytes
+
+    @property
+    def inner_size(self) -> tuple[int, int]:
+        rows, columns = self.inner
+        return rows.stop - rows.start, columns.stop - columns.start
+
+
+class Pieces:
+    """Which pieces there are: endless, each decided by its number. Low pictures come from the originals' `cache`, and
+    those without an original from `unlabelled`."""
+
+    def __init__(self, cache: Cache, unlabelled: Cache | None, teaching: Teaching) -> None:
+        self.cache, self.unlabelled, self.teaching = cache, unlabelled, teaching
+        self._fraction = teaching.unlabelled_fraction if unlabelled is not None else 0.0
+        self._known: list[Piece] = []
+        self._order = functools.lru_cache(4)(lambda lap, size: generator(teaching.seed, _ORDER, lap).permutation(size))
+
+    def __getitem__(self, number: int) -> Piece:
+        while len(self._known) <= number:
+            self._known.append(self._drawn(len(self._known)))
+        return self._known[number]
+
+    def key(self) -> str:
+        """Equal where all pieces are, whatever their number."""
+        settings = replace(self.teaching, unlabelled_fraction=self._fraction)
+        if self.cache.paired:
+            settings = replace(settings, degradation=DegradationSettings())  # which is not applied
+        caches = [cache.path.stem for cache in (self.cache, self.unlabelled) if cache is not None]
+        digest = hashlib.blake2b(f"srgan taught {_VERSION} {caches} {settings!r}".encode(), digest_size=16)
+        return digest.hexdigest()
+
+    def low(self, number: int) -> Bytes:
+        """The whole piece, (height, width, 3): from the small pictures, or made of the high ones."""
+        piece = self[number]
+        rows = slice(piece.top, piece.top + piece.height)
+        columns = slice(piece.left, piece.left + piece.width)
+        if not piece.labelled:
+            assert self.unlabelled is not None
+            return self.unlabelled.high(piece.picture, piece.level)[rows, columns]
+        if self.cache.paired:
+            return self.cache.low(piece.picture)[rows, columns]
+        return self._degraded(self._high(piece, (rows, columns)), number)
+
+    def high(self, number: int) -> Bytes | None:
+        """The original of the piece's inner part; None where there is none."""
+        piece = self[number]
+        if not piece.labelled:
+            return None
+        rows, columns = piece.inner
+        moved = (_shifted(rows, piece.top), _shifted(columns, piece.left))
+        return self._high(piece, moved)
+
+    def _high(self, piece: Piece, where: tuple[slice, slice]) -> Bytes:
+        scale = self.teaching.scale
+        rows, columns = (slice(part.start * scale, part.stop * scale) for part in where)
+        return self.cache.high(piece.picture, piece.level)[rows, columns]
+
+    def _degraded(self, high: Bytes, number: int) -> Bytes:
+        teaching = self.teaching
+        picture = torch.from_numpy(np.ascontiguousarray(high)).permute(2, 0, 1)[None].float() / 255.0
+        values = degradation.sample(teaching.degradation, degradation.rng_for(teaching.seed, _STEP, number))
+        low = degradation.apply(picture, [values], teaching.scale)[0]  # (3, H, W), multiples of 1/255
+        pixels: Bytes = (low * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        return pixels
+
+    def _drawn(self, number: int) -> Piece:
+        """The next piece: every so many is one without an original, and each kind meets all its pictures in turn."""
+        unlabelled = int((number + 1) * self._fraction) > int(number * self._fraction)
+        before = int(number * self._fraction)
+        cache = self.unlabelled if unlabelled else self.cache
+        assert cache is not None
+        lap, place = divmod(before if unlabelled else number - before, len(cache))
+        index = int(self._order(2 * lap + unlabelled, len(cache))[place])
+        level, y, x = generator(self.teaching.seed, _PIECES, number).random(3)
+        chosen = int(level * cache.levels(index))
+        scale = 1 if unlabelled else self.teaching.scale
+        height, width = (side // scale for side in cache.high(index, chosen).shape[:2])
+        top, tall, rows = self._along(height, y)
+        left, wide, columns = self._along(width, x)
+        offset = self._known[-1].end if self._known else 0
+        inner_px = (rows.stop - rows.start) * (columns.stop - columns.start)
+        size_bytes = inner_px * 3 * (1 + self.teaching.scale**2) + _CHECK.size
+        return Piece(not unlabelled, index, chosen, top, left, tall, wide, (rows, columns), offset, size_bytes)
+
+    def _along(self, length: int, draw: float) -> tuple[int, int, slice]:
+        """Along one axis of a picture: where the piece begins, its length, and which part of it is its inner one.
+
+        At the picture's own border nothing is cut off: there the teacher sees what it will always see.
+        """
+        side, context = min(self.teaching.piece_px, length), self.teaching.context_px
+        begin = int(draw * (length - side + 1))
+        return begin, side, slice(context if begin else 0, side - (context if begin + side < length else 0))
+
+
+def _shifted(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
+
+
+# ------------------------------------------------------------------------------------------------------------- the file
+
+
+class Taught:
+    """The first `count` pieces with their teacher's results, mapped into memory. Arrays cannot be written to."""
+
+    def __init__(self, path: Path, pieces: Pieces, count: int) -> None:
+        assert count > 0
+        self.path, self.pieces, self.scale = path, pieces, pieces.teaching.scale
+        self._count = count
+        self._pixels = np.memmap(path, np.uint8, "r", shape=(pieces[count - 1].end,)).view(np.ndarray)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def low(self, number: int) -> Bytes:
+        """The inner part of a piece, (h, w, 3)."""
+        piece = self.pieces[number]
+        height, width = piece.inner_size
+        return self._pixels[piece.offset :][: height * width * 3].reshape(height, width, 3)
+
+    def result(self, number: int) -> Bytes:
+        """What the teacher makes of it, (h·scale, w·scale, 3)."""
+        piece = self.pieces[number]
+        height, width = piece.inner_size
+        pixels = self._pixels[piece.offset + height * width * 3 : piece.end - _CHECK.size]
+        return pixels.reshape(height * self.scale, width * self.scale, 3)
+
+    def high(self, number: int) -> Bytes:
+        """The original; where there is none, the teacher's result stands for it."""
+        original = self.pieces.high(number)
+        return self.result(number) if original is None else original
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How many pieces: `count`; or, where that is 0, as many as could be made in `seconds`, at most `most`."""
+
+    count: int = 0
+    seconds: float = 0.0
+    most: int = 8192
+
+    @property
+    def limit(self) -> int:
+        return self.count or self.most
+
+    def total(self, made: int, elapsed_s: float) -> int:
+        """How many there will be, as far as can be told after making `made` of them in `elapsed_s`."""
+        if self.count or not made or elapsed_s <= 0:
+            return self.limit
+        return max(1, min(self.most, int(self.seconds * made / elapsed_s)))
+
+
+def teach(
+    pieces: Pieces,
+    teacher: Teach,
+    folder: Path,
+    allowed: Allowance,
+    advance: Advance | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Taught:
+    """As many pieces as are `allowed`, with the teacher's results: those that are kept already, and new ones.
+
+    A file that was cut short or is damaged is mended: each piece has a check sum, and what fails it is made again. A
+    second process that wants the same file waits until the first one is done with it. Raises `TrainingError` when the
+    folder cannot be written to or the disk is full; what was made by then is kept, and the next run goes on from there.
+    """
+    tell = advance or (lambda done, total: None)
+    path = folder / f"{pieces.key()}.taught"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(path, lambda: tell(0, allowed.limit)), _opened(path) as file:
+            count = _fill(file, pieces, teacher, allowed, tell, clock)
+    except OSError as err:
+        raise TrainingError(_why(err, folder)) from err
+    return Taught(path, pieces, count)
+
+
+def _fill(
+    file: BinaryIO, pieces: Pieces, teacher: Teach, allowed: Allowance, tell: Advance, clock: Callable[[], float]
+) -> int:
+    """Make what is missing of the first pieces; how many of them are whole then."""
+    known = _whole(file, pieces, allowed.limit)
+    most_bytes = _room(file, pieces, allowed)
+    done, made, began_s = 0, 0, clock()
+    while done < allowed.limit:
+        if done not in known:
+            elapsed_s = clock() - began_s
+            # What earlier runs have kept counts as if it had been made now: time is for learning, too.
+            enough = done and made and done >= allowed.total(made, elapsed_s)
+            if not allowed.count and (enough or pieces[done].end > most_bytes):
+                break
+            _make(file, pieces, done, teacher)
+            made += 1
+            tell(done + 1, max(done + 1, allowed.total(made, clock() - began_s)))
+        done += 1
+    file.flush()
+    os.fsync(file.fileno())
+    if not done:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return done
+
+
+def _make(file: BinaryIO, pieces: Pieces, number: int, teacher: Teach) -> None:
+    piece, scale = pieces[number], pieces.teaching.scale
+    low = pieces.low(number)
+    result = teacher(low)
+    assert result.shape == (piece.height * scale, piece.width * scale, 3), "a teacher enlarges by the scale"
+    rows, columns = piece.inner
+    large = tuple(slice(part.start * scale, part.stop * scale) for part in piece.inner)
+    data = low[rows, columns].tobytes() + result[large].tobytes()
+    file.seek(piece.offset)
+    file.write(data + _CHECK.pack(zlib.crc32(data)))
+
+
+def _whole(file: BinaryIO, pieces: Pieces, limit: int) -> set[int]:
+    """Which of the first pieces stand in the file as they were written."""
+    size = os.fstat(file.fileno()).st_size
+    found = set()
+    for number in range(limit):
+        piece = pieces[number]
+        if piece.end > size:
+            break
+        file.seek(piece.offset)
+        data = file.read(piece.bytes)
+        if zlib.crc32(data[: -_CHECK.size]) == _CHECK.unpack(data[-_CHECK.size :])[0]:
+            found.add(number)
+    return found
+
+
+def _room(file: BinaryIO, pieces: Pieces, allowed: Allowance) -> int:
+    """Up to which byte the file may grow: half of what is free, where nobody has said how many there shall be.
+
+    Raises `OSError` when the number asked for does not fit on the disk, before hours are spent on it.
+    """
+    size, free = os.fstat(file.fileno()).st_size, shutil.disk_usage(file.name).free
+    if allowed.count and pieces[allowed.count - 1].end - size > free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return size + free // 2
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """For reading and writing in place. Never made shorter: another run may have it mapped."""
+    path.touch()  # used today; see `cache.remove_old`
+    with path.open("r+b") as file:
+        yield file
+
+
+@contextmanager
+def _alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """The only process that writes to the file, while inside."""
+    while (held := files.lock(path.with_suffix(".lock"))) is None:
+        waiting()
+        time.sleep(_LOOK_AGAIN_S)
+    with held:
+        yield
+
+
+def _why(err: OSError, folder: Path) -> str:
+    if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            f"the disk is full: the teacher's results do not fit into {shown(folder)}; those made so far are kept. "
+            "Free some space, name a folder on another disk with --set data.cache_dir=FOLDER, or ask for fewer of "
+            "them with --set teacher.crops=N"
+        )
+    return (
+        f"the teacher's results cannot be kept in {shown(folder)}: {(err.strerror or 'unknown reason').lower()}; "
+        "name another folder with --set data.cache_dir=FOLDER"
+    )
