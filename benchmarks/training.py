@@ -38,6 +38,7 @@ from srgan_cli.training.loader import BatchLoader
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, begin, enter, step
+from srgan_cli.training.sources import Sources
 from srgan_cli.training.state import State
 from srgan_cli.training_config import FidelitySettings, TrainConfig
 
@@ -121,13 +122,13 @@ def _ours(args: argparse.Namespace, config: TrainConfig) -> None:
     cache = build_cache(looked.train, config.data, scale=scale, crop_px=chosen.crop_px)
     run, state = begin(config, Processes()), State(phase=phase)
     enter(run, phase)
-    loader = BatchLoader(run, state, chosen.crop_px, cache)
+    loader = BatchLoader(run, state, chosen.crop_px, Sources(looked, cache))
     seconds, waited_s = [], 0.0
     for number in range(args.steps + WARM_UP):
         began_s = time.perf_counter()
-        low, high = next(loader)
+        examples = next(loader)
         got_s = time.perf_counter()
-        step(run, state, 0.5, low, high)
+        step(run, state, 0.5, examples)
         state.advance()
         _wait_for(run)
         seconds.append(time.perf_counter() - began_s)

@@ -20,7 +20,7 @@ from srgan_cli.training_presets import PRESETS
 if TYPE_CHECKING:
     from srgan_cli.training.observer import Outcome
 
-_SEVERAL = ("--hr-dir", "--high-dir", "--lr-dir", "--low-dir", "--set")
+_SEVERAL = ("--hr-dir", "--high-dir", "--lr-dir", "--low-dir", "--unlabelled-dir", "--set")
 
 
 class _Command(Command):
@@ -81,6 +81,16 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_length("--steps", type=int, metavar="N", help="Train for so many steps instead.")
 @_length("--init", metavar="NAME|FILE|RUN", help="Begin with a model's weights, and its size.")
 @_length("--grow", is_flag=True, help="With --init: a deeper network, or another scale, that begins with it.")
+@_length(
+    "--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, ours or another program's."
+)
+@_pictures(
+    "--unlabelled-dir",
+    "unlabelled_dirs",
+    multiple=True,
+    metavar="DIR...",
+    help="With --teacher: pictures as you will enlarge them, which need no originals.",
+)
 @_network("--scale", type=int, metavar="N", help="Enlarge N times. [default: 4]")
 @_pictures("--batch", type=int, metavar="N", help="Crops a step.")
 @_pictures("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
@@ -110,7 +120,8 @@ _pictures, _run_options, _length, _network, _compute = map(
 def train(
     high_dirs: tuple[str, ...], low_dirs: tuple[str, ...], val_dir: str | None, val_lr_dir: str | None,
     out: Path | None, preset: str | None, config_file: Path | None, phase: str | None, budget_s: float | None,
-    steps: int | None, init: str | None, grow: bool, scale: int | None, batch: int | None, crop_px: int | None,
+    steps: int | None, init: str | None, grow: bool, teacher: str | None,
+    unlabelled_dirs: tuple[str, ...], scale: int | None, batch: int | None, crop_px: int | None,
     degradation: str | None, vgg_weights: str | None, perceptual: str | None, objective: str | None,
     discriminator: str | None, seed: int | None, device: str | None, precision: str | None, threads: int | None,
     assignments: tuple[str, ...], print_config: bool, preview: Path | None, quiet: bool, as_json: bool,
@@ -124,6 +135,7 @@ def train(
     \b
       srgan train --hr-dir photos/ --preset compact --budget 30m
       srgan train --hr-dir photos/ --preset photo --preview sheet.png
+      srgan train --hr-dir photos/ --teacher x4plus.safetensors --preset photo
       srgan train --preset paper --print-config > paper.toml
       torchrun --nproc-per-node 4 -m srgan_cli train --hr-dir photos/
     """
@@ -139,6 +151,7 @@ def train(
         adversarial={**phases, **_given(objective=objective)},
         perceptual=_given(source=perceptual, weights_file=vgg_weights),
         discriminator=_given(kind=discriminator),
+        teacher=_given(model=teacher, unlabelled_dirs=list(unlabelled_dirs)),
         compute=_given(device=device, precision=precision, threads=threads),
     )  # fmt: skip
     config = resolve(preset, config_file, options, assignments)

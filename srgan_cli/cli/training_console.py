@@ -87,6 +87,11 @@ class TrainingWatch:
         self._doing = f"decoding pictures: {done} of {total}"
         self._plainly(self._doing)
 
+    def teaching(self, done: int, total: int) -> None:
+        self._event("teaching", done=done, total=total)
+        self._doing = f"asking the teacher: {done} of about {total} pieces"
+        self._plainly(self._doing)
+
     def started(self, facts: Mapping[str, object]) -> None:
         self._event("started", **facts)
         self._doing = "looking at the validation pictures"

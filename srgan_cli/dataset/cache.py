@@ -24,7 +24,7 @@ from srgan_cli.files import Lock, lock, part_name, publishing, stale_parts
 from srgan_cli.training_config import DataSettings
 
 _VERSION = 1  # of the pixels in a cache: a change of the decoding or of the shrinking makes old ones useless
-_NAME = re.compile(r"[0-9a-f]{32}\.pixels")
+_NAME = re.compile(r"[0-9a-f]{32}\.(pixels|taught)")  # the latter: see `taught`
 _KEPT_S = 30 * 24 * 3600.0  # a cache that no run has opened for so long is removed
 _LOOK_AGAIN_S = 0.5
 
@@ -115,7 +115,7 @@ def build_cache(
     try:
         if not _is_whole(path, entries):
             folder.mkdir(parents=True, exist_ok=True)
-            _remove_old(folder)
+            remove_old(folder)
             _make(path, entries, advance or (lambda done, total: None))
         with contextlib.suppress(OSError):  # somebody else's, perhaps, and good to read all the same
             os.utime(path)  # used today
@@ -167,7 +167,7 @@ def _is_whole(path: Path, entries: Sequence[_Entry]) -> bool:
 
 
 def _make(path: Path, entries: Sequence[_Entry], advance: Advance) -> None:
-    with _alone(path, waiting=lambda: advance(0, len(entries))):
+    with alone(path, waiting=lambda: advance(0, len(entries))):
         if _is_whole(path, entries):  # another process has made it while this one waited
             return
         _remove_parts_of(path)
@@ -180,7 +180,7 @@ def _make(path: Path, entries: Sequence[_Entry], advance: Advance) -> None:
                 advance(done, len(entries))
 
 
-def _alone(path: Path, *, waiting: Callable[[], None]) -> Lock:
+def alone(path: Path, *, waiting: Callable[[], None]) -> Lock:
     """The right to make `path`, when nobody else has it any more. It ends with the process, however that ends."""
     while (held := lock(_lock_path(path))) is None:
         waiting()
@@ -231,7 +231,7 @@ def _shrunk(pixels: Bytes, height: int, width: int) -> Bytes:
     return np.asarray(Pillow.fromarray(pixels).resize((width, height), Pillow.Resampling.BICUBIC))
 
 
-def _remove_old(folder: Path) -> None:
+def remove_old(folder: Path) -> None:
     """Caches that nobody has opened for a month, and what killed processes have left half-made."""
     for path in folder.iterdir():
         if _NAME.fullmatch(path.name):

@@ -60,6 +60,7 @@ class Scan:
     val: tuple[Picture, ...]
     refused: tuple[Refusal, ...]
     split: str
+    unlabelled: tuple[Picture, ...] = ()  # low pictures without an original
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,22 @@ def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance |
     else:
         train, val, split = _split(train, settings)
     return Scan(_pictures(train), _pictures(val), (*refused, *not_judged, *not_learned), split)
+
+
+def scan_unlabelled(
+    settings: DataSettings, folders: Sequence[str], *, min_px: int, advance: Advance | None = None
+) -> tuple[tuple[Picture, ...], tuple[Refusal, ...]]:
+    """Low pictures without an original: all that can be read and are large enough, each once, and those left out.
+
+    They are as they are: neither flat nor compressed ones are refused. Raises `NothingToDoError` as `scan` does.
+    """
+    refused: list[Refusal] = []
+    files = _files(folders, (), 1, refused)
+    sieve = _Sieve(settings, 1, _look_at_all(_paths(files), cache_folder_of(settings), advance))
+    kept, others = sieve.sifted(files, min_px, strict=False)
+    if not kept:
+        raise NothingToDoError(_nothing_left("without an original", [*refused, *others], [], 1))
+    return _pictures(kept), (*refused, *others)
 
 
 def cache_folder_of(settings: DataSettings) -> Path:

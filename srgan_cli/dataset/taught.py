@@ -27,9 +27,8 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 import torch
 
-from srgan_cli import files
 from srgan_cli.dataset import degradation
-from srgan_cli.dataset.cache import Cache
+from srgan_cli.dataset.cache import Cache, alone, remove_old
 from srgan_cli.dataset.draws import generator
 from srgan_cli.dataset.pictures import Bytes
 from srgan_cli.dataset.scan import Advance
@@ -40,7 +39,6 @@ _VERSION = 1  # of a file's content: a change of how pieces are made makes old o
 _PIECES, _ORDER = 0x5069_6563, 0x5465_6163  # Philox keys beside the seed
 _STEP = 2**41  # degradations of pieces are drawn from a step that neither training nor validation reaches
 _CHECK = struct.Struct("<I")  # CRC-32 of a piece, behind it
-_LOOK_AGAIN_S = 0.5
 
 Teach: TypeAlias = Callable[[Bytes], Bytes]
 """A low picture (H, W, 3) -> what the teacher makes of it, (H·scale, W·scale, 3)."""
@@ -139,7 +137,7 @@ class Pieces:
 
     def _degraded(self, high: Bytes, number: int) -> Bytes:
         teaching = self.teaching
-        picture = torch.from_numpy(np.ascontiguousarray(high)).permute(2, 0, 1)[None].float() / 255.0
+        picture = torch.from_numpy(high.copy()).permute(2, 0, 1)[None].float() / 255.0
         values = degradation.sample(teaching.degradation, degradation.rng_for(teaching.seed, _STEP, number))
         low = degradation.apply(picture, [values], teaching.scale)[0]  # (3, H, W), multiples of 1/255
         pixels: Bytes = (low * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
@@ -189,6 +187,11 @@ class Taught:
         self.path, self.pieces, self.scale = path, pieces, pieces.teaching.scale
         self._count = count
         self._pixels = np.memmap(path, np.uint8, "r", shape=(pieces[count - 1].end,)).view(np.ndarray)
+
+    @classmethod
+    def opened(cls, folder: Path, pieces: Pieces, count: int) -> Taught:
+        """What `teach` has left in `folder`."""
+        return cls(_path(folder, pieces), pieces, count)
 
     def __len__(self) -> int:
         return self._count
@@ -247,14 +250,19 @@ def teach(
     folder cannot be written to or the disk is full; what was made by then is kept, and the next run goes on from there.
     """
     tell = advance or (lambda done, total: None)
-    path = folder / f"{pieces.key()}.taught"
+    path = _path(folder, pieces)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(path, lambda: tell(0, allowed.limit)), _opened(path) as file:
+        remove_old(folder)
+        with alone(path, waiting=lambda: tell(0, allowed.limit)), _opened(path) as file:
             count = _fill(file, pieces, teacher, allowed, tell, clock)
     except OSError as err:
         raise TrainingError(_why(err, folder)) from err
     return Taught(path, pieces, count)
+
+
+def _path(folder: Path, pieces: Pieces) -> Path:
+    return folder / f"{pieces.key()}.taught"
 
 
 def _fill(
@@ -326,16 +334,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     path.touch()  # used today; see `cache.remove_old`
     with path.open("r+b") as file:
         yield file
-
-
-@contextmanager
-def _alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """The only process that writes to the file, while inside."""
-    while (held := files.lock(path.with_suffix(".lock"))) is None:
-        waiting()
-        time.sleep(_LOOK_AGAIN_S)
-    with held:
-        yield
 
 
 def _why(err: OSError, folder: Path) -> str:

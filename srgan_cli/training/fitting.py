@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from srgan_cli.errors import OutOfMemoryError
@@ -114,14 +115,19 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
     high = torch.rand(batch, 3, settings.crop_px, settings.crop_px, device=run.device)
     low, high = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (low, high))
     generator = copy.deepcopy(run.generator)
+    if run.teacher is not None and run.teacher.inline:
+        context_px = run.config.teacher.context_px
+        run.teacher(F.pad(low, (context_px,) * 4, mode="replicate"))
     if isinstance(settings, FidelitySettings):
-        fidelity_terms(generator, low, high, settings, run.autocast).total.backward()  # type: ignore[no-untyped-call]
+        weights = (1.0,) if run.teacher is None or run.config.teacher.weight in (0.0, 1.0) else (0.5, 0.5)
+        targets = [(weight, high) for weight in weights]
+        fidelity_terms(generator, low, targets, settings, run.autocast).total.backward()  # type: ignore[no-untyped-call]
         return
     discriminator = copy.deepcopy(run.discriminator)
     assert discriminator is not None
     discriminator.requires_grad_(False)
     terms, result = generator_terms(
-        generator, run.ema, discriminator, run.perceptual, low, high, settings, 1.0, run.autocast
+        generator, run.ema, discriminator, run.perceptual, low, high, high, settings, 1.0, run.autocast
     )
     terms.total.backward()  # type: ignore[no-untyped-call]
     discriminator.requires_grad_(True)

@@ -64,6 +64,9 @@ class Observer(Protocol):
     def caching(self, done: int, total: int) -> None:
         """`done` of `total` pictures are decoded into the cache."""
 
+    def teaching(self, done: int, total: int) -> None:
+        """A teacher has enlarged `done` pieces, of about `total`."""
+
     def started(self, facts: Mapping[str, object]) -> None:
         """The first step comes next. `facts`: device, precision, batch, crop, parameters, length, `resumed_at` …"""
 
@@ -87,6 +90,9 @@ class Silent:
         pass
 
     def caching(self, done: int, total: int) -> None:
+        pass
+
+    def teaching(self, done: int, total: int) -> None:
         pass
 
     def started(self, facts: Mapping[str, object]) -> None:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,16 @@ from srgan_cli.training import checkpoint, processes, schedule
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
-from srgan_cli.training.steps import Autocast, Terms, Verdicts, discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.training.steps import (
+    Autocast,
+    Examples,
+    Terms,
+    Verdicts,
+    discriminator_terms,
+    fidelity_terms,
+    generator_terms,
+)
+from srgan_cli.training.teaching import Teacher, load_teacher
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
 from srgan_cli.upscaling.backends import pytorch
 
@@ -71,6 +80,7 @@ class Run:
     discriminator: Discriminator | None = None
     discriminator_learner: Learner | None = None
     perceptual: PerceptualLoss | None = None
+    teacher: Teacher | None = None
 
     @property
     def parts(self) -> dict[str, checkpoint.Stateful]:
@@ -121,7 +131,7 @@ def begin(config: TrainConfig, group: Processes, *, resuming: bool = False) -> R
     generator = _placed(make_generator(dataclasses.replace(config, init=None) if resuming else config), device).train()
     ema = copy.deepcopy(generator).eval().requires_grad_(False)
     learner = _learner(generator, config.of(config.phases[0]), autocast)
-    run = Run(config, device, autocast, group, generator, ema, learner)
+    run = Run(config, device, autocast, group, generator, ema, learner, teacher=load_teacher(config, device))
     if "adversarial" in config.phases:
         _add_discriminator(run)
     if config.compute.compile:
@@ -241,41 +251,62 @@ class Stepped:
     discriminator_norm: Tensor | None = None
 
 
-def step(run: Run, state: State, fraction: float, low: Tensor, high: Tensor) -> Stepped:
-    """One step of the phase the run is in, after `share` of it. `low`, `high`: a batch on the run's device."""
+def step(run: Run, state: State, fraction: float, examples: Examples) -> Stepped:
+    """One step of the phase the run is in, after `fraction` of it."""
     settings = run.config.of(state.phase)
     rate = state.rate * schedule.rate_factor(settings, fraction, state.phase_step)
     if isinstance(settings, FidelitySettings):
-        stepped = _fidelity_step(run, settings, rate, low, high)
+        stepped = _fidelity_step(run, settings, rate, examples)
     else:
-        stepped = _adversarial_step(run, settings, state.phase_step, fraction, rate, low, high)
+        stepped = _adversarial_step(run, settings, state.phase_step, fraction, rate, examples)
     average(run.ema, run.generator, settings.ema, state.phase_step)
     return stepped
 
 
-def _fidelity_step(run: Run, settings: FidelitySettings, rate: float, low: Tensor, high: Tensor) -> Stepped:
-    terms = fidelity_terms(run.generator, low, high, settings, run.autocast)
+def _fidelity_step(run: Run, settings: FidelitySettings, rate: float, examples: Examples) -> Stepped:
+    targets = _targets(examples, run.config.teacher.weight)
+    terms = fidelity_terms(run.generator, examples.low, targets, settings, run.autocast)
     norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.group)
     return Stepped(terms, norm)
 
 
+def _targets(examples: Examples, weight: float) -> list[tuple[float, Tensor]]:
+    """What fidelity is to: the originals, and a teacher's results with their `weight`."""
+    if examples.taught is None:
+        return [(1.0, examples.high)]
+    both = [(weight, examples.taught), (1.0 - weight, examples.high)]
+    return [(share, target) for share, target in both if share]
+
+
+def _real(examples: Examples, kind: Literal["original", "teacher", "both"], group: Processes) -> Tensor:
+    """What the discriminator is shown as real. `both`: original and teacher by turns, counted over all processes."""
+    if examples.taught is None or kind == "original":
+        return examples.high
+    if kind == "teacher":
+        return examples.taught
+    places = torch.arange(len(examples), device=examples.high.device) + group.rank * len(examples)
+    return torch.where((places % 2 == 0)[:, None, None, None], examples.high, examples.taught)
+
+
 def _adversarial_step(
-    run: Run, settings: AdversarialSettings, phase_step: int, fraction: float, rate: float, low: Tensor, high: Tensor
+    run: Run, settings: AdversarialSettings, phase_step: int, fraction: float, rate: float, examples: Examples
 ) -> Stepped:
     """The generator's step, then the discriminator's on the same pictures: once each (Ledig et al. 2017, 3.2)."""
     discriminator, discriminator_learner = run.discriminator, run.discriminator_learner
     assert discriminator is not None
     assert discriminator_learner is not None
+    target = examples.high if examples.taught is None else examples.taught
+    real = _real(examples, run.config.teacher.real, run.group)
     discriminator.requires_grad_(False)
     terms, result = generator_terms(
-        run.generator, run.ema, discriminator, run.perceptual, low, high, settings,
+        run.generator, run.ema, discriminator, run.perceptual, examples.low, target, real, settings,
         schedule.ramp(settings, fraction), run.autocast,
     )  # fmt: skip
     norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.group)
     discriminator.requires_grad_(True)
     discriminator.advance()
     discriminator_loss, verdicts = discriminator_terms(
-        discriminator, result.detach(), high, settings, phase_step, run.autocast
+        discriminator, result.detach(), real, settings, phase_step, run.autocast
     )
     discriminator_norm = discriminator_learner.update(
         discriminator_loss.total, rate * settings.discriminator_learning_rate, settings.clip_norm, run.group

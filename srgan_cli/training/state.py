@@ -18,8 +18,8 @@ class State:
 
     `phase_began_step` and `_s`: when this phase began. `rate` is halved by each rollback. `log_bytes` and `monitor`:
     where the log ended and what the monitor knew at the last checkpoint. `batches` are what was found to fit, by
-    phase; `pictures` tells a set of pictures from another. `done` is the length after which the run was finished, and
-    `scores` what it had then.
+    phase; `pictures` tells a set of pictures from another; `pieces`: how many a teacher was asked for. `done` is the
+    length after which the run was finished, and `scores` what it had then.
     """
 
     phase: Phase = "fidelity"
@@ -33,6 +33,7 @@ class State:
     monitor: dict[str, Any] = field(default_factory=dict)
     batches: dict[str, int] = field(default_factory=dict)
     pictures: str = ""
+    pieces: int = 0
     done: list[float] = field(default_factory=list)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -92,6 +93,10 @@ class State:
     def take_batches(self, batches: Mapping[Phase, int]) -> None:
         """The batch of each phase that fits: found once, and kept when the run is resumed."""
         self.batches = {str(phase): batch for phase, batch in batches.items()}
+
+    def take_pieces(self, count: int) -> None:
+        """How many pieces were taught: as many, when the run is resumed."""
+        self.pieces = count
 
     # ----------------------------------------------------------------------------------------------------- the recorder
 

@@ -5,6 +5,7 @@ Both phases share `Terms`: each term's raw mean beside its weight, so that a log
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,21 @@ from srgan_cli.networks.generators import Generator
 from srgan_cli.training import losses, processes
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A batch on the run's device, floats in [0, 1]: `low` (N, 3, H, W), `high` and `taught` (N, 3, H·scale, W·scale).
+
+    `taught` is what a teacher makes of `low`; where a picture has no original, it stands in `high` too.
+    """
+
+    low: Tensor
+    high: Tensor
+    taught: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.high)
 
 
 @dataclass
@@ -49,15 +65,23 @@ class Autocast:
 
 
 def fidelity_terms(
-    generator: Generator, low: Tensor, high: Tensor, settings: FidelitySettings, autocast: Autocast
+    generator: Generator,
+    low: Tensor,
+    targets: Sequence[tuple[float, Tensor]],
+    settings: FidelitySettings,
+    autocast: Autocast,
 ) -> Terms:
-    """Phase 1: `low` (N, 3, H, W), `high` (N, 3, H·scale, W·scale)."""
+    """Phase 1: `low` (N, 3, H, W); `targets` (N, 3, H·scale, W·scale), each with its weight, which sum to 1."""
     with autocast():
         result = generator(low).float()
+
+    def to_all(distance: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.stack([distance(target) * weight for weight, target in targets]).sum()
+
     terms = Terms()
-    terms.add("pixel", 1.0, losses.pixel(settings.loss, result, high))
+    terms.add("pixel", 1.0, to_all(lambda target: losses.pixel(settings.loss, result, target)))
     if settings.frequency_weight:
-        terms.add("frequency", settings.frequency_weight, losses.frequency(result, high))
+        terms.add("frequency", settings.frequency_weight, to_all(lambda target: losses.frequency(result, target)))
     return terms
 
 
@@ -68,6 +92,7 @@ def generator_terms(
     perceptual: PerceptualLoss | None,
     low: Tensor,
     high: Tensor,
+    real: Tensor,
     settings: AdversarialSettings,
     ramp: float,
     autocast: Autocast,
@@ -75,16 +100,17 @@ def generator_terms(
     """Phase 2, the generator's side: its loss (Ledig et al. 2017, eq. 3, and more terms to choose from) and result.
 
     `ema` is the moving average of the generator, which tells the artifact term where it is stable. The
-    discriminator's weights must not want gradients: they are not what is trained here. `ramp` in [0, 1] is for the
-    adversarial weight.
+    discriminator's weights must not want gradients: they are not what is trained here. `high` is what the result is
+    compared with, `real` what the discriminator is shown beside it: the originals both, or a teacher's results. `ramp`
+    in [0, 1] is for the adversarial weight.
     """
     terms = Terms()
     with autocast():
         result = generator(low).float()
         verdict = discriminator(result)
         with torch.no_grad():
-            real = (
-                discriminator(high)
+            verdict_of_real = (
+                discriminator(real)
                 if settings.objective == "relativistic" or settings.feature_matching_weight
                 else None
             )
@@ -99,11 +125,13 @@ def generator_terms(
         terms.add("perceptual", settings.perceptual_weight, distance)
         for name, value in layers.items():
             terms.report(f"perceptual.{name}", value)
-    fooled = losses.generator_loss(settings.objective, verdict.logits, None if real is None else real.logits)
+    fooled = losses.generator_loss(
+        settings.objective, verdict.logits, None if verdict_of_real is None else verdict_of_real.logits
+    )
     terms.add("adversarial", settings.adversarial_weight * ramp, fooled)
     if settings.feature_matching_weight:
-        assert real is not None
-        matching = losses.feature_matching(verdict.features, real.features)
+        assert verdict_of_real is not None
+        matching = losses.feature_matching(verdict.features, verdict_of_real.features)
         terms.add("feature_matching", settings.feature_matching_weight * ramp, matching)
     if ema_result is not None:
         terms.add("artifact", settings.artifact_weight, losses.artifact(result, ema_result, high))

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from srgan_cli.dataset.cache import Cache, build_cache
-from srgan_cli.dataset.scan import Scan, scan
 from srgan_cli.errors import DivergedError, OutOfMemoryError, SettingsError
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.training import checkpoint, folder, processes
@@ -27,6 +25,7 @@ from srgan_cli.training.processes import Processes
 from srgan_cli.training.recorder import Recorder, recording
 from srgan_cli.training.run import Run, begin, choose_compute, enter, step, with_sizes_of_init
 from srgan_cli.training.schedule import crop_px, place
+from srgan_cli.training.sources import prepare
 from srgan_cli.training.state import State
 from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
 from srgan_cli.upscaling.backends import pytorch
@@ -54,15 +53,15 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
         if state.is_finished(config) and (where / RUN_MODEL).is_file():
             observer.note(f"{where} holds this run, finished; a longer one goes on from it")
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, clock.earlier_s)
-        sources = _sources(config, group, observer)
-        notes = _fit(run, state)
+        sources = prepare(run, state, observer)
+        notes = [*sources.notes, *_fit(run, state)]
         stop = stack.enter_context(folder.asked_to_stop())
         recorder = stack.enter_context(recording(config, where, run, state, clock, sources.scan, observer))
         recorder.open(notes, resumed=found is not None)
         if found is None:
             clock.begin()
             state.enter(config.phases[0], clock.begun_s)
-        with _explained(run, state), Batches(run, state, sources.cache) as batches:
+        with _explained(run, state), Batches(run, state, sources) as batches:
             interrupted = _loop(_Session(where, run, state, clock, recorder), batches, stop)
         return recorder.close(interrupted)
 
@@ -103,11 +102,11 @@ def _loop(session: _Session, batches: Batches, stop: Callable[[], bool]) -> bool
         # ---- learn
         loader = batches.loader(crop_px(run.config.of(here.phase), here.phase_fraction))
         with clock.step():
-            low, high = next(loader)
-            stepped = step(run, state, here.phase_fraction, low, high)
+            examples = next(loader)
+            stepped = step(run, state, here.phase_fraction, examples)
             state.advance()
         # ---- record
-        back = recorder.after(stepped, At(here.fraction, loader.waited_s, len(high) * run.group.world))
+        back = recorder.after(stepped, At(here.fraction, loader.waited_s, len(examples) * run.group.world))
 
 
 @dataclass(frozen=True)
@@ -170,30 +169,6 @@ def _explained(run: Run, state: State) -> Iterator[None]:
             f"{run.device} is out of memory at step {state.step}, though a step was tried before; the last "
             "checkpoint is kept. Something else may use the memory; else begin anew with a smaller --batch"
         ) from err
-
-
-# ----------------------------------------------------------------------------------------------------------------- data
-
-
-@dataclass(frozen=True)
-class _Sources:
-    scan: Scan
-    cache: Cache
-
-
-def _sources(config: TrainConfig, group: Processes, observer: Observer) -> _Sources:
-    """The pictures, scanned and decoded by the first process; the others then find the cache made."""
-    largest_px = max(config.of(phase).crop_px for phase in config.phases)
-    scale = config.generator.scale
-
-    def prepare() -> Scan:
-        scanned = scan(config.data, scale=scale, crop_px=largest_px, advance=observer.scanning)
-        observer.scanned(scanned)
-        build_cache(scanned.train, config.data, scale=scale, crop_px=largest_px, advance=observer.caching)
-        return scanned
-
-    scanned = processes.first_does(prepare, group)
-    return _Sources(scanned, build_cache(scanned.train, config.data, scale=scale, crop_px=largest_px))
 
 
 # ------------------------------------------------------------------------------------------------------------- settings

@@ -15,6 +15,7 @@ from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.training.loader import BatchLoader
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import begin
+from srgan_cli.training.sources import Sources
 from srgan_cli.training.state import State
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping
@@ -45,9 +46,10 @@ def config(photos: Path, kind: str) -> TrainConfig:
 def batches(settings: TrainConfig, state: State, count: int, **more: bool) -> list[tuple[torch.Tensor, torch.Tensor]]:
     looked = scan(settings.data, scale=2, crop_px=16)
     cache = build_cache(looked.train, settings.data, scale=2, crop_px=16)
-    loader = BatchLoader(begin(settings, Processes()), state, 16, cache, **more)
+    loader = BatchLoader(begin(settings, Processes()), state, 16, Sources(looked, cache), **more)
     try:
-        return [next(loader) for _ in range(count)]
+        made = [next(loader) for _ in range(count)]
+        return [(one.low, one.high) for one in made]
     finally:
         loader.close()
 

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from srgan_cli.errors import DivergedError, NothingToDoError, SettingsError, TrainingError, WeightsError
 from srgan_cli.networks.weights import load_model
 from srgan_cli.runlog.record import read_log
-from srgan_cli.training import checkpoint, recorder, trainer, validation
+from srgan_cli.training import checkpoint, recorder, sources, trainer, validation
 from srgan_cli.training import clock as clock_module
 from srgan_cli.training import run as run_module
 from srgan_cli.training.clock import Clock
@@ -34,6 +34,7 @@ from srgan_cli.training.monitor import Finding
 from srgan_cli.training.observer import Progress, Silent
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
+from srgan_cli.training.steps import Examples
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, to_toml
 
@@ -340,7 +341,7 @@ def test_a_budget_is_kept_within_two_per_cent(
     clock = FakeTime()
     began_s = clock.now_s
     monkeypatch.setattr(clock_module, "time", clock)
-    monkeypatch.setattr(trainer, "scan", clock.during(trainer.scan, 3.0))
+    monkeypatch.setattr(sources, "scan", clock.during(sources.scan, 3.0))
     monkeypatch.setattr(trainer, "step", clock.during(trainer.step, step_s))
     monkeypatch.setattr(validation, "validate", clock.during(validation.validate, validation_s))
     monkeypatch.setattr(recorder, "write_report", clock.during(recorder.write_report, 0.4))
@@ -360,7 +361,7 @@ def test_a_budget_is_kept_within_two_per_cent(
 def test_a_budget_that_setting_up_takes_is_told(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeTime()
     monkeypatch.setattr(clock_module, "time", clock)
-    monkeypatch.setattr(trainer, "scan", clock.during(trainer.scan, 30.0))
+    monkeypatch.setattr(sources, "scan", clock.during(sources.scan, 30.0))
     with pytest.raises(TrainingError, match="over before the first step"):
         trainer.train(config(photos, budget_s=20.0), tmp_path, Witness())
 
@@ -372,9 +373,10 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> No
     """Steps of which `when` is true are made on pictures that are not numbers."""
     real, count = trainer.step, [0]
 
-    def step(run: Any, state: Any, fraction: float, low: torch.Tensor, high: torch.Tensor) -> Any:
+    def step(run: Any, state: Any, fraction: float, examples: Examples) -> Any:
         count[0] += 1
-        return real(run, state, fraction, low, high * float("nan") if when(count[0]) else high)
+        high = examples.high * float("nan") if when(count[0]) else examples.high
+        return real(run, state, fraction, dataclasses.replace(examples, high=high))
 
     monkeypatch.setattr(trainer, "step", step)
 

@@ -1,0 +1,109 @@
+"""What a run learns from, made ready before its first step: scanned, decoded, and taught where there is a teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from srgan_cli.dataset.cache import Cache, build_cache
+from srgan_cli.dataset.scan import Scan, cache_folder_of, scan, scan_unlabelled
+from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
+from srgan_cli.training import processes
+from srgan_cli.training.observer import Observer
+from srgan_cli.training.run import Run
+from srgan_cli.training.state import State
+from srgan_cli.training.teaching import Teacher
+
+# Where a run is counted in steps, nobody knows how long it will take: then a piece shall give about so many crops.
+_CROPS_PER_PIECE = 40
+_MIN_PIECES, _MAX_PIECES = 16, 4096
+_FEW_PIECES = 48  # fewer are told of
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Pictures, and what a teacher made of pieces of them, on this machine's disk.
+
+    `cache` holds the originals (and their small pictures, if paired), `unlabelled` pictures without an original.
+    `taught`: a teacher's results, where they are kept. `notes` are for the person.
+    """
+
+    scan: Scan
+    cache: Cache
+    unlabelled: Cache | None = None
+    taught: Taught | None = None
+    notes: tuple[str, ...] = ()
+
+
+def prepare(run: Run, state: State, observer: Observer) -> Sources:
+    """All of it: made by the first process, after which the others find it made."""
+    config, scale = run.config, run.config.generator.scale
+    around_px = config.teacher.context_px if run.teacher is not None and run.teacher.inline else 0
+    low_px = config.largest_crop_px // scale + 2 * around_px
+    as_they_are = dataclasses.replace(config.data, levels=(1.0,))
+
+    def look() -> Scan:
+        found = scan(config.data, scale=scale, crop_px=low_px * scale, advance=observer.scanning)
+        if config.teacher.unlabelled_dirs:
+            unlabelled, refused = scan_unlabelled(
+                config.data, config.teacher.unlabelled_dirs, min_px=low_px, advance=observer.scanning
+            )
+            found = dataclasses.replace(found, unlabelled=unlabelled, refused=(*found.refused, *refused))
+        observer.scanned(found)
+        build_cache(found.train, config.data, scale=scale, crop_px=low_px * scale, advance=observer.caching)
+        if found.unlabelled:
+            build_cache(found.unlabelled, as_they_are, scale=1, crop_px=low_px, advance=observer.caching)
+        return found
+
+    found = processes.first_does(look, run.group)
+    cache = build_cache(found.train, config.data, scale=scale, crop_px=low_px * scale)
+    unlabelled = build_cache(found.unlabelled, as_they_are, scale=1, crop_px=low_px) if found.unlabelled else None
+    if run.teacher is None or run.teacher.inline:
+        return Sources(found, cache, unlabelled)
+    taught = _taught(run, state, run.teacher, Pieces(cache, unlabelled, _teaching(run, run.teacher)), observer)
+    return Sources(found, cache, unlabelled, taught, _few(run, len(taught)))
+
+
+def _taught(run: Run, state: State, teacher: Teacher, pieces: Pieces, observer: Observer) -> Taught:
+    """As many pieces as the run began with, or as its settings allow."""
+    folder = cache_folder_of(run.config.data)
+    allowed = Allowance(count=state.pieces) if state.pieces else _allowed(run, teacher)
+    count = processes.first_does(
+        lambda: len(teach(pieces, teacher.of_pixels, folder, allowed, observer.teaching)), run.group
+    )
+    state.take_pieces(count)
+    return Taught.opened(folder, pieces, count)
+
+
+def _teaching(run: Run, teacher: Teacher) -> Teaching:
+    config = run.config
+    return Teaching(
+        teacher=f"{teacher.model.sha256} x{teacher.model.scale}",
+        scale=teacher.scale,
+        seed=config.seed,
+        piece_px=config.piece_px,
+        context_px=config.teacher.context_px,
+        degradation=config.degradation,
+        unlabelled_fraction=config.teacher.unlabelled_fraction,
+    )
+
+
+def _allowed(run: Run, teacher: Teacher) -> Allowance:
+    config, settings = run.config, run.config.teacher
+    if settings.crops:
+        return Allowance(count=settings.crops)
+    if config.budget_s is not None:
+        return Allowance(seconds=max(0.0, settings.budget_fraction * config.budget_s - teacher.setup_s))
+    crops = config.steps * max(config.of(phase).batch for phase in config.phases)
+    return Allowance(count=min(_MAX_PIECES, max(_MIN_PIECES, -(-crops // _CROPS_PER_PIECE))))
+
+
+def _few(run: Run, count: int) -> tuple[str, ...]:
+    settings = run.config.teacher
+    if settings.crops or run.config.budget_s is None or count >= _FEW_PIECES:
+        return ()
+    return (
+        f"the teacher is slow here: {settings.budget_fraction:.0%} of the budget gave only {count} pieces to learn "
+        "from, which a network soon knows by heart; give a longer --budget (what is taught already is kept), or a "
+        "larger teacher.budget_fraction",
+    )

@@ -1,0 +1,102 @@
+"""A stronger network as a teacher: how it is loaded, and what it makes of low pictures."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from srgan_cli.config import EngineOptions
+from srgan_cli.dataset.degradation import bicubic_down
+from srgan_cli.dataset.pictures import Bytes
+from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.networks.weights import Model, load_model
+from srgan_cli.training_config import TrainConfig
+from srgan_cli.upscaling.backends import choice
+from srgan_cli.upscaling.backends.protocol import Backend
+from srgan_cli.upscaling.chain import Chain
+
+_TOGETHER = 16  # crops at a time: a teacher takes many times the memory of its student
+
+
+class Teacher:
+    """Enlarges as `srgan upscale` does, by the student's `scale`: a teacher that enlarges more has its results
+    downscaled. In half precision where the device multiplies it and the network bears it; what is not finite is made
+    again in fp32.
+
+    `inline`: its results are made for each batch, and not ahead of time. `setup_s`: how long checking the precision
+    took.
+    """
+
+    def __init__(self, model: Model, scale: int, backend: Backend, *, inline: bool) -> None:
+        began_s = time.monotonic()
+        self.model, self.scale, self.device, self.inline = model, scale, backend.device, inline
+        self._ratio = model.scale // scale
+        self._exact: Chain | None = None
+        self._chain = Chain([model], backend)
+        with backend.inference():
+            trusted = backend.chosen_precision or backend.precision == "fp32" or self._chain.canary().is_small
+        if not trusted:
+            self._chain = self._exact = self._chain.exact()
+        self.setup_s = time.monotonic() - began_s
+
+    @property
+    def precision(self) -> str:
+        return self._chain.backend.precision
+
+    def __call__(self, low: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N, 3, H·scale, W·scale) in [0, 1], fp32, on its device, without a graph.
+
+        Raises `WeightsError` where the network's numbers are not finite even in fp32.
+        """
+        with self._chain.backend.inference():
+            parts = [self._enlarged(part) for part in torch.split(low.to(self.device), _TOGETHER)]
+        return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+
+    def of_pixels(self, low: Bytes) -> Bytes:
+        """(H, W, 3) -> (H·scale, W·scale, 3), rounded."""
+        picture = torch.from_numpy(low.copy()).permute(2, 0, 1)[None].float() / 255.0  # torch wants to be able to write
+        high: Bytes = (self(picture)[0] * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+        return high
+
+    def _enlarged(self, low: Tensor) -> Tensor:
+        low = low.contiguous(memory_format=torch.channels_last)
+        phases = self._chain.phases(low)
+        if not bool(phases.isfinite().all()):
+            self._exact = self._exact or self._chain.exact()
+            phases = self._exact.phases(low)
+            if not bool(phases.isfinite().all()):
+                raise WeightsError(
+                    f"the teacher, {self.model.name}, gives numbers that are not finite (NaN or infinity) for a "
+                    "picture of yours; it is damaged, or not for such pictures, and cannot teach"
+                )
+        high = F.pixel_shuffle(phases, self._chain.shuffle).clamp(0.0, 1.0)
+        return high if self._ratio == 1 else bicubic_down(high, self._ratio).clamp(0.0, 1.0)
+
+
+def load_teacher(config: TrainConfig, device: torch.device) -> Teacher | None:
+    """The teacher that the settings name; None where they name none.
+
+    Raises `WeightsError` for a model that there is not, is damaged, or needs spandrel where that is not installed, and
+    `SettingsError` for one whose scale does not make the student's.
+    """
+    settings, scale = config.teacher, config.generator.scale
+    if settings.model is None:
+        return None
+    model = load_model(settings.model, scale)
+    if model.scale % scale:
+        raise SettingsError(
+            f"the teacher, {settings.model}, enlarges {model.scale} times, and its student {scale} times: a teacher "
+            f"must enlarge as much as its student, or a multiple of that; give --scale {model.scale} or another teacher"
+        )
+    options = EngineOptions(device=str(device), precision=_precision(config))
+    inline = settings.results == "inline" or (settings.results == "auto" and device.type != "cpu")
+    return Teacher(model, scale, choice.choose(options, [model]), inline=inline)
+
+
+def _precision(config: TrainConfig) -> Literal["fp32", "auto"]:
+    # Only fp32 is a wish that a teacher must share: half precision is checked for each network by itself.
+    return "fp32" if config.compute.precision == "fp32" else "auto"

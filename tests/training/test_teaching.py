@@ -1,0 +1,316 @@
+"""Learning from a teacher: whole runs with tiny networks, kept and inline, gone on with, and what may be wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from srgan_cli.dataset.degradation import bicubic_down
+from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, WeightsError
+from srgan_cli.networks.registry import Card
+from srgan_cli.networks.weights import load_model, save_weights
+from srgan_cli.training import checkpoint, sources, trainer
+from srgan_cli.training.loader import BatchLoader
+from srgan_cli.training.observer import Silent
+from srgan_cli.training.processes import Processes
+from srgan_cli.training.run import _real, _targets, begin
+from srgan_cli.training.sources import prepare
+from srgan_cli.training.state import State
+from srgan_cli.training.steps import Examples
+from srgan_cli.training.teaching import Teacher, load_teacher
+from srgan_cli.training_config import TeacherSettings, TrainConfig
+from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
+from srgan_cli.upscaling.backends.pytorch import PyTorch
+from tests import faults
+from tests.training.test_trainer import TINY, Witness, log_of, same, stop_at, tensors, weights
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teachers")
+    for scale in (2, 4):
+        faults.save_tiny(folder / f"x{scale}.safetensors", scale, seed=3)
+    return folder
+
+
+def config(photos: Path, model: Path, **changes: Any) -> TrainConfig:
+    base = merged(TINY, {"data": {"high_dirs": [str(photos)], "cache_dir": str(model.parent / "cache")}})
+    taught = {"teacher": {"model": str(model), "crops": 6, "context_px": 2, "piece_px": 12}}
+    return from_mapping(merged(merged(base, taught), changes))
+
+
+# ------------------------------------------------------------------------------------------------------------- settings
+
+
+def test_settings_are_checked() -> None:
+    for wrong, message in (
+        ({"weight": 1.5}, r"teacher\.weight must be between 0 and 1"),
+        ({"real": "fake"}, r"teacher\.real must be one of original, teacher, both"),
+        ({"results": "later"}, r"teacher\.results must be one of auto, kept, inline"),
+        ({"crops": -1}, r"teacher\.crops must be between"),
+        ({"piece_px": 3}, r"teacher\.piece_px must be between 8 and 1024, or 0"),
+        ({"unlabelled_dirs": ["a"]}, "only be learned from with a teacher: name one with --teacher"),
+        ({"budget_fraction": 1.0}, r"teacher\.budget_fraction"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            from_mapping({"teacher": wrong})
+    with pytest.raises(SettingsError, match=r"piece_px, 40, is too small .* they need 56 px"):
+        from_mapping({"teacher": {"model": "x", "piece_px": 40}})
+    from_mapping({"teacher": {"piece_px": 40}})  # nobody teaches
+
+
+def test_a_piece_is_larger_than_a_crop() -> None:
+    assert TeacherSettings().piece_side_px(32) == 96
+    assert TeacherSettings().piece_side_px(96) == 128
+    assert TeacherSettings(piece_px=70).piece_side_px(32) == 70
+
+
+def test_settings_survive_toml(tmp_path: Path) -> None:
+    settings = preset("photo", {"teacher": {"model": "a/b.pth", "weight": 0.5, "unlabelled_dirs": ["x", "y"]}})
+    (tmp_path / "c.toml").write_text(to_toml(settings))
+    assert from_mapping(read_toml(tmp_path / "c.toml")) == settings
+
+
+def test_a_taught_photo_model_sees_what_real_esrgan_saw() -> None:
+    with_teacher = preset("photo", {"teacher": {"model": "x"}}).degradation
+    alone = preset("photo").degradation
+    assert (alone.blur_px, alone.noise, alone.resize) == ((0.2, 2.0), (1.0, 20.0), (0.3, 1.3))
+    assert (with_teacher.blur_px, with_teacher.noise, with_teacher.resize) == ((0.2, 3.0), (1.0, 30.0), (0.15, 1.5))
+    assert alone.final_ringing_fraction == 0 < with_teacher.final_ringing_fraction
+    assert preset("srgan", {"teacher": {"model": "x"}, "degradation": {"kind": "photo"}}).degradation == with_teacher
+    assert preset("srgan", {"teacher": {"model": "x"}}).degradation == preset("srgan").degradation
+    chosen = preset("photo", {"teacher": {"model": "x"}, "degradation": {"noise": [1.0, 5.0]}}).degradation
+    assert chosen.noise == (1.0, 5.0)
+
+
+# ----------------------------------------------------------------------------------------------------------- a teacher
+
+
+def a_teacher(network: Any, scale: int = 2, **options: Any) -> Teacher:
+    backend = PyTorch(torch.device("cpu"), options.pop("dtype", torch.float32))
+    return Teacher(faults.model_of(network), scale, backend, inline=True)
+
+
+def test_a_teacher_enlarges_as_its_network_does() -> None:
+    network = faults.tiny_model(scale=2).network
+    low = torch.rand(18, 3, 9, 7)
+    result = a_teacher(network)(low)
+    with torch.no_grad():
+        torch.testing.assert_close(result, network(low).clamp(0, 1), atol=1e-5, rtol=0)
+    assert not result.is_inference()  # it takes part in losses
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(a_teacher(faults.Nearest(2)).of_pixels(pixels), pixels.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_teacher_of_a_larger_scale_has_its_results_downscaled() -> None:
+    low = torch.rand(2, 3, 8, 8)
+    four = a_teacher(faults.Nearest(4), scale=4)(low)
+    torch.testing.assert_close(a_teacher(faults.Nearest(4), scale=2)(low), bicubic_down(four, 2).clamp(0, 1))
+
+
+def test_half_precision_is_checked_and_left_where_it_is_wrong() -> None:
+    assert a_teacher(faults.WrongInHalf(0.0), dtype=torch.bfloat16).precision == "bf16"
+    assert a_teacher(faults.WrongInHalf(0.1), dtype=torch.bfloat16).precision == "fp32"
+    bright = torch.ones(1, 3, 8, 8)
+    overflowing = a_teacher(faults.WrongInHalf(float("inf"), only_bright=True), dtype=torch.bfloat16)
+    assert overflowing.precision == "bf16"
+    torch.testing.assert_close(overflowing(bright), torch.ones(1, 3, 16, 16))  # made again in fp32
+
+
+def test_a_teacher_that_gives_nan_is_a_sentence() -> None:
+    with pytest.raises(WeightsError, match=r"the teacher, nearest, gives numbers that are not finite"):
+        a_teacher(faults.Never())(torch.rand(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("scale", [3, 4])
+def test_a_teacher_of_another_scale_is_refused(photos: Path, teachers: Path, scale: int) -> None:
+    settings = config(photos, teachers / "x2.safetensors", generator={"scale": scale}, fidelity={"crop_px": 24})
+    with pytest.raises(SettingsError, match=rf"enlarges 2 times, and its student {scale} times.* give --scale 2"):
+        load_teacher(settings, torch.device("cpu"))
+
+
+def test_what_is_no_model_is_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "foreign.pth").write_bytes(b"")
+    for name, message in (
+        ("text.safetensors", "not a safetensors file"),
+        ("foreign.pth", "is empty"),
+        ("nobody.pth", "there is no|cannot be read|does not exist"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            trainer.train(config(photos, tmp_path / name), tmp_path / "run", Silent())
+        assert not (tmp_path / "run").exists()
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "foreign.pth")
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(WeightsError, match=r"srgan-cli\[spandrel\]"):
+        load_teacher(config(photos, tmp_path / "foreign.pth"), torch.device("cpu"))
+
+
+# -------------------------------------------------------------------------------------------------------- what is mixed
+
+
+def examples() -> Examples:
+    return Examples(torch.rand(4, 3, 4, 4), torch.zeros(4, 3, 8, 8), torch.ones(4, 3, 8, 8))
+
+
+def test_the_weight_mixes_teacher_and_originals() -> None:
+    batch = examples()
+    assert [(w, float(t.mean())) for w, t in _targets(batch, 0.25)] == [(0.25, 1.0), (0.75, 0.0)]
+    assert [w for w, _ in _targets(batch, 1.0)] == [1.0]
+    assert [float(t.mean()) for _, t in _targets(batch, 0.0)] == [0.0]
+    assert [w for w, _ in _targets(Examples(batch.low, batch.high), 0.3)] == [1.0]
+
+
+def test_what_is_real_is_chosen_crop_by_crop_over_all_processes() -> None:
+    batch = examples()
+    assert float(_real(batch, "original", Processes()).mean()) == 0.0
+    assert float(_real(batch, "teacher", Processes()).mean()) == 1.0
+    assert _real(batch, "both", Processes()).mean(dim=(1, 2, 3)).tolist() == [0, 1, 0, 1]
+    three = Examples(batch.low[:3], batch.high[:3], batch.taught[:3])  # type: ignore[index]
+    assert _real(three, "both", Processes(1, 2, 1)).mean(dim=(1, 2, 3)).tolist() == [1, 0, 1]
+
+
+# --------------------------------------------------------------------------------------------------------------- a run
+
+CASES: Mapping[str, Mapping[str, Any]] = {
+    "kept": {"phase": "both", "teacher": {"weight": 0.5, "real": "both"}},
+    "photo": {"degradation": {"kind": "photo"}},
+    "inline": {"phase": "both", "teacher": {"results": "inline", "crops": 0}},
+}
+
+
+@pytest.mark.parametrize(("case", "worn"), [("kept", False), ("kept", True), ("photo", False), ("inline", True)])
+def test_two_and_two_steps_are_four_to_the_bit(
+    photos: Path,
+    teachers: Path,
+    tmp_path: Path,
+    case: str,
+    worn: bool,
+) -> None:
+    without = {"teacher": {"unlabelled_dirs": [str(photos)], "unlabelled_fraction": 0.4}} if worn else {}
+    whole = config(photos, teachers / "x4.safetensors", **merged(CASES[case], without))
+    trainer.train(whole, tmp_path / "whole", Witness())
+    stop = 3 if whole.phase == "both" else 2
+    assert trainer.train(whole, tmp_path / "parts", Witness(stop_at(stop))).interrupted
+    witness = Witness()
+    trainer.train(whole, tmp_path / "parts", witness)
+    assert witness.steps == list(range(stop + 1, 5))
+    one, other = (checkpoint.load(tmp_path / name / "checkpoint")["parts"] for name in ("whole", "parts"))
+    for name, part in one.items():
+        for mine, theirs in zip(tensors(part), tensors(other[name]), strict=True):
+            assert torch.equal(mine, theirs), name
+
+
+def test_a_student_does_as_its_teacher_and_not_as_the_originals(photos: Path, tmp_path: Path) -> None:
+    brighter = faults.tiny_generator(scale=2)
+    with torch.no_grad():  # bilinear enlargement, a little brighter
+        brighter.tail.weight.zero_()
+        brighter.tail.bias.fill_(0.1)
+    save_weights(tmp_path / "brighter.safetensors", brighter, Card("brighter", "brighter"))
+    settings = config(
+        photos, tmp_path / "brighter.safetensors", steps=100, watch={"checkpoint_every_steps": 0},
+        fidelity={"learning_rate": 3e-3, "frequency_weight": 0.0, "ema": 0.9}, teacher={"crops": 12},
+    )  # fmt: skip
+    trainer.train(settings, tmp_path / "run", Witness())
+    losses = [event["losses"]["pixel"] for event in log_of(tmp_path / "run") if event["event"] == "step"]
+    assert np.mean(losses[-10:]) < 0.03
+    low = torch.rand(1, 3, 1, 1).expand(1, 3, 12, 12)
+    with torch.no_grad():
+        shift = load_model(tmp_path / "run").network(low).mean() - low.mean()
+    assert float(shift) == pytest.approx(0.1, abs=0.05)
+
+
+def test_a_lost_or_damaged_cache_is_made_again_and_changes_nothing(
+    photos: Path,
+    teachers: Path,
+    tmp_path: Path,
+) -> None:
+    cache = tmp_path / "cache"
+    settings = config(photos, teachers / "x2.safetensors", data={"cache_dir": str(cache)})
+    trainer.train(settings, tmp_path / "whole", Witness())
+    trainer.train(settings, tmp_path / "parts", Witness(stop_at(2)))
+    (kept,) = cache.glob("*.taught")
+    kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 3])
+    trainer.train(settings, tmp_path / "parts", Witness())
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_how_many_pieces_there_are_stays_when_a_run_goes_on(
+    photos: Path,
+    teachers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = config(
+        photos, teachers / "x2.safetensors", data={"cache_dir": str(tmp_path / "c")}, teacher={"crops": 0}
+    )
+    monkeypatch.setattr(sources, "_MIN_PIECES", 7)
+    trainer.train(settings, tmp_path / "run", Witness(stop_at(2)))
+    assert checkpoint.load(tmp_path / "run" / "checkpoint")["values"]["pieces"] == 7
+    monkeypatch.setattr(sources, "_MIN_PIECES", 20)
+    trainer.train(settings, tmp_path / "run", Witness())
+    assert checkpoint.load(tmp_path / "run" / "checkpoint")["values"]["pieces"] == 7
+
+
+def test_the_budget_leaves_time_to_learn(photos: Path, teachers: Path, tmp_path: Path) -> None:
+    settings = config(
+        photos, teachers / "x2.safetensors", budget_s=3.0, teacher={"crops": 0},
+        data={"cache_dir": str(tmp_path / "c")}, watch={"checkpoint_every_steps": 0},
+    )  # fmt: skip
+    outcome = trainer.train(settings, tmp_path / "run", Witness())
+    assert outcome.steps > 3
+
+
+def test_the_scan_leaves_out_what_a_piece_needs_more_of(photos: Path, teachers: Path, tmp_path: Path) -> None:
+    inline = {"results": "inline", "crops": 0, "context_px": 8, "piece_px": 0}
+    with pytest.raises(NothingToDoError, match="smaller than the 48 px"):
+        trainer.train(config(photos, teachers / "x2.safetensors", teacher=inline), tmp_path / "run", Witness())
+
+
+def test_inline_results_are_those_of_the_crop_with_its_surroundings(photos: Path, teachers: Path) -> None:
+    settings = config(photos, teachers / "x2.safetensors", teacher={"results": "inline", "crops": 0})
+    run, state = begin(settings, Processes()), State(phase="fidelity")
+    found = prepare(run, state, Silent())
+    loader = BatchLoader(run, state, 16, found)
+    batch = next(loader)
+    loader.close()
+    assert (batch.low.shape, batch.high.shape) == ((4, 3, 8, 8), (4, 3, 16, 16))
+    assert batch.taught is not None
+    assert batch.taught.shape == (4, 3, 16, 16)
+    model = load_model(teachers / "x2.safetensors")
+    with torch.no_grad():
+        alone = model.network(batch.low).clamp(0, 1)
+    assert (alone - batch.taught).abs().max() > 1e-3  # at its border a crop alone looks different
+    assert (bicubic_down(batch.taught, 2) - batch.low).abs().mean() < 0.5
+
+
+def test_a_disk_that_is_full_leaves_no_run_behind(
+    photos: Path,
+    teachers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from srgan_cli.dataset import taught
+
+    monkeypatch.setattr(taught, "_make", faults.disk_full)
+    settings = config(photos, teachers / "x2.safetensors", data={"cache_dir": str(tmp_path / "c")})
+    with pytest.raises(TrainingError, match="the disk is full: the teacher's results"):
+        trainer.train(settings, tmp_path / "run", Witness())
+    assert not (tmp_path / "run").exists()
