@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import io
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -199,7 +200,9 @@ def _item_bytes(kind: str) -> int:
         raise _RefusedError(f"it refers to a storage of an unknown kind, {shown(name)[:40]!r}")
     if name == "UntypedStorage":
         return 1
-    dtype = getattr(getattr(torch, name, None), "dtype", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch means to do without these classes; files will go on naming them
+        dtype = getattr(getattr(torch, name, None), "dtype", None)
     if not isinstance(dtype, torch.dtype):
         raise _RefusedError(f"it refers to a storage of an unknown kind, {shown(name)[:40]!r}")
     return dtype.itemsize
