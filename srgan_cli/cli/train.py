@@ -81,9 +81,7 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_length("--steps", type=int, metavar="N", help="Train for so many steps instead.")
 @_length("--init", metavar="NAME|FILE|RUN", help="Begin with a model's weights, and its size.")
 @_length("--grow", is_flag=True, help="With --init: a deeper network, or another scale, that begins with it.")
-@_length(
-    "--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, ours or another program's."
-)
+@_length("--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, ours or another program's.")
 @_pictures(
     "--unlabelled-dir",
     "unlabelled_dirs",
