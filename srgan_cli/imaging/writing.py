@@ -18,6 +18,7 @@ from srgan_cli.files import publish_text, publishing, reason
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Header, Pixels
+from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.metadata import update as metadata_of
 from srgan_cli.imaging.output import Output
 
@@ -58,6 +59,7 @@ def write_picture(
     overwrite: bool = True,
     modified_ns: int | None = None,
     stop: Callable[[], bool] | None = None,
+    record: provenance.Record | None = None,
 ) -> tuple[str, ...]:
     """Encode `pixels` (H, W, C), uint8 or uint16, as `output` says, with the input's metadata (`header`).
 
@@ -65,12 +67,15 @@ def write_picture(
     nothing leaves behind but a killed process. Without `overwrite`, a file that has appeared there meanwhile is left
     alone. `modified_ns` becomes its time of modification. A stream is written to as it comes. `stop` is asked before
     each block that is written: once it says so, the writing ends with `InterruptedRunError` and nothing is left.
+    `record`, what made it, goes into its metadata unless all of those are left out.
     Returns notes on what could not be kept. Raises `UnwritablePictureError`.
     """
     assert pixels.ndim == 3
     assert pixels.dtype in (np.uint8, np.uint16)
     notes = _depth_notes(header, output, options)
     metadata = metadata_of.updated(header.metadata, output.width, output.height, options.strip, dpi=output.dpi)
+    if record is not None and options.strip != "all":
+        metadata = provenance.added(metadata, record)
     if metadata.iptc and (header.format, output.format) != ("jpeg", "jpeg"):
         notes += ("IPTC captions and keywords are left out; they are kept from JPEG to JPEG",)
     if output.dpi is not None and "dpi" not in FORMATS[output.format].carries and not metadata.exif:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from srgan_cli import __version__
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import (
     DeviceError,
@@ -31,6 +32,7 @@ from srgan_cli.errors import (
 )
 from srgan_cli.files import Folder, open_folder, part_name, stale_parts, without_handles
 from srgan_cli.imaging.canvas import Canvas, open_canvas
+from srgan_cli.imaging.metadata.provenance import Record, bytes_digest, name_digest
 from srgan_cli.imaging.writing import copy_picture, write_picture
 from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.inputs import STREAM, Failure
@@ -414,6 +416,7 @@ class _Pipeline:
                 overwrite=not job.is_new,
                 modified_ns=modified_ns,
                 stop=self._dropped.is_set,
+                record=self._record(job),
             )
 
     @contextlib.contextmanager
@@ -430,6 +433,18 @@ class _Pipeline:
         with self._ledger(job) as ledger:
             if ledger is not None:
                 ledger.finish(job.target, source, self._settings_key, identity(target))
+
+    def _record(self, job: Job) -> Record:
+        return Record(
+            program=f"srgan {__version__}",
+            model=job.made_by[0] or "unknown",
+            weights=job.made_by[1] or "unknown",
+            scale=f"{job.output.width / job.header.width:.4g}",
+            settings=self._settings_key,
+            source_name=name_digest(job.source),
+            source_size=f"{job.header.width}x{job.header.height}",
+            source_digest=bytes_digest(job.source if job.data is None else job.data),
+        )
 
     @contextlib.contextmanager
     def _ledger(self, job: Job) -> Iterator[Ledger | None]:

@@ -75,6 +75,16 @@ class Ledger:
         line = self._lines.get(self._name(path))
         return line is not None and line.result is not None and line.result == identity(path)
 
+    def lists(self, path: Path) -> bool:
+        """The same of a file of the same size: a copy or a checkout changes times."""
+        line = self._lines.get(self._name(path))
+        return line is not None and (line.result or "-").partition("-")[0] == identity(path).partition("-")[0]
+
+    def source_of(self, path: Path) -> str | None:
+        """The identity of the input that a listed file was made from."""
+        line = self._lines.get(self._name(path))
+        return None if line is None else line.source
+
     def begin(self, target: Path, source: str, settings: str) -> None:
         self._append(target, _Line(source, settings, None))
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.imaging.formats import FORMATS, format_of_suffix
+from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, writable_suffixes
 from srgan_cli.networks.registry import MODEL_SUFFIXES
 from srgan_cli.upscaling.inputs import STREAM, Found
-from srgan_cli.upscaling.ledger import Ledger
+from srgan_cli.upscaling.ledger import Ledger, identity
 
 
 def output_folder(options: UpscaleOptions, found: Sequence[Found]) -> Path | None:
@@ -128,10 +130,38 @@ def _model_name(model: str) -> str:
 
 
 def without_earlier_results(found: Sequence[Found], into: Path | None) -> list[Found]:
-    """Drop what a walk found that is a result of an earlier run, which the folder's record knows: a second run over
-    the same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`."""
-    records = {root: Ledger.load(into or root) for root in {one.root for one in found} if root is not None}
-    return [one for one in found if one.root is None or not records[one.root].holds(one.source)]
+    """Drop what a walk found that is a result of an earlier run, by the records of the folders: a second run over the
+    same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`, nor what another run put into a folder below."""
+    ledgers: dict[Path, Ledger] = {}
+    inputs = {identity(one.source) for one in found}
+
+    def is_result(one: Found) -> bool:
+        if one.root is None:
+            return False
+        for folder in {into or one.root, *(f for f in one.source.parents if f.is_relative_to(one.root))}:
+            ledger = ledgers.get(folder) or ledgers.setdefault(folder, Ledger.load(folder))
+            if ledger.lists(one.source):
+                # What a folder's own record lists are results of it; but they may be all that a walk finds there, to be
+                # enlarged again into another folder.
+                own = folder != one.root or into is None
+                if own or ledger.source_of(one.source) in inputs:
+                    return True
+        return False
+
+    return [one for one in found if not is_result(one)]
+
+
+def recorded_results(found: Sequence[tuple[Found, Header | None]]) -> set[Path]:
+    """Those of a walk's pictures that say of themselves that they were made of another one in it, whatever became of
+    the folders' records and of the files' times."""
+    inputs = {(provenance.name_digest(one.source), f"{header.width}x{header.height}"): one.source
+              for one, header in found if header is not None}  # fmt: skip
+    results = set()
+    for one, header in found:
+        record = None if one.root is None or header is None else provenance.read(header.metadata)
+        if record is not None and inputs.get((record.source_name, record.source_size), one.source) != one.source:
+            results.add(one.source)
+    return results
 
 
 def refuse_losses(pairs: Sequence[tuple[Path, Path]]) -> None:

@@ -26,11 +26,13 @@ from srgan_cli.errors import (
 from srgan_cli.files import is_special, link_below
 from srgan_cli.imaging.formats import format_of_suffix
 from srgan_cli.imaging.image import Depth, Header
+from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, decide
+from srgan_cli.imaging.reading import read_header
 from srgan_cli.imaging.writing import check_place
 from srgan_cli.upscaling import inputs, names
 from srgan_cli.upscaling.inputs import STREAM, Failure, Found
-from srgan_cli.upscaling.ledger import Ledger, identity
+from srgan_cli.upscaling.ledger import Ledger, State, identity
 from srgan_cli.upscaling.names import Naming
 from srgan_cli.upscaling.tiles import choose_scales
 
@@ -39,6 +41,7 @@ READ_AHEAD_BYTES = 96 << 20
 # Results up to this size are built in memory; larger ones in a scratch file beside the target.
 CANVAS_BYTES = 192 << 20
 _LARGE = "it is large enough already"
+_ANY_SIZE = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Job:
     is_copy: bool = False  # the input's bytes are the result
     model: str = ""
     why: str = ""
+    made_by: tuple[str, str] = ("", "")  # what its record says: the model's name, its weights
 
     @property
     def network_scale(self) -> int:
@@ -168,9 +172,12 @@ def plan(
     failures = list(walk.failures)
     into = names.output_folder(options, walk.found)
     found = names.without_earlier_results(walk.found, into)
-    alone = len(found) == 1
     sized: list[_Sized] = []
-    for index, (one, answer) in enumerate(inputs.headers(found, options.max_pixels, stdin), start=1):
+    answers = list(inputs.headers(found, options.max_pixels, stdin))
+    results = names.recorded_results([(one, a if isinstance(a, Header) else None) for one, a in answers])
+    answers = [(one, answer) for one, answer in answers if one.source not in results]
+    alone = len(answers) == 1
+    for index, (one, answer) in enumerate(answers, start=1):
         if isinstance(answer, UnreadablePictureError):
             failures.append(Failure(one.source, str(answer), UnreadablePictureError))
             continue
@@ -290,6 +297,23 @@ def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]
 # ----------------------------------------------------------------------------------------------------- what is done
 
 
+def _recorded_state(job: Job, settings_key: str, listed: State) -> State:
+    """What a result says of itself, where the folder's record is lost, or times have changed in a copy: done, if it was
+    made of these very bytes with these settings; stale, if of a picture of this name; else what was `listed`."""
+    try:
+        made = read_header(job.target, max_pixels=_ANY_SIZE)
+        record = provenance.read(made.metadata)
+        if record is None or record.source_name != provenance.name_digest(job.source):
+            return listed
+        whole = (made.width, made.height, made.format) == (job.output.width, job.output.height, job.output.format)
+        if record.settings == settings_key and whole:
+            source = job.source if job.data is None else job.data
+            return "done" if record.source_digest == provenance.bytes_digest(source) else "stale"
+    except (PictureError, OSError):
+        return listed
+    return "stale"
+
+
 def _skip_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str) -> tuple[list[Job], list[Skip]]:
     todo: list[Job] = []
     skips: list[Skip] = []
@@ -303,6 +327,8 @@ def _skip_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str) 
             assert job.ledger is not None
             ledger = ledgers.setdefault(job.ledger, Ledger.load(job.ledger))
             state = ledger.state(job.target, identity(job.source), settings_key)
+            if state == "unknown" or (state == "stale" and ledger.lists(job.target)):
+                state = _recorded_state(job, settings_key, state)
             if state == "done":
                 skips.append(Skip(job.source, job.target, "it is done, with the same settings and weights"))
             elif state == "stale":

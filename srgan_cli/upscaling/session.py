@@ -35,6 +35,7 @@ _RESULTS_VERSION = 3
 # the earlier passes there are none, and the result is hardly less like the original to the eye (`benchmarks.passes`).
 _EARLIER_DETAIL = 2 / 3
 _LOOKING_THREADS = 2
+_SHORT = 16  # hexadecimal digits of a SHA-256 that a result's record keeps
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,21 @@ class Selection:
         """What `load_model` takes, for each of at least one pass."""
         *before, last = scales
         return [*((self.earlier or self.sources)[scale] for scale in before), self.sources[last]]
+
+    def record(self, scales: tuple[int, ...]) -> tuple[str, str]:
+        """What a result's own record says of its networks: their names, and the SHA-256s of their files, shortened."""
+        if not scales:  # it was large enough
+            return "none", "none"
+        passes = self.passes(scales)
+        names = [self.name if isinstance(source, Path) else source for source in passes]
+        weights = [self.sha256[0] if isinstance(source, Path) else _weights_of(source) for source in passes]
+        return " then ".join(names), " then ".join(one[:_SHORT] for one in weights)
+
+
+def _weights_of(name: str) -> str:
+    """Of a bundled model's file; for one between two models, of the far one, whose name has the share."""
+    bundled, _ = registry.split_detail(name)
+    return registry.family(bundled)[0].sha256
 
 
 def select(model: str, detail: float | None = None) -> Selection:
@@ -126,10 +142,14 @@ class Session:
     def assign(self, job: Job) -> Job:
         """The job with its model, which `auto` finds by looking at the picture."""
         if not self.is_auto:
-            return replace(job, model=next(iter(self.selections)), why="asked for")
+            return self._assigned(job, next(iter(self.selections)), "asked for")
         source = job.source if job.data is None else job.data
         choice = choose(source, max_pixels=self.options.max_pixels)
-        return replace(job, model=choice.model, why=choice.why)
+        return self._assigned(job, choice.model, choice.why)
+
+    def _assigned(self, job: Job, model: str, why: str) -> Job:
+        made_by = self.selections[model].record(job.scales)
+        return replace(job, model=model, why=why, made_by=made_by)
 
     def assigned(self) -> tuple[Job, ...]:
         """All jobs with their models."""

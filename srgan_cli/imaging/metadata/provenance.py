@@ -1,0 +1,203 @@
+"""What made a result, written into it: in XMP for programs, in EXIF's Software for people. And read again.
+
+The record is one empty element of its own in the XMP packet, so that nothing else of the packet changes; other programs
+may rewrite it as attributes elsewhere or as elements, and it is found all the same. It holds no names and no paths:
+the input is known by a digest of its name, its size, and a digest of its bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from srgan_cli.imaging.image import Metadata
+from srgan_cli.imaging.metadata.ifd import Field, Structure, table_bytes
+
+NAMESPACE = "urn:srgan:result:1#"
+_SOFTWARE = 0x0131
+_ASCII = 2
+_SEGMENT_BYTES = 65_000  # a little less than a JPEG segment has for a block
+_NAMES = ("Program", "Model", "Weights", "Scale", "Settings", "SourceName", "SourceSize", "SourceDigest")
+_WRAP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">{}</rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
+)
+_MAX_VALUE = 200
+_MAX_PREFIXES = 4
+
+
+@dataclass(frozen=True)
+class Record:
+    """`program` with its version; `model` by its name; `weights`: the SHA-256s of its files, shortened; `settings`: the
+    key of all that decides a result but its input; and the input: digest of its name, `WxH`, digest of its bytes."""
+
+    program: str
+    model: str
+    weights: str
+    scale: str
+    settings: str
+    source_name: str
+    source_size: str
+    source_digest: str
+
+
+def name_digest(path: Path) -> str:
+    """Of a file's name without its folder and its ending, so that a copy in another format or place is the same."""
+    return hashlib.sha256(path.stem.casefold().encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def bytes_digest(source: Path | bytes) -> str:
+    """Of an input's bytes. Raises `OSError`."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()[:32]
+    digest = hashlib.sha256()
+    with source.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:32]
+
+
+def added(metadata: Metadata, record: Record) -> Metadata:
+    """The metadata with the record in it, in place of an older one. A block that would outgrow a JPEG segment by it
+    stays as it is: what came with the picture is worth more."""
+    exif = _with_software(metadata.exif, record.program)
+    xmp = _with_record(metadata.xmp, record)
+    return replace(metadata, exif=_fitting(exif, metadata.exif), xmp=_fitting(xmp, metadata.xmp))
+
+
+def _fitting(new: bytes | None, old: bytes | None) -> bytes | None:
+    return old if new is None or len(new) > _SEGMENT_BYTES >= len(old or b"") else new
+
+
+# ----------------------------------------------------------------------------------------------------------------- XMP
+
+
+def read(metadata: Metadata) -> Record | None:
+    """What made the picture, if srgan did and said so. The packet may be hostile: what makes no sense is no record."""
+    text = _text(metadata.xmp or b"")
+    for prefix in [] if text is None else _prefixes(text):
+        assert text is not None
+        places = [next(_places(text, f"{prefix}:{name}"), None) for name in _NAMES]
+        values = [html.unescape(text[place[1] : place[2]]) for place in places if place is not None]
+        if len(values) == len(_NAMES) and all(0 < len(value) <= _MAX_VALUE for value in values):
+            return Record(*values)
+    return None
+
+
+def _with_record(packet: bytes | None, record: Record) -> bytes | None:
+    values = [getattr(record, field.name) for field in fields(record)]
+    properties = " ".join(
+        f'srgan:{name}="{html.escape(str(value))[:_MAX_VALUE]}"' for name, value in zip(_NAMES, values, strict=True)
+    )
+    element = f'<rdf:Description rdf:about="" xmlns:srgan="{NAMESPACE}" {properties}/>'
+    if not packet:
+        return _WRAP.format(element).encode()
+    text = _text(packet)
+    if text is None:
+        return None
+    for name in [f"{prefix}:{name}" for prefix in _prefixes(text) for name in _NAMES]:
+        text = _without(text, name)
+    text = text.replace(f'<rdf:Description rdf:about="" xmlns:srgan="{NAMESPACE}"/>', "")
+    end = text.rfind("</rdf:RDF>")
+    if end < 0:  # an empty one, or one that calls RDF by another name
+        return None
+    return (text[:end] + element + text[end:]).encode(_encoding(packet))
+
+
+def _encoding(packet: bytes) -> str:
+    return "utf-16" if packet[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+
+
+def _text(packet: bytes) -> str | None:
+    try:
+        return packet.decode(_encoding(packet))
+    except UnicodeDecodeError:
+        return None
+
+
+def _prefixes(text: str) -> list[str]:
+    """What the packet calls our namespace: one name, or a few where several programs have written into it."""
+    found: dict[str, None] = {}
+    at = text.find(NAMESPACE)
+    while at >= 0 and len(found) < _MAX_PREFIXES:
+        before = text[max(0, at - 100) : at - 1].rstrip()
+        name = before.removesuffix("=").rstrip().rpartition("xmlns:")[2]
+        if before.endswith("=") and name.isidentifier():
+            found[name] = None
+        at = text.find(NAMESPACE, at + 1)
+    return list(found)
+
+
+def _without(text: str, name: str) -> str:
+    parts, at = [], 0
+    for start, _, _, end in _places(text, name):
+        parts.append(text[at:start].rstrip() if text[start] != "<" else text[at:start])
+        at = end
+    return "".join(parts) + text[at:]
+
+
+def _places(text: str, name: str) -> Iterator[tuple[int, int, int, int]]:
+    """Where a property stands, as an attribute or an element: its start, its value's start and end, and its end.
+
+    Each character is looked at a bounded number of times, whatever the packet holds.
+    """
+    at = 0
+    while (found := text.find(name, at)) >= 0:
+        at = found + len(name)
+        rest = text[at : at + 16].lstrip()
+        if text[found - 1 : found] == "<" and rest.startswith(">"):
+            start = text.index(">", at) + 1
+            end = text.find("</", start, start + 6 * _MAX_VALUE)
+            close = text.find(">", end, end + len(name) + 16) if end >= 0 else -1
+            if close >= 0 and text[end + 2 : close].rstrip() == name:
+                yield found - 1, start, end, close + 1
+                at = close + 1
+        elif rest.startswith("=") and rest[1:].lstrip()[:1] in ('"', "'"):
+            quote = rest[1:].lstrip()[0]
+            start = text.index(quote, at) + 1
+            end = text.find(quote, start, start + 6 * _MAX_VALUE)
+            if end >= 0:
+                yield found, start, end, end + 1
+                at = end + 1
+
+
+# ---------------------------------------------------------------------------------------------------------------- EXIF
+
+
+def _with_software(exif: bytes | None, program: str) -> bytes | None:
+    """The block with Software set. No byte of it moves: the first table is repeated behind its end, with one entry more
+    or another one, and the old one is not referred to any more. None when the block makes no sense."""
+    if not exif:
+        return b"II*\0" + struct.pack("<I", 8) + table_bytes("<", [_software(program)], 8)
+    try:
+        structure = Structure(lambda at, count: exif[at : at + count], len(exif))
+        table = None if structure.big else structure.table(structure.first)
+    except ValueError:
+        return None
+    if table is None:
+        return None
+    order = structure.order
+    own = exif + b"\0" * (len(exif) % 2)
+    text = _software(program).value
+    before = table.find(_SOFTWARE)
+    if before is not None and structure.value(before) == text:
+        return exif
+    at = len(own) + len(text) + len(text) % 2
+    row = struct.pack(order + "HHII", _SOFTWARE, _ASCII, len(text), len(own))
+    rows = [exif[table.at + 2 + 12 * index :][:12] for index in range(table.declared)]
+    tags = [int(struct.unpack(order + "H", one[:2])[0]) for one in rows]
+    rows = [one for one, tag in zip(rows, tags, strict=True) if tag != _SOFTWARE]
+    place = sum(tag < _SOFTWARE for tag in tags)
+    rows.insert(place, row)
+    new = struct.pack(order + "H", len(rows)) + b"".join(rows) + struct.pack(order + "I", table.next_offset)
+    own = own[:4] + struct.pack(order + "I", at) + own[8:]
+    return own + text + b"\0" * (len(text) % 2) + new
+
+
+def _software(program: str) -> Field:
+    text = program.encode("ascii", "replace") + b"\0"
+    return Field(_SOFTWARE, _ASCII, len(text), text.ljust(5, b"\0"))  # never in the entry itself
