@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
-from rich.text import Text
 
+from srgan_cli.cli.estimate import Estimate
 from srgan_cli.errors import shown
 
 if TYPE_CHECKING:
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.observer import Tally
     from srgan_cli.upscaling.plan import Job
     from srgan_cli.upscaling.session import Session
+
+LINE_SECONDS = 30.0  # how often a log file gets a line
+_REFRESH_SECONDS = 0.2
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -39,6 +41,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def about(seconds: float) -> str:
+    """An estimate: `about 7 s`, `about 3 min 05 s`."""
+    return f"about {seconds:.0f} s" if seconds < 60 else f"about {duration(seconds)}"
+
+
 def size(count: float) -> str:
     """Bytes for people: `812 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -48,51 +55,37 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-class _Speed(ProgressColumn):
-    """Megapixels of result per second, and what is left of the time, from the pixels that are done."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._began: tuple[float, float] | None = None
-
-    def render(self, task: Task) -> Text:
-        if self._began is None and task.completed > 0:
-            # The first band carries the start-up of everything; the speed is counted from its end.
-            self._began = (time.monotonic(), task.completed)
-        if self._began is None or task.completed <= self._began[1] or task.total is None:
-            return Text("")
-        elapsed = time.monotonic() - self._began[0]
-        speed = (task.completed - self._began[1]) / max(elapsed, 1e-6)
-        left = duration((task.total - task.completed) / speed)
-        return Text(f"{speed / 1e6:.1f} MP/s, {left} left")
-
-
 class Watch:
     """The observer behind `srgan upscale`: progress, failures as they come, JSON events. A context manager."""
 
     def __init__(self, session: Session, *, quiet: bool, verbose: bool, as_json: bool) -> None:
         self._plan, self._quiet, self._verbose, self._json = session.plan, quiet, verbose, as_json
-        plan = session.plan
+        self._may_resume = len(session.plan.jobs) > 1 or session.options.resume
+        self._resumes = session.options.resume
         self._lock = threading.Lock()
-        self._total = plan.network_pixels
         self._advanced: dict[Path, int] = {}
-        self._positions = {job.source: number for number, job in enumerate(plan.jobs, start=1)}
+        self._positions = {job.source: number for number, job in enumerate(self._plan.jobs, start=1)}
         self._notes: dict[str, list[Path]] = {}  # of results, and whose they are
+        pace = session.last_pace()
+        speed = None if pace is None else pace.megapixels_per_second * 1e6
+        self._estimate = Estimate(self._plan.network_pixels, speed, 0.0 if pace is None else pace.startup_seconds)
+        self._doing = "loading the model"
+        self._ended = threading.Event()
+        self._ticker: threading.Thread | None = None
         self._progress: Progress | None = None
-        if not quiet and stderr.is_terminal and plan.jobs:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.percentage:>3.0f} %"),
-                _Speed(),
-                console=stderr,
-                transient=True,
-            )
-            self._task = self._progress.add_task("starting", total=self._total)
+        if quiet or not self._plan.jobs:
+            return
+        if stderr.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[left]}"))
+            self._progress = Progress(*columns, console=stderr, transient=True)
+            self._task = self._progress.add_task(self._doing, total=None, left="")
+            self._ticker = threading.Thread(target=self._tick, args=(_REFRESH_SECONDS, self._move), daemon=True)
+        elif not as_json:
+            self._ticker = threading.Thread(target=self._tick, args=(LINE_SECONDS, self._line), daemon=True)
 
     def __enter__(self) -> Watch:
         if self._json:
-            total = {"pictures": len(self._plan.jobs), "network_pixels": self._total}
+            total = {"pictures": len(self._plan.jobs), "network_pixels": self._plan.network_pixels}
             self._event("plan", **total, skipped=len(self._plan.skips), failed=len(self._plan.failures))
             for skip in self._plan.skips:
                 self._event("skipped", source=str(skip.source), target=str(skip.target), reason=skip.reason)
@@ -100,24 +93,60 @@ class Watch:
             self.note(sentence)
         if self._progress is not None:
             self._progress.start()
+        if self._ticker is not None:
+            self._ticker.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self._ended.set()
+        if self._ticker is not None:
+            self._ticker.join()
         if self._progress is not None:
             self._progress.stop()
+
+    # ------------------------------------------------------------------------------------------- progress, by the clock
+
+    def _tick(self, seconds: float, show: Callable[[], None]) -> None:
+        while not self._ended.wait(seconds):
+            show()
+
+    def _move(self) -> None:
+        """The bar on a terminal: it also moves while the engine is silent, as far as the speed is known."""
+        assert self._progress is not None
+        with self._lock:
+            estimate, seconds = self._estimate, self._estimate.seconds_left()
+            known = not estimate.is_loading and seconds is not None
+            left = "" if seconds is None else f"{about(seconds)} left"
+            self._progress.update(
+                self._task,
+                description=escape(self._doing),
+                completed=estimate.px(),
+                total=max(1, estimate.total_px) if known else None,  # None: a bar that moves to and fro
+                left=f"{estimate.fraction():>4.0%}  {left}" if known else left,
+            )
+
+    def _line(self) -> None:
+        """The same as a line in a log file."""
+        with self._lock:
+            estimate, seconds = self._estimate, self._estimate.seconds_left()
+            left = "" if seconds is None else f", {about(seconds)} left"
+            done = "" if estimate.is_loading else f", {estimate.fraction():.0%}"
+            line = f"{self._doing}{done}{left}"
+        self._say(line)
 
     # ---------------------------------------------------------------------------------- what the run tells (any thread)
 
     def started(self, job: Job) -> None:
-        if self._progress is not None:
-            count = f"{self._positions[job.source]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
-            self._progress.update(self._task, description=escape(f"{count}{shown(job.source.name)}"))
+        count = f"{self._positions[job.source]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
+        with self._lock:
+            self._doing = f"{count}{shown(job.source.name)}"
+            self._estimate.started(job.network_pixels)
         self._event("started", source=str(job.source), target=str(job.target), model=job.model, why=job.why)
 
     def advanced(self, job: Job, network_pixels: int) -> None:
         self._advanced[job.source] = self._advanced.get(job.source, 0) + network_pixels
-        if self._progress is not None:
-            self._progress.advance(self._task, network_pixels)
+        with self._lock:
+            self._estimate.advanced(network_pixels)
         self._event("progress", source=str(job.source), done=self._advanced[job.source], total=job.network_pixels)
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
@@ -143,11 +172,10 @@ class Watch:
     def failed(self, failure: Failure) -> None:
         self._event("failed", source=str(failure.source), reason=failure.reason)
         self._say(failure.sentence, style="red", even_quiet=True)
-        if self._progress is not None:
-            # A picture that failed takes its pixels along, so that the bar still ends at 100 %.
-            left = sum(job.network_pixels for job in self._plan.jobs if job.source == failure.source)
-            self._total -= left - self._advanced.get(failure.source, 0)
-            self._progress.update(self._task, total=self._total)
+        # A picture that failed takes its pixels along, so that the bar still ends at 100 %.
+        left = sum(job.network_pixels for job in self._plan.jobs if job.source == failure.source)
+        with self._lock:
+            self._estimate.failed(left - self._advanced.get(failure.source, 0))
 
     def note(self, sentence: str) -> None:
         self._event("note", text=sentence)
@@ -184,6 +212,15 @@ class Watch:
                 self._say(f"  {failure.sentence}")
         if tally.error is not None and not tally.done and not tally.failures:
             return
+        self._say(self._sum(tally))
+        if tally.interrupted and self._may_resume:
+            self._say(f"the same command {'' if self._resumes else 'with --resume '}goes on from here")
+
+    def _sum(self, tally: Tally) -> str:
+        if len(tally.done) == 1 and not (tally.skips or tally.failures or tally.interrupted or tally.error):
+            (job,) = tally.done
+            name = "done" if job.target == Path("-") else str(job.target)
+            return f"{name}: {job.output.width}×{job.output.height}, {duration(tally.seconds)}"
         parts = [f"{len(tally.done)} done"]
         parts += [f"{len(tally.skips)} skipped"] if tally.skips else []
         parts += [f"{len(tally.failures)} failed"] if tally.failures else []
@@ -191,7 +228,7 @@ class Watch:
         speed = ""
         if tally.network_seconds > 0 and tally.done:
             speed = f" ({tally.output_pixels / 1e6:.1f} MP at {tally.output_pixels / 1e6 / tally.seconds:.1f} MP/s)"
-        self._say(f"{', '.join(parts)} in {duration(tally.seconds)}{speed}{_models(tally.done)}")
+        return f"{', '.join(parts)} in {duration(tally.seconds)}{speed}{_models(tally.done)}"
 
     def _say(self, text: str, *, style: str | None = None, even_quiet: bool = False) -> None:
         if not self._quiet or even_quiet:
@@ -207,7 +244,7 @@ class Watch:
 
 def _models(jobs: Sequence[Job]) -> str:
     """How many pictures each model made, where there was more than one."""
-    counts = Counter(job.model for job in jobs)
+    counts = Counter(job.model or "no model" for job in jobs)
     return "" if len(counts) < 2 else "; " + ", ".join(f"{count} with {name}" for name, count in counts.items())
 
 
@@ -227,7 +264,7 @@ def show_plan(session: Session, *, as_json: bool) -> None:
             shown(job.target),
             f"{job.output.width}x{job.output.height}",
             _passes(job),
-            f"{job.model}: {job.why}",
+            f"{job.model}: {job.why}" if job.scales else "",
         )
         for job in jobs
     ]
@@ -245,12 +282,23 @@ def show_plan(session: Session, *, as_json: bool) -> None:
         out.print(escape(f"skip {shown(skip.source)}: {shown(skip.target)}: {skip.reason}"))
     for failure in plan.failures:
         out.print(escape(f"fail {shown(failure.sentence)}"), style="red")
-    for sentence in plan.notes:
+    for sentence in (*plan.notes, *_notes_of(jobs)):
         out.print(escape(f"note: {sentence}"))
     out.print(escape(_plan_totals(session)))
 
 
+def _notes_of(jobs: Sequence[Job]) -> list[str]:
+    """What a person should know of each picture, the same note of several in one line."""
+    whose: dict[str, list[str]] = {}
+    for job in jobs:
+        for note in job.notes:
+            whose.setdefault(note, []).append(shown(job.source))
+    return [f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {note}" for note, names in whose.items()]
+
+
 def _passes(job: Job) -> str:
+    if not job.scales:
+        return "copied as it is" if job.is_copy else "none, it is large enough"
     chain = " then ".join(f"x{s}" for s in job.scales)
     exact = (job.header.width * job.network_scale, job.header.height * job.network_scale) == (
         job.output.width,
@@ -273,6 +321,7 @@ def _plan_events(session: Session, jobs: Sequence[Job]) -> list[dict[str, object
             "why": job.why,
             "network_pixels": job.network_pixels,
             "memory_bytes": job.memory_bytes,
+            "memory_bytes_in_all": session.memory_bytes(job),
             "scratch_bytes": job.scratch_bytes,
             "tiles": session.tiles(job),
             "notes": list(job.notes),
@@ -297,6 +346,15 @@ def _plan_events(session: Session, jobs: Sequence[Job]) -> list[dict[str, object
     return rows
 
 
+def _memory(session: Session) -> str:
+    jobs = session.plan.jobs
+    known = [total for job in jobs if (total := session.memory_bytes(job)) is not None]
+    if known:
+        return f"about {size(max(known))} at most"
+    pictures = size(max(job.memory_bytes for job in jobs))
+    return f"about {pictures} for the largest picture, besides program and network (known after the first run here)"
+
+
 def _plan_totals(session: Session) -> str:
     plan, pace, seconds = session.plan, session.last_pace(), session.estimated_seconds()
     jobs = plan.jobs
@@ -305,12 +363,11 @@ def _plan_totals(session: Session) -> str:
         f"{sum(j.output.pixels for j in jobs) / 1e6:.1f} MP of results with {session.model}"
     ]
     if jobs:
-        memory = max(job.memory_bytes for job in jobs)
         scratch = max(job.scratch_bytes for job in jobs)
         raw = sum(job.raw_bytes for job in jobs)
         lines.append(
-            f"memory for the largest picture: about {size(memory)} besides the network"
-            + (f", and {size(scratch)} of scratch file" if scratch else "")
+            f"memory: {_memory(session)}"
+            + (f"; scratch file: {size(scratch)}" if scratch else "")
             + f"; results: at most about {size(raw)} on disk"
         )
         if pace is None or seconds is None:
@@ -318,7 +375,8 @@ def _plan_totals(session: Session) -> str:
         else:
             tiles = sum(session.tiles(job) or 0 for job in jobs)
             lines.append(
-                f"time: about {duration(seconds)}, at the {pace.megapixels_per_second:.1f} MP/s of the last run here "
-                f"({pace.device}, {pace.precision}, {tiles} tile{'s' * (tiles != 1)} of up to {pace.tile_px} px)"
+                f"time: {about(seconds)}, at the {pace.megapixels_per_second:.1f} MP/s of the last run here"
+                + (", when the machine was busy" if pace.was_busy else "")
+                + f" ({pace.device}, {pace.precision}, {tiles} tile{'s' * (tiles != 1)} of up to {pace.tile_px} px)"
             )
     return "\n".join(lines)

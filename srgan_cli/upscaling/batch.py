@@ -30,7 +30,7 @@ from srgan_cli.errors import (
     WeightsError,
     shown,
 )
-from srgan_cli.files import Folder, open_folder, part_name, stale_parts, without_handles
+from srgan_cli.files import Folder, part_name, stale_parts, without_handles
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.metadata.provenance import Record, bytes_digest, name_digest
 from srgan_cli.imaging.writing import copy_picture, write_picture
@@ -40,6 +40,7 @@ from srgan_cli.upscaling.intake import Intake, open_ahead
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.places import JOURNAL, SCRATCH, Places, beside, journal_of, rows_kept
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job, Plan
 from srgan_cli.upscaling.rows import AheadRows, RowSource, Unchanged
 
@@ -48,10 +49,6 @@ if TYPE_CHECKING:
 
 MakeUpscaler: TypeAlias = "Callable[[Job], Upscaler]"
 Assign: TypeAlias = Callable[[Job], Job]
-
-
-_MAX_FOLDERS = 64  # that are kept open; only named inputs beside their results come from so many
-_SCRATCH, _JOURNAL = ".srgan-scratch", ".srgan-journal"  # beside a large result that is being made
 
 
 def run(
@@ -92,7 +89,7 @@ def _remove_stale_parts(plan: Plan) -> None:
     names: dict[Path, set[str]] = {}
     for job in plan.jobs:
         if job.target != STREAM:
-            ours = {part_name(job.target), part_name(_beside(job.target, _JOURNAL))}
+            ours = {part_name(job.target), part_name(beside(job.target, JOURNAL))}
             names.setdefault(job.target.parent, set()).update(ours)
     for folder, ours in names.items():
         for part, name in stale_parts(folder).items():
@@ -172,7 +169,7 @@ class _Pipeline:
         self._writer = threading.Thread(target=self._write_all, name="srgan-writer", daemon=True)
         self._reader: threading.Thread | None = None
         self._ledgers: dict[Path, Ledger] = {}
-        self._folders: dict[Path, Folder] = {}
+        self._places = Places()
         self._ledger_lock = threading.Lock()
 
     def __enter__(self) -> _Pipeline:
@@ -188,13 +185,8 @@ class _Pipeline:
         while not self._ready.empty():  # what was read ahead of a run that ended early
             if (one := self._ready.get()) is not None:
                 one.close()
-        for folder in self._folders.values():
-            if folder.has_moved:
-                self._observer.note(
-                    f"{shown(folder.path)} was moved or replaced while the run went on; the results are in the folder "
-                    "that it was at the start"
-                )
-            folder.close()
+        for note in self._places.close():
+            self._observer.note(note)
         if self._crash is not None:
             raise self._crash
 
@@ -236,7 +228,7 @@ class _Pipeline:
                     self._reading_budget.take(size)
                     if self._ended.is_set():
                         break
-                    job = assign(job) if job.scales else job
+                    job = assign(job)
                     ready.put(
                         Intake(job, open_ahead(job, self._options.max_pixels), partial(self._reading_budget.give, size))
                     )
@@ -281,7 +273,7 @@ class _Pipeline:
 
     def _canvas(self, job: Job, started: float) -> _Finished:
         """Where the result will grow; for a large one, what an interrupted run has left of it."""
-        place = None if job.target == STREAM else self._folder(job)
+        place = None if job.target == STREAM else self._places.folder(job)
         try:
             return self._canvas_in(place, job, started)
         except BaseException:
@@ -289,34 +281,13 @@ class _Pipeline:
                 place.close()
             raise
 
-    def _folder(self, job: Job) -> Folder:
-        """The folder that a result goes into, made if need be: below the one that the run's results go to, which is
-        opened once, and not through a link."""
-        base = job.ledger or job.target.parent
-        relative = job.target.parent.relative_to(base)
-        try:
-            return self._below(base, relative)
-        except NotADirectoryError as err:
-            raise UnwritablePictureError(f"{shown(job.target)} cannot be written: {err.strerror}") from err
-
-    def _below(self, base: Path, relative: Path) -> Folder:
-        if base not in self._folders and len(self._folders) >= _MAX_FOLDERS:
-            with open_folder(base) as folder:
-                return folder.below(relative)
-        if base not in self._folders:
-            self._folders[base] = open_folder(base)
-        return self._folders[base].below(relative)
-
     def _canvas_in(self, place: Folder | None, job: Job, started: float) -> _Finished:
-        header, name, journal = job.header, None, None
+        header = job.header
         folder = Path(tempfile.gettempdir()) if place is None else place.handle
-        if place is not None:
-            name = _beside(job.target, _SCRATCH).name
-            shape = f"{header.width}x{header.height}x{header.channels}x{job.canvas_depth}"
-            key = f"{self._settings_key}-{identity(job.source)}-{shape}"
-            journal = Journal(folder / _beside(job.target, _JOURNAL).name, key)
-        rows = journal.rows() if journal is not None and self._options.resume else 0
-        reuse = 0 < rows <= header.height and name is not None and _size_of(folder / name) == job.canvas_bytes
+        name = None if place is None else beside(job.target, SCRATCH).name
+        journal = None if place is None else journal_of(job, self._settings_key, folder)
+        rows = rows_kept(job, journal, folder) if journal is not None and self._options.resume else 0
+        reuse = rows > 0
         if journal is not None and not reuse:
             journal.remove()  # before the file that it speaks of is emptied
         canvas = open_canvas(
@@ -389,7 +360,7 @@ class _Pipeline:
         started = time.perf_counter()
         self._observer.started(job)
         with contextlib.ExitStack() as stack:
-            place = None if job.target == STREAM else stack.enter_context(self._folder(job))
+            place = None if job.target == STREAM else stack.enter_context(self._places.folder(job))
             target = STREAM if place is None else place.handle / job.target.name
             copy_picture(
                 sys.stdout.buffer if place is None else target,
@@ -454,8 +425,7 @@ class _Pipeline:
             return
         with self._ledger_lock:
             if job.ledger not in self._ledgers:
-                opened = self._folders.get(job.ledger)
-                self._ledgers[job.ledger] = Ledger.load(job.ledger, None if opened is None else opened.handle)
+                self._ledgers[job.ledger] = Ledger.load(job.ledger, self._places.handle(job.ledger))
             yield self._ledgers[job.ledger]
 
     def fail(self, job: Job, err: PictureError | OSError | MemoryError) -> None:
@@ -467,15 +437,3 @@ class _Pipeline:
             failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError)
         self.tally.failures.append(failure)
         self._observer.failed(failure)
-
-
-def _beside(target: Path, suffix: str) -> Path:
-    """A file that belongs to a result, under a name that a later run finds again."""
-    return target.with_name(f".{part_name(target)}{suffix}")
-
-
-def _size_of(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None

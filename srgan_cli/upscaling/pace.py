@@ -15,12 +15,30 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Pace:
-    """What ran and how fast: megapixels of network output per second."""
+    """What ran and how fast: megapixels of network output per second.
+
+    `startup_seconds` went by before the first picture. `start_bytes` of memory were in use then, and at most
+    `network_bytes`, pictures aside, later, where the largest picture (or tile) had `window_px` px. `was_busy`: other
+    programs had a large share of the machine, so that the speed says little. 0 stands for what is not known.
+    """
 
     device: str
     precision: str
     tile_px: int
     megapixels_per_second: float
+    startup_seconds: float = 0.0
+    start_bytes: int = 0
+    network_bytes: int = 0
+    window_px: int = 0
+    was_busy: bool = False
+
+    def memory_bytes(self, window_px: int) -> int:
+        """About what the network and all around it take for pictures (or tiles) of `window_px` px; 0: not known."""
+        if not self.network_bytes:
+            return 0
+        tile = min(window_px, self.tile_px**2)
+        growth = max(0, self.network_bytes - self.start_bytes)
+        return self.start_bytes + round(growth * tile / max(1, self.window_px))
 
 
 def recall(key: str) -> Pace | None:
@@ -30,12 +48,31 @@ def recall(key: str) -> Pace | None:
     with suppress(KeyError, ValueError):
         speed = stored.real(entry["megapixels_per_second"])
         device, precision = stored.text(entry["device"]), stored.text(entry["precision"])
-        return Pace(device, precision, stored.whole(entry["tile_px"], 1), speed) if speed > 0 else None
+        if speed <= 0:
+            return None
+        return Pace(
+            device,
+            precision,
+            stored.whole(entry["tile_px"], 1),
+            speed,
+            # Entries of earlier versions have none of these.
+            startup_seconds=max(0.0, stored.real(entry.get("startup_seconds", 0.0))),
+            start_bytes=stored.whole(entry.get("start_bytes", 0)),
+            network_bytes=stored.whole(entry.get("network_bytes", 0)),
+            window_px=stored.whole(entry.get("window_px", 0)),
+            was_busy=entry.get("was_busy") is True,
+        )
     return None
 
 
 def remember(key: str, pace: Pace) -> None:
-    """Best effort: a cache that cannot be written is nobody's problem."""
+    """Keep the pace of a run; one that was measured on a busy machine only where there is none, or such a one too.
+
+    Best effort: a cache that cannot be written changes nothing but what can be said beforehand.
+    """
+    known = recall(key)
+    if pace.was_busy and known is not None and not known.was_busy:
+        return
     entries = {**_load(), key: asdict(pace)}
     with suppress(OSError, RuntimeError):  # the latter: no home directory
         path = _path()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +23,7 @@ from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Silent
+from srgan_cli.upscaling.places import journal_of, rows_kept
 from srgan_cli.upscaling.plan import Job, Plan, plan
 
 if TYPE_CHECKING:
@@ -128,6 +130,7 @@ class Session:
     selections: dict[str, Selection]
     plan: Plan
     settings_key: str
+    began: float  # of `time.perf_counter`: when it was begun to be prepared
 
     @property
     def is_auto(self) -> bool:
@@ -141,6 +144,8 @@ class Session:
 
     def assign(self, job: Job) -> Job:
         """The job with its model, which `auto` finds by looking at the picture."""
+        if not job.scales:  # no network makes it
+            return job
         if not self.is_auto:
             return self._assigned(job, next(iter(self.selections)), "asked for")
         source = job.source if job.data is None else job.data
@@ -161,9 +166,26 @@ class Session:
         return "model " + " then ".join(str(source) for source in self.selections[job.model].passes(job.scales))
 
     def estimated_seconds(self) -> float | None:
-        """From the speed of the last run with this model on this machine; None before there was one."""
+        """From the speed of the last run with this model on this machine, start-up included, and rows that an
+        interrupted run has finished left out; None before there was one."""
         speed = self.last_pace()
-        return None if speed is None else self.plan.network_pixels / (speed.megapixels_per_second * 1e6)
+        if speed is None:
+            return None
+        pixels = sum(self._pixels_left(job) for job in self.plan.jobs)
+        return speed.startup_seconds * bool(pixels) + pixels / (speed.megapixels_per_second * 1e6)
+
+    def _pixels_left(self, job: Job) -> int:
+        if not self.options.resume or not job.scratch_bytes or job.target == STREAM:
+            return job.network_pixels
+        folder = job.target.parent
+        rows = rows_kept(job, journal_of(job, self.settings_key, folder), folder)
+        return job.network_pixels * (job.header.height - rows) // job.header.height
+
+    def memory_bytes(self, job: Job) -> int | None:
+        """About what a picture takes, network and program included; None where no run here has shown it yet."""
+        speed = self.last_pace()
+        network = 0 if speed is None else speed.memory_bytes(job.header.width * job.header.height)
+        return network + job.memory_bytes if network else None
 
     def last_pace(self) -> pace.Pace | None:
         return pace.recall(self._pace_key())
@@ -178,23 +200,22 @@ class Session:
     def run(self, observer: Observer) -> Tally:
         """Do it. See `srgan_cli.upscaling.batch.run` for what is raised."""
         from srgan_cli.upscaling import batch
+        from srgan_cli.upscaling.measuring import Stopwatch
 
+        watch = Stopwatch(self.began)
         made: list[Upscaler] = []
 
         def make(job: Job) -> Upscaler:
             upscaler = self._upscaler(job, observer.note)
             made.append(upscaler)
+            watch.ready()
             for sentence in (self.describe(job), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"):
                 observer.detail(sentence)
             return upscaler
 
         tally = batch.run(self.plan, self.options, self.settings_key, make, observer, self.assign)
         if made and tally.network_pixels > 4_000_000:  # less says more of the start than of the speed
-            speed = tally.network_pixels / 1e6 / tally.network_seconds
-            pace.remember(
-                self._pace_key(),
-                pace.Pace(made[-1].compute.name, made[-1].compute.precision, made[-1].tile_px, speed),
-            )
+            pace.remember(self._pace_key(), watch.pace(tally, made[-1]))
         return tally
 
     def _upscaler(self, job: Job, on_note: Callable[[str], None]) -> Upscaler:
@@ -213,10 +234,11 @@ class Session:
 
 def prepare(options: UpscaleOptions, *, stdin: bytes | None = None) -> Session:
     """Choose the networks and resolve the plan. Raises what `select` and `plan` raise."""
+    began = time.perf_counter()
     selections = _selections(options)
     key = _settings_key(options, selections)
     scales = set.intersection(*(set(selection.scales) for selection in selections.values()))
-    return Session(options, selections, plan(options, tuple(sorted(scales)), key, stdin=stdin), key)
+    return Session(options, selections, plan(options, tuple(sorted(scales)), key, stdin=stdin), key, began)
 
 
 def _selections(options: UpscaleOptions) -> dict[str, Selection]:

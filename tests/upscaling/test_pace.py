@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,29 @@ def test_a_damaged_cache_is_no_cache(file: Path, text: str) -> None:
 def test_a_speed_of_nothing_is_no_speed() -> None:
     pace.remember("a", Pace("cpu", "fp32", 1, 0.0))
     assert pace.recall("a") is None
+
+
+def test_a_pace_of_a_busy_machine_does_not_replace_another() -> None:
+    busy = replace(SPEED, megapixels_per_second=1.0, was_busy=True)
+    pace.remember("a", busy)
+    assert pace.recall("a") == busy  # better than nothing
+    pace.remember("a", SPEED)
+    pace.remember("a", busy)
+    assert pace.recall("a") == SPEED
+
+
+def test_entries_of_earlier_versions_are_read(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text('{"a": {"device": "cpu", "precision": "bf16", "tile_px": 512, "megapixels_per_second": 12.5}}')
+    assert pace.recall("a") == SPEED
+    assert SPEED.memory_bytes(1000) == 0
+
+
+def test_memory_grows_with_the_picture_up_to_a_tile() -> None:
+    known = replace(SPEED, start_bytes=400, network_bytes=1400, window_px=100_000)
+    assert known.memory_bytes(100_000) == 1400
+    assert known.memory_bytes(50_000) == 900
+    assert known.memory_bytes(10**9) == 400 + round(1000 * 512**2 / 100_000)
 
 
 def test_a_cache_that_cannot_be_written_is_nobodys_problem(file: Path) -> None:

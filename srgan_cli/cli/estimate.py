@@ -1,0 +1,73 @@
+"""How far a run has come and how long it will take, also between two reports of the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# Of what is left of a picture, at most so much is shown before it is reported: the bar may wait, and never goes back.
+_AHEAD = 0.9
+
+
+class Estimate:
+    """Output px of the networks, done and to come. The speed is that of the last run here (`px_per_second`, if known),
+    and as soon as there is something to measure, that of this one. `startup_seconds` go by before the first picture.
+    """
+
+    def __init__(
+        self,
+        total_px: int,
+        px_per_second: float | None,
+        startup_seconds: float = 0.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total_px = total_px
+        self._known, self._startup, self._clock = px_per_second, startup_seconds, clock
+        self._begun = self._last = clock()
+        self._ready: float | None = None  # when the first picture began
+        self._done_px = self._left_px = 0
+
+    @property
+    def is_loading(self) -> bool:
+        return self._ready is None
+
+    def started(self, picture_px: int) -> None:
+        """A picture begins, of so many output px."""
+        now = self._clock()
+        if self._ready is None:
+            self._ready = self._last = now
+        self._left_px = picture_px
+
+    def advanced(self, px: int) -> None:
+        self._done_px += px
+        self._left_px = max(0, self._left_px - px)
+        self._last = self._clock()
+
+    def failed(self, px: int) -> None:
+        """So many px of a picture will not come."""
+        self.total_px -= px
+        self._left_px = 0
+
+    def px_per_second(self) -> float | None:
+        if self._ready is not None and self._done_px and self._last > self._ready:
+            return self._done_px / (self._last - self._ready)
+        return self._known
+
+    def px(self) -> float:
+        """What is done, and about what has been done since the engine last reported."""
+        speed = self.px_per_second()
+        if speed is None or self._ready is None:
+            return self._done_px
+        return self._done_px + min(speed * (self._clock() - self._last), _AHEAD * self._left_px)
+
+    def fraction(self) -> float:
+        return min(1.0, self.px() / self.total_px) if self.total_px > 0 else 0.0
+
+    def seconds_left(self) -> float | None:
+        """None where nothing is known yet."""
+        speed = self.px_per_second()
+        if not speed:
+            return None
+        startup = max(0.0, self._startup - (self._clock() - self._begun)) if self.is_loading else 0.0
+        return startup + max(0.0, self.total_px - self.px()) / speed

@@ -1,0 +1,79 @@
+"""Where results stand, and what belongs to a large one while it is made: its scratch file and its journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from srgan_cli.errors import UnwritablePictureError, shown
+from srgan_cli.files import Folder, open_folder, part_name
+from srgan_cli.upscaling.journal import Journal
+from srgan_cli.upscaling.ledger import identity
+from srgan_cli.upscaling.plan import Job
+
+SCRATCH, JOURNAL = ".srgan-scratch", ".srgan-journal"  # beside a large result that is being made
+_MAX_FOLDERS = 64  # that are kept open; only named inputs beside their results come from so many
+
+
+def beside(target: Path, suffix: str) -> Path:
+    """A file that belongs to a result, under a name that a later run finds again."""
+    return target.with_name(f".{part_name(target)}{suffix}")
+
+
+def journal_of(job: Job, settings_key: str, folder: Path) -> Journal:
+    """The journal of a result that stands in `folder`."""
+    header = job.header
+    shape = f"{header.width}x{header.height}x{header.channels}x{job.canvas_depth}"
+    key = f"{settings_key}-{identity(job.source)}-{shape}"
+    return Journal(folder / beside(job.target, JOURNAL).name, key)
+
+
+def rows_kept(job: Job, journal: Journal, folder: Path) -> int:
+    """How many rows of the input an interrupted run has finished, of a scratch file that is still whole."""
+    rows = journal.rows()
+    scratch = folder / beside(job.target, SCRATCH).name
+    return rows if 0 < rows <= job.header.height and _size_of(scratch) == job.canvas_bytes else 0
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+class Places:
+    """The folders of a run's results, each opened once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, Folder] = {}
+
+    def folder(self, job: Job) -> Folder:
+        """The folder that a result goes into, made if need be: below the one that the run's results go to, which is
+        opened once, and not through a link."""
+        base = job.ledger or job.target.parent
+        relative = job.target.parent.relative_to(base)
+        try:
+            return self._below(base, relative)
+        except NotADirectoryError as err:
+            raise UnwritablePictureError(f"{shown(job.target)} cannot be written: {err.strerror}") from err
+
+    def handle(self, base: Path) -> Path | None:
+        """A way to a folder that was opened; None for others."""
+        opened = self._folders.get(base)
+        return None if opened is None else opened.handle
+
+    def close(self) -> list[str]:
+        """Let go of all folders. Returns notes on those that are elsewhere by now."""
+        moved = [shown(folder.path) for folder in self._folders.values() if folder.has_moved]
+        for folder in self._folders.values():
+            folder.close()
+        where = "was moved or replaced while the run went on; the results are in the folder that it was at the start"
+        return [f"{name} {where}" for name in moved]
+
+    def _below(self, base: Path, relative: Path) -> Folder:
+        if base not in self._folders and len(self._folders) >= _MAX_FOLDERS:
+            with open_folder(base) as folder:
+                return folder.below(relative)
+        if base not in self._folders:
+            self._folders[base] = open_folder(base)
+        return self._folders[base].below(relative)

@@ -1,0 +1,131 @@
+"""What a person sees while a run goes on, and after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from srgan_cli.cli import console, main
+from srgan_cli.cli.estimate import Estimate
+from srgan_cli.upscaling.engine import Upscaler
+from tests.faults import at_call, save_tiny
+from tests.upscaling.pictures import picture
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 4, features=4)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_estimate_moves_while_the_engine_is_silent_and_never_goes_back() -> None:
+    clock = Clock()
+    estimate = Estimate(1000, 100.0, 2.0, clock=clock)
+    assert estimate.is_loading
+    assert estimate.seconds_left() == 12
+    clock.now = 1
+    assert estimate.seconds_left() == 11
+    clock.now = 3
+    estimate.started(400)
+    seen = []
+    for clock.now in (3, 4, 5, 6, 7, 20):
+        seen.append(estimate.px())
+    assert seen == [0, 100, 200, 300, 360, 360]  # at most nine tenths of the picture
+    estimate.advanced(400)
+    assert estimate.px() == 400
+    assert estimate.px_per_second() == pytest.approx(400 / 17)
+    estimate.started(600)
+    estimate.failed(600)
+    assert estimate.fraction() == 1
+
+
+def test_without_a_known_speed_nothing_is_claimed() -> None:
+    clock = Clock()
+    estimate = Estimate(1000, None, clock=clock)
+    estimate.started(1000)
+    clock.now = 50
+    assert (estimate.px(), estimate.seconds_left(), estimate.fraction()) == (0, None, 0)
+    estimate.advanced(500)
+    clock.now = 60
+    assert estimate.seconds_left() == pytest.approx(40)
+
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def srgan(model: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: Any) -> tuple[int, str]:
+        code = main(["upscale", "-m", str(model), "--device", "cpu", "--precision", "fp32", *map(str, arguments)])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_a_log_file_gets_lines(srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.1)
+    real = Upscaler.upscale_rows
+
+    def slow(*args: Any, **options: Any) -> None:
+        time.sleep(0.5)
+        real(*args, **options)
+
+    monkeypatch.setattr(Upscaler, "upscale_rows", slow)
+    picture(here / "in/a.png")
+    picture(here / "in/b.png")
+    code, err = srgan("in", "-o", "out/")
+    assert code == 0, err
+    assert "1/2 a.png, 0%" in err
+    assert "2/2 b.png, " in err
+    assert "a.png" not in srgan("in", "-o", "out/", "--overwrite", "--quiet")[1]
+
+
+def test_success_names_its_file(srgan: Run, here: Path) -> None:
+    picture(here / "a.png", 20, 10)
+    assert srgan("a.png")[1].startswith("a_x4.png: 80×40, ")
+    assert srgan("a.png", "-o", "deep/b.png")[1].startswith("deep/b.png: 80×40, ")
+
+
+def test_an_interrupted_run_names_resume(srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        picture(here / "in" / name)
+
+    def interrupted(*_args: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upscaler, "upscale_rows", at_call(2, Upscaler.upscale_rows, interrupted))
+        code, err = srgan("in", "-o", "out/")
+    assert code == 130
+    assert "the same command with --resume goes on from here" in err
+    assert srgan("in", "-o", "out/", "--resume")[0] == 0
+
+
+def test_a_dry_run_shows_the_notes_of_the_pictures(here: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [Pillow.fromarray(np.full((9, 12, 3), shade, np.uint8)) for shade in (0, 100, 200)]
+    for name in ("a.tif", "b.tif"):
+        frames[0].save(name, save_all=True, append_images=frames[1:])
+    assert main(["upscale", "a.tif", "b.tif", "-o", "out/", "-n", "-m", str(model)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("first of 3") == 1
+    assert "a.tif and 1 more: " in out
+    assert "memory: about" in out
