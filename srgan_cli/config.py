@@ -185,8 +185,8 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         _check(
-            re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", self.device) is not None,
-            f"--device must be auto, cpu, cuda, cuda:N, mps or xpu, not {self.device!r}",
+            re.fullmatch(r"auto|cpu|mps|(cuda|xpu|vulkan)(:\d{1,3})?", self.device) is not None,
+            f"--device must be auto, cpu, cuda[:N], mps, xpu or vulkan[:N], not {self.device!r}",
         )
         _check(
             self.precision in ("auto", "fp32", "fp16", "bf16"),

@@ -303,7 +303,7 @@ def _run(
         session = prepare(options, stdin=stdin)
         console.show_plan(session, as_json=as_json)
         return session.plan.exit_code
-    with torch_ahead() as timer:
+    with torch_ahead(vulkan=options.engine.device == "auto" or options.engine.device.startswith("vulkan")) as timer:
         session = prepare(options, stdin=stdin)
         if not session.plan.jobs:
             timer.cancel()

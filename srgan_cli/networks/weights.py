@@ -103,6 +103,8 @@ def load_model(source: str | Path, scale: float | None = None) -> Model:
         return _between(start, bundled, DEFAULT_DETAIL if detail is None else detail)
     if detail is not None:
         raise WeightsError(f"{name} has no detail to choose: that is for srgan, whose start is bundled too")
+    if path.suffix.lower() == ".param":
+        return _ncnn_model(path)
     data = _read(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if bundled is not None:
@@ -286,4 +288,22 @@ def _foreign_model(data: bytes, path: Path, sha256: str) -> Model:
         output_channels=network.output_channels,
         supports_half=network.supports_half,
         supports_bf16=network.supports_bf16,
+    )
+
+
+def _ncnn_model(path: Path) -> Model:
+    from srgan_cli.networks.ncnn_files import load_ncnn
+
+    network, data = load_ncnn(path)
+    return Model(
+        network=network,
+        name=path.stem,
+        architecture=network.architecture,
+        scale=network.scale,
+        halo_px=network.halo_px,
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_multiple=network.needs.size_multiple,
+        minimum_size_px=network.needs.minimum_size_px,
+        supports_bf16=False,
     )

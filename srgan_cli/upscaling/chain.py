@@ -80,6 +80,10 @@ class Chain:
             phases += trace
         return self._locked(phases, low) if self.color_lock else phases
 
+    def high(self, low: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, H·s, W·s), as `phases`."""
+        return F.pixel_shuffle(self.phases(low), self.shuffle)
+
     def _locked(self, phases: Tensor, low: Tensor) -> Tensor:
         """Correct the low frequencies so that the result, scaled down, has the colours of the input.
 
@@ -95,15 +99,15 @@ class Chain:
         high = F.interpolate(drift, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
         return F.pixel_unshuffle(high, self.shuffle).add_(phases)
 
-    def canary(self) -> Difference:
-        """How far from fp32 a small synthetic picture comes out; infinitely, where the result is not finite."""
+    def canary(self, referee: Backend) -> Difference:
+        """How far from the referee's a small synthetic picture comes out; infinitely, where it is not finite."""
         generator = torch.Generator().manual_seed(20160915)  # arXiv:1609.04802
         coarse = torch.rand(1, 3, 12, 12, generator=generator)
         picture = F.interpolate(coarse, size=(96, 96), mode="bicubic", align_corners=False)
         picture = (picture + 0.1 * torch.randn(1, 3, 96, 96, generator=generator)).clamp_(0.0, 1.0)
         picture[..., 48:, :] = picture[..., 48:, :].round()  # the harshest edges there are
         low = picture.to(self.device).contiguous(memory_format=torch.channels_last)
-        result, truth = self.phases(low), self.exact().phases(low)
+        result, truth = self.high(low), Chain(self.models, referee, color_lock=self.color_lock).high(low)
         if not bool(torch.isfinite(result).all()):
             return Difference(math.inf, math.inf)
         off = result - truth

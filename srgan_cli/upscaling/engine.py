@@ -9,7 +9,7 @@ is one band of the input. The result goes straight into an array that the caller
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -64,7 +64,7 @@ class Upscaler:
         self.options = options or EngineOptions()
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self._note = on_note or (lambda _sentence: None)
-        self.compute: Backend = choose(self.options, self.models)
+        self.compute: Backend = choose(self.options, self.models, self._note)
         with self.compute.inference():
             self.chain = self._trusted_chain()
             self.tile_px = self.options.tile_px or self._fitting_tile()
@@ -187,37 +187,57 @@ class Upscaler:
         self.tile_px = smaller
 
     def _trusted_chain(self) -> Chain:
-        """The chain in the chosen precision, or in fp32 when the canary says that half precision is not safe."""
-        compute = self.compute
+        """The chain on the chosen backend, unless `auto` has chosen one that fails: then on the CPU."""
         try:
-            chain = Chain(self.models, compute, color_lock=self.options.color_lock)
-        except (RuntimeError, MemoryError) as err:
-            if compute.is_out_of_memory(err):
-                raise _no_room(compute, "to hold the model") from err
-            raise _device_error(err, compute) from err
-        if compute.precision == "fp32" or compute.chosen_precision:
-            return chain
-        distrust = self._distrust(chain)
-        if distrust is None:
-            return chain
-        reason = f"precision fp32: {distrust}"
-        self._note(reason)
-        self.compute = compute.exact(reason)
-        return chain.exact()
+            return self._checked_chain()
+        except DeviceError as err:
+            if self.options.device != "auto" or self.compute.referee(self.models) is None:
+                raise
+            safe = choose(replace(self.options, device="cpu"), self.models, self._note)
+            if safe.name == self.compute.name:
+                raise
+            self._note(f"going on with {safe.name}: {err}")
+            self.compute = safe
+            return self._checked_chain()
 
-    def _distrust(self, chain: Chain) -> str | None:
-        """Why half precision is not to be used with this model; None when the canary is well."""
-        precision = self.compute.precision
+    def _checked_chain(self) -> Chain:
+        """The chain in the chosen precision, or in fp32 when the canary says that half precision is not safe."""
+        chain = self._chain()
+        while (distrust := self._distrust(chain)) is not None:
+            if self.compute.precision == "fp32":
+                name = self.compute.name
+                raise DeviceError(f"{name} computes wrongly: {distrust}. Update its driver, or use --device cpu")
+            reason = f"precision fp32: {distrust}"
+            self._note(reason)
+            self.compute = self.compute.exact(reason)
+            chain = self._chain()
+        return chain
+
+    def _chain(self) -> Chain:
         try:
-            difference = chain.canary()
+            return Chain(self.models, self.compute, color_lock=self.options.color_lock)
         except (RuntimeError, MemoryError) as err:
             if self.compute.is_out_of_memory(err):
-                raise _no_room(self.compute, "to run the model") from err
+                raise _no_room(self.compute, "to hold the model") from err
+            raise _device_error(err, self.compute) from err
+
+    def _distrust(self, chain: Chain) -> str | None:
+        """Why this backend, or its precision, is not to be used with this model; None when the canary is well."""
+        compute, referee = self.compute, self.compute.referee(self.models)
+        if referee is None or (compute.chosen_precision and compute.precision != "fp32"):
+            return None
+        try:
+            difference = chain.canary(referee)
+        except (RuntimeError, MemoryError) as err:
+            if compute.is_out_of_memory(err):
+                raise _no_room(compute, "to run the model") from err
+            if compute.precision == "fp32":
+                raise _device_error(err, compute) from err
             # Some networks make fp32 tensors of their own on the way and then fail to multiply the two.
-            return f"this model cannot run in {precision}"
+            return f"this model cannot run in {compute.precision}"
         if difference.is_small:
             return None
-        return f"{precision} differs by up to {difference.largest:.3g} from it with this model"
+        return f"{compute.precision} differs by up to {difference.largest:.3g} from {_truth(compute)} with this model"
 
     def _fitting_tile(self) -> int:
         """Side of the largest square tile that surely fits, in px of its core; at most what pays.
@@ -234,6 +254,10 @@ class Upscaler:
                 raise _device_error(err, self.compute) from err
             window_px = 0.0  # the run starts with the smallest tile and halves that if it must
         return int(max(64, min(self.compute.most_window_px, window_px) - 2 * self.chain.halo_px))
+
+
+def _truth(compute: Backend) -> str:
+    return "the CPU's result" if compute.precision == "fp32" else "it"
 
 
 def _no_room(compute: Backend, what_for: str) -> OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""torch, imported by a thread while a run is planned and its first picture decoded."""
+"""torch is imported, and Vulkan asked for its GPUs, by threads while a run is planned and its first picture decoded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _GRACE_SECONDS = 0.05
 
 
 @contextlib.contextmanager
-def torch_ahead(grace_seconds: float = _GRACE_SECONDS) -> Iterator[threading.Timer]:
-    """Begin to import torch after `grace_seconds`, unless the block has failed by then or cancelled the timer."""
-    timer = threading.Timer(grace_seconds, _import_torch)
+def torch_ahead(*, vulkan: bool = False, grace_seconds: float = _GRACE_SECONDS) -> Iterator[threading.Timer]:
+    """Begin to import torch after `grace_seconds`, unless the block has failed by then or cancelled the timer; with
+    `vulkan`, ask for GPUs as well."""
+    timer = threading.Timer(grace_seconds, _begin, [vulkan])
     timer.name = "srgan-torch"
     timer.start()
     try:
@@ -23,6 +24,21 @@ def torch_ahead(grace_seconds: float = _GRACE_SECONDS) -> Iterator[threading.Tim
         raise
 
 
+def _begin(vulkan: bool) -> None:
+    if vulkan:
+        threading.Thread(target=_ask_vulkan, name="srgan-vulkan", daemon=True).start()
+    _import_torch()
+
+
 def _import_torch() -> None:
     with contextlib.suppress(Exception):  # who needs it meets the same error, in a thread that can tell of it
         import torch  # noqa: F401
+
+
+def _ask_vulkan() -> None:
+    """A process of its own is asked, so that this runs beside the import."""
+    from srgan_cli.networks.ncnn_process import is_installed, vulkan_devices
+
+    if is_installed():
+        with contextlib.suppress(Exception):
+            vulkan_devices()

@@ -19,12 +19,12 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def test_torch_is_imported_while_the_block_runs(imported: threading.Event) -> None:
-    with torch_ahead(0.0):
+    with torch_ahead(grace_seconds=0.0):
         assert imported.wait(10)
 
 
 def test_a_refused_run_does_not_wait_for_torch(imported: threading.Event) -> None:
-    with pytest.raises(SettingsError), torch_ahead(0.5) as timer:
+    with pytest.raises(SettingsError), torch_ahead(grace_seconds=0.5) as timer:
         raise SettingsError("no such thing")
     timer.join(10)
     assert not timer.is_alive()
@@ -32,7 +32,7 @@ def test_a_refused_run_does_not_wait_for_torch(imported: threading.Event) -> Non
 
 
 def test_nothing_to_do_needs_no_torch(imported: threading.Event) -> None:
-    with torch_ahead(0.5) as timer:
+    with torch_ahead(grace_seconds=0.5) as timer:
         timer.cancel()
     timer.join(10)
     assert not imported.is_set()

@@ -87,6 +87,9 @@ class Backend(Protocol):
     def exact(self, reason: str | None = None) -> Backend:
         """The same in fp32; with a `reason`, that is why from now on."""
 
+    def referee(self, models: Sequence[Model]) -> Backend | None:
+        """What the canary compares this one with; None where this one is beyond doubt."""
+
     def prepare(self, model: Model) -> Prepared:
         """Raises `RuntimeError` or `MemoryError` as the device does."""
 

@@ -1,4 +1,4 @@
-"""PyTorch: the CPU, CUDA (and ROCm, which calls itself so) and Apple's GPUs."""
+"""PyTorch: the CPU, CUDA (and ROCm, which calls itself so), Apple's GPUs and Intel's (xpu)."""
 
 from __future__ import annotations
 
@@ -64,6 +64,9 @@ class PyTorch:
     def exact(self, reason: str | None = None) -> PyTorch:
         reasons = self.reasons if reason is None else (*self.reasons[:1], reason)
         return replace(self, dtype=torch.float32, reasons=reasons)
+
+    def referee(self, _models: Sequence[Model]) -> PyTorch | None:
+        return None if self.dtype == torch.float32 else self.exact()
 
     def prepare(self, model: Model) -> Prepared:
         return _Network(model, self.device, self.dtype)
@@ -161,6 +164,8 @@ def choose_device(name: str) -> tuple[torch.device, str]:
             return torch.device("cuda", 0), f"device cuda:0, {title}: the fastest that was found"
         if mps:
             return torch.device("mps"), "device mps: Apple's GPU was found"
+        if torch.xpu.is_available():
+            return torch.device("xpu", 0), "device xpu:0: Intel's GPU was found"
         return torch.device("cpu"), "device cpu: no usable GPU was found"
     device = torch.device(name)
     if device.type == "cuda":
@@ -171,6 +176,11 @@ def choose_device(name: str) -> tuple[torch.device, str]:
         device = torch.device("cuda", device.index or 0)
     if device.type == "mps" and not mps:
         raise DeviceError("--device mps was asked for, but PyTorch finds no Apple GPU here; try --device auto")
+    if device.type == "xpu":
+        count = torch.xpu.device_count() if torch.xpu.is_available() else 0
+        if (device.index or 0) >= count:
+            raise DeviceError(f"--device {name} was asked for, but PyTorch finds {count} of Intel's GPUs here")
+        device = torch.device("xpu", device.index or 0)
     return device, f"device {device}: asked for"
 
 
@@ -182,6 +192,9 @@ def devices() -> tuple[Device, ...]:
     ]
     if torch.backends.mps.is_available():
         found.append(Device("mps", "Apple's GPU", free_memory_bytes(torch.device("mps"))))
+    if torch.xpu.is_available():
+        names = [torch.xpu.get_device_name(i) for i in range(torch.xpu.device_count())]
+        found += [Device(f"xpu:{i}", name, free_memory_bytes(torch.device("xpu", i))) for i, name in enumerate(names)]
     bf16 = "bf16 in hardware" if cpu_has_fast_bf16() else "no fast bf16"
     return (*found, Device("cpu", f"{torch.get_num_threads()} threads, {bf16}", free_host_bytes()))
 
@@ -248,6 +261,8 @@ def free_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    if device.type == "xpu":
+        return int(torch.xpu.mem_get_info(device)[0])
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return free_host_bytes()
@@ -276,5 +291,7 @@ def empty_cache(device: torch.device) -> None:
     """Give what PyTorch holds unused back to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif device.type == "xpu":
+        torch.xpu.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()

@@ -1,0 +1,108 @@
+"""ncnn's two files of a network (`x4.param` beside `x4.bin`), as users of Upscayl and realesrgan-ncnn-vulkan have them.
+
+ncnn reads and runs them in a process of its own (`ncnn_process`): files may be a stranger's. There is no code in them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torch import Tensor
+
+from srgan_cli.errors import WeightsError
+from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.ncnn_param import MAX_TEXT_BYTES, Param, parse_param
+from srgan_cli.networks.ncnn_process import NcnnError, NcnnProcess, is_installed
+from srgan_cli.networks.outside import Array, Needs, enlarge, probe
+
+_MAX_WEIGHTS_BYTES = 1 << 30
+_MAX_HALO_PX = 128  # above this, the context of a tile costs more than overlapping tiles that are blended
+MISSING = "the ncnn package is not installed (`pip install ncnn`, or this project with its extra [vulkan])"
+
+
+class NcnnNetwork:
+    """One network in a process of its own, on a Vulkan device or (None) the CPU; begun anew when that has ended."""
+
+    def __init__(
+        self, param: str, weights: bytes, *, device: int | None, half: bool = False, input_blob: str = "data",
+        output_blob: str = "output",
+    ) -> None:  # fmt: skip
+        self._param, self._weights = param.encode(), weights
+        self._device, self._half = device, half
+        self._blobs = {"input_blob": input_blob, "output_blob": output_blob}
+        self._process: NcnnProcess | None = None
+
+    def __deepcopy__(self, _memo: object) -> NcnnNetwork:
+        return self  # it does not change
+
+    def load(self) -> None:
+        """Raises `NcnnError` or `MemoryError`, as `run` does."""
+        process = NcnnProcess()
+        threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or os.cpu_count() or 1
+        process.load(self._param, self._weights, device=self._device, half=self._half, threads=threads)
+        self._process = process
+
+    def run(self, low: Array) -> Array:
+        if self._process is None or not self._process.is_alive:
+            self.load()
+        assert self._process is not None
+        return self._process.run(low, **self._blobs)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.close()
+
+
+class NcnnGenerator(Generator):
+    """A network in ncnn's files. It has no parameters for PyTorch, and runs on the CPU unless a backend takes it."""
+
+    architecture = "ncnn"
+    shuffle = 1
+
+    def __init__(self, text: str, weights: bytes, param: Param, name: str) -> None:
+        super().__init__()
+        self.text, self.weights, self.param = text, weights, param
+        self._on_cpu = self.network(device=None, half=False)
+        try:
+            self.needs: Needs = probe(self._on_cpu.run, name)
+        except NcnnError as err:
+            raise WeightsError(f"{name} cannot be run by ncnn: {err}") from err
+        self.scale = self.needs.scale
+        known = param.halo_px is not None and param.halo_px <= _MAX_HALO_PX and self.needs.size_multiple == 1
+        self.halo_px = param.halo_px if known else None
+
+    def network(self, *, device: int | None, half: bool) -> NcnnNetwork:
+        blobs = {"input_blob": self.param.input, "output_blob": self.param.output}
+        return NcnnNetwork(self.text, self.weights, device=device, half=half, **blobs)
+
+    def phases(self, low: Tensor) -> Tensor:
+        return enlarge(self._on_cpu.run, self.needs, low)
+
+
+def load_ncnn(path: Path) -> tuple[NcnnGenerator, bytes]:
+    """The network whose text is `path`, and the bytes of both files. Raises `WeightsError`."""
+    beside = path.with_suffix(".bin")
+    if not is_installed():
+        raise WeightsError(f"{path} is a network for ncnn, and {MISSING}")
+    text = _read(path, MAX_TEXT_BYTES)
+    if not beside.is_file():
+        raise WeightsError(f"{path} comes with a file of weights, {beside.name}, which is not beside it")
+    weights = _read(beside, _MAX_WEIGHTS_BYTES)
+    try:
+        decoded = text.decode("ascii")
+    except UnicodeDecodeError as err:
+        raise WeightsError(f"{path} is not ncnn's text of a network (its binary form is not read)") from err
+    return NcnnGenerator(decoded, weights, parse_param(decoded, str(path)), str(path)), text + weights
+
+
+def _read(path: Path, most_bytes: int) -> bytes:
+    try:
+        if path.stat().st_size > most_bytes:
+            raise WeightsError(f"{path} is larger than {most_bytes >> 20} MiB, so it is no network for ncnn")
+        data = path.read_bytes()
+    except OSError as err:
+        raise WeightsError(f"{path} cannot be read: {err.strerror}") from err
+    if not data:
+        raise WeightsError(f"{path} is empty")
+    return data
