@@ -38,7 +38,8 @@ class Teacher:
         self._exact: Chain | None = None
         self._chain = Chain([model], backend)
         with backend.inference():
-            trusted = backend.chosen_precision or backend.precision == "fp32" or self._chain.canary().is_small
+            referee = None if backend.chosen_precision else backend.referee([model])
+            trusted = referee is None or self._chain.canary(referee).is_small
         if not trusted:
             self._chain = self._exact = self._chain.exact()
         self.setup_s = time.monotonic() - began_s

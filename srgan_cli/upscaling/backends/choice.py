@@ -14,7 +14,9 @@ from srgan_cli.upscaling.backends import ncnn, pytorch
 from srgan_cli.upscaling.backends.protocol import Backend, Device
 
 
-def choose(options: EngineOptions, models: Sequence[Model], note: Callable[[str], None]) -> Backend:
+def choose(
+    options: EngineOptions, models: Sequence[Model], note: Callable[[str], None] = lambda _sentence: None
+) -> Backend:
     """Resolve `auto` device and precision for networks that run one after the other.
 
     `auto` is CUDA, then Apple's GPU, then a real GPU by Vulkan, then the CPU. `note` is told what a person should know
