@@ -7,6 +7,7 @@ gets one back.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -28,10 +29,14 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends us by closing the pipe
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a driver prints is not an answer
-    worker = _Worker()
-    while line := sys.stdin.buffer.readline():
+    with contextlib.suppress(EOFError):
+        _answer_all(_Worker(), sys.stdin.buffer, answers)
+
+
+def _answer_all(worker: _Worker, questions: BinaryIO, answers: BinaryIO) -> None:
+    while line := questions.readline():
         message = json.loads(line)
-        payload = _read(sys.stdin.buffer, message.get("bytes", 0))
+        payload = _read(questions, message.get("bytes", 0))
         try:
             answer, data = worker.answer(message, payload)
         except MemoryError:
@@ -46,7 +51,7 @@ def serve() -> None:
 def _read(file: BinaryIO, count: int) -> bytes:
     data = file.read(count)
     if len(data) != count:
-        sys.exit(1)  # the parent is gone
+        raise EOFError("the parent is gone")
     return data
 
 
