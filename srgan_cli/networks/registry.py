@@ -33,7 +33,7 @@ FORMAT = 1
 RUN_MODEL = "model.safetensors"  # what a training run calls its result
 # Families whose weights were fine-tuned from another's, so that the two can be interpolated.
 _STARTS = {"srgan": "fidelity"}
-MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param")
+MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".onnx")
 # Our headers are a few kB and the largest foreign ones some 100 kB; a length above this is damage or malice.
 _MAX_HEADER_BYTES = 16 << 20
 

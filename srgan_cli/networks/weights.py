@@ -20,6 +20,7 @@ from srgan_cli.errors import WeightsError
 from srgan_cli.files import publish_bytes, reason
 from srgan_cli.networks.blank import without_numbers
 from srgan_cli.networks.generators import Config, Generator, build, fold
+from srgan_cli.networks.outside import Needs
 from srgan_cli.networks.registry import (
     MODEL_SUFFIXES,
     Card,
@@ -109,6 +110,8 @@ def load_model(source: str | Path, scale: float | None = None) -> Model:
     sha256 = hashlib.sha256(data).hexdigest()
     if bundled is not None:
         _check_sha256(sha256, bundled)
+    if path.suffix.lower() == ".onnx":
+        return _onnx_model(data, path, sha256)
     header = _header(data, path)
     entry = entry_of(header, path, sha256) if header is not None else None
     if header is not None and entry is not None:
@@ -295,6 +298,17 @@ def _ncnn_model(path: Path) -> Model:
     from srgan_cli.networks.ncnn_files import load_ncnn
 
     network, data = load_ncnn(path)
+    return _outside_model(network, network.needs, path, hashlib.sha256(data).hexdigest())
+
+
+def _onnx_model(data: bytes, path: Path, sha256: str) -> Model:
+    from srgan_cli.networks.onnx_files import load_onnx
+
+    network = load_onnx(path, data)
+    return _outside_model(network, network.needs, path, sha256)
+
+
+def _outside_model(network: Generator, needs: Needs, path: Path, sha256: str) -> Model:
     return Model(
         network=network,
         name=path.stem,
@@ -302,8 +316,10 @@ def _ncnn_model(path: Path) -> Model:
         scale=network.scale,
         halo_px=network.halo_px,
         path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_multiple=network.needs.size_multiple,
-        minimum_size_px=network.needs.minimum_size_px,
+        sha256=sha256,
+        size_multiple=needs.size_multiple,
+        minimum_size_px=needs.minimum_size_px,
+        input_channels=needs.channels,
+        output_channels=needs.channels,
         supports_bf16=False,
     )

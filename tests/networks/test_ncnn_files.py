@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("ncnn")
-
 from srgan_cli.cli import main
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks import ncnn_process
@@ -18,6 +16,8 @@ from srgan_cli.networks.ncnn_format import ncnn_model
 from srgan_cli.networks.ncnn_process import NcnnError
 from srgan_cli.networks.weights import load_model
 from tests.faults import tiny_generator, tiny_model
+
+pytest.importorskip("ncnn")
 
 
 def write(folder: Path, scale: int = 4, *, loud: float = 1.0) -> Path:

@@ -9,8 +9,9 @@ from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError
 from srgan_cli.networks.ncnn_files import NcnnGenerator
 from srgan_cli.networks.ncnn_process import VulkanDevice
+from srgan_cli.networks.onnx_files import OnnxGenerator
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling.backends import ncnn, pytorch
+from srgan_cli.upscaling.backends import ncnn, onnx, pytorch
 from srgan_cli.upscaling.backends.protocol import Backend, Device
 
 
@@ -24,6 +25,8 @@ def choose(
     """
     if any(isinstance(model.network, NcnnGenerator) for model in models):
         return _for_ncnn_files(options, models)
+    if any(isinstance(model.network, OnnxGenerator) for model in models):
+        return onnx.choose(options, _names(models))
     half_ok, bf16_ok = all(m.supports_half for m in models), all(m.supports_bf16 for m in models)
     if options.device.startswith("vulkan"):
         obstacle = ncnn.why_not(models)
@@ -50,13 +53,17 @@ def _real_gpu() -> tuple[VulkanDevice | None, str]:
 
 
 def _for_ncnn_files(options: EngineOptions, models: Sequence[Model]) -> Backend:
-    names = " and ".join(dict.fromkeys(model.name for model in models))
+    names = _names(models)
     if options.device.startswith("vulkan"):
         return ncnn.on_vulkan(options)
     if options.device not in ("auto", "cpu"):
         raise DeviceError(f"{names} is a network for ncnn, which runs on vulkan or cpu, not on {options.device}")
     gpu = _real_gpu()[0] if options.device == "auto" else None
     return ncnn.on_cpu(options, names) if gpu is None else ncnn.chosen(gpu, options)
+
+
+def _names(models: Sequence[Model]) -> str:
+    return " and ".join(dict.fromkeys(model.name for model in models))
 
 
 def devices() -> tuple[Device, ...]:

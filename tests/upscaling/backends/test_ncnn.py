@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("ncnn")
-
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError, OutOfMemoryError
 from srgan_cli.networks import ncnn_process
@@ -21,6 +19,8 @@ from srgan_cli.upscaling.backends import choice, ncnn, pytorch
 from srgan_cli.upscaling.chain import Chain
 from srgan_cli.upscaling.engine import Upscaler
 from tests.faults import Nearest, model_of, tiny_model
+
+pytest.importorskip("ncnn")
 
 CPU = torch.device("cpu")
 
