@@ -90,7 +90,12 @@ class DataSettings:
         _check_numbers(
             "data",
             self,
-            {"val_fraction": (0, 0.5), "val_max": (1, 1000), "min_jpeg_quality": (0, 100), "min_std": (0, 128)},
+            {
+                "val_fraction": (0, 0.5),
+                "val_max": (1, 1000),
+                "min_jpeg_quality": (0, 100),
+                "min_std": (0, 128),
+            },
         )
         check(bool(self.levels) and all(0.1 <= level <= 1 for level in self.levels), "data.levels go from 0.1 to 1")
         check(not self.val_low_dir or bool(self.val_dir), "data.val_low_dir needs data.val_dir")
@@ -265,6 +270,11 @@ class PerceptualSettings:
     # activations have another size).
     scaling: Literal["relative", "paper"] = "relative"
 
+    @property
+    def min_px(self) -> int:
+        """The smallest crop that the deepest layer has anything of: each block of VGG19 begins with half the size."""
+        return 1 << max(int(name[4]) - 1 for name in self.layers)
+
     def __post_init__(self) -> None:
         _check_choice(
             "perceptual",
@@ -299,6 +309,11 @@ class DiscriminatorSettings:
     @property
     def width(self) -> int:
         return self.channels or (64 if self.kind == "vgg" else 32)
+
+    @property
+    def size_multiple(self) -> int:
+        """Sides of crops must be multiples of it, in px."""
+        return 16 if self.kind == "vgg" else 8
 
 
 @dataclass(frozen=True)
@@ -432,6 +447,24 @@ class TrainConfig:
                     crop_px % self.generator.scale == 0,
                     f"{name}: a crop of {crop_px} px is not a multiple of the scale, {self.generator.scale}",
                 )
+        if "adversarial" in self.phases:
+            self._check_judged_sizes()
+
+    def _check_judged_sizes(self) -> None:
+        """Whether discriminator and VGG19 can judge all crops of the adversarial phase, which may be hours away."""
+        multiple = self.discriminator.size_multiple
+        min_px = self.perceptual.min_px if self.adversarial.perceptual_weight else 1
+        for name in ("crop_px", "small_crop_px"):
+            size_px = getattr(self.adversarial, name)
+            check(
+                size_px % multiple == 0,
+                f"adversarial.{name}, {size_px}, must be a multiple of {multiple} px for the discriminator",
+            )
+            check(
+                size_px == 0 or size_px >= min_px,
+                f"adversarial.{name}, {size_px}, is too small for VGG19's deepest layer asked for, which needs "
+                f"{min_px} px; take larger crops, or shallower perceptual.layers",
+            )
 
         if self.teacher.model is not None and self.teacher.piece_px:
             needed_px = self.largest_crop_px // self.generator.scale + 2 * self.teacher.context_px

@@ -272,6 +272,9 @@ def _run(config: TrainConfig, folder: Path, *, quiet: bool, as_json: bool) -> in
     except UnicodeEncodeError as err:
         raise SettingsError(f"the run folder's name is not UTF-8: {shown(folder)}; choose another with --out") from err
     from srgan_cli.cli.training_console import TrainingWatch
+    from srgan_cli.training import preflight
+
+    preflight.check(config, folder)  # what is wrong at once is said at once: torch takes seconds
     from srgan_cli.training import trainer
 
     # Under torchrun, the first process speaks for all of them.

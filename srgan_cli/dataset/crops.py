@@ -23,8 +23,9 @@ from torch import Tensor
 
 from srgan_cli.dataset.cache import Cache, build_cache
 from srgan_cli.dataset.draws import generator
+from srgan_cli.dataset.folders import Refusal
 from srgan_cli.dataset.pictures import Bytes, read_pixels
-from srgan_cli.dataset.scan import Picture, Refusal, Scan, scan
+from srgan_cli.dataset.scan import Picture, Scan, scan
 from srgan_cli.dataset.taught import Taught
 
 __all__ = ["Batch", "Cache", "Crops", "Picture", "Refusal", "Scan", "build_cache", "read_pixels", "scan"]

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from srgan_cli import stored
-from srgan_cli.dataset.pictures import SUFFIXES, Facts, in_order, look_at
-from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, UnreadablePictureError, shown
+from srgan_cli.dataset.folders import Kind, PictureFile, Refusal, files_of, files_under, folder_of
+from srgan_cli.dataset.pictures import Facts, in_order, look_at
+from srgan_cli.errors import NothingToDoError, TrainingError, UnreadablePictureError, shown
 from srgan_cli.files import cache_folder, publish_text
 from srgan_cli.training_config import DataSettings
 
-Kind: TypeAlias = Literal["unreadable", "too small", "duplicate", "nearly flat", "heavily compressed", "unpaired"]
 Advance: TypeAlias = Callable[[int, int], None]  # done, total
 
 # Scores leave out a border as wide as the scale, and SSIM's window is 11 px wide.
@@ -44,15 +43,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A file, or a folder that cannot be entered, that is left out. `reason` goes after "FILE: "."""
-
-    path: Path
-    reason: str
-    kind: Kind = "unreadable"
-
-
-@dataclass(frozen=True)
 class Scan:
     """What there is. `train` and `val` share no picture; `split` says in one sentence how `val` was chosen."""
 
@@ -63,15 +53,6 @@ class Scan:
     unlabelled: tuple[Picture, ...] = ()  # low pictures without an original
 
 
-@dataclass(frozen=True)
-class _File:
-    """A picture's file before anybody has looked at it; `name` is its path within its folder, without the suffix."""
-
-    path: Path
-    name: str
-    low: Path | None = None
-
-
 def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance | None = None) -> Scan:
     """Look at all pictures. `crop_px` is the largest crop that any phase takes.
 
@@ -79,11 +60,7 @@ def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance |
     the same training. Raises `NothingToDoError` when a folder is missing or holds no pictures, or when nothing is left
     to learn from, and `SettingsError` when the folders of a paired set do not fit each other.
     """
-    if not settings.high_dirs:
-        raise NothingToDoError("no pictures to learn from are given; name a folder of sharp ones with --hr-dir")
-    refused: list[Refusal] = []
-    files = _files(settings.high_dirs, settings.low_dirs, scale, refused)
-    judged = _files(*_val_folders(settings), scale, refused)
+    files, judged, refused = files_of(settings, scale)
     facts = _look_at_all(_paths([*files, *judged]), cache_folder_of(settings), advance)
     sieve = _Sieve(settings, scale, facts)
     # Those to judge by go first: a picture that is in both is left out of training.
@@ -107,8 +84,7 @@ def scan_unlabelled(
 
     They are as they are: neither flat nor compressed ones are refused. Raises `NothingToDoError` as `scan` does.
     """
-    refused: list[Refusal] = []
-    files = _files(folders, (), 1, refused)
+    files, refused = files_under(folders)
     sieve = _Sieve(settings, 1, _look_at_all(_paths(files), cache_folder_of(settings), advance))
     kept, others = sieve.sifted(files, min_px, strict=False)
     if not kept:
@@ -119,7 +95,7 @@ def scan_unlabelled(
 def cache_folder_of(settings: DataSettings) -> Path:
     """Where what can be made again is kept. Raises `TrainingError` when there is no such place."""
     if settings.cache_dir:
-        return _folder(settings.cache_dir)
+        return folder_of(settings.cache_dir)
     try:
         return cache_folder() / "training"
     except RuntimeError as err:
@@ -129,128 +105,10 @@ def cache_folder_of(settings: DataSettings) -> Path:
         ) from err
 
 
-# ------------------------------------------------------------------------------------------------------------- folders
-
-
-def _val_folders(settings: DataSettings) -> tuple[Sequence[str], Sequence[str]]:
-    return ([settings.val_dir] if settings.val_dir else []), ([settings.val_low_dir] if settings.val_low_dir else [])
-
-
-def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[Refusal]) -> list[_File]:
-    """The pictures under `highs`, each with its twin under `lows` if there are such."""
-    if lows and len(lows) not in (1, len(highs)):
-        raise SettingsError(
-            f"{len(highs)} folders of large pictures and {len(lows)} of small ones: give one folder of small pictures "
-            "for each of the large ones, in the same order, or one for all"
-        )
-    seen: set[tuple[int, int]] = set()
-    found = [_walk(_folder(name), seen, refused) for name in highs]
-    if not lows:
-        return [file for files in found for file in files]
-    twins = [_walk(_folder(name), set(), refused) for name in lows]
-    if len(lows) == len(highs):
-        return [
-            file for files, small in zip(found, twins, strict=True) for file in _paired(files, small, scale, refused)
-        ]
-    return _paired([file for files in found for file in files], twins[0], scale, refused)
-
-
-def _folder(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # noqa: PTH111 - in a TOML file no shell does it; a strange `~name` stays
-
-
-def _walk(root: Path, seen: set[tuple[int, int]], refused: list[Refusal]) -> list[_File]:
-    """Pictures under a folder, sorted; hidden ones are left out.
-
-    Links are followed, since data sets are often made of them. `seen` holds the folders that were met, so that links in
-    a circle come to an end and a folder within another one counts once. Raises `NothingToDoError` when nothing in it
-    has a picture's name: rather a word too many than a misspelt folder that nobody notices.
-    """
-    if not root.is_dir():
-        file = f"{shown(root)} is not a folder; give the folder that it is in"
-        raise NothingToDoError(file if root.exists() else f"there is no folder {shown(root)}")
-    if not _is_new(root, seen):
-        return []
-    found: list[_File] = []
-    odd: list[Refusal] = []
-    skipped = 0
-
-    def note(err: OSError) -> None:
-        odd.append(Refusal(Path(err.filename or root), f"cannot be listed: {(err.strerror or '').lower()}"))
-
-    for folder, folders, files in os.walk(root, onerror=note, followlinks=True):
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and _is_new(here / name, seen))
-        for path in (here / name for name in sorted(files)):
-            if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
-                skipped += 1
-            elif (reason := _no_file(path)) is not None:
-                odd.append(Refusal(path, reason))
-            else:
-                found.append(_File(path, path.relative_to(root).with_suffix("").as_posix()))
-    if not found:
-        raise NothingToDoError(_no_pictures(root, odd, skipped))
-    refused += odd
-    return found
-
-
-def _no_pictures(root: Path, odd: Sequence[Refusal], skipped: int) -> str:
-    what = f"there are no pictures in {shown(root)}"
-    if odd:
-        return f"{what}: {shown(odd[0].path)}: {odd[0].reason}"
-    return f"{what}; what it holds has other names than pictures ({' '.join(sorted(SUFFIXES))})" if skipped else what
-
-
-def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    try:
-        found = folder.stat()
-    except OSError:
-        return True  # os.walk tells of it
-    identity = (found.st_dev, found.st_ino)
-    if identity in seen:
-        return False
-    seen.add(identity)
-    return True
-
-
-def _no_file(path: Path) -> str | None:
-    """Why there is nothing to read, before anything is opened: reading a pipe would wait for ever."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return "a link to something that is not there"
-    except OSError as err:
-        return f"cannot be opened: {(err.strerror or '').lower()}"
-    return None if stat.S_ISREG(mode) else "not a file but a device or a pipe"
-
-
-# -------------------------------------------------------------------------------------------------------------- pairing
-
-
-def _paired(files: Iterable[_File], small: Iterable[_File], scale: int, refused: list[Refusal]) -> list[_File]:
-    """Twins have the same name within their folders, the suffix apart. `0001x4` is `0001`'s twin too, as in DIV2K."""
-    twins: dict[str, list[Path]] = {}
-    for twin in small:
-        twins.setdefault(twin.name, []).append(twin.path)
-    result, used = [], set()
-    for file in files:
-        names = (file.name, f"{file.name}x{scale}", f"{file.name}_x{scale}")
-        chosen = next((twins[name] for name in names if name in twins), [])
-        used.update(chosen)
-        if len(chosen) == 1:
-            result.append(_File(file.path, file.name, chosen[0]))
-        else:
-            many = f"{len(chosen)} small pictures have its name, and it needs one"
-            refused.append(Refusal(file.path, many if chosen else "no small picture has its name", "unpaired"))
-    rest = (path for paths in twins.values() for path in paths if path not in used)
-    refused += [Refusal(path, "no large picture has its name", "unpaired") for path in rest]
-    return result
-
-
 # ------------------------------------------------------------------------------------------------------ a look at each
 
 
-def _paths(files: Iterable[_File]) -> list[Path]:
+def _paths(files: Iterable[PictureFile]) -> list[Path]:
     return list(dict.fromkeys(path for file in files for path in (file.path, file.low) if path is not None))
 
 
@@ -336,7 +194,7 @@ class _Sieve:
         self._first: dict[tuple[str, ...], Path] = {}
         self._judged: set[Path] = set()
 
-    def sifted(self, files: Iterable[_File], min_px: int, *, strict: bool) -> tuple[list[_Kept], list[Refusal]]:
+    def sifted(self, files: Iterable[PictureFile], min_px: int, *, strict: bool) -> tuple[list[_Kept], list[Refusal]]:
         """Those of `files` that can be used, and the others.
 
         `strict` is for learning: flat and heavily compressed pictures are left out too, and so is what was kept before,
@@ -358,12 +216,12 @@ class _Sieve:
                 kept.append(_Kept(Picture(file.path, facts.width, facts.height, file.low), facts.digest))
         return kept, refused
 
-    def sizes(self, files: Iterable[_File]) -> list[int]:
+    def sizes(self, files: Iterable[PictureFile]) -> list[int]:
         """The shorter sides of those that can be read, in px."""
         known = (self._facts[file.path] for file in files)
         return [min(facts.width, facts.height) for facts in known if isinstance(facts, Facts)]
 
-    def _unfit(self, file: _File, facts: Facts, min_px: int) -> Refusal | None:
+    def _unfit(self, file: PictureFile, facts: Facts, min_px: int) -> Refusal | None:
         if min(facts.width, facts.height) < min_px:
             reason = f"{facts.width}×{facts.height} px, smaller than the {min_px} px that are needed each way"
             return Refusal(file.path, reason, "too small")
@@ -385,7 +243,7 @@ class _Sieve:
         sides = f"{facts.width}×{facts.height} px"
         return f"{sides}, not {self._scale} times the {small.width}×{small.height} px of its small picture"
 
-    def _blemish(self, file: _File, facts: Facts) -> Refusal | None:
+    def _blemish(self, file: PictureFile, facts: Facts) -> Refusal | None:
         quality, least = facts.jpeg_quality, self._settings.min_jpeg_quality
         if quality is not None and quality < least:
             return Refusal(file.path, f"compressed as JPEG of quality {quality}, below {least}", "heavily compressed")
@@ -393,7 +251,7 @@ class _Sieve:
             return Refusal(file.path, f"nearly flat: grey levels spread by {facts.spread:.1f} of 255", "nearly flat")
         return None
 
-    def _keys(self, file: _File) -> list[tuple[str, ...]]:
+    def _keys(self, file: PictureFile) -> list[tuple[str, ...]]:
         """Equal for equal pictures: with the small twin, of which one large picture may have several, and without."""
         both = [self._facts[path] for path in (file.path, file.low) if path is not None]
         digests = tuple(facts.digest for facts in both if isinstance(facts, Facts))

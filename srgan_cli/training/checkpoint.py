@@ -12,9 +12,9 @@ import torch
 from srgan_cli.errors import WeightsError
 from srgan_cli.files import publishing, publishing_path
 from srgan_cli.networks.pickles import read_tensors
+from srgan_cli.training import folder
+from srgan_cli.training_config import GeneratorSettings, TrainConfig
 
-NAME = "checkpoint"
-GOOD = "checkpoint.good"  # the last one whose pictures were looked at and found well: where a run goes back to
 FORMAT = 1
 
 
@@ -112,3 +112,20 @@ def keep(path: Path, other: Path) -> None:
     """A copy of a checkpoint that was just saved, all at once. No link: what damages the one must spare the other."""
     with publishing_path(other, own=True) as part:
         shutil.copyfile(path, part)
+
+
+def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, dict[str, Any]] | None:
+    """What to go on from, or None: the generator's sizes, which came from a file perhaps, and the checkpoint.
+
+    Raises `SettingsError` when it belongs to other settings, naming them, and `WeightsError` when it is damaged.
+    """
+    before, path = folder.earlier_settings(where, config), folder.kept(where)
+    if before is None or path is None:
+        return None
+    try:
+        return before.generator, load(path)
+    except WeightsError as err:
+        if not (where / folder.GOOD_NAME).exists():
+            raise
+        hint = f"{where / folder.GOOD_NAME} is an earlier one: give it that name to go on from there"
+        raise WeightsError(f"{err}; {hint}") from err

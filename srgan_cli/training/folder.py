@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.errors import SettingsError
 from srgan_cli.files import lock, publish_text, reason, remove_parts
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.runlog.record import SAMPLES_NAME
-from srgan_cli.training import checkpoint
-from srgan_cli.training_config import GeneratorSettings, TrainConfig
+from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping, read_toml, to_toml
 from srgan_cli.upscaling.stopping import ending_signals
 
 CONFIG_NAME = "config.toml"
+CHECKPOINT_NAME = "checkpoint"
+GOOD_NAME = "checkpoint.good"  # the last one that was validated and found well: where a run goes back to
 _LOCK_NAME = ".lock"
 # What may differ when a run goes on: where and how it is computed and watched, and how long it is to last.
 _FREE = ("compute", "watch", "steps", "budget_s", "preset")
@@ -32,12 +33,7 @@ def claimed(where: Path) -> Iterator[None]:
     is_new = not where.exists()
     try:
         where.mkdir(parents=True, exist_ok=True)
-        # Hidden files are our own (a lock, something half written) or the system's.
-        strange = not (where / CONFIG_NAME).exists() and any(not p.name.startswith(".") for p in where.iterdir())
-        if strange:
-            raise SettingsError(f"{where} holds files and is not the folder of a run; choose another with --out")
-        if (where / SAMPLES_NAME).is_symlink():  # sheets are written there, and removed
-            raise SettingsError(f"{where / SAMPLES_NAME} is a link to elsewhere; remove it, or choose another --out")
+        _refuse_strangers(where)
         held = lock(where / _LOCK_NAME)
     except OSError as err:
         raise SettingsError(f"{where} cannot be used as a run folder: {reason(err)}") from err
@@ -54,15 +50,38 @@ def claimed(where: Path) -> Iterator[None]:
                 where.rmdir()  # a run that was refused before it began leaves no new, empty folder
 
 
-def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, dict[str, Any]] | None:
-    """What to go on from, or None: the generator's sizes, which came from a file perhaps, and the checkpoint.
+def refuse(where: Path, config: TrainConfig) -> bool:
+    """Raise `SettingsError` where a run of `config` cannot be kept in this folder, before anything is made in it.
 
-    Raises `SettingsError` when it belongs to other settings, naming them, and `WeightsError` when it is damaged.
+    Returns whether it holds a run to go on with.
     """
-    path = where / checkpoint.NAME
-    if not path.exists() and (where / checkpoint.GOOD).exists():
-        path = where / checkpoint.GOOD
-    if not path.exists():
+    existing = next(path for path in (where, *where.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise SettingsError(f"{where} cannot be used as a run folder: {existing} is not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise SettingsError(f"{where} cannot be used as a run folder: {existing} cannot be written to")
+    if existing != where:
+        return False
+    _refuse_strangers(where)
+    return earlier_settings(where, config) is not None
+
+
+def _refuse_strangers(where: Path) -> None:
+    # Hidden files are our own (a lock, something half written) or the system's.
+    if not (where / CONFIG_NAME).exists() and any(not path.name.startswith(".") for path in where.iterdir()):
+        raise SettingsError(f"{where} holds files and is not the folder of a run; choose another with --out")
+    if (where / SAMPLES_NAME).is_symlink():  # sheets are written there, and removed
+        raise SettingsError(f"{where / SAMPLES_NAME} is a link to elsewhere; remove it, or choose another --out")
+
+
+def kept(where: Path) -> Path | None:
+    """The checkpoint to go on from."""
+    return next((path for name in (CHECKPOINT_NAME, GOOD_NAME) if (path := where / name).exists()), None)
+
+
+def earlier_settings(where: Path, config: TrainConfig) -> TrainConfig | None:
+    """Those of the run in this folder, which are the same but for what may differ; None when there is none."""
+    if kept(where) is None:
         if (where / RUN_MODEL).exists():
             raise SettingsError(
                 f"{where} holds a model but no checkpoint to go on from; begin with that model in another folder "
@@ -77,13 +96,7 @@ def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, di
             f"{where} holds a run with other settings ({'; '.join(changed)}); give the same ones to go on, "
             f"or choose another folder with --out{way}"
         )
-    try:
-        return before.generator, checkpoint.load(path)
-    except WeightsError as err:
-        if not (where / checkpoint.GOOD).exists():
-            raise
-        hint = f"{where / checkpoint.GOOD} is an earlier one: give it that name to go on from there"
-        raise WeightsError(f"{err}; {hint}") from err
+    return before
 
 
 def differences(before: TrainConfig, now: TrainConfig) -> list[str]:

@@ -300,11 +300,11 @@ class RunRecorder:
             return
         began_s = self.clock.elapsed_s
         self.state.note(self.record.position_bytes, self.monitor.state())
-        path = self.where / checkpoint.NAME
+        path = self.where / folder.CHECKPOINT_NAME
         try:
             checkpoint.save(path, checkpoint.capture(self.run.parts, {**self.state.values, **self.clock.values}))
             if good:
-                checkpoint.keep(path, self.where / checkpoint.GOOD)
+                checkpoint.keep(path, self.where / folder.GOOD_NAME)
             self._keep(RUN_MODEL)
         except (OSError, WeightsError) as err:
             reason = (err.strerror or err) if isinstance(err, OSError) else err

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from srgan_cli.config import EngineOptions
-from srgan_cli.errors import SettingsError
 from srgan_cli.networks.discriminators import Discriminator, build_discriminator
 from srgan_cli.networks.features import load_features
 from srgan_cli.networks.generators import Generator, build
 from srgan_cli.networks.growing import grown
 from srgan_cli.networks.registry import resolve
 from srgan_cli.networks.weights import load_generator
-from srgan_cli.training import checkpoint, processes, schedule
+from srgan_cli.training import checkpoint, preflight, processes, schedule
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
@@ -121,7 +120,7 @@ def begin(config: TrainConfig, group: Processes, *, resuming: bool = False) -> R
     """A run before its first step. Every process makes the same networks, from the same seed.
 
     With `resuming`, a checkpoint's weights come next, and the file of `init` is not needed any more.
-    Whatever a later phase needs is made here too, so that what is missing is told before the first step.
+    Whatever a later phase needs is made here too, but for what `add_perceptual` loads.
     """
     device, dtype = choose_compute(config, group)
     if device.type == "cuda":
@@ -148,28 +147,12 @@ def _add_discriminator(run: Run) -> None:
     discriminator = build_discriminator(chosen.kind, chosen.width, settings.crop_px)
     run.discriminator = _placed(discriminator, run.device).train()
     run.discriminator_learner = _learner(run.discriminator, settings, run.autocast)
-    if settings.perceptual_weight:
+
+
+def add_perceptual(run: Run) -> None:
+    """Load VGG19, where a phase needs it: downloaded once, so last of all. Raises `WeightsError`."""
+    if "adversarial" in run.config.phases and run.config.adversarial.perceptual_weight:
         run.perceptual = _placed(make_perceptual(run.config), run.device)
-    _check_sizes(run)
-
-
-def _check_sizes(run: Run) -> None:
-    """Whether all crops of the adversarial phase can be judged: it may be hours away. Raises `SettingsError`."""
-    settings = run.config.adversarial
-    assert run.discriminator is not None
-    multiple = run.discriminator.size_multiple
-    min_px = run.perceptual.features.minimum_size_px if run.perceptual is not None else 1
-    for name in ("crop_px", "small_crop_px"):
-        size_px = getattr(settings, name)
-        if size_px % multiple:
-            raise SettingsError(
-                f"adversarial.{name}, {size_px}, must be a multiple of {multiple} px for the discriminator"
-            )
-        if 0 < size_px < min_px:
-            raise SettingsError(
-                f"adversarial.{name}, {size_px}, is too small for VGG19's deepest layer asked for, which needs "
-                f"{min_px} px; take larger crops, or shallower perceptual.layers"
-            )
 
 
 def make_generator(config: TrainConfig) -> Generator:
@@ -188,11 +171,7 @@ def make_generator(config: TrainConfig) -> Generator:
     generator = load_generator(path)
     if grow:
         return grown(generator, architecture, settings)
-    if generator.scale != config.generator.scale:
-        raise SettingsError(
-            f"{config.init} enlarges {generator.scale} times, not {config.generator.scale}; "
-            f"give --scale {generator.scale} to train it further, or --set generator.grow=true for another scale"
-        )
+    preflight.check_scale(config, generator.scale)
     return generator
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from srgan_cli.dataset.cache import Cache, build_cache
-from srgan_cli.dataset.scan import Scan, cache_folder_of, scan, scan_unlabelled
+from srgan_cli.dataset.scan import Advance, Scan, cache_folder_of, scan, scan_unlabelled
 from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
 from srgan_cli.training import processes
 from srgan_cli.training.observer import Observer
@@ -35,33 +35,51 @@ class Sources:
     notes: tuple[str, ...] = ()
 
 
-def prepare(run: Run, state: State, observer: Observer) -> Sources:
-    """All of it: made by the first process, after which the others find it made."""
-    config, scale = run.config, run.config.generator.scale
-    around_px = config.teacher.context_px if run.teacher is not None and run.teacher.inline else 0
-    low_px = config.largest_crop_px // scale + 2 * around_px
-    as_they_are = dataclasses.replace(config.data, levels=(1.0,))
+def scanned(run: Run, observer: Observer) -> Scan:
+    """Which pictures are learned from and which are held out, as the first process finds them."""
+    config = run.config
 
     def look() -> Scan:
-        found = scan(config.data, scale=scale, crop_px=low_px * scale, advance=observer.scanning)
+        found = scan(config.data, scale=run.generator.scale, crop_px=_high_px(run), advance=observer.scanning)
         if config.teacher.unlabelled_dirs:
             unlabelled, refused = scan_unlabelled(
-                config.data, config.teacher.unlabelled_dirs, min_px=low_px, advance=observer.scanning
+                config.data, config.teacher.unlabelled_dirs, min_px=_low_px(run), advance=observer.scanning
             )
             found = dataclasses.replace(found, unlabelled=unlabelled, refused=(*found.refused, *refused))
         observer.scanned(found)
-        build_cache(found.train, config.data, scale=scale, crop_px=low_px * scale, advance=observer.caching)
-        if found.unlabelled:
-            build_cache(found.unlabelled, as_they_are, scale=1, crop_px=low_px, advance=observer.caching)
         return found
 
-    found = processes.first_does(look, run.group)
-    cache = build_cache(found.train, config.data, scale=scale, crop_px=low_px * scale)
-    unlabelled = build_cache(found.unlabelled, as_they_are, scale=1, crop_px=low_px) if found.unlabelled else None
+    return processes.first_does(look, run.group)
+
+
+def prepare(run: Run, state: State, found: Scan, observer: Observer) -> Sources:
+    """All of it: made by the first process, after which the others find it made."""
+    processes.first_does(lambda: _caches(run, found, observer.caching) and None, run.group)
+    cache, unlabelled = _caches(run, found)
     if run.teacher is None or run.teacher.inline:
         return Sources(found, cache, unlabelled)
     taught = _taught(run, state, run.teacher, Pieces(cache, unlabelled, _teaching(run, run.teacher)), observer)
     return Sources(found, cache, unlabelled, taught, _few(run, len(taught)))
+
+
+def _caches(run: Run, found: Scan, advance: Advance | None = None) -> tuple[Cache, Cache | None]:
+    """Of the originals, and of the pictures without one, which are kept as they are."""
+    data, low_px = run.config.data, _low_px(run)
+    cache = build_cache(found.train, data, scale=run.generator.scale, crop_px=_high_px(run), advance=advance)
+    if not found.unlabelled:
+        return cache, None
+    as_they_are = dataclasses.replace(data, levels=(1.0,))
+    return cache, build_cache(found.unlabelled, as_they_are, scale=1, crop_px=low_px, advance=advance)
+
+
+def _low_px(run: Run) -> int:
+    """The side of the largest crop, in px of the low picture, with what an inline teacher sees around it."""
+    around_px = run.config.teacher.context_px if run.teacher is not None and run.teacher.inline else 0
+    return run.config.largest_crop_px // run.generator.scale + 2 * around_px
+
+
+def _high_px(run: Run) -> int:
+    return _low_px(run) * run.generator.scale
 
 
 def _taught(run: Run, state: State, teacher: Teacher, pieces: Pieces, observer: Observer) -> Taught:

@@ -12,8 +12,9 @@ from torch import Tensor
 from srgan_cli.config import EngineOptions
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.dataset.pictures import Bytes
-from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.errors import WeightsError
 from srgan_cli.networks.weights import Model, load_model
+from srgan_cli.training.preflight import check_teacher_scale
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.upscaling.backends import choice
 from srgan_cli.upscaling.backends.protocol import Backend
@@ -88,11 +89,7 @@ def load_teacher(config: TrainConfig, device: torch.device) -> Teacher | None:
     if settings.model is None:
         return None
     model = load_model(settings.model, scale)
-    if model.scale % scale:
-        raise SettingsError(
-            f"the teacher, {settings.model}, enlarges {model.scale} times, and its student {scale} times: a teacher "
-            f"must enlarge as much as its student, or a multiple of that; give --scale {model.scale} or another teacher"
-        )
+    check_teacher_scale(config, model.scale)
     options = EngineOptions(device=str(device), precision=_precision(config))
     inline = settings.results == "inline" or (settings.results == "auto" and device.type != "cpu")
     return Teacher(model, scale, choice.choose(options, [model]), inline=inline)

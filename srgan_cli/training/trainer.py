@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from srgan_cli.errors import DivergedError, OutOfMemoryError, SettingsError
 from srgan_cli.networks.registry import RUN_MODEL
-from srgan_cli.training import checkpoint, folder, processes
+from srgan_cli.training import checkpoint, folder, preflight, processes, sources
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.fitting import fit
 from srgan_cli.training.loader import Batches
@@ -23,9 +23,8 @@ from srgan_cli.training.meter import At
 from srgan_cli.training.observer import Observer, Outcome, Silent
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.recorder import Recorder, recording
-from srgan_cli.training.run import Run, begin, choose_compute, enter, step, with_sizes_of_init
+from srgan_cli.training.run import Run, add_perceptual, begin, choose_compute, enter, step, with_sizes_of_init
 from srgan_cli.training.schedule import crop_px, place
-from srgan_cli.training.sources import prepare
 from srgan_cli.training.state import State
 from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
 from srgan_cli.upscaling.backends import pytorch
@@ -40,6 +39,7 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
     """
     clock, group = Clock(config), processes.from_environment()
     _check_batches(config, group)
+    preflight.check(config, where)
     observer = observer if group.first else Silent()
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.joined(group, choose_compute(config, group)[0]))
@@ -53,15 +53,18 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
         if state.is_finished(config) and (where / RUN_MODEL).is_file():
             observer.note(f"{where} holds this run, finished; a longer one goes on from it")
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, clock.earlier_s)
-        sources = prepare(run, state, observer)
-        notes = [*sources.notes, *_fit(run, state)]
+        # In the order of what they cost: headers of pictures, half a gigabyte of VGG19 perhaps, all pixels of pictures.
+        pictures = sources.scanned(run, observer)
+        add_perceptual(run)
+        learned = sources.prepare(run, state, pictures, observer)
+        notes = [*learned.notes, *_fit(run, state)]
         stop = stack.enter_context(folder.asked_to_stop())
-        recorder = stack.enter_context(recording(config, where, run, state, clock, sources.scan, observer))
+        recorder = stack.enter_context(recording(config, where, run, state, clock, pictures, observer))
         recorder.open(notes, resumed=found is not None)
         if found is None:
             clock.begin()
             state.enter(config.phases[0], clock.begun_s)
-        with _explained(run, state), Batches(run, state, sources) as batches:
+        with _explained(run, state), Batches(run, state, learned) as batches:
             interrupted = _loop(_Session(where, run, state, clock, recorder), batches, stop)
         return recorder.close(interrupted)
 
@@ -151,7 +154,7 @@ def _go_back(session: _Session) -> None:
             f"time; the last good state is kept. Begin anew from it at a lower rate: --init {session.where} --out NEW "
             f"--set {state.phase}.learning_rate=…, or try --precision fp32"
         )
-    found = processes.first_does(lambda: checkpoint.load(session.where / checkpoint.GOOD), run.group)
+    found = processes.first_does(lambda: checkpoint.load(session.where / folder.GOOD_NAME), run.group)
     before = State.restored(checkpoint.restore(found, run.parts))
     state.go_back(before)
     session.recorder.went_back(before)
@@ -178,7 +181,7 @@ def _claim(
     stack: contextlib.ExitStack, where: Path, config: TrainConfig
 ) -> tuple[GeneratorSettings, dict[str, Any]] | None:
     stack.enter_context(folder.claimed(where))
-    return folder.earlier_run(where, config)
+    return checkpoint.earlier_run(where, config)
 
 
 def _fit(run: Run, state: State) -> list[str]:

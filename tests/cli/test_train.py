@@ -29,6 +29,7 @@ from srgan_cli.cli.train import default_folder, parse_assignment, resolve
 from srgan_cli.cli.training_console import TrainingWatch, fitting, pieces, summary, told
 from srgan_cli.errors import DivergedError, NothingToDoError, SettingsError, WeightsError
 from srgan_cli.runlog import preview as runlog_preview
+from srgan_cli.training import preflight
 from srgan_cli.training.observer import Observer, Outcome, Progress
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping, preset, read_toml
@@ -98,6 +99,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainer:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RANK", raising=False)
     _stand_in(monkeypatch, "trainer", train=fake.train)
+    monkeypatch.setattr(preflight, "check", lambda config, folder: None)  # the folders of these tests do not exist
     return fake
 
 

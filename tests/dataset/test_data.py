@@ -169,7 +169,7 @@ def test_a_folder_is_shared_out(photos: Path) -> None:
     assert {(picture.width, picture.height, picture.low) for picture in result.train} == {(48, 40, None)}
 
 
-def test_at_least_one_and_at_most_val_most_are_held_out(photos: Path) -> None:
+def test_at_least_one_and_at_most_val_max_are_held_out(photos: Path) -> None:
     assert len(looked(photos, val_fraction=1e-9).val) == 1
     assert len(looked(photos, val_fraction=0.5, val_max=1).val) == 1
     assert looked(photos, val_fraction=0).val == ()

@@ -61,7 +61,7 @@ def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch
 )
 def test_small_crops_that_cannot_be_judged_are_told_before_the_first_step(sizes: dict[str, object], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        begin(tiny(**sizes), Processes())
+        tiny(**sizes)
 
 
 def test_small_crops_are_smaller() -> None:

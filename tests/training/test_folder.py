@@ -55,11 +55,11 @@ def test_half_a_config_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_another_phase_in_the_same_folder_is_told_the_way(tmp_path: Path) -> None:
     folder.write_config(tmp_path, TrainConfig(phase="fidelity"))
-    (tmp_path / checkpoint.NAME).touch()
+    (tmp_path / folder.CHECKPOINT_NAME).touch()
     with pytest.raises(SettingsError, match=f"--init {tmp_path}"):
-        folder.earlier_run(tmp_path, TrainConfig(phase="adversarial"))
+        checkpoint.earlier_run(tmp_path, TrainConfig(phase="adversarial"))
     with pytest.raises(SettingsError) as caught:
-        folder.earlier_run(tmp_path, TrainConfig(phase="fidelity", seed=1))
+        checkpoint.earlier_run(tmp_path, TrainConfig(phase="fidelity", seed=1))
     assert "--init" not in str(caught.value)
 
 

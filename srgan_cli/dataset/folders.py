@@ -1,0 +1,178 @@
+"""The files of the folders that are learned from: which look like pictures, and which belong together.
+
+Only names are read here, no file is opened: what is wrong with the folders is found in moments.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from srgan_cli.dataset.pictures import SUFFIXES
+from srgan_cli.errors import NothingToDoError, SettingsError, shown
+from srgan_cli.training_config import DataSettings
+
+Kind: TypeAlias = Literal["unreadable", "too small", "duplicate", "nearly flat", "heavily compressed", "unpaired"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file, or a folder that cannot be entered, that is left out. `reason` goes after "FILE: "."""
+
+    path: Path
+    reason: str
+    kind: Kind = "unreadable"
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture's file before anybody has looked at it; `name` is its path within its folder, without the suffix."""
+
+    path: Path
+    name: str
+    low: Path | None = None
+
+
+def files_of(settings: DataSettings, scale: int) -> tuple[list[PictureFile], list[PictureFile], list[Refusal]]:
+    """The files to learn from, those to validate on, and what cannot be used of the folders.
+
+    Raises `NothingToDoError` when a folder is missing or holds no pictures, or when no picture has a counterpart, and
+    `SettingsError` when the folders of a paired set do not fit each other.
+    """
+    if not settings.high_dirs:
+        raise NothingToDoError("no pictures to learn from are given; name a folder of sharp ones with --hr-dir")
+    refused: list[Refusal] = []
+    learned = _files(settings.high_dirs, settings.low_dirs, scale, refused)
+    judged = _files(*_val_folders(settings), scale, refused)
+    for files, what_for in ((learned, "to learn from"), (judged, "to validate on")):
+        if not files and (what_for == "to learn from" or settings.val_dir):
+            example = next(one for one in refused if one.kind == "unpaired")
+            raise NothingToDoError(f"no pairs {what_for}: {shown(example.path)}: {example.reason}")
+    return learned, judged, refused
+
+
+def files_under(folders: Sequence[str]) -> tuple[list[PictureFile], list[Refusal]]:
+    """The pictures of folders that stand for themselves, and what cannot be used of them. Raises `NothingToDoError`."""
+    refused: list[Refusal] = []
+    return _files(folders, (), 1, refused), refused
+
+
+def _val_folders(settings: DataSettings) -> tuple[Sequence[str], Sequence[str]]:
+    return ([settings.val_dir] if settings.val_dir else []), ([settings.val_low_dir] if settings.val_low_dir else [])
+
+
+def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[Refusal]) -> list[PictureFile]:
+    """The pictures under `highs`, each with its twin under `lows` if there are such."""
+    if lows and len(lows) not in (1, len(highs)):
+        raise SettingsError(
+            f"{len(highs)} folders of large pictures and {len(lows)} of small ones: give one folder of small pictures "
+            "for each of the large ones, in the same order, or one for all"
+        )
+    seen: set[tuple[int, int]] = set()
+    found = [_walk(folder_of(name), seen, refused) for name in highs]
+    if not lows:
+        return [file for files in found for file in files]
+    twins = [_walk(folder_of(name), set(), refused) for name in lows]
+    if len(lows) == len(highs):
+        return [
+            file for files, small in zip(found, twins, strict=True) for file in _paired(files, small, scale, refused)
+        ]
+    return _paired([file for files in found for file in files], twins[0], scale, refused)
+
+
+def folder_of(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - in a TOML file no shell does it; a strange `~name` stays
+
+
+def _walk(root: Path, seen: set[tuple[int, int]], refused: list[Refusal]) -> list[PictureFile]:
+    """Pictures under a folder, sorted; hidden ones are left out.
+
+    Links are followed, since data sets are often made of them. `seen` holds the folders that were met, so that links in
+    a circle come to an end and a folder within another one counts once. Raises `NothingToDoError` when nothing in it
+    has a picture's name: rather a word too many than a misspelt folder that nobody notices.
+    """
+    if not root.is_dir():
+        file = f"{shown(root)} is not a folder; give the folder that it is in"
+        raise NothingToDoError(file if root.exists() else f"there is no folder {shown(root)}")
+    if not _is_new(root, seen):
+        return []
+    found: list[PictureFile] = []
+    odd: list[Refusal] = []
+    skipped = 0
+
+    def note(err: OSError) -> None:
+        odd.append(Refusal(Path(err.filename or root), f"cannot be listed: {(err.strerror or '').lower()}"))
+
+    for folder, folders, files in os.walk(root, onerror=note, followlinks=True):
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and _is_new(here / name, seen))
+        for path in (here / name for name in sorted(files)):
+            if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+                skipped += 1
+            elif (reason := _no_file(path)) is not None:
+                odd.append(Refusal(path, reason))
+            else:
+                found.append(PictureFile(path, path.relative_to(root).with_suffix("").as_posix()))
+    if not found:
+        raise NothingToDoError(_no_pictures(root, odd, skipped))
+    refused += odd
+    return found
+
+
+def _no_pictures(root: Path, odd: Sequence[Refusal], skipped: int) -> str:
+    what = f"there are no pictures in {shown(root)}"
+    if odd:
+        return f"{what}: {shown(odd[0].path)}: {odd[0].reason}"
+    return f"{what}; what it holds has other names than pictures ({' '.join(sorted(SUFFIXES))})" if skipped else what
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    try:
+        found = folder.stat()
+    except OSError:
+        return True  # os.walk tells of it
+    identity = (found.st_dev, found.st_ino)
+    if identity in seen:
+        return False
+    seen.add(identity)
+    return True
+
+
+def _no_file(path: Path) -> str | None:
+    """Why there is nothing to read, before anything is opened: reading a pipe would wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to something that is not there"
+    except OSError as err:
+        return f"cannot be opened: {(err.strerror or '').lower()}"
+    return None if stat.S_ISREG(mode) else "not a file but a device or a pipe"
+
+
+# -------------------------------------------------------------------------------------------------------------- pairing
+
+
+def _paired(
+    files: Iterable[PictureFile], small: Iterable[PictureFile], scale: int, refused: list[Refusal]
+) -> list[PictureFile]:
+    """Twins have the same name within their folders, the suffix apart. `0001x4` is `0001`'s twin too, as in DIV2K."""
+    twins: dict[str, list[Path]] = {}
+    for twin in small:
+        twins.setdefault(twin.name, []).append(twin.path)
+    result, used = [], set()
+    for file in files:
+        names = (file.name, f"{file.name}x{scale}", f"{file.name}_x{scale}")
+        chosen = next((twins[name] for name in names if name in twins), [])
+        used.update(chosen)
+        if len(chosen) == 1:
+            result.append(PictureFile(file.path, file.name, chosen[0]))
+        else:
+            many = f"{len(chosen)} small pictures have its name, and it needs one"
+            refused.append(Refusal(file.path, many if chosen else "no small picture has its name", "unpaired"))
+    rest = (path for paths in twins.values() for path in paths if path not in used)
+    refused += [Refusal(path, "no large picture has its name", "unpaired") for path in rest]
+    return result

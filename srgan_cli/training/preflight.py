@@ -1,0 +1,78 @@
+"""What can be refused at once: before torch is imported, a folder is made, a picture read or a weight downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from srgan_cli.dataset.folders import files_of, files_under
+from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.networks.registry import entry_of, read_header, resolve
+from srgan_cli.training import folder
+from srgan_cli.training_config import TrainConfig
+
+
+def check(config: TrainConfig, where: Path) -> None:
+    """Raise `NothingToDoError`, `SettingsError` or `WeightsError` for a run that could not begin in the folder `where`.
+
+    Settings have checked themselves; here it is what they name: the pictures' folders and the names in them, the run
+    folder, the files of weights.
+    """
+    files_of(config.data, config.generator.scale)
+    files_under(config.teacher.unlabelled_dirs)
+    if not folder.refuse(where, config):  # a run that goes on needs its beginnings no more
+        _check_init(config)
+    _check_vgg_file(config)
+    _check_teacher(config)
+
+
+def _check_init(config: TrainConfig) -> None:
+    if config.init is None:
+        return
+    scale = _scale_of(config.init, None if config.generator.grow else config.generator.scale)
+    if scale is not None and not config.generator.grow:
+        check_scale(config, scale)
+
+
+def check_scale(config: TrainConfig, scale: int) -> None:
+    """Whether the network of `init`, which is for `scale`, is one for the run's."""
+    if scale != config.generator.scale:
+        raise SettingsError(
+            f"{config.init} enlarges {scale} times, not {config.generator.scale}; give --scale {scale} to train it "
+            "further, or --set generator.grow=true for another scale"
+        )
+
+
+def _check_teacher(config: TrainConfig) -> None:
+    if config.teacher.model is not None:
+        scale = _scale_of(config.teacher.model, config.generator.scale)
+        if scale is not None:
+            check_teacher_scale(config, scale)
+
+
+def check_teacher_scale(config: TrainConfig, scale: int) -> None:
+    """Whether what a teacher for `scale` makes can be reduced to what its student shall make."""
+    if scale % config.generator.scale:
+        raise SettingsError(
+            f"the teacher, {config.teacher.model}, enlarges {scale} times, and its student {config.generator.scale} "
+            "times: a teacher must enlarge as much as its student, or a multiple of that; give --scale "
+            f"{scale} or another teacher"
+        )
+
+
+def _scale_of(source: str, wanted: float | None) -> int | None:
+    """How much a model enlarges, if its file says so: other programs' files do not. Raises `WeightsError`."""
+    path, entry = resolve(source, wanted)
+    if entry is None and path.suffix.lower() == ".safetensors":
+        entry = entry_of(read_header(path), path, sha256="")
+    return None if entry is None else entry.scale
+
+
+def _check_vgg_file(config: TrainConfig) -> None:
+    chosen = config.perceptual
+    needed = "adversarial" in config.phases and config.adversarial.perceptual_weight and chosen.source == "vgg19"
+    if not needed or chosen.weights_file is None:
+        return
+    path = Path(chosen.weights_file).expanduser()
+    if not path.is_file():
+        reason = "it is not a file" if path.exists() else "there is no such file"
+        raise WeightsError(f"VGG19's weights, {path}, cannot be read: {reason}")
