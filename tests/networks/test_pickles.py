@@ -223,3 +223,16 @@ def test_what_is_sound_is_read_to_the_bit(old: bool, tmp_path: Path) -> None:
             assert torch.equal(found["state"][name], tensor)
             assert found["state"][name].dtype == tensor.dtype
         assert torch.equal(found["shared"][1], shared)
+
+
+DTYPES = (
+    "bool", "uint8", "int8", "int16", "float16", "bfloat16", "int32", "float32", "int64", "float64", "complex64",
+    "complex128",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_numbers_of_every_kind_are_read_without_a_warning(name: str) -> None:
+    """Torch's own classes for storages warn once in a process, which the tests take for an error."""
+    numbers = torch.arange(2, dtype=torch.float32).to(getattr(torch, name))
+    assert torch.equal(read_tensors(saved({"a": numbers}), "file")["a"], numbers)
