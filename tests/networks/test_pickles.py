@@ -25,7 +25,7 @@ from srgan_cli.networks.pickles import read_tensors
 from srgan_cli.networks.weights import load_model
 from srgan_cli.training import checkpoint
 
-MAX_S = 5.0
+MAX_S = 5.0  # of the processor: the machine may be busy
 P = b"\x80\x02"  # protocol 2
 OLD = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
 
@@ -136,10 +136,10 @@ def refused(path: Path) -> None:
         lambda: load_features("vgg19", ["conv1_1"], weights_file=path),
         lambda: checkpoint.load(path),
     ):
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(WeightsError) as caught:
             reader()
-        assert time.monotonic() - began < MAX_S
+        assert time.process_time() - began < MAX_S
         assert path.name in str(caught.value)
         assert len(str(caught.value)) < 600 + len(str(path))
 
@@ -198,12 +198,12 @@ def test_a_damaged_file_is_a_sentence_or_read(old: bool, tmp_path: Path) -> None
             first, second = sorted(dice.randrange(len(data)) for _ in range(2))
             data[dice.randrange(len(data)) :] = data[first:second]
         path.write_bytes(data)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             read_tensors(path, "a file")
         except WeightsError as err:
             assert str(err).startswith("a file")  # noqa: PT017 - not every damage can be seen
-        assert time.monotonic() - began < MAX_S
+        assert time.process_time() - began < MAX_S
 
 
 @pytest.mark.parametrize("old", [False, True])
