@@ -23,6 +23,7 @@ from srgan_cli.networks.generators import SRVGG, Generator
 from srgan_cli.networks.graph import INPUT, OUTPUT
 from srgan_cli.networks.ncnn_format import ncnn_model
 from srgan_cli.networks.onnx_format import onnx_model
+from srgan_cli.networks.pickles import read_tensors
 from srgan_cli.networks.registry import metadata_of
 from srgan_cli.networks.weights import Model
 
@@ -193,7 +194,7 @@ def _run_spandrel(contents: tuple[bytes, ...]) -> tuple[str, Tensor | None]:
     try:
         state = safetensors.torch.load(contents[0])
     except safetensors.SafetensorError:
-        state = torch.load(io.BytesIO(contents[0]), weights_only=True)
+        state = read_tensors(contents[0], "the exported file")
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         network = spandrel.ModelLoader().load_from_state_dict(state)
         return f"spandrel {spandrel.__version__}", network(_picture())
