@@ -21,7 +21,7 @@ from srgan_cli.training.loader import BatchLoader
 from srgan_cli.training.observer import Silent
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import _real, _targets, begin
-from srgan_cli.training.sources import prepare
+from srgan_cli.training.sources import prepare, scanned
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Examples
 from srgan_cli.training.teaching import Teacher, load_teacher
@@ -287,7 +287,7 @@ def test_the_scan_leaves_out_what_a_piece_needs_more_of(photos: Path, teachers: 
 def test_inline_results_are_those_of_the_crop_with_its_surroundings(photos: Path, teachers: Path) -> None:
     settings = config(photos, teachers / "x2.safetensors", teacher={"results": "inline", "crops": 0})
     run, state = begin(settings, Processes()), State(phase="fidelity")
-    found = prepare(run, state, Silent())
+    found = prepare(run, state, scanned(run, Silent()), Silent())
     loader = BatchLoader(run, state, 16, found)
     batch = next(loader)
     loader.close()
