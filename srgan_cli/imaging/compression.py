@@ -8,8 +8,9 @@ Everything read here may be hostile: lengths are checked against the file, and l
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from srgan_cli.imaging.sources import Source
@@ -113,6 +114,22 @@ def _ijg_quality(table: Sequence[int]) -> int:
     wanted = _coarseness(table)
     wide = max(table) > 255
     return min(range(1, 101), key=lambda quality: abs(_ijg_coarseness(quality, wide) - wanted))
+
+
+def quality_of_steps(steps: Mapping[tuple[int, int], float]) -> int:
+    """The libjpeg quality whose luminance steps come nearest to those at some frequencies (row, column), 1 to 100."""
+
+    def misfit(quality: int) -> float:
+        table = _ijg_table(quality)
+        return sum(abs(math.log(step / table[8 * row + column])) for (row, column), step in steps.items())
+
+    return min(range(1, 101), key=misfit)
+
+
+def _ijg_table(quality: int) -> list[int]:
+    """libjpeg's luminance table, row by row (`jpeg_quality_scaling`, `jpeg_add_quant_table`)."""
+    per_cent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return [min(max((base * per_cent + 50) // 100, 1), 255) for base in _ANNEX_K]
 
 
 def _coarseness(table: Sequence[int]) -> float:

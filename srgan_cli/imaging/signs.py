@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from srgan_cli.imaging import sniffing
 from srgan_cli.imaging.compression import codec_quality
+from srgan_cli.imaging.history import jpeg_quality_of
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
@@ -37,6 +38,7 @@ class Signs:
     what was smoothed, or enlarged with the picture, several times as much. `blocking` is how much larger the steps
     across one grid of 8 px are than those off it, in the direction where that is less; 1 where there is no grid, and
     never below. `pixels` is how many were looked at: of few, the quietest parts may be no quiet ones.
+    `earlier_quality` is that of a JPEG that the picture was before (`history`); None where there is no trace of one.
     """
 
     codec: str | None
@@ -45,6 +47,7 @@ class Signs:
     grain: float
     blocking: float
     pixels: int
+    earlier_quality: int | None = None
 
 
 def look(source: Path | bytes, *, max_pixels: int) -> Signs:
@@ -56,7 +59,9 @@ def look(source: Path | bytes, *, max_pixels: int) -> Signs:
     codec, quality = file_signs(source)
     with open_picture(source, max_pixels=max_pixels) as picture:
         luma = _luma_strip(picture)
-    return Signs(codec, quality, noise_of(luma), noise_of(_halved(luma)), blocking_of(luma), luma.size)
+    return Signs(
+        codec, quality, noise_of(luma), noise_of(_halved(luma)), blocking_of(luma), luma.size, jpeg_quality_of(luma)
+    )
 
 
 def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:

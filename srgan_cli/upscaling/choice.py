@@ -52,6 +52,8 @@ def judge(signs: Signs) -> Choice:
     """The choice for a picture that shows these signs."""
     if _is_low(signs.codec, signs.quality):
         return Choice(WORN, f"{signs.codec} of quality {signs.quality}")
+    if _is_low("JPEG", signs.earlier_quality):
+        return Choice(WORN, f"it was a JPEG of quality {signs.earlier_quality} once")
     if signs.noise >= SURE_NOISE or signs.noise >= max(WORN_NOISE, signs.grain / MOST_GRAIN_OF_NOISE):
         return Choice(WORN, f"noisy: a standard deviation of about {signs.noise:.0f} levels")
     coarse = signs.grain >= max(WORN_GRAIN, LEAST_GRAIN_OF_SCANS * signs.noise)

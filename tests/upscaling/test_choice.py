@@ -81,7 +81,7 @@ def test_what_was_worn_goes_to_photo_and_what_is_clean_does_not(saved: Saved, ph
         saved("noisy.png", noisy(photo, 12)): (WORN, "noisy: a standard deviation of about "),
         saved("enlarged.png", enlarged(noisy(photo, 12))): (WORN, "coarse grain"),
         saved("noisy.jpg", noisy(photo, 12), quality=98): (WORN, "noisy"),
-        saved("was-jpeg.png", blocky(photo, 25)): (WORN, "it was a JPEG once"),
+        saved("was-jpeg.png", blocky(photo, 25)): (WORN, "it was a JPEG of quality 2"),
     }
     for path, (model, why) in cases.items():
         found = choose(path, max_pixels=10**8)
