@@ -132,7 +132,8 @@ def test_a_folder_is_made_with_the_model_that_suits_each(
 ) -> None:
     clean, worn = saved("clean.png"), saved("worn.jpg", quality=30)
     for arguments in (["--dry-run"], []):
-        code = main(["upscale", str(clean), str(worn), "-o", str(tmp_path / "out"), "-m", "auto", "--json", *arguments])
+        options = ["-o", str(tmp_path / "out"), "-m", "auto", "--json", "--strip", *arguments]
+        code = main(["upscale", str(clean), str(worn), *options])
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         made = {Path(row["source"]).name: row for row in rows if row["event"] in ("planned", "done")}
         assert code == 0
@@ -140,7 +141,7 @@ def test_a_folder_is_made_with_the_model_that_suits_each(
         assert made["worn.jpg"]["why"] == "JPEG of quality 30"
     for name, model in (("clean.png", "srgan"), ("worn.jpg", "photo")):
         alone = tmp_path / f"alone-{name}"
-        assert main(["upscale", str(tmp_path / name), "-o", str(alone), "-m", model, "-q"]) == 0
+        assert main(["upscale", str(tmp_path / name), "-o", str(alone), "-m", model, "--strip", "-q"]) == 0
         assert (tmp_path / "out" / name).read_bytes() == alone.read_bytes()
 
 
@@ -261,7 +262,7 @@ def test_what_makes_no_sense_is_refused(models: Path, saved: Saved) -> None:
     with pytest.raises(WeightsError, match="there is no model called 'srgan@much'"):
         select("srgan@much")
     for detail in (-0.1, 1.1, float("nan")):
-        with pytest.raises(SettingsError, match="--detail goes from 0 to 1"):
+        with pytest.raises(SettingsError, match="--detail must be between 0 and 1"):
             UpscaleOptions(detail=detail)
 
 
