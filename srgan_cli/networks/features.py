@@ -7,6 +7,7 @@ Simonyan and Zisserman 2015 (arXiv:1409.1556), configuration E: blocks of 3×3 c
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +26,7 @@ from srgan_cli.networks.pickles import read_tensors
 Source: TypeAlias = Literal["vgg19", "random"]
 Activation: TypeAlias = Literal["before", "after"]
 
-_CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = (2, 2, 4, 4, 4)
-# Of the pictures that torchvision's VGG19 was trained on, as RGB in [0, 1].
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _places() -> dict[str, int]:
@@ -47,10 +45,6 @@ _PLACES: Mapping[str, int] = _places()
 
 def _block(name: str) -> int:
     return int(name[4]) - 1
-
-
-def _inputs(name: str) -> int:
-    return (3, *_CHANNELS)[_block(name)] if name.endswith("_1") else _CHANNELS[_block(name)]
 
 
 class VGGFeatures(nn.Module):
@@ -72,9 +66,11 @@ class VGGFeatures(nn.Module):
         self.activation = activation
         self.names = tuple(name for name, place in _PLACES.items() if place <= _PLACES[self.layers[-1]])
         self.minimum_size_px = 2 ** _block(self.layers[-1])
-        self.features = nn.ModuleDict({str(_PLACES[name]): _convolution(name) for name in self.names})
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        layers_of_all, mean, std = _torchvisions()
+        chosen = {str(_PLACES[name]): layers_of_all[_PLACES[name]] for name in self.names}
+        self.features = nn.ModuleDict(chosen).to_empty(device="cpu")
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         _randomise(cast("Iterable[nn.Conv2d]", self.features.values()), seed)
         self.requires_grad_(False)
 
@@ -107,11 +103,22 @@ class VGGFeatures(nn.Module):
         return found
 
 
-def _convolution(name: str) -> nn.Conv2d:
-    outputs = _CHANNELS[_block(name)]
-    # Without torch's own random numbers: making an eye must not change what the run's seed gives.
-    made = nn.utils.skip_init(nn.Conv2d, _inputs(name), outputs, 3, padding=1)  # type: ignore[no-untyped-call]
-    return cast(nn.Conv2d, made)
+def _torchvisions() -> tuple[nn.Sequential, Sequence[float], Sequence[float]]:
+    """VGG19's layers without memory for their weights, and mean and deviation of the pictures it was trained on."""
+    from torchvision.models import VGG19_Weights, vgg19
+
+    # The meta device also leaves torch's random numbers alone: making an eye must not change what the run's seed gives.
+    with torch.device("meta"):
+        layers = cast(nn.Sequential, vgg19().features)
+    transforms = VGG19_Weights.IMAGENET1K_V1.transforms()
+    return layers, transforms.mean, transforms.std
+
+
+@functools.cache
+def _shapes() -> Mapping[str, torch.Size]:
+    """Of each convolution's kernels."""
+    layers, _, _ = _torchvisions()
+    return {name: cast(nn.Conv2d, layers[place]).weight.shape for name, place in _PLACES.items()}
 
 
 @torch.no_grad()
@@ -202,9 +209,9 @@ def _chosen(found: Mapping[str, Tensor], eye: VGGFeatures, origin: str) -> dict[
 
 
 def _holds(plain: Mapping[str, Tensor], name: str) -> bool:
-    block, place = _block(name), _PLACES[name]
+    place = _PLACES[name]
     weight, bias = plain.get(f"{place}.weight"), plain.get(f"{place}.bias")
     if weight is None or bias is None:
         return False
-    inputs, outputs = _inputs(name), _CHANNELS[block]
-    return weight.shape == (outputs, inputs, 3, 3) and bias.shape == (outputs,)
+    shape = _shapes()[name]
+    return weight.shape == shape and bias.shape == shape[:1]

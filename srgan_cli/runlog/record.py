@@ -37,7 +37,7 @@ _MAX_LOG_BYTES = 1 << 30
 _EVENTS_FLUSH_S = 10  # TensorBoard's own 120 s would lose two minutes of a killed run
 _NO_TENSORBOARD = (
     "TensorBoard is not installed, so no events are written for it; log.jsonl and report.html hold the same numbers. "
-    "`pip install tensorboard` brings it."
+    "pip install 'srgan-cli[train]' brings it."
 )
 
 

@@ -65,11 +65,9 @@ def _set_malloc_thresholds() -> bool:
 
 def free_host_bytes() -> int:
     """Available memory, or what a container's limit leaves, whichever is less."""
-    candidates = [8 << 30]  # where nothing can be learned
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                candidates = [int(line.split()[1]) * 1024]
+    import psutil
+
+    candidates = [int(psutil.virtual_memory().available)]
     candidates += [free for group in _memory_groups() if (free := _free_in_group(*group)) is not None]
     return max(0, min(candidates))
 
