@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 _PLAIN_EVERY_S = 30.0
 _MAX_REFUSALS = 12  # told one by one; more of them by their reasons
 # How a score's name is written for people; the rest is in the log and the report.
+_DECIMALS = {"ssim_y": 4, "perceptual": 3, "teacher_perceptual": 3}  # others have 2
 _TITLES = {
     "psnr_y_db": "PSNR (Y), dB",
     "ssim_y": "SSIM (Y)",
     "psnr_rgb_db": "PSNR (RGB), dB",
     "consistency_db": "consistency, dB",
     "perceptual": "perceptual",
+    "teacher_psnr_y_db": "to the teacher, dB",
+    "teacher_perceptual": "to the teacher, VGG",
 }
 
 
@@ -274,7 +277,7 @@ def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:
     for key in keys:
         table.add_column(_TITLES[key], justify="right")
     for name, values in scores.items():
-        cells = [f"{values[key]:.{4 if key == 'ssim_y' else 2}f}" if key in values else "" for key in keys]
+        cells = [f"{values[key]:.{_DECIMALS.get(key, 2)}f}" if key in values else "" for key in keys]
         table.add_row(escape(name), *cells)
     return table
 

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from srgan_cli.comparison.embedding import CODECS, render
 from srgan_cli.errors import TrainingError
 from srgan_cli.files import publish_text, reason
@@ -23,8 +26,11 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 REPORT_NAME = "report.html"
+TEACHER_NAME = "teacher.png"  # low | student | teacher | original
 
+_ELSEWHERE = ("command", "scores", "speeds")  # facts that have a place of their own
 _PICTURES_BYTES = 3 << 20  # of all pictures, before base64 makes them a third larger
+_TEACHER_BYTES = 1 << 20
 _SHOWN_PX = 384  # about as wide a crop is shown
 _WIDE_PX, _NARROW_PX = (460, 240), (340, 240)  # about as wide as they are shown, so that letters keep their size
 
@@ -32,8 +38,9 @@ _WIDE_PX, _NARROW_PX = (460, 240), (340, 240)  # about as wide as they are shown
 def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) -> Path:
     """Writes `report.html` into a run folder, from its log and samples, and returns its path.
 
-    `facts` are shown in their order by their names. Two have a place of their own: `command`, the line that was typed,
-    and `scores`, by what was scored and then by metric. Raises `TrainingError` when the page cannot be written.
+    `facts` are shown in their order by their names. Three have a place of their own: `command`, the line that was
+    typed; `scores`, by what was scored and then by metric; and `speeds` of student and teacher, in low px a second.
+    Raises `TrainingError` when the page cannot be written.
     """
     run = history(read_log(folder / LOG_NAME))
     known = plain(facts)
@@ -43,10 +50,11 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
         lede=" ".join(_lede(run, known)),
         **_pictures(folder, run),
         scores=_scores(run, known.get("scores")),
+        teacher=_teacher(folder, known.get("speeds")),
         curves=[_curve(chart) for chart in panels(run)],
         events=list(_events(run)),
         command=_command(known),
-        facts=[_fact(*fact) for fact in known.items() if fact[0] not in ("command", "scores") and fact[1] is not None],
+        facts=[_fact(*fact) for fact in known.items() if fact[0] not in _ELSEWHERE and fact[1] is not None],
         config=config_toml.splitlines(),
     )
     path = folder / REPORT_NAME
@@ -178,6 +186,8 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
     "ssim_rgb": ("SSIM, RGB", "of 1", 4),
     "consistency_db": ("PSNR, downscaled", "dB", 2),
     "perceptual": ("VGG feature distance", "less is nearer", 4),
+    "teacher_psnr_y_db": ("PSNR to the teacher", "dB", 2),
+    "teacher_perceptual": ("VGG distance to the teacher", "less is nearer", 4),
     "niqe": ("NIQE", "less is better", 2),
     "vgg19_conv3_4": ("VGG19 conv3_4", "less is nearer", 4),
     "lpips": ("LPIPS", "less is nearer", 4),
@@ -230,6 +240,32 @@ def _number(value: Any) -> float:
 
 def _score(value: Any, decimals: int) -> str:
     return f"{value:.{decimals}f}" if _is_score(value) else "–"
+
+
+# ------------------------------------------------------------------------------------------------------- the teacher
+
+
+def _teacher(folder: Path, speeds: object) -> dict[str, object]:
+    """The sheet of student and teacher, and how fast each is; nothing where there was no teacher."""
+    try:
+        with Image.open(folder / TEACHER_NAME) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+    except OSError:
+        return {}
+    encoded = ((codec, codec.encode(pixels)) for codec in CODECS)
+    address = next((codec.address(data) for codec, data in encoded if len(data) <= _TEACHER_BYTES), None)
+    return {"sheet": address, "width": pixels.shape[1], "height": pixels.shape[0], "speeds": _speeds_in_words(speeds)}
+
+
+def _speeds_in_words(speeds: object) -> str:
+    found = speeds if isinstance(speeds, Mapping) else {}
+    student, teacher = (_number(found.get(f"{who}_px_per_s")) for who in ("student", "teacher"))
+    if not student or not teacher:
+        return ""
+    return (
+        f"Measured on this machine, the student enlarges {_count(student)} px of a small picture in a second, its "
+        f"teacher {_count(teacher)}: {student / teacher:.1f} times as many."
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- curves

@@ -20,6 +20,7 @@ from srgan_cli.networks.registry import Card
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.run import Run
 from srgan_cli.training.state import State
+from srgan_cli.training.teaching import Teacher
 
 _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _OUR_PATHS = ("high_dirs", "low_dirs", "val_dir", "val_low_dir", "cache_dir")
@@ -44,7 +45,10 @@ def facts(run: Run, state: State, scan: Scan) -> dict[str, object]:
         "crop_px": settings.crop_px,
         "steps": None if config.budget_s else config.steps,
         "budget_s": config.budget_s,
+        "teacher": teacher_card(run.teacher) if run.teacher is not None else None,
+        "pieces": state.pieces or None,
         "pictures": len(scan.train),
+        "pictures_without_an_original": len(scan.unlabelled) or None,
         "validation_pictures": len(scan.val),
         "left_out": len(scan.refused),
         "left_out_because": ", ".join(f"{count} {kind}" for kind, count in reasons.most_common()) or None,
@@ -65,7 +69,8 @@ def card(where: Path, run: Run, state: State, clock: Clock, scan: Scan, latest: 
     config = dataclasses.asdict(run.config)
     for key in _OUR_PATHS:
         del config["data"][key]
-    del config["perceptual"]["weights_file"], config["init"]
+    del config["perceptual"]["weights_file"], config["init"], config["teacher"]["unlabelled_dirs"]
+    config["teacher"]["model"] = None if run.teacher is None else teacher_card(run.teacher)
     name = _name(where)
     scores = {key: round(latest[key], 4) for key in ("psnr_y_db", "ssim_y") if math.isfinite(latest.get(key, math.nan))}
     return Card(
@@ -83,6 +88,19 @@ def card(where: Path, run: Run, state: State, clock: Clock, scan: Scan, latest: 
     )
 
 
+def teacher_card(teacher: Teacher) -> dict[str, object]:
+    """Who taught: the network's name and hash, and its licence where its file has one."""
+    model = teacher.model
+    return {
+        "name": model.name,
+        "architecture": model.architecture,
+        "scale": model.scale,
+        "parameters": _parameters(model.network),
+        "sha256": model.sha256,
+        "licence": (model.entry.licence if model.entry is not None else "") or "not stated in its file",
+    }
+
+
 def _name(where: Path) -> str:
     """The run folder's, as far as it can be a model's."""
     kept = "".join(c for c in where.resolve().name if c.isprintable() and c not in "/\\:")
@@ -91,7 +109,7 @@ def _name(where: Path) -> str:
 
 def digest(scan: Scan) -> str:
     """Tells one set of pictures from another, without reading them again."""
-    names = [f"{one.path.name} {one.width} {one.height}" for one in (*scan.train, *scan.val)]
+    names = [f"{one.path.name} {one.width} {one.height}" for one in (*scan.train, *scan.val, *scan.unlabelled)]
     return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
 
 

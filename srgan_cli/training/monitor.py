@@ -108,7 +108,8 @@ class Monitor:
 
     `patience`: so many observations in a row may be NaN or infinite before the run goes back; 1 but where a gradient
     scaler leaves out such steps by itself; and they must last for `patience_steps` steps.
-    `window_steps`: how long a discriminator must have won to be told.
+    `window_steps`: how long a discriminator must have won to be told. `gap_db`: below bicubic enlargement by as much, a
+    student is only like its teacher.
 
     Call `begin` when a phase begins, `step` as often as losses are read, `validation` after each look. After a
     rollback, give `restore` the state from the checkpoint, so that the alarms are set again.
@@ -121,8 +122,9 @@ class Monitor:
         patience: int = 1,
         patience_steps: int = 0,
         window_steps: int = 200,
+        gap_db: float = 0.0,
     ) -> None:
-        self._guessing = _GUESSING[objective]
+        self._guessing, self._gap_db = _GUESSING[objective], gap_db
         self._patience, self._patience_steps = patience, patience_steps
         self._not_finite = self._not_finite_since = 0
         self._norms: list[float] = []
@@ -248,7 +250,7 @@ class Monitor:
         return findings
 
     def _below_bicubic(self, step: int, now: ValidationNumbers) -> list[Finding]:
-        gain = now.psnr_y_db - now.bicubic_psnr_y_db
+        gain = now.psnr_y_db - now.bicubic_psnr_y_db + self._gap_db
         # The paper's own SRGAN ends 0.8 dB below bicubic (Ledig et al. 2017, table 2): that is no fault of phase 2.
         late = self._phase == "adversarial"
         below = self._alarms["below-bicubic"].see(step, good=gain >= 0, bad=not late and gain < -1)

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import torch
+from PIL import Image
 
 from srgan_cli.dataset.scan import Scan
 from srgan_cli.errors import TrainingError, WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.networks.weights import save_weights
-from srgan_cli.runlog.record import Record
-from srgan_cli.runlog.report import write_report
+from srgan_cli.runlog.record import Record, publish_png
+from srgan_cli.runlog.report import TEACHER_NAME, write_report
 from srgan_cli.training import checkpoint, folder, validation
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.facts import card, command, digest, facts
+from srgan_cli.training.likeness import Likeness
 from srgan_cli.training.meter import At, Meter
 from srgan_cli.training.monitor import (
     DiscriminatorNumbers,
@@ -114,15 +116,20 @@ class RunRecorder:
         self.where, self.run, self.state, self.clock = where, run, state, clock
         self.scan, self.observer = scan, observer
         self.pairs = validation.held_out(config, scan, run.generator.scale)
-        self.baseline = validation.baseline(self.pairs, run.generator.scale).mean
+        self.baseline = dict(validation.baseline(self.pairs, run.generator.scale).mean)
+        self.likeness = Likeness(run, run.teacher, self.pairs) if run.teacher is not None and self.pairs else None
+        if self.likeness is not None:
+            self.baseline |= self.likeness.measure_bicubic(run)
         scaled = run.learner.scaler.is_enabled()  # such steps are left out by the scaler itself
         self.monitor = Monitor(
             config.adversarial.objective,
             patience=_PATIENCE if scaled else 1,
             patience_steps=_PATIENCE_STEPS if scaled else 0,
+            gap_db=self.likeness.gap_db if self.likeness is not None else 0.0,
         )
         self.meter = Meter()
         self.latest: dict[str, float] = {}
+        self._speeds: dict[str, float] = {}
         folder.write_config(where, config)
         self.record = Record(where, resume_bytes=state.log_bytes or None, note=observer.note)
         # How long the last validation took, the last one in fp32, and the last save.
@@ -263,6 +270,8 @@ class RunRecorder:
             self.latest["perceptual"] = validation.perceptual_distance(
                 features, self.pairs, results, scale, run.autocast
             )
+        if self.likeness is not None:
+            self.latest |= self._liken(self.likeness, autocast)
         lows, highs = [pair.low for pair in self.pairs], [pair.high for pair in self.pairs]
         numbers = picture_numbers(results, lows, highs, scale, scores=self.latest, baseline=self.baseline)
         values = {**as_values(numbers), **self.latest}
@@ -276,10 +285,19 @@ class RunRecorder:
         self._keep_time_back()
         return numbers
 
+    def _liken(self, likeness: Likeness, autocast: Autocast) -> dict[str, float]:
+        """How near the student is to its teacher; and a sheet that shows both."""
+        values, results = likeness.measure(self.run, autocast)
+        sheet = likeness.sheet(results, self.run.config.watch.samples)
+        if sheet is not None:
+            publish_png(Image.fromarray(sheet), self.where / TEACHER_NAME)
+        return values
+
     def _keep_time_back(self) -> None:
         """What comes after the last step: a validation in fp32 as the first one was, a checkpoint, the model, the
-        report."""
-        self.clock.keep_back(self._exact_validation_s + self._save_s + _REPORT_S)
+        report, and once more the teacher, to measure how fast it is."""
+        teacher_s = 2 * self.likeness.piece_s if self.likeness is not None else 0.0
+        self.clock.keep_back(self._exact_validation_s + self._save_s + _REPORT_S + teacher_s)
 
     def _show(self, results: Sequence[Pixels]) -> None:
         """The same crops each time, and the report as it is so far."""
@@ -352,13 +370,18 @@ class RunRecorder:
         else:
             state.finish(config)
             self.record.log({"event": "finished", **self._when(), **self.latest})
+            if self.likeness is not None:
+                speeds = self.likeness.speeds(self.run, self.where / RUN_MODEL)
+                self._speeds = {"student_px_per_s": speeds.student, "teacher_px_per_s": speeds.teacher}
+                self.record.log({"event": "speeds", **self._when(), **self._speeds})
             self._report()
         self.save(good=not interrupted)
         return Outcome(self.where, self.where / RUN_MODEL, state.scores, state.step, self.clock.elapsed_s, interrupted)
 
     def _report(self) -> None:
         about = {**facts(self.run, self.state, self.scan), "command": command(), "seed": self.run.config.seed}
-        write_report(self.where, to_toml(self.run.config), {**about, "scores": {"bicubic": self.baseline}})
+        about |= {"speeds": self._speeds or None, "scores": {"bicubic": self.baseline}}
+        write_report(self.where, to_toml(self.run.config), about)
 
 
 def _without_a_start(config: TrainConfig) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.networks.discriminators import Discriminator, build_discriminator
-from srgan_cli.networks.features import load_features
+from srgan_cli.networks.features import VGGFeatures, load_features
 from srgan_cli.networks.generators import Generator, build
 from srgan_cli.networks.growing import grown
 from srgan_cli.networks.registry import resolve
@@ -187,9 +187,14 @@ def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
 def make_perceptual(config: TrainConfig) -> PerceptualLoss:
     """Raises `WeightsError` where its weights cannot be had."""
     settings = config.perceptual
+    return PerceptualLoss(make_features(config), settings.layers, settings.distance, settings.scaling)
+
+
+def make_features(config: TrainConfig) -> VGGFeatures:
+    """What the perceptual loss looks with. Raises as `make_perceptual`."""
+    settings = config.perceptual
     file = Path(settings.weights_file).expanduser() if settings.weights_file else None
-    features = load_features(settings.source, tuple(settings.layers), settings.activation, file, seed=0)
-    return PerceptualLoss(features, settings.layers, settings.distance, settings.scaling)
+    return load_features(settings.source, tuple(settings.layers), settings.activation, file, seed=0)
 
 
 def enter(run: Run, phase: Phase) -> None:

@@ -90,11 +90,12 @@ def load_teacher(config: TrainConfig, device: torch.device) -> Teacher | None:
         return None
     model = load_model(settings.model, scale)
     check_teacher_scale(config, model.scale)
-    options = EngineOptions(device=str(device), precision=_precision(config))
     inline = settings.results == "inline" or (settings.results == "auto" and device.type != "cpu")
-    return Teacher(model, scale, choice.choose(options, [model]), inline=inline)
+    return Teacher(model, scale, choice.choose(engine_options(config, device), [model]), inline=inline)
 
 
-def _precision(config: TrainConfig) -> Literal["fp32", "auto"]:
+def engine_options(config: TrainConfig, device: torch.device) -> EngineOptions:
+    """How networks run here that are not trained."""
     # Only fp32 is a wish that a teacher must share: half precision is checked for each network by itself.
-    return "fp32" if config.compute.precision == "fp32" else "auto"
+    precision: Literal["fp32", "auto"] = "fp32" if config.compute.precision == "fp32" else "auto"
+    return EngineOptions(device=str(device), precision=precision)

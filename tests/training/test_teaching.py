@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,9 @@ from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, Wei
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import load_model, save_weights
 from srgan_cli.training import checkpoint, sources, trainer
+from srgan_cli.training.likeness import Likeness
 from srgan_cli.training.loader import BatchLoader
+from srgan_cli.training.monitor import Monitor, ValidationNumbers
 from srgan_cli.training.observer import Silent
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import _real, _targets, begin
@@ -25,6 +28,7 @@ from srgan_cli.training.sources import prepare, scanned
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Examples
 from srgan_cli.training.teaching import Teacher, load_teacher
+from srgan_cli.training.validation import held_out
 from srgan_cli.training_config import TeacherSettings, TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
 from srgan_cli.upscaling.backends.pytorch import PyTorch
@@ -228,13 +232,54 @@ def test_a_student_does_as_its_teacher_and_not_as_the_originals(photos: Path, tm
         photos, tmp_path / "brighter.safetensors", steps=100, watch={"checkpoint_every_steps": 0},
         fidelity={"learning_rate": 3e-3, "frequency_weight": 0.0, "ema": 0.9}, teacher={"crops": 12},
     )  # fmt: skip
-    trainer.train(settings, tmp_path / "run", Witness())
-    losses = [event["losses"]["pixel"] for event in log_of(tmp_path / "run") if event["event"] == "step"]
+    outcome = trainer.train(settings, tmp_path / "run", Witness())
+    events = log_of(tmp_path / "run")
+    losses = [event["losses"]["pixel"] for event in events if event["event"] == "step"]
     assert np.mean(losses[-10:]) < 0.03
+    looks = [event for event in events if event["event"] == "validation"]
+    assert looks[-1]["teacher_psnr_y_db"] > looks[0]["teacher_psnr_y_db"] + 6
+    assert looks[-1]["teacher_psnr_y_db"] > looks[-1]["psnr_y_db"]
+    assert outcome.scores["bicubic"]["teacher_psnr_y_db"] == pytest.approx(20, abs=2)  # a tenth brighter
+    assert outcome.scores["model"]["teacher_perceptual"] < outcome.scores["bicubic"]["teacher_perceptual"]
     low = torch.rand(1, 3, 1, 1).expand(1, 3, 12, 12)
     with torch.no_grad():
         shift = load_model(tmp_path / "run").network(low).mean() - low.mean()
     assert float(shift) == pytest.approx(0.1, abs=0.05)
+
+
+def test_the_report_shows_the_teacher_beside_its_student(photos: Path, teachers: Path, tmp_path: Path) -> None:
+    trainer.train(config(photos, teachers / "x2.safetensors", phase="both"), tmp_path, Witness())
+    page = (tmp_path / "report.html").read_text()
+    assert "Beside the teacher" in page
+    assert "PSNR to the teacher" in page
+    assert "VGG distance to the teacher" in page
+    (speeds,) = [event for event in log_of(tmp_path) if event["event"] == "speeds"]
+    assert speeds["student_px_per_s"] > 0
+    assert f"{speeds['student_px_per_s'] / speeds['teacher_px_per_s']:.1f} times as many" in page
+    with Image.open(tmp_path / "teacher.png") as sheet:
+        assert sheet.width > 4 * 40  # four columns of the pictures' middles
+    taught = log_of(tmp_path)[0]["teacher"]
+    assert (taught["name"], taught["scale"]) == ("x2", 2)
+    entry = load_model(tmp_path).entry
+    assert entry is not None
+    recipe = json.dumps(entry.recipe)
+    assert taught["sha256"] in recipe
+    assert str(teachers) not in recipe  # a model travels, and paths are nobody's business
+
+
+def test_a_teacher_worse_than_bicubic_is_no_reason_to_go_back(photos: Path, teachers: Path) -> None:
+    settings = config(photos, teachers / "x2.safetensors")
+    run = begin(settings, Processes())
+    assert run.teacher is not None
+    scanned = prepare(run, State(phase="fidelity"), Silent()).scan
+    likeness = Likeness(run, run.teacher, held_out(settings, scanned, 2))
+    assert likeness.gap_db > 3  # its network is random
+    worse = ValidationNumbers(psnr_y_db=20.0, bicubic_psnr_y_db=24.0)
+    for gap_db, bad in ((0.0, True), (likeness.gap_db, False)):
+        monitor = Monitor(gap_db=gap_db)
+        monitor.begin("fidelity")
+        monitor.validation(0, ValidationNumbers(psnr_y_db=25.0, bicubic_psnr_y_db=24.0))
+        assert any(finding.roll_back for finding in monitor.validation(1, worse)) == bad
 
 
 def test_a_lost_or_damaged_cache_is_made_again_and_changes_nothing(
