@@ -271,7 +271,7 @@ def test_a_teacher_worse_than_bicubic_is_no_reason_to_go_back(photos: Path, teac
     settings = config(photos, teachers / "x2.safetensors")
     run = begin(settings, Processes())
     assert run.teacher is not None
-    scanned = prepare(run, State(phase="fidelity"), Silent()).scan
+    scanned = sources.scanned(run, Silent())
     likeness = Likeness(run, run.teacher, held_out(settings, scanned, 2))
     assert likeness.gap_db > 3  # its network is random
     worse = ValidationNumbers(psnr_y_db=20.0, bicubic_psnr_y_db=24.0)
