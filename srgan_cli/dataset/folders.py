@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from srgan_cli.dataset.pictures import SUFFIXES
+from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, SettingsError, shown
 from srgan_cli.training_config import DataSettings
 
@@ -160,19 +161,17 @@ def _paired(
     files: Iterable[PictureFile], small: Iterable[PictureFile], scale: int, refused: list[Refusal]
 ) -> list[PictureFile]:
     """Twins have the same name within their folders, the suffix apart. `0001x4` is `0001`'s twin too, as in DIV2K."""
-    twins: dict[str, list[Path]] = {}
-    for twin in small:
-        twins.setdefault(twin.name, []).append(twin.path)
+    lows = [(twin.name, twin.path) for twin in small]
+    twins = Twins(lows, scale)
     result, used = [], set()
     for file in files:
-        names = (file.name, f"{file.name}x{scale}", f"{file.name}_x{scale}")
-        chosen = next((twins[name] for name in names if name in twins), [])
+        chosen = twins.of(file.name)
         used.update(chosen)
         if len(chosen) == 1:
             result.append(PictureFile(file.path, file.name, chosen[0]))
         else:
             many = f"{len(chosen)} small pictures have its name, and it needs one"
             refused.append(Refusal(file.path, many if chosen else "no small picture has its name", "unpaired"))
-    rest = (path for paths in twins.values() for path in paths if path not in used)
+    rest = (path for _, path in lows if path not in used)
     refused += [Refusal(path, "no large picture has its name", "unpaired") for path in rest]
     return result

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from srgan_cli import stored
+from srgan_cli.dataset import alignment
 from srgan_cli.dataset.folders import Kind, PictureFile, Refusal, files_of, files_under, folder_of
-from srgan_cli.dataset.pictures import Facts, in_order, look_at
+from srgan_cli.dataset.pictures import Facts, in_order, look_at, read_pixels
 from srgan_cli.errors import NothingToDoError, TrainingError, UnreadablePictureError, shown
 from srgan_cli.files import cache_folder, publish_text
 from srgan_cli.training_config import DataSettings
@@ -30,6 +31,7 @@ _ENOUGH_HELD, _EACH_HELD = 4, 12
 _MIN_CROP_PX = 8  # as the settings have it
 _MEMORY = "scan-1.json"
 _MAX_REMEMBERED = 200_000
+_MAX_ALIGNED = 8  # pairs that are decoded to see whether they lie on each other
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Scan:
     val: tuple[Picture, ...]
     refused: tuple[Refusal, ...]
     split: str
+    notes: tuple[str, ...] = ()  # what a person should know of the pictures
     unlabelled: tuple[Picture, ...] = ()  # low pictures without an original
 
 
@@ -74,7 +77,24 @@ def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance |
         split = f"those of {shown(settings.val_dir)}"
     else:
         train, val, split = _split(train, settings)
-    return Scan(_pictures(train), _pictures(val), (*refused, *not_judged, *not_learned), split)
+    pictures = _pictures(train)
+    return Scan(pictures, _pictures(val), (*refused, *not_judged, *not_learned), split, _shift_notes(pictures, scale))
+
+
+def _shift_notes(pictures: Sequence[Picture], scale: int) -> tuple[str, ...]:
+    """Of a sample of paired pictures: whether they lie on each other."""
+    paired = [picture for picture in pictures if picture.low is not None]
+    sample = paired[:: max(1, len(paired) // _MAX_ALIGNED)][:_MAX_ALIGNED]
+    shifts = []
+    for picture in sample:
+        assert picture.low is not None
+        with suppress(UnreadablePictureError):  # it is read again, and reported then
+            low, high = read_pixels(picture.low), read_pixels(picture.path)
+            high = high[: low.shape[0] * scale, : low.shape[1] * scale]
+            found = alignment.shift(low, high)
+            shifts += [] if found is None else [(shown(picture.path), found)]
+    said = alignment.sentence(shifts, len(sample))
+    return () if said is None else (said,)
 
 
 def scan_unlabelled(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from srgan_cli.config import DEFAULT_MAX_PIXELS
+from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, UnreadablePictureError, shown
 from srgan_cli.evaluation.evaluate import Pair
 from srgan_cli.imaging.formats import format_of_suffix
@@ -43,24 +44,29 @@ class Found:
 def find(high_dir: Path, low_dir: Path | None, scale: int) -> Found:
     """All pictures below `high_dir`, in the order of their names, with those below `low_dir` of the same names.
 
-    A small picture has the original's name, in whatever format, or that with `x4` behind it (DIV2K's `0801x4.png`, for
-    a scale of 4). Raises `SettingsError` for what is no folder, `NothingToDoError` when nothing is found or matches.
+    Which belong together, `dataset.twins` says; where both are in one folder, small ones are no originals. Raises
+    `SettingsError` for what is no folder, `NothingToDoError` when nothing is found or matches.
     """
     originals = _pictures(high_dir, "--hr-dir")
     if low_dir is None:
         return Found(tuple(Files(name, path) for name, path in originals.items()))
     small = {_stem(name): path for name, path in _pictures(low_dir, "--lr-dir").items()}
+    twins = Twins(small.items(), scale)
     files, missing = [], []
+    lows = {path: [low for low in twins.of(_stem(name)) if low != path] for name, path in originals.items()}
+    used = {low for found in lows.values() for low in found}
     for name, path in originals.items():
-        low = small.get(_stem(name)) or small.get(f"{_stem(name)}x{scale}")
-        if low is None:
+        if len(lows[path]) == 1:
+            files.append(Files(name, path, lows[path][0]))
+        elif lows[path]:
+            missing.append(f"{name}: {len(lows[path])} pictures in {shown(low_dir)} have its name, and it needs one")
+        elif path not in used:
             missing.append(f"{name}: there is no picture of this name in {shown(low_dir)}")
-        else:
-            files.append(Files(name, path, low))
     if not files:
         raise NothingToDoError(
             f"no picture in {shown(low_dir)} has the name of one in {shown(high_dir)}: there are {_some(small)} there, "
-            f"and {_some(map(_stem, originals))} here. Names must agree but for the ending, or end in x{scale}"
+            f"and {_some(map(_stem, originals))} here. Names must agree but for the ending, or for what tells sizes: "
+            f"a.png and ax{scale}.png, a_LR.png or a_bicLRx{scale}.png"
         )
     return Found(tuple(files), tuple(missing))
 

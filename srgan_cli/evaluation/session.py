@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srgan_cli.config import DEFAULT_MODEL, MAX_SCALE, EngineOptions, WriteOptions
+from srgan_cli.dataset import alignment
 from srgan_cli.errors import ExitCode, NothingToDoError, SettingsError, shown
 from srgan_cli.evaluation import further, pairs
 from srgan_cli.evaluation.evaluate import (
@@ -104,15 +105,38 @@ def run(
     )
     floors = dict(zip(_FLOORS, (bicubic_enlarger(scale), lanczos_enlarger(scale)), strict=True))
     methods: dict[str, Enlarge] = {**floors, **{name: one.upscale for name, one in upscalers.items()}}
+    shifts = _Shifts()
+    looked_at = shifts.seen(taken) if options.low_dir is not None else taken
     evaluations = side_by_side(
-        methods, _saving(taken, options.save), scale=scale, extra=chosen.metrics, on_result=_saver(options.save)
+        methods, _saving(looked_at, options.save), scale=scale, extra=chosen.metrics, on_result=_saver(options.save)
     )
     if not evaluations["bicubic"].pictures:
         raise NothingToDoError(f"not one of {len(failures)} pictures can be compared: {failures[0]}")
     compute = {
         name: {"device": one.compute.name, "precision": one.compute.precision} for name, one in upscalers.items()
     }
-    return Report(scale, evaluations, compute, tuple(failures), chosen.notes)
+    return Report(scale, evaluations, compute, tuple(failures), (*chosen.notes, *shifts.notes))
+
+
+class _Shifts:
+    """What is found of pairs whose pictures do not lie on each other."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, alignment.Shift]] = []
+        self._count = 0
+
+    def seen(self, taken: Iterator[Pair]) -> Iterator[Pair]:
+        """The pairs, looked at as they pass."""
+        for name, low, high in taken:
+            self._count += 1
+            found = alignment.shift(low, high)
+            self._found += [] if found is None else [(name, found)]
+            yield name, low, high
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        said = alignment.sentence(self._found, self._count)
+        return () if said is None else (said,)
 
 
 def shared_scale(models: Sequence[str], wanted: int | None) -> int:

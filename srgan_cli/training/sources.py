@@ -47,6 +47,8 @@ def scanned(run: Run, observer: Observer) -> Scan:
             )
             found = dataclasses.replace(found, unlabelled=unlabelled, refused=(*found.refused, *refused))
         observer.scanned(found)
+        for sentence in found.notes:
+            observer.note(sentence)
         return found
 
     return processes.first_does(look, run.group)

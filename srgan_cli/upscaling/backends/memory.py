@@ -72,6 +72,19 @@ def free_host_bytes() -> int:
     return max(0, min(candidates))
 
 
+def total_host_bytes() -> int:
+    """The machine's memory, or a container's limit, whichever is less."""
+    candidates = [8 << 30]  # where nothing can be learned
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemTotal:"):
+                candidates = [int(line.split()[1]) * 1024]
+    for folder, limit_name, _, _ in _memory_groups():
+        with contextlib.suppress(OSError, ValueError):  # no such group, or no limit ("max")
+            candidates.append(int((folder / limit_name).read_text(encoding="ascii")))
+    return min(candidates)
+
+
 def _memory_groups() -> list[tuple[Path, str, str, str]]:
     """Folders of the control groups this process is in, with the names of limit, usage and droppable pages (v2, v1)."""
     groups = []

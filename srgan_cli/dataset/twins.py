@@ -1,0 +1,44 @@
+"""Which low picture belongs to which high one, told by their names: one rule for training and for evaluation.
+
+A low picture has the high one's name, in whatever format, perhaps with what data sets and programs put behind it:
+`0801x4` (DIV2K), `0801_x4`, `img_LR`, `img_bicLRx4` (MATLAB's scripts), `img_001_SRF_4_LR` beside `img_001_SRF_4_HR`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+
+
+def _high_tail(scale: int) -> re.Pattern[str]:
+    return re.compile(rf"[-_](?:SRF[-_]{scale}[-_])?(?:HR|GT|high)$", re.IGNORECASE)
+
+
+def _low_tail(scale: int) -> re.Pattern[str]:
+    """`x4` with or without `bic`, `LR`, `LRBI` before it; or `LR` alone, or `SRF_4_LR`."""
+    size = rf"[-_]?(?:bic)?(?:LR)?(?:BI)?[-_]?x{scale}(?:[-_]?LR)?"
+    return re.compile(rf"(?:{size}|[-_](?:SRF[-_]{scale}[-_])?(?:LR|low))$", re.IGNORECASE)
+
+
+class Twins(Generic[_T]):
+    """Low pictures by their names (paths in their folder, without the suffix). `scale` is how much smaller they are."""
+
+    def __init__(self, lows: Iterable[tuple[str, _T]], scale: int) -> None:
+        self._exact: dict[str, list[_T]] = {}
+        self._by_core: dict[str, list[_T]] = {}
+        self._high_tail = _high_tail(scale)
+        tail = _low_tail(scale)
+        for name, low in lows:
+            self._exact.setdefault(name, []).append(low)
+            core = tail.sub("", name)
+            if core != name and not core.endswith("/") and core:
+                self._by_core.setdefault(core, []).append(low)
+
+    def of(self, high: str) -> list[_T]:
+        """The low pictures of a high one: of its very name, or else of its name without what only tells sizes."""
+        core = self._high_tail.sub("", high)
+        candidates = self._by_core.get(high, []), self._by_core.get(core, []), self._exact.get(core, [])
+        return self._exact.get(high, []) or next(filter(None, candidates), [])
