@@ -385,3 +385,24 @@ def cache_folder() -> Path:
     if not folder.is_absolute():
         raise RuntimeError("there is no home directory for a cache")
     return folder
+
+
+def data_folder() -> Path:
+    """Where this program keeps what the user gave it: `XDG_DATA_HOME` or the system's own place.
+
+    Raises `RuntimeError` where there is no home directory.
+    """
+    import platformdirs
+
+    folder = Path(platformdirs.user_data_dir("srgan", appauthor=False))
+    if not folder.is_absolute():
+        raise RuntimeError("there is no home directory to keep models in")
+    return folder
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_BUFFER_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import click
 
 from srgan_cli.cli.options import json_option
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
-from srgan_cli.networks import registry
+from srgan_cli.networks import library, registry
+from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
 
 _JSON = json_option()
@@ -19,20 +21,24 @@ _JSON = json_option()
 
 @click.group()
 def models() -> None:
-    """List, describe and check the available models."""
+    """List, describe and check the available models, and add your own."""
 
 
 @models.command("list")
 @_JSON
 def list_models(as_json: bool) -> None:
-    """List the models that come with srgan."""
-    entries = registry.entries()
+    """List the models that come with srgan, and your own."""
+    entries, own = registry.entries(), library.own_models()
     if as_json:
-        _write_json([entry.as_dict() for entry in entries])
+        _write_json([*(entry.as_dict() for entry in entries), *(model.as_dict() for model in own)])
         return
     rows = [
         (entry.name, f"×{entry.scale}", _kind(entry), f"{entry.parameters:,}", _best_score(entry), entry.description)
         for entry in entries
+    ]
+    rows += [
+        (model.name, f"×{model.scale}", _kind(model), f"{model.parameters:,}", "", model.description or model.source)
+        for model in own
     ]
     _write_table(("Name", "Scale", "Kind", "Parameters", "Set5", "What it is for"), rows)
 
@@ -44,26 +50,35 @@ def info(name: str, as_json: bool) -> None:
     """Show all about a model: one by NAME, a family's, or one of your own files or run folders."""
     found = _described(name)
     if as_json:
-        _write_json([entry.as_dict() for entry in found])
+        _write_json([model.as_dict() for model in found])
         return
-    for number, entry in enumerate(found):
+    for number, model in enumerate(found):
         if number:
             click.echo()
-        _write_facts(entry)
+        _write_facts(_facts(model) if isinstance(model, Entry) else _own_facts(model))
 
 
 @models.command()
 @_JSON
 def verify(as_json: bool) -> None:
     """Check that every model's file is there and unchanged (by its SHA-256)."""
-    checks = registry.verify()
+    checks = [(c.entry.name, c.entry.path, c.reason) for c in registry.verify()]
+    own = [(model.name, model.path, library.fault(model)) for model in library.own_models()]
+    own += [(folder.name, folder, "its record is damaged") for folder in library.damaged()]
     if as_json:
-        _write_json([{"name": c.entry.name, "file": str(c.entry.path), "ok": c.ok, "reason": c.reason} for c in checks])
+        rows = [
+            {"name": name, "file": str(path), "ok": not reason, "reason": reason}
+            for name, path, reason in (*checks, *own)
+        ]
+        _write_json(rows)
     else:
-        _write_table(("Name", "State"), [(c.entry.name, "ok" if c.ok else c.reason) for c in checks])
-    bad = [check.entry.name for check in checks if not check.ok]
+        _write_table(("Name", "State"), [(name, reason or "ok") for name, _, reason in (*checks, *own)])
+    bad = [name for name, _, reason in checks if reason]
     if bad:
         raise WeightsError(f"{', '.join(bad)}: not as delivered; install srgan again")
+    bad = [name for name, _, reason in own if reason]
+    if bad:
+        raise WeightsError(f"{', '.join(bad)}: not as added; remove it with `srgan models remove`, and add it again")
 
 
 @models.command()
@@ -71,7 +86,9 @@ def verify(as_json: bool) -> None:
 @_JSON
 def path(name: str, as_json: bool) -> None:
     """Print where a model's file lies (of a family: all of them, one per line)."""
-    files = [str(entry.path) for entry in registry.family(name)]
+    own = library.members(name)
+    files = [str(model.path) for model in own if registry.resolve(name)[1] is None]
+    files = files or [str(entry.path) for entry in registry.family(name)]
     if as_json:
         _write_json(files)
         return
@@ -79,17 +96,78 @@ def path(name: str, as_json: bool) -> None:
         click.echo(file)
 
 
-def _described(name: str) -> tuple[Entry, ...]:
+@models.command()
+@click.argument("source", metavar="FILE|RUN|URL")
+@click.option("--name", metavar="NAME", help="What to call it. [default: as the file]")
+@click.option(
+    "--licence", metavar="TEXT", help="Its licence, an SPDX name if it has one. [default: what the file says]"
+)
+@click.option("--sha256", metavar="HEX", help="Refuse the file if this is not its SHA-256.")
+@click.option("--overwrite", is_flag=True, help="Replace your model of that name.")
+@_JSON
+def add(source: str, name: str | None, licence: str | None, sha256: str | None, overwrite: bool, as_json: bool) -> None:
+    """Put a model into your own folder, from a file or an address, under a name for --model.
+
+    \b
+      srgan models add 4x_photos.pth --name photos-x4 --licence CC-BY-4.0
+      srgan models add https://example.org/4x_photos.safetensors --sha256 1f2e…
+      srgan models add runs/mine
+
+    Models called N-x2 and N-x4 are a family: --model N takes what suits the scale. A download that was cut goes on
+    when the command is given again.
+    """
+    from srgan_cli.networks.adding import AddOptions
+    from srgan_cli.networks.adding import add as put
+
+    with _download_progress() as on_progress:
+        model = put(AddOptions(source, name, licence, sha256, overwrite), on_progress)
+    if as_json:
+        _write_json(model.as_dict())
+        return
+    click.echo(f"{model.name}  ×{model.scale}, {model.architecture}, {model.path}")
+    if not model.licence:
+        click.echo("its licence is not known; --licence notes it", err=True)
+
+
+@models.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove one of your own models."""
+    if name in {entry.name for entry in registry.entries()}:
+        raise WeightsError(f"{name} comes with srgan and cannot be removed")
+    click.echo(library.remove(name))
+
+
+@contextmanager
+def _download_progress() -> Iterator[Callable[[int, int | None], None] | None]:
+    """A bar at a terminal, once the first bytes have come; nothing else."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", total=None, visible=False)
+        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
+
+
+def _described(name: str) -> Sequence[Entry | OwnModel]:
     file, bundled = registry.resolve(name)
     if bundled is not None:
         return registry.family(name)
+    if own := [model for model in library.members(name) if file.parent.parent == library.models_folder()]:
+        return own
     entry = registry.describe_file(file)
     if entry is None:
         raise WeightsError(f"{file} was made by another program, so nothing is known about it before it is loaded")
     return (entry,)
 
 
-def _kind(entry: Entry) -> str:
+def _kind(entry: Entry | OwnModel) -> str:
+    if isinstance(entry, OwnModel):
+        return f"own ({entry.kind})"
     return "adversarial" if entry.adversarial else "fidelity"
 
 
@@ -100,8 +178,26 @@ def _best_score(entry: Entry) -> str:
     return "" if psnr is None else f"{psnr:.2f} dB"
 
 
-def _write_facts(entry: Entry) -> None:
-    facts: list[tuple[str, str]] = [
+def _own_facts(model: OwnModel) -> list[tuple[str, str]]:
+    return [
+        ("name", model.name),
+        ("family", model.family),
+        ("for", model.description),
+        ("scale", f"×{model.scale}"),
+        ("kind", _kind(model)),
+        ("architecture", model.architecture),
+        ("parameters", f"{model.parameters:,}"),
+        ("licence", model.licence or "not known"),
+        ("source", model.source),
+        ("added", model.added),
+        ("size", f"{model.size_bytes:,} bytes"),
+        ("file", str(model.path)),
+        *(("sha256", f"{sha256} {file}") for file, sha256 in model.sha256.items()),
+    ]
+
+
+def _facts(entry: Entry) -> list[tuple[str, str]]:
+    return [
         ("name", entry.name),
         ("family", entry.family),
         ("for", entry.description),
@@ -116,6 +212,9 @@ def _write_facts(entry: Entry) -> None:
         ("file", str(entry.path)),
         ("sha256", entry.sha256),
     ]
+
+
+def _write_facts(facts: Iterable[tuple[str, str]]) -> None:
     shown = [(key, value) for key, value in facts if value]
     width = max(len(key) for key, _ in shown)
     for key, value in shown:

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import json
 import math
 import re
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
 
 from srgan_cli.config import AUTO_MODEL
 from srgan_cli.errors import WeightsError
+from srgan_cli.files import file_sha256
+from srgan_cli.networks import library
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -146,9 +147,16 @@ def find(name: str, scale: float | None = None) -> Entry:
     That is the smallest scale that is enough, for shrinking a larger result costs less than enlarging a smaller one
     and loses less; without a `scale`, 4.
     """
-    members = sorted(family(name), key=lambda entry: entry.scale)
+    return _enough(family(name), scale)
+
+
+_Member = TypeVar("_Member", Entry, library.OwnModel)
+
+
+def _enough(members: Sequence[_Member], scale: float | None) -> _Member:
+    by_scale = sorted(members, key=lambda member: member.scale)
     wanted = 4.0 if scale is None else scale
-    return next((entry for entry in members if entry.scale >= wanted), members[-1])
+    return next((member for member in by_scale if member.scale >= wanted), by_scale[-1])
 
 
 def split_detail(source: str) -> tuple[str, float | None]:
@@ -181,7 +189,8 @@ def start_of(entry: Entry) -> Entry | None:
 
 
 def _unknown(name: str, known: tuple[Entry, ...]) -> NoReturn:
-    names = list(dict.fromkeys([e.family for e in known] + [e.name for e in known]))
+    own = [own.name for own in library.own_models()]
+    names = list(dict.fromkeys([e.family for e in known] + [e.name for e in known] + own))
     if name == AUTO_MODEL:
         raise WeightsError(f"auto chooses for each picture of `srgan upscale`; here name one of {', '.join(names)}")
     near = difflib.get_close_matches(name, names, n=1)
@@ -194,12 +203,15 @@ def _unknown(name: str, known: tuple[Entry, ...]) -> NoReturn:
 def resolve(source: str | Path, scale: float | None = None) -> tuple[Path, Entry | None]:
     """The file behind a model's name, a family's name, a weights file or a run folder; and its entry when bundled.
 
-    A bundled name goes before a file of the same name in the working directory; `./name` means the latter.
+    A bundled name goes before one of the user's own models, and both before a file of the same name in the working
+    directory; `./name` means the latter.
     """
     text = str(source)
     if isinstance(source, str) and text in {name for e in entries() for name in (e.name, e.family)}:
         entry = find(text, scale)
         return entry.path, entry
+    if isinstance(source, str) and (own := library.members(text)):
+        return _enough(own, scale).path, None
     path = Path(source).expanduser()
     try:
         if path.is_dir():
@@ -227,14 +239,6 @@ def _fault(entry: Entry) -> str:
     except OSError as err:
         return f"cannot be read: {err.strerror}"
     return "" if found == entry.sha256 else f"is not the file it should be: its SHA-256 is {found}"
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------- a file's own word

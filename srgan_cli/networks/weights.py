@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
-from srgan_cli.files import publish_bytes, reason
+from srgan_cli.files import file_sha256, publish_bytes, reason
+from srgan_cli.networks import library
 from srgan_cli.networks.blank import without_numbers
 from srgan_cli.networks.generators import Config, Generator, build, fold
 from srgan_cli.networks.outside import Needs
@@ -28,7 +29,6 @@ from srgan_cli.networks.registry import (
     Header,
     blend_name,
     entry_of,
-    file_sha256,
     metadata_of,
     parse_header,
     resolve,
@@ -110,6 +110,9 @@ def load_model(source: str | Path, scale: float | None = None) -> Model:
     sha256 = hashlib.sha256(data).hexdigest()
     if bundled is not None:
         _check_sha256(sha256, bundled)
+    own = library.owner_of(path)
+    if own is not None and own.sha256[path.name] != sha256:
+        raise WeightsError(f"{path} is not the file that was added; `srgan models remove {own.name}` and add it again")
     if path.suffix.lower() == ".onnx":
         return _onnx_model(data, path, sha256)
     header = _header(data, path)

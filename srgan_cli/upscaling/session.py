@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, Size, UpscaleOptions
 from srgan_cli.errors import SettingsError
-from srgan_cli.networks import registry
+from srgan_cli.networks import library, registry
+from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose
@@ -92,6 +93,8 @@ def select(model: str, detail: float | None = None) -> Selection:
         return _bundled(name, bundled, detail if written is None else written)
     if detail is not None:
         raise SettingsError(_NO_DETAIL.format(name))
+    if (own := library.owner_of(path)) is not None:
+        return _own(name, own)
     entry = registry.describe_file(path)
     if entry is not None:
         return Selection(entry.name, {entry.scale: path}, (entry.sha256,))
@@ -102,6 +105,13 @@ def select(model: str, detail: float | None = None) -> Selection:
 
 
 _NO_DETAIL = "--detail is for srgan, from fidelity (0) to all its texture (1); {} has none to choose"
+
+
+def _own(name: str, model: OwnModel) -> Selection:
+    """What was learned of the user's models when they were added, so that nothing has to be loaded here."""
+    members = library.members(name) or (model,)
+    sha256 = tuple(sha for member in members for sha in member.sha256.values())
+    return Selection(name, {m.scale: m.path for m in members}, sha256)
 
 
 def _bundled(name: str, entry: Entry, detail: float | None) -> Selection:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from srgan_cli.cli import main
 from srgan_cli.cli import models as command
 from srgan_cli.errors import SrganError, WeightsError
-from srgan_cli.networks import registry
+from srgan_cli.networks import library, registry
+from tests.faults import save_tiny
 
 
 def run(*arguments: str) -> str:
@@ -141,3 +143,62 @@ def test_no_command_imports_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model file, and a folder for models of one's own."""
+    monkeypatch.setattr(library, "data_folder", lambda: tmp_path / "data")
+    return save_tiny(tmp_path / "photos-x2.safetensors", 2)
+
+
+def test_own_models_are_added_listed_described_checked_and_removed(own: Path) -> None:
+    assert run_noting("add", str(own), "--licence", "CC0-1.0").startswith("photos-x2  ×2, compact, ")
+    assert run("list").splitlines()[-1].split("\t")[:4] == ["photos-x2", "×2", "own (srgan)", "2,860"]
+    listed = json.loads(run("list", "--json"))[-1]
+    assert (listed["name"], listed["family"], listed["licence"], listed["own"]) == (
+        "photos-x2",
+        "photos",
+        "CC0-1.0",
+        True,
+    )
+    facts = run("info", "photos")
+    assert "CC0-1.0" in facts
+    assert str(own) in facts
+    assert json.loads(run("info", "photos-x2", "--json"))[0]["sha256"] == listed["sha256"]
+    path = Path(run("path", "photos").strip())
+    assert path.read_bytes() == own.read_bytes()
+    assert run("verify").splitlines()[-1] == "photos-x2\tok"
+    path.write_bytes(b"other")
+    result = invoke("verify")
+    assert isinstance(result.exception, WeightsError)
+    assert "photos-x2: not as added" in str(result.exception)
+    assert "photos-x2\tphotos-x2.safetensors is not the file that was added" in result.stdout
+    run("remove", "photos-x2")
+    assert "photos-x2" not in run("list")
+
+
+def run_noting(*arguments: str) -> str:
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_an_unknown_licence_is_noted(own: Path) -> None:
+    result = invoke("add", str(own), "--json")
+    assert json.loads(result.stdout)["name"] == "photos-x2"
+    assert "licence is not known" not in result.stderr, "not for programs"
+    assert "licence is not known" in invoke("add", str(own), "--name", "b").stderr
+
+
+def test_bundled_models_stay(own: Path) -> None:
+    result = invoke("remove", "fast-x4")
+    assert "comes with srgan" in str(result.exception)
+
+
+def test_own_models_upscale(own: Path, tmp_path: Path) -> None:
+    invoke("add", str(own))
+    example = Path(__file__).parents[2] / "examples" / "cat.jpg"
+    assert main(["upscale", str(example), "-o", str(tmp_path / "o.png"), "-m", "photos", "--scale", "2", "-q"]) == 0
+    assert (tmp_path / "o.png").exists()
+    assert main(["upscale", str(example), "-o", str(tmp_path / "o.png"), "-m", "phots"]) == 4

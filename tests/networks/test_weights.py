@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
+from srgan_cli.files import file_sha256
 from srgan_cli.networks import registry
 from srgan_cli.networks.generators import Generator, build, fold
 from srgan_cli.networks.registry import Card
@@ -56,7 +57,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, architecture: str, config: dict
         assert torch.equal(load_generator(path).eval()(low), expected), "for training, not a bit is different"
     assert (model.name, model.architecture, model.scale, model.adversarial) == ("mine", architecture, 2, True)
     assert model.halo_px == generator.halo_px
-    assert model.sha256 == registry.file_sha256(path)
+    assert model.sha256 == file_sha256(path)
     assert model.entry is not None
     card = {field.name: getattr(model.entry, field.name) for field in dataclasses.fields(Card)}
     assert Card(**card) == CARD

@@ -1,0 +1,186 @@
+"""A file from an http(s) address, which goes on where it was cut.
+
+What has come lies in a folder of its own, with what the server called that version of the file (RFC 9110, sections 8.8
+and 13.1.5: `ETag`, `If-Range`), so that parts of two versions are never joined.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from email.message import Message
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from srgan_cli import __version__
+from srgan_cli.errors import WeightsError, shown
+from srgan_cli.files import reason
+from srgan_cli.networks.registry import MODEL_SUFFIXES
+
+Progress = Callable[[int, int | None], None]
+
+SUFFIXES = tuple(dict.fromkeys((*MODEL_SUFFIXES, ".onnx", ".param", ".bin")))
+_TIMEOUT_S = 30.0
+_PAUSES_S = (1.0, 3.0, 10.0)  # before trying again, where nothing new has come since the last time
+_MAX_BYTES = 4 << 30
+_CHUNK_BYTES = 1 << 18
+_PART, _VERSION = "part", "version.json"
+
+
+class _CutError(Exception):
+    """The connection ended early, or was never there; trying again may help."""
+
+
+class _Answer(NamedTuple):
+    """What the server said of the file. `size_bytes` is all of it; `version` goes into `If-Range`, if it can."""
+
+    name: str
+    size_bytes: int | None
+    version: str
+
+
+def download(url: str, folder: Path, on_progress: Progress | None = None) -> Path:
+    """The file at `url`, complete, under its own name in `folder`, which is for it alone.
+
+    Goes on with what an earlier call left there. Raises `WeightsError` when it is not there, no model by its name, or
+    does not come whole after several tries; what has come stays for the next call, unless it is of no use.
+    """
+    pauses = list(_PAUSES_S)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            before = _present(folder)
+            try:
+                return _once(url, folder, on_progress)
+            except _CutError as err:
+                if _present(folder) > before:
+                    pauses = list(_PAUSES_S)
+                if not pauses:
+                    raise WeightsError(_cut_message(url, folder, err)) from err
+                time.sleep(pauses.pop(0))
+    except OSError as err:
+        raise WeightsError(f"{shown(folder)} cannot be written: {reason(err)}") from err
+
+
+def _cut_message(url: str, folder: Path, err: _CutError) -> str:
+    again = "; the same command goes on from there" if _present(folder) else ""
+    return f"{shown(url)} cannot be downloaded: {err}, after {_present(folder):,} bytes{again}"
+
+
+def _present(folder: Path) -> int:
+    part = folder / _PART
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _once(url: str, folder: Path, on_progress: Progress | None) -> Path:
+    part, headers = folder / _PART, _headers(folder)
+    try:
+        answer = _open(url, headers)
+    except urllib.error.HTTPError as err:
+        err.close()
+        if err.code == 416 and "Range" in headers:  # nothing is left of it, or it is another file now
+            part.unlink()
+            raise _CutError("the file has changed") from err
+        if err.code in (408, 429) or err.code >= 500:
+            raise _CutError(f"the server answered {err.code} {err.reason}") from err
+        raise WeightsError(f"{shown(url)} cannot be downloaded: the server answered {err.code} {err.reason}") from err
+    except (OSError, http.client.HTTPException) as err:
+        raise _CutError(str(getattr(err, "reason", err)) or type(err).__name__) from err
+    except ValueError as err:
+        raise WeightsError(f"{shown(url)} is no address: {err}") from err
+    with answer as body:
+        told = _told(url, body)
+        start = int(headers["Range"][len("bytes=") : -1]) if body.status == 206 else 0
+        _check_room(url, told, folder)
+        (folder / _VERSION).write_text(json.dumps(told.version), encoding="utf-8")
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            _receive(url, body, file, start, told, on_progress)
+    whole = folder / told.name
+    part.replace(whole)
+    return whole
+
+
+def _headers(folder: Path) -> dict[str, str]:
+    headers = {"User-Agent": f"srgan/{__version__}", "Accept-Encoding": "identity"}
+    try:
+        version = json.loads((folder / _VERSION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return headers
+    if isinstance(version, str) and version.isprintable() and version and _present(folder):
+        headers |= {"Range": f"bytes={_present(folder)}-", "If-Range": version}
+    return headers
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """From one http(s) address to another, but never from an encrypted one to one that is not."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
+        if new not in ("http", "https") or (old, new) == ("https", "http"):
+            raise WeightsError(f"{shown(req.full_url)} cannot be downloaded: it leads to {shown(newurl)}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def _open(url: str, headers: Mapping[str, str]) -> Any:
+    request = urllib.request.Request(url, headers=dict(headers))
+    return urllib.request.build_opener(_SafeRedirects).open(request, timeout=_TIMEOUT_S)
+
+
+def _told(url: str, body: Any) -> _Answer:
+    headers = body.headers
+    if headers.get_content_type() in ("text/html", "application/xhtml+xml"):
+        raise WeightsError(f"{shown(url)} is a web page; give the address of the model's file itself")
+    tag = headers.get("ETag", "")
+    version = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
+    size = headers.get("Content-Length")
+    if body.status == 206:
+        size = headers.get("Content-Range", "").rpartition("/")[2]
+    return _Answer(_name(url, body), int(size) if size and size.isdigit() else None, version)
+
+
+def _name(url: str, body: Any) -> str:
+    """The file's, as the server says or as the address ends; the latter may be one that it leads to."""
+    said = body.headers.get_filename() or ""
+    names = [said, *(unquote(urlsplit(address).path) for address in (url, body.url))]
+    for name in (PurePosixPath(name.replace("\\", "/")).name for name in names):
+        if PurePosixPath(name).suffix.lower() in SUFFIXES and name.isprintable() and not name.startswith("."):
+            return name[-200:]
+    raise WeightsError(f"{shown(url)} is no model; models are files ending in {', '.join(SUFFIXES)}")
+
+
+def _check_room(url: str, told: _Answer, folder: Path) -> None:
+    size_bytes = told.size_bytes or 0
+    if size_bytes > _MAX_BYTES:
+        raise WeightsError(f"{shown(url)} has {size_bytes:,} bytes, and srgan takes models of up to {_MAX_BYTES:,}")
+    free_bytes = shutil.disk_usage(folder).free
+    if size_bytes - _present(folder) > free_bytes:
+        raise WeightsError(f"{shown(url)} has {size_bytes:,} bytes, and {folder} room for {free_bytes:,}")
+
+
+def _receive(url: str, body: Any, file: IO[bytes], start: int, told: _Answer, on_progress: Progress | None) -> None:
+    done = start
+    while True:
+        try:
+            chunk = body.read(_CHUNK_BYTES)
+        except (OSError, http.client.HTTPException) as err:
+            raise _CutError("the connection was cut") from err
+        if not chunk:
+            break
+        file.write(chunk)
+        done += len(chunk)
+        if done > _MAX_BYTES:
+            raise WeightsError(f"{shown(url)} has more than {_MAX_BYTES:,} bytes, which is no model")
+        if on_progress is not None:
+            on_progress(done, told.size_bytes)
+    file.truncate()
+    if told.size_bytes is not None and done < told.size_bytes:
+        raise _CutError("the connection was cut")
