@@ -44,7 +44,7 @@ def refuse_addresses(names: tuple[str, ...]) -> None:
 
 
 class ModelName(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
-    """A bundled model's or family's name, a file, or a run folder. Completed from the bundled ones and from files."""
+    """A bundled or own model's or family's name, a file, or a run folder. Completed from the names and from files."""
 
     name = "model"
 
@@ -52,10 +52,11 @@ class ModelName(click.ParamType):  # type: ignore[type-arg] # generic from click
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from srgan_cli.networks import registry
+        from srgan_cli.networks import library, registry
 
-        entries = registry.entries()
-        known = dict.fromkeys(["auto", *(entry.family for entry in entries), *(entry.name for entry in entries)])
+        names = [(model.family, model.name) for model in registry.entries()]
+        names += [(model.family, model.name) for model in library.own_models()]
+        known = dict.fromkeys(["auto", *(family for family, _ in names), *(name for _, name in names)])
         return [
             *(CompletionItem(name) for name in known if name.startswith(incomplete)),
             CompletionItem(incomplete, type="file"),

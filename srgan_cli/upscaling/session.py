@@ -109,7 +109,9 @@ _NO_DETAIL = "--detail is for srgan, from fidelity (0) to all its texture (1); {
 
 def _own(name: str, model: OwnModel) -> Selection:
     """What was learned of the user's models when they were added, so that nothing has to be loaded here."""
-    members = library.members(name) or (model,)
+    members = library.members(name)
+    if not members:  # by its path
+        name, members = model.name, (model,)
     sha256 = tuple(sha for member in members for sha in member.sha256.values())
     return Selection(name, {m.scale: m.path for m in members}, sha256)
 
