@@ -104,15 +104,15 @@ def load_model(source: str | Path, scale: float | None = None) -> Model:
         return _between(start, bundled, DEFAULT_DETAIL if detail is None else detail)
     if detail is not None:
         raise WeightsError(f"{name} has no detail to choose: that is for srgan, whose start is bundled too")
+    own = library.owner_of(path)
+    if own is not None and (wrong := library.fault(own)):
+        raise WeightsError(f"{own.name}: {wrong}; `srgan models remove {own.name}`, and add it again")
     if path.suffix.lower() == ".param":
         return _ncnn_model(path)
     data = _read(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if bundled is not None:
         _check_sha256(sha256, bundled)
-    own = library.owner_of(path)
-    if own is not None and own.sha256[path.name] != sha256:
-        raise WeightsError(f"{path} is not the file that was added; `srgan models remove {own.name}` and add it again")
     if path.suffix.lower() == ".onnx":
         return _onnx_model(data, path, sha256)
     header = _header(data, path)

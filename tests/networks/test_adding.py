@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from srgan_cli.config import ExportOptions
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.files import file_sha256
 from srgan_cli.networks import adding, download, library, registry
 from srgan_cli.networks.adding import AddOptions, add
+from srgan_cli.networks.exporting import export
 from srgan_cli.networks.weights import load_model
-from tests.faults import save_tiny, tiny_generator
+from tests.faults import save_tiny, tiny_generator, tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +63,21 @@ def test_one_of_ours_brings_its_name_and_a_run_is_one(tmp_path: Path) -> None:
     own = add(AddOptions(str(tmp_path / "run"), name="mine"))
     assert (own.kind, own.scale, own.adversarial, own.licence) == ("srgan", 2, True, "")
     assert load_model("mine").adversarial
+
+
+@pytest.mark.parametrize(("suffix", "module", "kind"), [(".onnx", "onnxruntime", "onnx"), (".param", "ncnn", "ncnn")])
+def test_other_formats_are_own_models_too(tmp_path: Path, server: Server, suffix: str, module: str, kind: str) -> None:
+    pytest.importorskip(module)
+    done = export(tiny_model("srvgg", 2), ExportOptions(tmp_path / f"2x_there{suffix}"))
+    server.files = {f"/at/{path.name}": path.read_bytes() for path in done.files}
+    own = add(AddOptions(f"{server.address}/at/2x_there{suffix}", name="theirs"))
+    assert (own.kind, own.scale, own.name) == (kind, 2, "theirs")
+    assert {path.name for path in own.folder.iterdir()} == {"model.json", *own.sha256}
+    assert load_model("theirs").scale == 2
+    last = own.folder / list(own.sha256)[-1]
+    last.write_bytes(last.read_bytes()[:-4])
+    with pytest.raises(WeightsError, match="is not the file that was added"):
+        load_model("theirs")
 
 
 def test_a_family_takes_what_is_large_enough(tmp_path: Path) -> None:
