@@ -3,12 +3,13 @@
     python -m benchmarks.cards
 
 Rewrites the facts and the scores in each model's page (weights/NAME.md) and the tables of docs/MODELS.md: what stands
-between `<!-- KEY:begin -->` and `<!-- KEY:end -->`. The rest of a page is written by people. A model without a page
-gets one, in which `TODO` marks what only people know.
+between `<!-- KEY:begin -->` and `<!-- KEY:end -->`; and models/NAME.json for OpenModelDB. The rest of a page is written
+by people. A model without a page gets one, in which `TODO` marks what only people know.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,11 @@ from pathlib import Path
 from benchmarks import shelf
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
-from srgan_cli.networks import registry
+from srgan_cli.networks import openmodeldb, registry
 from srgan_cli.networks.registry import Entry
 
 OVERVIEW = Path(__file__).parent.parent / "docs" / "MODELS.md"
+OPENMODELDB = Path(__file__).parent.parent / "models"
 TODO = "TODO"
 
 _COMMAND = "python -m benchmarks.quality --data DIR --vgg-weights FILE"
@@ -47,6 +49,18 @@ def write(folder: Path, overview: Path | None) -> None:
         shelf.write_text(page_path(entry), page(entry))
     if overview is not None:
         shelf.write_text(overview, overview_page(overview.read_text(encoding="utf-8"), entries))
+    if overview == OVERVIEW:
+        write_openmodeldb(entries, OPENMODELDB)
+
+
+def write_openmodeldb(entries: Iterable[Entry], folder: Path) -> None:
+    """What OpenModelDB takes, a file for each model. The date stays while the model's file does."""
+    for entry in entries:
+        path = folder / f"{entry.name}.json"
+        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        date = old["date"] if old is not None and old["resources"][0]["sha256"] == entry.sha256 else None
+        subject = openmodeldb.Subject(entry.name, entry, entry.architecture, entry.config, entry.scale)
+        shelf.write_text(path, openmodeldb.to_json(openmodeldb.record(subject, (entry.path,), date=date)))
 
 
 def in_order(folder: Path) -> list[Entry]:

@@ -286,12 +286,15 @@ class ExportOptions:
     """One `srgan export`: the file to write, for ncnn the `.param` beside which the `.bin` goes, and how.
 
     `format` None: what the file's name says. `half`: weights, and for ONNX the arithmetic, as fp16.
+    `openmodeldb`: where to put what OpenModelDB wants to know, with `author` as the author.
     """
 
     output: Path
     format: ExportFormat | None = None
     half: bool = False
     overwrite: bool = False
+    openmodeldb: Path | None = None
+    author: str | None = None
 
     def __post_init__(self) -> None:
         told = EXPORT_SUFFIXES.get(self.output.suffix.lower())
@@ -302,6 +305,7 @@ class ExportOptions:
             suffix = next(suffix for suffix, name in EXPORT_SUFFIXES.items() if name == self.format)
             object.__setattr__(self, "output", self.output.with_name(self.output.name + suffix))
         _check(told in (None, self.format), f"-o {self.output} does not fit --format {self.format}")
+        _check(self.author is None or self.openmodeldb is not None, "--author goes with --openmodeldb")
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -38,10 +38,17 @@ from srgan_cli.errors import shown
     "-s", "--scale", type=float, metavar="N", help="Of a family, the member for this enlargement. [default: 4]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--openmodeldb",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Also write there what OpenModelDB wants to know of the file.",
+)
+@click.option("--author", metavar="NAME", help="With --openmodeldb: your name there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def export(
     model: str, output: Path, format_: ExportFormat | None, precision: str, scale: float | None, overwrite: bool,
-    as_json: bool,
+    openmodeldb: Path | None, author: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a model in a form that other programs read.
 
@@ -53,7 +60,7 @@ def export(
     The result is compared with ours before the file is written, where the program that reads it is installed. See
     docs/EXPORT.md for chaiNNer, ComfyUI, Upscayl, web pages and phones.
     """
-    options = ExportOptions(output, format_, half=precision == "float16", overwrite=overwrite)
+    options = ExportOptions(output, format_, precision == "float16", overwrite, openmodeldb, author)
     from srgan_cli.networks.exporting import export as write
     from srgan_cli.networks.weights import load_model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import tempfile
@@ -19,6 +20,7 @@ from torch import Tensor
 from srgan_cli import files
 from srgan_cli.config import ExportFormat, ExportOptions
 from srgan_cli.errors import SettingsError, WeightsError, shown
+from srgan_cli.networks import openmodeldb
 from srgan_cli.networks.generators import SRVGG, Generator
 from srgan_cli.networks.graph import INPUT, OUTPUT
 from srgan_cli.networks.ncnn_format import ncnn_model
@@ -60,7 +62,17 @@ def export(model: Model, options: ExportOptions) -> Exported:
         )
     for path, content in zip(options.files, contents, strict=True):
         _publish(path, content, options.overwrite)
-    return Exported(options.files, program, difference)
+    if options.openmodeldb is None:
+        return Exported(options.files, program, difference)
+    _publish(options.openmodeldb, _openmodeldb(model, options).encode(), overwrite=True)
+    return Exported((*options.files, options.openmodeldb), program, difference)
+
+
+def _openmodeldb(model: Model, options: ExportOptions) -> str:
+    config = getattr(model.network, "config", None)
+    sizes = dataclasses.asdict(config) if config is not None else {}
+    subject = openmodeldb.Subject(model.name, model.entry, model.architecture, sizes, model.scale, model.input_channels)
+    return openmodeldb.to_json(openmodeldb.record(subject, options.files, author=options.author or openmodeldb.AUTHOR))
 
 
 def _publish(path: Path, content: bytes, overwrite: bool) -> None:
