@@ -252,6 +252,8 @@ class UpscaleOptions:
     resume: bool = False
     fail_fast: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
+    accept_damaged: bool = False  # make what can still be decoded of a damaged picture
+    timeout_s: float | None = None  # for one picture, from its first row to its file
     # Bytes of decoded pictures, and of finished ones that wait for their encoder, held at a time.
     queue_bytes: int = 512 << 20
 
@@ -261,6 +263,10 @@ class UpscaleOptions:
             "give only one of --overwrite, --skip-existing and --resume",
         )
         _check(self.max_pixels >= 1, "--max-pixels must be at least 1")
+        _check(
+            self.timeout_s is None or 0 < self.timeout_s < float("inf"),
+            f"--timeout must be a number of seconds above 0, not {self.timeout_s}",
+        )
         _check(self.detail is None or 0.0 <= self.detail <= 1.0, f"--detail must be between 0 and 1, not {self.detail}")
         if self.name_pattern is not None:
             try:

@@ -3,7 +3,8 @@
     SrganError                      1
     ├── PictureError                1   this picture cannot be read or written; the batch goes on
     │   ├── UnreadablePictureError  1
-    │   └── UnwritablePictureError  1
+    │   ├── UnwritablePictureError  1
+    │   └── DefectError             1   a fault of srgan's own, met with this picture
     ├── SettingsError               2   an option or a combination of options makes no sense
     ├── NothingToDoError            3   no input could be read at all
     ├── WeightsError                4   a model is missing, corrupt, or not for this
@@ -19,8 +20,10 @@ Only `srgan_cli.cli` turns an error into an exit code.
 
 from __future__ import annotations
 
+import traceback
 import unicodedata
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -59,6 +62,10 @@ class UnreadablePictureError(PictureError):
 
 class UnwritablePictureError(PictureError):
     """The output cannot be written: format limits, no alpha, a full disk, permissions."""
+
+
+class DefectError(PictureError):
+    """A fault of srgan's own that one picture brought to light. It costs this picture, and not the run."""
 
 
 class SettingsError(SrganError):
@@ -101,6 +108,32 @@ class InterruptedRunError(SrganError):
     """The person pressed Ctrl-C; everything half-made has been removed."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+_PACKAGE = Path(__file__).parent
+
+
+def is_our_fault(err: BaseException) -> bool:
+    """Whether an exception that came while a picture was read shows a fault of this program rather than of the file.
+
+    Decoders raise whatever they stumble over. Of ours are the kinds that no content can explain, raised in our lines.
+    """
+    frames = traceback.extract_tb(err.__traceback__)
+    is_here = bool(frames) and _PACKAGE in Path(frames[-1].filename).parents
+    return is_here and isinstance(err, (AssertionError, AttributeError, NameError, NotImplementedError, TypeError))
+
+
+def as_defect(name: str, err: BaseException) -> DefectError:
+    """The sentence for such a fault, with its place in the program, so that it can be reported."""
+    frames = [f for f in traceback.extract_tb(err.__traceback__) if _PACKAGE in Path(f.filename).parents]
+    place = ""
+    if frames:
+        place = f" at {Path(frames[-1].filename).relative_to(_PACKAGE.parent).as_posix()}:{frames[-1].lineno}"
+    said = shown(str(err).strip() or "no further message")
+    return DefectError(
+        f"{name} cannot be made because of a defect in srgan, not in the file: {type(err).__name__}{place} ({said}). "
+        "Please report this sentence, with the picture if you may pass it on"
+    )
 
 
 def shown(text: object) -> str:

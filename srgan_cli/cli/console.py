@@ -195,6 +195,7 @@ class Watch:
             done=len(tally.done),
             skipped=len(tally.skips),
             failed=len(tally.failures),
+            damaged=len(tally.damaged),
             interrupted=tally.interrupted,
             seconds=round(tally.seconds, 3),
             network_seconds=round(tally.network_seconds, 3),
@@ -217,11 +218,13 @@ class Watch:
             self._say(f"the same command {'' if self._resumes else 'with --resume '}goes on from here")
 
     def _sum(self, tally: Tally) -> str:
-        if len(tally.done) == 1 and not (tally.skips or tally.failures or tally.interrupted or tally.error):
+        if len(tally.done) == 1 and not (
+            tally.skips or tally.failures or tally.interrupted or tally.error or tally.damaged
+        ):
             (job,) = tally.done
             name = "done" if job.target == Path("-") else str(job.target)
             return f"{name}: {job.output.width}×{job.output.height}, {duration(tally.seconds)}"
-        parts = [f"{len(tally.done)} done"]
+        parts = [f"{len(tally.done)} done" + (f" ({len(tally.damaged)} damaged)" if tally.damaged else "")]
         parts += [f"{len(tally.skips)} skipped"] if tally.skips else []
         parts += [f"{len(tally.failures)} failed"] if tally.failures else []
         parts += ["interrupted"] if tally.interrupted else []

@@ -144,6 +144,18 @@ _size, _model, _inputs, _output, _metadata, _compute, _many, _options = map(
     metavar="N",
     help="Refuse inputs of more pixels (decompression bombs).",
 )
+@_inputs(
+    "--accept-damaged",
+    is_flag=True,
+    help="Make what can still be decoded of a damaged picture, with a note and exit code 1.",
+)
+@_inputs(
+    "--timeout",
+    "timeout_s",
+    type=float,
+    metavar="SECONDS",
+    help="Give up a picture that takes longer. [default: no limit]",
+)
 @_output(
     "-o",
     "--output",
@@ -219,7 +231,8 @@ def upscale(
     inputs: tuple[str, ...], scale: float | None, long_side: tuple[int, bool] | None, width: tuple[int, bool] | None,
     height: tuple[int, bool] | None, fit: str | None, paper: str | None, dpi: float | None, only_enlarge: bool,
     copy_large: CopyLarge | None, model: str, detail: float | None, color_lock: bool | None, recursive: bool,
-    include: tuple[str, ...], exclude: tuple[str, ...], files_from: str | None, max_pixels: int, output: str | None,
+    include: tuple[str, ...], exclude: tuple[str, ...], files_from: str | None, max_pixels: int,
+    accept_damaged: bool, timeout_s: float | None, output: str | None,
     format_: str | None, quality: int | None, overwrite: bool, name_pattern: str | None, bit_depth: str,
     lossless: bool, png_level: int, background: tuple[int, int, int] | None, strict_names: bool, strip: Strip,
     keep_time: bool, device: str, precision: Precision, tile_px: int | None, resume: bool, skip_existing: bool,
@@ -274,6 +287,8 @@ def upscale(
         resume=resume,
         fail_fast=fail_fast,
         max_pixels=max_pixels,
+        accept_damaged=accept_damaged,
+        timeout_s=timeout_s,
     )
     if failed is not None and not dry_run:
         _write_failed(failed, [])  # find out now, not after the work

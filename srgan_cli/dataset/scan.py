@@ -19,7 +19,7 @@ from srgan_cli import stored
 from srgan_cli.dataset import alignment
 from srgan_cli.dataset.folders import Kind, PictureFile, Refusal, files_of, files_under, folder_of
 from srgan_cli.dataset.pictures import Facts, in_order, look_at, read_pixels
-from srgan_cli.errors import NothingToDoError, TrainingError, UnreadablePictureError, shown
+from srgan_cli.errors import NothingToDoError, PictureError, TrainingError, shown
 from srgan_cli.files import cache_folder, publish_text
 from srgan_cli.training_config import DataSettings
 
@@ -88,7 +88,7 @@ def _shift_notes(pictures: Sequence[Picture], scale: int) -> tuple[str, ...]:
     shifts = []
     for picture in sample:
         assert picture.low is not None
-        with suppress(UnreadablePictureError):  # it is read again, and reported then
+        with suppress(PictureError):  # it is read again, and reported then
             low, high = read_pixels(picture.low), read_pixels(picture.path)
             high = high[: low.shape[0] * scale, : low.shape[1] * scale]
             found = alignment.shift(low, high)
@@ -151,7 +151,7 @@ def _look(path: Path, memory: _Memory) -> Facts | str:
         return known
     try:
         facts = look_at(path)
-    except UnreadablePictureError as err:  # not remembered: a missing package or a right may be put in order
+    except PictureError as err:  # not remembered: a missing package or a right may be put in order
         return str(err)
     memory.put(key, facts)
     return facts

@@ -8,31 +8,26 @@ whole.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging import sniffing
-from srgan_cli.imaging.image import Depth, Header, Image, Metadata, Pixels
-from srgan_cli.imaging.metadata import exif as exif_block
-from srgan_cli.imaging.metadata.ifd import Structure
-from srgan_cli.imaging.sources import Source, reason_given, vips_module
+from srgan_cli.imaging import bounds, sniffing, tiff_kinds
+from srgan_cli.imaging.decoding import Rows, VipsRows, WholeRows, boundary, damaged, with_vips
+from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
+from srgan_cli.imaging.metadata.exif import orientation
+from srgan_cli.imaging.metadata.gather import bare, metadata_of, png_has
+from srgan_cli.imaging.plain import DEPTHS, as_plain, full_range, turned_image
+from srgan_cli.imaging.resizing import array_to_vips, vips_to_array
+from srgan_cli.imaging.sources import Source, vips_module
+from srgan_cli.imaging.whole import WholePicture
 
 _LOADERS = {"png": "png", "jpeg": "jpeg", "webp": "webp", "tiff": "tiff", "avif": "heif", "gif": "gif"}
-_DEPTHS: dict[str, Depth] = {"uchar": 8, "ushort": 16}
 _UPRIGHT_IN_SEQUENCE = (1, 2)
-# Every stage of a libvips pipeline holds what is asked for at once: few rows, and a wide scan stays small.
-_FETCH_ROWS = 64
-
-
-class _Rows(Protocol):
-    """Where an `OpenPicture` gets its rows from."""
-
-    def rows(self, top: int, count: int) -> Pixels: ...
 
 
 class OpenPicture:
@@ -41,11 +36,17 @@ class OpenPicture:
     It may be read by another thread than opened it, one thread at a time.
     """
 
-    def __init__(self, source: Source, header: Header, rows: _Rows) -> None:
+    def __init__(self, source: Source, header: Header, rows: Rows) -> None:
         self.header = header
         self._source = source
-        self._rows: _Rows | None = rows
+        self._rows: Rows | None = rows
         self._next = 0
+        self._damage: str | None = None
+
+    @property
+    def damage(self) -> str | None:
+        """What was lost so far, as a note, where that was to be accepted; None: nothing."""
+        return self._damage
 
     def read_rows(self, count: int) -> Pixels:
         """The next `count` rows, or those that are left: (n, W, C), uint8 or uint16; n is 0 at the end.
@@ -59,7 +60,10 @@ class OpenPicture:
         self._next += count
         if count == 0:
             return np.empty((0, self.header.width, self.header.channels), self.header.dtype)
-        return self._rows.rows(top, count)
+        with boundary(self._source.name):
+            rows = self._rows.rows(top, count)
+        self._damage = self._rows.damage
+        return rows
 
     def close(self) -> None:
         self._rows = None
@@ -72,71 +76,35 @@ class OpenPicture:
         self.close()
 
 
-class _VipsRows:
-    def __init__(self, image: Any, name: str) -> None:
-        pyvips = vips_module()
-        self._error = pyvips.Error
-        self._image = image
-        self._name = name
-        self._region = pyvips.Region.new(image)
-
-    def rows(self, top: int, count: int) -> Pixels:
-        image = self._image
-        dtype = np.uint8 if image.format == "uchar" else np.uint16
-        pixels = np.empty((count, image.width, image.bands), dtype)
-        for start in range(0, count, _FETCH_ROWS):
-            some = pixels[start : start + _FETCH_ROWS]
-            try:
-                data = self._region.fetch(0, top + start, image.width, len(some))
-            except self._error as err:
-                raise _damaged(self._name, err) from err
-            some[:] = np.frombuffer(data, dtype).reshape(some.shape)
-        return pixels
-
-
-class _WholeRows:
-    """Rows of a picture that Pillow decodes, whole, when the first row is asked for."""
-
-    def __init__(self, picture: Any, name: str) -> None:
-        self._picture = picture
-        self._name = name
-        self._pixels: Pixels | None = None
-
-    def rows(self, top: int, count: int) -> Pixels:
-        if self._pixels is None:
-            try:
-                pixels = np.asarray(self._picture)
-            except (OSError, SyntaxError, ValueError, RuntimeError, EOFError) as err:
-                raise _damaged(self._name, err) from err
-            pixels = pixels.reshape(*pixels.shape[:2], -1)
-            self._pixels = np.ascontiguousarray(pixels)
-            self._picture = None
-        return self._pixels[top : top + count]
-
-
-def _damaged(name: str, err: BaseException) -> UnreadablePictureError:
-    return UnreadablePictureError(f"{name} is damaged or incomplete and cannot be decoded{reason_given(err)}")
-
-
-def open_picture(source: Path | bytes, *, max_pixels: int) -> OpenPicture:
+def open_picture(source: Path | bytes, *, max_pixels: int, accept_damaged: bool = False) -> OpenPicture:
     """Open a picture for reading in rows; nothing is decoded yet.
 
-    Raises `UnreadablePictureError`: missing, empty, not a picture, damaged, or more than `max_pixels` px.
+    With `accept_damaged`, what a decoder can still make of damaged rows is read, and `OpenPicture.damage` says so.
+    Raises `UnreadablePictureError`: missing, empty, not a picture, damaged, or more than `max_pixels` px. Whatever else
+    a decoder raises becomes one, too; a fault of our own is a `DefectError`.
     """
     opened = Source(source)
     try:
-        format = sniffing.sniff(opened)  # noqa: A001
-        declared = sniffing.declared_size(opened, format)
-        if declared is not None:
-            sniffing.check_pixels(opened, *declared, max_pixels)
-        if format in ("bmp", "heic"):
-            header, rows = _open_whole(opened, format, max_pixels)
-        else:
-            header, rows = _open_vips(opened, format, max_pixels)
+        with boundary(opened.name):
+            header, rows = _opened(opened, max_pixels, accept_damaged)
     except BaseException:
         opened.close()
         raise
     return OpenPicture(opened, header, rows)
+
+
+def _opened(source: Source, max_pixels: int, accept_damaged: bool) -> tuple[Header, Rows]:
+    format = sniffing.sniff(source)  # noqa: A001
+    declared = sniffing.declared_size(source, format)
+    if declared is not None:
+        sniffing.check_pixels(source, *declared, max_pixels)
+    if format == "png":
+        bounds.check_png(source)
+    elif format == "gif":
+        bounds.check_gif(source)
+    if format in ("bmp", "heic"):
+        return _open_whole(source, format, max_pixels)
+    return _open_vips(source, format, max_pixels, accept_damaged)
 
 
 def read_header(source: Path | bytes, *, max_pixels: int) -> Header:
@@ -154,201 +122,141 @@ def read_image(source: Path | bytes, *, max_pixels: int) -> Image:
 # libvips
 
 
-def _open_vips(source: Source, format: str, max_pixels: int) -> tuple[Header, _Rows]:  # noqa: A002
-    pyvips = vips_module()
-    try:
-        image = _load(source, format, "sequential")
-        sniffing.check_pixels(source, image.width, image.height, max_pixels)
-        frames = int(image.get("n-pages")) if "n-pages" in image.get_fields() else 1
-        metadata = _metadata(image, source, format)
-        # libheif has already turned the picture as its container says, and EXIF only repeats that.
-        turn = 1 if format == "avif" else _orientation(source, format, metadata)
-        if turn not in _UPRIGHT_IN_SEQUENCE:
-            image = _load(source, format, "random")
-        image, icc, notes = _as_plain(image, source.name, metadata.icc)
-        if format == "avif":
-            image = _full_range(image)
-        image = _turned_image(image, turn)
-        rows = _VipsRows(image, source.name)
-    except pyvips.Error as err:
-        raise _damaged(source.name, err) from err
-    if format == "png" and _png_has(source, b"acTL"):
+@dataclass(frozen=True)
+class _Plain:
+    """A libvips image as `Header` promises it, with the profile that its colours are in now."""
+
+    image: Any
+    icc: bytes | None
+    notes: tuple[str, ...]
+
+
+class _Loader:
+    """Makes the libvips image of one file, as often as it is asked for."""
+
+    def __init__(self, source: Source, format: str) -> None:  # noqa: A002
+        self.source, self.format = source, format
+        self.tiff = tiff_kinds.examine(source) if format == "tiff" else None
+        # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`.
+        self.strict = "warning" if format == "jpeg" else "error"
+        self._kept: list[Any] = []  # sources in Python, which libvips does not keep alive
+
+    def refuse(self, name: str, reason: str) -> UnreadablePictureError:
+        refusal = None if self.tiff is None else self.tiff.refusal(name, reason)
+        return refusal or damaged(name, reason)
+
+    def load(self, access: str, strictness: str) -> Any:
+        """The loader is named: no file reaches a decoder (SVG, PDF, …) that this module does not know."""
+        options: dict[str, Any] = {"access": access, "fail_on": strictness}
+        if self.format == "tiff":
+            # Without this, libtiff refuses files of one strip of more than 50 MB. The pixels have been counted.
+            options["unlimited"] = True
+        if self.tiff is None:
+            return self._loaded(self.source.for_vips(), options)
+        sources = [make() for make in self.tiff.sources]
+        self._kept = sources
+        streams = [one.vips for one in sources] or [self.source.for_vips()]
+        images = [self._loaded(stream, {**options, **self.tiff.options}) for stream in streams]
+        return images[0] if self.tiff.packed else tiff_kinds.assembled(self.tiff, images)
+
+    def _loaded(self, stream: Any, options: dict[str, Any]) -> Any:
+        return vips_module().Operation.call(f"{_LOADERS[self.format]}load_source", stream, **options)
+
+    def plain(self, turn: int, icc: bytes | None, strictness: str, loaded: Any = None) -> _Plain:
+        """Upright and plain; `loaded` is an image of `load` that may be used."""
+        if loaded is None or turn not in _UPRIGHT_IN_SEQUENCE:
+            loaded = self.load("sequential" if turn in _UPRIGHT_IN_SEQUENCE else "random", strictness)
+        image, icc, notes = as_plain(loaded, self.source.name, icc)
+        if self.tiff is not None and self.tiff.is_lab:
+            icc = None
+        if self.format == "avif":
+            image = full_range(image)
+        return _Plain(turned_image(image, turn), icc, notes)
+
+
+def _open_vips(
+    source: Source,
+    format: str,  # noqa: A002
+    max_pixels: int,
+    accept_damaged: bool,
+) -> tuple[Header, Rows]:
+    name = source.name
+    loader = _Loader(source, format)
+    loaded = with_vips(name, lambda: loader.load("sequential", loader.strict), loader.refuse)
+    _check_size(loader, loaded, max_pixels)
+    metadata = metadata_of(loaded, source, format)
+    if loader.tiff is not None and loader.tiff.packed:
+        return _packed(loader, loaded, metadata)
+    # libheif has already turned the picture as its container says, and EXIF only repeats that.
+    turn = 1 if format == "avif" else loader.tiff.orientation if loader.tiff else orientation(metadata.exif)
+    plain = with_vips(name, lambda: loader.plain(turn, metadata.icc, loader.strict, loaded), loader.refuse)
+    header = _header(loader, loaded, plain, metadata)
+
+    def again(strictness: str) -> Any:
+        return loader.plain(turn, metadata.icc, strictness).image
+
+    return header, VipsRows(name, again, plain.image, loader.refuse, accept_damaged=accept_damaged)
+
+
+def _check_size(loader: _Loader, loaded: Any, max_pixels: int) -> None:
+    source, width, height = loader.source, loaded.width, loaded.height
+    if loader.tiff is not None and loader.tiff.packed:
+        width, height = loader.tiff.size
+    sniffing.check_pixels(source, width, height, max_pixels)
+    if loader.format == "jpeg":
+        bounds.check_jpeg(source, width, height)
+    elif loader.format == "tiff":
+        if loader.tiff is not None and not loader.tiff.options and not loader.tiff.sources:
+            bounds.check_tiff(source, width, height)
+    elif loader.format in ("webp", "avif"):
+        bounds.check_whole(source, width, height)
+
+
+def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata) -> Header:
+    image, format = plain.image, loader.format  # noqa: A001
+    notes = sniffing.name_notes(loader.source, format)
+    if loader.tiff is not None:
+        notes += _frame_notes(loader.tiff.frames) + loader.tiff.notes
+    else:
+        notes += _frame_notes(int(loaded.get("n-pages")) if loaded.get_typeof("n-pages") else 1)
+    notes += plain.notes
+    if format == "png" and png_has(loader.source, b"acTL"):
         notes += ("it is animated; only the first frame is read",)
-    notes = sniffing.name_notes(source, format) + _frame_notes(frames) + notes
-    metadata = replace(metadata, icc=icc)
-    header = Header(image.width, image.height, image.bands, _DEPTHS[image.format], format, metadata, notes)
-    return header, rows
-
-
-def _load(source: Source, format: str, access: str) -> Any:  # noqa: A002
-    """The loader is named: no file reaches a decoder (SVG, PDF, …) that this module does not know."""
-    pyvips = vips_module()
-    # "error" refuses what ends too early and what cannot be decoded, and lets pass the warnings that many cameras'
-    # files give (extraneous bytes before a marker).
-    options: dict[str, Any] = {"access": access, "fail_on": "error"}
-    if format == "tiff":
-        # Without this, libtiff refuses files of one strip of more than 50 MB. The pixels have been counted.
-        options["unlimited"] = True
-    return pyvips.Operation.call(f"{_LOADERS[format]}load_source", source.for_vips(), **options)
+    metadata = replace(metadata, icc=plain.icc)
+    return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes)
 
 
 def _frame_notes(frames: int) -> tuple[str, ...]:
     return (f"only the first of {frames} frames is read",) if frames > 1 else ()
 
 
-def _orientation(source: Source, format: str, metadata: Metadata) -> int:  # noqa: A002
-    if format != "tiff":
-        return exif_block.orientation(metadata.exif)
-    try:
-        structure = Structure(source.read_at, source.size)
-    except ValueError:
-        return 1
-    main = structure.table(structure.first)
-    value = structure.number(main, 0x0112) if main is not None else None
-    return value if value is not None and 1 <= value <= 8 else 1
+def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, Rows]:
+    """A TIFF of 10 or 12 bits a sample, unpacked whole when its first row is asked for."""
+    kind = loader.tiff
+    assert kind is not None
+    width, height = kind.size if kind.orientation < 5 else kind.size[::-1]
+    channels = kind.colours + (kind.alpha is not None)
+    notes = _frame_notes(kind.frames) + kind.notes
+    header = Header(width, height, channels, 16, "tiff", metadata, notes)
 
+    def decode() -> Pixels:
+        rows = VipsRows(loader.source.name, lambda strictness: loader.load("sequential", strictness), loaded,
+                        loader.refuse, accept_damaged=False)  # fmt: skip
+        upright = turned_image(array_to_vips(tiff_kinds.unpacked(kind, rows.rows(0, loaded.height)[:, :, 0])),
+                               kind.orientation)  # fmt: skip
+        return vips_to_array(upright)
 
-def _metadata(image: Any, source: Source, format: str) -> Metadata:  # noqa: A002
-    fields = set(image.get_fields())
-
-    def blob(name: str) -> bytes | None:
-        return bytes(image.get(name)) or None if name in fields else None
-
-    exif = _tiff_exif(source) if format == "tiff" else _bare(blob("exif-data"))
-    dpi = None
-    # Where nothing is said, libvips makes up 72 or 25.4 per inch; of PNG it names no unit even when there is one.
-    if "resolution-unit" in fields or (format == "png" and _png_has(source, b"pHYs", unit=1)):
-        dpi = (round(image.xres * 25.4, 4), round(image.yres * 25.4, 4))
-    return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), dpi, blob("iptc-data"))
-
-
-def _png_has(source: Source, kind: bytes, *, unit: int | None = None) -> bool:
-    """Whether there is such a chunk before the first IDAT, with `unit` (px per metre is 1) as its ninth byte."""
-    place = 8
-    for _ in range(1000):
-        head = source.read_at(place, 17)
-        if len(head) < 8 or head[4:8] in (b"IDAT", b"IEND"):
-            return False
-        if head[4:8] == kind:
-            return unit is None or head[16:17] == bytes([unit])
-        place += int.from_bytes(head[:4], "big") + 12
-    return False
-
-
-def _bare(exif: bytes | None) -> bytes | None:
-    if exif is not None and exif.startswith(b"Exif\0"):
-        exif = exif[6:]
-    return exif if exif and exif[:2] in (b"II", b"MM") else None
-
-
-def _tiff_exif(source: Source) -> bytes | None:
-    """libvips does not hand over the EXIF tables of TIFF files."""
-    try:
-        return exif_block.from_tiff(Structure(source.read_at, source.size))
-    except ValueError:
-        return None
-
-
-def _as_plain(image: Any, name: str, icc: bytes | None) -> tuple[Any, bytes | None, tuple[str, ...]]:
-    """8- or 16-bit grey or RGB, alpha straight; with its profile, and notes on what was converted."""
-    if image.interpretation == "cmyk" and image.bands >= 4:
-        return _from_cmyk(image, icc)
-    notes: tuple[str, ...] = ()
-    if image.interpretation in ("lab", "labq", "labs", "lch", "xyz", "yxy"):
-        image = image.colourspace("rgb16" if image.interpretation == "labs" else "srgb")
-        icc, notes = None, ("the picture is in a CIE colour space; it is converted to sRGB",)
-    if image.format not in _DEPTHS:
-        raise UnreadablePictureError(
-            f"{name} holds samples of the type {image.format}; srgan reads 8- and 16-bit unsigned integers. "
-            "Convert it to a 16-bit picture first"
-        )
-    if image.bands > 4:
-        notes += (f"only the first 3 of {image.bands} channels are read",)
-        image = image.extract_band(0, n=3)
-    return image, icc, notes
-
-
-def _from_cmyk(image: Any, icc: bytes | None) -> tuple[Any, bytes, tuple[str, ...]]:
-    inks = image.extract_band(0, n=4)
-    depth = 16 if image.format == "ushort" else 8
-    colour = inks.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth, intent="relative")
-    profile = bytes(colour.get("icc-profile-data"))
-    if image.bands > 4:
-        colour = colour.bandjoin(image.extract_band(4))
-    through = "its own profile" if icc else "a general profile, as it has none of its own"
-    return colour, profile, (f"the picture is CMYK; it is converted to sRGB through {through}",)
-
-
-def _full_range(image: Any) -> Any:
-    """10 and 12 bits of AVIF, which libvips shifts up leaving zeros below, as a full 16-bit range."""
-    if image.format != "ushort":
-        return image
-    bits = int(image.get("bits-per-sample")) if "bits-per-sample" in image.get_fields() else 12
-    if not 8 < bits < 16:
-        return image
-    values = np.arange(65536, dtype=np.uint32) >> (16 - bits)
-    table = ((values * 65535 + (1 << (bits - 1))) // ((1 << bits) - 1)).astype(np.uint16)
-    pyvips = vips_module()
-    lookup = pyvips.Image.new_from_memory(table.tobytes(), 65536, 1, 1, "ushort")
-    return image.maplut(lookup)
-
-
-def _turned_image(image: Any, orientation: int) -> Any:
-    """Upright, by the eight orientations of the EXIF standard."""
-    if orientation in (5, 6, 7, 8):
-        image = image.rot90() if orientation in (5, 6) else image.rot270()
-    elif orientation in (3, 4):
-        image = image.rot180()
-    return image.fliphor() if orientation in (2, 4, 5, 7) else image
+    return header, WholeRows(decode)
 
 
 # Pillow
 
 
-def _open_whole(source: Source, format: str, max_pixels: int) -> tuple[Header, _Rows]:  # noqa: A002
-    picture = _pillow_bmp(source) if format == "bmp" else _pillow_heif(source)
-    width, height = picture.size
-    sniffing.check_pixels(source, width, height, max_pixels)
-    modes: dict[str, tuple[int, Depth]] = {
-        "L": (1, 8),
-        "LA": (2, 8),
-        "RGB": (3, 8),
-        "RGBA": (4, 8),
-        "I;16": (1, 16),
-        "LA;16": (2, 16),
-        "RGB;16": (3, 16),
-        "RGBA;16": (4, 16),
-    }
-    if picture.mode not in modes:  # 1-bit and palette BMP
-        picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    channels, depth = modes[picture.mode]
+def _open_whole(source: Source, format: str, max_pixels: int) -> tuple[Header, Rows]:  # noqa: A002
+    picture = WholePicture(source, format, max_pixels)
     exif, xmp, icc = (picture.info.get(key) or None for key in ("exif", "xmp", "icc_profile"))
     dpi = picture.info.get("dpi")
-    metadata = Metadata(icc, _bare(exif), xmp, None if not dpi else (float(dpi[0]), float(dpi[1])))
+    metadata = Metadata(icc, bare(exif), xmp, None if not dpi else (float(dpi[0]), float(dpi[1])))
     notes = sniffing.name_notes(source, format)
-    return Header(width, height, channels, depth, format, metadata, notes), _WholeRows(picture, source.name)
-
-
-def _pillow_bmp(source: Source) -> Any:
-    import io
-
-    from PIL import BmpImagePlugin
-
-    try:
-        # The plugin itself and not Image.open, whose own limit on pixels is not the one the person set.
-        return BmpImagePlugin.BmpImageFile(io.BytesIO(source.read_all()))
-    except (OSError, SyntaxError, ValueError, EOFError) as err:
-        raise _damaged(source.name, err) from err
-
-
-def _pillow_heif(source: Source) -> Any:
-    try:
-        import pillow_heif
-    except ImportError as err:
-        raise UnreadablePictureError(
-            f"{source.name} is a HEIC picture, which needs one more package: pip install 'srgan-cli[heic]'"
-        ) from err
-    try:
-        return pillow_heif.open_heif(source.read_all(), convert_hdr_to_8bit=False)
-    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError) as err:
-        raise _damaged(source.name, err) from err
+    header = Header(picture.width, picture.height, picture.channels, picture.depth, format, metadata, notes)
+    return header, WholeRows(picture.decode)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from srgan_cli.imaging import sniffing
 from srgan_cli.imaging.compression import codec_quality
+from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.history import jpeg_quality_of
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
@@ -69,7 +70,7 @@ def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:
 
     Raises `UnreadablePictureError` for what cannot be read or is not a picture; a damaged header is quality None.
     """
-    with Source(source) as opened:
+    with Source(source) as opened, boundary(opened.name):
         return codec_quality(opened, sniffing.sniff(opened))
 
 

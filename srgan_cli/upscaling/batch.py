@@ -23,11 +23,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from srgan_cli import __version__
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import (
+    DefectError,
     DeviceError,
     InterruptedRunError,
     PictureError,
+    SrganError,
     UnwritablePictureError,
     WeightsError,
+    as_defect,
     shown,
 )
 from srgan_cli.files import Folder, part_name, stale_parts, without_handles
@@ -36,10 +39,11 @@ from srgan_cli.imaging.metadata.provenance import Record, bytes_digest, name_dig
 from srgan_cli.imaging.writing import copy_picture, write_picture
 from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.inputs import STREAM, Failure
-from srgan_cli.upscaling.intake import Intake, open_ahead
+from srgan_cli.upscaling.intake import Intake, Opened, open_ahead
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import JOURNAL, SCRATCH, Places, beside, journal_of, rows_kept
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job, Plan
 from srgan_cli.upscaling.rows import AheadRows, RowSource, Unchanged
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 
 MakeUpscaler: TypeAlias = "Callable[[Job], Upscaler]"
 Assign: TypeAlias = Callable[[Job], Job]
+Expected: TypeAlias = Callable[[Job], "float | None"]  # seconds
 
 
 def run(
@@ -58,12 +63,14 @@ def run(
     make_upscaler: MakeUpscaler,
     observer: Observer,
     assign: Assign = lambda job: job,
+    expected: Expected = lambda job: None,
 ) -> Tally:
     """Make every job of the plan. A picture that fails is reported, counted and left; the others go on.
 
     `make_upscaler` gives an `Upscaler` for a job (called once for each model and chain of scales); `assign` names a
-    job's model, in the thread that reads ahead. Ctrl-C ends the run with
-    nothing half-made, a `DeviceError` or `WeightsError` with what is finished written; the tally says so.
+    job's model, in the thread that reads ahead; `expected` is how many seconds one should take, where that is known.
+    Ctrl-C ends the run with nothing half-made, a `DeviceError` or `WeightsError` with what is finished written; the
+    tally says so.
     """
     tally = Tally(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
     for failure in plan.failures:
@@ -71,7 +78,7 @@ def run(
     started = time.perf_counter()
     if options.resume:
         _remove_stale_parts(plan)
-    with _Pipeline(options, settings_key, observer, tally) as pipeline:
+    with _Pipeline(options, settings_key, observer, tally, expected) as pipeline:
         try:
             _upscale_all(plan, options, make_upscaler, assign, pipeline)
         except KeyboardInterrupt:
@@ -120,7 +127,11 @@ def _upscale_all(
             except BrokenPipeError:  # the observer's: nobody listens any more
                 pipeline.end_reading()
                 raise
-            except (PictureError, OSError, MemoryError) as err:
+            except SrganError as err:
+                if not isinstance(err, PictureError):  # a device or weights: no picture would fare better
+                    raise
+                pipeline.fail(job, err)
+            except Exception as err:  # noqa: BLE001 - a defect costs this picture, and is reported as one
                 pipeline.fail(job, err)
 
 
@@ -134,6 +145,8 @@ class _Finished:
     journal: Journal | None
     rows: int
     folder: Folder | None  # where it will stand; None: on stdout
+    patience: Patience
+    damage: str | None = None  # what was lost of the input
 
     @property
     def target(self) -> Path:
@@ -156,8 +169,11 @@ class _Finished:
 class _Pipeline:
     """The two threads and what passes between them and the caller's."""
 
-    def __init__(self, options: UpscaleOptions, settings_key: str, observer: Observer, tally: Tally) -> None:
+    def __init__(
+        self, options: UpscaleOptions, settings_key: str, observer: Observer, tally: Tally, expected: Expected
+    ) -> None:
         self.tally = tally
+        self._expected = expected
         self._options, self._settings_key, self._observer = options, settings_key, observer
         self._ended, self._dropped = threading.Event(), threading.Event()
         self._ready: queue.SimpleQueue[Intake | None] = queue.SimpleQueue()
@@ -228,10 +244,9 @@ class _Pipeline:
                     self._reading_budget.take(size)
                     if self._ended.is_set():
                         break
-                    job = assign(job)
-                    ready.put(
-                        Intake(job, open_ahead(job, self._options.max_pixels), partial(self._reading_budget.give, size))
-                    )
+                    patience = self._patience(job)
+                    job, source = self._look_and_open(job, assign, patience)
+                    ready.put(Intake(job, source, patience, partial(self._reading_budget.give, size)))
             except BaseException as err:  # noqa: BLE001 - handed to the caller's thread, which waits for this one
                 self._crash = self._crash or err
             finally:
@@ -243,6 +258,22 @@ class _Pipeline:
         while (one := ready.get()) is not None:
             yield one
 
+    def _patience(self, job: Job) -> Patience:
+        def warn(sentence: str) -> None:
+            self._observer.note(f"{shown(job.source)}: {sentence}")
+
+        return Patience(self._options.timeout_s, self._expected(job), warn)
+
+    def _look_and_open(self, job: Job, assign: Assign, patience: Patience) -> tuple[Job, Opened]:
+        try:
+            with patience.working():
+                job = assign(job)
+                return job, open_ahead(job, self._options, patience)
+        except (DeviceError, WeightsError):
+            raise
+        except Exception as err:  # noqa: BLE001 - it costs this picture, and is raised again where that is counted
+            return job, err
+
     # ----------------------------------------------------------------------------------------------------- upscaling
 
     def upscale(self, one: Intake, upscaler: Upscaler | Unchanged) -> None:
@@ -250,10 +281,16 @@ class _Pipeline:
         started = time.perf_counter()
         self._observer.started(job)
         rows = one.rows()
+        with one.patience.working():
+            finished = self._upscaled(one, rows, upscaler, started)
+        self._to_write.put(finished)
+
+    def _upscaled(self, one: Intake, rows: RowSource, upscaler: Upscaler | Unchanged, started: float) -> _Finished:
+        job = one.job
         held = min(job.canvas_bytes, CANVAS_BYTES)
         self._writing_budget.take(held)
         try:
-            finished = self._canvas(job, started)
+            finished = self._canvas(one, started)
         except BaseException:
             self._writing_budget.give(held)
             raise
@@ -265,23 +302,26 @@ class _Pipeline:
             else:
                 self._fill(finished, rows, upscaler)
             self.tally.network_seconds += time.perf_counter() - began
+            finished.damage = one.damage
         except BaseException as err:
             finished.close(keep=self._options.resume and not isinstance(err, (PictureError, OSError)))
             self._writing_budget.give(held)
             raise
-        self._to_write.put(finished)
+        return finished
 
-    def _canvas(self, job: Job, started: float) -> _Finished:
+    def _canvas(self, one: Intake, started: float) -> _Finished:
         """Where the result will grow; for a large one, what an interrupted run has left of it."""
+        job = one.job
         place = None if job.target == STREAM else self._places.folder(job)
         try:
-            return self._canvas_in(place, job, started)
+            return self._canvas_in(place, one, started)
         except BaseException:
             if place is not None:
                 place.close()
             raise
 
-    def _canvas_in(self, place: Folder | None, job: Job, started: float) -> _Finished:
+    def _canvas_in(self, place: Folder | None, one: Intake, started: float) -> _Finished:
+        job = one.job
         header = job.header
         folder = Path(tempfile.gettempdir()) if place is None else place.handle
         name = None if place is None else beside(job.target, SCRATCH).name
@@ -301,7 +341,7 @@ class _Pipeline:
             reuse=reuse,
         )
         kept = journal if canvas.scratch is not None else None
-        return _Finished(job, canvas, started, kept, rows * canvas.reused, place)
+        return _Finished(job, canvas, started, kept, rows * canvas.reused, place, one.patience)
 
     def _fill(self, finished: _Finished, rows: RowSource, upscaler: Upscaler | Unchanged) -> None:
         job, canvas, journal = finished.job, finished.canvas, finished.journal
@@ -314,6 +354,7 @@ class _Pipeline:
             if journal is not None and journal.is_due():
                 canvas.flush()
                 journal.save(finished.rows)
+            finished.patience.check()
 
         if first_row:
             final(first_row)
@@ -349,10 +390,16 @@ class _Pipeline:
     def _write(self, finished: _Finished) -> None:
         job = finished.job
         try:
-            notes = self._write_file(finished)
-        except (PictureError, OSError, MemoryError) as err:
+            with finished.patience.working():
+                notes = self._write_file(finished)
+        except InterruptedRunError:
+            raise
+        except Exception as err:  # noqa: BLE001 - a defect, too, costs this picture only
             self.fail(job, err)
             return
+        if finished.damage is not None:
+            self.tally.damaged.append(job)
+            notes = (finished.damage, *notes)
         self._done(job, finished.started, notes)
 
     def copy(self, job: Job) -> None:
@@ -377,7 +424,17 @@ class _Pipeline:
 
     def _write_file(self, finished: _Finished) -> tuple[str, ...]:
         job, target = finished.job, finished.target
-        with self._recorded(job, target) as modified_ns:
+        try:
+            return self._write_to(target, finished)
+        except InterruptedRunError as err:
+            if self._dropped.is_set():
+                raise
+            raise finished.patience.error() from err
+
+    def _write_to(self, target: Path, finished: _Finished) -> tuple[str, ...]:
+        job = finished.job
+        # A run that resumes makes a damaged one again, and says so again.
+        with self._recorded(job, target, for_good=finished.damage is None) as modified_ns:
             return write_picture(
                 sys.stdout.buffer if target == STREAM else target,
                 finished.canvas.pixels,
@@ -386,12 +443,12 @@ class _Pipeline:
                 self._options.write,
                 overwrite=not job.is_new,
                 modified_ns=modified_ns,
-                stop=self._dropped.is_set,
+                stop=lambda: self._dropped.is_set() or finished.patience.is_over,
                 record=self._record(job),
             )
 
     @contextlib.contextmanager
-    def _recorded(self, job: Job, target: Path) -> Iterator[int | None]:
+    def _recorded(self, job: Job, target: Path, *, for_good: bool = True) -> Iterator[int | None]:
         """The ledger's lines around the writing of a result; gives the time that it should have."""
         source = identity(job.source)
         with self._ledger(job) as ledger:
@@ -402,7 +459,7 @@ class _Pipeline:
         keeps_time = self._options.write.keep_time and job.source != STREAM
         yield job.source.stat().st_mtime_ns if keeps_time else None
         with self._ledger(job) as ledger:
-            if ledger is not None:
+            if ledger is not None and for_good:
                 ledger.finish(job.target, source, self._settings_key, identity(target))
 
     def _record(self, job: Job) -> Record:
@@ -428,11 +485,13 @@ class _Pipeline:
                 self._ledgers[job.ledger] = Ledger.load(job.ledger, self._places.handle(job.ledger))
             yield self._ledgers[job.ledger]
 
-    def fail(self, job: Job, err: PictureError | OSError | MemoryError) -> None:
+    def fail(self, job: Job, err: Exception) -> None:
         if isinstance(err, PictureError):
             failure = Failure(job.source, without_handles(str(err), job.target.parent), type(err))
         elif isinstance(err, MemoryError):
             failure = Failure(job.source, "there is not enough memory for it")
+        elif not isinstance(err, OSError):
+            failure = Failure(job.source, str(as_defect(shown(job.source), err)), DefectError)
         else:
             failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError)
         self.tally.failures.append(failure)

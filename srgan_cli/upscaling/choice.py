@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.errors import PictureError
 from srgan_cli.imaging.signs import Signs, file_signs, look
 
 # The two that are chosen from.
@@ -44,7 +44,7 @@ def choose(source: Path | bytes, *, max_pixels: int) -> Choice:
         if _is_low(codec, quality):
             return Choice(WORN, f"{codec} of quality {quality}")
         return judge(look(source, max_pixels=max_pixels))
-    except UnreadablePictureError:
+    except PictureError:
         return Choice(CLEAN, "it could not be looked at")
 
 

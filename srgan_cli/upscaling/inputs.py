@@ -117,13 +117,13 @@ def find(options: UpscaleOptions) -> Walk:
 
 def headers(
     found: Sequence[Found], max_pixels: int, stdin: bytes | None
-) -> Iterable[tuple[Found, Header | UnreadablePictureError]]:
+) -> Iterable[tuple[Found, Header | PictureError]]:
     """What each file says of itself, in order; several are read at a time."""
 
-    def read(one: Found) -> Header | UnreadablePictureError:
+    def read(one: Found) -> Header | PictureError:
         try:
             return read_header(stdin or b"" if one.source == STREAM else one.source, max_pixels=max_pixels)
-        except UnreadablePictureError as err:
+        except PictureError as err:
             return err
 
     if len(found) <= _HEADER_THREADS:

@@ -35,6 +35,7 @@ class Tally:
     """The tally of a run, and the exit code that follows from it."""
 
     done: list[Job] = field(default_factory=list)
+    damaged: list[Job] = field(default_factory=list)  # of those done: made of what is left of a damaged file
     skips: list[Skip] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
@@ -51,7 +52,8 @@ class Tally:
             return self.error.exit_code
         if self.interrupted:
             return ExitCode.INTERRUPTED
-        return exit_code(bool(self.done or self.skips or self.cut_short), self.failures)
+        code = exit_code(bool(self.done or self.skips or self.cut_short), self.failures)
+        return ExitCode.SOME_FAILED if self.damaged and code == ExitCode.DONE else code
 
 
 class Silent:

@@ -19,7 +19,6 @@ from srgan_cli.errors import (
     ExitCode,
     PictureError,
     SettingsError,
-    UnreadablePictureError,
     UnwritablePictureError,
     shown,
 )
@@ -178,8 +177,8 @@ def plan(
     answers = [(one, answer) for one, answer in answers if one.source not in results]
     alone = len(answers) == 1
     for index, (one, answer) in enumerate(answers, start=1):
-        if isinstance(answer, UnreadablePictureError):
-            failures.append(Failure(one.source, str(answer), UnreadablePictureError))
+        if isinstance(answer, PictureError):
+            failures.append(Failure(one.source, str(answer), type(answer)))
             continue
         with _one_failing(one, failures, alone=alone):
             sized.append(_sized(one, answer, options, into, index))

@@ -225,10 +225,17 @@ class Session:
                 observer.detail(sentence)
             return upscaler
 
-        tally = batch.run(self.plan, self.options, self.settings_key, make, observer, self.assign)
+        tally = batch.run(
+            self.plan, self.options, self.settings_key, make, observer, self.assign, self._expected(self.last_pace())
+        )
         if made and tally.network_pixels > 4_000_000:  # less says more of the start than of the speed
             pace.remember(self._pace_key(), watch.pace(tally, made[-1]))
         return tally
+
+    @staticmethod
+    def _expected(speed: pace.Pace | None) -> Callable[[Job], float | None]:
+        """How long a picture should take, from the speed of the last run."""
+        return lambda job: None if speed is None else job.network_pixels / (speed.megapixels_per_second * 1e6)
 
     def _upscaler(self, job: Job, on_note: Callable[[str], None]) -> Upscaler:
         from srgan_cli.networks.weights import load_model

@@ -19,12 +19,20 @@ from PIL import Image as Pillow
 from srgan_cli import Upscaler, load_model
 from srgan_cli.cli import main
 from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WriteOptions
-from srgan_cli.errors import DeviceError, OutOfMemoryError, PictureError, UnreadablePictureError, WeightsError
+from srgan_cli.errors import (
+    DefectError,
+    DeviceError,
+    OutOfMemoryError,
+    PictureError,
+    UnreadablePictureError,
+    WeightsError,
+)
 from srgan_cli.imaging import writing
 from srgan_cli.upscaling import batch, intake
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Tally
+from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import Job, Skip
 from srgan_cli.upscaling.session import Session, prepare
 from tests.faults import at_call, disk_full, save_tiny
@@ -252,19 +260,63 @@ def test_a_result_that_was_there_survives_a_writer_that_fails(
     assert (five.parent / "out/c.png").read_bytes() == old
 
 
-def test_a_defect_in_the_writer_ends_the_run(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_the_writer_costs_one_picture(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "encode", at_call(2, writing.encode, raising(ZeroDivisionError("a defect"))))
-    with pytest.raises(ZeroDivisionError):
-        session(five, model, queue_bytes=1).run(Recorder())
-    assert "b.png" not in results(five.parent / "out")
+    tally = session(five, model, queue_bytes=1).run(Recorder())
+    _reported_as_a_defect(tally, "b.png")
+    assert results(five.parent / "out") == {"a.png", "c.png", "d.png", "e.png"}
 
 
-def test_a_defect_in_the_reader_ends_the_run(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_the_reader_costs_one_picture(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = session(five, model)
     monkeypatch.setattr(intake, "open_picture", at_call(3, intake.open_picture, raising(ZeroDivisionError("a defect"))))
-    with pytest.raises(ZeroDivisionError):
-        ready.run(Recorder())
-    assert results(five.parent / "out") == {"a.png", "b.png"}
+    _reported_as_a_defect(ready.run(Recorder()), "c.png")
+    assert results(five.parent / "out") == {"a.png", "b.png", "d.png", "e.png"}
+
+
+def _reported_as_a_defect(tally: Tally, name: str) -> None:
+    assert [failure.source.name for failure in tally.failures] == [name]
+    assert tally.failures[0].kind is DefectError
+    assert "Please report this sentence" in tally.failures[0].reason
+    assert tally.exit_code == 1
+
+
+def test_a_damaged_picture_is_made_when_that_is_accepted(five: Path, model: Path) -> None:
+    whole = (five / "c.png").read_bytes()
+    data = cut_short(five / "bad.jpg").read_bytes() + b"\xff\xd9"
+    (five / "bad.jpg").write_bytes(data)
+    refused = session(five, model).run(Recorder())
+    assert ([f.source.name for f in refused.failures], refused.exit_code) == (["bad.jpg"], 1)
+    assert "premature end" in refused.failures[0].reason
+    watch = Recorder()
+    accepted = session(five, model, accept_damaged=True, overwrite=True).run(watch)
+    assert (len(accepted.done), len(accepted.damaged), accepted.exit_code) == (6, 1, 1)
+    assert whole == (five / "c.png").read_bytes()
+    again = session(five, model, accept_damaged=True, resume=True)
+    assert [job.source.name for job in again.plan.jobs] == ["bad.jpg"]  # it is not forgotten that it was damaged
+
+
+def test_a_picture_that_takes_too_long_is_given_up(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = session(five, model, timeout_s=0.5)
+    slow = at_call(2, writing.encode, lambda *a, **k: (time.sleep(0.7), writing_encode(*a, **k))[1])
+    writing_encode = writing.encode
+    monkeypatch.setattr(writing, "encode", slow)
+    tally = ready.run(Recorder())
+    assert [failure.source.name for failure in tally.failures] == ["b.png"]
+    assert "--timeout 0.5 seconds" in tally.failures[0].reason
+    assert results(five.parent / "out") == {"a.png", "c.png", "d.png", "e.png"}
+
+
+def test_a_slow_picture_is_warned_of_once() -> None:
+    said: list[str] = []
+    patience = Patience(None, 0.0, said.append)
+    patience._spent = 31.0
+    patience.check()
+    patience.check()
+    assert len(said) == 1
+    assert "more than 10 times what was expected" in said[0]
+    Patience(None, None, said.append).check()
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("kind", ["started", "advanced", "done"])

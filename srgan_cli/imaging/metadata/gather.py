@@ -1,0 +1,50 @@
+"""What a file carries beside its pixels, gathered from wherever it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srgan_cli.imaging.image import Metadata
+from srgan_cli.imaging.metadata import exif as exif_block
+from srgan_cli.imaging.metadata.ifd import Structure
+from srgan_cli.imaging.sources import Source
+
+
+def metadata_of(image: Any, source: Source, format: str) -> Metadata:  # noqa: A002
+    # One field is asked for at a time: the list of them has names out of the file, which may be in any encoding.
+    def blob(name: str) -> bytes | None:
+        return bytes(image.get(name)) or None if image.get_typeof(name) else None
+
+    exif = _tiff_exif(source) if format == "tiff" else bare(blob("exif-data"))
+    dpi = None
+    # Where nothing is said, libvips makes up 72 or 25.4 per inch; of PNG it names no unit even when there is one.
+    if image.get_typeof("resolution-unit") or (format == "png" and png_has(source, b"pHYs", unit=1)):
+        dpi = (round(image.xres * 25.4, 4), round(image.yres * 25.4, 4))
+    return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), dpi, blob("iptc-data"))
+
+
+def png_has(source: Source, kind: bytes, *, unit: int | None = None) -> bool:
+    """Whether there is such a chunk before the first IDAT, with `unit` (px per metre is 1) as its ninth byte."""
+    place = 8
+    for _ in range(1000):
+        head = source.read_at(place, 17)
+        if len(head) < 8 or head[4:8] in (b"IDAT", b"IEND"):
+            return False
+        if head[4:8] == kind:
+            return unit is None or head[16:17] == bytes([unit])
+        place += int.from_bytes(head[:4], "big") + 12
+    return False
+
+
+def bare(exif: bytes | None) -> bytes | None:
+    if exif is not None and exif.startswith(b"Exif\0"):
+        exif = exif[6:]
+    return exif if exif and exif[:2] in (b"II", b"MM") else None
+
+
+def _tiff_exif(source: Source) -> bytes | None:
+    """libvips does not hand over the EXIF tables of TIFF files."""
+    try:
+        return exif_block.from_tiff(Structure(source.read_at, source.size))
+    except ValueError:
+        return None

@@ -1,0 +1,56 @@
+"""How long one picture may take: its stages' time, without what it waits for other pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from srgan_cli.errors import PictureError
+
+_SLOW = 10  # times what was expected
+_SLOW_AT_LEAST_S = 30.0  # loading a network, or a disk that wakes up, is no reason to worry anybody
+
+
+class Patience:
+    """One picture's clock. `limit_s` None: no limit. `expected_s` None: nobody knows.
+
+    Used by one thread at a time: the picture's stages follow each other.
+    """
+
+    def __init__(self, limit_s: float | None, expected_s: float | None, warn: Callable[[str], None]) -> None:
+        self._limit, self._warn = limit_s, warn
+        self._slow = None if expected_s is None else max(_SLOW * expected_s, _SLOW_AT_LEAST_S)
+        self._spent = 0.0
+        self._since: float | None = None
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A stage: what passes in here counts."""
+        self._since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent, self._since = self.seconds, None
+
+    @property
+    def seconds(self) -> float:
+        return self._spent + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    @property
+    def is_over(self) -> bool:
+        return self._limit is not None and self.seconds > self._limit
+
+    def error(self) -> PictureError:
+        return PictureError(f"it took longer than --timeout {self._limit:g} seconds and was given up")
+
+    def check(self) -> None:
+        """Between two pieces of work: raises `PictureError` when the time is over, and warns once of a slow picture."""
+        if self.is_over:
+            raise self.error()
+        if self._slow is not None and self.seconds > self._slow:
+            self._slow = None
+            self._warn(
+                f"it has taken {self.seconds:.0f} seconds so far, more than {_SLOW} times what was expected; "
+                "--timeout SECONDS gives such pictures up"
+            )
