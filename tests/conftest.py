@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 # Before anything imports torch, and for the processes that tests start: tiny networks run fastest on one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["VIPS_WARNING"] = "1"  # as the program has it; but a test may import pyvips first
 
 _OF_TESTS = ("SRGAN_TEST_DATA", "SRGAN_KEEP_BLOCKS")
 

@@ -194,20 +194,18 @@ class VipsRows:
         return pixels
 
     def _again(self, top: int, count: int) -> Pixels:
-        error: BaseException | None = None
         _take_said()
         try:
             pixels = self._from_start("error", top, count)
-            said = _take_said()
+            lost = [line for line in _lines(_take_said()) if not _HARMLESS.search(line)]
+            if not lost:
+                return pixels
         except self._error as err:
-            error, said = err, str(err)
-        lost = [line for line in _lines(said) if error is not None or not _HARMLESS.search(line)]
-        if error is None and not lost:
-            return pixels
+            lost = _lines(str(err))
         reason = f": {lost[0]}" if lost else ""
         refusal = self._refuse(self._name, reason)
         if not self._accept or "is damaged" not in str(refusal):  # what we cannot read would come out black
-            raise refusal from error
+            raise refusal
         self.damage = f"it is damaged{reason}; what could be decoded of it was used"
         try:
             return self._from_start("none", top, count)

@@ -8,11 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from srgan_cli.errors import UnreadablePictureError, shown
+
+_SETTING_UP = threading.Lock()
+_ENVIRONMENT_AT_START = frozenset(os.environ)
 
 
 def vips_module() -> Any:
@@ -20,16 +25,32 @@ def vips_module() -> Any:
 
     Its operation cache would keep whole decoded pictures alive, and hand out a sequential one twice.
     """
-    import logging
-
+    with _SETTING_UP:  # the first callers may be several threads
+        if not getattr(vips_module, "done", False):
+            _set_up()
+            vips_module.done = True  # type: ignore[attr-defined]
     import pyvips
 
-    if not getattr(vips_module, "done", False):
-        pyvips.cache_set_max(0)
-        # What libvips warns of (an odd tag) reaches Python's logging, which would print it without any set-up.
-        logging.getLogger("pyvips").addHandler(logging.NullHandler())
-        vips_module.done = True  # type: ignore[attr-defined]
     return pyvips
+
+
+def _set_up() -> None:
+    """libvips' warnings go nowhere; what matters of them is in its error buffer, see `decoding`.
+
+    They must not go through pyvips' handler, which is Python: Python may collect garbage in it, an image that is
+    thrown away may warn in its turn, and GLib ends a process that warns while it warns.
+    """
+    import logging
+
+    was_there = "pyvips" in sys.modules
+    os.environ.setdefault("VIPS_WARNING", "1")  # a handler in C that does nothing
+    import pyvips
+
+    pyvips.cache_set_max(0)
+    logging.getLogger("pyvips").addHandler(logging.NullHandler())
+    if not was_there or "VIPS_WARNING" in _ENVIRONMENT_AT_START:
+        pyvips._remove_handler(b"VIPS", pyvips._log_handler_id)
+        pyvips._log_handler_id = None
 
 
 def reason_given(err: BaseException) -> str:
