@@ -423,9 +423,8 @@ class _Pipeline:
         self._observer.done(job, time.perf_counter() - started, (*job.notes, *notes))
 
     def _write_file(self, finished: _Finished) -> tuple[str, ...]:
-        job, target = finished.job, finished.target
         try:
-            return self._write_to(target, finished)
+            return self._write_to(finished.target, finished)
         except InterruptedRunError as err:
             if self._dropped.is_set():
                 raise
