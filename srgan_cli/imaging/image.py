@@ -37,7 +37,8 @@ class Header:
     """Everything known of a picture before its pixels are decoded.
 
     `width` and `height` are in px and upright: the EXIF orientation is already taken into account. `format` is a key
-    of `srgan_cli.imaging.formats.FORMATS`. `notes` are sentences a person should be told ("first of 12 frames").
+    of `srgan_cli.imaging.formats.FORMATS`. `notes` are sentences a person should hear ("first of 12 frames").
+    `orientation` (1 to 8) is how the picture was stored.
     """
 
     width: int
@@ -47,6 +48,7 @@ class Header:
     format: str
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
+    orientation: int = 1
 
     @property
     def has_alpha(self) -> bool:

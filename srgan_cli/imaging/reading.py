@@ -190,7 +190,7 @@ def _open_vips(
     # libheif has already turned the picture as its container says, and EXIF only repeats that.
     turn = 1 if format == "avif" else loader.tiff.orientation if loader.tiff else orientation(metadata.exif)
     plain = with_vips(name, lambda: loader.plain(turn, metadata.icc, loader.strict, loaded), loader.refuse)
-    header = _header(loader, loaded, plain, metadata)
+    header = _header(loader, loaded, plain, metadata, turn)
 
     def again(strictness: str) -> Any:
         return loader.plain(turn, metadata.icc, strictness).image
@@ -212,7 +212,7 @@ def _check_size(loader: _Loader, loaded: Any, max_pixels: int) -> None:
         bounds.check_whole(source, width, height)
 
 
-def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata) -> Header:
+def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, turn: int) -> Header:
     image, format = plain.image, loader.format  # noqa: A001
     notes = sniffing.name_notes(loader.source, format)
     if loader.tiff is not None:
@@ -223,7 +223,7 @@ def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata) -> 
     if format == "png" and png_has(loader.source, b"acTL"):
         notes += ("it is animated; only the first frame is read",)
     metadata = replace(metadata, icc=plain.icc)
-    return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes)
+    return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes, turn)
 
 
 def _frame_notes(frames: int) -> tuple[str, ...]:
@@ -237,7 +237,7 @@ def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, R
     width, height = kind.size if kind.orientation < 5 else kind.size[::-1]
     channels = kind.colours + (kind.alpha is not None)
     notes = _frame_notes(kind.frames) + kind.notes
-    header = Header(width, height, channels, 16, "tiff", metadata, notes)
+    header = Header(width, height, channels, 16, "tiff", metadata, notes, kind.orientation)
 
     def decode() -> Pixels:
         rows = VipsRows(loader.source.name, lambda strictness: loader.load("sequential", strictness), loaded,

@@ -20,6 +20,7 @@ from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.metadata import update as metadata_of
+from srgan_cli.imaging.metadata.geometry import Geometry
 from srgan_cli.imaging.output import Output
 
 
@@ -73,7 +74,9 @@ def write_picture(
     assert pixels.ndim == 3
     assert pixels.dtype in (np.uint8, np.uint16)
     notes = _depth_notes(header, output, options)
-    metadata = metadata_of.updated(header.metadata, output.width, output.height, options.strip, dpi=output.dpi)
+    geometry = Geometry(output.width, output.height, header.width, header.height, header.orientation)
+    metadata = metadata_of.updated(header.metadata, geometry, options.strip, dpi=output.dpi)
+    notes += metadata_of.losses(header.metadata, metadata, options.strip)
     if record is not None and options.strip != "all":
         metadata = provenance.added(metadata, record)
     if metadata.iptc and (header.format, output.format) != ("jpeg", "jpeg"):

@@ -7,7 +7,10 @@ must change is changed in place, what must go is overwritten with zeros, and eve
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 
+from srgan_cli.imaging.metadata.geometry import Geometry
 from srgan_cli.imaging.metadata.ifd import (
     EXIF_IFD,
     GPS_IFD,
@@ -22,6 +25,7 @@ from srgan_cli.imaging.metadata.ifd import (
     number_field,
     table_bytes,
 )
+from srgan_cli.imaging.metadata.xmp import area_px
 
 _ORIENTATION = 0x0112
 _IMAGE_SIZE = (0x0100, 0x0101)  # ImageWidth, ImageLength
@@ -42,8 +46,21 @@ STRUCTURAL_TAGS = frozenset(
 )
 
 _MAX_PLAIN_BYTES = 60_000
+_MAX_BLOCK_BYTES = 4 << 20
+
+# What counts px, see `_follow`.
+_SUBJECT = (0x9214, 0xA214)  # SubjectArea, SubjectLocation
+_FOCAL_PLANE = (0xA20E, 0xA20F)  # FocalPlaneXResolution, FocalPlaneYResolution
+_GEO_SCALE, _GEO_POINTS, _GEO_MATRIX = 33550, 33922, 34264
+_NUMBERS = {3: "H", 4: "I", 5: "II", 9: "i", 11: "f", 12: "d"}
+_MAX_NUMBERS = 6 * 4096
 
 _Range = tuple[int, int]
+
+
+def _as_rational(value: float) -> tuple[int, int]:
+    bottom = next((bottom for bottom in (10_000, 100, 1) if value * bottom < 2**32 - 1), 1)
+    return round(value * bottom), bottom
 
 
 class _Patch:
@@ -69,6 +86,44 @@ class _Patch:
         ratio = struct.pack(self.structure.order + "II", round(value * 100), 100)
         self.data[entry.value_at : entry.value_at + 8] = ratio
 
+    def value(self, entry: Entry) -> float:
+        """The first number of a field; 0 for none."""
+        values = self.values(entry)
+        return values[0] if values else 0.0
+
+    def values(self, entry: Entry) -> list[float]:
+        code = _NUMBERS.get(entry.kind)
+        if code is None or entry.count > _MAX_NUMBERS:
+            return []
+        data = self.structure.value(entry)
+        if len(data) != entry.size:
+            return []
+        if entry.kind == RATIONAL:
+            parts = struct.unpack(f"{self.structure.order}{2 * entry.count}I", data)
+            return [top / bottom if bottom else 0.0 for top, bottom in zip(parts[::2], parts[1::2], strict=True)]
+        return list(map(float, struct.unpack(f"{self.structure.order}{entry.count}{code}", data)))
+
+    def set_values(self, entry: Entry | None, change: Callable[[list[float]], list[float] | None]) -> None:
+        """Write what `change` makes of the numbers of `entry` into their places.
+
+        What it cannot say (None), or what does not fit into the type, becomes zeros: wrong places are worse than none.
+        """
+        values = [] if entry is None else self.values(entry)
+        if entry is None or not values:
+            return
+        changed = change(values) or [0.0] * len(values)
+        order, code = self.structure.order, _NUMBERS[entry.kind]
+        try:
+            if entry.kind == RATIONAL:
+                data = b"".join(struct.pack(order + "II", *_as_rational(value)) for value in changed)
+            elif code in "fd":
+                data = struct.pack(f"{order}{entry.count}{code}", *changed)
+            else:
+                data = struct.pack(f"{order}{entry.count}{code}", *map(round, changed))
+        except (struct.error, OverflowError, ValueError):
+            data = bytes(entry.size)
+        self.data[entry.value_at : entry.value_at + entry.size] = data
+
     def ranges(self, table: Table) -> list[_Range]:
         """The bytes that belong to `table`: its rows, and its values elsewhere."""
         own = [(table.at, table.next_at + 4)]
@@ -76,9 +131,15 @@ class _Patch:
 
     def zero(self, ranges: list[_Range], keep: list[_Range]) -> None:
         """Overwrite `ranges`, except one that overlaps what is kept: a damaged block must not damage more."""
+        kept = _merged(keep)
+        starts = [low for low, _ in kept]
+        free = []
         for start, end in ranges:
-            if all(end <= low or start >= high for low, high in keep):
-                self.data[start:end] = bytes(len(self.data[start:end]))
+            after = bisect_right(starts, end - 1)  # the kept range that begins last before the end
+            if after == 0 or kept[after - 1][1] <= start:
+                free.append((start, end))
+        for start, end in _merged(free):  # each byte once
+            self.data[start:end] = bytes(len(self.data[start:end]))
 
     def remove(self, table: Table, entry: Entry) -> Table:
         """Take `entry` out of `table`: the rows behind it move up, and so does the link to the next table."""
@@ -103,12 +164,23 @@ class _Patch:
         return found
 
 
-def patched(exif: bytes, width: int, height: int, *, drop_gps: bool = False, dpi: float | None = None) -> bytes | None:
-    """The block for a picture of `width` × `height` px that stands upright, without a thumbnail; None for garbage.
+def _merged(ranges: Iterable[_Range]) -> list[_Range]:
+    """The same bytes in ranges that do not touch, in order."""
+    merged: list[_Range] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        elif start < end:
+            merged.append((start, end))
+    return merged
 
-    Orientation becomes 1, and the sizes and the resolution (where `dpi` is given) become the new ones where the block
-    has them; nothing is added. All offsets stay valid. The result is shorter only where the thumbnail was the block's
-    end.
+
+def patched(exif: bytes, geometry: Geometry, *, drop_gps: bool = False, dpi: float | None = None) -> bytes | None:
+    """The block for the result, which stands upright, without a thumbnail; None for garbage.
+
+    Orientation becomes 1, and the sizes, the resolution (where `dpi` is given) and what else counts px (see `_follow`)
+    become what they are now, where the block has them; nothing is added. All offsets stay valid. The result is shorter
+    only where the thumbnail was the block's end.
     """
     try:
         patch = _Patch(exif)
@@ -122,8 +194,9 @@ def patched(exif: bytes, width: int, height: int, *, drop_gps: bool = False, dpi
     details = structure.sub_table(main, EXIF_IFD)
     for table, tags in ((main, _IMAGE_SIZE), (details, _PIXEL_DIMENSIONS)):
         if table is not None:
-            patch.set_number(table.find(tags[0]), width)
-            patch.set_number(table.find(tags[1]), height)
+            patch.set_number(table.find(tags[0]), geometry.width)
+            patch.set_number(table.find(tags[1]), geometry.height)
+            _follow(patch, table, geometry)
     if dpi is not None:
         for tag in _RESOLUTION:
             patch.set_ratio(main.find(tag), dpi)
@@ -132,6 +205,33 @@ def patched(exif: bytes, width: int, height: int, *, drop_gps: bool = False, dpi
         main = _without_gps(patch, main, details)
     _drop_thumbnail(patch, main, details)
     return bytes(patch.data)
+
+
+def _follow(patch: _Patch, table: Table, geometry: Geometry) -> None:
+    """Places and densities in px: of the subject and the sensor (EXIF 2.32), and of the ground (GeoTIFF 1.1)."""
+    for tag in _SUBJECT:
+        patch.set_values(table.find(tag), lambda values: area_px(values, geometry) if 2 <= len(values) <= 4 else None)
+    across, down = (table.find(tag) for tag in _FOCAL_PLANE)
+    if across is not None and down is not None:
+        both = geometry.densities(patch.value(across), patch.value(down))
+        patch.set_values(across, lambda _: [both[0]])
+        patch.set_values(down, lambda _: [both[1]])
+    upright = geometry.orientation == 1
+    a, d = geometry.across, geometry.down
+    # Maps are not stored lying on their side; if one is, its scale cannot say so, and what is wrong is made void.
+    patch.set_values(
+        table.find(_GEO_SCALE), lambda v: [v[0] / a, v[1] / d, *v[2:]] if upright and len(v) == 3 else None
+    )
+    patch.set_values(
+        table.find(_GEO_POINTS),
+        lambda v: [x * (a, d)[i % 6] if i % 6 < 2 else x for i, x in enumerate(v)] if upright else None,
+    )
+    patch.set_values(
+        table.find(_GEO_MATRIX),
+        lambda v: (
+            [x / (a, d)[i % 4] if i % 4 < 2 else x for i, x in enumerate(v)] if upright and len(v) == 16 else None
+        ),
+    )
 
 
 def _kept(patch: _Patch, *tables: Table | None) -> list[_Range]:
@@ -199,10 +299,11 @@ def from_tiff(structure: Structure) -> bytes | None:
         return None
     plain = [
         field
-        for field in classic(structure.fields(main))
         # Large private fields (a Photoshop layer tree, GeoTIFF grids) describe the old pixels.
-        if field.tag not in STRUCTURAL_TAGS | {EXIF_IFD, GPS_IFD} and len(field.value) <= _MAX_PLAIN_BYTES
+        for field in classic(structure.fields(main, max_bytes=_MAX_PLAIN_BYTES))
+        if field.tag not in STRUCTURAL_TAGS | {EXIF_IFD, GPS_IFD}
     ]
+    plain = _within(plain)
     details = structure.sub_table(main, EXIF_IFD)
     gps = structure.sub_table(main, GPS_IFD)
     if not plain and details is None and gps is None:
@@ -210,9 +311,20 @@ def from_tiff(structure: Structure) -> bytes | None:
     tables: list[tuple[int, list[Field]]] = []
     for pointer, table in ((EXIF_IFD, details), (GPS_IFD, gps)):
         if table is not None:
-            fields = classic(structure.fields(table))
+            fields = _within(classic(structure.fields(table, max_bytes=_MAX_BLOCK_BYTES)))
             tables.append((pointer, [field for field in fields if field.tag != INTEROP_IFD]))
     return block(structure, plain, tables)
+
+
+def _within(fields: list[Field]) -> list[Field]:
+    """As many of the fields as an honest file has: values that lie over each other are told of again and again."""
+    kept, room = [], _MAX_BLOCK_BYTES
+    for field in fields:
+        room -= len(field.value)
+        if room < 0:
+            break
+        kept.append(field)
+    return kept
 
 
 def block(structure: Structure, plain: list[Field], tables: list[tuple[int, list[Field]]]) -> bytes:

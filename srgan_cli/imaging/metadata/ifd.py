@@ -23,6 +23,7 @@ EXIF_IFD, GPS_IFD, INTEROP_IFD, SUB_IFDS = 0x8769, 0x8825, 0xA005, 0x014A
 
 _MAX_ENTRIES = 4096  # real tables have tens; a table of garbage must not cost a second
 _MAX_VALUE_BYTES = 64 << 20
+_WORK = 10  # bytes that may be read for one that is there
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class Structure:
     def __init__(self, read_at: ReadAt, size: int) -> None:
         self.read_at = read_at
         self.size = size
+        # Tables and values may lie over each other, and be told of thousands of times: what is read, all in all, is
+        # bounded by what is there.
+        self._left = _WORK * max(size, 64)
         head = read_at(0, 16)
         if head[:2] not in (b"II", b"MM"):
             raise ValueError("no TIFF byte order mark")
@@ -94,7 +98,7 @@ class Structure:
         declared = self._unpack("Q" if self.big else "H", self.read_at(offset, count_bytes))
         start = offset + count_bytes
         next_at = start + declared * self.entry_bytes
-        if declared > _MAX_ENTRIES or next_at > self.size:
+        if declared > _MAX_ENTRIES or next_at > self.size or not self._may_read(next_at - offset):
             return None
         rows = self.read_at(start, declared * self.entry_bytes)
         found = [self._entry(rows, start, index) for index in range(declared)]
@@ -118,8 +122,13 @@ class Structure:
             return None
         return Entry(tag, kind, count, at, value_at)
 
+    def _may_read(self, count: int) -> bool:
+        self._left -= count
+        return self._left >= 0
+
     def value(self, entry: Entry) -> bytes:
-        return self.read_at(entry.value_at, entry.size)
+        """The bytes of a field; none when more has been read of this structure than an honest one has."""
+        return self.read_at(entry.value_at, entry.size) if self._may_read(entry.size) else b""
 
     def numbers(self, entry: Entry | None) -> tuple[int, ...]:
         """The values of an unsigned integer field; empty for None and for any other type."""
@@ -140,8 +149,11 @@ class Structure:
         offset = self.number(table, tag)
         return None if offset is None else self.table(offset)
 
-    def fields(self, table: Table) -> list[Field]:
-        return [Field(entry.tag, entry.kind, entry.count, self.value(entry)) for entry in table.entries]
+    def fields(self, table: Table, *, max_bytes: int | None = None) -> list[Field]:
+        """All fields that can be read. Those of more than `max_bytes` are left out."""
+        wanted = [entry for entry in table.entries if max_bytes is None or entry.size <= max_bytes]
+        found = [Field(entry.tag, entry.kind, entry.count, self.value(entry)) for entry in wanted]
+        return [field for field in found if len(field.value) == TYPE_BYTES[field.kind] * field.count]
 
 
 def turned(field: Field) -> Field:

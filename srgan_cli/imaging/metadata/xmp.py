@@ -1,77 +1,252 @@
-"""Changing an XMP packet as text. It is not parsed and written anew: everything that is not meant stays as it was."""
+"""Changing an XMP packet as text. It is not parsed and written anew: everything that is not meant stays as it was.
+
+Properties that count px, or that are places in the picture, follow it when it is turned and enlarged (`_px_changes`);
+what announces data that do not travel (a gain map, a video) goes. XMP specification part 1 (2012); the Metadata Working
+Group's guidelines 2.0 (regions); Google's Photo Sphere, Ultra HDR and motion photo formats.
+"""
 
 from __future__ import annotations
 
-import re
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
-_NAMESPACES = {
-    "tiff": "http://ns.adobe.com/tiff/1.0/",
-    "exif": "http://ns.adobe.com/exif/1.0/",
-    "xmp": "http://ns.adobe.com/xap/1.0/",
-    "note": "http://ns.adobe.com/xmp/note/",
-}
+from srgan_cli.imaging.metadata.geometry import Geometry
+from srgan_cli.imaging.metadata.markup import Edits, Element, Name, elements
+
+_TIFF = "http://ns.adobe.com/tiff/1.0/"
+_EXIF = "http://ns.adobe.com/exif/1.0/"
+_XMP = "http://ns.adobe.com/xap/1.0/"
+_NOTE = "http://ns.adobe.com/xmp/note/"
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_PANO = "http://ns.google.com/photos/1.0/panorama/"
+_CAMERA = "http://ns.google.com/photos/1.0/camera/"
+_CONTAINER = "http://ns.google.com/photos/1.0/container/"
+_GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
+_APPLE_GAIN_MAP = "http://ns.apple.com/HDRGainMap/1.0/"
+_DIMENSIONS = "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
+_AREA = "http://ns.adobe.com/xmp/sType/Area#"
+_PEOPLE = "http://ns.microsoft.com/photo/1.2/t/Region#"
+
+MAX_BYTES = 16 << 20
 
 
-def patched(
-    packet: bytes, width: int, height: int, *, drop_gps: bool = False, dpi: float | None = None
-) -> bytes | None:
-    """The packet for an upright picture of `width` × `height` px, without thumbnails; None when it is not text.
+@dataclass(frozen=True)
+class _Property:
+    """A property that stands in the text, as attribute or as element; its plain value is from `start` to `end`."""
 
-    Properties are changed only where they are there, as attributes or as elements. `drop_gps` takes out every property
-    whose name starts with GPS, whatever its namespace (`exif:GPSLatitude`, `drone-dji:GpsLatitude`).
+    name: Name
+    start: int
+    end: int
+    whole: tuple[int, int]  # what to cut to take it out
+    element: Element | None
+
+
+def patched(packet: bytes, geometry: Geometry, *, drop_gps: bool = False, dpi: float | None = None) -> bytes | None:
+    """The packet for the result, without thumbnails and without what does not travel; None when it is no sound XML.
+
+    Properties are changed only where they are there. `drop_gps` takes out every property whose name starts with GPS,
+    whatever its namespace (`exif:GPSLatitude`, `drone-dji:GpsLatitude`). The time it takes grows as the packet does.
     """
     encoding = "utf-16" if packet[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    if len(packet) > MAX_BYTES:
+        return None
     try:
         text = packet.decode(encoding)
-    except UnicodeDecodeError:
+        tree = elements(text)
+    except ValueError:
         return None
-    for prefix in _prefixes(text, "tiff"):
-        text = _set(text, f"{prefix}:Orientation", "1")
-        text = _set(text, f"{prefix}:ImageWidth", str(width))
-        text = _set(text, f"{prefix}:ImageLength", str(height))
-        if dpi is not None:
-            text = _set(text, f"{prefix}:XResolution", f"{round(dpi * 100)}/100")
-            text = _set(text, f"{prefix}:YResolution", f"{round(dpi * 100)}/100")
-            text = _set(text, f"{prefix}:ResolutionUnit", "2")
-    for prefix in _prefixes(text, "exif"):
-        text = _set(text, f"{prefix}:PixelXDimension", str(width))
-        text = _set(text, f"{prefix}:PixelYDimension", str(height))
-    for prefix in _prefixes(text, "xmp"):
-        text = _drop(text, f"{prefix}:Thumbnails")
-    for prefix in _prefixes(text, "note"):
-        # The extension it announces stands in other segments, which do not travel.
-        text = _drop(text, f"{prefix}:HasExtendedXMP")
-    if drop_gps:
-        for name in sorted(set(re.findall(r"[\w.-]+:gps[\w.-]*", text, re.IGNORECASE))):
-            text = _drop(text, name)
-    return text.encode(encoding)
+    edits = Edits()
+    properties = list(_properties(tree))
+    for one in properties:
+        if _goes(one.name, drop_gps=drop_gps):
+            edits.put(*one.whole)
+    _px_changes(text, tree, properties, geometry, edits)
+    if dpi is not None:
+        _resolution(properties, dpi, edits)
+    return edits.applied(text).encode(encoding)
 
 
-def _prefixes(text: str, namespace: str) -> list[str]:
-    """What the packet calls a namespace; nearly always its usual name."""
-    return sorted(set(re.findall(rf"""xmlns:([\w.-]+)\s*=\s*["']{re.escape(_NAMESPACES[namespace])}["']""", text)))
+def losses(packet: bytes | None) -> tuple[str, ...]:
+    """What the packet announces that stands elsewhere in the file and cannot travel, in words."""
+    if not packet:
+        return ()
+    found = []
+    for word, what in (
+        (b"hdrgm:Version", "its HDR gain map"),
+        (b"HDRGainMap", "its HDR gain map"),
+        (b"MotionPhoto", "the video of a motion photo"),
+        (b"MicroVideo", "the video of a motion photo"),
+    ):
+        if word in packet and what not in found:
+            found.append(what)
+    return tuple(found)
 
 
-def _set(text: str, name: str, value: str) -> str:
-    name = re.escape(name)
-    text = re.sub(rf"""(?<=\s)({name}\s*=\s*)(["'])[^"'<]*\2""", rf"\g<1>\g<2>{value}\g<2>", text)
-    return re.sub(rf"(<{name}\s*>)[^<]*(</{name}\s*>)", rf"\g<1>{value}\g<2>", text)
+def _goes(name: Name, *, drop_gps: bool) -> bool:
+    namespace, local = name
+    if namespace in (_GAIN_MAP, _APPLE_GAIN_MAP, _CONTAINER):
+        return True
+    if namespace == _CAMERA and local.startswith(("MotionPhoto", "MicroVideo")):
+        return True
+    # The extension that it announces stands in other segments, and is put into the packet where it travels.
+    if name in ((_NOTE, "HasExtendedXMP"), (_XMP, "Thumbnails")):
+        return True
+    return drop_gps and local[:3].lower() == "gps"
 
 
-def _drop(text: str, name: str) -> str:
-    """Take out a property: its attribute, its empty element, or its element with everything inside."""
-    text = re.sub(rf"""\s{re.escape(name)}\s*=\s*(?:"[^"<]*"|'[^'<]*')""", "", text)
-    opening = re.compile(rf"<{re.escape(name)}(?=[\s/>])[^>]*>")
-    closing = re.compile(rf"</{re.escape(name)}\s*>")
-    parts = []
-    at = 0
-    while found := opening.search(text, at):
-        end = found.end()
-        if not found[0].endswith("/>"):
-            close = closing.search(text, end)
-            if close is None:  # damaged: leave the rest alone
-                break
-            end = close.end()
-        parts.append(text[at : found.start()])
-        at = end
-    return "".join(parts) + text[at:]
+def _properties(tree: list[Element]) -> Iterable[_Property]:
+    for element in tree:
+        if element.name[0] != _RDF:
+            yield _Property(element.name, element.inner, element.inner_end, (element.start, element.end), element)
+        for one in element.attributes:
+            yield _Property(one.name, one.value_start, one.value_end, (one.start, one.end), None)
+
+
+def _resolution(properties: list[_Property], dpi: float, edits: Edits) -> None:
+    ratio = f"{round(dpi * 100)}/100"
+    values = {(_TIFF, "XResolution"): ratio, (_TIFF, "YResolution"): ratio, (_TIFF, "ResolutionUnit"): "2"}
+    for one in properties:
+        if one.name in values and (one.element is None or not one.element.children):
+            edits.put(one.start, one.end, values[one.name])
+
+
+# What counts px
+
+_PANO_PX = {
+    "FullPanoWidthPixels": 0, "CroppedAreaImageWidthPixels": 0, "CroppedAreaLeftPixels": 0,
+    "LargestValidInteriorRectLeft": 0, "LargestValidInteriorRectWidth": 0,
+    "FullPanoHeightPixels": 1, "CroppedAreaImageHeightPixels": 1, "CroppedAreaTopPixels": 1,
+    "LargestValidInteriorRectTop": 1, "LargestValidInteriorRectHeight": 1,
+}  # fmt: skip
+
+
+def _px_changes(text: str, tree: list[Element], properties: list[_Property], geometry: Geometry, edits: Edits) -> None:
+    sizes = {
+        (_TIFF, "Orientation"): 1, (_TIFF, "ImageWidth"): geometry.width, (_TIFF, "ImageLength"): geometry.height,
+        (_EXIF, "PixelXDimension"): geometry.width, (_EXIF, "PixelYDimension"): geometry.height,
+    }  # fmt: skip
+    for one in properties:
+        is_plain = one.element is None or not one.element.children
+        if one.name in sizes and is_plain:
+            edits.put(one.start, one.end, str(sizes[one.name]))
+        elif one.name[0] == _PANO and one.name[1] in _PANO_PX and is_plain:
+            factor = (geometry.across, geometry.down)[_PANO_PX[one.name[1]]]
+            _put_numbers(text, [one], partial(_times, factor), edits, whole=True)
+    _densities(text, properties, geometry, edits)
+    for one in properties:
+        if one.element is not None and one.name in ((_EXIF, "SubjectArea"), (_EXIF, "SubjectLocation")):
+            _subject(text, tree, one, geometry, edits)
+        elif one.name == (_PEOPLE, "Rectangle"):
+            _rectangle(text, one, geometry, edits)
+    _regions(text, tree, geometry, edits)
+
+
+def _times(factor: float, values: list[float]) -> list[float]:
+    return [value * factor for value in values]
+
+
+Change = Callable[[list[float]], list[float]]
+
+
+def _number(text: str) -> float:
+    """A plain number or a rational; raises `ValueError`."""
+    top, slash, bottom = text.strip().partition("/")
+    value = float(top) / (float(bottom) if slash else 1.0) if not slash or float(bottom) else math.nan
+    if not math.isfinite(value) or abs(value) > 1e12:
+        raise ValueError(text)
+    return value
+
+
+def _shown(value: float, *, whole: bool) -> str:
+    return str(round(value)) if whole else f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _put_numbers(text: str, places: list[_Property], change: Change, edits: Edits, *, whole: bool) -> None:
+    """The numbers at `places`, changed together; left alone where one of them is none."""
+    try:
+        values = change([_number(text[one.start : one.end]) for one in places])
+    except ValueError:
+        return
+    for one, value in zip(places, values, strict=True):
+        edits.put(one.start, one.end, _shown(value, whole=whole))
+
+
+def _densities(text: str, properties: list[_Property], geometry: Geometry, edits: Edits) -> None:
+    across = [one for one in properties if one.name == (_EXIF, "FocalPlaneXResolution")]
+    down = [one for one in properties if one.name == (_EXIF, "FocalPlaneYResolution")]
+    for one, other in zip(across, down, strict=False):
+        try:
+            values = [_number(text[place.start : place.end]) for place in (one, other)]
+        except ValueError:
+            continue
+        for place, value in zip((one, other), geometry.densities(*values), strict=True):
+            edits.put(place.start, place.end, f"{round(value * 1000)}/1000")
+
+
+def _subject(text: str, tree: list[Element], one: _Property, geometry: Geometry, edits: Edits) -> None:
+    assert one.element is not None
+    lists = [tree[index] for index in one.element.children]
+    items = [tree[index] for part in lists for index in part.children]
+    places = [_Property(item.name, item.inner, item.inner_end, (item.start, item.end), item) for item in items]
+    if 2 <= len(places) <= 4:
+        _put_numbers(text, places, lambda values: area_px(values, geometry), edits, whole=True)
+
+
+def area_px(values: list[float], geometry: Geometry) -> list[float]:
+    """EXIF's SubjectArea: a point; a circle of a diameter; or a rectangle around a point. In px of the result."""
+    centre = list(geometry.point_px(values[0], values[1]))
+    if len(values) == 3:
+        return [*centre, values[2] * (geometry.across + geometry.down) / 2]
+    return centre if len(values) == 2 else [*centre, *geometry.extent_px(values[2], values[3])]
+
+
+def _regions(text: str, tree: list[Element], geometry: Geometry, edits: Edits) -> None:
+    """Faces of the Metadata Working Group: the middle and size of an area, in fractions of the stored picture (or px);
+    and the size of the picture that they were found in."""
+    for element in tree:
+        own = {one.name: one for one in _own(tree, element)}
+        area = [own[name] for name in ((_AREA, "x"), (_AREA, "y"), (_AREA, "w"), (_AREA, "h")) if name in own]
+        unit = own.get((_AREA, "unit"))
+        in_px = unit is not None and text[unit.start : unit.end].strip() == "pixel"
+        if len(area) == 4:
+            _put_numbers(text, area, partial(_area, geometry, in_px), edits, whole=in_px)
+        elif len(area) == 2 and not in_px:
+            _put_numbers(text, area, lambda v: list(geometry.point(v[0], v[1])), edits, whole=False)
+        across, down = own.get((_DIMENSIONS, "w")), own.get((_DIMENSIONS, "h"))
+        if across and down and element.name[1] != "MaxPageSize" and _is_px(text, own.get((_DIMENSIONS, "unit"))):
+            edits.put(across.start, across.end, str(geometry.width))
+            edits.put(down.start, down.end, str(geometry.height))
+
+
+def _is_px(text: str, unit: _Property | None) -> bool:
+    return unit is None or text[unit.start : unit.end].strip() == "pixel"
+
+
+def _area(geometry: Geometry, px: bool, values: list[float]) -> list[float]:
+    place, extent = (geometry.point_px, geometry.extent_px) if px else (geometry.point, geometry.extent)
+    return [*place(values[0], values[1]), *extent(values[2], values[3])]
+
+
+def _own(tree: list[Element], element: Element) -> Iterable[_Property]:
+    """The fields of a structure: its attributes, and the plain elements in it."""
+    for one in element.attributes:
+        yield _Property(one.name, one.value_start, one.value_end, (one.start, one.end), None)
+    for child in (tree[index] for index in element.children):
+        if not child.children and child.name[0] != _RDF:
+            yield _Property(child.name, child.inner, child.inner_end, (child.start, child.end), child)
+
+
+def _rectangle(text: str, one: _Property, geometry: Geometry, edits: Edits) -> None:
+    """Microsoft's: left, top, width and height in fractions of the stored picture, in one text."""
+    if geometry.orientation == 1:
+        return
+    try:
+        left, top, width, height = (_number(part) for part in text[one.start : one.end].split(","))
+    except ValueError:
+        return
+    x, y = geometry.point(left + width / 2, top + height / 2)
+    width, height = geometry.extent(width, height)
+    values = (x - width / 2, y - height / 2, width, height)
+    edits.put(one.start, one.end, ", ".join(_shown(value, whole=False) for value in values))

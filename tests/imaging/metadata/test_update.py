@@ -9,8 +9,12 @@ from PIL import Image as Pillow
 
 from srgan_cli.imaging.image import Metadata
 from srgan_cli.imaging.metadata import exif, xmp
+from srgan_cli.imaging.metadata.geometry import Geometry
 from srgan_cli.imaging.metadata.update import profile_fits, updated
 from tests.imaging import samples
+
+GEOMETRY = Geometry(160, 70_000, 40, 30)
+SMALL = Geometry(1, 1, 1, 1)
 
 
 def tags(block: bytes) -> Pillow.Exif:
@@ -23,7 +27,7 @@ def tags(block: bytes) -> Pillow.Exif:
 @pytest.mark.parametrize("drop_gps", [False, True])
 def test_exif_is_patched_in_place(order: str, drop_gps: bool) -> None:
     before = samples.exif(order)
-    after = exif.patched(before, 160, 70_000, drop_gps=drop_gps)
+    after = exif.patched(before, GEOMETRY, drop_gps=drop_gps)
     assert after is not None
     read = tags(after)
     assert read[0x0112] == 1
@@ -53,26 +57,26 @@ def test_damaged_exif_never_crashes(data: st.DataObject) -> None:
         block[data.draw(st.integers(0, 950))] = data.draw(st.sampled_from([0, 1, 8, 12, 127, 255]))
     cut = bytes(block[: data.draw(st.integers(0, len(block)))])
     exif.orientation(cut)
-    after = exif.patched(cut, 100, 100, drop_gps=True)
+    after = exif.patched(cut, SMALL, drop_gps=True)
     assert after is None or len(after) <= len(cut)
 
 
 def test_a_table_that_points_to_itself_ends() -> None:
     block = bytearray(samples.exif())
     block[8 + 2 + 7 * 12 : 8 + 2 + 7 * 12 + 4] = struct.pack("<I", 8)
-    after = exif.patched(bytes(block), 10, 10)
+    after = exif.patched(bytes(block), SMALL)
     assert after is not None
     assert tags(after)[0x010F] == "Tester"
 
 
 def test_xmp_is_patched_as_text() -> None:
-    after = xmp.patched(samples.XMP, 160, 120)
+    after = xmp.patched(samples.XMP, Geometry(160, 120, 40, 30))
     assert after is not None
     text = after.decode()
     for part in ('tiff:Orientation="1"', 'exif:PixelXDimension="160"', "<exif:PixelYDimension>120<", "Köln", "GPSLat"):
         assert part in text
     assert "Thumbnails" not in text
-    stripped = xmp.patched(samples.XMP, 160, 120, drop_gps=True)
+    stripped = xmp.patched(samples.XMP, Geometry(160, 120, 40, 30), drop_gps=True)
     assert stripped is not None
     assert b"GPS" not in stripped
     assert b'xmp:Rating="4"' in stripped
@@ -80,21 +84,21 @@ def test_xmp_is_patched_as_text() -> None:
 
 def test_xmp_in_utf16_and_garbage() -> None:
     wide = samples.XMP.decode().encode("utf-16")
-    after = xmp.patched(wide, 1, 2)
+    after = xmp.patched(wide, Geometry(1, 2, 1, 1))
     assert after is not None
     assert 'tiff:Orientation="1"' in after.decode("utf-16")
-    assert xmp.patched(b"\xff\xfa\x80", 1, 2) is None
-    assert xmp.patched(b"<xmp:Thumbnails>" * 1000, 1, 2) is not None
+    assert xmp.patched(b"\xff\xfa\x80", SMALL) is None
+    assert xmp.patched(b"<xmp:Thumbnails>" * 1000, SMALL) is None
 
 
 def test_strip() -> None:
     full = Metadata(b"icc", samples.exif(), samples.XMP, (300.0, 300.0))
-    assert updated(full, 1, 1, "all") == Metadata(b"icc", None, None, (300.0, 300.0))
-    kept = updated(full, 1, 1, "gps")
+    assert updated(full, SMALL, "all") == Metadata(b"icc", None, None, (300.0, 300.0))
+    kept = updated(full, SMALL, "gps")
     assert kept.exif is not None
     assert 0x8825 not in tags(kept.exif)
-    assert updated(Metadata(exif=b"garbage", xmp=b"\xff"), 1, 1, "none") == Metadata()
-    assert updated(Metadata(), 1, 1, "gps") == Metadata()
+    assert updated(Metadata(exif=b"garbage", xmp=b"\xff"), SMALL, "none") == Metadata()
+    assert updated(Metadata(), SMALL, "gps") == Metadata()
 
 
 def test_profiles_fit_channels() -> None:
