@@ -215,6 +215,7 @@ class WriteOptions:
     strip: Strip = "none"
     background: tuple[int, int, int] | None = None
     keep_time: bool = False
+    keep_text: bool = False  # of PNG (prompts, workflows), in EXIF's UserComment where the result is no PNG
 
     def __post_init__(self) -> None:
         _check(

@@ -204,6 +204,7 @@ _size, _model, _inputs, _output, _metadata, _compute, _many, _options = map(
     metavar="[gps|all]",
     help="Drop metadata: all of it, or the location only.",
 )
+@_metadata("--keep-text", is_flag=True, help="Put PNG text (prompts, workflows) into EXIF where the result is no PNG.")
 @_metadata("--keep-time", is_flag=True, help="Give the result the input's modification time.")
 @device_option()
 @precision_option()
@@ -235,7 +236,8 @@ def upscale(
     accept_damaged: bool, timeout_s: float | None, output: str | None,
     format_: str | None, quality: int | None, overwrite: bool, name_pattern: str | None, bit_depth: str,
     lossless: bool, png_level: int, background: tuple[int, int, int] | None, strict_names: bool, strip: Strip,
-    keep_time: bool, device: str, precision: Precision, tile_px: int | None, resume: bool, skip_existing: bool,
+    keep_text: bool, keep_time: bool, device: str, precision: Precision, tile_px: int | None, resume: bool,
+    skip_existing: bool,
     dry_run: bool, failed: Path | None, fail_fast: bool, quiet: bool, verbose: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Enlarge pictures.
@@ -276,7 +278,7 @@ def upscale(
             copy_large=copy_large or "skip",
         ),
         engine=EngineOptions(device, precision, tile_px, color_lock),
-        write=WriteOptions(format_, quality, png_level, lossless, depth, strip, background, keep_time),
+        write=WriteOptions(format_, quality, png_level, lossless, depth, strip, background, keep_time, keep_text),
         recursive=recursive,
         include=include,
         exclude=exclude,

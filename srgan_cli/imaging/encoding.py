@@ -19,6 +19,7 @@ from srgan_cli.imaging.image import Metadata, Pixels
 from srgan_cli.imaging.metadata import avif as avif_container
 from srgan_cli.imaging.metadata import containers
 from srgan_cli.imaging.metadata import tiff as tiff_container
+from srgan_cli.imaging.metadata.colour import hdr_of, profile_of
 from srgan_cli.imaging.metadata.update import profile_fits
 from srgan_cli.imaging.output import Output
 from srgan_cli.imaging.sources import reason_given, vips_module
@@ -62,10 +63,26 @@ def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) 
         if metadata.icc and profile_fits(metadata.icc, 1):
             notes += (f"{known.title} has no grey: the picture is converted to sRGB through its grey profile",)
         image, metadata = _grey_as_rgb(image, metadata)
+    if metadata.colour and format != "png":
+        metadata, told = _with_profile(metadata, known.title, grey=image.bands <= 2)
+        notes += told
     if metadata.icc and not profile_fits(metadata.icc, image.bands):
         metadata = replace(metadata, icc=None)
         notes += ("the ICC profile is left out: it is for another number of colours than the picture has",)
     return image, metadata, notes
+
+
+def _with_profile(metadata: Metadata, title: str, *, grey: bool) -> tuple[Metadata, Notes]:
+    """What a file's chunks or numbers say of its colours, as a profile for a container that knows profiles only."""
+    chunks = dict(metadata.colour)
+    hdr = hdr_of(chunks)
+    if hdr is not None:
+        note = f"the picture is HDR ({hdr}), which {title} is not told here: its colours will look flat; PNG keeps it"
+        return metadata, (note,)
+    profile = profile_of(chunks, grey=grey) if "cICP" in chunks or not metadata.icc else None
+    if profile is None:
+        return metadata, ()
+    return replace(metadata, icc=profile), ()
 
 
 def _grey_as_rgb(image: Any, metadata: Metadata) -> tuple[Any, Metadata]:

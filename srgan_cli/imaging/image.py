@@ -22,7 +22,9 @@ class Metadata:
 
     `exif` is the bare TIFF structure (it starts with `II*\\0` or `MM\\0*`; no `Exif\\0\\0` in front), as in the file.
     `xmp` is the packet's bytes, `icc` the profile's bytes, `dpi` pixels per inch (horizontal, vertical). `iptc` is a
-    JPEG file's APP13 block (captions and keywords of older programs); other containers hold it in other forms.
+    JPEG file's APP13 block (captions and keywords of older programs); other containers hold it in other forms. `text`
+    are PNG's keywords with what they say. `colour` tells what the colours are in the words of PNG's chunks (`cICP`,
+    `sRGB`, `gAMA`, `cHRM`), where a file does so beside or in the place of a profile.
     """
 
     icc: bytes | None = None
@@ -30,6 +32,8 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     iptc: bytes | None = None
+    text: tuple[tuple[str, str], ...] = ()
+    colour: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True)

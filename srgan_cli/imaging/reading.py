@@ -20,7 +20,7 @@ from srgan_cli.imaging import bounds, sniffing, tiff_kinds
 from srgan_cli.imaging.decoding import Rows, VipsRows, WholeRows, boundary, damaged, with_vips
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
 from srgan_cli.imaging.metadata.exif import orientation
-from srgan_cli.imaging.metadata.gather import bare, metadata_of, png_has
+from srgan_cli.imaging.metadata.gather import bare, metadata_of, nclx, png_has
 from srgan_cli.imaging.plain import DEPTHS, as_plain, full_range, turned_image
 from srgan_cli.imaging.resizing import array_to_vips, vips_to_array
 from srgan_cli.imaging.sources import Source, vips_module
@@ -222,7 +222,8 @@ def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, tur
     notes += plain.notes
     if format == "png" and png_has(loader.source, b"acTL"):
         notes += ("it is animated; only the first frame is read",)
-    metadata = replace(metadata, icc=plain.icc)
+    colour = metadata.colour if plain.icc == metadata.icc else ()  # converted: the profile says what they are now
+    metadata = replace(metadata, icc=plain.icc, colour=colour)
     return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes, turn)
 
 
@@ -256,7 +257,9 @@ def _open_whole(source: Source, format: str, max_pixels: int) -> tuple[Header, R
     picture = WholePicture(source, format, max_pixels)
     exif, xmp, icc = (picture.info.get(key) or None for key in ("exif", "xmp", "icc_profile"))
     dpi = picture.info.get("dpi")
-    metadata = Metadata(icc, bare(exif), xmp, None if not dpi else (float(dpi[0]), float(dpi[1])))
+    resolution = None if not dpi else (float(dpi[0]), float(dpi[1]))
+    colour = nclx(source) if format == "heic" else ()
+    metadata = Metadata(icc, bare(exif), xmp, resolution, colour=colour)
     notes = sniffing.name_notes(source, format)
     header = Header(picture.width, picture.height, picture.channels, picture.depth, format, metadata, notes)
     return header, WholeRows(picture.decode)

@@ -36,7 +36,9 @@ class WholePicture:
         mode = self._picture.mode
         self._as_mode = None if mode in _MODES else "L" if mode == "1" else "RGB"  # 1-bit and palette BMP
         self.channels, self.depth = _MODES[self._as_mode or mode]
-        self.info: dict[str, Any] = self._picture.info
+        self.info: dict[str, Any] = dict(self._picture.info)
+        if format == "bmp" and (profile := _bmp_profile(source)):
+            self.info["icc_profile"] = profile
 
     @property
     def decode(self) -> Callable[[], Any]:
@@ -52,6 +54,16 @@ def _bmp(source: Source, max_pixels: int) -> Any:
         sniffing.check_pixels(source, *size, max_pixels)
     # The plugin itself and not Image.open, whose own limit on pixels is not the one the person set.
     return BmpImagePlugin.BmpImageFile(io.BytesIO(source.read_all()))
+
+
+def _bmp_profile(source: Source) -> bytes | None:
+    """The ICC profile inside a BMP of version 5 (BITMAPV5HEADER: bV5CSType, bV5ProfileData and bV5ProfileSize)."""
+    head = source.read_at(14, 124)
+    if len(head) < 124 or head[:4] != (124).to_bytes(4, "little") or head[56:60] != b"DEBM":
+        return None
+    at, size = (int.from_bytes(head[place : place + 4], "little") for place in (112, 116))
+    profile = source.read_at(14 + at, min(size, 16 << 20))
+    return profile if len(profile) == size and profile[36:40] == b"acsp" else None
 
 
 def _heif(source: Source) -> Any:

@@ -17,11 +17,14 @@ from srgan_cli.errors import InterruptedRunError, UnwritablePictureError, shown
 from srgan_cli.files import publish_text, publishing, reason
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS
-from srgan_cli.imaging.image import Header, Pixels
+from srgan_cli.imaging.image import Header, Metadata, Pixels
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.metadata import update as metadata_of
+from srgan_cli.imaging.metadata.comment import with_text
 from srgan_cli.imaging.metadata.geometry import Geometry
 from srgan_cli.imaging.output import Output
+
+_SEGMENT_BYTES = 65_000  # of EXIF in a JPEG file
 
 
 def check_place(target: Path, needed: int) -> None:
@@ -79,8 +82,8 @@ def write_picture(
     notes += metadata_of.losses(header.metadata, metadata, options.strip)
     if record is not None and options.strip != "all":
         metadata = provenance.added(metadata, record)
-    if metadata.iptc and (header.format, output.format) != ("jpeg", "jpeg"):
-        notes += ("IPTC captions and keywords are left out; they are kept from JPEG to JPEG",)
+    metadata, told = _held(metadata, output.format, options)
+    notes += told
     if output.dpi is not None and "dpi" not in FORMATS[output.format].carries and not metadata.exif:
         notes += (f"{FORMATS[output.format].title} has no place for the resolution of {output.dpi:g} dpi",)
     name = shown(target) if isinstance(target, Path) else "the output"
@@ -96,6 +99,22 @@ def write_picture(
     except OSError as err:
         raise _unwritable(name, err) from err
     return notes
+
+
+def _held(metadata: Metadata, format: str, options: WriteOptions) -> tuple[Metadata, tuple[str, ...]]:  # noqa: A002
+    """The metadata as `format` can hold them, and what it cannot."""
+    notes: tuple[str, ...] = ()
+    title = FORMATS[format].title
+    if metadata.iptc and format not in ("jpeg", "png", "tiff"):
+        notes += (f"IPTC captions and keywords are left out: {title} has no place for them",)
+    if metadata.text and format != "png":
+        commented = with_text(metadata) if options.keep_text else None
+        if commented is not None and (format != "jpeg" or len(commented.exif or b"") <= _SEGMENT_BYTES):
+            return commented, notes
+        names = ", ".join(list(dict.fromkeys(key for key, _ in metadata.text))[:3])
+        hint = "it is too long" if options.keep_text else "--keep-text puts it into EXIF's UserComment"
+        notes += (f"the text in the PNG file ({names}) is left out: {title} has no place for it, and {hint}",)
+    return metadata, notes
 
 
 def _depth_notes(header: Header, output: Output, options: WriteOptions) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from srgan_cli.imaging.image import Metadata
+from srgan_cli.imaging.metadata import iptc, png
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS")
@@ -67,9 +68,13 @@ def png_head(metadata: Metadata) -> Rewrite:
 
 
 def _png_chunks(metadata: Metadata) -> list[bytes]:
-    chunks = []
+    colour = {kind.encode(): data for kind, data in metadata.colour}
+    if metadata.icc:
+        colour.pop(b"sRGB", None)  # a file has one of the two
+    chunks = [_png_chunk(b"cICP", colour.pop(b"cICP"))] if b"cICP" in colour else []
     if metadata.icc:
         chunks.append(_png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+    chunks += [_png_chunk(kind, data) for kind, data in colour.items()]
     if metadata.dpi:
         across, down = (min(max(round(value / 0.0254), 1), 2**31 - 1) for value in metadata.dpi)
         chunks.append(_png_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
@@ -77,6 +82,10 @@ def _png_chunks(metadata: Metadata) -> list[bytes]:
         chunks.append(_png_chunk(b"eXIf", metadata.exif))
     if metadata.xmp:
         chunks.append(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+    records = iptc.records(metadata.iptc) if metadata.iptc else None
+    if records:
+        chunks.append(_png_chunk(*png.raw_profile("iptc", records)))
+    chunks += [_png_chunk(*png.text_chunk(key, value)) for key, value in metadata.text]
     return chunks
 
 

@@ -6,8 +6,12 @@ from typing import Any
 
 from srgan_cli.imaging.image import Metadata
 from srgan_cli.imaging.metadata import exif as exif_block
+from srgan_cli.imaging.metadata import png
 from srgan_cli.imaging.metadata.ifd import Structure
+from srgan_cli.imaging.metadata.iptc import app13
 from srgan_cli.imaging.sources import Source
+
+_HEAD_BYTES = 64 << 10
 
 
 def metadata_of(image: Any, source: Source, format: str) -> Metadata:  # noqa: A002
@@ -15,12 +19,31 @@ def metadata_of(image: Any, source: Source, format: str) -> Metadata:  # noqa: A
     def blob(name: str) -> bytes | None:
         return bytes(image.get(name)) or None if image.get_typeof(name) else None
 
-    exif = _tiff_exif(source) if format == "tiff" else bare(blob("exif-data"))
+    icc, iptc = blob("icc-profile-data"), blob("iptc-data")
     dpi = None
     # Where nothing is said, libvips makes up 72 or 25.4 per inch; of PNG it names no unit even when there is one.
     if image.get_typeof("resolution-unit") or (format == "png" and png_has(source, b"pHYs", unit=1)):
         dpi = (round(image.xres * 25.4, 4), round(image.yres * 25.4, 4))
-    return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), dpi, blob("iptc-data"))
+    if format == "png":
+        own = png.read(source)
+        return Metadata(icc, own.exif, own.xmp, dpi, own.iptc, own.text, own.colour)
+    exif = _tiff_exif(source) if format == "tiff" else bare(blob("exif-data"))
+    if format == "tiff" and iptc:
+        iptc = app13(iptc)
+    return Metadata(icc, exif, blob("xmp-data"), dpi, iptc, (), nclx(source) if format == "avif" else ())
+
+
+def nclx(source: Source) -> tuple[tuple[str, bytes], ...]:
+    """What an AVIF or HEIC file says of its colours by numbers (`colr` box of type `nclx`), as PNG's cICP; nothing
+    where that is sRGB or unspecified. The first one is that of the picture, as encoders write it."""
+    head = source.read_at(0, _HEAD_BYTES)
+    at = head.find(b"colrnclx")
+    if at < 0 or at + 14 > len(head):
+        return ()
+    primaries, transfer = (int.from_bytes(head[at + 8 + 2 * i : at + 10 + 2 * i], "big") for i in range(2))
+    if max(primaries, transfer) > 255 or 2 in (primaries, transfer) or (primaries, transfer) == (1, 13):
+        return ()
+    return (("cICP", bytes([primaries, transfer, 0, 1])),)
 
 
 def png_has(source: Source, kind: bytes, *, unit: int | None = None) -> bool:

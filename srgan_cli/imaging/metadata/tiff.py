@@ -11,6 +11,7 @@ import struct
 from typing import BinaryIO
 
 from srgan_cli.imaging.image import Metadata
+from srgan_cli.imaging.metadata import iptc
 from srgan_cli.imaging.metadata.exif import STRUCTURAL_TAGS, classic
 from srgan_cli.imaging.metadata.ifd import (
     EXIF_IFD,
@@ -30,7 +31,7 @@ from srgan_cli.imaging.metadata.ifd import (
 )
 
 _STRIP_OFFSETS, _TILE_OFFSETS = 0x0111, 0x0144
-_XMP, _ICC = 0x02BC, 0x8773
+_XMP, _ICC, _IPTC = 0x02BC, 0x8773, 0x83BB
 _RESOLUTION = (0x011A, 0x011B, 0x0128)
 _RATIONAL = 5
 
@@ -75,6 +76,9 @@ def finish(file: BinaryIO, lead: bytes, metadata: Metadata, *, swapped: bool) ->
     fields.update(_resolution(order, metadata.dpi))
     if metadata.xmp:
         fields[_XMP] = Field(_XMP, 1, len(metadata.xmp), metadata.xmp)
+    records = iptc.records(metadata.iptc) if metadata.iptc else None
+    if records:
+        fields[_IPTC] = Field(_IPTC, UNDEFINED, len(records), records)
     if metadata.icc:
         fields[_ICC] = Field(_ICC, UNDEFINED, len(metadata.icc), metadata.icc)
     end = _align(file)

@@ -22,7 +22,7 @@ def updated(metadata: Metadata, geometry: Geometry, strip: Strip, *, dpi: float 
     if dpi is not None:
         metadata = replace(metadata, dpi=(dpi, dpi))
     if strip == "all":
-        return replace(metadata, exif=None, xmp=None, iptc=None)
+        return replace(metadata, exif=None, xmp=None, iptc=None, text=())
     drop_gps = strip == "gps"
     exif = metadata.exif and exif_block.patched(metadata.exif, geometry, drop_gps=drop_gps, dpi=dpi)
     xmp = metadata.xmp and xmp_packet.patched(metadata.xmp, geometry, drop_gps=drop_gps, dpi=dpi)

@@ -1,0 +1,171 @@
+"""What a PNG file carries beside its pixels, wherever it stands: before the pixels or behind them, plain or compressed.
+
+PNG specification, third edition (2025), chapter 11; and what ImageMagick and ExifTool call "Raw profile type …": EXIF,
+XMP and IPTC as hexadecimal text. libvips reads the chunks before the pixels only.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from srgan_cli.imaging.metadata.iptc import app13
+from srgan_cli.imaging.sources import Source
+
+Text = tuple[str, str]  # a keyword, and what it says
+Colour = tuple[str, bytes]  # a chunk's name, and its contents
+
+_COLOUR = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_XMP = "XML:com.adobe.xmp"
+_RAW = "Raw profile type "
+# What programs note of the file that they have read, and not of the picture.
+_OF_THE_FILE = ("date:", "exif:", "png:", "Thumb::", "tiff:", "icc:")
+_CHUNKS = 5000  # that are stepped over one by one; behind more, only the file's end is looked at
+_TAIL_BYTES = 1 << 20
+_MAX_BYTES = 16 << 20  # of text and blocks, all in all
+
+
+@dataclass(frozen=True)
+class PngMetadata:
+    """`exif` and `iptc` are as in `Metadata`. `colour` are the chunks that say what the colours are, in their order."""
+
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    text: tuple[Text, ...] = ()
+    colour: tuple[Colour, ...] = ()
+    is_animated: bool = False
+
+
+def read(source: Source) -> PngMetadata:
+    """Everything that can be understood; what cannot is left out."""
+    room = _MAX_BYTES
+    exif: list[bytes] = []
+    texts: list[Text] = []
+    colour: dict[str, bytes] = {}
+    animated = False
+    for kind, at, size in _chunks(source):
+        animated = animated or kind == b"acTL"
+        if kind in _COLOUR and size <= 64:
+            colour.setdefault(kind.decode(), source.read_at(at, size))
+        elif (kind == b"eXIf" or kind in _TEXT) and size <= room:
+            data = source.read_at(at, size)
+            room -= size
+            if kind == b"eXIf":
+                exif.append(data)
+            elif (found := _text(kind, data, room)) is not None:
+                room -= len(found[1])
+                texts.append(found)
+    profiles = {key.removeprefix(_RAW).lower(): _unhexed(value) for key, value in texts if key.startswith(_RAW)}
+    return PngMetadata(
+        exif=_exif([*exif, profiles.get("exif"), profiles.get("app1")]),
+        xmp=_xmp(texts, profiles),
+        iptc=_iptc(profiles),
+        text=tuple(one for one in texts if one[0] != _XMP and not one[0].startswith((_RAW, *_OF_THE_FILE))),
+        colour=tuple(colour.items()),
+        is_animated=animated,
+    )
+
+
+def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, place of the contents and size of each chunk that is no pixels."""
+    place = 8
+    for _ in range(_CHUNKS):
+        head = source.read_at(place, 8)
+        if len(head) < 8 or head[4:] == b"IEND":
+            return
+        size = int.from_bytes(head[:4], "big")
+        if head[4:] != b"IDAT":
+            yield head[4:], place + 8, size
+        place += size + 12
+    yield from _behind(source, max(place, source.size - _TAIL_BYTES))
+
+
+def _behind(source: Source, start: int) -> Iterator[tuple[bytes, int, int]]:
+    """The same, of chunks near the end of the file, known by their name and check sum."""
+    data = source.read_at(start, _TAIL_BYTES)
+    for kind in (b"eXIf", *_TEXT):
+        at = data.find(kind)
+        if at < 4:
+            continue
+        size = int.from_bytes(data[at - 4 : at], "big")
+        whole = data[at : at + 4 + size]
+        if len(whole) == 4 + size and data[at + 4 + size :][:4] == struct.pack(">I", zlib.crc32(whole)):
+            yield kind, start + at + 4, size
+
+
+def _text(kind: bytes, data: bytes, room: int) -> Text | None:
+    keyword, nul, rest = data.partition(b"\0")
+    if not nul or not 0 < len(keyword) <= 79:
+        return None
+    key = keyword.decode("latin-1")
+    if kind == b"tEXt":
+        return key, rest.decode("latin-1")
+    if kind == b"zTXt":
+        plain = _inflated(rest[1:], room)
+        return None if plain is None else (key, plain.decode("latin-1"))
+    parts = rest[2:].split(b"\0", 2)
+    if len(rest) < 2 or len(parts) < 3:
+        return None
+    value = _inflated(parts[2], room) if rest[0] else parts[2]
+    return None if value is None else (key, value.decode("utf-8", "replace"))
+
+
+def _inflated(data: bytes, room: int) -> bytes | None:
+    stream = zlib.decompressobj()
+    try:
+        plain = stream.decompress(data, room)
+    except zlib.error:
+        return None
+    return plain if stream.eof else None
+
+
+def _unhexed(text: str) -> bytes:
+    """The bytes of a raw profile: its name, its length, and hexadecimal digits on lines of their own."""
+    lines = text.strip().split("\n", 2)
+    try:
+        return bytes.fromhex(lines[2]) if len(lines) == 3 else b""
+    except ValueError:
+        return b""
+
+
+def _exif(candidates: list[bytes | None]) -> bytes | None:
+    for one in candidates:
+        bare = (one or b"").removeprefix(b"Exif\0\0")
+        if bare[:2] in (b"II", b"MM"):
+            return bare
+    return None
+
+
+def _xmp(texts: list[Text], profiles: dict[str, bytes]) -> bytes | None:
+    plain = next((value.encode() for key, value in texts if key == _XMP), None)
+    if plain:
+        return plain
+    packet = profiles.get("xmp") or profiles.get("app1") or b""
+    packet = packet.removeprefix(b"http://ns.adobe.com/xap/1.0/\0")
+    return packet if packet.lstrip()[:1] == b"<" else None
+
+
+def _iptc(profiles: dict[str, bytes]) -> bytes | None:
+    block = profiles.get("8bim") or profiles.get("iptc") or b""
+    return app13(block) if block else None
+
+
+def text_chunk(key: str, value: str) -> tuple[bytes, bytes]:
+    """Kind and contents of the chunk that says `value`: plain, so that every program reads it."""
+    name = key.encode("latin-1", "replace")[:79]
+    try:
+        return b"tEXt", name + b"\0" + value.replace("\0", " ").encode("latin-1")
+    except UnicodeEncodeError:
+        return b"iTXt", name + b"\0\0\0\0\0" + value.replace("\0", " ").encode("utf-8", "replace")
+
+
+def raw_profile(name: str, data: bytes) -> tuple[bytes, bytes]:
+    """Kind and contents of a compressed chunk "Raw profile type `name`"."""
+    digits = data.hex()
+    lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    text = f"\n{name}\n{len(data):8}\n{lines}\n"
+    return b"zTXt", f"{_RAW}{name}".encode() + b"\0\0" + zlib.compress(text.encode())
