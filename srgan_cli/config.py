@@ -16,6 +16,7 @@ Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
 Strip: TypeAlias = Literal["none", "gps", "all"]
 BitDepth: TypeAlias = Literal["keep", 8, 16]
 ExportFormat: TypeAlias = Literal["onnx", "ncnn", "pth", "safetensors"]
+TiffLayout: TypeAlias = Literal["strip", "tile", "pyramid"]
 CopyLarge: TypeAlias = Literal["skip", "copy", "reduce"]
 
 AUTO_MODEL = "auto"  # chosen for each picture, see upscaling.choice
@@ -215,6 +216,8 @@ class WriteOptions:
     strip: Strip = "none"
     background: tuple[int, int, int] | None = None
     keep_time: bool = False
+    tiff_layout: TiffLayout = "strip"
+    tiff_tile_px: int = 256
     keep_text: bool = False  # of PNG (prompts, workflows), in EXIF's UserComment where the result is no PNG
 
     def __post_init__(self) -> None:
@@ -224,6 +227,18 @@ class WriteOptions:
         )
         _check(0 <= self.png_level <= 9, f"--png-level must be between 0 and 9, not {self.png_level}")
         _check(self.bit_depth in ("keep", 8, 16), f"--bit-depth must be keep, 8 or 16, not {self.bit_depth!r}")
+        _check(
+            self.tiff_layout in get_args(TiffLayout),
+            f"--tiff-layout must be strip, tile or pyramid, not {self.tiff_layout!r}",
+        )
+        _check(
+            self.tiff_layout == "strip" or self.format in (None, "tiff", "tif"),
+            f"--tiff-layout has no meaning for {self.format}",
+        )
+        _check(
+            16 <= self.tiff_tile_px <= 4096 and self.tiff_tile_px % 16 == 0,
+            f"--tile-size must be a multiple of 16 px up to 4096, not {self.tiff_tile_px}",
+        )
         _check(self.strip in ("none", "gps", "all"), f"--strip must be gps or all, not {self.strip!r}")
         _check(
             self.background is None or (len(self.background) == 3 and all(0 <= v <= 255 for v in self.background)),

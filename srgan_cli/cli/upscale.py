@@ -34,6 +34,7 @@ from srgan_cli.config import (
     Precision,
     Size,
     Strip,
+    TiffLayout,
     UpscaleOptions,
     WriteOptions,
 )
@@ -183,6 +184,22 @@ _size, _model, _inputs, _output, _metadata, _compute, _many, _options = map(
 )
 @_output("--lossless", is_flag=True, help="Lossless WebP.")
 @_output(
+    "--tiff-layout",
+    type=click.Choice(get_args(TiffLayout)),
+    default="strip",
+    show_default=True,
+    help="How TIFF is laid out: pyramid is what image servers (IIIF) read quickly.",
+)
+@_output(
+    "--tile-size",
+    "tiff_tile_px",
+    type=int,
+    default=256,
+    show_default=True,
+    metavar="PX",
+    help="Side of the tiles in a tiled or pyramid TIFF.",
+)
+@_output(
     "--png-level",
     type=int,
     default=1,
@@ -235,7 +252,8 @@ def upscale(
     include: tuple[str, ...], exclude: tuple[str, ...], files_from: str | None, max_pixels: int,
     accept_damaged: bool, timeout_s: float | None, output: str | None,
     format_: str | None, quality: int | None, overwrite: bool, name_pattern: str | None, bit_depth: str,
-    lossless: bool, png_level: int, background: tuple[int, int, int] | None, strict_names: bool, strip: Strip,
+    lossless: bool, tiff_layout: TiffLayout, tiff_tile_px: int,
+    png_level: int, background: tuple[int, int, int] | None, strict_names: bool, strip: Strip,
     keep_text: bool, keep_time: bool, device: str, precision: Precision, tile_px: int | None, resume: bool,
     skip_existing: bool,
     dry_run: bool, failed: Path | None, fail_fast: bool, quiet: bool, verbose: bool, as_json: bool,
@@ -278,7 +296,19 @@ def upscale(
             copy_large=copy_large or "skip",
         ),
         engine=EngineOptions(device, precision, tile_px, color_lock),
-        write=WriteOptions(format_, quality, png_level, lossless, depth, strip, background, keep_time, keep_text),
+        write=WriteOptions(
+            format_,
+            quality,
+            png_level,
+            lossless,
+            depth,
+            strip,
+            background,
+            keep_time,
+            tiff_layout,
+            tiff_tile_px,
+            keep_text,
+        ),
         recursive=recursive,
         include=include,
         exclude=exclude,

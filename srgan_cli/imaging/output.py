@@ -74,7 +74,9 @@ def output_format(target: Path | None, header: Header, options: WriteOptions) ->
         return _writable(asked if asked in FORMATS else format_of_suffix(asked), f"--format {options.format}")
     if target is not None and target.suffix:
         return _writable(format_of_suffix(target.suffix), shown(target))
-    return header.format if FORMATS[header.format].writable else "png"
+    own = FORMATS[header.format]
+    loses_alpha = header.has_alpha and not own.alpha and options.background is None
+    return header.format if own.writable and not loses_alpha else "png"
 
 
 def writable_suffixes() -> str:

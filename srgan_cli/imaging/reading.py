@@ -18,6 +18,7 @@ import numpy as np
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging import bounds, sniffing, tiff_kinds
 from srgan_cli.imaging.decoding import Rows, VipsRows, WholeRows, boundary, damaged, with_vips
+from srgan_cli.imaging.gif import around_clear, first_frame
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
 from srgan_cli.imaging.metadata.exif import orientation
 from srgan_cli.imaging.metadata.gather import bare, metadata_of, nclx, png_has
@@ -166,6 +167,8 @@ class _Loader:
         """Upright and plain; `loaded` is an image of `load` that may be used."""
         if loaded is None or turn not in _UPRIGHT_IN_SEQUENCE:
             loaded = self.load("sequential" if turn in _UPRIGHT_IN_SEQUENCE else "random", strictness)
+        if self.format == "gif":
+            loaded = around_clear(loaded, first_frame(self.source))
         image, icc, notes = as_plain(loaded, self.source.name, icc)
         if self.tiff is not None and self.tiff.is_lab:
             icc = None

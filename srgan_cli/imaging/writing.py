@@ -118,6 +118,8 @@ def _held(metadata: Metadata, format: str, options: WriteOptions) -> tuple[Metad
 
 
 def _depth_notes(header: Header, output: Output, options: WriteOptions) -> tuple[str, ...]:
+    if header.format == "bmp" and output.format == "png" and header.has_alpha and options.format is None:
+        return ("BMP has no place for the picture's transparency; the result is a PNG",)
     if header.depth == 16 and output.depth == 8 and options.bit_depth == "keep":
         return (f"{FORMATS[output.format].title} has 8 bits per channel; the picture's 16 are rounded",)
     if output.depth == 16 and output.format == "avif":

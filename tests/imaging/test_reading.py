@@ -243,3 +243,23 @@ def test_every_real_photograph_opens() -> None:
             size = other.size[::-1] if turned else other.size
         image = read_image(path, max_pixels=samples.MANY)
         assert (image.header.width, image.header.height) == size, path
+
+
+def _gif_at(left: int, top: int, canvas: tuple[int, int]) -> bytes:
+    """One frame of 20 x 10 px, all red, on a larger canvas."""
+    frame = Pillow.new("P", (20, 10), 1)
+    frame.putpalette([0, 0, 255, 255, 0, 0])
+    data = samples.encoded(frame, "GIF")
+    at = data.index(b",")
+    head = data[:6] + struct.pack("<HH", *canvas) + data[10:at]
+    return head + b"," + struct.pack("<HHHH", left, top, 20, 10) + data[at + 9 :]
+
+
+def test_a_canvas_is_transparent_where_its_first_frame_is_not() -> None:
+    image = read_image(_gif_at(5, 3, (40, 30)), max_pixels=samples.MANY)
+    assert image.pixels.shape == (30, 40, 4)
+    alpha = np.zeros((30, 40), np.uint8)
+    alpha[3:13, 5:25] = 255
+    np.testing.assert_array_equal(image.pixels[:, :, 3], alpha)
+    assert (image.pixels[3:13, 5:25, :3] == [255, 0, 0]).all()
+    assert read_header(_gif_at(0, 0, (20, 10)), max_pixels=samples.MANY).channels == 3

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -395,3 +395,36 @@ def test_iptc_stays_in_jpeg_and_its_loss_is_told(tmp_path: Path) -> None:
     assert write(tmp_path / "b.jpg", array, back, WriteOptions(strip="all")) == ()
     assert b"grandpa" not in (tmp_path / "b.jpg").read_bytes()
     assert "IPTC" in write(tmp_path / "a.webp", array, back, WriteOptions())[0]
+
+
+@pytest.mark.parametrize("layout", ["tile", "pyramid"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_tiled_tiff(tmp_path: Path, layout: Literal["tile", "pyramid"], order: str, depth: Any) -> None:
+    array = samples.pixels(300, 400, 3, depth)
+    made = Metadata(icc=samples.srgb(), exif=samples.exif(order, 1), xmp=samples.XMP, dpi=(300.0, 300.0))
+    source = header(3, depth, made, "tiff")
+    write(tmp_path / "a.tif", array, source, WriteOptions(tiff_layout=layout, tiff_tile_px=64))
+    back = read_image(tmp_path / "a.tif", max_pixels=samples.MANY)
+    np.testing.assert_array_equal(back.pixels, array)
+    assert back.header.notes == ()  # the smaller pictures of a pyramid are no frames
+    assert back.header.metadata.icc == samples.srgb()
+    assert "Tester" in str(back.header.metadata.exif)
+    with Pillow.open(tmp_path / "a.tif") as other:
+        assert other.tag_v2[322] == 64
+        assert other.tag_v2[0x010F] == "Tester"
+        assert other.tag_v2.get_ifd(0x8769) if hasattr(other.tag_v2, "get_ifd") else True
+        sizes = []
+        for frame in range(getattr(other, "n_frames", 1)):
+            other.seek(frame)
+            sizes.append(other.size)
+    assert sizes == ([(400, 300), (200, 150), (100, 75), (50, 37)] if layout == "pyramid" else [(400, 300)])
+
+
+def test_a_bitmap_with_transparency_becomes_a_png_unless_bmp_was_asked_for() -> None:
+    source = header(4, 8, Metadata(), "bmp")
+    assert decide(None, source, WriteOptions(), width=4, height=4).format == "png"
+    assert decide(None, source, WriteOptions(background=(0, 0, 0)), width=4, height=4).format == "bmp"
+    assert decide(None, header(3, 8, Metadata(), "bmp"), WriteOptions(), width=4, height=4).format == "bmp"
+    with pytest.raises(UnwritablePictureError, match="transparency"):
+        decide(None, source, WriteOptions(format="bmp"), width=4, height=4)

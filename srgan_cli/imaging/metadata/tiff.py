@@ -89,7 +89,8 @@ def finish(file: BinaryIO, lead: bytes, metadata: Metadata, *, swapped: bool) ->
         tail, moved = _moved(metadata.exif, end, big=written.big)
         fields.update(moved)
     first = end + len(tail)
-    file.write(tail + table_bytes(order, list(fields.values()), first, big=written.big))
+    following = 0 if lead else table.next_offset  # the smaller pictures of a pyramid
+    file.write(tail + table_bytes(order, list(fields.values()), first, big=written.big, next_offset=following))
     file.seek(0)
     if written.big:
         file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, first))
