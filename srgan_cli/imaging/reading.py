@@ -22,6 +22,8 @@ from srgan_cli.imaging.gif import around_clear, first_frame
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
 from srgan_cli.imaging.metadata.exif import orientation
 from srgan_cli.imaging.metadata.gather import bare, metadata_of, nclx, png_has
+from srgan_cli.imaging.metadata.jpeg import pictures
+from srgan_cli.imaging.metadata.xmp import losses
 from srgan_cli.imaging.plain import DEPTHS, as_plain, full_range, turned_image
 from srgan_cli.imaging.resizing import array_to_vips, vips_to_array
 from srgan_cli.imaging.sources import Source, vips_module
@@ -227,6 +229,9 @@ def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, tur
         notes += ("it is animated; only the first frame is read",)
     colour = metadata.colour if plain.icc == metadata.icc else ()  # converted: the profile says what they are now
     metadata = replace(metadata, icc=plain.icc, colour=colour)
+    views = pictures(loader.source) if format == "jpeg" else 1
+    if views > 1 and not losses(metadata.xmp):  # of a gain map it is said where it is known that it is lost
+        notes += (f"only the first of the {views} pictures in the file is read",)
     return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes, turn)
 
 

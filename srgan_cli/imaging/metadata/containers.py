@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from srgan_cli.imaging.image import Metadata
-from srgan_cli.imaging.metadata import iptc, png
+from srgan_cli.imaging.metadata import iptc, jpeg, png
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS")
@@ -114,6 +114,9 @@ def _jpeg_segments(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
     notes = []
     for title, start, block in (("EXIF", _EXIF_START, metadata.exif), ("XMP", _XMP_START, metadata.xmp)):
         if not block:
+            continue
+        if title == "XMP" and len(start) + len(block) > _SEGMENT_BYTES:
+            parts += [_segment(0xE1, part) for part in jpeg.extended(block)]
             continue
         if len(start) + len(block) > _SEGMENT_BYTES:
             notes.append(f"the {title} metadata ({len(block)} bytes) is left out: JPEG has room for 64 KB of it")

@@ -6,7 +6,7 @@ from typing import Any
 
 from srgan_cli.imaging.image import Metadata
 from srgan_cli.imaging.metadata import exif as exif_block
-from srgan_cli.imaging.metadata import png
+from srgan_cli.imaging.metadata import jpeg, png
 from srgan_cli.imaging.metadata.ifd import Structure
 from srgan_cli.imaging.metadata.iptc import app13
 from srgan_cli.imaging.sources import Source
@@ -30,7 +30,10 @@ def metadata_of(image: Any, source: Source, format: str) -> Metadata:  # noqa: A
     exif = _tiff_exif(source) if format == "tiff" else bare(blob("exif-data"))
     if format == "tiff" and iptc:
         iptc = app13(iptc)
-    return Metadata(icc, exif, blob("xmp-data"), dpi, iptc, (), nclx(source) if format == "avif" else ())
+    xmp = blob("xmp-data")
+    if format == "jpeg":
+        xmp = jpeg.whole_xmp(source, xmp)
+    return Metadata(icc, exif, xmp, dpi, iptc, (), nclx(source) if format == "avif" else ())
 
 
 def nclx(source: Source) -> tuple[tuple[str, bytes], ...]:

@@ -136,7 +136,7 @@ def _exif_bomb(rows: int, size: int) -> bytes:
 
 def test_overlapping_values_cost_no_more_than_the_block() -> None:
     bomb = _exif_bomb(4000, 256_000)
-    started = time.perf_counter()
+    started = time.process_time()
     structure = Structure(lambda at, count: bomb[at : at + count], len(bomb))
     main = structure.table(structure.first)
     assert main is not None
@@ -145,7 +145,7 @@ def test_overlapping_values_cost_no_more_than_the_block() -> None:
     after = exif.patched(bomb, UPRIGHT, drop_gps=True)
     assert after is not None
     assert len(exif.from_tiff(structure) or b"") <= 9 << 20
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_overlapping_values_cost_no_more_than_the_block() -> None:
     ],
 )
 def test_hostile_packets_take_linear_time(packet: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     xmp.patched(packet, TURNED, drop_gps=True)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_entities_are_not_resolved() -> None:

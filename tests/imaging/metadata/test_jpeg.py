@@ -1,0 +1,61 @@
+"""Extended XMP, and further pictures in a JPEG file."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+from PIL import Image as Pillow
+
+from srgan_cli.config import WriteOptions
+from srgan_cli.imaging.image import Header, Metadata
+from srgan_cli.imaging.metadata import jpeg, xmp
+from srgan_cli.imaging.metadata.geometry import Geometry
+from srgan_cli.imaging.output import Output
+from srgan_cli.imaging.reading import read_header
+from srgan_cli.imaging.writing import write_picture
+from tests.imaging import samples
+
+PIXELS = samples.pixels(30, 40, 3)
+LONG = samples.XMP.replace(b"K\xc3\xb6ln", b"K\xc3\xb6ln " + b"am Rhein " * 20_000)
+
+
+def written(packet: bytes) -> bytes:
+    stream = io.BytesIO()
+    header = Header(40, 30, 3, 8, "jpeg", Metadata(xmp=packet))
+    assert write_picture(stream, PIXELS, header, Output("jpeg", 8, 40, 30), WriteOptions()) == ()
+    return stream.getvalue()
+
+
+def test_a_packet_that_is_too_large_for_a_segment_travels() -> None:
+    data = written(LONG)
+    back = read_header(data, max_pixels=samples.MANY).metadata.xmp or b""
+    assert b"am Rhein " * 20_000 in back
+    again = xmp.patched(back, Geometry(80, 60, 40, 30)) or b""
+    assert b"HasExtendedXMP" not in again
+    assert b'exif:PixelXDimension="80"' in again
+    assert b"am Rhein " * 20_000 in (read_header(written(again), max_pixels=samples.MANY).metadata.xmp or b"")
+    assert b"HasExtendedXMP" not in written(samples.XMP)
+
+
+def test_an_extension_that_is_not_the_one_announced_is_left_alone() -> None:
+    data = written(LONG)
+    at = data.index(b"am Rhein am")
+    broken = data[:at] + b"AM" + data[at + 2 :]
+    assert b"am Rhein" not in (read_header(broken, max_pixels=samples.MANY).metadata.xmp or b"")
+
+
+def _segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def test_further_pictures_are_told_of() -> None:
+    data = samples.encoded(Pillow.fromarray(PIXELS), "JPEG")
+    table = struct.pack("<HHHII", 1, 0xB001, 4, 1, 3) + bytes(4)
+    several = data[:2] + _segment(0xE2, b"MPF\0II*\0" + struct.pack("<I", 8) + table) + data[2:]
+    assert "first of the 3 pictures" in " ".join(read_header(several, max_pixels=samples.MANY).notes)
+    assert read_header(data, max_pixels=samples.MANY).notes == ()
+
+
+def test_the_parts_of_an_extension_fit_into_segments() -> None:
+    assert max(map(len, jpeg.extended(LONG))) <= 65_533
