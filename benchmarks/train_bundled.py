@@ -1,0 +1,110 @@
+"""Trains the bundled models again, or goes on with what is unfinished: the recipes, as data.
+
+    python -m benchmarks.train_bundled --photos DIR --teacher FILE --vgg-weights FILE [--out runs] [--only NAME …]
+        [--list]
+
+Each recipe is a list of stages, each one `srgan train` (or what makes its pictures). A stage that is finished is passed
+over, one that was stopped resumes: so the same command goes on with the work, on another day or another machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_TAUGHT = (
+    "--set data.levels=[1.0] --set data.min_std=0 --set adversarial.learning_rate=3e-4 "
+    "--set adversarial.pixel_weight=2 --set adversarial.perceptual_weight=1 --set adversarial.adversarial_weight=0.05"
+)
+_FIRST = "--set fidelity.learning_rate=5e-4 --set fidelity.frequency_weight=5 --set fidelity.warmup_steps=50"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command. `made`: what is there when it is finished, below the folder of runs; `{…}` are the arguments."""
+
+    command: str
+    made: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a bundled model came to be. The last stage's run is what was bundled."""
+
+    name: str
+    stages: tuple[Stage, ...]
+
+
+def _train(run: str, options: str) -> Stage:
+    return Stage(f"-m srgan_cli train {options} --vgg-weights {{vgg}} --out {{out}}/{run}", f"{run}/report.html")
+
+
+_PAIRS = Stage("-m benchmarks.pairs {photos} {teacher} {out}/pairs --seconds 1200 --seed 1", "pairs/finished")
+_X4 = "--hr-dir {out}/pairs/taught --lr-dir {out}/pairs/low"
+_X2 = "--hr-dir {out}/pairs/taught-x2 --lr-dir {out}/pairs/low --scale 2"
+
+RECIPES = (
+    Recipe(
+        "photo-x4",
+        (
+            _PAIRS,
+            _train(
+                "photo-x4-a",
+                f"{_X4} --init photo-x4 --phase fidelity --batch 16 --crop 192 {_FIRST} {_TAUGHT} --budget 14m",
+            ),
+            _train(
+                "photo-x4-b",
+                f"{_X4} --init {{out}}/photo-x4-a --phase adversarial --batch 12 --crop 192 {_TAUGHT} "
+                "--set adversarial.perceptual_crops=4 --budget 38m",
+            ),
+        ),
+    ),
+    Recipe(
+        "photo-x2",
+        (
+            _PAIRS,
+            _train(
+                "photo-x2",
+                f"{_X2} --init photo-x2 --phase both --batch 12 --crop 96 {_FIRST} {_TAUGHT} "
+                "--set fidelity_fraction=0.3 --set adversarial.perceptual_crops=8 --budget 22m",
+            ),
+        ),
+    ),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_bundled", description="Train the bundled models.")
+    parser.add_argument("--photos", type=Path, required=True, metavar="DIR", help="sharp photographs")
+    parser.add_argument("--teacher", type=Path, required=True, metavar="FILE", help="Real-ESRGAN's x4plus")
+    parser.add_argument("--vgg-weights", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR")
+    parser.add_argument("--only", nargs="+", choices=[recipe.name for recipe in RECIPES], metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="print the commands that are left, and run nothing")
+    arguments = parser.parse_args()
+    places = {
+        "photos": arguments.photos, "teacher": arguments.teacher, "vgg": arguments.vgg_weights, "out": arguments.out,
+    }  # fmt: skip
+    chosen = [recipe for recipe in RECIPES if not arguments.only or recipe.name in arguments.only]
+    for command in left(chosen, places):
+        print(shlex.join(["python", *command]), flush=True)
+        if not arguments.list and (code := subprocess.run([sys.executable, *command], check=False).returncode):
+            return code
+    return 0
+
+
+def left(recipes: Sequence[Recipe], places: Mapping[str, Path]) -> Iterator[list[str]]:
+    """The commands of all stages that are not finished when it is their turn, each as arguments of Python."""
+    for recipe in recipes:
+        for stage in recipe.stages:
+            if not (places["out"] / stage.made).exists():
+                yield shlex.split(stage.command.format(**{name: shlex.quote(str(at)) for name, at in places.items()}))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
