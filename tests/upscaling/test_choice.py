@@ -80,6 +80,7 @@ def test_what_was_worn_goes_to_photo_and_what_is_clean_does_not(saved: Saved, ph
         saved("lossless.webp", lossless=True): (CLEAN, "neither"),
         saved("noisy.png", noisy(photo, 12)): (WORN, "noisy: a standard deviation of about "),
         saved("enlarged.png", enlarged(noisy(photo, 12))): (WORN, "coarse grain"),
+        saved("was-worse.jpg", blocky(photo, 40), quality=98): (WORN, "once"),
         saved("noisy.jpg", noisy(photo, 12), quality=98): (WORN, "noisy"),
         saved("was-jpeg.png", blocky(photo, 25)): (WORN, "it was a JPEG of quality 2"),
     }
@@ -121,7 +122,8 @@ def test_each_sign_decides_at_its_threshold() -> None:
     assert model(noise=4, grain=12.1, pixels=choice.LEAST_PX_FOR_GRAIN - 1) == CLEAN, "too few to tell"
     assert model(blocking=choice.WORN_BLOCKING) == WORN
     assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
-    assert model(codec="JPEG", quality=98, blocking=9.0) == CLEAN, "its own tables know better"
+    assert model(codec="JPEG", quality=98, blocking=choice.WORN_BLOCKING) == WORN, "saved again from something worse"
+    assert model(earlier_quality=92) == WORN
 
 
 # ---------------------------------------------------------------------------------------------------------------- a run
