@@ -1,0 +1,328 @@
+"""Runs that are killed, interrupted, starved of disk, led astray by links, or crowded: is anything lost?
+
+    python -m tests.fuzz.campaigns --runs 100 --seed 1                     # all of them, upscale and train
+    python -m tests.fuzz.campaigns kill crowd4 --of upscale --runs 500
+
+Each run is disturbed at a random moment and then given the same command again until it ends well. What must hold: no
+file under a result's name is ever anything but the whole result; in the end everything is there, bit by bit as in an
+undisturbed run; nothing is left over; nothing outside the output folder has changed; exit codes are as documented.
+One line of JSON for each campaign; code 1 if anything was lost.
+
+Linux only: processes are forked from one that has loaded everything, so that a run takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from srgan_cli.cli import main as srgan
+from srgan_cli.errors import WeightsError
+from srgan_cli.files import part_name
+from srgan_cli.networks.registry import parse_header
+from srgan_cli.upscaling.ledger import FILE_NAME
+from tests.faults import save_tiny
+from tests.upscaling.pictures import picture
+
+_PATIENCE_S = 120.0
+_TRIES = 4  # of the same command, until it ends well
+_SECRET = b"not ours\n"
+_DISK_KIB = 64
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A command that is disturbed: its results are what `results` finds in `folder`, by name."""
+
+    name: str
+    arguments: Callable[[Path], list[str]]
+    folder: str
+    own_names: tuple[str, ...]  # of files of its own, for links
+    codes: frozenset[int]  # that a disturbed run may end with
+
+    def results(self, where: Path) -> dict[str, bytes]:
+        if self.name == "train":
+            model = where / self.folder / "model.safetensors"
+            return {"model.safetensors": model.read_bytes()} if model.exists() else {}
+        found = (where / self.folder).rglob("*.png")
+        return {p.name: p.read_bytes() for p in found if not p.name.startswith(".") and p.is_file()}
+
+    def leftovers(self, where: Path) -> list[str]:
+        names = [path.name for path in (where / self.folder).rglob(".*")]
+        return sorted(name for name in names if name != FILE_NAME)
+
+
+def _upscale(where: Path) -> list[str]:
+    return ["upscale", str(where / "in"), "-o", str(where / "out"), "-r", "--resume", "-q", "--scale", "2",
+            "--model", str(where / "tiny.safetensors"), "--device", "cpu", "--precision", "fp32"]  # fmt: skip
+
+
+def _train(where: Path) -> list[str]:
+    return ["train", "--hr-dir", str(where / "in"), "--out", str(where / "run"), "--steps", "12", "--crop", "16",
+            "--batch", "2", "--preset", "compact", "--scale", "2", "--device", "cpu", "--precision", "fp32", "-q",
+            "--set", "generator.features=4", "generator.blocks=1", "watch.checkpoint_every_steps=2",
+            "watch.validate_every_steps=6", "watch.samples=1", "watch.log_every_steps=2", "data.min_std=0",
+            "data.val_max=1", f"data.cache_dir={where / 'cache'}"]  # fmt: skip
+
+
+_A = part_name(Path("a.png"))
+WORKLOADS = {
+    "upscale": Workload("upscale", _upscale, "out", (FILE_NAME, f".{_A}.srgan-journal", f".{_A}.srgan-scratch",
+                        f".{_A}.srgan-scratch.lock"), frozenset({0, 1, 2, 130})),
+    "train": Workload("train", _train, "run", ("log.jsonl", "checkpoint", "checkpoint.good", ".lock", "config.toml"),
+                      frozenset({0, 1, 2, 4, 130})),
+}  # fmt: skip
+
+
+def prepare(where: Path) -> None:
+    """Inputs: small pictures, two large enough for a scratch file, one in a folder below."""
+    dice = random.Random(0)
+    for number, name in enumerate("abcdefgh"):
+        side = 120 if name in "ae" else dice.randrange(40, 70)
+        picture(where / "in" / ("sub" if name == "h" else "") / f"{name}.png", side, side - 5, seed=number)
+    save_tiny(where / "tiny.safetensors", 2, features=4)
+
+
+def start(workload: Workload, where: Path) -> int:
+    """The command in a process of its own; returns its number."""
+    number = os.fork()
+    return number or _run_as_child(workload, where)
+
+
+def _run_as_child(workload: Workload, where: Path) -> NoReturn:
+    code = 99
+    try:
+        os.setsid()
+        log = os.open(where / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ["XDG_CACHE_HOME"] = str(where / "cache")
+        from srgan_cli.upscaling import batch, journal, plan
+
+        batch.CANVAS_BYTES = plan.CANVAS_BYTES = 100_000  # so that some results have scratch files
+        journal.EVERY_SECONDS = 0.0
+        code = int(srgan(workload.arguments(where)))
+    except BaseException:  # noqa: BLE001 - a child must not return
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def wait(process: int) -> int | None:
+    """Its exit code (negative: the signal that ended it); None where it had to be killed for taking too long."""
+    until = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return None
+
+
+class Campaign:
+    """Runs of one kind: what is done to them, and what was lost."""
+
+    def __init__(self, kind: str, workload: Workload, base: Path, seed: int) -> None:
+        self.kind, self.workload, self.base = kind, workload, base
+        self.dice = random.Random(f"{kind} {workload.name} {seed}")
+        self.losses: Counter[str] = Counter()
+        undisturbed = self._fresh()
+        began = time.monotonic()
+        code = wait(start(workload, undisturbed))
+        self.seconds = time.monotonic() - began
+        self.expected = workload.results(undisturbed)
+        assert code == 0, (undisturbed / "said.txt").read_text()
+        assert self.expected
+
+    def _fresh(self) -> Path:
+        where = Path(tempfile.mkdtemp(dir=self.base))
+        for name in ("in", "tiny.safetensors"):
+            (where / name).symlink_to(self.base / name)
+        return where
+
+    def run(self) -> None:
+        where = self._fresh()
+        try:
+            getattr(self, f"_{self.kind.rstrip('24')}")(where)
+        finally:
+            shutil.rmtree(where, ignore_errors=True)
+
+    # ------------------------------------------------------------------------------------------------- what must hold
+
+    def _lost(self, what: str, where: Path) -> None:
+        self.losses[what] += 1
+        said = (where / "said.txt").read_text(errors="replace") if (where / "said.txt").exists() else ""
+        sys.stderr.write(f"{self.kind} of {self.workload.name}: {what}\n{said[-1500:]}\n")
+
+    def _ended(self, code: int | None, where: Path) -> None:
+        if code is None:
+            self._lost("hang", where)
+        elif code >= 0 and code not in self.workload.codes:
+            self._lost(f"exit code {code}", where)
+
+    def _check_whole(self, where: Path) -> None:
+        """Whatever has a result's name is that result; a run that trains keeps earlier, whole models meanwhile."""
+        for name, data in self.workload.results(where).items():
+            if data != self.expected.get(name) and not (self.workload.name == "train" and _is_model(data)):
+                self._lost("half or other result", where)
+
+    def _finish(self, where: Path) -> None:
+        """The same command again, until it ends well: then all is there, and nothing else."""
+        self._check_whole(where)
+        code = None
+        for _ in range(_TRIES):
+            code = wait(start(self.workload, where))
+            if code == 0:
+                break
+        if code != 0:
+            self._lost(f"not finished: {code}", where)
+        elif self.workload.results(where) != self.expected:
+            self._lost("result lost or different", where)
+        if self.workload.leftovers(where):
+            self._lost(f"left over: {self.workload.leftovers(where)}", where)
+        if "Traceback" in (where / "said.txt").read_text(errors="replace"):
+            self._lost("traceback", where)
+
+    # ---------------------------------------------------------------------------------------------------- disturbances
+
+    def _moment(self) -> float:
+        return self.dice.uniform(0, 1.1 * self.seconds)
+
+    def _kill(self, where: Path) -> None:
+        for _ in range(self.dice.choice((1, 1, 2, 3))):
+            process = start(self.workload, where)
+            time.sleep(self._moment())
+            os.kill(process, signal.SIGKILL)
+            wait(process)
+            self._check_whole(where)
+        self._finish(where)
+
+    def _signal(self, where: Path) -> None:
+        number = self.dice.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        process = start(self.workload, where)
+        time.sleep(self._moment())
+        os.kill(process, number)
+        code = wait(process)
+        if code == -number:  # it came before the command had begun to listen
+            code = 130
+        self._ended(code, where)
+        self._finish(where)
+
+    def _disk(self, where: Path) -> None:
+        """A disk that is full at some point, and then has room."""
+        place = where / self.workload.folder
+        place.mkdir()
+        size = self.dice.randrange(8, _DISK_KIB if self.workload.name == "train" else 4 * _DISK_KIB)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place)], check=True)
+        try:
+            self._ended(wait(start(self.workload, where)), where)
+            self._check_whole(where)
+            subprocess.run(["mount", "-o", "remount,size=200m", str(place)], check=True)
+            self._finish(where)
+        finally:
+            subprocess.run(["umount", "-l", str(place)], check=False)
+
+    def _links(self, where: Path) -> None:
+        """Own names that lead elsewhere, from the beginning or from some moment on."""
+        outside = where / "outside"
+        outside.mkdir()
+        (outside / "file").write_bytes(_SECRET)
+        place = where / self.workload.folder
+        place.mkdir()
+        late = self.dice.random() < 0.5
+        process = start(self.workload, where) if late else None
+        if late:
+            time.sleep(self._moment())
+        for name in self.dice.sample(self.workload.own_names, self.dice.choice((1, 2))):
+            self._link(place / name, outside / "file")
+        if process is not None:
+            self._ended(wait(process), where)
+        self._ended(wait(start(self.workload, where)), where)
+        for name in self.workload.own_names:  # what a person would do who is told of it
+            if (place / name).is_symlink():
+                (place / name).unlink()
+        self._finish(where)
+        if [p.name for p in outside.iterdir()] != ["file"] or (outside / "file").read_bytes() != _SECRET:
+            self._lost("written outside", where)
+
+    def _link(self, path: Path, outside: Path) -> None:
+        path.unlink(missing_ok=True)
+        make = self.dice.choice((lambda: path.symlink_to(outside), lambda: os.link(outside, path),
+                                 lambda: path.symlink_to(outside.with_name("new"))))  # fmt: skip
+        make()
+
+    def _crowd(self, where: Path) -> None:
+        """Several processes with the same command in one folder at once."""
+        processes = []
+        for _ in range(int(self.kind[-1])):
+            processes.append(start(self.workload, where))
+            time.sleep(self.dice.uniform(0, 0.3 * self.seconds))
+        for process in processes:
+            self._ended(wait(process), where)
+        self._finish(where)
+
+
+def _is_model(data: bytes) -> bool:
+    try:
+        parse_header(io.BytesIO(data), len(data), "the model")
+    except WeightsError:
+        return False
+    return True
+
+
+KINDS = ("kill", "signal", "disk", "links", "crowd2", "crowd4")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", default=KINDS, help=", ".join(KINDS))
+    parser.add_argument("--of", choices=list(WORKLOADS), nargs="+", default=list(WORKLOADS))
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    lost = False
+    with tempfile.TemporaryDirectory(prefix="srgan-campaigns-") as folder:
+        base = Path(folder)
+        prepare(base)
+        for name in args.of:
+            for kind in args.kinds:
+                if kind == "disk" and os.geteuid() != 0:
+                    sys.stderr.write("disk: small disks can be made by root only; left out\n")
+                    continue
+                began = time.monotonic()
+                campaign = Campaign(kind, WORKLOADS[name], base, args.seed)
+                for _ in range(args.runs):
+                    campaign.run()
+                lost = lost or bool(campaign.losses)
+                result = {"case": kind, "of": name, "runs": args.runs, "seed": args.seed}
+                result |= {"losses": dict(campaign.losses), "seconds": round(time.monotonic() - began)}
+                sys.stdout.write(json.dumps(result) + "\n")
+                sys.stdout.flush()
+    return int(lost)
+
+
+if __name__ == "__main__":
+    import srgan_cli.training.trainer  # noqa: F401 - loaded once, for all children
+
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""One hostile file through the real commands, beside a sound one; and what must hold whatever it was.
+
+A file is known by a seed and a number: the same two give the same bytes again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image as Pillow
+
+from srgan_cli.cli import main
+from srgan_cli.dataset.pictures import look_at
+from srgan_cli.errors import PictureError
+from srgan_cli.evaluation.pairs import read_pixels
+from srgan_cli.imaging.reading import read_header
+from srgan_cli.upscaling.choice import choose
+from srgan_cli.upscaling.ledger import FILE_NAME
+from tests.faults import save_tiny
+from tests.fuzz.mutation import mutated
+from tests.fuzz.seeds import all_seeds
+from tests.upscaling.pictures import picture
+
+MAX_S = 20.0
+MAX_BYTES = 2 << 30
+SCALE = 2
+_MAX_PIXELS = 50_000_000
+_SOUND = "0 sound.png"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file. `origin` says what it was made of."""
+
+    origin: str
+    suffix: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What did not hold: `kind` for counting, and all that can be said of it."""
+
+    kind: str
+    detail: str
+
+
+def case(seed: int, number: int) -> Case:
+    dice = random.Random(f"{seed} {number}")
+    seeds = all_seeds()
+    chosen = dice.choice(seeds)
+    others = [other.data for other in seeds if dice.random() < 0.1] or [chosen.data]
+    suffix = chosen.suffix if dice.random() < 0.9 else dice.choice(seeds).suffix
+    return Case(chosen.name, suffix, mutated(chosen.data, others, dice))
+
+
+class Checker:
+    """Holds what all files share: a network as small as it gets, and the sound picture's result."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._model = save_tiny(folder / "tiny.safetensors", SCALE, features=4)
+        self._sound = picture(folder / _SOUND, 12, 9).read_bytes()
+        self._expected = b""
+        self._expected = self._upscaled(None)[2][_SOUND]
+
+    def check(self, one: Case) -> list[Finding]:
+        """All that does not hold of `srgan upscale`, and of the readers of `train`, `evaluate` and `--model auto`."""
+        began = time.monotonic()
+        found = list(self._of_upscale(one))
+        found += _of_readers(self._folder / f"alone{one.suffix}", one.data)
+        seconds = time.monotonic() - began
+        return [*found, Finding("slow", f"{seconds:.1f} s")] if seconds > MAX_S else found
+
+    def _upscaled(self, one: Case | None) -> tuple[int, str, dict[str, bytes], Path]:
+        """Exit code, what was said, and the output folder's files."""
+        work = self._folder / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        (work / "in").mkdir(parents=True)
+        (work / "in" / _SOUND).write_bytes(self._sound)
+        if one is not None:
+            (work / "in" / f"1 hostile{one.suffix}").write_bytes(one.data)
+        options = ["--scale", str(SCALE), "--model", str(self._model), "--device", "cpu", "--precision", "fp32"]
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            code = main(["upscale", str(work / "in"), "-o", str(work / "out"), "--max-pixels", str(_MAX_PIXELS),
+                         *options])  # fmt: skip
+        made = {path.name: path.read_bytes() for path in (work / "out").rglob("*") if path.is_file()}
+        return int(code), said.getvalue(), made, work
+
+    def _of_upscale(self, one: Case) -> Iterator[Finding]:
+        try:
+            code, said, made, work = self._upscaled(one)
+        except BaseException:  # noqa: BLE001 - that is what is looked for
+            yield Finding("traceback", traceback.format_exc())
+            return
+        result = next((name for name in made if name.startswith("1 hostile")), None)
+        if code not in (0, 1) or (code == 0) != (result is not None):
+            yield Finding("exit code", f"{code}, with {sorted(made)}: {said}")
+        if "Traceback" in said or "is a bug" in said or "a bug in srgan" in said:
+            yield Finding("bug", said)
+        if made.get(_SOUND) != self._expected:
+            yield Finding("sound picture", f"its result is missing or another one: {said}")
+        strange = set(made) - {_SOUND, FILE_NAME, result}
+        if strange:
+            yield Finding("leftover", f"{sorted(strange)}")
+        if result is not None:
+            yield from _of_result(work / "in" / f"1 hostile{one.suffix}", work / "out" / result)
+
+
+def _of_result(source: Path, result: Path) -> Iterator[Finding]:
+    low = read_header(source, max_pixels=_MAX_PIXELS)
+    high = read_header(result, max_pixels=_MAX_PIXELS * SCALE**2)
+    if (high.width, high.height) != (low.width * SCALE, low.height * SCALE):
+        yield Finding("size", f"{low.width}x{low.height} became {high.width}x{high.height}")
+    with contextlib.suppress(Pillow.UnidentifiedImageError), Pillow.open(result) as opened:  # by another reader
+        if opened.size != (high.width, high.height):
+            yield Finding("size", f"the result is {opened.size} to another reader")
+        try:
+            opened.load()
+        except OSError as err:
+            yield Finding("result", f"another reader cannot read the result: {err}")
+
+
+def _of_readers(path: Path, data: bytes) -> list[Finding]:
+    path.write_bytes(data)
+    readers: dict[str, Callable[[], object]] = {
+        "train": lambda: look_at(path),
+        "evaluate": lambda: read_pixels(path),
+        "auto": lambda: choose(path, max_pixels=_MAX_PIXELS),
+    }
+    found = []
+    for name, reader in readers.items():
+        try:
+            reader()
+        except PictureError:
+            pass
+        except BaseException:  # noqa: BLE001 - that is what is looked for
+            found.append(Finding(f"traceback of {name}", traceback.format_exc()))
+    path.unlink()
+    return found
+
+
+@contextlib.contextmanager
+def checker() -> Iterator[Checker]:
+    with tempfile.TemporaryDirectory(prefix="srgan-fuzz-") as folder:
+        yield Checker(Path(folder))
