@@ -23,7 +23,7 @@ from srgan_cli.errors import TrainingError, UnreadablePictureError, shown
 from srgan_cli.files import Lock, lock, part_name, publishing, stale_parts
 from srgan_cli.training_config import DataSettings
 
-_VERSION = 1  # of the pixels in a cache: a change of the decoding or of the shrinking makes old ones useless
+_VERSION = 2  # of the pixels in a cache: a change of the decoding or of the shrinking makes old ones useless
 _NAME = re.compile(r"[0-9a-f]{32}\.(pixels|taught)")  # the latter: see `taught`
 _KEPT_S = 30 * 24 * 3600.0  # a cache that no run has opened for so long is removed
 _LOOK_AGAIN_S = 0.5

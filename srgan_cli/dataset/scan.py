@@ -29,7 +29,7 @@ Advance: TypeAlias = Callable[[int, int], None]  # done, total
 _MIN_JUDGED_PX = 16
 _ENOUGH_HELD, _EACH_HELD = 4, 12
 _MIN_CROP_PX = 8  # as the settings have it
-_MEMORY = "scan-1.json"
+_MEMORY = "scan-2.json"
 _MAX_REMEMBERED = 200_000
 _MAX_ALIGNED = 8  # pairs that are decoded to see whether they lie on each other
 

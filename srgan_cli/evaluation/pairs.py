@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from srgan_cli.config import DEFAULT_MAX_PIXELS
 from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, UnreadablePictureError, shown
@@ -16,6 +14,7 @@ from srgan_cli.evaluation.evaluate import Pair
 from srgan_cli.imaging.formats import format_of_suffix
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import read_image
+from srgan_cli.imaging.rgb import as_8_bit
 
 # `compare` wants SSIM's window of 11 px after the border, which is the scale, has been cut off.
 _SSIM_PX = 11
@@ -149,9 +148,7 @@ def read_pixels(path: Path) -> Pixels:
     16 bits are rounded to 8. A colour profile is not applied: what is compared is values, and a result has its
     input's profile. Transparency that hides nothing is dropped. Raises `UnreadablePictureError`, also for any other.
     """
-    pixels = read_image(path, max_pixels=DEFAULT_MAX_PIXELS).pixels
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    pixels = as_8_bit(read_image(path, max_pixels=DEFAULT_MAX_PIXELS).pixels)
     if pixels.shape[2] in (2, 4):
         if pixels[..., -1].min() < 255:
             raise UnreadablePictureError(f"{shown(path)} has transparent parts, which cannot be compared; flatten it")

@@ -57,6 +57,8 @@ FORMATS: dict[str, Format] = {
     ),
     "heic": Format("HEIC", (".heic", ".heif", ".hif"), writable=False, depths=(8, 16), carries=_NO_DPI),
     "gif": Format("GIF", (".gif",), writable=False),
+    "ppm": Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), writable=False, alpha=False, depths=(8, 16)),
+    "jp2": Format("JPEG 2000", (".jp2", ".j2k", ".jpx"), writable=False, depths=(8, 16)),
     "bmp": Format("BMP", (".bmp", ".dib"), alpha=False, max_side_px=2**31 - 1, carries=frozenset({"dpi"})),
 }
 

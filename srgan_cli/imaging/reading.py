@@ -2,8 +2,8 @@
 
 libvips decodes in sequence, so that a picture of a gigapixel passes through a few megabytes. Three kinds cannot: EXIF
 orientations 3 to 8 need their rows in another order (libvips decodes those into memory, above 100 MB into a temporary
-file on disc), interlaced PNG and progressive JPEG hold what their decoder holds, and BMP and HEIC come from Pillow
-whole.
+file on disc), interlaced PNG and progressive JPEG hold what their decoder holds, and BMP, HEIC, PPM and JPEG 2000
+come from Pillow whole.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from srgan_cli.imaging.metadata.jpeg import pictures
 from srgan_cli.imaging.metadata.xmp import losses
 from srgan_cli.imaging.plain import DEPTHS, as_plain, full_range, turned_image
 from srgan_cli.imaging.resizing import array_to_vips, vips_to_array
-from srgan_cli.imaging.sources import Source, vips_module
-from srgan_cli.imaging.whole import WholePicture
+from srgan_cli.imaging.sources import Source, has_vips, vips_module
+from srgan_cli.imaging.whole import ALWAYS_WHOLE, WholePicture
 
 _LOADERS = {"png": "png", "jpeg": "jpeg", "webp": "webp", "tiff": "tiff", "avif": "heif", "gif": "gif"}
 _UPRIGHT_IN_SEQUENCE = (1, 2)
@@ -79,24 +79,27 @@ class OpenPicture:
         self.close()
 
 
-def open_picture(source: Path | bytes, *, max_pixels: int, accept_damaged: bool = False) -> OpenPicture:
+def open_picture(
+    source: Path | bytes, *, max_pixels: int, accept_damaged: bool = False, shrink: int = 1
+) -> OpenPicture:
     """Open a picture for reading in rows; nothing is decoded yet.
 
-    With `accept_damaged`, what a decoder can still make of damaged rows is read, and `OpenPicture.damage` says so.
+    `shrink` (2, 4 or 8) decodes a JPEG to that fraction of its sides, quickly, and is for no other format. With
+    `accept_damaged`, what a decoder can still make of damaged rows is read, and `OpenPicture.damage` says so.
     Raises `UnreadablePictureError`: missing, empty, not a picture, damaged, or more than `max_pixels` px. Whatever else
     a decoder raises becomes one, too; a fault of our own is a `DefectError`.
     """
     opened = Source(source)
     try:
         with boundary(opened.name):
-            header, rows = _opened(opened, max_pixels, accept_damaged)
+            header, rows = _opened(opened, max_pixels, accept_damaged, shrink)
     except BaseException:
         opened.close()
         raise
     return OpenPicture(opened, header, rows)
 
 
-def _opened(source: Source, max_pixels: int, accept_damaged: bool) -> tuple[Header, Rows]:
+def _opened(source: Source, max_pixels: int, accept_damaged: bool, shrink: int) -> tuple[Header, Rows]:
     format = sniffing.sniff(source)  # noqa: A001
     declared = sniffing.declared_size(source, format)
     if declared is not None:
@@ -105,9 +108,9 @@ def _opened(source: Source, max_pixels: int, accept_damaged: bool) -> tuple[Head
         bounds.check_png(source)
     elif format == "gif":
         bounds.check_gif(source)
-    if format in ("bmp", "heic"):
-        return _open_whole(source, format, max_pixels)
-    return _open_vips(source, format, max_pixels, accept_damaged)
+    if format in ALWAYS_WHOLE or not has_vips():
+        return _open_whole(source, format, max_pixels, shrink)
+    return _open_vips(_Loader(source, format, shrink), max_pixels, accept_damaged)
 
 
 def read_header(source: Path | bytes, *, max_pixels: int) -> Header:
@@ -137,8 +140,9 @@ class _Plain:
 class _Loader:
     """Makes the libvips image of one file, as often as it is asked for."""
 
-    def __init__(self, source: Source, format: str) -> None:  # noqa: A002
+    def __init__(self, source: Source, format: str, shrink: int = 1) -> None:  # noqa: A002
         self.source, self.format = source, format
+        self.shrink = shrink if format == "jpeg" else 1
         self.tiff = tiff_kinds.examine(source) if format == "tiff" else None
         # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`.
         self.strict = "warning" if format == "jpeg" else "error"
@@ -151,6 +155,8 @@ class _Loader:
     def load(self, access: str, strictness: str) -> Any:
         """The loader is named: no file reaches a decoder (SVG, PDF, …) that this module does not know."""
         options: dict[str, Any] = {"access": access, "fail_on": strictness}
+        if self.shrink > 1:
+            options["shrink"] = self.shrink
         if self.format == "tiff":
             # Without this, libtiff refuses files of one strip of more than 50 MB. The pixels have been counted.
             options["unlimited"] = True
@@ -179,14 +185,8 @@ class _Loader:
         return _Plain(turned_image(image, turn), icc, notes)
 
 
-def _open_vips(
-    source: Source,
-    format: str,  # noqa: A002
-    max_pixels: int,
-    accept_damaged: bool,
-) -> tuple[Header, Rows]:
-    name = source.name
-    loader = _Loader(source, format)
+def _open_vips(loader: _Loader, max_pixels: int, accept_damaged: bool) -> tuple[Header, Rows]:
+    source, format, name = loader.source, loader.format, loader.source.name  # noqa: A001
     loaded = with_vips(name, lambda: loader.load("sequential", loader.strict), loader.refuse)
     _check_size(loader, loaded, max_pixels)
     metadata = metadata_of(loaded, source, format)
@@ -204,7 +204,7 @@ def _open_vips(
 
 
 def _check_size(loader: _Loader, loaded: Any, max_pixels: int) -> None:
-    source, width, height = loader.source, loaded.width, loaded.height
+    source, width, height = loader.source, loaded.width * loader.shrink, loaded.height * loader.shrink
     if loader.tiff is not None and loader.tiff.packed:
         width, height = loader.tiff.size
     sniffing.check_pixels(source, width, height, max_pixels)
@@ -261,8 +261,8 @@ def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, R
 # Pillow
 
 
-def _open_whole(source: Source, format: str, max_pixels: int) -> tuple[Header, Rows]:  # noqa: A002
-    picture = WholePicture(source, format, max_pixels)
+def _open_whole(source: Source, format: str, max_pixels: int, shrink: int) -> tuple[Header, Rows]:  # noqa: A002
+    picture = WholePicture(source, format, max_pixels, shrink)
     exif, xmp, icc = (picture.info.get(key) or None for key in ("exif", "xmp", "icc_profile"))
     dpi = picture.info.get("dpi")
     resolution = None if not dpi else (float(dpi[0]), float(dpi[1]))

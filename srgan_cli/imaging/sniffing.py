@@ -17,6 +17,8 @@ _STARTS = (
     (b"MM\0*", "tiff"),
     (b"II+\0", "tiff"),
     (b"MM\0+", "tiff"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),
 )
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -28,6 +30,8 @@ def sniff(source: Source) -> str:
     for start, name in _STARTS:
         if head.startswith(start):
             return name
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n":
+        return "ppm"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     # "BM" alone begins many a text; the size of a BMP's second header is one of a few.

@@ -6,6 +6,7 @@ libvips reads options out of brackets in a file name, and pyvips wants names tha
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from srgan_cli.errors import UnreadablePictureError, shown
+from srgan_cli.errors import SettingsError, UnreadablePictureError, shown
 
 _SETTING_UP = threading.Lock()
 _ENVIRONMENT_AT_START = frozenset(os.environ)
@@ -23,14 +24,19 @@ _ENVIRONMENT_AT_START = frozenset(os.environ)
 def vips_module() -> Any:
     """pyvips, set up for one pass over large pictures.
 
-    Its operation cache would keep whole decoded pictures alive, and hand out a sequential one twice.
+    Its operation cache would keep whole decoded pictures alive, and hand out a sequential one twice. Raises
+    `SettingsError` where it is missing.
     """
-    with _SETTING_UP:  # the first callers may be several threads
-        if not getattr(vips_module, "done", False):
-            _set_up()
-            vips_module.done = True  # type: ignore[attr-defined]
-    import pyvips
-
+    try:
+        with _SETTING_UP:  # the first callers may be several threads
+            if not getattr(vips_module, "done", False):
+                _set_up()
+                vips_module.done = True  # type: ignore[attr-defined]
+        import pyvips
+    except (ImportError, OSError) as err:  # the package, or the library it binds
+        raise SettingsError(
+            f"pyvips cannot be used here ({err}): pip install 'pyvips[binary]'. Only `srgan train` can do without it"
+        ) from err
     return pyvips
 
 
@@ -51,6 +57,16 @@ def _set_up() -> None:
     if not was_there or "VIPS_WARNING" in _ENVIRONMENT_AT_START:
         pyvips._remove_handler(b"VIPS", pyvips._log_handler_id)
         pyvips._log_handler_id = None
+
+
+@functools.cache
+def has_vips() -> bool:
+    """Whether pyvips can be used here; `srgan train` can do without it (see `whole`)."""
+    try:
+        vips_module()
+    except SettingsError:
+        return False
+    return True
 
 
 def reason_given(err: BaseException) -> str:

@@ -1,4 +1,10 @@
-"""BMP and HEIC: the formats that Pillow and pillow-heif decode, whole."""
+"""Pictures that Pillow decodes, whole: the formats that libvips does not know, and where it is missing, those that both
+decode to the same pixels.
+
+libvips (pyvips) is a dependency, but a machine that only trains may do without it. Then a file is either decoded here
+to the very pixels that libvips gives, or refused with a sentence: AVIF, CMYK, CIE Lab, TIFF of rarer kinds.
+`_refuse_other_pixels` is the one place that says so, and tests/imaging/test_rgb.py holds it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +16,13 @@ import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging import bounds, sniffing
-from srgan_cli.imaging.image import Depth
+from srgan_cli.imaging.formats import FORMATS
+from srgan_cli.imaging.image import Depth, Pixels
+from srgan_cli.imaging.metadata.exif import orientation
+from srgan_cli.imaging.metadata.gather import bare
 from srgan_cli.imaging.sources import Source
+
+ALWAYS_WHOLE = frozenset({"bmp", "heic", "ppm", "jp2"})
 
 _MODES: dict[str, tuple[int, Depth]] = {
     "L": (1, 8),
@@ -23,37 +34,86 @@ _MODES: dict[str, tuple[int, Depth]] = {
     "RGB;16": (3, 16),
     "RGBA;16": (4, 16),
 }
+# The plugins themselves and not Image.open, whose own limit on pixels is not the one the person set.
+_PLUGINS = {
+    "bmp": ("BmpImagePlugin", "BmpImageFile"),
+    "ppm": ("PpmImagePlugin", "PpmImageFile"),
+    "jp2": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "png": ("PngImagePlugin", "PngImageFile"),
+    "jpeg": ("JpegImagePlugin", "JpegImageFile"),
+    "webp": ("WebPImagePlugin", "WebPImageFile"),
+    "tiff": ("TiffImagePlugin", "TiffImageFile"),
+    "gif": ("GifImagePlugin", "GifImageFile"),
+}
 
 
 class WholePicture:
-    """A picture whose header is read, and that `decode` gives whole. Made inside `decoding.boundary`."""
+    """A picture whose header is read, and that `decode` gives whole, upright. Made inside `decoding.boundary`.
 
-    def __init__(self, source: Source, format: str, max_pixels: int) -> None:  # noqa: A002
-        self._picture = _bmp(source, max_pixels) if format == "bmp" else _heif(source)
-        self.width, self.height = self._picture.size
-        sniffing.check_pixels(source, self.width, self.height, max_pixels)
-        bounds.check_whole(source, self.width, self.height)
-        mode = self._picture.mode
-        self._as_mode = None if mode in _MODES else "L" if mode == "1" else "RGB"  # 1-bit and palette BMP
-        self.channels, self.depth = _MODES[self._as_mode or mode]
+    `shrink` (2, 4 or 8) decodes a JPEG to that fraction of its sides, as libvips does.
+    """
+
+    def __init__(self, source: Source, format: str, max_pixels: int, shrink: int = 1) -> None:  # noqa: A002
+        self._picture = _opened(source, format, max_pixels)
+        width, height = self._picture.size
+        sniffing.check_pixels(source, width, height, max_pixels)
+        bounds.check_whole(source, width, height)
         self.info: dict[str, Any] = dict(self._picture.info)
         if format == "bmp" and (profile := _bmp_profile(source)):
             self.info["icc_profile"] = profile
+        self._turn, self._crop = 1, (height, width)
+        self._data: bytes | None = None
+        if format in ALWAYS_WHOLE:
+            self._mode = _usual_mode(self._picture)
+        else:
+            _refuse_other_pixels(self._picture, format, source.name)
+            self._prepare(source, format, shrink)
+        self.channels, self.depth = _MODES[self._mode]
+        height, width = self._crop
+        self.width, self.height = (height, width) if self._turn in (5, 6, 7, 8) else (width, height)
+
+    def _prepare(self, source: Source, format: str, shrink: int) -> None:  # noqa: A002
+        """What libvips does with a file by itself, and Pillow only if it is asked."""
+        picture = self._picture
+        self._mode = _usual_mode(picture)
+        if format == "tiff":
+            self._crop = _tiff_size(picture)
+        else:
+            self._turn = orientation(bare(self.info.get("exif")))
+        if _is_deep(picture, format):
+            self._data = source.read_all()
+            self._mode = f"{picture.mode};16" if picture.mode in ("LA", "RGB", "RGBA") else "I;16"
+        if format == "jpeg" and shrink > 1:
+            height, width = self._crop
+            picture.draft(None, (width // shrink, height // shrink))
+            self._crop = height // shrink, width // shrink  # Pillow rounds up
 
     @property
     def decode(self) -> Callable[[], Any]:
-        picture, mode = self._picture, self._as_mode
-        return lambda: np.asarray(picture if mode is None else picture.convert(mode))
+        picture, mode, data, turn, (height, width) = self._picture, self._mode, self._data, self._turn, self._crop
+
+        def decoded() -> Pixels:
+            if data is not None and mode != "I;16":
+                return _upright(_by_opencv(data, mode), turn)
+            pixels = np.asarray(picture if picture.mode == mode or mode == "I;16" else picture.convert(mode))
+            if mode == "I;16":  # PPM's samples are of 32 bits in memory
+                pixels = pixels.astype(np.uint16)
+            return _upright(pixels[:height, :width], turn)
+
+        return decoded
 
 
-def _bmp(source: Source, max_pixels: int) -> Any:
-    from PIL import BmpImagePlugin
-
-    size = bounds.check_bmp(source)
-    if size is not None:
+def _opened(source: Source, format: str, max_pixels: int) -> Any:  # noqa: A002
+    if format == "heic":
+        return _heif(source)
+    if format == "avif":
+        raise _needs_vips(source.name, "an AVIF picture")
+    if format == "bmp" and (size := bounds.check_bmp(source)) is not None:
         sniffing.check_pixels(source, *size, max_pixels)
-    # The plugin itself and not Image.open, whose own limit on pixels is not the one the person set.
-    return BmpImagePlugin.BmpImageFile(io.BytesIO(source.read_all()))
+    from importlib import import_module
+
+    module, plugin = _PLUGINS[format]
+    return getattr(import_module(f"PIL.{module}"), plugin)(io.BytesIO(source.read_all()))
 
 
 def _bmp_profile(source: Source) -> bytes | None:
@@ -74,3 +134,94 @@ def _heif(source: Source) -> Any:
             f"{source.name} is a HEIC picture, which needs one more package: pip install 'srgan-cli[heic]'"
         ) from err
     return pillow_heif.open_heif(source.read_all(), convert_hdr_to_8bit=False)
+
+
+def _usual_mode(picture: Any) -> str:
+    """The mode of `_MODES` that holds all that the picture's own does."""
+    mode = str(picture.mode)
+    if mode == "P" or "transparency" in picture.info:
+        return "RGBA" if "transparency" in picture.info else "RGB"
+    if mode in ("I", "I;16B", "I;16L"):
+        return "I;16"
+    return mode if mode in _MODES else "L" if mode == "1" else "RGB"
+
+
+# Where libvips is missing
+
+
+def _needs_vips(name: str, what: str) -> UnreadablePictureError:
+    return UnreadablePictureError(
+        f"{name} is {what}, which only libvips decodes as `srgan upscale` sees it, and pyvips is not installed here: "
+        "pip install 'pyvips[binary]'"
+    )
+
+
+def _refuse_other_pixels(picture: Any, format: str, name: str) -> None:  # noqa: A002
+    """Raises `UnreadablePictureError` for whatever Pillow would decode to other pixels than libvips."""
+    title = FORMATS[format].title
+    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"):
+        raise _needs_vips(name, f"a {title} of the kind {picture.mode}")
+    if format == "png" and "transparency" in picture.info and _is_deep(picture, format):
+        raise _needs_vips(name, "a PNG of 16 bits with one transparent colour")
+    if format == "tiff":
+        _refuse_rare_tiff(picture, name)
+
+
+# TIFF 6.0: the tags that a plain picture may have, each with the values that both decoders agree on.
+_PLAIN_TIFF = {
+    254: (0,),  # a full picture, not a thumbnail or a page
+    284: (1,),  # channels side by side
+    338: (2,),  # alpha, not premultiplied
+    339: (1,),  # unsigned integers
+}
+
+
+def _refuse_rare_tiff(picture: Any, name: str) -> None:
+    tags = picture.tag_v2
+    kind, bits = tags.get(262, 1), tags.get(258, (1,))
+    plain = all(
+        set(value if isinstance(value, tuple) else (value,)) <= set(_PLAIN_TIFF[tag])
+        for tag, value in ((tag, tags[tag]) for tag in _PLAIN_TIFF if tag in tags)
+    )
+    # Of 16 bits, Pillow leaves min-is-white as it is, and OpenCV does not turn a picture on its side.
+    deep = max(bits) > 8 and (kind not in (1, 2) or tags.get(274, 1) != 1)
+    jpeg = kind == 6 and tags.get(259) == 7
+    if not plain or deep or 330 in tags or (kind > 3 and not jpeg) or not set(bits) <= {1, 8, 16}:
+        raise _needs_vips(name, "a TIFF of a rarer kind")
+
+
+def _is_deep(picture: Any, format: str) -> bool:  # noqa: A002
+    """Whether it has 16 bits a channel. Pillow's mode tells only for grey; it cuts 16-bit colour to 8."""
+    if picture.mode.startswith("I;16"):
+        return True
+    if format == "png":
+        return any(str(tile[3]).endswith(";16B") for tile in picture.tile)
+    return format == "tiff" and 16 in picture.tag_v2.get(258, ())
+
+
+def _tiff_size(picture: Any) -> tuple[int, int]:
+    """Height and width of a TIFF as Pillow gives it once it is loaded: upright."""
+    width, height = int(picture.tag_v2[256]), int(picture.tag_v2[257])
+    return (width, height) if picture.tag_v2.get(274, 1) in (5, 6, 7, 8) else (height, width)
+
+
+def _by_opencv(data: bytes, mode: str) -> Pixels:
+    import cv2
+
+    loaded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if loaded is None or loaded.ndim != 3 or loaded.dtype != np.uint16:
+        raise ValueError("its 16-bit samples cannot be decoded")
+    order = {"LA;16": [0, 3], "RGB;16": [2, 1, 0], "RGBA;16": [2, 1, 0, 3]}[mode]  # of BGR(A)
+    pixels: Pixels = loaded[..., order]
+    return pixels
+
+
+def _upright(pixels: Pixels, turn: int) -> Pixels:
+    """By the eight orientations of the EXIF standard."""
+    if turn in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if turn in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if turn in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, Size, UpscaleOptions
 from srgan_cli.errors import SettingsError
+from srgan_cli.imaging.sources import vips_module
 from srgan_cli.networks import library, registry
 from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
@@ -254,6 +255,7 @@ class Session:
 def prepare(options: UpscaleOptions, *, stdin: bytes | None = None) -> Session:
     """Choose the networks and resolve the plan. Raises what `select` and `plan` raise."""
     began = time.perf_counter()
+    vips_module()  # some pictures can be read without it, and none can be written
     selections = _selections(options)
     key = _settings_key(options, selections)
     scales = set.intersection(*(set(selection.scales) for selection in selections.values()))

@@ -23,7 +23,7 @@ from srgan_cli.dataset import cache as cache_module
 from srgan_cli.dataset import crops as data_module
 from srgan_cli.dataset import scan as scan_module
 from srgan_cli.dataset.crops import Batch, Cache, Crops, Picture, Scan, build_cache, read_pixels, scan
-from srgan_cli.dataset.pictures import SUFFIXES, Bytes, in_order, jpeg_quality, look_at
+from srgan_cli.dataset.pictures import SUFFIXES, Bytes, in_order, look_at
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, UnreadablePictureError
 from srgan_cli.files import lock, part_name
 from srgan_cli.training_config import DataSettings
@@ -102,25 +102,6 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(read_pixels(tmp_path / "a.png"), np.asarray(picture.convert("RGB")))
 
 
-def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
-    rgba = np.zeros((1, 3, 4), np.uint8)
-    rgba[0, :, 0], rgba[0, :, 3] = 100, (0, 51, 255)
-    Image.fromarray(rgba).save(tmp_path / "a.png")
-    # 0, a fifth and all of (100, 0, 0), the rest white.
-    assert read_pixels(tmp_path / "a.png")[0].tolist() == [[255, 255, 255], [224, 204, 204], [100, 0, 0]]
-
-
-def test_cmyk_goes_through_its_profile_or_is_left_out(tmp_path: Path) -> None:
-    Image.fromarray(pixels(0)).convert("CMYK").save(tmp_path / "a.jpg")
-    with pytest.raises(UnreadablePictureError, match="without a colour profile"):
-        read_pixels(tmp_path / "a.jpg")
-    lab = Image.new("LAB", (4, 4), (128, 128, 128))  # half the lightness; 128 is no colour
-    lab.save(tmp_path / "a.tif")
-    grey = read_pixels(tmp_path / "a.tif")
-    assert np.ptp(grey) <= 2
-    assert abs(int(grey[0, 0, 0]) - 119) <= 2  # L* = 50.2 is 119 in sRGB
-
-
 def test_the_numbers_of_another_colour_space_stay_as_they_are(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     path = put(tmp_path / "a.png", pixels(0), icc_profile=profile)
@@ -130,11 +111,6 @@ def test_the_numbers_of_another_colour_space_stay_as_they_are(tmp_path: Path) ->
 @pytest.mark.parametrize("quality", [1, 10, 49, 50, 75, 90, 95, 100])
 def test_jpeg_quality_is_found_again(tmp_path: Path, quality: int) -> None:
     assert look_at(put(tmp_path / "a.jpg", pixels(0), quality=quality)).jpeg_quality == quality
-
-
-def test_the_quality_of_a_strange_table_is_that_of_the_nearest() -> None:
-    assert jpeg_quality(np.ones(64)) == 100
-    assert jpeg_quality(np.full(64, 255)) == 1
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
@@ -227,7 +203,7 @@ def test_what_is_left_out_and_why(photos: Path) -> None:
     assert told["small.png"] == "48×15 px, smaller than the 16 px that are needed each way"
     assert told["squeezed.jpg"] == "compressed as JPEG of quality 40, below 70"
     assert told["same.bmp"] == f"the same picture as {photos / '3.png'}"
-    assert told["empty.png"] == "the file is empty"
+    assert told["empty.png"] == "empty (0 bytes)"
     assert "squeezed.jpg" not in reasons(looked(photos, min_jpeg_quality=40))
     assert "flat.png" not in reasons(looked(photos, min_std=0.0))
 
