@@ -212,11 +212,16 @@ def _jpeg(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions)
 
 
 def _webp(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions) -> Notes:
-    stream = io.BytesIO()
+    from PIL import Image as Pillow
+
     # libwebp's efforts 3 and up take two and a half times as long, for files as large; lossless is slow at any.
-    settings: dict[str, Any] = {"lossless": True, "effort": 1, "exact": True} if options.lossless else {"effort": 2}
-    _Pipe(stream.write).run(image, "webpsave_target", Q=_quality("webp", options), **settings)
-    file.write(containers.webp_file(stream.getvalue(), metadata, image.width, image.height))
+    settings: dict[str, Any] = {"lossless": True, "method": 1, "exact": True} if options.lossless else {"method": 2}
+    # Pillow keeps EXIF and XMP byte for byte, which libvips does not, and calls the same libwebp.
+    blocks = {"exif": metadata.exif or b"", "xmp": metadata.xmp or b"", "icc_profile": metadata.icc or b""}
+    stream = io.BytesIO()
+    picture = Pillow.fromarray(resizing.vips_to_array(image))
+    picture.save(stream, "WEBP", quality=_quality("webp", options), **settings, **blocks)
+    file.write(stream.getbuffer())
     return ()
 
 

@@ -1,7 +1,7 @@
-"""Putting metadata into PNG, JPEG and WebP files, byte for byte.
+"""Putting metadata into PNG and JPEG files, byte for byte (WebP: Pillow does it).
 
 libvips would do it, but through libexif, which writes EXIF anew: maker notes break and tags it does not know are lost.
-So libvips writes pixels only, and the blocks are placed here while the bytes go by (WebP: around its finished stream).
+So libvips writes pixels only, and the blocks are placed here while the bytes go by.
 """
 
 from __future__ import annotations
@@ -147,48 +147,3 @@ def _jfif(dpi: tuple[float, float] | None) -> bytes:
     if dpi is not None and all(0.5 <= value < 65535 for value in dpi):
         unit, across, down = 1, round(dpi[0]), round(dpi[1])
     return _segment(0xE0, b"JFIF\0" + struct.pack(">HBHHBB", 0x0102, unit, across, down, 0, 0))
-
-
-def webp_file(bare: bytes, metadata: Metadata, width: int, height: int) -> bytes:
-    """A WebP file of the picture in `bare`, in the extended layout where there is metadata."""
-    chunks = _webp_chunks(bare)
-    picture = [(kind, data) for kind, data in chunks if kind in (b"ALPH", b"VP8 ", b"VP8L")]
-    flags = 0
-    before, after = [], []
-    if metadata.icc:
-        flags |= 0x20
-        before.append((b"ICCP", metadata.icc))
-    if metadata.exif:
-        flags |= 0x08
-        after.append((b"EXIF", metadata.exif))
-    if metadata.xmp:
-        flags |= 0x04
-        after.append((b"XMP ", metadata.xmp))
-    if not flags:
-        return bare
-    if _webp_has_alpha(chunks):
-        flags |= 0x10
-    size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
-    layout = [(b"VP8X", struct.pack("<I", flags) + size), *before, *picture, *after]
-    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
-                              for kind, data in layout)  # fmt: skip
-    return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def _webp_chunks(bare: bytes) -> list[tuple[bytes, bytes]]:
-    found = []
-    at = 12
-    while at + 8 <= len(bare):
-        kind, size = struct.unpack("<4sI", bare[at : at + 8])
-        found.append((kind, bare[at + 8 : at + 8 + size]))
-        at += 8 + size + size % 2
-    return found
-
-
-def _webp_has_alpha(chunks: list[tuple[bytes, bytes]]) -> bool:
-    for kind, data in chunks:
-        if kind == b"ALPH" or (kind == b"VP8X" and data[0] & 0x10):
-            return True
-        if kind == b"VP8L" and len(data) >= 5 and struct.unpack("<I", data[1:5])[0] >> 28 & 1:
-            return True
-    return False
