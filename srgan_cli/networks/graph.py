@@ -96,26 +96,26 @@ def _srvgg(network: SRVGG) -> Iterator[Node]:
 
 def _compact(network: Compact) -> Iterator[Node]:
     yield Node(_operation(network.head), (INPUT,), "head")
-    last = "head"
-    for place, block in enumerate(network.body):
-        yield from _block(block, last, f"body.{place}")
-        last = f"body.{place}"
-    yield Node(_operation(network.fuse), (last,), "fuse")
-    yield Node(Add(), ("fuse", "head"), "sum")
+    yield from _trunk(network)
     yield Node(_operation(network.tail), ("sum",), RESIDUAL)
     bilinear = bilinear_kernel(network.scale, 3).float()  # (3·scale², 3, 3, 3)
     yield from _added(Convolution(bilinear, None, repeats_border=True), network)
 
 
-def _srresnet(network: SRResNet) -> Iterator[Node]:
-    yield Node(_operation(network.head), (INPUT,), "head.conv")
-    yield Node(_operation(network.head_act), ("head.conv",), "head")
+def _trunk(network: Compact | SRResNet) -> Iterator[Node]:
+    """From "head" to "sum": the blocks, and the long skip over them."""
     last = "head"
     for place, block in enumerate(network.body):
         yield from _block(block, last, f"body.{place}")
         last = f"body.{place}"
     yield Node(_operation(network.fuse), (last,), "fuse")
     yield Node(Add(), ("fuse", "head"), "sum")
+
+
+def _srresnet(network: SRResNet) -> Iterator[Node]:
+    yield Node(_operation(network.head), (INPUT,), "head.conv")
+    yield Node(_operation(network.head_act), ("head.conv",), "head")
+    yield from _trunk(network)
     last = "sum"
     for place, stage in enumerate(network.up):
         name, factor = f"up.{place}", cast(int, stage.factor)

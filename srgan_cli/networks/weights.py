@@ -255,17 +255,20 @@ def _refuse_infinities(network: nn.Module, path: Path) -> None:
 
 
 def _our_model(generator: Generator, entry: Entry) -> Model:
-    network = fold(generator)
+    model = _model(fold(generator), entry.path, entry.sha256)
+    return dataclasses.replace(model, name=entry.name, entry=entry, adversarial=entry.adversarial)
+
+
+def _model(network: Generator, path: Path, sha256: str) -> Model:
+    """What the network itself and its file tell."""
     return Model(
         network=network,
-        name=entry.name,
-        architecture=entry.architecture,
+        name=path.stem,
+        architecture=network.architecture,
         scale=network.scale,
         halo_px=network.halo_px,
-        path=entry.path,
-        sha256=entry.sha256,
-        entry=entry,
-        adversarial=entry.adversarial,
+        path=path,
+        sha256=sha256,
     )
 
 
@@ -274,15 +277,7 @@ def _foreign_model(data: bytes, path: Path, sha256: str) -> Model:
 
     network = load_foreign(data, path)
     _refuse_infinities(network, path)
-    model = Model(
-        network=fold(network.float()),
-        name=path.stem,
-        architecture=network.architecture,
-        scale=network.scale,
-        halo_px=network.halo_px,
-        path=path,
-        sha256=sha256,
-    )
+    model = _model(fold(network.float()), path, sha256)
     if not isinstance(network, ForeignGenerator):
         return model
     return dataclasses.replace(
@@ -312,14 +307,8 @@ def _onnx_model(data: bytes, path: Path, sha256: str) -> Model:
 
 
 def _outside_model(network: Generator, needs: Needs, path: Path, sha256: str) -> Model:
-    return Model(
-        network=network,
-        name=path.stem,
-        architecture=network.architecture,
-        scale=network.scale,
-        halo_px=network.halo_px,
-        path=path,
-        sha256=sha256,
+    return dataclasses.replace(
+        _model(network, path, sha256),
         size_multiple=needs.size_multiple,
         minimum_size_px=needs.minimum_size_px,
         input_channels=needs.channels,
