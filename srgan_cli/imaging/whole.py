@@ -163,6 +163,8 @@ def _refuse_other_pixels(picture: Any, format: str, name: str) -> None:  # noqa:
         raise _needs_vips(name, f"a {title} of the kind {picture.mode}")
     if format == "png" and "transparency" in picture.info and _is_deep(picture, format):
         raise _needs_vips(name, "a PNG of 16 bits with one transparent colour")
+    if format == "gif" and tuple(picture.dispose_extent) != (0, 0, *picture.size):
+        raise _needs_vips(name, "a GIF whose first frame is smaller than its canvas")
     if format == "tiff":
         _refuse_rare_tiff(picture, name)
 

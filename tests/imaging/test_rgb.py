@@ -75,6 +75,12 @@ def min_is_white(depth: int) -> Make:
     return lambda: tiffs.tiff(WIDTH, HEIGHT, [depth], 0, data)
 
 
+def gif_on_a_larger_canvas() -> bytes:
+    data = bytearray(pillow("GIF", "P")())
+    data[6:10] = (WIDTH + 10).to_bytes(2, "little") + (HEIGHT + 5).to_bytes(2, "little")
+    return bytes(data)
+
+
 # Each with whether Pillow alone gives the same pixels; what it would not is refused where pyvips is missing.
 FILES: dict[str, tuple[Make, bool]] = {
     **{f"png {mode}": (pillow("PNG", mode), True) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")},
@@ -92,6 +98,7 @@ FILES: dict[str, tuple[Make, bool]] = {
     "webp lossless alpha": (pillow("WEBP", "RGBA", lossless=True), True),
     "webp alpha": (pillow("WEBP", "RGBA", quality=70), True),
     "gif": (pillow("GIF", "P"), True),
+    "gif on a larger canvas": (gif_on_a_larger_canvas, False),
     "bmp": (pillow("BMP"), True),
     "bmp grey": (pillow("BMP", "L"), True),
     "avif": (pillow("AVIF"), False),
