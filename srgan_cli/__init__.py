@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from srgan_cli.errors import SrganError
     from srgan_cli.networks.weights import Model, load_model
     from srgan_cli.upscaling.engine import Upscaler
-    from srgan_cli.upscaling.session import upscale_file
+    from srgan_cli.upscaling.single import upscale_file
 
 _HOMES = {
     "EngineOptions": "srgan_cli.config",
@@ -46,7 +46,7 @@ _HOMES = {
     "Model": "srgan_cli.networks.weights",
     "load_model": "srgan_cli.networks.weights",
     "Upscaler": "srgan_cli.upscaling.engine",
-    "upscale_file": "srgan_cli.upscaling.session",
+    "upscale_file": "srgan_cli.upscaling.single",
 }
 
 

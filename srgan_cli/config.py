@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import SettingsError, in_python
 
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
 Strip: TypeAlias = Literal["none", "gps", "all"]
@@ -37,7 +37,12 @@ DEFAULT_MAX_PIXELS = 2_000_000_000
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
-        raise SettingsError(message)
+        raise _refused(message)
+
+
+def _refused(message: str) -> SettingsError:
+    """For those who make settings in Python; the command shows `message` as it is."""
+    return SettingsError(in_python(message), terminal=message)
 
 
 class Aim(NamedTuple):
@@ -106,7 +111,7 @@ class Size:
         ratio = self._ratio(width, height)
         result = _times(width, height, ratio)
         if ratio < 1.0 and not self.only_enlarge:
-            raise SettingsError(
+            raise _refused(
                 f"{result[0]}x{result[1]} px is smaller than the picture itself ({width}x{height} px), "
                 "and srgan only enlarges; --only-enlarge leaves such pictures out, or copies or reduces them"
             )
@@ -143,7 +148,7 @@ class Size:
         """`'4000'` -> `(4000, False)`; `'4000<'` -> `(4000, True)`: only what is smaller is enlarged."""
         match = re.fullmatch(r"(\d+)\s*(<?)", text.strip(), re.ASCII)
         if match is None:
-            raise SettingsError(f"expects a number of px, for example 4000 (or '4000<': only enlarge), not {text!r}")
+            raise _refused(f"expects a number of px, for example 4000 (or '4000<': only enlarge), not {text!r}")
         return int(match[1]), match[2] == "<"
 
     @staticmethod
@@ -151,7 +156,7 @@ class Size:
         """`'1920x1080'` -> `(1920, 1080)`."""
         match = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text.strip().lower(), re.ASCII)
         if match is None:
-            raise SettingsError(f"--fit expects WIDTHxHEIGHT in px, for example 3840x2160, not {text!r}")
+            raise _refused(f"--fit expects WIDTHxHEIGHT in px, for example 3840x2160, not {text!r}")
         return int(match[1]), int(match[2])
 
     @staticmethod
@@ -163,7 +168,7 @@ class Size:
         number = r"(\d+(?:\.\d+)?)"
         match = re.fullmatch(rf"{number}\s*(?:mm|cm|in)?\s*[x×]\s*{number}\s*(mm|cm|in|\")", wanted, re.ASCII)
         if match is None:
-            raise SettingsError(
+            raise _refused(
                 f"--print expects a paper size ({', '.join(PAPERS)}) or WIDTHxHEIGHT with a unit, for example 30x40cm "
                 f"or 8x10in, not {text!r}"
             )
@@ -288,7 +293,7 @@ class UpscaleOptions:
             try:
                 name = self.name_pattern.format(stem="a", ext=".png", scale="4", model="m", width=1, height=1, index=1)
             except (KeyError, IndexError, ValueError) as err:
-                raise SettingsError(
+                raise _refused(
                     f"--name {self.name_pattern!r} is not a pattern: use {{stem}}, {{ext}}, {{scale}}, {{model}}, "
                     "{width}, {height} and {index}"
                 ) from err

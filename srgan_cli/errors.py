@@ -20,6 +20,7 @@ Only `srgan_cli.cli` turns an error into an exit code.
 
 from __future__ import annotations
 
+import re
 import traceback
 import unicodedata
 from enum import IntEnum
@@ -50,6 +51,15 @@ class SrganError(Exception):
     """Base of every error this package raises on purpose."""
 
     exit_code = ExitCode.SOME_FAILED
+
+    def __init__(self, message: str = "", *, terminal: str | None = None) -> None:
+        super().__init__(message)
+        self._terminal = terminal
+
+    @property
+    def sentence(self) -> str:
+        """The message as a person at the terminal knows it, with the command's options."""
+        return str(self) if self._terminal is None else self._terminal
 
 
 class PictureError(SrganError):
@@ -134,6 +144,23 @@ def as_defect(name: str, err: BaseException) -> DefectError:
         f"{name} cannot be made because of a defect in srgan, not in the file: {type(err).__name__}{place} ({said}). "
         "Please report this sentence, with the picture if you may pass it on"
     )
+
+
+_SWITCHES = "overwrite|skip-existing|resume|only-enlarge|recursive|lossless|strict-names|fail-fast|keep-time|color-lock"
+_RENAMED = {"print": "paper", "tile": "tile_px", "name": "name_pattern"}
+
+
+def in_python(sentence: str) -> str:
+    """A sentence for the terminal, with its options as a Python caller knows them: `--overwrite` -> `overwrite=True`,
+    `--scale 4` -> `scale=4`, `-o` -> `target`."""
+
+    def argument(match: re.Match[str]) -> str:
+        name = _RENAMED.get(match[1], match[1].replace("-", "_"))
+        return f"{name}={match[2]}" if match[2] else name
+
+    sentence = re.sub(rf"(?<!\w)--({_SWITCHES})\b", lambda match: f"{match[1].replace('-', '_')}=True", sentence)
+    sentence = re.sub(r"(?<!\w)--([a-z][a-z-]*[a-z])\b(?: (\d[\w.]*|[A-Z]{3,}))?", argument, sentence)
+    return re.sub(r"(?<![\w-])-o\b", "target", sentence)
 
 
 def shown(text: object) -> str:

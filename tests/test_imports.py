@@ -33,6 +33,7 @@ ROOMS = (
     "training_config",
     "config",
     "stored",
+    "extras",
     "errors",
     "threads",
 )

@@ -77,7 +77,7 @@ def _main(args: Sequence[str] | None) -> int:
         err.show()
         return err.exit_code
     except SrganError as err:
-        click.echo(f"srgan: {shown(err)}", err=True)
+        click.echo(f"srgan: {shown(err.sentence)}", err=True)
         return err.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("srgan: interrupted", err=True)

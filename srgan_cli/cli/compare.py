@@ -115,10 +115,12 @@ def compare(
 ) -> int:  # fmt: skip
     """Look at pictures side by side: the same place in each, where they differ most.
 
-    Pictures of different sizes are brought to that of the largest; they must be of the same proportions.
+    Pictures of different sizes are brought to that of the largest; they must be of the same proportions. Two folders
+    give a gallery: the pictures that both have, sorted by change, each under a slider.
 
     \b
       srgan compare in.jpg out.png -o page.html
+      srgan compare photos large -o all.html
       srgan compare a.png b.png c.png -o sheet.png --zoom 300 --at 1200,800
       srgan compare in.jpg --models fidelity,runs/mine -o sheet.png
       srgan compare low/*.png --models fidelity --hr-dir high/ --lr -o sheet.png

@@ -10,6 +10,7 @@ import sys
 import click
 
 from srgan_cli import __version__
+from srgan_cli.cli import defaults
 from srgan_cli.cli.command import Command
 from srgan_cli.cli.options import (
     device_option,
@@ -20,6 +21,8 @@ from srgan_cli.cli.options import (
     tile_option,
 )
 from srgan_cli.config import AUTO_MODEL, DEFAULT_MODEL, EngineOptions, Precision
+from srgan_cli.errors import shown
+from srgan_cli.extras import how_to_install
 
 
 @click.command(cls=Command)
@@ -34,7 +37,13 @@ def doctor(model: str, device: str, precision: Precision, tile_px: int | None, a
 
     The options are those of `srgan upscale`: see what they would lead to.
     """
-    findings = {**_machine(), **_pictures(), **_extras(), **_choice(model, EngineOptions(device, precision, tile_px))}
+    findings = {
+        **_machine(),
+        **_defaults(),
+        **_pictures(),
+        **_extras(),
+        **_choice(model, EngineOptions(device, precision, tile_px)),
+    }
     if as_json:
         click.echo(json.dumps(findings, indent=2))
         return 0
@@ -64,6 +73,22 @@ def _machine() -> dict[str, object]:
     }
 
 
+def _defaults() -> dict[str, object]:
+    """What a config file and the environment decide, and where from."""
+    from srgan_cli.cli import cli
+
+    context = click.Context(cli)
+    lines = []
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if isinstance(command, Command):
+            for key, (value, origin) in defaults.found(name, command.settable()).items():
+                lines.append(f"{name}: {key} = {value} (from {origin})")
+    path = defaults.config_file()
+    where = "off" if path is None else f"{shown(path)}{'' if path.exists() else ' (not there)'}"
+    return {"config file": where, "own defaults": lines or "none"}
+
+
 def _pictures() -> dict[str, object]:
     import PIL
     import pyvips
@@ -82,8 +107,8 @@ def _extras() -> dict[str, object]:
     from importlib.util import find_spec
 
     return {
-        "other models": "spandrel is installed" if find_spec("spandrel") else "pip install 'srgan-cli[spandrel]'",
-        "HEIC": "pillow-heif is installed" if find_spec("pillow_heif") else "pip install 'srgan-cli[heic]'",
+        "other models": "spandrel is installed" if find_spec("spandrel") else how_to_install("spandrel"),
+        "HEIC": "pillow-heif is installed" if find_spec("pillow_heif") else how_to_install("heic"),
     }
 
 

@@ -77,10 +77,10 @@ _pictures, _run_options, _length, _network, _compute = map(
     "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings over the preset's."
 )
 @_length("--phase", type=click.Choice(get_args(Phases)), help="What to train. [default: the preset's]")
-@_length("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for so long: 30m, 2h, 1h30m.")
-@_length("--steps", type=int, metavar="N", help="Train for so many steps instead.")
+@_length("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for this long: 30m, 2h, 1h30m.")
+@_length("--steps", type=int, metavar="N", help="Train for N steps instead.")
 @_length("--init", metavar="NAME|FILE|RUN", help="Begin with a model's weights, and its size.")
-@_length("--grow", is_flag=True, help="With --init: a deeper network, or another scale, that begins with it.")
+@_length("--grow", is_flag=True, help="With --init: a deeper network, or one of another scale, that starts from it.")
 @_length("--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, ours or another program's.")
 @_pictures(
     "--unlabelled-dir",
@@ -217,7 +217,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
-        raise SettingsError(f"--set wants SECTION.NAME=VALUE, for example fidelity.batch=8, not {text!r}")
+        raise SettingsError(f"--set expects SECTION.NAME=VALUE, for example fidelity.batch=8, not {text!r}")
     nested: Any = settings.parse_value(value)
     for key in reversed(keys):
         nested = {key: nested}

@@ -63,7 +63,7 @@ class _Side(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
         try:
             return value if isinstance(value, tuple) else Size.parse_side(str(value))
         except SettingsError as err:
-            self.fail(str(err), param, ctx)
+            self.fail(err.sentence, param, ctx)
 
 
 def _color(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int, int] | None:

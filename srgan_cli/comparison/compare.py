@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srgan_cli.comparison.gallery import build_gallery, pairs_of
 from srgan_cli.comparison.places import Spot, difference, most_different
 from srgan_cli.comparison.scenes import (
     Box,
@@ -77,6 +78,7 @@ class CompareOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
+        _refuse_folders(self)
         if not self.models:
             _refuse_without_models(self)
         if self.high is not None and self.high_dir is not None:
@@ -102,8 +104,21 @@ class CompareOptions:
             raise SettingsError("--page-mb must be at least 1")
 
     @property
+    def is_gallery(self) -> bool:
+        return len(self.inputs) == 2 and all(path.is_dir() for path in self.inputs)
+
+    @property
     def is_page(self) -> bool:
         return self.output.suffix.lower() in PAGE_SUFFIXES
+
+
+def _refuse_folders(options: CompareOptions) -> None:
+    """Folders are compared with each other, and on a page."""
+    folders = [path for path in options.inputs if path.is_dir()]
+    if folders and (len(folders) != len(options.inputs) or len(folders) != 2 or options.models):
+        raise SettingsError(f"{shown(folders[0])} is a folder: give two folders, for a gallery of the pictures in both")
+    if folders and not options.is_page:
+        raise SettingsError("a gallery of two folders is a page: give -o a name that ends in .html")
 
 
 def _refuse_without_models(options: CompareOptions) -> None:
@@ -134,13 +149,15 @@ class Report:
 
 
 def run(options: CompareOptions, *, advance: Callable[[int, int, str], None] = lambda _n, _all, _name: None) -> Report:
-    """Make the sheet or the page. `advance` is told how many inputs have been begun, of how many, and the name.
+    """Make the sheet or the page. `advance` is called with how many inputs have been begun, of how many, and the name.
 
     An input that cannot be read is left out and told in the report where there are models; where it is one of the
     pictures to compare, it is an error. Raises `SettingsError`, `NothingToDoError`, `WeightsError`, `DeviceError` and
     `UnwritablePictureError`.
     """
     _check_output(options)
+    if options.is_gallery:
+        return _gallery(options, advance)
     notes: list[str] = []
     failures: list[str] = []
     if options.models:
@@ -150,6 +167,18 @@ def run(options: CompareOptions, *, advance: Callable[[int, int, str], None] = l
     summary = _page(options, scenes) if options.is_page else _sheet(options, scenes)
     if summary is None:
         raise NothingToDoError(f"not one of {len(failures)} pictures can be read: {failures[0]}")
+    return Report(summary, tuple(notes), tuple(failures))
+
+
+def _gallery(options: CompareOptions, advance: Callable[[int, int, str], None]) -> Report:
+    first, second = options.inputs
+    pairs, notes = pairs_of(first, second)
+    html, failures = build_gallery(f"{shown(first)} | {shown(second)}", pairs, options.output, advance=advance)
+    if len(failures) == len(pairs):
+        raise NothingToDoError(f"not one of {len(pairs)} pairs can be read: {failures[0]}")
+    write_text(options.output, html)
+    count = len(pairs) - len(failures)
+    summary = f"{count} pair{'s' * (count != 1)}, the largest change first; {len(html) / 1e6:.1f} MB"
     return Report(summary, tuple(notes), tuple(failures))
 
 

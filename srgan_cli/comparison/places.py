@@ -40,8 +40,9 @@ class Spot:
         number = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
         match = re.fullmatch(f"{number},{number}", text, re.ASCII)
         if match is None:
-            raise SettingsError(f"--at wants X,Y in px of the largest picture (1200,800) or as shares (0.5,0.25), not "
-                                f"{text!r}")  # fmt: skip
+            raise SettingsError(
+                f"--at expects X,Y in px of the largest picture (1200,800) or as fractions (0.5,0.25), not {text!r}"
+            )
         x, y = float(match[1]), float(match[2])
         return Spot(x, y, is_fraction="." in text and max(x, y) <= 1)
 

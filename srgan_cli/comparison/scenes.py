@@ -154,7 +154,7 @@ class Scene:
 
 
 def read_shown(path: Path) -> Pixels:
-    """A picture as eyes compare it: (H, W, 3) uint8, upright, sRGB, laid on white where it is transparent.
+    """A picture as eyes compare it: (H, W, 3) uint8, upright, sRGB, composited over white where it is transparent.
 
     Raises `UnreadablePictureError`, also for one of more than 400 megapixels.
     """

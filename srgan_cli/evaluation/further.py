@@ -14,6 +14,7 @@ import numpy as np
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.evaluation.evaluate import Metric, as_rgb
 from srgan_cli.evaluation.niqe import niqe
+from srgan_cli.extras import how_to_install
 from srgan_cli.imaging.image import Pixels
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _vgg19(weights: Path | None, device: str) -> Metric:
 def _from_torchmetrics(name: Name, device: str) -> Metric:
     """LPIPS with AlexNet, as the field reports it (Zhang et al., CVPR 2018), and DISTS (Ding et al., TPAMI 2020)."""
     if find_spec("torchmetrics") is None:
-        raise SettingsError("that takes one more package: pip install 'srgan-cli[perceptual]'")
+        raise SettingsError(f"that takes one more package: {how_to_install('perceptual')}")
     network: Callable[[Tensor, Tensor], Tensor]
     try:
         if name == "lpips":
@@ -104,7 +105,7 @@ def _from_torchmetrics(name: Name, device: str) -> Metric:
 
             network = DISTSNetwork().to(device).eval()
     except ImportError as err:
-        raise SettingsError("that takes torchmetrics 1.8 or later: pip install -U 'srgan-cli[perceptual]'") from err
+        raise SettingsError(f"that takes torchmetrics 1.8 or later: {how_to_install('perceptual')}") from err
     except (OSError, RuntimeError) as err:  # no way to the server, a full disk; a download cut short
         reason = str(err).strip() or type(err).__name__
         raise WeightsError(f"the weights cannot be downloaded ({reason}); try again with a connection") from err

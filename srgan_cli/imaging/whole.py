@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.extras import how_to_install
 from srgan_cli.imaging import bounds, sniffing
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Depth, Pixels
@@ -131,7 +132,7 @@ def _heif(source: Source) -> Any:
         import pillow_heif
     except ImportError as err:
         raise UnreadablePictureError(
-            f"{source.name} is a HEIC picture, which needs one more package: pip install 'srgan-cli[heic]'"
+            f"{source.name} is a HEIC picture, which needs one more package: {how_to_install('heic')}"
         ) from err
     return pillow_heif.open_heif(source.read_all(), convert_hdr_to_8bit=False)
 

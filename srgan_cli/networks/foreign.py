@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
+from srgan_cli.extras import how_to_install
 from srgan_cli.networks.generators import Generator, not_finite
 from srgan_cli.networks.pickles import read_tensors
 from srgan_cli.networks.srvgg import SRVGG, srvgg_of
@@ -103,7 +104,7 @@ def _recognise(state: dict[str, Any], path: Path) -> Any:
         import spandrel
     except ImportError as err:
         raise WeightsError(
-            f"{path} was not made by srgan; to use models of other programs: pip install 'srgan-cli[spandrel]'"
+            f"{path} was not made by srgan; to use models of other programs: {how_to_install('spandrel')}"
         ) from err
     try:
         with torch.random.fork_rng(devices=[]):  # fresh weights, soon overwritten, must not shift the caller's dice

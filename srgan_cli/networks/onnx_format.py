@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from srgan_cli.errors import WeightsError
+from srgan_cli.extras import how_to_install
 from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.graph import INPUT, OUTPUT, Add, Convolution, Node, PixelShuffle, PReLU, nodes_of
 
@@ -28,7 +29,7 @@ def onnx_model(generator: Generator, facts: Mapping[str, str], *, half: bool = F
     try:
         import onnx
     except ImportError as err:
-        raise WeightsError("ONNX files need the onnx package: pip install 'srgan-cli[onnx]'") from err
+        raise WeightsError(f"ONNX files need the onnx package: {how_to_install('onnx')}") from err
     graph = _Graph(onnx, half)
     for node in nodes_of(generator):
         graph.add(node)

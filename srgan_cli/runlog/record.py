@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from srgan_cli import stored
 from srgan_cli.errors import TrainingError
+from srgan_cli.extras import how_to_install
 from srgan_cli.files import open_own, publishing, reason
 from srgan_cli.imaging.bicubic import bicubic
 
@@ -37,7 +38,7 @@ _MAX_LOG_BYTES = 1 << 30
 _EVENTS_FLUSH_S = 10  # TensorBoard's own 120 s would lose two minutes of a killed run
 _NO_TENSORBOARD = (
     "TensorBoard is not installed, so no events are written for it; log.jsonl and report.html hold the same numbers. "
-    "pip install 'srgan-cli[train]' brings it."
+    "It comes with "
 )
 
 
@@ -150,9 +151,9 @@ class Record:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             self._writes_events = False
-            self.log({"event": "note", "step": first_step, "text": _NO_TENSORBOARD})
+            self.log({"event": "note", "step": first_step, "text": _NO_TENSORBOARD + how_to_install("train")})
             if self._note is not None:
-                self._note(_NO_TENSORBOARD)
+                self._note(_NO_TENSORBOARD + how_to_install("train"))
             return
         self._writer = SummaryWriter(str(self._folder / EVENTS_NAME), purge_step=first_step, flush_secs=_EVENTS_FLUSH_S)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from srgan_cli import __version__
 from srgan_cli.config import UpscaleOptions
@@ -64,13 +64,14 @@ def run(
     observer: Observer,
     assign: Assign = lambda job: job,
     expected: Expected = lambda job: None,
+    stream: BinaryIO | None = None,
 ) -> Tally:
     """Make every job of the plan. A picture that fails is reported, counted and left; the others go on.
 
     `make_upscaler` gives an `Upscaler` for a job (called once for each model and chain of scales); `assign` names a
     job's model, in the thread that reads ahead; `expected` is how many seconds one should take, where that is known.
-    Ctrl-C ends the run with nothing half-made, a `DeviceError` or `WeightsError` with what is finished written; the
-    tally says so.
+    What goes to no file goes into `stream`, stdout by default. Ctrl-C ends the run with nothing half-made, a
+    `DeviceError` or `WeightsError` with what is finished written; the tally says so.
     """
     tally = Tally(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
     for failure in plan.failures:
@@ -78,7 +79,7 @@ def run(
     started = time.perf_counter()
     if options.resume:
         _remove_stale_parts(plan)
-    with _Pipeline(options, settings_key, observer, tally, expected) as pipeline:
+    with _Pipeline(options, settings_key, observer, tally, expected, stream) as pipeline:
         try:
             _upscale_all(plan, options, make_upscaler, assign, pipeline)
         except KeyboardInterrupt:
@@ -170,11 +171,18 @@ class _Pipeline:
     """The two threads and what passes between them and the caller's."""
 
     def __init__(
-        self, options: UpscaleOptions, settings_key: str, observer: Observer, tally: Tally, expected: Expected
+        self,
+        options: UpscaleOptions,
+        settings_key: str,
+        observer: Observer,
+        tally: Tally,
+        expected: Expected,
+        stream: BinaryIO | None,
     ) -> None:
         self.tally = tally
         self._expected = expected
         self._options, self._settings_key, self._observer = options, settings_key, observer
+        self._stream = stream  # for what goes to no file; None: stdout
         self._ended, self._dropped = threading.Event(), threading.Event()
         self._ready: queue.SimpleQueue[Intake | None] = queue.SimpleQueue()
         self._written, self._read = threading.Event(), threading.Event()
@@ -358,7 +366,7 @@ class _Pipeline:
 
         if first_row:
             final(first_row)
-            self._observer.note(f"{job.source}: going on at row {first_row} of {job.header.height}")
+            self._observer.note(f"{job.source}: resuming at row {first_row} of {job.header.height}")
         upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, first_row=first_row)
         self.tally.network_pixels += (job.header.height - first_row) * job.network_pixels // job.header.height
 
@@ -410,7 +418,7 @@ class _Pipeline:
             place = None if job.target == STREAM else stack.enter_context(self._places.folder(job))
             target = STREAM if place is None else place.handle / job.target.name
             copy_picture(
-                sys.stdout.buffer if place is None else target,
+                self._stream or sys.stdout.buffer if place is None else target,
                 job.source if job.data is None else job.data,
                 overwrite=not job.is_new,
                 modified_ns=stack.enter_context(self._recorded(job, target)),
@@ -435,7 +443,7 @@ class _Pipeline:
         # A run that resumes makes a damaged one again, and says so again.
         with self._recorded(job, target, for_good=finished.damage is None) as modified_ns:
             return write_picture(
-                sys.stdout.buffer if target == STREAM else target,
+                self._stream or sys.stdout.buffer if target == STREAM else target,
                 finished.canvas.pixels,
                 job.header,
                 job.output,

@@ -8,6 +8,7 @@ is one band of the input. The result goes straight into an array that the caller
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,7 +51,8 @@ class Upscaler:
     >>> high = upscaler.upscale(low)  # (H, W, C) uint8 or uint16 -> (4H, 4W, C) of the same type
 
     Arrays are HWC, RGB order, with C of 1 (grey), 2 (grey + alpha), 3 or 4 (RGBA, straight alpha). Tiling changes
-    nothing: the result is that of the whole picture, to float rounding. Raises `DeviceError` when the device asked
+    nothing: the result is that of the whole picture, to float rounding. Several threads may share one: their pictures
+    are enlarged one after the other. Raises `DeviceError` when the device asked
     for is missing, `OutOfMemoryError` when not even a tile of 16 px fits.
     """
 
@@ -71,6 +73,7 @@ class Upscaler:
         if self.chain.blend_px:
             self.tile_px = max(self.tile_px, SMALLEST_BLENDED_TILE_PX)
         self.statistics = Statistics()
+        self._one_at_a_time = threading.Lock()
 
     @property
     def scale(self) -> int:
@@ -91,16 +94,16 @@ class Upscaler:
     ) -> None:
         """Enlarge all of `source`'s rows into `out`, (H·scale, W·scale, C), whose type decides the depth.
 
-        `on_rows` is told how many low-resolution rows have become final, after each band. With `first_row` the bands
-        above that row are taken as done (an interrupted run that goes on); the source still starts at row 0. Models
-        whose tiles are faded together make every row anew.
+        `on_rows` is called after each band with how many low-resolution rows have become final. With `first_row` the
+        bands above that row are taken as done (an interrupted run that is resumed); the source still starts at row 0.
+        Models whose tiles are faded together compute every row again.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
-        with self.compute.inference():
+        with self._one_at_a_time, self.compute.inference():
             self._run_bands(RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
 
     def first_row(self, done_rows: int) -> int:
-        """Where a picture can be gone on with, of which an interrupted run had finished `done_rows`: there, or at the
+        """Where a picture can be resumed, of which an interrupted run had finished `done_rows`: there, or at the
         top when tiles are faded together, since what is faded in from above is not kept."""
         return 0 if self.chain.blend_px else done_rows
 
@@ -183,7 +186,7 @@ class Upscaler:
         smaller = max(smallest, self.tile_px // 2)
         before = self.statistics
         self.statistics = Statistics(before.tiles, before.redone_in_fp32, before.out_of_memory + 1)
-        self._note(f"out of memory with tiles of {self.tile_px} px: going on with {smaller} px")
+        self._note(f"out of memory with tiles of {self.tile_px} px: continuing with {smaller} px")
         self.tile_px = smaller
 
     def _trusted_chain(self) -> Chain:

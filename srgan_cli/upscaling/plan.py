@@ -207,8 +207,8 @@ def _one_failing(one: Found, failures: list[Failure], *, alone: bool) -> Iterato
         yield
     except (PictureError, SettingsError) as err:
         if isinstance(err, SettingsError) and alone:
-            raise SettingsError(f"{shown(one.source)}: {err}") from err
-        failures.append(Failure(one.source, str(err), type(err)))
+            raise SettingsError(f"{shown(one.source)}: {err.sentence}") from err
+        failures.append(Failure(one.source, err.sentence, type(err)))
 
 
 def _sized(one: Found, header: Header, options: UpscaleOptions, into: Path | None, index: int) -> _Sized:

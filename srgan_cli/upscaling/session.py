@@ -1,4 +1,4 @@
-"""From options to a finished run: what the command, and `upscale_file`, are clients of.
+"""From options to a finished run: what the command and `upscale_file` are clients of.
 
 `prepare` needs no torch for the bundled models and for those that `srgan train` made; torch is imported when the first
 network is loaded, and pictures are looked at (`--model auto`) when their turn comes.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, Size, UpscaleOptions
 from srgan_cli.errors import SettingsError
@@ -24,7 +24,6 @@ from srgan_cli.networks.registry import Entry
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose
 from srgan_cli.upscaling.inputs import STREAM
-from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.places import journal_of, rows_kept
 from srgan_cli.upscaling.plan import Job, Plan, plan
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
     from srgan_cli.upscaling.observer import Observer, Tally
 
-# Raised when results of the same options and weights change, so that --resume makes them anew.
+# Raised when results of the same options and weights change, so that --resume makes them again.
 _RESULTS_VERSION = 3
 # Texture that one pass invented is content to the next, which makes patterns of it. With this share of the detail in
 # the earlier passes there are none, and the result is hardly less like the original to the eye (`benchmarks.passes`).
@@ -144,10 +143,11 @@ class Session:
     plan: Plan
     settings_key: str
     began: float  # of `time.perf_counter`: when it was begun to be prepared
+    upscaler: Upscaler | None = None  # held by a caller, for all pictures
 
     @property
     def is_auto(self) -> bool:
-        return self.options.model == AUTO_MODEL
+        return self.options.model == AUTO_MODEL and self.upscaler is None
 
     @property
     def model(self) -> str:
@@ -210,8 +210,8 @@ class Session:
             return None
         return -(-job.header.width // speed.tile_px) * -(-job.header.height // speed.tile_px)
 
-    def run(self, observer: Observer) -> Tally:
-        """Do it. See `srgan_cli.upscaling.batch.run` for what is raised."""
+    def run(self, observer: Observer, *, stream: BinaryIO | None = None) -> Tally:
+        """Do it. What goes to no file goes into `stream`, stdout by default. See `srgan_cli.upscaling.batch.run`."""
         from srgan_cli.upscaling import batch
         from srgan_cli.upscaling.measuring import Stopwatch
 
@@ -222,14 +222,16 @@ class Session:
             upscaler = self._upscaler(job, observer.note)
             made.append(upscaler)
             watch.ready()
+            if upscaler.compute.name == "cpu" and self.options.engine.device == "auto":
+                _note_unused_gpu(observer)
             for sentence in (self.describe(job), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"):
                 observer.detail(sentence)
             return upscaler
 
-        tally = batch.run(
-            self.plan, self.options, self.settings_key, make, observer, self.assign, self._expected(self.last_pace())
-        )
-        if made and tally.network_pixels > 4_000_000:  # less says more of the start than of the speed
+        expected = self._expected(self.last_pace())
+        tally = batch.run(self.plan, self.options, self.settings_key, make, observer, self.assign, expected, stream)
+        # Less says more of the start than of the speed.
+        if made and self.upscaler is None and tally.network_pixels > 4_000_000:
             pace.remember(self._pace_key(), watch.pace(tally, made[-1]))
         return tally
 
@@ -239,6 +241,8 @@ class Session:
         return lambda job: None if speed is None else job.network_pixels / (speed.megapixels_per_second * 1e6)
 
     def _upscaler(self, job: Job, on_note: Callable[[str], None]) -> Upscaler:
+        if self.upscaler is not None:
+            return self.upscaler
         from srgan_cli.networks.weights import load_model
         from srgan_cli.upscaling.engine import Upscaler
 
@@ -252,14 +256,39 @@ class Session:
         return f"{'-'.join(s[:12] for s in sha256)}-{engine.device}-{engine.precision}"
 
 
-def prepare(options: UpscaleOptions, *, stdin: bytes | None = None) -> Session:
-    """Choose the networks and resolve the plan. Raises what `select` and `plan` raise."""
+def prepare(options: UpscaleOptions, *, stdin: bytes | None = None, upscaler: Upscaler | None = None) -> Session:
+    """Choose the networks (those of a held `upscaler`, where there is one) and resolve the plan.
+
+    Raises what `select` and `plan` raise.
+    """
     began = time.perf_counter()
     vips_module()  # some pictures can be read without it, and none can be written
-    selections = _selections(options)
+    selections = _selections(options) if upscaler is None else _held(upscaler, options)
     key = _settings_key(options, selections)
     scales = set.intersection(*(set(selection.scales) for selection in selections.values()))
-    return Session(options, selections, plan(options, tuple(sorted(scales)), key, stdin=stdin), key, began)
+    made = plan(options, tuple(sorted(scales)), key, stdin=stdin)
+    if upscaler is not None and (job := next((job for job in made.jobs if len(job.scales) > 1), None)) is not None:
+        asked = max(job.output.width / job.header.width, job.output.height / job.header.height)
+        raise SettingsError(f"the upscaler enlarges {upscaler.scale} times, and {asked:g} times are asked for")
+    return Session(options, selections, made, key, began, upscaler)
+
+
+def _held(upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Selection]:
+    if options.model != AUTO_MODEL or options.detail is not None:
+        raise SettingsError("model and detail are those of the upscaler; give none beside it")
+    name = " then ".join(model.name for model in upscaler.models)
+    return {
+        name: Selection(
+            name, {upscaler.scale: Path(upscaler.models[-1].path)}, tuple(model.sha256 for model in upscaler.models)
+        )
+    }
+
+
+def _note_unused_gpu(observer: Observer) -> None:
+    from srgan_cli.upscaling.backends.pytorch import unused_gpu
+
+    if (sentence := unused_gpu()) is not None:
+        observer.note(sentence)
 
 
 def _selections(options: UpscaleOptions) -> dict[str, Selection]:
@@ -286,23 +315,3 @@ def _size_key(size: Size) -> dict[str, object]:
     """What decides sizes. Settings that records of earlier versions do not have count only where they are used."""
     always = ("scale", "width", "height", "long_side", "fit")
     return {name: value for name, value in asdict(size).items() if name in always or value not in (None, False, "skip")}
-
-
-def upscale_file(source: str | Path, target: str | Path, options: UpscaleOptions | None = None) -> Path:
-    """Enlarge one picture file and write the result, metadata and all; returns the target.
-
-    `options` are those of the command (`inputs` and `output` aside): `UpscaleOptions(size=Size(scale=2))`, say.
-    Raises `UnreadablePictureError`, `UnwritablePictureError`, `SettingsError`, `WeightsError` or `DeviceError`.
-    """
-    source, target = Path(source), Path(target)
-    if source == STREAM or source.is_dir():
-        raise SettingsError(f"upscale_file takes one picture file, not {source}")
-    session = prepare(replace(options or UpscaleOptions(), inputs=(source,), output=target))
-    tally = session.run(Silent())
-    if tally.error is not None:
-        raise tally.error
-    if tally.failures:
-        raise tally.failures[0].kind(tally.failures[0].reason)
-    if tally.interrupted:
-        raise KeyboardInterrupt
-    return session.plan.jobs[0].target if session.plan.jobs else session.plan.skips[0].target

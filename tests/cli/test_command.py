@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from srgan_cli.cli import cli, main
 from srgan_cli.cli.command import Command
+from srgan_cli.errors import ExitCode
 from tests.upscaling.pictures import picture
 
 
@@ -200,3 +202,19 @@ def test_what_is_completed(words: str, expected: str) -> None:
     code = "from srgan_cli.cli import main; main([])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert f"plain,{expected}" in done.stdout.splitlines()
+
+
+# -------------------------------------------------------------------------------------------------------- documents
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_on_upscaling_has_the_exit_codes_and_every_option() -> None:
+    page = (ROOT / "docs" / "UPSCALE.md").read_text(encoding="utf-8")
+    for code in ExitCode:
+        assert f"| {code:d} | {code.meaning} |" in page
+    command = cli.get_command(None, "upscale")  # type: ignore[arg-type]
+    assert command is not None
+    names = [name for param in command.params if not isinstance(param, click.Argument) for name in param.opts]
+    missing = [name for name in names if name.startswith("--") and name not in page and name != "--output"]
+    assert missing == []

@@ -217,7 +217,7 @@ def test_nothing_is_overwritten_unless_asked(srgan: Run) -> None:
         (("x.png", "none.png", "-o", "s.png"), 3, "none.png"),
         (("x.png", "tall.png", "-o", "s.png"), 2, "same proportions"),
         (("x.png", "y.png", "-o", "s.png", "--at", "900,3"), 2, "lies outside"),
-        (("x.png", "y.png", "-o", "s.png", "--at", "9"), 2, "--at wants"),
+        (("x.png", "y.png", "-o", "s.png", "--at", "9"), 2, "--at expects"),
         (("x.png", "y.png", "-o", "s.png", "--labels", "a,,b"), 2, "empty name"),
         (("x.png", "y.png", "-o", "s.png", "--zoom", "120"), 2, "--smooth"),
         (("low/a.png", "--models", "nobody", "-o", "s.png"), 4, "no model called 'nobody'"),

@@ -236,7 +236,7 @@ def test_spots_are_px_or_fractions(text: str, box: Box) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "1;2", "-1,2", "a,b", "1,2,3"])
 def test_spots_that_are_none(text: str) -> None:
-    with pytest.raises(SettingsError, match="--at wants X,Y"):
+    with pytest.raises(SettingsError, match="--at expects X,Y"):
         Spot.parse(text)
 
 

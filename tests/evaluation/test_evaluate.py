@@ -242,7 +242,7 @@ def test_without_the_package_lpips_and_dists_are_left_out_with_one_note(monkeypa
     chosen = further.choose(None, vgg_weights=None)
     assert [metric.key for metric in chosen.metrics] == ["niqe"]
     assert [note.split(":")[0] for note in chosen.notes] == ["without vgg19", "without lpips and dists"]
-    assert "srgan-cli[perceptual]" in chosen.notes[1]
+    assert "[perceptual]" in chosen.notes[1]
 
 
 @pytest.mark.parametrize("name", ["lpips", "dists"])

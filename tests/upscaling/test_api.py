@@ -120,7 +120,7 @@ def test_what_cannot_be_read(tmp_path: Path, options: UpscaleOptions, name: str)
 
 def test_what_cannot_be_written(tmp_path: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     clear = picture(tmp_path / "clear.png", mode="RGBA")
-    with pytest.raises(UnwritablePictureError, match="--background"):
+    with pytest.raises(UnwritablePictureError, match="background=COLOUR"):
         upscale_file(clear, tmp_path / "out.jpg", options)
     monkeypatch.setattr(writing, "encode", disk_full)
     with pytest.raises(UnwritablePictureError, match="full"):

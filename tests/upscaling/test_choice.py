@@ -21,7 +21,8 @@ from srgan_cli.networks import registry
 from srgan_cli.networks.weights import load_generator, load_model
 from srgan_cli.upscaling import choice
 from srgan_cli.upscaling.choice import CLEAN, WORN, Choice, choose, judge
-from srgan_cli.upscaling.session import Session, prepare, select, upscale_file
+from srgan_cli.upscaling.session import Session, prepare, select
+from srgan_cli.upscaling.single import upscale_file
 from tests.bundle import bundle
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cat.jpg"
@@ -264,7 +265,7 @@ def test_what_makes_no_sense_is_refused(models: Path, saved: Saved) -> None:
     with pytest.raises(WeightsError, match="there is no model called 'srgan@much'"):
         select("srgan@much")
     for detail in (-0.1, 1.1, float("nan")):
-        with pytest.raises(SettingsError, match="--detail must be between 0 and 1"):
+        with pytest.raises(SettingsError, match="detail must be between 0 and 1"):
             UpscaleOptions(detail=detail)
 
 

@@ -108,7 +108,7 @@ def test_an_interrupted_picture_goes_on_where_it_was(low: Path, model: Path, mon
     second = run(low, model, watch)
     assert second.exit_code == 0
     assert HEIGHT - 4 * TILE <= sum(counted) <= HEIGHT - 3 * TILE + TILE
-    assert any("going on at row" in sentence for sentence in watch.notes)
+    assert any("resuming at row" in sentence for sentence in watch.notes)
     assert np.abs(pixels_of(low).astype(int) - pixels_of(low, "plain")).max() <= 1
     assert left(low) == {"scan.png"}
 

@@ -39,7 +39,7 @@ def test_paper(paper: str, dpi: float | None, picture_px: tuple[int, int], expec
 
 @pytest.mark.parametrize("text", ["", "A9", "30x40", "30cm", "x40cm", "0x0cm", "-3x4cm"])
 def test_what_is_no_paper_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="--print"):
+    with pytest.raises(SettingsError, match="paper"):
         Size(paper=Size.parse_paper(text))
 
 

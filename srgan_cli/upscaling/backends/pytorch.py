@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -209,8 +210,23 @@ def absences() -> tuple[str, ...]:
     if torch.cuda.is_available():
         return ()
     if built is None:
-        return ("cuda: this PyTorch is built for the CPU only",)
+        return (f"cuda: {unused_gpu() or 'this PyTorch is built for the CPU only'}",)
     return ("cuda: PyTorch finds no such GPU, or no driver for it",)
+
+
+def unused_gpu() -> str | None:
+    """A sentence where there is an NVIDIA GPU and this PyTorch cannot use it: on Windows pip's default cannot."""
+    if torch.version.cuda or getattr(torch.version, "hip", None) or not _has_nvidia_driver():
+        return None
+    return (
+        "there is an NVIDIA GPU here, but this PyTorch is built for the CPU only; install PyTorch's CUDA edition "
+        "(docs/UPSCALE.md, Where it runs)"
+    )
+
+
+def _has_nvidia_driver() -> bool:
+    windows = Path(os.environ.get("SYSTEMROOT", "C:/Windows"), "System32", "nvcuda.dll")
+    return Path("/proc/driver/nvidia/version").exists() or (os.name == "nt" and windows.exists())
 
 
 def _choose_dtype(
@@ -223,6 +239,8 @@ def _choose_dtype(
         return dtype, f"precision {options.precision}: asked for"
     if device.type == "cuda" and half_ok:
         return torch.float16, "precision fp16: tensor cores; checked against fp32 before use and tile by tile"
+    if device.type in ("mps", "xpu") and half_ok:
+        return torch.float16, "precision fp16: half the memory; checked against fp32 before use and tile by tile"
     if device.type == "cpu" and bf16_ok and cpu_has_fast_bf16():
         return torch.bfloat16, "precision bf16: this CPU multiplies bf16 in hardware; checked against fp32 before use"
     if device.type == "cpu":

@@ -1,0 +1,138 @@
+"""Two folders as one page: a thumbnail for each pair of pictures, sorted by change, each opening a slider.
+
+The page holds the thumbnails, and names the pictures themselves where they lie; so it stays light for a thousand of
+them. Of pictures in formats that browsers do not show (TIFF, HEIC), it brings copies in a folder beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+
+from srgan_cli.comparison.embedding import Codec, render
+from srgan_cli.comparison.scenes import read_shown
+from srgan_cli.errors import NothingToDoError, PictureError, shown
+from srgan_cli.files import publish_bytes
+from srgan_cli.imaging.formats import PICTURE_SUFFIXES
+from srgan_cli.imaging.image import Pixels
+
+_THUMB_PX = 176
+_THUMB, _COPY = Codec("JPEG", 72), Codec("JPEG", 90)
+_COPY_PX = 2048  # longest side of a copy for browsers
+_MEASURED_PX = 640  # of the larger picture's middle: what a change is measured on
+_BROWSERS_SHOW = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp"})
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures of one thing, and its name: the path below their folders."""
+
+    name: str
+    before: Path
+    after: Path
+
+
+def pairs_of(first: Path, second: Path) -> tuple[list[Pair], list[str]]:
+    """Pictures of the same path below both folders, endings and `_x4` aside; and notes on those without another.
+
+    Raises `NothingToDoError` when there is not one pair.
+    """
+    before, after = _pictures(first), _pictures(second)
+    pairs = [Pair(key, before[key], after[key]) for key in sorted(before.keys() & after.keys())]
+    if not pairs:
+        raise NothingToDoError(f"no picture in {shown(first)} has the name of one in {shown(second)}")
+    alone = [(folder, len(keys)) for folder, keys in (
+        (first, before.keys() - after.keys()), (second, after.keys() - before.keys())) if keys]  # fmt: skip
+    return pairs, [f"{count} in {shown(folder)} without a counterpart" for folder, count in alone]
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(root, name)
+            if not name.startswith(".") and path.suffix.lower() in PICTURE_SUFFIXES:
+                found.setdefault(_key(path.relative_to(folder)), path)
+    return found
+
+
+def _key(relative: Path) -> str:
+    return re.sub(r"_x\d+(\.\d+)?$", "", relative.with_suffix("").as_posix())
+
+
+def build_gallery(
+    title: str, pairs: Sequence[Pair], page: Path, *, advance: Callable[[int, int, str], None]
+) -> tuple[str, list[str]]:
+    """The HTML of a page that will stand at `page`, and sentences on pictures that were left out."""
+    entries: list[dict[str, object]] = []
+    failures: list[str] = []
+    copies = page.with_name(f"{page.stem}_files")
+    for number, pair in enumerate(pairs):
+        advance(number, len(pairs), pair.name)
+        try:
+            before, after = read_shown(pair.before), read_shown(pair.after)
+        except PictureError as err:
+            failures.append(str(err))
+            continue
+        entries.append(
+            {
+                "name": shown(pair.name),
+                "change": round(change(before, after), 2),
+                "sizes": [f"{one.shape[1]}×{one.shape[0]}" for one in (before, after)],
+                "width": after.shape[1],
+                "height": after.shape[0],
+                "thumb": _THUMB.address(_THUMB.encode(_reduced(after, _THUMB_PX))),
+                "before": _address(pair.before, before, page, copies / f"{number:05d}-before.jpg"),
+                "after": _address(pair.after, after, page, copies / f"{number:05d}-after.jpg"),
+            }
+        )
+    entries.sort(key=lambda entry: -float(str(entry["change"])))
+    return render("comparison/gallery.html.jinja", title=title, entries=entries), failures
+
+
+def change(before: Pixels, after: Pixels) -> float:
+    """How far two pictures are apart, in levels of 255: the root of the mean square in luma, in the middle of the
+    larger one, with the smaller one enlarged bicubically. Both are (H, W, 3) uint8."""
+    height, width = (max(sides) for sides in zip(before.shape[:2], after.shape[:2], strict=True))
+    top, left = max(0, (height - _MEASURED_PX) // 2), max(0, (width - _MEASURED_PX) // 2)
+    parts = [_part(one, (width, height), top, left) @ _LUMA for one in (before, after)]
+    return float(np.sqrt(np.square(parts[0] - parts[1]).mean()))
+
+
+def _part(picture: Pixels, size: tuple[int, int], top: int, left: int) -> Pixels:
+    """The middle of a picture as if it had `size`; only what is needed of it is enlarged."""
+    width, height = size
+    matrix = np.array([[width / picture.shape[1], 0, -left], [0, height / picture.shape[0], -top]], np.float32)
+    # A px is a square: the middle of the first one lies at a half.
+    matrix[:, 2] += (np.array([width / picture.shape[1], height / picture.shape[0]]) - 1) / 2
+    side = min(_MEASURED_PX, width), min(_MEASURED_PX, height)
+    plain = np.ascontiguousarray(picture)
+    return np.asarray(cv2.warpAffine(plain, matrix, side, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _reduced(picture: Pixels, longest_px: int) -> Pixels:
+    ratio = longest_px / max(picture.shape[:2])
+    if ratio >= 1:
+        return picture
+    size = max(1, round(picture.shape[1] * ratio)), max(1, round(picture.shape[0] * ratio))
+    return np.asarray(cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA))
+
+
+def _address(path: Path, picture: Pixels, page: Path, copy: Path) -> str:
+    """Where the page finds a picture: the file itself, or a copy that browsers show."""
+    if path.suffix.lower() not in _BROWSERS_SHOW:
+        copy.parent.mkdir(exist_ok=True)
+        publish_bytes(copy, _COPY.encode(_reduced(picture, _COPY_PX)))
+        path = copy
+    relative = os.path.relpath(path.resolve(), page.parent.resolve()).replace(os.sep, "/")
+    # With a dot in front, no name looks like an address of another kind (`a:b.jpg`).
+    return f"./{quote(os.fsencode(relative))}"

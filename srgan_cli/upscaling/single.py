@@ -1,0 +1,143 @@
+"""One picture, from Python: what `srgan upscale` does, for files, bytes and file objects."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, overload
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import NothingToDoError, SettingsError, SrganError, in_python
+from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.observer import Silent
+from srgan_cli.upscaling.session import Session, prepare
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.upscaling.plan import Job
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
+Progress: TypeAlias = Callable[[float], None]
+
+
+@overload
+def upscale_file(
+    source: Source, target: str | os.PathLike[str], options: UpscaleOptions | None = None, *,
+    upscaler: Upscaler | None = None, progress: Progress | None = None,
+) -> Path: ...  # fmt: skip
+
+
+@overload
+def upscale_file(
+    source: Source, target: BinaryIO, options: UpscaleOptions | None = None, *,
+    upscaler: Upscaler | None = None, progress: Progress | None = None,
+) -> None: ...  # fmt: skip
+
+
+@overload
+def upscale_file(
+    source: Source, target: None = None, options: UpscaleOptions | None = None, *,
+    upscaler: Upscaler | None = None, progress: Progress | None = None,
+) -> bytes: ...  # fmt: skip
+
+
+def upscale_file(
+    source: Source,
+    target: str | os.PathLike[str] | BinaryIO | None = None,
+    options: UpscaleOptions | None = None,
+    *,
+    upscaler: Upscaler | None = None,
+    progress: Progress | None = None,
+) -> Path | bytes | None:
+    """Enlarge one picture and write the result, metadata and all.
+
+    `source` is a path, the bytes of a picture file, or a file object to be read from. `target` is a path (returned),
+    a file object to be written to, or None: the result's bytes are returned. Without a path, the format is that of
+    `options.write`, else the input's own.
+
+    `options` are those of the command (`inputs` and `output` aside): `UpscaleOptions(size=Size(scale=2))`, say. A held
+    `upscaler` saves loading the model for each picture; it enlarges by its own scale or less. `progress` is called with
+    the fraction that is done, after each band of the picture, in the thread that called. What it raises ends the work,
+    and nothing is written.
+
+    May be called from several threads at a time, also with one `upscaler`, which then does one picture after the other.
+    Raises `UnreadablePictureError`, `UnwritablePictureError`, `SettingsError`, `WeightsError` or `DeviceError`.
+    """
+    try:
+        return _upscale(source, target, options or UpscaleOptions(), upscaler, progress)
+    except NothingToDoError as err:
+        raise SettingsError(in_python(str(err))) from err
+    except SrganError as err:
+        if (message := in_python(err.sentence)) == str(err):
+            raise
+        raise type(err)(message) from err
+
+
+def _upscale(
+    source: Source,
+    target: str | os.PathLike[str] | BinaryIO | None,
+    options: UpscaleOptions,
+    upscaler: Upscaler | None,
+    progress: Progress | None,
+) -> Path | bytes | None:
+    data = _bytes_of(source)
+    path = Path(target) if isinstance(target, (str, os.PathLike)) else None
+    given = STREAM if data is not None else Path(os.fspath(source))  # type: ignore[arg-type]
+    if (data is None and given == STREAM) or given.is_dir():
+        raise SettingsError(f"upscale_file takes one picture, not {given}")
+    options = replace(options, inputs=(given,), output=STREAM if path is None else path)
+    session = prepare(options, stdin=data, upscaler=upscaler)
+    if path is not None:
+        return _run(session, progress, None)
+    stream = io.BytesIO() if target is None else target
+    assert not isinstance(stream, (str, os.PathLike))
+    _run(session, progress, stream)
+    return stream.getvalue() if isinstance(stream, io.BytesIO) and target is None else None
+
+
+def _bytes_of(source: Source) -> bytes | None:
+    """What a source holds that is not a path."""
+    if isinstance(source, (str, os.PathLike)):
+        return None
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    return source.read()
+
+
+def _run(session: Session, progress: Progress | None, stream: BinaryIO | None) -> Path:
+    reporting = _Reporting(progress)
+    try:
+        tally = session.run(reporting, stream=stream)
+    except BrokenPipeError:
+        if reporting.raised is not None:
+            raise reporting.raised from None
+        raise
+    if tally.error is not None:
+        raise tally.error
+    if tally.failures:
+        raise tally.failures[0].kind(tally.failures[0].reason)
+    if tally.interrupted:
+        raise KeyboardInterrupt
+    return session.plan.jobs[0].target if session.plan.jobs else session.plan.skips[0].target
+
+
+class _Reporting(Silent):
+    """Tells a function how far a picture has come."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done_px = 0
+        self.raised: BaseException | None = None
+
+    def advanced(self, job: Job, network_pixels: int) -> None:  # type: ignore[override] # of all there are, it is a Job
+        self._done_px += network_pixels
+        if self._progress is None:
+            return
+        try:
+            self._progress(min(1.0, self._done_px / max(1, job.network_pixels)))
+        except BaseException as err:
+            self.raised = err
+            raise BrokenPipeError from err  # to a run: nobody listens any more
