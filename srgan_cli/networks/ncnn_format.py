@@ -7,6 +7,7 @@ shuffle, for a program that shuffles integers itself.
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -15,8 +16,9 @@ import numpy as np
 from torch import Tensor
 
 from srgan_cli.networks.generators import Generator
-from srgan_cli.networks.graph import INPUT, Add, Convolution, Node, PixelShuffle, PReLU, nodes_of
+from srgan_cli.networks.graph import INPUT, OUTPUT, Add, Convolution, Node, PixelShuffle, PReLU, nodes_of
 
+_LARGE = "large"  # the result before it is clipped
 _MAGIC = 7767517
 _FP16 = 0x01306B47  # before weights that are kept as fp16; 0 before fp32
 
@@ -33,7 +35,7 @@ class _Layer(NamedTuple):
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    settings: Mapping[int, int]
+    settings: Mapping[int, int | str]
 
     def line(self) -> str:
         settings = (f"{key}={value}" for key, value in self.settings.items())
@@ -42,8 +44,9 @@ class _Layer(NamedTuple):
 
 
 def ncnn_model(generator: Generator, *, half: bool = False) -> NcnnModel:
-    """`generator`, folded, as ncnn's files. With `half` the kernels of convolutions are kept as fp16, except those that
-    decide the last bits of a pixel.
+    """`generator`, folded, as ncnn's files; `output` is clipped to [0, 1], `phases` is not.
+
+    With `half` the kernels of convolutions are kept as fp16, except those that decide the last bits of a pixel.
 
     Raises `WeightsError` for a network that is not of one of our architectures.
     """
@@ -57,7 +60,7 @@ def ncnn_model(generator: Generator, *, half: bool = False) -> NcnnModel:
 
 def _layers(nodes: Iterable[Node]) -> Iterator[_Layer]:
     """ncnn lets a blob be read once: one that is read more often goes through a Split, which gives a name to each."""
-    nodes = tuple(nodes)
+    nodes = tuple(dataclasses.replace(n, output=_LARGE) if n.output == OUTPUT else n for n in nodes)
     readers = {name: _count(name, nodes) for name in (INPUT, *(node.output for node in nodes))}
     taken = dict.fromkeys(readers, 0)
 
@@ -75,6 +78,20 @@ def _layers(nodes: Iterable[Node]) -> Iterator[_Layer]:
     for node in nodes:
         yield from _layers_of(node, tuple(read(name) for name in node.inputs))
         yield from split(node.output)
+    yield from _clipped()
+
+
+def _clipped() -> Iterator[_Layer]:
+    """`output` from 0 to 1, for realesrgan-ncnn-vulkan turns what is below black into white.
+
+    As 1 - relu(1 - relu(x)), for the ncnn that such programs were built with has no Clip: a ReLU and a subtraction from
+    1 (BinaryOp 7 with a scalar), twice.
+    """
+    last = _LARGE
+    for half, made in (("black", "flipped"), ("white", OUTPUT)):
+        yield _Layer("ReLU", half, (last,), (half,), {})
+        yield _Layer("BinaryOp", made, (half,), (made,), {0: 7, 1: 1, 2: "1.0"})
+        last = made
 
 
 def _count(name: str, nodes: Iterable[Node]) -> int:
@@ -91,7 +108,7 @@ def _layers_of(node: Node, inputs: tuple[str, ...]) -> Iterator[_Layer]:
                 sides = {0: reach, 1: reach, 2: reach, 3: reach, 4: 1}  # top, bottom, left, right; 1: repeated
                 yield _Layer("Padding", padded, inputs, (padded,), sides)
                 inputs, pad = (padded,), 0
-            settings = {0: outputs, 1: side, 4: pad, 5: int(convolution.bias is not None)}
+            settings: dict[int, int | str] = {0: outputs, 1: side, 4: pad, 5: int(convolution.bias is not None)}
             settings[6] = convolution.weight.numel()
             yield _Layer("Convolution", node.output, inputs, (node.output,), settings)
         case PReLU(slope):
