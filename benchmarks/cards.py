@@ -21,7 +21,6 @@ from srgan_cli.networks import openmodeldb, registry
 from srgan_cli.networks.registry import Entry
 
 OVERVIEW = Path(__file__).parent.parent / "docs" / "MODELS.md"
-OPENMODELDB = Path(__file__).parent.parent / "models"
 TODO = "TODO"
 
 _COMMAND = "python -m benchmarks.quality --data DIR --vgg-weights FILE"
@@ -49,8 +48,8 @@ def write(folder: Path, overview: Path | None) -> None:
         shelf.write_text(page_path(entry), page(entry))
     if overview is not None:
         shelf.write_text(overview, overview_page(overview.read_text(encoding="utf-8"), entries))
-    if overview == OVERVIEW:
-        write_openmodeldb(entries, OPENMODELDB)
+        if (records := overview.parent.parent / "models").is_dir():
+            write_openmodeldb(entries, records)
 
 
 def write_openmodeldb(entries: Iterable[Entry], folder: Path) -> None:
