@@ -95,7 +95,7 @@ def teacher_card(teacher: Teacher) -> dict[str, object]:
         "name": model.name,
         "architecture": model.architecture,
         "scale": model.scale,
-        "parameters": _parameters(model.network),
+        "parameters": _parameters(model.network) or None,  # of a network that another program runs, unknown
         "sha256": model.sha256,
         "licence": (model.entry.licence if model.entry is not None else "") or "not stated in its file",
     }

@@ -33,7 +33,17 @@ from srgan_cli.training_config import TeacherSettings, TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
 from srgan_cli.upscaling.backends.pytorch import PyTorch
 from tests import faults
-from tests.training.test_trainer import TINY, Witness, log_of, same, stop_at, tensors, weights
+from tests.training.test_trainer import (
+    TINY,
+    Witness,
+    log_of,
+    pair_of_processes,
+    poisoned,
+    same,
+    stop_at,
+    tensors,
+    weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -359,3 +369,59 @@ def test_a_disk_that_is_full_leaves_no_run_behind(
     with pytest.raises(TrainingError, match="the disk is full: the teacher's results"):
         trainer.train(settings, tmp_path / "run", Witness())
     assert not (tmp_path / "run").exists()
+
+
+def test_after_going_back_the_same_pieces_teach(
+    photos: Path, teachers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(photos, teachers / "x2.safetensors", steps=6)
+    poisoned(monkeypatch, lambda count: count == 4)
+    witness = Witness()
+    outcome = trainer.train(settings, tmp_path / "run", witness)
+    assert outcome.steps == 6
+    values = checkpoint.load(tmp_path / "run" / "checkpoint")["values"]
+    assert (values["rollbacks"], values["pieces"]) == (1, 6)
+
+
+@pytest.mark.parametrize("results", ["kept", "inline"])
+def test_two_processes_compute_what_one_does(photos: Path, teachers: Path, tmp_path: Path, results: str) -> None:
+    taught = {"results": results, "weight": 0.5, "real": "both", "unlabelled_dirs": [str(photos)]}
+    settings = config(photos, teachers / "x2.safetensors", phase="both", steps=4, teacher=taught)
+    trainer.train(settings, tmp_path / "one", Witness())
+    (tmp_path / "settings.toml").write_text(to_toml(settings))
+    command = [sys.executable, "-m", "srgan_cli", "train", "--config", str(tmp_path / "settings.toml")]
+    for _ in range(3):  # somebody else may take the free port before they do
+        codes, told = pair_of_processes([*command, "--out", str(tmp_path / "two"), "-q"])
+        if codes == [0, 0]:
+            break
+    assert codes == [0, 0], told
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_a_network_of_another_program_teaches(photos: Path, tmp_path: Path) -> None:
+    esrgan = pytest.importorskip("spandrel").architectures.ESRGAN.ESRGAN
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = esrgan(num_filters=4, num_blocks=1, scale=4)
+    torch.save({"params_ema": network.state_dict()}, tmp_path / "x4.pth")
+    settings = config(photos, tmp_path / "x4.pth", generator={"scale": 4}, data={"cache_dir": str(tmp_path / "c")})
+    trainer.train(settings, tmp_path / "run", Witness())
+    entry = load_model(tmp_path / "run").entry
+    assert entry is not None
+    assert entry.recipe["config"]["teacher"]["model"]["architecture"] == "ESRGAN"  # type: ignore[index]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("results", ["auto", "kept"])
+def test_a_gpu_asks_its_teacher_as_it_goes(photos: Path, teachers: Path, tmp_path: Path, results: str) -> None:
+    settings = config(
+        photos, teachers / "x4.safetensors", phase="both", steps=20, compute={"device": "cuda", "precision": "auto"},
+        degradation={"kind": "photo"}, data={"cache_dir": str(tmp_path / "c")},
+        teacher={"results": results, "unlabelled_dirs": [str(photos)]},
+    )  # fmt: skip
+    outcome = trainer.train(settings, tmp_path / "run", Witness())
+    assert outcome.steps == 20
+    assert np.isfinite(outcome.scores["model"]["teacher_psnr_y_db"])
+    assert any((tmp_path / "c").glob("*.taught")) == (results == "kept")
