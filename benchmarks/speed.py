@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--pictures", type=int, default=100, help="of the folder")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -256,7 +257,7 @@ def measure_folder(args: argparse.Namespace) -> None:
     """100 photos of 640 × 480 px, JPEG in and out."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "in"
-        write_photos(folder, 100, 640, 480, ".jpg")
+        write_photos(folder, args.pictures, 640, 480, ".jpg")
         for precision in args.precisions:
             ratios = []
             for turn in range(args.repeats):
@@ -267,7 +268,7 @@ def measure_folder(args: argparse.Namespace) -> None:
                 case="folder",
                 model=args.model,
                 precision=precision,
-                pictures=100,
+                pictures=args.pictures,
                 wall_over_network=round(statistics.median(ratios), 3),
                 ratios=[round(r, 3) for r in ratios],
             )

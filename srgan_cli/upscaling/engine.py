@@ -22,7 +22,7 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling import bands, pixels
 from srgan_cli.upscaling.backends.choice import choose
-from srgan_cli.upscaling.backends.protocol import ACCELERATOR_BATCH, Backend
+from srgan_cli.upscaling.backends.protocol import Backend
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
 from srgan_cli.upscaling.rows import ArrayRows, RowSource, RowWindow
 from srgan_cli.upscaling.tiles import cut, next_rows
@@ -72,6 +72,7 @@ class Upscaler:
             self.tile_px = self.options.tile_px or self._fitting_tile()
         if self.chain.blend_px:
             self.tile_px = max(self.tile_px, SMALLEST_BLENDED_TILE_PX)
+        self.windows_at_once = self.compute.windows_at_once
         self.statistics = Statistics()
         self._one_at_a_time = threading.Lock()
 
@@ -127,7 +128,7 @@ class Upscaler:
                 rows = next_rows(top, height, band_px, halo_px, whole_px=whole_px if band_px == self.tile_px else 0)
                 columns = cut(width, self.tile_px, halo_px, uniform=runner.uniform, whole_px=whole_px)
                 low = window.take(rows.begin, rows.end, keep_from=waiting[0].rows.begin if waiting else rows.begin)
-                batch_px = self.tile_px**2 * ACCELERATOR_BATCH
+                batch_px = self.tile_px**2 * self.windows_at_once
                 started = self._attempt(partial(runner.start, low, rows, columns, out, batch_px))
                 if started is None:
                     self._shrink()
