@@ -60,7 +60,8 @@ def main() -> None:
         {"ours": _ours, "plain": _plain}[args.worker[0]](args, _config(args, args.worker[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        _write_pngs(args.hr_dir, Path(folder))
+        crop_px = max(_config(args, phase).of(phase).crop_px for phase in args.phases)
+        _write_pngs(args.hr_dir, Path(folder), crop_px)
         for phase in args.phases:
             found: dict[str, list[dict[str, float]]] = {"ours": [], "plain": []}
             for _ in range(args.repeats):
@@ -97,12 +98,12 @@ def _config(args: argparse.Namespace, phase: str) -> TrainConfig:
     return replace(chosen, steps=args.steps + WARM_UP)
 
 
-def _write_pngs(source: Path, target: Path) -> None:
-    """What the plain loop reads: the same pictures, decoded, at most 200 of them."""
+def _write_pngs(source: Path, target: Path, crop_px: int) -> None:
+    """What the plain loop reads: the same pictures, decoded, at most 200 of them, that hold a crop."""
     names = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:200]
     for number, path in enumerate(names):
         pixels = cv2.imread(str(path))
-        if pixels is not None:
+        if pixels is not None and min(pixels.shape[:2]) >= crop_px:
             cv2.imwrite(str(target / f"{number}.png"), pixels)
 
 
