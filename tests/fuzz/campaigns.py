@@ -98,7 +98,7 @@ _A = part_name(Path("a.png"))
 WORKLOADS = {
     "upscale": Workload("upscale", _upscale, "out", (FILE_NAME, f".{_A}.srgan-journal", f".{_A}.srgan-scratch",
                         f".{_A}.srgan-scratch.lock"), frozenset({0, 1, 2, 130})),
-    "train": Workload("train", _train, "run", ("log.jsonl", "checkpoint", "checkpoint.good", ".lock", "config.toml"),
+    "train": Workload("train", _train, "run", ("log.jsonl", "checkpoint", ".lock"),
                       frozenset({0, 1, 2, 4, 130})),
 }  # fmt: skip
 
@@ -273,8 +273,9 @@ class Campaign:
             self._ended(wait(process), where)
         self._ended(wait(start(self.workload, where)), where)
         for name in self.workload.own_names:  # what a person would do who is told of it
-            if (place / name).is_symlink():
-                (place / name).unlink()
+            path = place / name
+            if path.is_symlink() or (path.is_file() and path.read_bytes() == _SECRET):
+                path.unlink()
         self._finish(where)
         if [p.name for p in outside.iterdir()] != ["file"] or (outside / "file").read_bytes() != _SECRET:
             self._lost("written outside", where)
