@@ -400,6 +400,19 @@ def data_folder() -> Path:
     return folder
 
 
+def config_folder() -> Path:
+    """Where this program looks for the user's settings: `XDG_CONFIG_HOME` or the system's own place."""
+    import platformdirs
+
+    return platformdirs.user_config_path("srgan")
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a finished file or folder its name, in the same folder. Raises `OSError`; a folder replaces none."""
+    source.replace(target)
+    _sync_folder(target.parent)
+
+
 def file_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -383,5 +383,13 @@ def test_nobody_else_renames_syncs_or_locks() -> None:
     for path in [*root.rglob("*.py"), *(root.parent / "benchmarks").rglob("*.py")]:
         text = path.read_text(encoding="utf-8")
         if path.name != "files.py":
-            for word in ("fcntl", "filelock", "msvcrt", ".rename(", "os.replace(", "os.link(", "platformdirs"):
+            for word in (
+                "import fcntl",
+                "filelock import",
+                "msvcrt",
+                ".rename(",
+                "os.replace(",
+                "os.link(",
+                "import platformdirs",
+            ):
                 assert word not in text, f"{path.name}: {word}"

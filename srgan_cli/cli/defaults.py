@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_cli.errors import SettingsError, shown
+from srgan_cli.files import config_folder
 
 # What may stand outside of a section, or in the environment without a command's name: the same in all commands.
 SHARED = ("device", "precision", "tile", "model", "quiet")
@@ -30,9 +31,7 @@ def config_file() -> Path | None:
     named = os.environ.get("SRGAN_CONFIG")
     if named is not None:
         return Path(named) if named else None
-    import platformdirs
-
-    return platformdirs.user_config_path("srgan") / "config.toml"
+    return config_folder() / "config.toml"
 
 
 def of(command: str, settable: Mapping[str, str]) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def _publish(model: OwnModel, kept: Mapping[str, Path], overwrite: bool) -> None
         library.write_record(part, model)
         if overwrite and target.exists():
             library.remove(model.name)
-        part.rename(target)
+        files.move(part, target)
     except OSError as err:
         raise WeightsError(f"{target} cannot be written: {files.reason(err)}") from err
     finally:

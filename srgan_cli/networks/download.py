@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from srgan_cli import __version__
 from srgan_cli.errors import WeightsError, shown
-from srgan_cli.files import reason
+from srgan_cli.files import move, reason
 from srgan_cli.networks.registry import MODEL_SUFFIXES
 
 Progress = Callable[[int, int | None], None]
@@ -103,7 +103,7 @@ def _once(url: str, folder: Path, on_progress: Progress | None) -> Path:
             file.seek(start)
             _receive(url, body, file, start, told, on_progress)
     whole = folder / told.name
-    part.replace(whole)
+    move(part, whole)
     return whole
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from srgan_cli.errors import WeightsError, shown
-from srgan_cli.files import data_folder, file_sha256, reason
+from srgan_cli.files import data_folder, file_sha256, move, reason
 
 RECORD = "model.json"
 _FORMAT = 1
@@ -158,7 +158,8 @@ def remove(name: str) -> Path:
         known = ", ".join(folder.name for folder in _folders()) or "none"
         raise WeightsError(f"there is no model of your own called {shown(name)!r}; there are {known}")
     try:
-        gone = folder.rename(folder.with_name(f".{name}.removed"))  # at once, whatever happens then
+        gone = folder.with_name(f".{name}.removed")
+        move(folder, gone)  # at once, whatever happens then
         shutil.rmtree(gone)
     except OSError as err:
         raise WeightsError(f"{shown(folder)} cannot be removed: {reason(err)}") from err

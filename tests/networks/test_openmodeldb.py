@@ -49,7 +49,7 @@ def test_a_licence_that_is_no_spdx_expression_is_left_out() -> None:
         assert (told["license"], told["architecture"], told["size"]) == (expected, "srgan-compact", None)
     with pytest.raises(WeightsError, match="cannot be an author"):
         record(subject, (), author="Jane Doe")
-    with pytest.raises(SettingsError, match="--author goes with --openmodeldb"):
+    with pytest.raises(SettingsError, match="author goes with openmodeldb"):
         ExportOptions(Path("a.onnx"), author="jane")
 
 

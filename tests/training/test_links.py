@@ -12,7 +12,7 @@ import pytest
 from srgan_cli.errors import SettingsError
 from srgan_cli.runlog.record import LOG_NAME, SAMPLES_NAME, Record, read_log
 from srgan_cli.training import checkpoint
-from srgan_cli.training.folder import claimed, write_config
+from srgan_cli.training.folder import CHECKPOINT_NAME, GOOD_NAME, claimed, write_config
 from srgan_cli.training_config import TrainConfig
 
 pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="links need rights there"), pytest.mark.timeout(60)]
@@ -37,8 +37,8 @@ def write_log(folder: Path) -> None:
 
 
 def save_checkpoint(folder: Path) -> None:
-    checkpoint.save(folder / checkpoint.NAME, {"format": checkpoint.FORMAT})
-    checkpoint.keep(folder / checkpoint.NAME, folder / checkpoint.GOOD)
+    checkpoint.save(folder / CHECKPOINT_NAME, {"format": checkpoint.FORMAT})
+    checkpoint.keep(folder / CHECKPOINT_NAME, folder / GOOD_NAME)
 
 
 def claim(folder: Path) -> None:
@@ -51,8 +51,8 @@ def claim(folder: Path) -> None:
     ("name", "deed"),
     [
         (LOG_NAME, write_log),
-        (checkpoint.NAME, save_checkpoint),
-        (checkpoint.GOOD, save_checkpoint),
+        (CHECKPOINT_NAME, save_checkpoint),
+        (GOOD_NAME, save_checkpoint),
         (".lock", claim),
         ("config.toml", lambda folder: write_config(folder, TrainConfig())),
     ],
