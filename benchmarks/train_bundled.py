@@ -34,7 +34,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a bundled model came to be. The last stage's run is what was bundled."""
+    """How a bundled model came to be. The last stage's run is what was bundled, or its mean with the model before it."""
 
     name: str
     stages: tuple[Stage, ...]
@@ -61,6 +61,11 @@ RECIPES = (
                 "photo-x4-b",
                 f"{_X4} --init {{out}}/photo-x4-a --phase adversarial --batch 12 --crop 192 {_TAUGHT} "
                 "--set adversarial.perceptual_crops=4 --budget 38m",
+            ),
+            _train(
+                "photo-x4-c",
+                f"{_X4} --init {{out}}/photo-x4-b --phase adversarial --batch 12 --crop 192 --seed 5 {_TAUGHT} "
+                "--set adversarial.learning_rate=4e-4 --set adversarial.perceptual_crops=4 --budget 20m",
             ),
         ),
     ),
