@@ -34,7 +34,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a bundled model came to be. The last stage's run is what was bundled, or its mean with the model before it."""
+    """How a model came to be. The last run is what was bundled, or its mean with the model before it."""
 
     name: str
     stages: tuple[Stage, ...]
