@@ -248,7 +248,7 @@ def test_without_the_package_lpips_and_dists_are_left_out_with_one_note(monkeypa
 @pytest.mark.parametrize("name", ["lpips", "dists"])
 def test_what_was_asked_for_by_name_must_be_there(name: further.Name, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(further, "find_spec", lambda _name: None)
-    with pytest.raises(SettingsError, match=f"{name}.*srgan-cli"):
+    with pytest.raises(SettingsError, match=rf"{name}: .*pip install '.*\[perceptual\]'"):
         further.choose([name], vgg_weights=None)
 
 

@@ -109,7 +109,7 @@ def test_options_fit_together(tmp_path: Path) -> None:
     assert ExportOptions(Path("x4-v1.2"), "onnx").files == (Path("x4-v1.2.onnx"),)
     with pytest.raises(SettingsError, match=r"must end in \.onnx, \.param, \.pth, \.safetensors, or give format"):
         ExportOptions(Path("model.bin"))
-    with pytest.raises(SettingsError, match="does not fit --format ncnn"):
+    with pytest.raises(SettingsError, match="does not fit format ncnn"):
         ExportOptions(Path("model.onnx"), "ncnn")
 
 

@@ -13,8 +13,8 @@ from srgan_cli.config import EngineOptions, UpscaleOptions
 from srgan_cli.files import part_name
 from srgan_cli.upscaling import batch, journal, plan
 from srgan_cli.upscaling.ledger import FILE_NAME, Ledger
-from srgan_cli.upscaling.observer import Tally
-from srgan_cli.upscaling.session import Silent, prepare
+from srgan_cli.upscaling.observer import Silent, Tally
+from srgan_cli.upscaling.session import prepare
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 

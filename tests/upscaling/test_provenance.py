@@ -17,8 +17,9 @@ from srgan_cli.imaging.metadata.provenance import Record
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.networks.registry import file_sha256
 from srgan_cli.upscaling.ledger import FILE_NAME
+from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.plan import Plan
-from srgan_cli.upscaling.session import Session, Silent, prepare
+from srgan_cli.upscaling.session import Session, prepare
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 
