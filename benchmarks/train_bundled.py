@@ -4,7 +4,8 @@
         [--list]
 
 Each recipe is a list of stages, each one `srgan train` (or what makes its pictures). A stage that is finished is passed
-over, one that was stopped resumes: so the same command goes on with the work, on another day or another machine.
+over, one that was stopped resumes: so the same command goes on with the work, on another day or another machine. The
+recipe of `photo-x2` has no bundled result yet.
 """
 
 from __future__ import annotations
