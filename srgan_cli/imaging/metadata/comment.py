@@ -10,7 +10,17 @@ from dataclasses import replace
 
 from srgan_cli.imaging.image import Metadata
 from srgan_cli.imaging.metadata.exif import block
-from srgan_cli.imaging.metadata.ifd import EXIF_IFD, LONG, UNDEFINED, Field, Structure, Table, number_field, table_bytes
+from srgan_cli.imaging.metadata.ifd import (
+    EXIF_IFD,
+    LONG,
+    UNDEFINED,
+    Field,
+    Structure,
+    Table,
+    first_table,
+    number_field,
+    table_bytes,
+)
 
 _COMMENT = 0x9286
 _UNICODE = b"UNICODE\0"
@@ -32,13 +42,10 @@ def _made(comment: Field) -> bytes:
 
 def _added(exif: bytes, comment: Field) -> bytes | None:
     """No byte of the block moves: the two tables are repeated behind its end, and the old ones not referred to."""
-    try:
-        structure = Structure(lambda at, count: exif[at : at + count], len(exif))
-        main = None if structure.big else structure.table(structure.first)
-    except ValueError:
+    found = first_table(exif)
+    if found is None:
         return None
-    if main is None:
-        return None
+    structure, main = found
     details = structure.sub_table(main, EXIF_IFD)
     own = exif + b"\0" * (len(exif) % 2)
     at = len(own)

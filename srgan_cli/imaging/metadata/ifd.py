@@ -156,6 +156,16 @@ class Structure:
         return [field for field in found if len(field.value) == TYPE_BYTES[field.kind] * field.count]
 
 
+def first_table(exif: bytes) -> tuple[Structure, Table] | None:
+    """The structure of an EXIF block and its first IFD; None where the block makes no sense, or is a BigTIFF's."""
+    try:
+        structure = Structure(lambda at, count: exif[at : at + count], len(exif))
+        table = None if structure.big else structure.table(structure.first)
+    except ValueError:
+        return None
+    return None if table is None else (structure, table)
+
+
 def turned(field: Field) -> Field:
     """The same field in the other byte order."""
     unit = _UNIT_BYTES[field.kind]

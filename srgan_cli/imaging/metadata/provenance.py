@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from srgan_cli.imaging.image import Metadata
-from srgan_cli.imaging.metadata.ifd import Field, Structure, table_bytes
+from srgan_cli.imaging.metadata.ifd import Field, first_table, table_bytes
 
 NAMESPACE = "urn:srgan:result:1#"
 _SOFTWARE = 0x0131
@@ -173,13 +173,10 @@ def _with_software(exif: bytes | None, program: str) -> bytes | None:
     or another one, and the old one is not referred to any more. None when the block makes no sense."""
     if not exif:
         return b"II*\0" + struct.pack("<I", 8) + table_bytes("<", [_software(program)], 8)
-    try:
-        structure = Structure(lambda at, count: exif[at : at + count], len(exif))
-        table = None if structure.big else structure.table(structure.first)
-    except ValueError:
+    found = first_table(exif)
+    if found is None:
         return None
-    if table is None:
-        return None
+    structure, table = found
     order = structure.order
     own = exif + b"\0" * (len(exif) % 2)
     text = _software(program).value
