@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks import shelf
+from benchmarks import scores as bundled_scores
 from benchmarks.quality import choose_metrics, compressed, one_set_parser
 from srgan_cli.config import DEFAULT_MAX_PIXELS, EngineOptions
 from srgan_cli.evaluation import pairs
 from srgan_cli.evaluation.evaluate import Metric, score
 from srgan_cli.evaluation.session import load_upscalers
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.upscaling.choice import CLEAN, WORN, choose
+from srgan_cli.upscaling.choice import CLEAN, WORN, choose_model
 from srgan_cli.upscaling.engine import Upscaler
 
 _VGG = "vgg19_conv3_4"
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--photo", default=WORN, metavar="NAME|RUN", help="another model in its place")
     arguments = parser.parse_args()
-    folders = shelf.pair_folders(arguments.data, arguments.test_set, arguments.scale)
+    folders = bundled_scores.pair_folders(arguments.data, arguments.test_set, arguments.scale)
     metrics = choose_metrics((), arguments.vgg_weights, half=True, device="cpu")
     made = load_upscalers((CLEAN, arguments.photo), arguments.scale, EngineOptions("cpu", "bf16"))
     upscalers = dict(zip((CLEAN, WORN), made.values(), strict=True))
@@ -122,14 +122,14 @@ def measure(
 ) -> list[Tally]:
     """Every picture of a folder of originals and one of their small ones, as each of `COPIES`, by both models."""
     tallies = [Tally(copy) for copy in COPIES]
-    files = pairs.find(*folders, scale).files[:most]
+    files = pairs.find_pairs(*folders, scale).files[:most]
     for number, one in enumerate(files):
         print(f"{number}/{len(files)} {one.name}", file=sys.stderr, flush=True)
         assert one.low is not None
-        low, high = pairs.read_pixels(one.low), pairs.read_pixels(one.high)
+        low, high = pairs.read_rgb(one.low), pairs.read_rgb(one.high)
         for tally, copy in zip(tallies, COPIES.values(), strict=True):
             data = copy(low, number)
-            tally.chosen.append(choose(data, max_pixels=DEFAULT_MAX_PIXELS).model)
+            tally.chosen.append(choose_model(data, max_pixels=DEFAULT_MAX_PIXELS).model)
             worn = _decoded(data, low.shape[2])
             for model, upscaler in upscalers.items():
                 found = score(one.name, upscaler.upscale(worn), high, scale=scale, extra=metrics)

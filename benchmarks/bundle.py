@@ -4,8 +4,8 @@
         [--mean-with RUN] [--command "srgan train …"] [--licence MIT] [--data DIR] [--weights DIR]
 
 Writes weights/NAME.safetensors with kernels as fp16 and a card made of the run's own, `manifest.toml` from the files,
-and the documents from the manifest (`benchmarks.cards`; a model without a page gets one to be completed). With --data,
-Set5 is enlarged by the run's own numbers and by the rounded ones, and fp16 is refused where it costs 0.01 dB or more.
+and the documents from the manifest (`benchmarks.model_pages`; a model without a page gets one to be completed). With
+--data, Set5 is enlarged by both the run's own numbers and the rounded ones, and fp16 is refused where it costs 0.01 dB.
 The run's scores are not taken over: `python -m benchmarks.quality --write` measures them; they stay when the same
 network is bundled again with another card. With --mean-with, the model is the mean of two runs' weights, of which one
 began with the other's: that is often better than either (Wortsman et al. 2022, arXiv:2203.05482). Prints one JSON line.
@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import cards, shelf
+from benchmarks import model_pages
+from benchmarks import scores as bundled_scores
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import SrganError, WeightsError
 from srgan_cli.evaluation import pairs
@@ -104,8 +105,8 @@ def bundle(
     folder.mkdir(parents=True, exist_ok=True)
     card, half, size_bytes = _fitting(generator, card, data)
     _save(folder / f"{card.name}.safetensors", generator, card, half=half)
-    shelf.write_manifest(folder)
-    cards.write(folder, cards.OVERVIEW if weights is None else None)
+    bundled_scores.write_manifest(folder)
+    model_pages.write(folder, model_pages.OVERVIEW if weights is None else None)
     facts = {"model": card.name, "precision": card.recipe["precision"], "bytes": size_bytes}
     return {**facts, "fp16_cost_db": card.recipe.get("fp16_cost_db"), "adversarial": card.adversarial}
 
@@ -122,10 +123,10 @@ def _mean(one: Generator, other: Generator) -> Generator:
 def _save(path: Path, generator: Generator, card: Card, *, half: bool) -> None:
     """The file; with the scores of the one that is there, when only the card is another."""
     old = registry.describe_file(path) if path.exists() else None
-    before = shelf.tensors_sha256(path) if old is not None else ""
+    before = bundled_scores.tensors_sha256(path) if old is not None else ""
     save_weights(path, generator, card, half=half)
-    if old is not None and shelf.tensors_sha256(path) == before:
-        shelf.set_scores(path, old.scores)
+    if old is not None and bundled_scores.tensors_sha256(path) == before:
+        bundled_scores.set_scores(path, old.scores)
 
 
 def _fitting(generator: Generator, card: Card, data: Path | None) -> tuple[Card, bool, int]:
@@ -162,7 +163,7 @@ def _set5(path: Path, data: Path) -> float:
     model = load_model(path)
     folder = data / "Set5" / f"x{model.scale}"
     failures: list[str] = []
-    found = pairs.find(folder / "high", folder / "low", model.scale)
+    found = pairs.find_pairs(folder / "high", folder / "low", model.scale)
     taken = pairs.read_pairs(
         found.files,
         scale=model.scale,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import shelf
+from benchmarks import scores as bundled_scores
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.networks import registry
 from srgan_cli.networks.registry import Entry
@@ -34,7 +34,7 @@ def main() -> int:
     out = parser.parse_args().out
     for entry in registry.entries():
         if registry.start_of(entry) is not None:
-            shelf.write_text(out / f"detail-x{entry.scale}.svg", drawn(points(entry), f"×{entry.scale}"))
+            bundled_scores.write_text(out / f"detail-x{entry.scale}.svg", drawn(points(entry), f"×{entry.scale}"))
     return 0
 
 
@@ -43,14 +43,14 @@ def points(entry: Entry) -> list[Point]:
     found = []
     for name, values in entry.scores.items():
         test_set, _, detail = name.partition("@")
-        if test_set == shelf.DETAIL_SET:
+        if test_set == bundled_scores.DETAIL_SET:
             found.append(Point(float(detail or 1), values["psnr_y_db"], values["vgg19_conv3_4"]))
     return sorted(found)
 
 
 def drawn(curve: Sequence[Point], scale: str) -> str:
     """An SVG page, readable on light and on dark paper. `curve` must have two points or more."""
-    title = f"{scale}: what detail costs and gives, on {shelf.DETAIL_SET}"
+    title = f"{scale}: what detail costs and gives, on {bundled_scores.DETAIL_SET}"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '

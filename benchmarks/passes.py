@@ -13,7 +13,7 @@ import json
 
 import numpy as np
 
-from benchmarks import shelf
+from benchmarks import scores as bundled_scores
 from benchmarks.quality import choose_metrics, compressed, one_set_parser
 from srgan_cli.config import DEFAULT_DETAIL, EngineOptions
 from srgan_cli.evaluation import pairs
@@ -39,9 +39,9 @@ def main() -> int:
     }
     metrics = choose_metrics(("vgg19",), arguments.vgg_weights, half=True, device="cpu")
     found: dict[tuple[str, str], list[tuple[float, float]]] = {chain: [] for chain in chains}
-    originals, _ = shelf.pair_folders(arguments.data, arguments.test_set, 4)
+    originals, _ = bundled_scores.pair_folders(arguments.data, arguments.test_set, 4)
     for path in sorted(originals.iterdir())[: arguments.most]:
-        whole = pairs.read_pixels(path)
+        whole = pairs.read_rgb(path)
         high = whole[: whole.shape[0] // SCALE * SCALE, : whole.shape[1] // SCALE * SCALE]
         low = bicubic(high, high.shape[1] // SCALE, high.shape[0] // SCALE)
         if arguments.jpeg is not None:

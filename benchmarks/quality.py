@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 
-from benchmarks import cards, shelf
-from benchmarks.shelf import Scores
+from benchmarks import model_pages
+from benchmarks import scores as bundled_scores
+from benchmarks.scores import Scores
 from srgan_cli.config import EngineOptions, Precision
 from srgan_cli.errors import SettingsError, SrganError
 from srgan_cli.evaluation import further, pairs
@@ -39,7 +40,7 @@ from srgan_cli.evaluation.evaluate import (
     Enlarge,
     Evaluation,
     Metric,
-    Pair,
+    NamedPair,
     bicubic_enlarger,
     lanczos_enlarger,
     side_by_side,
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description="All scores on test sets.")
     parser.add_argument("--data", type=Path, metavar="DIR", help="holds SET/xN/low and SET/xN/high")
     parser.add_argument("--model", action="append", metavar="NAME", help="may be repeated; default: all bundled ones")
-    parser.add_argument("--sets", nargs="+", metavar="SET", help=f"default: {' '.join(shelf.SETS)}")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help=f"default: {' '.join(bundled_scores.SETS)}")
     parser.add_argument("--metrics", nargs="*", choices=further.NAMES, default=["niqe"], help="beside PSNR and SSIM")
     parser.add_argument("--vgg-weights", type=Path, metavar="FILE", help="adds vgg19, with these weights")
     parser.add_argument(
@@ -102,18 +103,18 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.metrics, arguments.vgg_weights, half=arguments.vgg_precision == "bf16", device=arguments.device
     )
     engine = EngineOptions(device=arguments.device, precision=cast(Precision, arguments.precision))
-    sets = arguments.sets or (shelf.SETS if arguments.data else (shelf.EXAMPLES,))
+    sets = arguments.sets or (bundled_scores.SETS if arguments.data else (bundled_scores.EXAMPLES,))
     apart: list[str] = []
     for scale, sources in _sources(arguments).items():
         before = _networks(sources)
         upscalers = load_upscalers(sources, scale, engine, taken=_FLOORS)
         for test_set in sets:
             asked = arguments.model and arguments.sets and not keeping  # then nothing is left out
-            chosen = {name: one for name, one in upscalers.items() if asked or shelf.concerns(name, test_set)}
+            chosen = {name: one for name, one in upscalers.items() if asked or bundled_scores.concerns(name, test_set)}
             if not chosen:
                 print(f"x{scale} {test_set}: no model here keeps a score of it", file=sys.stderr)
                 continue
-            methods = {**_floors(scale, lanczos=not keeping), **{name: one.upscale for name, one in chosen.items()}}
+            methods = {**_baselines(scale, lanczos=not keeping), **{name: one.upscale for name, one in chosen.items()}}
             found = measure(test_set, scale, methods, metrics, arguments.data)
             _print(test_set, scale, found, upscalers)
             fresh = _as_kept(found, test_set)
@@ -133,7 +134,7 @@ def _networks(sources: Iterable[str]) -> dict[str, str]:
     names = {registry.split_detail(source)[0] for source in sources}
     entries = [entry for entry in registry.entries() if entry.name in names]
     return {
-        one.name: shelf.tensors_sha256(one.path)
+        one.name: bundled_scores.tensors_sha256(one.path)
         for entry in entries
         for one in (entry, registry.start_of(entry))
         if one is not None
@@ -154,7 +155,7 @@ def _sources(arguments: argparse.Namespace) -> dict[int, list[str]]:
     if arguments.write and arguments.precision != "fp32":
         raise SettingsError("the scores that are kept are those in fp32; leave --precision out")
     for entry in _bundled(arguments.model):
-        scales.setdefault(entry.scale, []).extend(shelf.sources(entry))
+        scales.setdefault(entry.scale, []).extend(bundled_scores.sources(entry))
     return dict(sorted(scales.items()))
 
 
@@ -171,14 +172,14 @@ def _as_kept(found: Mapping[str, Evaluation], test_set: str) -> dict[str, dict[s
     """Of each model that keeps scores, and bicubic, the new ones."""
     fresh: dict[str, dict[str, dict[str, float]]] = {}
     for method, evaluation in found.items():
-        name, key = shelf.score_name(method, test_set)
-        fresh.setdefault(name, {})[key] = shelf.kept(evaluation.mean)
+        name, key = bundled_scores.score_name(method, test_set)
+        fresh.setdefault(name, {})[key] = bundled_scores.kept(evaluation.mean)
     return fresh
 
 
-def _floors(scale: int, *, lanczos: bool) -> dict[str, Enlarge]:
-    floors = {"bicubic": bicubic_enlarger(scale)}
-    return {**floors, "lanczos": lanczos_enlarger(scale)} if lanczos else floors
+def _baselines(scale: int, *, lanczos: bool) -> dict[str, Enlarge]:
+    baselines = {"bicubic": bicubic_enlarger(scale)}
+    return {**baselines, "lanczos": lanczos_enlarger(scale)} if lanczos else baselines
 
 
 def _print(test_set: str, scale: int, found: Mapping[str, Evaluation], upscalers: Mapping[str, Upscaler]) -> None:
@@ -203,27 +204,27 @@ def measure(
     it holds nothing of the set, `PictureError` for a picture that cannot be used: a mean over other pictures than
     everyone's is no score of the set.
     """
-    name, quality = shelf.split_name(test_set)
-    taken = _examples(scale) if name == shelf.EXAMPLES else _from_folder(name, data, scale)
+    name, quality = bundled_scores.split_name(test_set)
+    taken = _examples(scale) if name == bundled_scores.EXAMPLES else _from_folder(name, data, scale)
     if quality is not None:
         taken = ((one, compressed(low, quality), high) for one, low, high in taken)
     label = f"x{scale} {test_set}, {len(methods)} methods"
     return side_by_side(methods, _told(taken, label), scale=scale, extra=metrics)
 
 
-def _examples(scale: int) -> Iterator[Pair]:
+def _examples(scale: int) -> Iterator[NamedPair]:
     for path in EXAMPLES:
-        whole = pairs.read_pixels(path)
+        whole = pairs.read_rgb(path)
         top, left = ((side - _EXAMPLE_PX) // 2 for side in whole.shape[:2])
         high = whole[top : top + _EXAMPLE_PX, left : left + _EXAMPLE_PX]
         assert high.shape[:2] == (_EXAMPLE_PX, _EXAMPLE_PX), f"{path.name} is too small"
         yield path.name, bicubic(high, _EXAMPLE_PX // scale, _EXAMPLE_PX // scale), high
 
 
-def _from_folder(name: str, data: Path | None, scale: int) -> Iterator[Pair]:
+def _from_folder(name: str, data: Path | None, scale: int) -> Iterator[NamedPair]:
     if data is None:
         raise SettingsError(f"{name} is not among our files; --data DIR says where it is")
-    found = pairs.find(*shelf.pair_folders(data, name, scale), scale)
+    found = pairs.find_pairs(*bundled_scores.pair_folders(data, name, scale), scale)
     if found.missing:
         raise SettingsError("\n".join(found.missing))
     failures: list[str] = []
@@ -255,7 +256,7 @@ def compressed(low: Pixels, quality: int) -> Pixels:
     return np.asarray(Image.open(file)).reshape(low.shape)
 
 
-def _told(taken: Iterable[Pair], label: str) -> Iterator[Pair]:
+def _told(taken: Iterable[NamedPair], label: str) -> Iterator[NamedPair]:
     began_s = told_s = time.monotonic()
     count = 0
     for count, pair in enumerate(taken, 1):
@@ -271,12 +272,12 @@ def choose_metrics(
 ) -> tuple[Metric, ...]:
     """The metrics of these names, and VGG19's distance where its weights are given. Raises as `further.choose`."""
     if vgg_weights is None:
-        return further.choose(tuple(names), vgg_weights=None, device=device).metrics
+        return further.choose_metrics(tuple(names), vgg_weights=None, device=device).metrics
     from srgan_cli.networks.features import load_features
 
     eye = load_features("vgg19", (_VGG_LAYER,), "before", vgg_weights).to(device)
     others = tuple(name for name in names if name != "vgg19")
-    return (*further.choose(others, vgg_weights=None, device=device).metrics, vgg_metric(eye, half=half))
+    return (*further.choose_metrics(others, vgg_weights=None, device=device).metrics, vgg_metric(eye, half=half))
 
 
 def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
@@ -315,18 +316,18 @@ def write(scale: int, fresh: Mapping[str, Scores]) -> None:
     Raises `WeightsError` when a file is damaged or cannot be written.
     """
     for name, scores in fresh.items():
-        total = shelf.merged(_kept(name, scale), scores)
+        total = bundled_scores.merged(_kept(name, scale), scores)
         if name == "bicubic":
-            shelf.set_bicubic_scores(scale, total)
+            bundled_scores.set_bicubic_scores(scale, total)
         else:
-            shelf.set_scores(registry.find(name).path, total)
+            bundled_scores.set_scores(registry.find(name).path, total)
     folder = registry.weights_folder()
-    shelf.write_manifest(folder)
-    cards.write(folder, cards.OVERVIEW)
+    bundled_scores.write_manifest(folder)
+    model_pages.write(folder, model_pages.OVERVIEW)
 
 
 def _kept(name: str, scale: int) -> Scores:
-    return shelf.bicubic_scores(scale) if name == "bicubic" else registry.find(name).scores
+    return bundled_scores.bicubic_scores(scale) if name == "bicubic" else registry.find(name).scores
 
 
 def differences(name: str, kept: Scores, fresh: Scores) -> list[str]:

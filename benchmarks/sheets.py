@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from benchmarks import auto, shelf
+from benchmarks import auto
+from benchmarks import scores as bundled_scores
 from benchmarks.detail import IMAGES
 
 MOST_BYTES = 290_000
@@ -84,7 +85,7 @@ def _pictures(sheet: Sheet, data: Path, low: Path, high: Path) -> Iterable[str]:
     """Puts each picture, worn, and its original into these folders; the names of the former."""
     suffix = ".jpg" if sheet.worn == "jpeg" else ".png"
     for name, numbers in sheet.pictures.items():
-        originals, smalls = shelf.pair_folders(data, name, sheet.scale)
+        originals, smalls = bundled_scores.pair_folders(data, name, sheet.scale)
         for number in numbers:
             file, source = f"{name}-{number:03}", f"img_{number:03}.png"
             small = np.asarray(Image.open(smalls / source).convert("RGB"))

@@ -125,7 +125,7 @@ def compare(
       srgan compare in.jpg --models fidelity,runs/mine -o sheet.png
       srgan compare low/*.png --models fidelity --hr-dir high/ --lr -o sheet.png
     """
-    from srgan_cli.comparison.compare import CompareOptions, run
+    from srgan_cli.comparison.compare import CompareOptions, compare_pictures
 
     refuse_addresses(inputs)
     if any(name == "" for name in inputs):
@@ -150,7 +150,7 @@ def compare(
         engine=EngineOptions(device, precision),
     )
     with progress(show=not quiet and sys.stderr.isatty()) as advance:
-        report = run(options, advance=advance)
+        report = compare_pictures(options, advance=advance)
     if not quiet:
         for note in report.notes:
             click.echo(f"note: {shown(note)}", err=True)

@@ -31,7 +31,7 @@ from srgan_cli.files import check_publishable, publish_text, reason
 
 if TYPE_CHECKING:
     from srgan_cli.evaluation.further import Name
-    from srgan_cli.evaluation.session import Degrade, Report
+    from srgan_cli.evaluation.session import Degrade, EvaluationReport
 
 _METRICS = ("niqe", "vgg19", "lpips", "dists")
 # With the photo degradation every picture's blur and noise are drawn from this and its number, the same in each run.
@@ -145,7 +145,7 @@ def evaluate(
     )
     degrade = _photo() if degradation == "photo" else session.bicubic_degradation
     with progress(show=not quiet and sys.stderr.isatty()) as advance:
-        report = session.run(options, degrade, advance=advance)
+        report = session.evaluate_models(options, degrade, advance=advance)
     if csv_file is not None:
         _write_csv(csv_file, list(_rows(report)))
     if as_json:
@@ -193,7 +193,7 @@ def progress(*, show: bool) -> Iterator[Callable[[int, int, str], None]]:
 # ----------------------------------------------------------------------------------------------------- what is printed
 
 
-def _show(report: Report, *, verbose: bool, quiet: bool) -> None:
+def _show(report: EvaluationReport, *, verbose: bool, quiet: bool) -> None:
     """Tables on stdout, the conventions and notes under them on stderr."""
     means = {method: evaluation.mean for method, evaluation in report.methods.items()}
     if verbose:
@@ -230,7 +230,7 @@ def _cell(column: _Column, numbers: dict[str, float], everyone: Sequence[dict[st
     return click.style(padded, bold=True) if text == f"{best:.{column.digits}f}" else padded
 
 
-def _conventions(report: Report, means: dict[str, dict[str, float]]) -> Iterator[str]:
+def _conventions(report: EvaluationReport, means: dict[str, dict[str, float]]) -> Iterator[str]:
     yield f"PSNR (dB) and SSIM: a border of {report.scale} px cut off; Y as in MATLAB (BT.601, rounded), grey as it is."
     yield "consistency: PSNR (dB) of RGB with the original when both are made small again by bicubic."
     present = {key for one in means.values() for key in one}
@@ -243,7 +243,7 @@ def _conventions(report: Report, means: dict[str, dict[str, float]]) -> Iterator
         )
 
 
-def _as_plain(report: Report, degradation: str) -> dict[str, object]:
+def _as_plain(report: EvaluationReport, degradation: str) -> dict[str, object]:
     """For JSON, which has no infinity: the PSNR of equal pictures is null."""
     return {
         "scale": report.scale,
@@ -267,7 +267,7 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
 
-def _rows(report: Report) -> Iterator[dict[str, object]]:
+def _rows(report: EvaluationReport) -> Iterator[dict[str, object]]:
     for method, evaluation in report.methods.items():
         for one in evaluation.pictures:
             yield {"method": method, "picture": one.name, **one.values()}

@@ -192,10 +192,10 @@ def pieces(
         found.append((f"{p.loader_fraction:.0%} waiting for pictures", 4))
     found += [(f"{name} {value:.3g}", 3 + i) for i, (name, value) in enumerate(p.losses.items())]
     if (psnr := validation.get("psnr_y_db")) is not None:
-        floor = validation.get("bicubic_psnr_y_db")
+        baseline = validation.get("bicubic_psnr_y_db")
         found.append((f"{psnr:.2f} dB", 0))
-        if floor is not None:
-            found.append((f"(bicubic {floor:.2f})", 5))
+        if baseline is not None:
+            found.append((f"(bicubic {baseline:.2f})", 5))
     if (ssim := validation.get("ssim_y")) is not None:
         found.append((f"SSIM {ssim:.4f}", 8))
     if seconds_left is not None and math.isfinite(seconds_left):

@@ -26,7 +26,7 @@ from srgan_cli.comparison.scenes import (
     read_shown,
     together,
 )
-from srgan_cli.comparison.sheet import Row, draw_sheet, row_of
+from srgan_cli.comparison.sheet import SheetRow, draw_sheet, row_of
 from srgan_cli.comparison.viewer import Exhibit, build_page
 from srgan_cli.config import MAX_SCALE, EngineOptions, WriteOptions
 from srgan_cli.errors import ExitCode, NothingToDoError, PictureError, SettingsError, shown
@@ -136,7 +136,7 @@ def _refuse_without_models(options: CompareOptions) -> None:
 
 
 @dataclass(frozen=True)
-class Report:
+class ComparisonReport:
     """What came out: `summary` says what the sheet or page holds; `failures` are sentences, one per input."""
 
     summary: str
@@ -148,7 +148,9 @@ class Report:
         return ExitCode.SOME_FAILED if self.failures else ExitCode.DONE
 
 
-def run(options: CompareOptions, *, advance: Callable[[int, int, str], None] = lambda _n, _all, _name: None) -> Report:
+def compare_pictures(
+    options: CompareOptions, *, advance: Callable[[int, int, str], None] = lambda _n, _all, _name: None
+) -> ComparisonReport:
     """Make the sheet or the page. `advance` is called with how many inputs have been begun, of how many, and the name.
 
     An input that cannot be read is left out and told in the report where there are models; where it is one of the
@@ -167,10 +169,10 @@ def run(options: CompareOptions, *, advance: Callable[[int, int, str], None] = l
     summary = _page(options, scenes) if options.is_page else _sheet(options, scenes)
     if summary is None:
         raise NothingToDoError(f"not one of {len(failures)} pictures can be read: {failures[0]}")
-    return Report(summary, tuple(notes), tuple(failures))
+    return ComparisonReport(summary, tuple(notes), tuple(failures))
 
 
-def _gallery(options: CompareOptions, advance: Callable[[int, int, str], None]) -> Report:
+def _gallery(options: CompareOptions, advance: Callable[[int, int, str], None]) -> ComparisonReport:
     first, second = options.inputs
     pairs, notes = pairs_of(first, second)
     html, failures = build_gallery(f"{shown(first)} | {shown(second)}", pairs, options.output, advance=advance)
@@ -179,7 +181,7 @@ def _gallery(options: CompareOptions, advance: Callable[[int, int, str], None]) 
     write_text(options.output, html)
     count = len(pairs) - len(failures)
     summary = f"{count} pair{'s' * (count != 1)}, the largest change first; {len(html) / 1e6:.1f} MB"
-    return Report(summary, tuple(notes), tuple(failures))
+    return ComparisonReport(summary, tuple(notes), tuple(failures))
 
 
 def _check_output(options: CompareOptions) -> None:
@@ -335,7 +337,7 @@ def _placed(scene: Scene, options: CompareOptions, count: int, side_px: int) -> 
 
 def _sheet(options: CompareOptions, scenes: Iterator[Scene]) -> str | None:
     columns: dict[str, str] = {}
-    rows: list[Row] = []
+    rows: list[SheetRow] = []
     several = len(options.inputs) > 1 and bool(options.models)
     count = options.crops or (1 if several else _SHEET_CROPS)
     side_px = options.crop_px or _SHEET_CROP_PX

@@ -24,7 +24,7 @@ _Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
-class Row:
+class SheetRow:
     """One part: its name, some words, the whole with the part marked, and what each column shows of it."""
 
     name: str
@@ -33,9 +33,9 @@ class Row:
     cells: Mapping[str, Pixels]
 
 
-def row_of(scene: Scene, box: Box) -> Row:
+def row_of(scene: Scene, box: Box) -> SheetRow:
     """The part `box` of every view."""
-    return Row(
+    return SheetRow(
         scene.name,
         f"{box.width}×{box.height} px at {box.left}, {box.top}",
         _map(scene, box, scene.guide.pixels),
@@ -57,7 +57,7 @@ def _map(scene: Scene, box: Box, guide: Pixels) -> Pixels:
 
 
 def draw_sheet(
-    columns: Mapping[str, str], rows: Sequence[Row], *, zoom_percent: int, smooth: bool = False, footer: str = ""
+    columns: Mapping[str, str], rows: Sequence[SheetRow], *, zoom_percent: int, smooth: bool = False, footer: str = ""
 ) -> Pixels:
     """The sheet, (H, W, 3) uint8. `columns` are labels and, under them, a few words on each; an empty cell stays grey.
 
@@ -90,7 +90,7 @@ def draw_sheet(
     return np.asarray(picture)
 
 
-def _draw_map(picture: Image.Image, draw: ImageDraw.ImageDraw, font: _Font, row: Row, y: int) -> None:
+def _draw_map(picture: Image.Image, draw: ImageDraw.ImageDraw, font: _Font, row: SheetRow, y: int) -> None:
     picture.paste(Image.fromarray(row.map), (_GAP_PX, y))
     y += row.map.shape[0] + 5
     for text, ink in ((row.name, _INK), (row.about, _FAINT)):
@@ -99,7 +99,7 @@ def _draw_map(picture: Image.Image, draw: ImageDraw.ImageDraw, font: _Font, row:
             y += _LINE_PX
 
 
-def _map_height(row: Row) -> int:
+def _map_height(row: SheetRow) -> int:
     height: int = row.map.shape[0]
     return height + 5 + _LINE_PX * (bool(row.name) + bool(row.about))
 

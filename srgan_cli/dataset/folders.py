@@ -17,7 +17,9 @@ from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, SettingsError, shown
 from srgan_cli.training_config import DataSettings
 
-Kind: TypeAlias = Literal["unreadable", "too small", "duplicate", "nearly flat", "heavily compressed", "unpaired"]
+RefusalKind: TypeAlias = Literal[
+    "unreadable", "too small", "duplicate", "nearly flat", "heavily compressed", "unpaired"
+]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Refusal:
 
     path: Path
     reason: str
-    kind: Kind = "unreadable"
+    kind: RefusalKind = "unreadable"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from srgan_cli import stored
 from srgan_cli.dataset import alignment
-from srgan_cli.dataset.folders import Kind, PictureFile, Refusal, files_of, files_under, folder_of
+from srgan_cli.dataset.folders import PictureFile, Refusal, RefusalKind, files_of, files_under, folder_of
 from srgan_cli.dataset.pictures import Facts, in_order, look_at, read_pixels
 from srgan_cli.errors import NothingToDoError, PictureError, TrainingError, shown
 from srgan_cli.files import cache_folder, publish_text
@@ -282,7 +282,7 @@ def _pictures(kept: Iterable[_Kept]) -> tuple[Picture, ...]:
     return tuple(one.picture for one in kept)
 
 
-_WAYS_OUT: Mapping[Kind, str] = {
+_WAYS_OUT: Mapping[RefusalKind, str] = {
     "heavily compressed": "; --set data.min_jpeg_quality=0 takes them all the same",
     "nearly flat": "; --set data.min_std=0 takes them all the same",
 }

@@ -18,7 +18,7 @@ from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 
 Enlarge: TypeAlias = Callable[[Pixels], Pixels]  # (H, W, C) uint8 -> (H·scale, W·scale, C) uint8
-Pair: TypeAlias = tuple[str, Pixels, Pixels]  # name, low, high
+NamedPair: TypeAlias = tuple[str, Pixels, Pixels]  # name, low, high
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Evaluation:
         return {key: math.fsum(column) / len(column) for key, column in columns.items()}
 
 
-def evaluate(enlarge: Enlarge, pairs: Iterable[Pair], *, scale: int, extra: Sequence[Metric] = ()) -> Evaluation:
+def evaluate(enlarge: Enlarge, pairs: Iterable[NamedPair], *, scale: int, extra: Sequence[Metric] = ()) -> Evaluation:
     """Enlarge every low picture and compare it with its original.
 
     `pairs` are (name, low (H, W, C), high (H·scale, W·scale, C)) of uint8, C of 1 or 3; they are taken one at a time.
@@ -80,7 +80,7 @@ def evaluate(enlarge: Enlarge, pairs: Iterable[Pair], *, scale: int, extra: Sequ
 
 def side_by_side(
     methods: Mapping[str, Enlarge],
-    pairs: Iterable[Pair],
+    pairs: Iterable[NamedPair],
     *,
     scale: int,
     extra: Sequence[Metric] = (),
@@ -130,7 +130,7 @@ def as_rgb(pixels: Pixels) -> Pixels:
 
 
 def bicubic_enlarger(scale: int) -> Enlarge:
-    """The field's floor: MATLAB's bicubic."""
+    """The field's baseline: MATLAB's bicubic."""
     return lambda low: bicubic(low, low.shape[1] * scale, low.shape[0] * scale)
 
 

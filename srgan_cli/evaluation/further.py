@@ -30,14 +30,14 @@ _MIN_PX = 64
 
 
 @dataclass(frozen=True)
-class Choice:
+class MetricChoice:
     """What will be measured, and a sentence for each metric that was left out."""
 
     metrics: tuple[Metric, ...]
     notes: tuple[str, ...] = ()
 
 
-def choose(wanted: Sequence[Name] | None, *, vgg_weights: Path | None, device: str = "cpu") -> Choice:
+def choose_metrics(wanted: Sequence[Name] | None, *, vgg_weights: Path | None, device: str = "cpu") -> MetricChoice:
     """The metrics of these names, or, where `wanted` is None, all that can be had; their networks on `device`.
 
     VGG19's 548 MiB are fetched only when it is asked for by name; LPIPS and DISTS fetch theirs when torchmetrics is
@@ -56,7 +56,9 @@ def choose(wanted: Sequence[Name] | None, *, vgg_weights: Path | None, device: s
             if wanted is not None or (name == "vgg19" and vgg_weights is not None):
                 raise type(err)(f"{name}: {err}") from err
             reasons.setdefault(str(err), []).append(name)
-    return Choice(tuple(metrics), tuple(f"without {' and '.join(names)}: {why}" for why, names in reasons.items()))
+    return MetricChoice(
+        tuple(metrics), tuple(f"without {' and '.join(names)}: {why}" for why, names in reasons.items())
+    )
 
 
 def _make(name: Name, vgg_weights: Path | None, device: str) -> Metric:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srgan_cli.evaluation.metrics import Plane, grey_plane
-from srgan_cli.evaluation.pairs import read_pixels
+from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 
@@ -192,7 +192,7 @@ def _short(value: float) -> float:
 def _main(folder: Path) -> None:
     """Fit on all pictures of a folder, and write the model to stdout."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
-    model = fit(map(read_pixels, paths))
+    model = fit(map(read_rgb, paths))
     about = f"fitted by python -m srgan_cli.evaluation.niqe on {len(paths)} photographs"
     sys.stdout.write(as_json(model, about))
 

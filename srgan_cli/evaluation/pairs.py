@@ -10,7 +10,7 @@ from pathlib import Path
 from srgan_cli.config import DEFAULT_MAX_PIXELS
 from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, UnreadablePictureError, shown
-from srgan_cli.evaluation.evaluate import Pair
+from srgan_cli.evaluation.evaluate import NamedPair
 from srgan_cli.imaging.formats import format_of_suffix
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import read_image
@@ -33,14 +33,14 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPairs:
     """What there is to compare, and whose small picture is missing (one sentence each)."""
 
     files: tuple[Files, ...]
     missing: tuple[str, ...] = ()
 
 
-def find(high_dir: Path, low_dir: Path | None, scale: int) -> Found:
+def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
     """All pictures below `high_dir`, in the order of their names, with those below `low_dir` of the same names.
 
     Which belong together, `dataset.twins` says; where both are in one folder, small ones are no originals. Raises
@@ -48,7 +48,7 @@ def find(high_dir: Path, low_dir: Path | None, scale: int) -> Found:
     """
     originals = _pictures(high_dir, "--hr-dir")
     if low_dir is None:
-        return Found(tuple(Files(name, path) for name, path in originals.items()))
+        return FoundPairs(tuple(Files(name, path) for name, path in originals.items()))
     small = {_stem(name): path for name, path in _pictures(low_dir, "--lr-dir").items()}
     twins = Twins(small.items(), scale)
     files, missing = [], []
@@ -67,7 +67,7 @@ def find(high_dir: Path, low_dir: Path | None, scale: int) -> Found:
             f"and {_some(map(_stem, originals))} here. Names must agree but for the ending, or for what tells sizes: "
             f"a.png and ax{scale}.png, a_LR.png or a_bicLRx{scale}.png"
         )
-    return Found(tuple(files), tuple(missing))
+    return FoundPairs(tuple(files), tuple(missing))
 
 
 def _pictures(folder: Path, option: str) -> dict[str, Path]:
@@ -98,7 +98,7 @@ def _some(names: Iterable[str]) -> str:
 
 def read_pairs(
     files: Iterable[Files], *, scale: int, degrade: Degrade, on_failure: Callable[[str], None]
-) -> Iterator[Pair]:
+) -> Iterator[NamedPair]:
     """Names, low and high pictures, one at a time; what cannot be used goes to `on_failure`, as a sentence.
 
     Originals are cropped, below and on the right, to a multiple of the scale. Where there is no small picture in a
@@ -111,8 +111,8 @@ def read_pairs(
             on_failure(str(err))
 
 
-def _pair(one: Files, number: int, scale: int, degrade: Degrade) -> Pair:
-    whole = read_pixels(one.high)
+def _pair(one: Files, number: int, scale: int, degrade: Degrade) -> NamedPair:
+    whole = read_rgb(one.high)
     height, width = (side // scale * scale for side in whole.shape[:2])
     least = -(-(_SSIM_PX + 2 * scale) // scale) * scale
     if min(height, width) < least:
@@ -122,7 +122,7 @@ def _pair(one: Files, number: int, scale: int, degrade: Degrade) -> Pair:
     high = whole[:height, :width]
     if one.low is None:
         return one.name, degrade(high, number), high
-    low = read_pixels(one.low)
+    low = read_rgb(one.low)
     if low.shape[:2] != (height // scale, width // scale):
         raise UnreadablePictureError(
             f"{shown(one.low)} is {_size(low)}; for ×{scale} and the {_size(whole)} of {shown(one.high)} it should be "
@@ -142,7 +142,7 @@ def _size(pixels: Pixels) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]} px"
 
 
-def read_pixels(path: Path) -> Pixels:
+def read_rgb(path: Path) -> Pixels:
     """A picture as it is compared: (H, W, 1 or 3) of uint8, upright.
 
     16 bits are rounded to 8. A colour profile is not applied: what is compared is values, and a result has its

@@ -1,4 +1,4 @@
-"""From options to a finished evaluation: models and floors, side by side, on the pictures of a folder."""
+"""From options to a finished evaluation: models and baselines, side by side, on the pictures of a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from srgan_cli.evaluation import further, pairs
 from srgan_cli.evaluation.evaluate import (
     Enlarge,
     Evaluation,
-    Pair,
+    NamedPair,
     PictureScores,
     bicubic_enlarger,
     lanczos_enlarger,
@@ -29,7 +29,7 @@ from srgan_cli.upscaling.session import select
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
 
-_FLOORS = ("bicubic", "lanczos")
+_BASELINES = ("bicubic", "lanczos")
 
 # (high (H, W, C) uint8, scale, number of the picture) -> low (H / scale, W / scale, C) uint8
 Degrade = Callable[[Pixels, int, int], Pixels]
@@ -56,7 +56,7 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """What came out. `compute` says of each model where and how precisely it ran; `failures` are sentences."""
 
     scale: int
@@ -75,12 +75,12 @@ def bicubic_degradation(high: Pixels, scale: int, _number: int) -> Pixels:
     return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
 
 
-def run(
+def evaluate_models(
     options: EvaluateOptions,
     degrade: Degrade = bicubic_degradation,
     *,
     advance: Callable[[int, int, str], None] = lambda _done, _all, _name: None,
-) -> Report:
+) -> EvaluationReport:
     """Evaluate bicubic, Lanczos and the models on every picture; `degrade` makes the small ones that are not given.
 
     `advance` is told how many of all pictures have been begun, and the name. A picture that cannot be used is left
@@ -89,10 +89,10 @@ def run(
     """
     _check_save(options.save)
     scale = shared_scale(options.models, options.scale)
-    found = pairs.find(options.high_dir, options.low_dir, scale)
-    upscalers = load_upscalers(options.models, scale, options.engine, taken=_FLOORS)
+    found = pairs.find_pairs(options.high_dir, options.low_dir, scale)
+    upscalers = load_upscalers(options.models, scale, options.engine, taken=_BASELINES)
     device = str(next(iter(upscalers.values())).compute.device)
-    chosen = further.choose(options.metrics, vgg_weights=options.vgg_weights, device=device)
+    chosen = further.choose_metrics(options.metrics, vgg_weights=options.vgg_weights, device=device)
     failures = list(found.missing)
 
     def counted() -> Iterator[pairs.Files]:
@@ -103,8 +103,8 @@ def run(
     taken = pairs.read_pairs(
         counted(), scale=scale, degrade=lambda high, n: degrade(high, scale, n), on_failure=failures.append
     )
-    floors = dict(zip(_FLOORS, (bicubic_enlarger(scale), lanczos_enlarger(scale)), strict=True))
-    methods: dict[str, Enlarge] = {**floors, **{name: one.upscale for name, one in upscalers.items()}}
+    baselines = dict(zip(_BASELINES, (bicubic_enlarger(scale), lanczos_enlarger(scale)), strict=True))
+    methods: dict[str, Enlarge] = {**baselines, **{name: one.upscale for name, one in upscalers.items()}}
     shifts = _Shifts()
     looked_at = shifts.seen(taken) if options.low_dir is not None else taken
     evaluations = side_by_side(
@@ -115,7 +115,7 @@ def run(
     compute = {
         name: {"device": one.compute.name, "precision": one.compute.precision} for name, one in upscalers.items()
     }
-    return Report(scale, evaluations, compute, tuple(failures), (*chosen.notes, *shifts.notes))
+    return EvaluationReport(scale, evaluations, compute, tuple(failures), (*chosen.notes, *shifts.notes))
 
 
 class _Shifts:
@@ -125,7 +125,7 @@ class _Shifts:
         self._found: list[tuple[str, alignment.Shift]] = []
         self._count = 0
 
-    def seen(self, taken: Iterator[Pair]) -> Iterator[Pair]:
+    def seen(self, taken: Iterator[NamedPair]) -> Iterator[NamedPair]:
         """The pairs, looked at as they pass."""
         for name, low, high in taken:
             self._count += 1
@@ -177,7 +177,7 @@ def _check_save(folder: Path | None) -> None:
         raise SettingsError(f"--save {shown(folder)} is there already and not empty; name a new folder")
 
 
-def _saving(taken: Iterator[Pair], folder: Path | None) -> Iterator[Pair]:
+def _saving(taken: Iterator[NamedPair], folder: Path | None) -> Iterator[NamedPair]:
     """The pairs, whose small pictures are kept as they pass."""
     for name, low, high in taken:
         if folder is not None:

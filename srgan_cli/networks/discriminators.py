@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from srgan_cli.errors import SettingsError
 
-Kind: TypeAlias = Literal["vgg", "patch", "unet"]
+DiscriminatorKind: TypeAlias = Literal["vgg", "patch", "unet"]
 
 _SLOPE = 0.2  # of all leaky ReLUs, as in all three papers
 
@@ -73,7 +73,7 @@ class Discriminator(nn.Module):
         raise NotImplementedError
 
 
-def build_discriminator(kind: Kind, channels: int, crop_px: int) -> Discriminator:
+def build_discriminator(kind: DiscriminatorKind, channels: int, crop_px: int) -> Discriminator:
     """A discriminator with fresh weights (from torch's own random numbers), for crops of `crop_px`.
 
     `channels` is the width of its first layer: the papers have 64. Raises `SettingsError` for crops that it cannot cut

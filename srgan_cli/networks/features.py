@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.networks.pickles import read_tensors
 
-Source: TypeAlias = Literal["vgg19", "random"]
+FeatureSource: TypeAlias = Literal["vgg19", "random"]
 Activation: TypeAlias = Literal["before", "after"]
 
 _CONVOLUTIONS = (2, 2, 4, 4, 4)
@@ -131,7 +131,7 @@ def _randomise(convolutions: Iterable[nn.Conv2d], seed: int) -> None:
 
 
 def load_features(
-    source: Source,
+    source: FeatureSource,
     layers: Sequence[str],
     activation: Activation = "before",
     weights_file: Path | None = None,

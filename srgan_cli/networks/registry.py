@@ -84,7 +84,7 @@ class Entry(Card):
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "path": str(self.path), "file": self.file}
 
 
-class Header(NamedTuple):
+class WeightsHeader(NamedTuple):
     """What a safetensors file says before its numbers: metadata, and each tensor's dtype and shape."""
 
     metadata: Mapping[str, str]
@@ -244,7 +244,7 @@ def _fault(entry: Entry) -> str:
 # ---------------------------------------------------------------------------------------------------- a file's own word
 
 
-def read_header(path: Path) -> Header:
+def read_weights_header(path: Path) -> WeightsHeader:
     """The header of a safetensors file: 8 bytes of length, JSON, and then exactly the tensors' bytes.
 
     Trusts nothing: lengths are checked against the file's size before anything of that length is read.
@@ -257,7 +257,7 @@ def read_header(path: Path) -> Header:
         raise WeightsError(f"{path} cannot be read: {err.strerror}") from err
 
 
-def parse_header(file: BinaryIO, size_bytes: int, name: str) -> Header:
+def parse_header(file: BinaryIO, size_bytes: int, name: str) -> WeightsHeader:
     """`read_header` of a file that is open already; `name` is for messages."""
     if size_bytes == 0:
         raise WeightsError(f"{name} is empty")
@@ -277,7 +277,7 @@ def parse_header(file: BinaryIO, size_bytes: int, name: str) -> Header:
     if end_bytes != size_bytes - 8 - length:
         raise WeightsError(f"{name} is damaged: {end_bytes} bytes of numbers should follow its header, not "
                            f"{size_bytes - 8 - length}; copy or download it again")  # fmt: skip
-    return Header(metadata, tensors)
+    return WeightsHeader(metadata, tensors)
 
 
 def metadata_of(
@@ -301,7 +301,7 @@ def metadata_of(
     }
 
 
-def entry_of(header: Header, path: Path, sha256: str) -> Entry | None:
+def entry_of(header: WeightsHeader, path: Path, sha256: str) -> Entry | None:
     """The entry in a file's metadata; None when the file is not one of ours."""
     data = header.metadata
     if "srgan_format" not in data:
@@ -340,7 +340,7 @@ def describe_file(path: Path) -> Entry | None:
     """What a weights file says about itself; None for a file of another program (which only loading can tell)."""
     if path.suffix.lower() != ".safetensors":
         return None
-    header = read_header(path)
+    header = read_weights_header(path)
     return entry_of(header, path, file_sha256(path))
 
 

@@ -26,7 +26,7 @@ from srgan_cli.networks.registry import (
     MODEL_SUFFIXES,
     Card,
     Entry,
-    Header,
+    WeightsHeader,
     blend_name,
     entry_of,
     metadata_of,
@@ -211,11 +211,11 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _header(data: bytes, path: Path) -> Header | None:
+def _header(data: bytes, path: Path) -> WeightsHeader | None:
     return parse_header(io.BytesIO(data), len(data), str(path)) if path.suffix.lower() == ".safetensors" else None
 
 
-def _generator(data: bytes, header: Header, entry: Entry) -> Generator:
+def _generator(data: bytes, header: WeightsHeader, entry: Entry) -> Generator:
     path = entry.path
     try:
         generator = _blank(entry.architecture, entry.config)

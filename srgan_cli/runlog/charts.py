@@ -20,19 +20,19 @@ from srgan_cli.runlog.scales import Point, log_ticks, number, smoothed, spread, 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-Kind: TypeAlias = Literal["line", "main", "floor"]
+SeriesKind: TypeAlias = Literal["line", "main", "baseline"]
 
 COLOURS = 8  # roles s0 … s7, in the order of a chart's lines
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line. `main` is drawn in ink, `floor` grey and dashed: something to compare with. `smooth` shows the points
+    """One line. `main` is drawn in ink, `baseline` grey and dashed, to compare with. `smooth` shows the points
     faintly, and through them a running mean."""
 
     name: str
     points: Sequence[Point]
-    kind: Kind = "line"
+    kind: SeriesKind = "line"
     smooth: bool = False
     colour: int = 0
 
@@ -184,7 +184,7 @@ def _lines(series: Series, parts: Sequence[tuple[float, str]], x_axis: _Axis, y_
         return [(x_axis.px(x), y_axis.px(y)) for x, y in points]
 
     role = _role(series)
-    if series.kind == "floor":
+    if series.kind == "baseline":
         return [Stroke(drawn(series.points), role, 1.25, dashed=True)]
     if not series.smooth:
         return [Stroke(drawn(thinned(series.points, _MAX_POINTS)), role, 1.75)]
@@ -214,7 +214,7 @@ def _end_names(series: Sequence[Series], x_axis: _Axis, y_axis: _Axis) -> list[S
 
 
 def _role(series: Series) -> str:
-    return {"main": "ink", "floor": "quiet"}.get(series.kind, f"s{series.colour % COLOURS}")
+    return {"main": "ink", "baseline": "quiet"}.get(series.kind, f"s{series.colour % COLOURS}")
 
 
 def _last(series: Series) -> float:

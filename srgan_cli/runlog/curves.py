@@ -107,7 +107,7 @@ def panels(run: History) -> list[Chart]:
             "Likeness to the originals",
             "PSNR on Y, dB",
             [
-                Series("bicubic", points(run.validations, "bicubic_psnr_y_db"), "floor"),
+                Series("bicubic", points(run.validations, "bicubic_psnr_y_db"), "baseline"),
                 Series("model", points(run.validations, "psnr_y_db"), "main"),
             ],
             least=_min_psnr_db(run),
@@ -126,7 +126,7 @@ def panels(run: History) -> list[Chart]:
             "Faithfulness to the input",
             "PSNR of the downscaled result, dB",
             [
-                Series("bicubic", points(run.validations, "bicubic_consistency_db"), "floor"),
+                Series("bicubic", points(run.validations, "bicubic_consistency_db"), "baseline"),
                 Series("model", points(run.validations, "consistency_db"), "main"),
             ],
             about="Whether the result, downscaled, is what it was made from. Where it falls, colours or "
@@ -151,15 +151,15 @@ def panels(run: History) -> list[Chart]:
     return [
         replace(chart, series=shown, parts=run.phases, marks=run.rollbacks, x_label=label)
         for chart in found
-        if (shown := [one for one in chart.series if one.points]) and any(s.kind != "floor" for s in shown)
+        if (shown := [one for one in chart.series if one.points]) and any(s.kind != "baseline" for s in shown)
     ]
 
 
 def _min_psnr_db(run: History) -> float | None:
     """A network that has learned nothing yet may be at 8 dB, and would press all that matters into a flat line."""
-    floor = [value for _, value in points(run.validations, "bicubic_psnr_y_db")]
+    baseline = [value for _, value in points(run.validations, "bicubic_psnr_y_db")]
     found = [value for _, value in points(run.validations, "psnr_y_db")]
-    return floor[-1] - 3 if floor and found and min(found) < floor[-1] - 4 else None
+    return baseline[-1] - 3 if baseline and found and min(found) < baseline[-1] - 4 else None
 
 
 def _losses(run: History) -> list[Chart]:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
@@ -22,9 +20,8 @@ from srgan_cli.dataset.kernels import Blur, Ringing
 from srgan_cli.dataset.pictures import read_pixels
 from srgan_cli.errors import SettingsError, TrainingError, shown
 from srgan_cli.files import publishing, reason
+from srgan_cli.imaging.image import Pixels
 from srgan_cli.training_config import TrainConfig
-
-Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
 _MARK = "srgan train --preview"  # in the PNG: what may be drawn anew
 _ROWS = 6
@@ -38,7 +35,7 @@ _PAPER, _INK, _FAINT = (24, 24, 27), (228, 228, 231), (161, 161, 170)
 
 
 @dataclass(frozen=True)
-class Row:
+class PreviewRow:
     """One crop and what became of it: high (S, S, 3), each low (S/scale, S/scale, 3), with a label of some lines."""
 
     name: str
@@ -84,12 +81,12 @@ def _spread_out(pictures: Sequence[Picture], most: int) -> list[Picture]:
     return [pictures[(2 * i + 1) * len(pictures) // (2 * count)] for i in range(count)]
 
 
-def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> Row:
+def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> PreviewRow:
     scale = config.generator.scale
     high = _middle(read_pixels(picture.path), side_px, scale)
     if picture.low is not None:
         low = _middle(read_pixels(picture.low), side_px // scale, 1)
-        return Row(picture.path.name, high, ((low, (picture.low.name,)),))
+        return PreviewRow(picture.path.name, high, ((low, (picture.low.name,)),))
     batch = torch.from_numpy(high).permute(2, 0, 1)[None].float() / 255  # (1, 3, S, S)
     rngs = [rng_for(config.seed, index, draw) for draw in range(_DRAWS)]
     values = list(
@@ -98,7 +95,7 @@ def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> Row
     lows = apply(batch.expand(len(values), -1, -1, -1), values, scale)
     labels = [described(value) for value in values]
     aim = sharpened(batch, config.degradation.sharpen_target)
-    return Row(picture.path.name, _to_pixels(aim[0]), tuple(zip(map(_to_pixels, lows), labels, strict=True)))
+    return PreviewRow(picture.path.name, _to_pixels(aim[0]), tuple(zip(map(_to_pixels, lows), labels, strict=True)))
 
 
 def _middle(pixels: Pixels, side_px: int, multiple: int) -> Pixels:
@@ -153,7 +150,7 @@ def _compression_in_words(compression: Compression) -> str:
 # ---------------------------------------------------------------------------------------------------------------- sheet
 
 
-def contact_sheet(rows: Sequence[Row]) -> Image.Image:
+def contact_sheet(rows: Sequence[PreviewRow]) -> Image.Image:
     """All crops in one RGB picture, a row each: high, then its low ones enlarged to the same size without smoothing."""
     side_px = rows[0].high.shape[0]
     tile_px = side_px * max(1, _TILE_PX // side_px)

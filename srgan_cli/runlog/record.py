@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from srgan_cli import stored
@@ -24,6 +23,7 @@ from srgan_cli.errors import TrainingError
 from srgan_cli.extras import how_to_install
 from srgan_cli.files import open_own, publishing, reason
 from srgan_cli.imaging.bicubic import bicubic
+from srgan_cli.imaging.image import Pixels
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 LOG_NAME = "log.jsonl"
 SAMPLES_NAME = "samples"
 EVENTS_NAME = "tensorboard"
-
-Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
 _MAX_LOG_BYTES = 1 << 30
 _EVENTS_FLUSH_S = 10  # TensorBoard's own 120 s would lose two minutes of a killed run
@@ -42,7 +40,7 @@ _NO_TENSORBOARD = (
 )
 
 
-class Record:
+class RunRecord:
     """The one writer of a run folder.
 
     `resume_bytes` is the `position_bytes` that the checkpoint remembered: what stands in the log after it belongs to
@@ -113,7 +111,7 @@ class Record:
         Each of the three holds uint8 (H, W, 3), RGB; a result is as large as its original.
         """
         rows = [
-            Row(bicubic(small, large.shape[1], large.shape[0]), made, large)
+            SampleRow(bicubic(small, large.shape[1], large.shape[0]), made, large)
             for small, made, large in zip(low, result, high, strict=True)
         ]
         path = self._folder / SAMPLES_NAME / f"{step:06d}.png"
@@ -124,7 +122,7 @@ class Record:
         self._file.close()
         self._close_events()
 
-    def __enter__(self) -> Record:
+    def __enter__(self) -> RunRecord:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -222,7 +220,7 @@ _BOXES_KEY = "srgan-crops"  # a text chunk: the step, and where each crop stands
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleRow:
     """One validation crop, all three uint8 (H, W, 3) of one size; `low` is enlarged already."""
 
     low: Pixels
@@ -233,10 +231,10 @@ class Row:
 @dataclass(frozen=True)
 class Sheet:
     step: int
-    rows: tuple[Row, ...]
+    rows: tuple[SampleRow, ...]
 
 
-def write_sheet(path: Path, step: int, rows: Sequence[Row]) -> None:
+def write_sheet(path: Path, step: int, rows: Sequence[SampleRow]) -> None:
     """Draws a sheet of samples and publishes it under its name at once, so that a viewer never sees half of one."""
     cell_px = max([_MIN_CELL_PX, *(row.high.shape[1] for row in rows)])
     width = 2 * _MARGIN_PX + 3 * cell_px + 2 * _GAP_PX
@@ -265,7 +263,7 @@ def read_sheet(path: Path) -> Sheet | None:
             about = stored.json_of(picture.info[_BOXES_KEY])
             pixels = np.asarray(picture.convert("RGB"))
         rows = [
-            Row(*(pixels[top : top + height, left : left + width] for left in about["lefts"]))
+            SampleRow(*(pixels[top : top + height, left : left + width] for left in about["lefts"]))
             for top, height, width in about["boxes"]
         ]
         whole = all(half.shape == row.high.shape and half.size for row in rows for half in (row.low, row.result))

@@ -17,9 +17,10 @@ from PIL import Image
 from srgan_cli.comparison.embedding import CODECS, render
 from srgan_cli.errors import TrainingError
 from srgan_cli.files import publish_text, reason
+from srgan_cli.imaging.image import Pixels
 from srgan_cli.runlog.charts import Chart, svg
 from srgan_cli.runlog.curves import Event, History, history, panels
-from srgan_cli.runlog.record import LOG_NAME, Pixels, Sheet, plain, read_log, read_sheet, sample_paths
+from srgan_cli.runlog.record import LOG_NAME, Sheet, plain, read_log, read_sheet, sample_paths
 from srgan_cli.runlog.scales import number
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ def _lede(run: History, facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"A network{size}{scale}, trained for {length}{device}{phases}."
     if run.validations:
         last = run.validations[-1]
-        reached, floor = last.get("psnr_y_db"), last.get("bicubic_psnr_y_db")
-        if isinstance(reached, float) and isinstance(floor, float):
-            gap = reached - floor
+        reached, baseline = last.get("psnr_y_db"), last.get("bicubic_psnr_y_db")
+        if isinstance(reached, float) and isinstance(baseline, float):
+            gap = reached - baseline
             side = "above" if gap >= 0 else "below"
             yield f"On pictures it has never seen it reaches {reached:.2f} dB, {abs(gap):.2f} dB {side} bicubic."
     if run.rollbacks:
@@ -212,14 +213,14 @@ def _scores(run: History, given: object) -> dict[str, object]:
     }
 
 
-def _validation_rows(run: History, floor: Event) -> list[tuple[str, Event, bool]]:
+def _validation_rows(run: History, baseline: Event) -> list[tuple[str, Event, bool]]:
     if not run.validations:
         return []
     first, last = run.validations[0], run.validations[-1]
     best = max(run.validations, key=lambda event: _number(event.get("psnr_y_db")))
     prefix = "bicubic_"
-    floor = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)} | {**floor}
-    rows: list[tuple[str, Event, bool]] = [("bicubic", floor, False)] if floor else []
+    baseline = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)} | {**baseline}
+    rows: list[tuple[str, Event, bool]] = [("bicubic", baseline, False)] if baseline else []
     fidelity = [event for event in run.validations if run.border is not None and event["step"] <= run.border]
     milestones = [("first", first), *(("after fidelity", event) for event in fidelity[-1:]), ("nearest", best)]
     shown_steps = {last["step"]}

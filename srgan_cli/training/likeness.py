@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from srgan_cli.comparison.sheet import Row, draw_sheet
+from srgan_cli.comparison.sheet import SheetRow, draw_sheet
 from srgan_cli.evaluation.evaluate import evaluate
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
@@ -19,7 +19,7 @@ from srgan_cli.training import validation
 from srgan_cli.training.run import Run, make_features
 from srgan_cli.training.steps import Autocast
 from srgan_cli.training.teaching import Teacher, engine_options
-from srgan_cli.training.validation import Pair
+from srgan_cli.training.validation import ValidationPair
 from srgan_cli.upscaling.backends import choice
 
 _MAX_PICTURES = 8
@@ -44,11 +44,11 @@ class Likeness:
     student that does as its teacher may be as far from them.
     """
 
-    def __init__(self, run: Run, teacher: Teacher, pairs: Sequence[Pair]) -> None:
+    def __init__(self, run: Run, teacher: Teacher, pairs: Sequence[ValidationPair]) -> None:
         self.teacher, self.scale = teacher, teacher.scale
         self._features = _features_at_hand(run)
         budget_s = run.config.budget_s
-        self.taught: list[Pair] = []
+        self.taught: list[ValidationPair] = []
         self.originals: list[Pixels] = []
         began_s, self.piece_s = time.monotonic(), 0.0
         for pair in pairs[:_MAX_PICTURES]:
@@ -60,16 +60,16 @@ class Likeness:
         self.bicubic = validation.baseline(self.taught, self.scale).mean
         self.gap_db = self._gap_db()
 
-    def _add(self, pair: Pair) -> None:
+    def _add(self, pair: ValidationPair) -> None:
         low, _, original = validation.sample_crop(pair, pair.high, self.scale, _SIDE_PX * self.scale)
-        self.taught.append(Pair(pair.name, low, self.teacher.of_pixels(low)))
+        self.taught.append(ValidationPair(pair.name, low, self.teacher.of_pixels(low)))
         self.originals.append(original)
 
     def _gap_db(self) -> float:
         """Both against the originals, on the same pictures."""
         if not self.taught:
             return 0.0
-        truth = [Pair(one.name, one.low, high) for one, high in zip(self.taught, self.originals, strict=True)]
+        truth = [ValidationPair(one.name, one.low, high) for one, high in zip(self.taught, self.originals, strict=True)]
         results = iter([one.high for one in self.taught])
         of_teacher = evaluate(
             lambda _: next(results), ((one.name, one.low, one.high) for one in truth), scale=self.scale
@@ -108,15 +108,17 @@ class Likeness:
         rows = []
         for pair, result, original in list(zip(self.taught, results, self.originals, strict=True))[:count]:
             low, ours, theirs = validation.sample_crop(pair, result, self.scale, _SHOWN_PX)
-            _, _, truth = validation.sample_crop(Pair(pair.name, pair.low, original), result, self.scale, _SHOWN_PX)
+            _, _, truth = validation.sample_crop(
+                ValidationPair(pair.name, pair.low, original), result, self.scale, _SHOWN_PX
+            )
             small = bicubic(low, theirs.shape[1], theirs.shape[0])
             cells = {"low": small, "student": ours, "teacher": theirs, "original": truth}
-            rows.append(Row(pair.name, "", pair.low, cells))
+            rows.append(SheetRow(pair.name, "", pair.low, cells))
         about = {"low": "enlarged bicubically", "student": "", "teacher": self.teacher.model.name, "original": ""}
         return draw_sheet(about, rows, zoom_percent=100) if rows else None
 
 
-def _enlarged(pair: Pair, scale: int) -> Pixels:
+def _enlarged(pair: ValidationPair, scale: int) -> Pixels:
     return bicubic(pair.low, pair.low.shape[1] * scale, pair.low.shape[0] * scale)
 
 

@@ -193,10 +193,10 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 def artifact(result: Tensor, ema: Tensor, high: Tensor) -> Tensor:
     """LDL (Liang et al. 2022, arXiv:2203.09195, section 3.3): L1 where the residual looks like an artifact.
 
-    `steady` is the result of the generator's moving average. The residual R = sum over channels of |high - result|
+    `ema` is the result of the generator's moving average. The residual R = sum over channels of |high - result|
     varies much from pixel to pixel where texture is wrong rather than missing: each pixel weighs var(R)^(1/5), over
     the whole crop, times the variance of R in 7×7 px around it; and nothing where the result is nearer to the original
-    than the steady one. As in the authors' code, borders are mirrored, variances unbiased, and the weights have
+    than the moving average's. As in the authors' code, borders are mirrored, variances unbiased, and the weights have
     gradients as well.
     """
     result, ema, high = _wide(result), _wide(ema).detach(), _wide(high)

@@ -52,7 +52,7 @@ class Outcome:
         return ExitCode.INTERRUPTED if self.interrupted else ExitCode.DONE
 
 
-class Observer(Protocol):
+class TrainingObserver(Protocol):
     """Told of all that happens, from the training thread of the first process (rank 0), and of no other."""
 
     def scanning(self, done: int, total: int) -> None:
@@ -80,7 +80,7 @@ class Observer(Protocol):
         """The validation pictures were enlarged and scored."""
 
 
-class Silent:
+class SilentTraining:
     """An observer that keeps all to itself."""
 
     def scanning(self, done: int, total: int) -> None:

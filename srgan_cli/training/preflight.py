@@ -6,7 +6,7 @@ from pathlib import Path
 
 from srgan_cli.dataset.folders import files_of, files_under
 from srgan_cli.errors import SettingsError, WeightsError
-from srgan_cli.networks.registry import entry_of, read_header, resolve
+from srgan_cli.networks.registry import entry_of, read_weights_header, resolve
 from srgan_cli.training import folder
 from srgan_cli.training_config import TrainConfig
 
@@ -63,7 +63,7 @@ def _scale_of(source: str, wanted: float | None) -> int | None:
     """How much a model enlarges, if its file says so: other programs' files do not. Raises `WeightsError`."""
     path, entry = resolve(source, wanted)
     if entry is None and path.suffix.lower() == ".safetensors":
-        entry = entry_of(read_header(path), path, sha256="")
+        entry = entry_of(read_weights_header(path), path, sha256="")
     return None if entry is None else entry.scale
 
 

@@ -15,7 +15,7 @@ from srgan_cli.errors import TrainingError, WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.networks.weights import save_weights
-from srgan_cli.runlog.record import Record, publish_png
+from srgan_cli.runlog.record import RunRecord, publish_png
 from srgan_cli.runlog.report import TEACHER_NAME, write_report
 from srgan_cli.training import checkpoint, folder, validation
 from srgan_cli.training.clock import Clock
@@ -30,7 +30,7 @@ from srgan_cli.training.monitor import (
     as_values,
     picture_numbers,
 )
-from srgan_cli.training.observer import Observer, Outcome, Progress
+from srgan_cli.training.observer import Outcome, Progress, TrainingObserver
 from srgan_cli.training.run import Run, Stepped
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast
@@ -69,7 +69,7 @@ class Recorder(Protocol):
 
 @contextlib.contextmanager
 def recording(
-    config: TrainConfig, where: Path, run: Run, state: State, clock: Clock, scan: Scan, observer: Observer
+    config: TrainConfig, where: Path, run: Run, state: State, clock: Clock, scan: Scan, observer: TrainingObserver
 ) -> Iterator[Recorder]:
     """This process's recorder, while inside: one process writes, the others keep silent."""
     if not run.group.first:
@@ -111,7 +111,14 @@ class RunRecorder:
     """The one that writes."""
 
     def __init__(
-        self, config: TrainConfig, where: Path, run: Run, state: State, clock: Clock, scan: Scan, observer: Observer
+        self,
+        config: TrainConfig,
+        where: Path,
+        run: Run,
+        state: State,
+        clock: Clock,
+        scan: Scan,
+        observer: TrainingObserver,
     ) -> None:
         self.where, self.run, self.state, self.clock = where, run, state, clock
         self.scan, self.observer = scan, observer
@@ -131,7 +138,7 @@ class RunRecorder:
         self.latest: dict[str, float] = {}
         self._speeds: dict[str, float] = {}
         folder.write_config(where, config)
-        self.record = Record(where, resume_bytes=state.log_bytes or None, note=observer.note)
+        self.record = RunRecord(where, resume_bytes=state.log_bytes or None, note=observer.note)
         # How long the last validation took, the last one in fp32, and the last save.
         self._validation_s = self._exact_validation_s = self._save_s = 0.0
         self._validated_s = self._saved_s = clock.elapsed_s

@@ -9,7 +9,7 @@ from srgan_cli.dataset.cache import Cache, build_cache
 from srgan_cli.dataset.scan import Advance, Scan, cache_folder_of, scan, scan_unlabelled
 from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
 from srgan_cli.training import processes
-from srgan_cli.training.observer import Observer
+from srgan_cli.training.observer import TrainingObserver
 from srgan_cli.training.run import Run
 from srgan_cli.training.state import State
 from srgan_cli.training.teaching import Teacher
@@ -35,7 +35,7 @@ class Sources:
     notes: tuple[str, ...] = ()
 
 
-def scanned(run: Run, observer: Observer) -> Scan:
+def scanned(run: Run, observer: TrainingObserver) -> Scan:
     """Which pictures are learned from and which are held out, as the first process finds them."""
     config = run.config
 
@@ -54,7 +54,7 @@ def scanned(run: Run, observer: Observer) -> Scan:
     return processes.first_does(look, run.group)
 
 
-def prepare(run: Run, state: State, found: Scan, observer: Observer) -> Sources:
+def prepare(run: Run, state: State, found: Scan, observer: TrainingObserver) -> Sources:
     """All of it: made by the first process, after which the others find it made."""
     processes.first_does(lambda: _caches(run, found, observer.caching) and None, run.group)
     cache, unlabelled = _caches(run, found)
@@ -84,7 +84,7 @@ def _high_px(run: Run) -> int:
     return _low_px(run) * run.generator.scale
 
 
-def _taught(run: Run, state: State, teacher: Teacher, pieces: Pieces, observer: Observer) -> Taught:
+def _taught(run: Run, state: State, teacher: Teacher, pieces: Pieces, observer: TrainingObserver) -> Taught:
     """As many pieces as the run began with, or as its settings allow."""
     folder = cache_folder_of(run.config.data)
     allowed = Allowance(count=state.pieces) if state.pieces else _allowed(run, teacher)

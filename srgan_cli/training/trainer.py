@@ -20,7 +20,7 @@ from srgan_cli.training.clock import Clock
 from srgan_cli.training.fitting import fit
 from srgan_cli.training.loader import Batches
 from srgan_cli.training.meter import At
-from srgan_cli.training.observer import Observer, Outcome, Silent
+from srgan_cli.training.observer import Outcome, SilentTraining, TrainingObserver
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.recorder import Recorder, recording
 from srgan_cli.training.run import Run, add_perceptual, begin, choose_compute, enter, step, with_sizes_of_init
@@ -30,7 +30,7 @@ from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
 from srgan_cli.upscaling.backends import pytorch
 
 
-def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
+def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outcome:
     """Train as `config` says, in the folder `where`; or go on there, when it holds a run of the same settings.
 
     Raises `SettingsError`, `NothingToDoError`, `WeightsError` or `DeviceError` before the first step for what cannot be
@@ -40,7 +40,7 @@ def train(config: TrainConfig, where: Path, observer: Observer) -> Outcome:
     clock, group = Clock(config), processes.from_environment()
     _check_batches(config, group)
     preflight.check(config, where)
-    observer = observer if group.first else Silent()
+    observer = observer if group.first else SilentTraining()
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.joined(group, choose_compute(config, group)[0]))
         found = processes.first_does(lambda: _claim(stack, where, config), group)

@@ -30,7 +30,7 @@ _STEP = 2**40
 
 
 @dataclass(frozen=True)
-class Pair:
+class ValidationPair:
     """A picture and what is made of it: (H, W, 3) and (H·scale, W·scale, 3), uint8."""
 
     name: str
@@ -38,7 +38,7 @@ class Pair:
     high: Pixels
 
 
-def held_out(config: TrainConfig, scan: Scan, scale: int) -> list[Pair]:
+def held_out(config: TrainConfig, scan: Scan, scale: int) -> list[ValidationPair]:
     """The pictures that validation keeps for itself, with their low ones."""
     pairs = []
     for index, picture in enumerate(scan.val):
@@ -48,7 +48,7 @@ def held_out(config: TrainConfig, scan: Scan, scale: int) -> list[Pair]:
         else:
             high = middle(high, _MAX_PX, scale)
             low = degraded(high, config.degradation, scale, config.seed, index)
-        pairs.append(Pair(picture.path.name, low, high))
+        pairs.append(ValidationPair(picture.path.name, low, high))
     return pairs
 
 
@@ -88,7 +88,7 @@ def to_pixels(picture: Tensor) -> Pixels:
     return (picture[0].float().clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def baseline(pairs: Sequence[Pair], scale: int) -> Evaluation:
+def baseline(pairs: Sequence[ValidationPair], scale: int) -> Evaluation:
     """What bicubic reaches: no network should be below."""
     return evaluate(
         lambda low: bicubic(low, low.shape[1] * scale, low.shape[0] * scale),
@@ -98,7 +98,7 @@ def baseline(pairs: Sequence[Pair], scale: int) -> Evaluation:
 
 
 def validate(
-    generator: Generator, pairs: Sequence[Pair], device: torch.device, autocast: Autocast
+    generator: Generator, pairs: Sequence[ValidationPair], device: torch.device, autocast: Autocast
 ) -> tuple[Evaluation, list[Pixels]]:
     """Scores and results of `generator`, which is left in the mode it was in."""
     results: list[Pixels] = []
@@ -117,7 +117,7 @@ def validate(
     return scores, results
 
 
-def sample_crop(pair: Pair, result: Pixels, scale: int, max_px: int) -> tuple[Pixels, Pixels, Pixels]:
+def sample_crop(pair: ValidationPair, result: Pixels, scale: int, max_px: int) -> tuple[Pixels, Pixels, Pixels]:
     """The middle of a picture, low, result and high: at most `max_px` a side of the large ones."""
     low = middle(pair.low, max_px // scale, 1)
     top, left = ((side - kept) // 2 * scale for side, kept in zip(pair.low.shape[:2], low.shape[:2], strict=True))
@@ -126,7 +126,7 @@ def sample_crop(pair: Pair, result: Pixels, scale: int, max_px: int) -> tuple[Pi
 
 
 def perceptual_distance(
-    features: VGGFeatures, pairs: Sequence[Pair], results: Sequence[Pixels], scale: int, autocast: Autocast
+    features: VGGFeatures, pairs: Sequence[ValidationPair], results: Sequence[Pixels], scale: int, autocast: Autocast
 ) -> float:
     """How far results are from originals in VGG's features: the mean over the pictures' middles, since VGG is slow."""
     device = next(features.parameters()).device

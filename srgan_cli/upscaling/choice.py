@@ -27,14 +27,14 @@ WORN_BLOCKING = 1.08
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """A family of models, and the reason as half a sentence ("JPEG of quality 62")."""
 
     model: str
     why: str
 
 
-def choose(source: Path | bytes, *, max_pixels: int) -> Choice:
+def choose_model(source: Path | bytes, *, max_pixels: int) -> ModelChoice:
     """Look at a picture (its header, and where that decides nothing a strip of its pixels), and choose.
 
     What cannot be decoded gets `CLEAN`; whoever reads it next will say what is wrong with it.
@@ -42,28 +42,30 @@ def choose(source: Path | bytes, *, max_pixels: int) -> Choice:
     try:
         codec, quality = file_signs(source)
         if _is_low(codec, quality):
-            return Choice(WORN, f"{codec} of quality {quality}")
+            return ModelChoice(WORN, f"{codec} of quality {quality}")
         return judge(look(source, max_pixels=max_pixels))
     except PictureError:
-        return Choice(CLEAN, "it could not be looked at")
+        return ModelChoice(CLEAN, "it could not be looked at")
 
 
-def judge(signs: Signs) -> Choice:
+def judge(signs: Signs) -> ModelChoice:
     """The choice for a picture that shows these signs."""
     if _is_low(signs.codec, signs.quality):
-        return Choice(WORN, f"{signs.codec} of quality {signs.quality}")
+        return ModelChoice(WORN, f"{signs.codec} of quality {signs.quality}")
     if signs.earlier_quality is not None:
-        return Choice(WORN, f"it was a JPEG of quality {signs.earlier_quality} once")
+        return ModelChoice(WORN, f"it was a JPEG of quality {signs.earlier_quality} once")
     if signs.noise >= SURE_NOISE or signs.noise >= max(WORN_NOISE, signs.grain / MOST_GRAIN_OF_NOISE):
-        return Choice(WORN, f"noisy: a standard deviation of about {signs.noise:.0f} levels")
+        return ModelChoice(WORN, f"noisy: a standard deviation of about {signs.noise:.0f} levels")
     coarse = signs.grain >= max(WORN_GRAIN, LEAST_GRAIN_OF_SCANS * signs.noise)
     if coarse and signs.pixels >= LEAST_PX_FOR_GRAIN:
-        return Choice(WORN, f"coarse grain: a standard deviation of about {signs.grain:.0f} levels at half the size")
+        return ModelChoice(
+            WORN, f"coarse grain: a standard deviation of about {signs.grain:.0f} levels at half the size"
+        )
     if signs.blocking >= WORN_BLOCKING:
-        return Choice(WORN, "blocks of 8 px, so it was compressed more strongly once")
+        return ModelChoice(WORN, "blocks of 8 px, so it was compressed more strongly once")
     if signs.quality is not None:
-        return Choice(CLEAN, f"{signs.codec} of quality {signs.quality}, and no visible noise")
-    return Choice(CLEAN, "neither visibly compressed nor noisy")
+        return ModelChoice(CLEAN, f"{signs.codec} of quality {signs.quality}, and no visible noise")
+    return ModelChoice(CLEAN, "neither visibly compressed nor noisy")
 
 
 def _is_low(codec: str | None, quality: int | None) -> bool:

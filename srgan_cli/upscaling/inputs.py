@@ -24,7 +24,7 @@ _HEADER_THREADS = 4  # network drives answer slowly but several at a time
 
 
 @dataclass(frozen=True)
-class Found:
+class InputFile:
     """One input picture. `root` is the folder it was found under; None when it was named itself."""
 
     source: Path
@@ -58,7 +58,7 @@ class Failure:
 class Walk:
     """All inputs: pictures in order, each once; what could not be listed; and notes on what was passed over."""
 
-    found: tuple[Found, ...]
+    found: tuple[InputFile, ...]
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
 
@@ -93,21 +93,21 @@ _NOT_READ = {
 _WHY_NOT = {f".{ending}": why for why, endings in _NOT_READ.items() for ending in endings.split()}
 
 
-def find(options: UpscaleOptions) -> Walk:
+def find_inputs(options: UpscaleOptions) -> Walk:
     """All inputs. Raises `NothingToDoError` when they hold no picture at all."""
-    found: dict[Path, Found] = {}
+    found: dict[Path, InputFile] = {}
     failures: list[Failure] = []
     passed_over = _PassedOver()
     for path in options.inputs:
         if path == STREAM:
-            found.setdefault(path, Found(path))
+            found.setdefault(path, InputFile(path))
             continue
         try:
             if path.is_dir():
                 for one in _walk(path, options, failures, passed_over):
                     found.setdefault(one.source, one)
             else:
-                found.setdefault(path, Found(path))
+                found.setdefault(path, InputFile(path))
         except OSError as err:
             failures.append(_unlistable(path, err))
     if not found and not failures:
@@ -116,11 +116,11 @@ def find(options: UpscaleOptions) -> Walk:
 
 
 def headers(
-    found: Sequence[Found], max_pixels: int, stdin: bytes | None
-) -> Iterable[tuple[Found, Header | PictureError]]:
+    found: Sequence[InputFile], max_pixels: int, stdin: bytes | None
+) -> Iterable[tuple[InputFile, Header | PictureError]]:
     """What each file says of itself, in order; several are read at a time."""
 
-    def read(one: Found) -> Header | PictureError:
+    def read(one: InputFile) -> Header | PictureError:
         try:
             return read_header(stdin or b"" if one.source == STREAM else one.source, max_pixels=max_pixels)
         except PictureError as err:
@@ -136,7 +136,9 @@ def _unlistable(path: Path, err: OSError) -> Failure:
     return Failure(path, f"the folder cannot be listed: {(err.strerror or '').lower()}", UnreadablePictureError)
 
 
-def _walk(root: Path, options: UpscaleOptions, failures: list[Failure], passed_over: _PassedOver) -> Iterable[Found]:
+def _walk(
+    root: Path, options: UpscaleOptions, failures: list[Failure], passed_over: _PassedOver
+) -> Iterable[InputFile]:
     """Pictures under a folder, sorted; hidden ones and what an earlier run put into the output folder left out."""
     output = options.output.resolve() if options.output is not None and options.output != STREAM else None
 
@@ -153,7 +155,7 @@ def _walk(root: Path, options: UpscaleOptions, failures: list[Failure], passed_o
             if path.suffix.lower() not in PICTURE_SUFFIXES:
                 passed_over.suffixes[path.suffix.lower()] += 1
             elif _is_wanted(path.relative_to(root).as_posix(), options):
-                yield Found(path, root)
+                yield InputFile(path, root)
 
 
 def _is_wanted(relative: str, options: UpscaleOptions) -> bool:

@@ -18,7 +18,7 @@ from srgan_cli.files import open_own
 
 FILE_NAME = ".srgan-manifest.jsonl"
 
-State: TypeAlias = Literal["done", "stale", "unknown"]
+ResultState: TypeAlias = Literal["done", "stale", "unknown"]
 
 
 def identity(source: Path) -> str:
@@ -62,7 +62,7 @@ class Ledger:
                 lines[stored.text(entry["target"])] = line
         return cls(folder, lines, handle)
 
-    def state(self, target: Path, source: str, settings: str) -> State:
+    def state(self, target: Path, source: str, settings: str) -> ResultState:
         """Whether `target` is the finished result of that input with those settings."""
         line = self._lines.get(self._name(target))
         if line is None:

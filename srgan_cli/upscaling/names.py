@@ -13,11 +13,11 @@ from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, writable_suffixes
 from srgan_cli.networks.registry import MODEL_SUFFIXES
-from srgan_cli.upscaling.inputs import STREAM, Found
+from srgan_cli.upscaling.inputs import STREAM, InputFile
 from srgan_cli.upscaling.ledger import Ledger, identity
 
 
-def output_folder(options: UpscaleOptions, found: Sequence[Found]) -> Path | None:
+def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path | None:
     """The folder results go to; None when `-o` names one file, is `-`, or was not given.
 
     Raises `SettingsError` when one file is to hold several results.
@@ -50,7 +50,7 @@ def output_folder(options: UpscaleOptions, found: Sequence[Found]) -> Path | Non
 class Naming:
     """What the name of a result in a folder is made from: `into` is that folder, or None for its input's own."""
 
-    one: Found
+    one: InputFile
     scale: float
     output: Output
     into: Path | None
@@ -129,13 +129,13 @@ def _model_name(model: str) -> str:
     return path.stem if path.suffix.lower() in MODEL_SUFFIXES else path.name or "model"
 
 
-def without_earlier_results(found: Sequence[Found], into: Path | None) -> list[Found]:
+def without_earlier_results(found: Sequence[InputFile], into: Path | None) -> list[InputFile]:
     """Drop what a walk found that is a result of an earlier run, by the records of the folders: a second run over the
     same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`, nor what another run put into a folder below."""
     ledgers: dict[Path, Ledger] = {}
     inputs = {identity(one.source) for one in found}
 
-    def is_result(one: Found) -> bool:
+    def is_result(one: InputFile) -> bool:
         if one.root is None:
             return False
         for folder in {into or one.root, *(f for f in one.source.parents if f.is_relative_to(one.root))}:
@@ -151,7 +151,7 @@ def without_earlier_results(found: Sequence[Found], into: Path | None) -> list[F
     return [one for one in found if not is_result(one)]
 
 
-def recorded_results(found: Sequence[tuple[Found, Header | None]]) -> set[Path]:
+def recorded_results(found: Sequence[tuple[InputFile, Header | None]]) -> set[Path]:
     """Those of a walk's pictures that say of themselves that they were made of another one in it, whatever became of
     the folders' records and of the files' times."""
     inputs = {(provenance.name_digest(one.source), f"{header.width}x{header.height}"): one.source

@@ -30,8 +30,8 @@ from srgan_cli.imaging.output import Output, decide
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.imaging.writing import check_place
 from srgan_cli.upscaling import inputs, names
-from srgan_cli.upscaling.inputs import STREAM, Failure, Found
-from srgan_cli.upscaling.ledger import Ledger, State, identity
+from srgan_cli.upscaling.inputs import STREAM, Failure, InputFile
+from srgan_cli.upscaling.ledger import Ledger, ResultState, identity
 from srgan_cli.upscaling.names import Naming
 from srgan_cli.upscaling.tiles import choose_scales
 
@@ -151,7 +151,7 @@ class _Run:
 class _Sized:
     """A picture whose result has a size and a format, but no name yet."""
 
-    one: Found
+    one: InputFile
     header: Header
     aim: Aim
     output: Output
@@ -167,7 +167,7 @@ def plan(
     Raises `SettingsError` for collisions, results that exist already, or an input that would be overwritten;
     `NothingToDoError` when the inputs hold no picture at all.
     """
-    walk = inputs.find(options)
+    walk = inputs.find_inputs(options)
     failures = list(walk.failures)
     into = names.output_folder(options, walk.found)
     found = names.without_earlier_results(walk.found, into)
@@ -201,7 +201,7 @@ def plan(
 
 
 @contextmanager
-def _one_failing(one: Found, failures: list[Failure], *, alone: bool) -> Iterator[None]:
+def _one_failing(one: InputFile, failures: list[Failure], *, alone: bool) -> Iterator[None]:
     """What is wrong with one picture is a failure of that picture; options that suit no picture are an error."""
     try:
         yield
@@ -211,7 +211,7 @@ def _one_failing(one: Found, failures: list[Failure], *, alone: bool) -> Iterato
         failures.append(Failure(one.source, err.sentence, type(err)))
 
 
-def _sized(one: Found, header: Header, options: UpscaleOptions, into: Path | None, index: int) -> _Sized:
+def _sized(one: InputFile, header: Header, options: UpscaleOptions, into: Path | None, index: int) -> _Sized:
     aim = options.size.target(header.width, header.height)
     if aim.ratio <= 1 and options.size.copy_large == "copy":
         aim = Aim(header.width, header.height, 1.0)
@@ -296,7 +296,7 @@ def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]
 # ----------------------------------------------------------------------------------------------------- what is done
 
 
-def _recorded_state(job: Job, settings_key: str, listed: State) -> State:
+def _recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultState:
     """What a result says of itself, where the folder's record is lost, or times have changed in a copy: done, if it was
     made of these very bytes with these settings; stale, if of a picture of this name; else what was `listed`."""
     try:

@@ -22,7 +22,7 @@ from srgan_cli.networks import library, registry
 from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
 from srgan_cli.upscaling import pace
-from srgan_cli.upscaling.choice import CLEAN, WORN, choose
+from srgan_cli.upscaling.choice import CLEAN, WORN, choose_model
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.places import journal_of, rows_kept
 from srgan_cli.upscaling.plan import Job, Plan, plan
@@ -162,7 +162,7 @@ class Session:
         if not self.is_auto:
             return self._assigned(job, next(iter(self.selections)), "asked for")
         source = job.source if job.data is None else job.data
-        choice = choose(source, max_pixels=self.options.max_pixels)
+        choice = choose_model(source, max_pixels=self.options.max_pixels)
         return self._assigned(job, choice.model, choice.why)
 
     def _assigned(self, job: Job, model: str, why: str) -> Job:

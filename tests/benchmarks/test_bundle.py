@@ -11,7 +11,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmarks import bundle, shelf
+from benchmarks import bundle
+from benchmarks import scores as bundled_scores
 from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.networks import registry
@@ -100,7 +101,7 @@ def test_fp16_is_taken_where_it_costs_nothing(
     monkeypatch.setattr(bundle, "fp16_cost", lambda *_: cost_db)
     entry = bundled(tmp_path, data=tmp_path)
     assert (entry.recipe["precision"], entry.recipe["fp16_cost_db"]) == (precision, cost_db)
-    dtypes = {dtype for dtype, _ in registry.read_header(entry.path).tensors.values()}
+    dtypes = {dtype for dtype, _ in registry.read_weights_header(entry.path).tensors.values()}
     assert ("F16" in dtypes) == (precision == "fp16")
     assert f"{cost_db:.4f} dB" in entry.path.with_suffix(".md").read_text(encoding="utf-8")
 
@@ -131,7 +132,7 @@ def test_scores_go_into_a_file_and_touch_nothing_else(tmp_path: Path) -> None:
     before = bundled(tmp_path)
     tensors = safetensors.torch.load_file(before.path)
     scores = {"Set5": {"psnr_y_db": 31.5}}
-    shelf.set_scores(before.path, scores)
+    bundled_scores.set_scores(before.path, scores)
     after = registry.describe_file(before.path)
     assert after is not None
     assert (after.scores, after.recipe, after.config) == (scores, before.recipe, before.config)
@@ -139,13 +140,13 @@ def test_scores_go_into_a_file_and_touch_nothing_else(tmp_path: Path) -> None:
     assert all(torch.equal(again[key], tensor) for key, tensor in tensors.items())
     assert int.from_bytes(before.path.read_bytes()[:8], "little") % 8 == 0
     data = before.path.read_bytes()
-    shelf.set_scores(before.path, scores)
+    bundled_scores.set_scores(before.path, scores)
     assert before.path.read_bytes() == data, "the same scores make the same file"
 
 
 def test_another_card_keeps_the_scores_and_another_network_does_not(tmp_path: Path) -> None:
     scores = {"Set5": {"psnr_y_db": 31.5}}
-    shelf.set_scores(bundled(tmp_path).path, scores)
+    bundled_scores.set_scores(bundled(tmp_path).path, scores)
     again = bundled(tmp_path, command="srgan train", card=Card("srgan-x4", "srgan", "New words", "MIT"))
     assert (again.scores, again.description, again.recipe["command"]) == (scores, "New words", "srgan train")
     assert bundled(tmp_path, "compact").scores == {}
@@ -154,7 +155,7 @@ def test_another_card_keeps_the_scores_and_another_network_does_not(tmp_path: Pa
 def test_a_file_of_another_program_has_no_scores(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="was not made by srgan"):
-        shelf.set_scores(tmp_path / "a.safetensors", {})
+        bundled_scores.set_scores(tmp_path / "a.safetensors", {})
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import bundle, cards, quality, shelf
+from benchmarks import bundle, model_pages, quality
+from benchmarks import scores as bundled_scores
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.evaluation.metrics import psnr
-from srgan_cli.evaluation.pairs import read_pixels
+from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.evaluation.perceptual import vgg_distance_of_pixels
 from srgan_cli.networks import registry
 from srgan_cli.networks.features import load_features
@@ -29,12 +30,12 @@ def shelves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for suffix in (".safetensors", ".md"):
         shutil.copy(registry.find("fidelity-x4").path.with_suffix(suffix), folder)
-    shutil.copy(cards.OVERVIEW, tmp_path)
-    monkeypatch.setattr(cards, "OVERVIEW", tmp_path / "MODELS.md")
-    monkeypatch.setattr(shelf, "BICUBIC", tmp_path / "bicubic.json")
+    shutil.copy(model_pages.OVERVIEW, tmp_path)
+    monkeypatch.setattr(model_pages, "OVERVIEW", tmp_path / "MODELS.md")
+    monkeypatch.setattr(bundled_scores, "BICUBIC", tmp_path / "bicubic.json")
     monkeypatch.setattr(registry, "weights_folder", lambda: folder)
-    shelf.set_scores(folder / "fidelity-x4.safetensors", {"Set5": {"psnr_y_db": 31.0}})
-    shelf.write_manifest(folder)
+    bundled_scores.set_scores(folder / "fidelity-x4.safetensors", {"Set5": {"psnr_y_db": 31.0}})
+    bundled_scores.write_manifest(folder)
     return tmp_path
 
 
@@ -59,12 +60,12 @@ def test_scores_are_printed_written_and_checked(
     (entry,) = registry.entries()
     assert entry.scores["Set5"] == {"psnr_y_db": 31.0}, "of another set, so it stays"
     assert entry.scores["examples"]["psnr_y_db"] == round(lines[1]["psnr_y_db"], 3)
-    assert entry.scores["examples"].keys() == shelf.PLACES.keys() - {"vgg19_conv3_4"}
-    assert shelf.bicubic_scores(4)["examples"]["ssim_y"] == lines[0]["ssim_y"]
+    assert entry.scores["examples"].keys() == bundled_scores.PLACES.keys() - {"vgg19_conv3_4"}
+    assert bundled_scores.bicubic_scores(4)["examples"]["ssim_y"] == lines[0]["ssim_y"]
     assert [check.ok for check in registry.verify()] == [True]
     page = (shelves / "weights" / "fidelity-x4.md").read_text(encoding="utf-8")
     assert f"| examples: `fidelity-x4` | {lines[1]['psnr_y_db']:.2f} |" in page
-    assert f"| examples | bicubic | {lines[0]['psnr_y_db']:.2f} |" in cards.OVERVIEW.read_text(encoding="utf-8")
+    assert f"| examples | bicubic | {lines[0]['psnr_y_db']:.2f} |" in model_pages.OVERVIEW.read_text(encoding="utf-8")
     assert run(monkeypatch, "--check") == 0
 
 
@@ -102,8 +103,8 @@ def test_of_a_model_that_can_be_blended_the_blends_are_kept_too(
     for run_name, family in (("compact", "fidelity"), ("sharp", "srgan")):  # the second began with the first
         card = Card(f"{family}-x4", family, "Test", "MIT")
         bundle.bundle(runs / f"{run_name}.safetensors", card, None, weights=shelves / "weights")
-    monkeypatch.setattr(shelf, "DETAIL_SET", "examples")
-    monkeypatch.setattr(shelf, "DETAILS", (0.0, 0.2))
+    monkeypatch.setattr(bundled_scores, "DETAIL_SET", "examples")
+    monkeypatch.setattr(bundled_scores, "DETAILS", (0.0, 0.2))
     assert run(monkeypatch, "--write", "--metrics") == 0
     methods = [json.loads(line)["model"] for line in capsys.readouterr().out.splitlines()]
     blends = ["srgan-x4@0", "srgan-x4@0.2", f"srgan-x4@{DEFAULT_DETAIL:g}"]
@@ -113,7 +114,7 @@ def test_of_a_model_that_can_be_blended_the_blends_are_kept_too(
     order = ["examples@0", "examples@0.2", f"examples@{DEFAULT_DETAIL:g}", "examples"]
     psnr_y_db = [scores[name]["psnr_y_db"] for name in order]
     assert psnr_y_db == sorted(psnr_y_db, reverse=True)
-    text = cards.OVERVIEW.read_text(encoding="utf-8")
+    text = model_pages.OVERVIEW.read_text(encoding="utf-8")
     for row in (
         f"| examples | `srgan-x4` (that is, `@{DEFAULT_DETAIL:g}`) | {psnr_y_db[2]:.2f} |",
         f"| examples | `srgan-x4@1` | {psnr_y_db[3]:.2f} |",
@@ -158,13 +159,17 @@ def test_originals_of_x2_may_lie_beside_those_of_x4(tmp_path: Path) -> None:
 
 
 def test_which_models_are_told_about_compressed_pictures() -> None:
-    assert shelf.split_name("Set14-jpeg30") == ("Set14", 30)
-    assert shelf.split_name("Set14") == ("Set14", None)
-    assert shelf.concerns("fidelity-x4", "BSD100")
-    assert not shelf.concerns("fidelity-x4", "BSD100-jpeg30")
-    assert all(shelf.concerns(f"photo-x{scale}", f"{name}-jpeg30") for scale in (2, 4) for name in shelf.JPEG_SETS)
-    assert shelf.score_name("fidelity-x4", "Set5") == ("fidelity-x4", "Set5")
-    assert shelf.score_name("bicubic", "Set5") == ("bicubic", "Set5")
+    assert bundled_scores.split_name("Set14-jpeg30") == ("Set14", 30)
+    assert bundled_scores.split_name("Set14") == ("Set14", None)
+    assert bundled_scores.concerns("fidelity-x4", "BSD100")
+    assert not bundled_scores.concerns("fidelity-x4", "BSD100-jpeg30")
+    assert all(
+        bundled_scores.concerns(f"photo-x{scale}", f"{name}-jpeg30")
+        for scale in (2, 4)
+        for name in bundled_scores.JPEG_SETS
+    )
+    assert bundled_scores.score_name("fidelity-x4", "Set5") == ("fidelity-x4", "Set5")
+    assert bundled_scores.score_name("bicubic", "Set5") == ("bicubic", "Set5")
 
 
 def test_differences_are_named_above_the_tolerance_only() -> None:
@@ -179,17 +184,19 @@ def test_differences_are_named_above_the_tolerance_only() -> None:
 
 
 def test_scores_are_merged_and_rounded_in_one_order() -> None:
-    assert shelf.kept({"psnr_rgb_db": 1.0, "ssim_y": 0.88514, "psnr_y_db": 31.5371}) == {
+    assert bundled_scores.kept({"psnr_rgb_db": 1.0, "ssim_y": 0.88514, "psnr_y_db": 31.5371}) == {
         "psnr_y_db": 31.537,
         "ssim_y": 0.8851,
     }
-    merged = shelf.merged({"x": {"niqe": 1.0}, "Set14": {"niqe": 1.0}}, {"Set5": {}, "Set14": {"psnr_y_db": 2.0}})
+    merged = bundled_scores.merged(
+        {"x": {"niqe": 1.0}, "Set14": {"niqe": 1.0}}, {"Set5": {}, "Set14": {"psnr_y_db": 2.0}}
+    )
     assert list(merged) == ["Set5", "Set14", "x"]
     assert list(merged["Set14"]) == ["psnr_y_db", "niqe"]
 
 
 def test_pictures_are_compressed_as_told() -> None:
-    picture = read_pixels(quality.EXAMPLES[0])
+    picture = read_rgb(quality.EXAMPLES[0])
     worse, better = (psnr(quality.compressed(picture, quality_), picture) for quality_ in (30, 90))
     assert 25 < worse < better - 3
     grey = quality.compressed(picture[..., :1], 50)

@@ -83,7 +83,7 @@ def test_info_about_a_file_and_a_run_folder(tmp_path: Path) -> None:
 
 def test_a_strangers_file_does_not_speak_to_the_terminal(tmp_path: Path) -> None:
     source = registry.find("fidelity").path
-    header = registry.read_header(source)
+    header = registry.read_weights_header(source)
     recipe = json.dumps({"note": "\x1b[2Jgone"})
     text = json.dumps({"__metadata__": {**header.metadata, "recipe": recipe}}).encode()
     (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)

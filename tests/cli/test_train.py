@@ -30,11 +30,11 @@ from srgan_cli.cli.training_console import TrainingWatch, fitting, pieces, summa
 from srgan_cli.errors import DivergedError, NothingToDoError, SettingsError, WeightsError
 from srgan_cli.runlog import preview as runlog_preview
 from srgan_cli.training import preflight
-from srgan_cli.training.observer import Observer, Outcome, Progress
+from srgan_cli.training.observer import Outcome, Progress, TrainingObserver
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping, preset, read_toml
 
-Train = Callable[[TrainConfig, Path, Observer], Outcome]
+Train = Callable[[TrainConfig, Path, TrainingObserver], Outcome]
 
 
 @dataclass
@@ -63,7 +63,7 @@ HERE = Progress(
 )
 
 
-def tell_all(config: TrainConfig, folder: Path, observer: Observer) -> Outcome:
+def tell_all(config: TrainConfig, folder: Path, observer: TrainingObserver) -> Outcome:
     """A run that calls all that an observer has."""
     observer.scanned(Scan())  # type: ignore[arg-type]
     observer.caching(1, 3)
@@ -81,7 +81,7 @@ class Trainer:
     run: Train = tell_all
     calls: list[tuple[TrainConfig, Path]] = field(default_factory=list)
 
-    def train(self, config: TrainConfig, folder: Path, observer: Observer) -> Outcome:
+    def train(self, config: TrainConfig, folder: Path, observer: TrainingObserver) -> Outcome:
         self.calls.append((config, folder))
         return self.run(config, folder, observer)
 
@@ -344,7 +344,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_a_terminal_has_a_live_line_that_goes_away(trainer: Trainer, terminal: io.StringIO) -> None:
-    def run(config: TrainConfig, folder: Path, observer: Observer) -> Outcome:
+    def run(config: TrainConfig, folder: Path, observer: TrainingObserver) -> Outcome:
         outcome = tell_all(config, folder, observer)
         assert isinstance(observer, TrainingWatch)
         observer._live.refresh()  # type: ignore[union-attr]

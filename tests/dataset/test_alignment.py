@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from srgan_cli.config import EngineOptions
 from srgan_cli.dataset.alignment import Shift, sentence, shift
 from srgan_cli.dataset.scan import scan
-from srgan_cli.evaluation.session import EvaluateOptions, run
+from srgan_cli.evaluation.session import EvaluateOptions, evaluate_models
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.training_config import DataSettings
@@ -80,7 +80,7 @@ def test_train_and_evaluate_report_them(dx: int, tmp_path: Path) -> None:
     notes = scan(settings, scale=4, crop_px=32).notes
     model = save_tiny(tmp_path / "tiny.safetensors", 4)
     engine = EngineOptions(device="cpu", precision="fp32")
-    report = run(EvaluateOptions(high, (str(model),), low, metrics=(), engine=engine))
+    report = evaluate_models(EvaluateOptions(high, (str(model),), low, metrics=(), engine=engine))
     assert len(report.methods["bicubic"].pictures) == 4
     for said in (notes, report.notes):
         shifted = [

@@ -137,7 +137,7 @@ def test_evaluating_needs_neither_torch_nor_libvips() -> None:
 
 
 def _found(high: Path, low: Path | None, scale: int = 2) -> tuple[list[tuple[str, str | None]], tuple[str, ...]]:
-    found = pairs.find(high, low, scale)
+    found = pairs.find_pairs(high, low, scale)
     return [(one.name, one.low and one.low.name) for one in found.files], found.missing
 
 
@@ -173,7 +173,7 @@ def test_folders_that_do_not_fit_are_refused(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(error, match=says):
-        pairs.find(tmp_path / "high", tmp_path / "low", 4)
+        pairs.find_pairs(tmp_path / "high", tmp_path / "low", 4)
 
 
 def _read(tmp_path: Path, scale: int = 2, **files: Path) -> tuple[list[Any], list[str]]:
@@ -223,10 +223,10 @@ def test_sizes_that_do_not_match_are_told(
 def test_pictures_become_eight_bits_without_alpha(tmp_path: Path) -> None:
     deep = np.array([[0, 128, 129, 65535]], np.uint16)
     Pillow.fromarray(deep).save(tmp_path / "deep.png")
-    np.testing.assert_array_equal(pairs.read_pixels(tmp_path / "deep.png")[..., 0], [[0, 0, 1, 255]])
+    np.testing.assert_array_equal(pairs.read_rgb(tmp_path / "deep.png")[..., 0], [[0, 0, 1, 255]])
     solid = np.full((3, 3, 4), 255, np.uint8)
     Pillow.fromarray(solid).save(tmp_path / "solid.png")
-    assert pairs.read_pixels(tmp_path / "solid.png").shape == (3, 3, 3)
+    assert pairs.read_rgb(tmp_path / "solid.png").shape == (3, 3, 3)
     solid[0, 0, 3] = 0
     Pillow.fromarray(solid).save(tmp_path / "holed.png")
     given, told = _read(tmp_path, high=tmp_path / "holed.png")
@@ -239,7 +239,7 @@ def test_pictures_become_eight_bits_without_alpha(tmp_path: Path) -> None:
 
 def test_without_the_package_lpips_and_dists_are_left_out_with_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(further, "find_spec", lambda _name: None)
-    chosen = further.choose(None, vgg_weights=None)
+    chosen = further.choose_metrics(None, vgg_weights=None)
     assert [metric.key for metric in chosen.metrics] == ["niqe"]
     assert [note.split(":")[0] for note in chosen.notes] == ["without vgg19", "without lpips and dists"]
     assert "[perceptual]" in chosen.notes[1]
@@ -249,7 +249,7 @@ def test_without_the_package_lpips_and_dists_are_left_out_with_one_note(monkeypa
 def test_what_was_asked_for_by_name_must_be_there(name: further.Name, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(further, "find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=rf"{name}: .*pip install '.*\[perceptual\]'"):
-        further.choose([name], vgg_weights=None)
+        further.choose_metrics([name], vgg_weights=None)
 
 
 def _fake_torchmetrics(monkeypatch: pytest.MonkeyPatch, network: Callable[..., object]) -> None:
@@ -278,7 +278,7 @@ class _Difference(torch.nn.Module):
 
 def test_the_networks_of_torchmetrics_get_pictures_in_their_range(monkeypatch: pytest.MonkeyPatch) -> None:
     _fake_torchmetrics(monkeypatch, _Difference)
-    chosen = further.choose(["lpips", "dists"], vgg_weights=None)
+    chosen = further.choose_metrics(["lpips", "dists"], vgg_weights=None)
     dark, bright = np.zeros((64, 80, 3), np.uint8), np.full((64, 80, 1), 255, np.uint8)
     assert {metric.key: metric.measure(bright, dark) for metric in chosen.metrics} == {"lpips": 1.0, "dists": 1.0}
     assert chosen.metrics[0].measure(dark[:60], dark[:60]) is None
@@ -289,12 +289,12 @@ def test_without_a_connection_they_are_left_out_and_the_reason_told(monkeypatch:
         raise OSError("<urlopen error no route>")
 
     _fake_torchmetrics(monkeypatch, offline)
-    chosen = further.choose(None, vgg_weights=None)
+    chosen = further.choose_metrics(None, vgg_weights=None)
     assert "lpips and dists: the weights cannot be downloaded (<urlopen error no route>)" in chosen.notes[1]
     with pytest.raises(WeightsError, match="no route"):
-        further.choose(["dists"], vgg_weights=None)
+        further.choose_metrics(["dists"], vgg_weights=None)
 
 
 def test_vgg_weights_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="vgg19"):
-        further.choose(None, vgg_weights=tmp_path / "missing.pth")
+        further.choose_metrics(None, vgg_weights=tmp_path / "missing.pth")

@@ -12,7 +12,7 @@ import pytest
 
 from srgan_cli.evaluation.evaluate import bicubic_enlarger, evaluate
 from srgan_cli.evaluation.metrics import compare, luma, psnr, ssim
-from srgan_cli.evaluation.pairs import find, read_pairs
+from srgan_cli.evaluation.pairs import find_pairs, read_pairs
 
 REPO = Path(__file__).resolve().parents[2]
 TEST_DATA = Path(os.environ.get("SRGAN_TEST_DATA", REPO.parent / "shared" / "data")) / "test"
@@ -137,7 +137,7 @@ def test_bicubic_has_its_published_scores(test_set: str) -> None:
     folder = TEST_DATA / test_set / "x4"
     if not folder.is_dir():
         pytest.skip("the test pictures are not here; SRGAN_TEST_DATA says where they are")
-    files = find(folder / "high", folder / "low", 4).files
+    files = find_pairs(folder / "high", folder / "low", 4).files
     given = read_pairs(files, scale=4, degrade=_none_is_missing, on_failure=pytest.fail)
     scores = evaluate(bicubic_enlarger(4), given, scale=4).mean
     published_db, published_ssim = PUBLISHED[test_set]

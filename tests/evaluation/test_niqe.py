@@ -12,14 +12,14 @@ import pytest
 
 from srgan_cli.evaluation import niqe as module
 from srgan_cli.evaluation.niqe import NaturalModel, as_json, bundled_model, fit, niqe
-from srgan_cli.evaluation.pairs import read_pixels
+from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.bicubic import bicubic
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def _photo() -> npt.NDArray[np.uint8]:
-    return read_pixels(EXAMPLES / "coffee.png")
+    return read_rgb(EXAMPLES / "coffee.png")
 
 
 def _generalised(shape: float, width: float, count: int, seed: int) -> npt.NDArray[np.float64]:

@@ -21,9 +21,9 @@ from PIL import Image as Pillow
 from srgan_cli.cli import main
 from srgan_cli.dataset.pictures import look_at
 from srgan_cli.errors import PictureError
-from srgan_cli.evaluation.pairs import read_pixels
+from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.reading import read_header
-from srgan_cli.upscaling.choice import choose
+from srgan_cli.upscaling.choice import choose_model
 from srgan_cli.upscaling.ledger import FILE_NAME
 from tests.faults import save_tiny
 from tests.fuzz.mutation import mutated
@@ -135,8 +135,8 @@ def _of_readers(path: Path, data: bytes) -> list[Finding]:
     path.write_bytes(data)
     readers: dict[str, Callable[[], object]] = {
         "train": lambda: look_at(path),
-        "evaluate": lambda: read_pixels(path),
-        "auto": lambda: choose(path, max_pixels=_MAX_PIXELS),
+        "evaluate": lambda: read_rgb(path),
+        "auto": lambda: choose_model(path, max_pixels=_MAX_PIXELS),
     }
     found = []
     for name, reader in readers.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import quality, shelf
+from benchmarks import quality
+from benchmarks import scores as bundled_scores
 from srgan_cli.config import EngineOptions
 from srgan_cli.evaluation.evaluate import Enlarge, bicubic_enlarger
 from srgan_cli.networks import registry
@@ -12,14 +13,14 @@ from srgan_cli.networks.weights import Model, load_model
 from srgan_cli.upscaling.engine import Upscaler
 
 ENTRIES = registry.entries()
-METHODS = [method for entry in ENTRIES for method in shelf.sources(entry)]
+METHODS = [method for entry in ENTRIES for method in bundled_scores.sources(entry)]
 SCALES = sorted({entry.scale for entry in ENTRIES})
 NEEDING_NO_FILE = {"psnr_y_db", "ssim_y", "psnr_y_unrounded_db", "consistency_db"}  # of what is kept
 
 
 def measured(enlarge: Enlarge, scale: int) -> dict[str, float]:
     found = quality.measure("examples", scale, {"it": enlarge}, (), None)["it"]
-    scores = shelf.kept(found.mean)
+    scores = bundled_scores.kept(found.mean)
     assert len(found.pictures) == 3
     assert scores.keys() == NEEDING_NO_FILE
     return scores
@@ -29,9 +30,9 @@ def enlarger(model: Model) -> Enlarge:
     return Upscaler(model, EngineOptions(device="cpu", precision="fp32")).upscale
 
 
-@pytest.mark.parametrize("method", [one for one in METHODS if shelf.concerns(one, "examples")])
+@pytest.mark.parametrize("method", [one for one in METHODS if bundled_scores.concerns(one, "examples")])
 def test_the_examples_come_out_as_the_manifest_says(method: str) -> None:
-    name, key = shelf.score_name(method, "examples")
+    name, key = bundled_scores.score_name(method, "examples")
     entry = registry.find(name)
     fresh = {key: measured(enlarger(load_model(method)), entry.scale)}
     assert quality.differences(name, entry.scores, fresh) == []
@@ -40,7 +41,7 @@ def test_the_examples_come_out_as_the_manifest_says(method: str) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_and_so_does_bicubic(scale: int) -> None:
     fresh = {"examples": measured(bicubic_enlarger(scale), scale)}
-    assert quality.differences("bicubic", shelf.bicubic_scores(scale), fresh) == []
+    assert quality.differences("bicubic", bundled_scores.bicubic_scores(scale), fresh) == []
 
 
 def test_one_kernel_that_changed_would_be_found() -> None:
@@ -52,10 +53,10 @@ def test_one_kernel_that_changed_would_be_found() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_score_is_missing(method: str) -> None:
-    for test_set in shelf.SETS:
-        if shelf.concerns(method, test_set):
-            name, key = shelf.score_name(method, test_set)
+    for test_set in bundled_scores.SETS:
+        if bundled_scores.concerns(method, test_set):
+            name, key = bundled_scores.score_name(method, test_set)
             entry = registry.find(name)
-            assert entry.scores.get(key, {}).keys() == shelf.PLACES.keys(), key
-            floor = shelf.bicubic_scores(entry.scale)
-            assert floor.get(test_set, {}).keys() == shelf.PLACES.keys(), f"bicubic, {test_set}"
+            assert entry.scores.get(key, {}).keys() == bundled_scores.PLACES.keys(), key
+            baseline = bundled_scores.bicubic_scores(entry.scale)
+            assert baseline.get(test_set, {}).keys() == bundled_scores.PLACES.keys(), f"bicubic, {test_set}"

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from srgan_cli.errors import SettingsError
-from srgan_cli.networks.discriminators import Discriminator, Kind, build_discriminator
+from srgan_cli.networks.discriminators import Discriminator, DiscriminatorKind, build_discriminator
 from srgan_cli.networks.generators import build
 
 Array = npt.NDArray[np.float64]
-KINDS: tuple[Kind, ...] = ("vgg", "patch", "unet")
+KINDS: tuple[DiscriminatorKind, ...] = ("vgg", "patch", "unet")
 
 
-def made(kind: Kind, channels: int = 2, crop_px: int = 16, seed: int = 0) -> Discriminator:
+def made(kind: DiscriminatorKind, channels: int = 2, crop_px: int = 16, seed: int = 0) -> Discriminator:
     """In float64, with biases and norms that are not 0 and 1, so that leaving one out would show."""
     torch.manual_seed(seed)
     discriminator = build_discriminator(kind, channels, crop_px).double()
@@ -113,7 +113,7 @@ class Plain:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_is_its_formula(kind: Kind) -> None:
+def test_each_is_its_formula(kind: DiscriminatorKind) -> None:
     discriminator = made(kind)
     expected = getattr(Plain(discriminator), kind)(2 * pictures().numpy() - 1)
     verdict = discriminator(pictures())
@@ -132,7 +132,7 @@ def test_the_papers_sizes() -> None:
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("vgg", (3, 1)), ("patch", (3, 1, 6, 6)), ("unet", (3, 1, 48, 48))])
-def test_how_many_verdicts_there_are(kind: Kind, shape: tuple[int, ...]) -> None:
+def test_how_many_verdicts_there_are(kind: DiscriminatorKind, shape: tuple[int, ...]) -> None:
     assert made(kind, crop_px=48)(pictures(48)).logits.shape == shape
 
 
@@ -149,7 +149,7 @@ def test_a_patch_is_54_px_wide() -> None:
 
 
 @pytest.mark.parametrize("kind", ["patch", "unet"])
-def test_spectral_norms_become_1_and_only_advance_moves_them(kind: Kind) -> None:
+def test_spectral_norms_become_1_and_only_advance_moves_them(kind: DiscriminatorKind) -> None:
     discriminator = made(kind, channels=4)
     for _ in range(1000):
         discriminator.advance()
@@ -183,7 +183,7 @@ def test_gradients_of_an_earlier_pass_survive_an_advance() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_pass_through_frozen_weights(kind: Kind) -> None:
+def test_gradients_pass_through_frozen_weights(kind: DiscriminatorKind) -> None:
     discriminator = made(kind).requires_grad_(False)
     x = pictures().requires_grad_()
     discriminator(x).logits.sum().backward()
@@ -194,7 +194,7 @@ def test_gradients_pass_through_frozen_weights(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_weights_get_finite_gradients_in_half_precision(kind: Kind) -> None:
+def test_all_weights_get_finite_gradients_in_half_precision(kind: DiscriminatorKind) -> None:
     discriminator = made(kind).float()
     with torch.autocast("cpu", torch.bfloat16):
         half = discriminator(pictures().float()).logits
@@ -209,14 +209,14 @@ def test_all_weights_get_finite_gradients_in_half_precision(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_seed_decides_the_fresh_weights(kind: Kind) -> None:
+def test_the_seed_decides_the_fresh_weights(kind: DiscriminatorKind) -> None:
     first, second, other = (made(kind, seed=seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
 @pytest.mark.parametrize(("kind", "crop_px"), [("vgg", 24), ("vgg", 0), ("patch", 20), ("unet", 4)])
-def test_crops_that_cannot_be_cut_down_are_refused(kind: Kind, crop_px: int) -> None:
+def test_crops_that_cannot_be_cut_down_are_refused(kind: DiscriminatorKind, crop_px: int) -> None:
     with pytest.raises(SettingsError, match=f"the {kind} discriminator needs crops of a multiple of"):
         build_discriminator(kind, 2, crop_px)
 

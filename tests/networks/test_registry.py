@@ -29,7 +29,7 @@ def safetensors_bytes(header: object, body: bytes = b"") -> bytes:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A weights folder with a family of two scales and one model of its own."""
     for name, family, scale in (("soft-x2", "soft", 2), ("soft-x4", "soft", 4), ("odd", "odd-family", 3)):
         card = Card(name=name, family=family, licence="MIT", recipe={"steps": 3, "note": 'say "ä\\n"', "none": None})
@@ -62,14 +62,14 @@ def test_the_default_model_is_there() -> None:
     assert str(entry.recipe["command"]).startswith("srgan train --hr-dir")
 
 
-def test_a_manifest_says_what_the_files_say(shelf: Path) -> None:
-    tables = tomllib.loads((shelf / "manifest.toml").read_text(encoding="utf-8"))["model"]
+def test_a_manifest_says_what_the_files_say(bundled: Path) -> None:
+    tables = tomllib.loads((bundled / "manifest.toml").read_text(encoding="utf-8"))["model"]
     assert [table["name"] for table in tables] == ["odd", "soft-x2", "soft-x4"]
     assert tables[0]["recipe"] == {"steps": 3, "note": 'say "ä\\n"'}
-    assert [entry.path for entry in registry.entries()] == [shelf / table["file"] for table in tables]
+    assert [entry.path for entry in registry.entries()] == [bundled / table["file"] for table in tables]
 
 
-def test_a_family_is_all_its_scales(shelf: Path) -> None:
+def test_a_family_is_all_its_scales(bundled: Path) -> None:
     assert [entry.scale for entry in registry.family("soft")] == [2, 4]
     assert [entry.name for entry in registry.family("soft-x2")] == ["soft-x2"]
 
@@ -77,20 +77,20 @@ def test_a_family_is_all_its_scales(shelf: Path) -> None:
 @pytest.mark.parametrize(
     ("scale", "name"), [(None, "soft-x4"), (1.5, "soft-x2"), (2, "soft-x2"), (2.1, "soft-x4"), (9, "soft-x4")]
 )
-def test_a_family_is_asked_for_the_scale_that_is_enough(shelf: Path, scale: float | None, name: str) -> None:
+def test_a_family_is_asked_for_the_scale_that_is_enough(bundled: Path, scale: float | None, name: str) -> None:
     assert registry.find("soft", scale).name == name
     assert registry.find("odd-family", scale).name == "odd"
 
 
-def test_an_unknown_name_is_told_what_there_is(shelf: Path) -> None:
+def test_an_unknown_name_is_told_what_there_is(bundled: Path) -> None:
     with pytest.raises(WeightsError, match=r"called 'sotf' \(did you mean 'soft'\?\); there are odd-family, soft"):
         registry.find("sotf")
     with pytest.raises(WeightsError, match="no model called 'zzzzzz'; there are"):
         registry.resolve("zzzzzz")
 
 
-def test_names_files_and_run_folders_resolve(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert registry.resolve("soft", 2)[0] == shelf / "soft-x2.safetensors"
+def test_names_files_and_run_folders_resolve(bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert registry.resolve("soft", 2)[0] == bundled / "soft-x2.safetensors"
     assert registry.resolve("soft-x4")[1] == registry.find("soft-x4")
     run = tmp_path / "run"
     run.mkdir()
@@ -112,9 +112,9 @@ def test_a_missing_file_is_a_sentence(source: str | Path) -> None:
         registry.resolve(source)
 
 
-def test_verify_finds_what_is_missing_or_changed(shelf: Path) -> None:
-    (shelf / "soft-x2.safetensors").unlink()
-    with (shelf / "soft-x4.safetensors").open("ab") as file:
+def test_verify_finds_what_is_missing_or_changed(bundled: Path) -> None:
+    (bundled / "soft-x2.safetensors").unlink()
+    with (bundled / "soft-x4.safetensors").open("ab") as file:
         file.write(b"!")
     checks = {check.entry.name: check for check in registry.verify()}
     assert checks["odd"].ok
@@ -135,8 +135,8 @@ def test_verify_finds_what_is_missing_or_changed(shelf: Path) -> None:
         "model = [3]",
     ],
 )
-def test_a_damaged_manifest_is_a_sentence(shelf: Path, text: str) -> None:
-    (shelf / "manifest.toml").write_text(text, encoding="utf-8")
+def test_a_damaged_manifest_is_a_sentence(bundled: Path, text: str) -> None:
+    (bundled / "manifest.toml").write_text(text, encoding="utf-8")
     with pytest.raises(WeightsError, match=r"manifest\.toml is damaged"):
         registry.entries()
 
@@ -160,8 +160,8 @@ def test_the_manifest_is_written_by_a_command_without_torch() -> None:
     assert result.stdout == (registry.weights_folder() / "manifest.toml").read_bytes()
 
 
-def test_a_file_describes_itself(shelf: Path) -> None:
-    entry = registry.describe_file(shelf / "odd.safetensors")
+def test_a_file_describes_itself(bundled: Path) -> None:
+    entry = registry.describe_file(bundled / "odd.safetensors")
     assert isinstance(entry, Entry)
     assert (entry.name, entry.scale, entry.parameters, entry.config) == ("odd", 3, 7, {"scale": 3})
     assert json.loads(json.dumps(entry.as_dict()))["file"] == "odd.safetensors"

@@ -150,7 +150,7 @@ def test_a_file_that_does_not_fit_is_a_sentence(tmp_path: Path) -> None:
     generator = small("compact")
     save_weights(path, generator, CARD)
     tensors, good = safetensors.torch.load_file(path), path.read_bytes()
-    metadata = dict(registry.read_header(path).metadata)
+    metadata = dict(registry.read_weights_header(path).metadata)
     unlucky = {**tensors, "tail.bias": torch.full_like(tensors["tail.bias"], float("nan"))}
     cases = {
         "damaged": good[:-7],

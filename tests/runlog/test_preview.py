@@ -13,7 +13,7 @@ from srgan_cli.dataset.degradation import Compression, Degradation, Noise, Round
 from srgan_cli.dataset.kernels import Blur
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError
 from srgan_cli.imaging.bicubic import bicubic
-from srgan_cli.runlog.preview import Row, contact_sheet, described, preview
+from srgan_cli.runlog.preview import PreviewRow, contact_sheet, described, preview
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import preset
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
 
 def test_rows_may_have_different_numbers_of_draws_and_long_labels() -> None:
     high, low = np.zeros((40, 40, 3), np.uint8), np.full((10, 10, 3), 200, np.uint8)
-    rows = [Row("a", high, ((low, ("w" * 200,)),)), Row("b\n", high, ((low, ("x",)), (low, ("y", "z"))))]
+    rows = [PreviewRow("a", high, ((low, ("w" * 200,)),)), PreviewRow("b\n", high, ((low, ("x",)), (low, ("y", "z"))))]
     sheet = contact_sheet(rows)
     assert sheet.width == 3 * (240 + GAP_PX) + GAP_PX
     assert (cell(sheet, 1, 0, 240) == 200).all()

@@ -15,7 +15,7 @@ from PIL import Image
 from srgan_cli.errors import TrainingError
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.runlog import record
-from srgan_cli.runlog.record import EVENTS_NAME, LOG_NAME, Record, plain, read_log, read_sheet, sample_paths
+from srgan_cli.runlog.record import EVENTS_NAME, LOG_NAME, RunRecord, plain, read_log, read_sheet, sample_paths
 
 
 def crops(count: int, side: int = 24, seed: int = 0) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
@@ -30,7 +30,7 @@ def step(number: int, **more: object) -> dict[str, object]:
 
 
 def test_each_event_is_a_line_on_its_way_to_the_disk(tmp_path: Path) -> None:
-    with Record(tmp_path / "a" / "run") as run:
+    with RunRecord(tmp_path / "a" / "run") as run:
         run.log(step(1, losses={"pixel": 0.5}))
         assert read_log(run.path) == [step(1, losses={"pixel": 0.5})]
         assert run.position_bytes == run.path.stat().st_size
@@ -53,20 +53,20 @@ def test_each_event_is_a_line_on_its_way_to_the_disk(tmp_path: Path) -> None:
 )
 def test_anything_can_be_logged_and_stays_json(tmp_path: Path, value: object, written: object) -> None:
     assert plain(value) == written
-    with Record(tmp_path) as run:
+    with RunRecord(tmp_path) as run:
         run.log({"value": value})
     text = run.path.read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=pytest.fail) == {"value": written}
 
 
 def test_a_resume_cuts_off_what_will_be_made_again(tmp_path: Path) -> None:
-    with Record(tmp_path) as run:
+    with RunRecord(tmp_path) as run:
         run.log(step(1))
         kept = run.position_bytes
         run.sample(1, crops(1, 6), crops(1), crops(1))
         run.log(step(2))
         run.sample(2, crops(1, 6), crops(1), crops(1))
-    with Record(tmp_path, resume_bytes=kept) as run:
+    with RunRecord(tmp_path, resume_bytes=kept) as run:
         assert [event["step"] for event in read_log(run.path)] == [1]
         assert [path.name for path in sample_paths(tmp_path)] == ["000001.png"]
         run.log(step(2, again=True))
@@ -74,10 +74,10 @@ def test_a_resume_cuts_off_what_will_be_made_again(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path) -> None:
-    with Record(tmp_path) as run:
+    with RunRecord(tmp_path) as run:
         run.log(step(7))
         run.sample(0, crops(1, 6), crops(1), crops(1))
-    with Record(tmp_path) as run:
+    with RunRecord(tmp_path) as run:
         assert run.position_bytes == 0
     assert read_log(run.path) == []
     assert sample_paths(tmp_path) == []
@@ -88,7 +88,7 @@ def test_a_torn_line_is_not_read_and_not_kept(tmp_path: Path) -> None:
     log = tmp_path / LOG_NAME
     log.write_bytes(b'{"event": "step", "step": 1}\n{"event": "st')
     assert [event["step"] for event in read_log(log)] == [1]
-    with Record(tmp_path, resume_bytes=10_000) as run:
+    with RunRecord(tmp_path, resume_bytes=10_000) as run:
         run.log(step(2))
     assert [event["step"] for event in read_log(log)] == [1, 2]
 
@@ -114,7 +114,7 @@ class FullDisk:
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_whole_lines(tmp_path: Path) -> None:
-    with Record(tmp_path) as run:
+    with RunRecord(tmp_path) as run:
         run.log(step(1))
         whole, run._file = run._file, FullDisk(run._file)  # type: ignore[assignment]
         with pytest.raises(TrainingError, match="The same command goes on"):
@@ -127,7 +127,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_whole_lines(tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(TrainingError, match="cannot be written"):
-        Record(tmp_path / "file")
+        RunRecord(tmp_path / "file")
 
 
 # ------------------------------------------------------------------------------------------------------------- samples
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
 def test_a_sheet_holds_low_result_and_high_and_can_be_read_again(tmp_path: Path) -> None:
     low, result, high = crops(3, 6, 1), crops(3, 24, 2), crops(3, 24, 3)
-    with Record(tmp_path) as run:
+    with RunRecord(tmp_path) as run:
         path = run.sample(120, low, result, high)
     assert path == tmp_path / "samples" / "000120.png"
     sheet = read_sheet(path)
@@ -152,7 +152,7 @@ def test_crops_of_different_sizes_share_a_sheet(tmp_path: Path) -> None:
     record.write_sheet(
         tmp_path / "000001.png",
         1,
-        [record.Row(*[np.full((side, side + 200, 3), side, np.uint8)] * 3) for side in (8, 30)],
+        [record.SampleRow(*[np.full((side, side + 200, 3), side, np.uint8)] * 3) for side in (8, 30)],
     )
     sheet = read_sheet(tmp_path / "000001.png")
     assert sheet is not None
@@ -189,7 +189,7 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.parametrize("killed", [True, False])
 def test_events_after_a_resume_or_a_rollback_appear_once(tmp_path: Path, killed: bool) -> None:
-    run = Record(tmp_path)
+    run = RunRecord(tmp_path)
     for number in (10, 20):
         run.log(step(number))
         run.scalars(number, {"loss/pixel": 1.0})
@@ -199,7 +199,7 @@ def test_events_after_a_resume_or_a_rollback_appear_once(tmp_path: Path, killed:
     run.scalars(30, {"validation/psnr": 28.0})
     if killed:
         run.close()
-        run = Record(tmp_path, resume_bytes=checkpoint)
+        run = RunRecord(tmp_path, resume_bytes=checkpoint)
     run.log({"event": "resumed", "step": 20})
     run.log(step(30))
     run.scalars(30, {"loss/pixel": 3.0})
@@ -210,7 +210,7 @@ def test_events_after_a_resume_or_a_rollback_appear_once(tmp_path: Path, killed:
 def test_without_tensorboard_there_is_one_note_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     told: list[str] = []
-    with Record(tmp_path, note=told.append) as run:
+    with RunRecord(tmp_path, note=told.append) as run:
         run.scalars(1, {"loss/pixel": 1.0})
         run.scalars(2, {"loss/pixel": 1.0})
     assert len(told) == 1

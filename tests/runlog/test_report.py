@@ -19,7 +19,7 @@ from srgan_cli.errors import TrainingError
 from srgan_cli.runlog import report
 from srgan_cli.runlog.charts import Chart, Series, Stroke, Text, layout, svg
 from srgan_cli.runlog.curves import history, panels, points
-from srgan_cli.runlog.record import Record
+from srgan_cli.runlog.record import RunRecord
 from srgan_cli.runlog.report import duration, write_report
 from srgan_cli.runlog.scales import log_ticks, number, smoothed, spread, thinned, tick_labels, ticks
 from srgan_cli.training_config import TrainConfig
@@ -107,7 +107,7 @@ HARD_LINES: list[list[tuple[float, float]]] = [
 
 @pytest.mark.parametrize("line", HARD_LINES)
 @pytest.mark.parametrize("logarithmic", [True, False])
-@pytest.mark.parametrize("kind", ["line", "main", "floor"])
+@pytest.mark.parametrize("kind", ["line", "main", "baseline"])
 def test_any_line_stays_inside_the_drawing(line: list[tuple[float, float]], logarithmic: bool, kind: Any) -> None:
     chart = Chart(
         "t",
@@ -247,7 +247,7 @@ def finished_run(folder: Path, side: int = 48, count: int = 2) -> Path:
     rng = np.random.default_rng(0)
     high = list(rng.integers(0, 256, (count, side, side, 3), np.uint8))
     low = [crop[::4, ::4] for crop in high]
-    with Record(folder) as run:
+    with RunRecord(folder) as run:
         run.log({"event": "started", "step": 0, "seconds": 0.0})
         for number in range(20, 201, 20):
             run.log(step(number))
@@ -307,7 +307,7 @@ def test_each_crop_has_a_slider_that_a_keyboard_can_move(tmp_path: Path) -> None
 def test_after_two_phases_the_first_can_be_compared_with(tmp_path: Path) -> None:
     folder = finished_run(tmp_path)
     crops = [np.zeros((48, 48, 3), np.uint8)] * 2
-    with Record(folder, resume_bytes=1 << 20) as run:
+    with RunRecord(folder, resume_bytes=1 << 20) as run:
         run.log(step(220, "adversarial"))
         run.log(validation(300, 27.0))
         run.log({"event": "finished", "step": 300})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from srgan_cli.errors import SettingsError
-from srgan_cli.runlog.record import LOG_NAME, SAMPLES_NAME, Record, read_log
+from srgan_cli.runlog.record import LOG_NAME, SAMPLES_NAME, RunRecord, read_log
 from srgan_cli.training import checkpoint
 from srgan_cli.training.folder import CHECKPOINT_NAME, GOOD_NAME, claimed, write_config
 from srgan_cli.training_config import TrainConfig
@@ -32,7 +32,7 @@ def pipe(path: Path, _outside: Path) -> None:
 
 
 def write_log(folder: Path) -> None:
-    with Record(folder) as record:
+    with RunRecord(folder) as record:
         record.log({"event": "step", "step": 1})
 
 
@@ -74,7 +74,7 @@ def test_own_files_lead_nowhere_else(
 def test_a_log_with_a_second_name_goes_on_in_a_copy(tmp_path: Path) -> None:
     write_log(tmp_path)
     os.link(tmp_path / LOG_NAME, tmp_path / "backup")
-    with Record(tmp_path, resume_bytes=10_000) as record:
+    with RunRecord(tmp_path, resume_bytes=10_000) as record:
         record.log({"event": "step", "step": 2})
     assert [event["step"] for event in read_log(tmp_path / LOG_NAME)] == [1, 2]
     assert [event["step"] for event in read_log(tmp_path / "backup")] == [1]

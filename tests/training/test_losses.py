@@ -17,14 +17,14 @@ from torch import Tensor
 
 from srgan_cli.evaluation.perceptual import vgg_distance, vgg_distance_of_pixels
 from srgan_cli.imaging.bicubic import contributions
-from srgan_cli.networks.discriminators import Discriminator, Kind, build_discriminator
+from srgan_cli.networks.discriminators import Discriminator, DiscriminatorKind, build_discriminator
 from srgan_cli.networks.features import VGGFeatures, load_features
 from srgan_cli.training import losses
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training_config import Objective
 
 Array = npt.NDArray[np.float64]
-KINDS: tuple[Kind, ...] = ("vgg", "patch", "unet")
+KINDS: tuple[DiscriminatorKind, ...] = ("vgg", "patch", "unet")
 OBJECTIVES: tuple[Objective, ...] = ("nonsaturating", "relativistic", "hinge", "least-squares")
 
 
@@ -271,13 +271,13 @@ def test_feature_matching() -> None:
 # ------------------------------------------------------------------------------------------------------------------ R1
 
 
-def made(kind: Kind) -> Discriminator:
+def made(kind: DiscriminatorKind) -> Discriminator:
     torch.manual_seed(0)
     return build_discriminator(kind, 2, 16).double()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_r1(kind: Kind) -> None:
+def test_r1(kind: DiscriminatorKind) -> None:
     discriminator, high = made(kind), pictures(1, 2, 3, 16, 16)
     gradient = torch.zeros_like(high).flatten()
     step = 1e-6
@@ -294,7 +294,7 @@ def test_r1(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_r1_can_be_differentiated(kind: Kind) -> None:
+def test_r1_can_be_differentiated(kind: DiscriminatorKind) -> None:
     """The gradient of a gradient, through every layer, against two values of the penalty."""
     discriminator, high = made(kind), pictures(1, 2, 3, 16, 16)
     losses.r1(discriminator, high).backward()
@@ -321,7 +321,7 @@ def _slope_of_r1(discriminator: Discriminator, parameter: Tensor, towards: Tenso
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_r1_leaves_autocast_and_the_pictures_alone(kind: Kind) -> None:
+def test_r1_leaves_autocast_and_the_pictures_alone(kind: DiscriminatorKind) -> None:
     discriminator, high = made(kind).float(), pictures(1, 2, 3, 16, 16).float()
     expected = losses.r1(discriminator, high)
     with torch.autocast("cpu", torch.bfloat16):

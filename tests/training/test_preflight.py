@@ -17,7 +17,7 @@ from srgan_cli.networks.generators import build
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import save_weights
 from srgan_cli.training import trainer
-from srgan_cli.training.observer import Silent
+from srgan_cli.training.observer import SilentTraining
 from srgan_cli.training_config import DiscriminatorSettings, PerceptualSettings
 from srgan_cli.training_presets import from_mapping
 
@@ -97,7 +97,7 @@ def test_pictures_are_scanned_before_vgg19_is_loaded(tmp_path: Path, monkeypatch
         }
     )
     with pytest.raises(Exception, match="no pictures are left to learn from"):
-        trainer.train(config, tmp_path / "run", Silent())
+        trainer.train(config, tmp_path / "run", SilentTraining())
 
 
 @pytest.mark.parametrize("kind", ["vgg", "patch", "unet"])

@@ -21,7 +21,7 @@ from srgan_cli.training import checkpoint, sources, trainer
 from srgan_cli.training.likeness import Likeness
 from srgan_cli.training.loader import BatchLoader
 from srgan_cli.training.monitor import Monitor, ValidationNumbers
-from srgan_cli.training.observer import Silent
+from srgan_cli.training.observer import SilentTraining
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import _real, _targets, begin
 from srgan_cli.training.sources import prepare, scanned
@@ -169,7 +169,7 @@ def test_what_is_no_model_is_refused(photos: Path, tmp_path: Path, monkeypatch: 
         ("nobody.pth", "there is no|cannot be read|does not exist"),
     ):
         with pytest.raises(WeightsError, match=message):
-            trainer.train(config(photos, tmp_path / name), tmp_path / "run", Silent())
+            trainer.train(config(photos, tmp_path / name), tmp_path / "run", SilentTraining())
         assert not (tmp_path / "run").exists()
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "foreign.pth")
     monkeypatch.setitem(sys.modules, "spandrel", None)
@@ -281,7 +281,7 @@ def test_a_teacher_worse_than_bicubic_is_no_reason_to_go_back(photos: Path, teac
     settings = config(photos, teachers / "x2.safetensors")
     run = begin(settings, Processes())
     assert run.teacher is not None
-    scanned = sources.scanned(run, Silent())
+    scanned = sources.scanned(run, SilentTraining())
     likeness = Likeness(run, run.teacher, held_out(settings, scanned, 2))
     assert likeness.gap_db > 3  # its network is random
     worse = ValidationNumbers(psnr_y_db=20.0, bicubic_psnr_y_db=24.0)
@@ -342,7 +342,7 @@ def test_the_scan_leaves_out_what_a_piece_needs_more_of(photos: Path, teachers: 
 def test_inline_results_are_those_of_the_crop_with_its_surroundings(photos: Path, teachers: Path) -> None:
     settings = config(photos, teachers / "x2.safetensors", teacher={"results": "inline", "crops": 0})
     run, state = begin(settings, Processes()), State(phase="fidelity")
-    found = prepare(run, state, scanned(run, Silent()), Silent())
+    found = prepare(run, state, scanned(run, SilentTraining()), SilentTraining())
     loader = BatchLoader(run, state, 16, found)
     batch = next(loader)
     loader.close()

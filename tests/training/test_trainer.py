@@ -31,7 +31,7 @@ from srgan_cli.training import clock as clock_module
 from srgan_cli.training import run as run_module
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.monitor import Finding
-from srgan_cli.training.observer import Progress, Silent
+from srgan_cli.training.observer import Progress, SilentTraining
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Examples
@@ -74,7 +74,7 @@ def config(photos: Path, **changes: Any) -> TrainConfig:
     return from_mapping(merged(merged(TINY, {"data": {"high_dirs": [str(photos)]}}), changes))
 
 
-class Witness(Silent):
+class Witness(SilentTraining):
     """Remembers what it is told, and may act at a step."""
 
     def __init__(self, at: Callable[[Progress], None] = lambda p: None) -> None:
@@ -517,7 +517,7 @@ def test_two_runs_cannot_share_a_folder(photos: Path, tmp_path: Path) -> None:
 
         def other() -> None:
             try:
-                trainer.train(config(photos), tmp_path, Silent())
+                trainer.train(config(photos), tmp_path, SilentTraining())
             except SettingsError as err:
                 found.append(err)
 
@@ -602,7 +602,7 @@ def test_all_processes_go_by_the_first_ones_clock(
         clock.resume(elapsed_s=elapsed_s, begun_s=began_s)
         state.enter("adversarial", 10.0 + began_s)
         session = trainer._Session(
-            tmp_path, SimpleNamespace(config=settings, group=Processes()), state, clock, Silent()
+            tmp_path, SimpleNamespace(config=settings, group=Processes()), state, clock, SilentTraining()
         )
         places.append(trainer._agreed(session, False, False))
     assert said[0] != said[1]

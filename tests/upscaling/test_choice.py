@@ -20,7 +20,7 @@ from srgan_cli.imaging.signs import Signs
 from srgan_cli.networks import registry
 from srgan_cli.networks.weights import load_generator, load_model
 from srgan_cli.upscaling import choice
-from srgan_cli.upscaling.choice import CLEAN, WORN, Choice, choose, judge
+from srgan_cli.upscaling.choice import CLEAN, WORN, ModelChoice, choose_model, judge
 from srgan_cli.upscaling.session import Session, prepare, select
 from srgan_cli.upscaling.single import upscale_file
 from tests.bundle import bundle
@@ -86,19 +86,19 @@ def test_what_was_worn_goes_to_photo_and_what_is_clean_does_not(saved: Saved, ph
         saved("was-jpeg.png", blocky(photo, 25)): (WORN, "it was a JPEG of quality 2"),
     }
     for path, (model, why) in cases.items():
-        found = choose(path, max_pixels=10**8)
+        found = choose_model(path, max_pixels=10**8)
         assert found.model == model, (path.name, found)
         assert why in found.why, (path.name, found)
 
 
 def test_what_stdin_gave_is_looked_at_too(saved: Saved) -> None:
-    assert choose(saved("a.jpg", quality=30).read_bytes(), max_pixels=10**8).model == WORN
+    assert choose_model(saved("a.jpg", quality=30).read_bytes(), max_pixels=10**8).model == WORN
 
 
 def test_what_cannot_be_looked_at_is_left_to_whoever_reads_it(tmp_path: Path) -> None:
-    assert choose(tmp_path / "none.png", max_pixels=10**8).model == CLEAN
+    assert choose_model(tmp_path / "none.png", max_pixels=10**8).model == CLEAN
     (tmp_path / "broken.jpg").write_bytes(EXAMPLE.read_bytes()[:2000])
-    assert choose(tmp_path / "broken.jpg", max_pixels=10**8).model in (CLEAN, WORN)
+    assert choose_model(tmp_path / "broken.jpg", max_pixels=10**8).model in (CLEAN, WORN)
 
 
 def test_each_sign_decides_at_its_threshold() -> None:
@@ -172,10 +172,10 @@ def test_a_second_run_looks_at_nothing_that_is_done(
     (tmp_path / "out").mkdir()
     assert main(command) == 0
 
-    def never(*_: object, **__: object) -> Choice:
+    def never(*_: object, **__: object) -> ModelChoice:
         raise AssertionError("it is done")
 
-    monkeypatch.setattr("srgan_cli.upscaling.session.choose", never)
+    monkeypatch.setattr("srgan_cli.upscaling.session.choose_model", never)
     assert main(command) == 0
 
 

@@ -18,8 +18,8 @@ from srgan_cli.imaging.metadata.ifd import (
     LONG,
     RATIONAL,
     SHORT,
-    Entry,
     Field,
+    IfdEntry,
     Structure,
     Table,
     number_field,
@@ -70,7 +70,7 @@ class _Patch:
         self.data = bytearray(exif)
         self.structure = Structure(lambda at, count: bytes(self.data[at : at + count]), len(exif))
 
-    def set_number(self, entry: Entry | None, value: int) -> None:
+    def set_number(self, entry: IfdEntry | None, value: int) -> None:
         """Make `entry` one SHORT or LONG of `value`; both fit into the four bytes of the entry itself."""
         if entry is None:
             return
@@ -79,19 +79,19 @@ class _Patch:
         number = struct.pack(order + ("I" if kind == LONG else "H"), value).ljust(4, b"\0")
         self.data[entry.at : entry.at + 12] = struct.pack(order + "HHI", entry.tag, kind, 1) + number
 
-    def set_ratio(self, entry: Entry | None, value: float) -> None:
+    def set_ratio(self, entry: IfdEntry | None, value: float) -> None:
         """Write `value`, to a hundredth, over an unsigned RATIONAL, whose eight bytes stand elsewhere in the block."""
         if entry is None or entry.kind != RATIONAL or entry.count != 1 or entry.value_at + 8 > len(self.data):
             return
         ratio = struct.pack(self.structure.order + "II", round(value * 100), 100)
         self.data[entry.value_at : entry.value_at + 8] = ratio
 
-    def value(self, entry: Entry) -> float:
+    def value(self, entry: IfdEntry) -> float:
         """The first number of a field; 0 for none."""
         values = self.values(entry)
         return values[0] if values else 0.0
 
-    def values(self, entry: Entry) -> list[float]:
+    def values(self, entry: IfdEntry) -> list[float]:
         code = _NUMBERS.get(entry.kind)
         if code is None or entry.count > _MAX_NUMBERS:
             return []
@@ -103,7 +103,7 @@ class _Patch:
             return [top / bottom if bottom else 0.0 for top, bottom in zip(parts[::2], parts[1::2], strict=True)]
         return list(map(float, struct.unpack(f"{self.structure.order}{entry.count}{code}", data)))
 
-    def set_values(self, entry: Entry | None, change: Callable[[list[float]], list[float] | None]) -> None:
+    def set_values(self, entry: IfdEntry | None, change: Callable[[list[float]], list[float] | None]) -> None:
         """Write what `change` makes of the numbers of `entry` into their places.
 
         What it cannot say (None), or what does not fit into the type, becomes zeros: wrong places are worse than none.
@@ -141,7 +141,7 @@ class _Patch:
         for start, end in _merged(free):  # each byte once
             self.data[start:end] = bytes(len(self.data[start:end]))
 
-    def remove(self, table: Table, entry: Entry) -> Table:
+    def remove(self, table: Table, entry: IfdEntry) -> Table:
         """Take `entry` out of `table`: the rows behind it move up, and so does the link to the next table."""
         end = min(table.next_at + 4, len(self.data))
         rest = bytes(self.data[entry.at + 12 : end])

@@ -27,7 +27,7 @@ _WORK = 10  # bytes that may be read for one that is there
 
 
 @dataclass(frozen=True)
-class Entry:
+class IfdEntry:
     """One field: where its 12 (BigTIFF 20) bytes stand, and where its value does (inside them when it is short)."""
 
     tag: int
@@ -46,12 +46,12 @@ class Table:
     """One IFD: its sound entries, and where the next one is said to be (0: none)."""
 
     at: int
-    entries: tuple[Entry, ...]
+    entries: tuple[IfdEntry, ...]
     declared: int
     next_at: int
     next_offset: int
 
-    def find(self, tag: int) -> Entry | None:
+    def find(self, tag: int) -> IfdEntry | None:
         return next((entry for entry in self.entries if entry.tag == tag), None)
 
 
@@ -106,7 +106,7 @@ class Structure:
         following = self._unpack("Q" if self.big else "I", link) if len(link) == link_bytes else 0
         return Table(offset, tuple(entry for entry in found if entry is not None), declared, next_at, following)
 
-    def _entry(self, rows: bytes, start: int, index: int) -> Entry | None:
+    def _entry(self, rows: bytes, start: int, index: int) -> IfdEntry | None:
         row = rows[index * self.entry_bytes : (index + 1) * self.entry_bytes]
         tag, kind = struct.unpack(self.order + "HH", row[:4])
         inline = 8 if self.big else 4
@@ -120,17 +120,17 @@ class Structure:
             value_at = self._unpack("Q" if self.big else "I", row[4 + inline :])
         if size > _MAX_VALUE_BYTES or value_at + size > self.size:
             return None
-        return Entry(tag, kind, count, at, value_at)
+        return IfdEntry(tag, kind, count, at, value_at)
 
     def _may_read(self, count: int) -> bool:
         self._left -= count
         return self._left >= 0
 
-    def value(self, entry: Entry) -> bytes:
+    def value(self, entry: IfdEntry) -> bytes:
         """The bytes of a field; none when more has been read of this structure than an honest one has."""
         return self.read_at(entry.value_at, entry.size) if self._may_read(entry.size) else b""
 
-    def numbers(self, entry: Entry | None) -> tuple[int, ...]:
+    def numbers(self, entry: IfdEntry | None) -> tuple[int, ...]:
         """The values of an unsigned integer field; empty for None and for any other type."""
         if entry is None or entry.kind not in _NUMBER_CODE:
             return ()

@@ -1,6 +1,6 @@
 """What the documents say of the bundled models, written from the manifest.
 
-    python -m benchmarks.cards
+    python -m benchmarks.model_pages
 
 Rewrites the facts and the scores in each model's page (weights/NAME.md) and the tables of docs/MODELS.md: what stands
 between `<!-- KEY:begin -->` and `<!-- KEY:end -->`; and models/NAME.json for OpenModelDB. The rest of a page is written
@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import shelf
+from benchmarks import scores as bundled_scores
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks import openmodeldb, registry
@@ -45,9 +45,9 @@ def write(folder: Path, overview: Path | None) -> None:
     """
     entries = in_order(folder)
     for entry in entries:
-        shelf.write_text(page_path(entry), page(entry))
+        bundled_scores.write_text(page_path(entry), page(entry))
     if overview is not None:
-        shelf.write_text(overview, overview_page(overview.read_text(encoding="utf-8"), entries))
+        bundled_scores.write_text(overview, overview_page(overview.read_text(encoding="utf-8"), entries))
         if (records := overview.parent.parent / "models").is_dir():
             write_openmodeldb(entries, records)
 
@@ -59,7 +59,7 @@ def write_openmodeldb(entries: Iterable[Entry], folder: Path) -> None:
         old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         date = old["date"] if old is not None and old["resources"][0]["sha256"] == entry.sha256 else None
         subject = openmodeldb.Subject(entry.name, entry, entry.architecture, entry.config, entry.scale)
-        shelf.write_text(path, openmodeldb.to_json(openmodeldb.record(subject, (entry.path,), date=date)))
+        bundled_scores.write_text(path, openmodeldb.to_json(openmodeldb.record(subject, (entry.path,), date=date)))
 
 
 def in_order(folder: Path) -> list[Entry]:
@@ -139,7 +139,7 @@ def _models(entries: Sequence[Entry]) -> list[str]:
     return _table(("Model", "Scale", "Architecture", "Parameters", "File", "For"), rows)
 
 
-def _variants(entry: Entry) -> dict[str, shelf.Scores]:
+def _variants(entry: Entry) -> dict[str, bundled_scores.Scores]:
     """What is shown of a model: itself, or both the blend that its name stands for and the far end."""
     if registry.start_of(entry) is None:
         return {f"`{entry.name}`": entry.scores}
@@ -148,17 +148,17 @@ def _variants(entry: Entry) -> dict[str, shelf.Scores]:
     return {f"`{entry.name}` (that is, `{suffix}`)": blend, f"`{entry.name}@1`": entry.scores}
 
 
-def _beside(entries: Iterable[Entry], scale: int) -> dict[str, shelf.Scores]:
+def _beside(entries: Iterable[Entry], scale: int) -> dict[str, bundled_scores.Scores]:
     """Bicubic and the models of one scale."""
     variants = [variant for entry in entries if entry.scale == scale for variant in _variants(entry).items()]
-    return {"bicubic": shelf.bicubic_scores(scale), **dict(variants)}
+    return {"bicubic": bundled_scores.bicubic_scores(scale), **dict(variants)}
 
 
 def _all_scores(entries: Sequence[Entry]) -> Iterator[str]:
     """For each scale a table: under each set bicubic and the models."""
     for scale in _scales(entries):
         rows: list[list[str]] = []
-        for test_set in (*shelf.CLEAN_SETS, shelf.EXAMPLES):
+        for test_set in (*bundled_scores.CLEAN_SETS, bundled_scores.EXAMPLES):
             scores = {name: of.get(test_set) for name, of in _beside(entries, scale).items()}
             rows += [[test_set, *_row(name, values, _IN_OVERVIEW)] for name, values in scores.items() if values]
         yield from _section(f"×{scale}", _table(("Set", "", *(_COLUMNS[key][0] for key in _IN_OVERVIEW)), rows))
@@ -167,14 +167,18 @@ def _all_scores(entries: Sequence[Entry]) -> Iterator[str]:
 def _all_jpeg(entries: Sequence[Entry]) -> Iterator[str]:
     """For each scale and set a table: in each column a quality, in each cell three numbers."""
     for scale in _scales(entries):
-        for base in shelf.JPEG_SETS:
-            sets = [base, *(f"{base}-jpeg{quality}" for quality in shelf.JPEG_QUALITIES)]
+        for base in bundled_scores.JPEG_SETS:
+            sets = [base, *(f"{base}-jpeg{quality}" for quality in bundled_scores.JPEG_QUALITIES)]
             rows = [
                 [name, *(" / ".join(_row("", of.get(one, {}), _OF_JPEG)[1:]) for one in sets)]
                 for name, of in _beside(entries, scale).items()
                 if any(one in of for one in sets[1:])
             ]
-            titles = (f"{base}, ×{scale}", "not compressed", *(f"JPEG {quality}" for quality in shelf.JPEG_QUALITIES))
+            titles = (
+                f"{base}, ×{scale}",
+                "not compressed",
+                *(f"JPEG {quality}" for quality in bundled_scores.JPEG_QUALITIES),
+            )
             if rows:
                 yield from _section("", _table(titles, rows))
 
@@ -185,12 +189,15 @@ def _details(entries: Sequence[Entry]) -> Iterator[str]:
         start = registry.start_of(entry)
         if start is None:
             continue
-        prefix = f"{shelf.DETAIL_SET}@"
+        prefix = f"{bundled_scores.DETAIL_SET}@"
         between = {key.removeprefix(prefix): of for key, of in entry.scores.items() if key.startswith(prefix)}
-        ends = {"0": start.scores.get(shelf.DETAIL_SET, {}), "1": entry.scores.get(shelf.DETAIL_SET, {})}
+        ends = {
+            "0": start.scores.get(bundled_scores.DETAIL_SET, {}),
+            "1": entry.scores.get(bundled_scores.DETAIL_SET, {}),
+        }
         scores = {**ends, **between}
         rows = [_row(detail, scores[detail], _IN_OVERVIEW) for detail in sorted(scores, key=float)]
-        titles = (f"`{entry.name}`, {shelf.DETAIL_SET}: detail", *(_COLUMNS[key][0] for key in _IN_OVERVIEW))
+        titles = (f"`{entry.name}`, {bundled_scores.DETAIL_SET}: detail", *(_COLUMNS[key][0] for key in _IN_OVERVIEW))
         yield from _section("", _table(titles, rows))
 
 
@@ -209,8 +216,8 @@ def _scales(entries: Iterable[Entry]) -> list[int]:
 
 def _scores(entry: Entry) -> str:
     """Its scores, set by set, under bicubic's."""
-    beside = {"bicubic": shelf.bicubic_scores(entry.scale), **_variants(entry)}
-    shown = [test_set for test_set in shelf.SETS if test_set in entry.scores]
+    beside = {"bicubic": bundled_scores.bicubic_scores(entry.scale), **_variants(entry)}
+    shown = [test_set for test_set in bundled_scores.SETS if test_set in entry.scores]
     rows = [
         _row(f"{_set_title(test_set)}: {name}", of[test_set], _COLUMNS)
         for test_set in shown
@@ -226,7 +233,7 @@ def _scores(entry: Entry) -> str:
 
 
 def _set_title(test_set: str) -> str:
-    name, quality = shelf.split_name(test_set)
+    name, quality = bundled_scores.split_name(test_set)
     return name if quality is None else f"{name}, JPEG {quality}"
 
 
@@ -257,7 +264,7 @@ def _megabytes(entry: Entry) -> str:
 
 
 def _precision(entry: Entry) -> str:
-    dtypes = {dtype for dtype, _ in registry.read_header(entry.path).tensors.values()}
+    dtypes = {dtype for dtype, _ in registry.read_weights_header(entry.path).tensors.values()}
     cost = entry.recipe.get("fp16_cost_db")
     measured = "" if cost is None else f", which costs {cost:.4f} dB on Set5"
     return f"kernels kept as fp16{measured}" if "F16" in dtypes else f"kept as fp32 (fp16{measured})"
