@@ -86,7 +86,7 @@ def _engine(programme: Programme, name: str, precision: str) -> Mapping[str, obj
     side = 24 if programme.tiny else min(512, upscaler.tile_px)
     window = torch.rand(1, 3, side, side, device=programme.device).contiguous(memory_format=torch.channels_last)
     with upscaler.compute.inference():
-        bare_s = programme.seconds(lambda: upscaler.chain.phases(window))
+        bare_s = programme.seconds(lambda: upscaler.chain.subpixels(window))
     peer_s = programme.seconds(peer(programme, model, precision, *low.shape[:2]))
     low_px = low.shape[0] * low.shape[1]
     tflops = flops_per_px(model) * low_px / engine_s / 1e12
@@ -140,7 +140,7 @@ def flops_per_px(model: Model) -> float:
     convolutions = [module for module in model.network.modules() if isinstance(module, nn.Conv2d)]
     hooks = [convolution.register_forward_hook(count) for convolution in convolutions]
     with torch.inference_mode():
-        model.phases(torch.zeros(1, 3, side, side))
+        model.subpixels(torch.zeros(1, 3, side, side))
     for hook in hooks:
         hook.remove()
     return total / side**2
@@ -189,7 +189,7 @@ def _run_as(
     low = torch.rand(count, 3, side, side, device=programme.device).contiguous(memory_format=torch.channels_last)
     with upscaler.compute.inference():
         began = time.perf_counter()
-        work = make(upscaler.chain.phases, low)
+        work = make(upscaler.chain.subpixels, low)
         work()
         set_up_s = time.perf_counter() - began
         seconds = programme.seconds(work)

@@ -227,7 +227,7 @@ def bare_worker(args: argparse.Namespace, precision: str) -> None:
 
     def bare() -> None:
         with upscaler.compute.inference():
-            F.pixel_shuffle(upscaler.chain.phases(low), upscaler.chain.shuffle)
+            F.pixel_shuffle(upscaler.chain.subpixels(low), upscaler.chain.shuffle)
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
@@ -289,10 +289,10 @@ def network_worker(args: argparse.Namespace, source: str, precision: str) -> Non
         low = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255.0
         lows.append(low.to(upscaler.compute.device).contiguous(memory_format=torch.channels_last))
     with upscaler.compute.inference():
-        upscaler.chain.phases(lows[0])
+        upscaler.chain.subpixels(lows[0])
         began = time.perf_counter()
         for low in lows:
-            F.pixel_shuffle(upscaler.chain.phases(low), upscaler.chain.shuffle)
+            F.pixel_shuffle(upscaler.chain.subpixels(low), upscaler.chain.shuffle)
         if upscaler.compute.device.type == "cuda":
             torch.cuda.synchronize()
         report(seconds=time.perf_counter() - began)

@@ -91,7 +91,7 @@ class Nearest(Generator):
         self.weight = nn.Parameter(torch.ones(()), requires_grad=False)  # tells which precision was asked for
         self.shapes = Log()
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         self.shapes.append(tuple(low.shape))
         return low.repeat_interleave(self.scale**2, dim=1)
 
@@ -104,7 +104,7 @@ class OutOfMemoryAbove(Nearest):
         self.limit_px, self.error = limit_px, error
         self.refused, self.after = Log(), Log()
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         scarce = all(len(self.shapes) >= number for number in self.after)
         if scarce and low.shape[0] * low.shape[2] * low.shape[3] > self.limit_px:
             self.refused.append(tuple(low.shape))
@@ -113,7 +113,7 @@ class OutOfMemoryAbove(Nearest):
             if self.error == "python":
                 raise MemoryError
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return super().phases(low)
+        return super().subpixels(low)
 
 
 class Raising(Nearest):
@@ -123,10 +123,10 @@ class Raising(Nearest):
         super().__init__()
         self.error, self.after = error, after
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         if len(self.shapes) >= self.after:
             raise self.error()
-        return super().phases(low)
+        return super().subpixels(low)
 
 
 class WrongInHalf(Nearest):
@@ -136,21 +136,21 @@ class WrongInHalf(Nearest):
         super().__init__()
         self.offset, self.only_bright = offset, only_bright
 
-    def phases(self, low: Tensor) -> Tensor:
-        phases = super().phases(low)
+    def subpixels(self, low: Tensor) -> Tensor:
+        subpixels = super().subpixels(low)
         if self.weight.dtype == torch.float32:
-            return phases
+            return subpixels
         if not self.only_bright:
-            return phases + self.offset
+            return subpixels + self.offset
         bright = (low >= 1.0).flatten(1).all(1)[:, None, None, None]
-        return torch.where(bright, phases + self.offset, phases)
+        return torch.where(bright, subpixels + self.offset, subpixels)
 
 
 class Never(Nearest):
     """Not finite, in whatever precision."""
 
-    def phases(self, low: Tensor) -> Tensor:
-        return super().phases(low) * float("nan")
+    def subpixels(self, low: Tensor) -> Tensor:
+        return super().subpixels(low) * float("nan")
 
 
 class Cast(Nearest):
@@ -160,9 +160,9 @@ class Cast(Nearest):
         super().__init__(scale)
         self.cast = cast
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         shift = torch.tensor(self.cast, device=low.device).repeat_interleave(self.scale**2)
-        return super().phases(low) + shift[None, :, None, None]
+        return super().subpixels(low) + shift[None, :, None, None]
 
 
 class Blurring(Nearest):
@@ -172,10 +172,10 @@ class Blurring(Nearest):
         super().__init__(scale, halo_px=radius_px)
         self.radius_px = radius_px
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         side = 2 * self.radius_px + 1
         mean = F.avg_pool2d(low, side, stride=1, padding=self.radius_px, count_include_pad=False)
-        return super().phases(mean)
+        return super().subpixels(mean)
 
 
 # -------------------------------------------------------------------------------------------------------- other faults

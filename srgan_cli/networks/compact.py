@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from srgan_cli.networks.layers import Generator, PReLU, bilinear_phases, check_whole, conv, halo_px, initialise
+from srgan_cli.networks.layers import Generator, PReLU, bilinear_subpixels, check_whole, conv, halo_px, initialise
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Compact(Generator):
         self.halo_px = max(halo_px([(3, 1)] * (2 * config.blocks + 3)), 1)
         initialise(self, [*(cast(_CompactBlock, block).conv2 for block in self.body), self.tail])
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         h = self.head(low.to(self.head.weight.dtype))  # (N, 3, H, W) -> (N, F, H, W)
         x = h
         for block in self.body:
@@ -63,4 +63,4 @@ class Compact(Generator):
         x = self.fuse(x).add_(h)
         del h  # a quarter of the peak: the last step makes large fp32 tensors
         x = self.tail(x)  # (N, F, H, W) -> (N, 3·scale², H, W)
-        return bilinear_phases(low, self.scale).add_(x)
+        return bilinear_subpixels(low, self.scale).add_(x)

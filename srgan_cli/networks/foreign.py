@@ -43,7 +43,7 @@ _MAX_PROBED_PARAMETERS = 10_000_000  # a full RRDB has 16.7 million and a field 
 
 
 class ForeignGenerator(Generator):
-    """A network that spandrel has built. It has no last shuffle of its own: `shuffle` is 1, `phases` the whole of it.
+    """A network that spandrel has built. It has no last shuffle of its own: `shuffle` is 1, `subpixels` all of it.
 
     Pads below and on the right to the sizes that the network can take, cuts that off again, and clips to [0, 1].
     """
@@ -68,7 +68,7 @@ class ForeignGenerator(Generator):
         high: Tensor = self._descriptor(low)
         return high
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         dtype = next(self.inner.parameters()).dtype
         trace: list[Tensor] = []
         hook = self.inner.register_forward_hook(lambda _module, _inputs, output: trace.append(not_finite(output)))

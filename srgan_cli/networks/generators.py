@@ -3,11 +3,11 @@
 Tensors are NCHW, RGB, float in [0, 1], here and everywhere past `imaging`. `low` is the small picture, `high` the large
 one. The paper keeps `high` in [-1, 1]; we keep both sides in [0, 1]: an affine map away, and one mistake fewer.
 
-Inference contract: `generator.phases(low)` is the output before its last pixel shuffle and `generator.shuffle` that
+Inference contract: `generator.subpixels(low)` is the output before its last pixel shuffle and `generator.shuffle` that
 shuffle's factor, so that whoever runs the network can quantise before it shuffles. `forward` does both:
 
-    phases(low)    # (N, 3, H, W) -> (N, 3·r², H·scale/r, W·scale/r), r = shuffle, in the dtype of `low`
-    forward(low)   # (N, 3, H, W) -> (N, 3, H·scale, W·scale)
+    subpixels(low)  # (N, 3, H, W) -> (N, 3·r², H·scale/r, W·scale/r), r = shuffle, in the dtype of `low`
+    forward(low)    # (N, 3, H, W) -> (N, 3, H·scale, W·scale)
 
 `low` is fp32 whatever the dtype of the weights: `generator.to(torch.bfloat16)` makes the convolutions run in bf16, and
 what decides the last bits of a pixel (the final addition, or the last convolution of a network without one) stays fp32.
@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.compact import Compact, CompactConfig
-from srgan_cli.networks.layers import Generator, bilinear_phases, check, halo_px, not_finite
+from srgan_cli.networks.layers import Generator, bilinear_subpixels, check, halo_px, not_finite
 from srgan_cli.networks.srresnet import SRResNet, SRResNetConfig
 from srgan_cli.networks.srvgg import SRVGG, SRVGGConfig
 
@@ -35,7 +35,7 @@ __all__ = [
     "SRResNet",
     "SRResNetConfig",
     "SRVGGConfig",
-    "bilinear_phases",
+    "bilinear_subpixels",
     "build",
     "fold",
     "halo_px",

@@ -21,7 +21,7 @@ from srgan_cli.networks.layers import bilinear_kernel
 from srgan_cli.networks.srresnet import SRResNet
 from srgan_cli.networks.srvgg import SRVGG
 
-INPUT, RESIDUAL, PHASES, OUTPUT = "data", "residual", "phases", "output"
+INPUT, RESIDUAL, SUBPIXELS, OUTPUT = "data", "residual", "subpixels", "output"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Node:
 def nodes_of(generator: Generator) -> tuple[Node, ...]:
     """What `generator` computes, in order. The picture is `INPUT`, (N, 3, H, W); the result `OUTPUT`, not clipped.
 
-    `PHASES` is the result before its last pixel shuffle, of factor `fold(generator).shuffle`, and `RESIDUAL`, where
+    `SUBPIXELS` is the result before its last pixel shuffle, of factor `fold(generator).shuffle`, and `RESIDUAL`, where
     there is one, the part of it that comes from the network: the other is the plain enlargement.
     Raises `WeightsError` for a network that none of our architectures is.
     """
@@ -125,8 +125,8 @@ def _srresnet(network: SRResNet) -> Iterator[Node]:
         if factor > 1:
             yield Node(PixelShuffle(factor), (last,), name)
             last = name
-    yield Node(_operation(network.tail), (last,), PHASES, exact=True)
-    yield Node(PixelShuffle(network.shuffle), (PHASES,), OUTPUT, exact=True)
+    yield Node(_operation(network.tail), (last,), SUBPIXELS, exact=True)
+    yield Node(PixelShuffle(network.shuffle), (SUBPIXELS,), OUTPUT, exact=True)
 
 
 def _block(block: nn.Module, last: str, name: str) -> Iterator[Node]:
@@ -138,8 +138,8 @@ def _block(block: nn.Module, last: str, name: str) -> Iterator[Node]:
 
 def _added(enlargement: Convolution, network: Generator) -> Iterator[Node]:
     yield Node(enlargement, (INPUT,), "enlarged", exact=True)
-    yield Node(Add(), (RESIDUAL, "enlarged"), PHASES, exact=True)
-    yield Node(PixelShuffle(network.shuffle), (PHASES,), OUTPUT, exact=True)
+    yield Node(Add(), (RESIDUAL, "enlarged"), SUBPIXELS, exact=True)
+    yield Node(PixelShuffle(network.shuffle), (SUBPIXELS,), OUTPUT, exact=True)
 
 
 def _operation(module: nn.Module) -> Operation:

@@ -26,7 +26,7 @@ def grown(source: Generator, architecture: str, config: Mapping[str, object]) ->
     """A generator of `architecture` and `config` (see `build`) that begins with the weights of `source`.
 
     It may have more blocks, spread evenly among those of `source`, and, where it is compact or srvgg, another scale:
-    its last layer then begins as the other's, made smaller or larger as a picture of phases. At the same scale it
+    its last layer then begins as the other's, made smaller or larger as a picture of sub-pixels. At the same scale it
     computes what `source` does, until it is trained. The new layers are drawn from torch's global generator.
 
     Raises `WeightsError` where the architecture or the features differ, where blocks would have to go, or where the
@@ -99,9 +99,9 @@ def _idle(name: str, fresh: Tensor, architecture: str) -> Tensor:
 
 
 def _rescaled(tail: Tensor, before: int, after: int) -> Tensor:
-    """The last layer's weights or bias for another scale: the mean over a finer phase's area, or between coarser ones.
+    """The last layer's weights or bias for another scale: the mean over a finer sub-pixel, or between coarser ones.
 
-    A phase adds detail to the place of its pixel that it stands for, so a layer's output channels are a small picture.
+    A sub-pixel adds detail to the place of its pixel that it stands for: a layer's output channels are a small picture.
     (3·before², ...) -> (3·after², ...).
     """
     picture = tail.reshape(3, before, before, -1).permute(0, 3, 1, 2)  # (3·b², F, 3, 3) -> (3, F·9, b, b)

@@ -3,11 +3,11 @@
 Tensors are NCHW, RGB, float in [0, 1], here and everywhere past `imaging`. `low` is the small picture, `high` the large
 one. The paper keeps `high` in [-1, 1]; we keep both sides in [0, 1]: an affine map away, and one mistake fewer.
 
-Inference contract: `generator.phases(low)` is the output before its last pixel shuffle and `generator.shuffle` that
+Inference contract: `generator.subpixels(low)` is the output before its last pixel shuffle and `generator.shuffle` that
 shuffle's factor, so that whoever runs the network can quantise before it shuffles. `forward` does both:
 
-    phases(low)    # (N, 3, H, W) -> (N, 3·r², H·scale/r, W·scale/r), r = shuffle, in the dtype of `low`
-    forward(low)   # (N, 3, H, W) -> (N, 3, H·scale, W·scale)
+    subpixels(low)  # (N, 3, H, W) -> (N, 3·r², H·scale/r, W·scale/r), r = shuffle, in the dtype of `low`
+    forward(low)    # (N, 3, H, W) -> (N, 3, H·scale, W·scale)
 
 `low` is fp32 whatever the dtype of the weights: `generator.to(torch.bfloat16)` makes the convolutions run in bf16, and
 what decides the last bits of a pixel (the final addition, or the last convolution of a network without one) stays fp32.
@@ -57,7 +57,7 @@ def check_whole(config: object, bounds: Mapping[str, tuple[int, int]]) -> None:
 
 
 class Generator(nn.Module):
-    """What every network that enlarges offers; see the module's docstring for `phases` and `shuffle`.
+    """What every network that enlarges offers; see the module's docstring for `subpixels` and `shuffle`.
 
     `halo_px` is the radius of the receptive field in low-resolution px, or None where it is unbounded or not known.
     """
@@ -67,11 +67,11 @@ class Generator(nn.Module):
     halo_px: int | None
     shuffle: int
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         raise NotImplementedError
 
     def forward(self, low: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.phases(low), self.shuffle)
+        return F.pixel_shuffle(self.subpixels(low), self.shuffle)
 
     def simplify(self) -> None:
         """Rewrite the weights in place so that inference has less work and the same result; doing it twice is safe."""
@@ -146,15 +146,15 @@ class PReLU(nn.PReLU):
         return super().forward(input)
 
 
-def bilinear_phases(low: Tensor, scale: int) -> Tensor:
+def bilinear_subpixels(low: Tensor, scale: int) -> Tensor:
     """Bilinear enlargement (`align_corners=False`) by a whole number, before its pixel shuffle.
 
-    Each of the scale² phases is a fixed mixture of a pixel and its neighbours, with the border repeated; so it needs no
-    high-resolution picture. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`: on CUDA as `lerp`s, for
+    Each of the scale² sub-pixels is a fixed mixture of a pixel and its neighbours, with the border repeated; so it needs
+    no high-resolution picture. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`: on CUDA as `lerp`s, for
     a convolution would round to TF32 there; elsewhere as the fixed 3×3 convolution that it is, whose result has the
     memory format of the other convolutions, so that adding it to theirs is one pass over both.
     """
-    shifts = [(phase + 0.5) / scale - 0.5 for phase in range(scale)]  # of a phase from its pixel's centre, in low px
+    shifts = [(sub + 0.5) / scale - 0.5 for sub in range(scale)]  # of a sub-pixel from its pixel's centre, in low px
     padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, C, H, W) -> (N, C, H+2, W+2)
     if not low.is_cuda:
         # One picture per channel would be a grouped convolution, which is slow: a kernel of mostly zeros is not.
@@ -169,16 +169,16 @@ def bilinear_phases(low: Tensor, scale: int) -> Tensor:
 
 @functools.cache
 def bilinear_kernel(scale: int, channels: int) -> Tensor:
-    """(channels·scale², channels, 3, 3) in fp64: what each phase takes of its pixel's 3×3 neighbourhood."""
+    """(channels·scale², channels, 3, 3) in fp64: what each sub-pixel takes of its pixel's 3×3 neighbourhood."""
     with torch.inference_mode(False):  # it is kept, and must serve training after inference
         taps = torch.zeros(scale, 3, dtype=torch.float64)
-        for phase in range(scale):
-            shift = (phase + 0.5) / scale - 0.5
-            taps[phase, 1] = 1.0 - abs(shift)
-            taps[phase, 0 if shift < 0 else 2] += abs(shift)
-        phases = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (scale², 3, 3)
+        for sub in range(scale):
+            shift = (sub + 0.5) / scale - 0.5
+            taps[sub, 1] = 1.0 - abs(shift)
+            taps[sub, 0 if shift < 0 else 2] += abs(shift)
+        subpixels = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (scale², 3, 3)
         same = torch.eye(channels, dtype=torch.float64)
-        return torch.einsum("cd,pij->cpdij", same, phases).flatten(0, 1)
+        return torch.einsum("cd,pij->cpdij", same, subpixels).flatten(0, 1)
 
 
 def not_finite(x: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class NcnnGenerator(Generator):
         blobs = {"input_blob": self.param.input, "output_blob": self.param.output}
         return NcnnNetwork(self.text, self.weights, device=device, half=half, **blobs)
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         return enlarge(self._on_cpu.run, self.needs, low)
 
 

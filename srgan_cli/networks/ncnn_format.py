@@ -1,8 +1,8 @@
 """A generator in the format of ncnn: a text that lists its layers and blobs, and a file of their weights.
 
 The format is described in ncnn's documentation ("param and model file structure", "operators"). Blobs have the names of
-`graph`: `data` and `output` are what Upscayl and realesrgan-ncnn-vulkan ask for; `phases` is `output` before its pixel
-shuffle, for a program that shuffles integers itself.
+`graph`: `data` and `output` are what Upscayl and realesrgan-ncnn-vulkan ask for; `subpixels` is `output` before its
+pixel shuffle, for a program that shuffles integers itself.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Layer(NamedTuple):
 
 
 def ncnn_model(generator: Generator, *, half: bool = False) -> NcnnModel:
-    """`generator`, folded, as ncnn's files; `output` is clipped to [0, 1], `phases` is not.
+    """`generator`, folded, as ncnn's files; `output` is clipped to [0, 1], `subpixels` is not.
 
     With `half` the kernels of convolutions are kept as fp16, except those that decide the last bits of a pixel.
 

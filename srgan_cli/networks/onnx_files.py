@@ -101,7 +101,7 @@ class OnnxGenerator(Generator):
     def network(self, *, cuda: int | None) -> OnnxNetwork:
         return OnnxNetwork(self.data, cuda=cuda)
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         return enlarge(self._on_cpu.run, self.needs, low)
 
 

@@ -105,7 +105,7 @@ class SRResNet(Generator):
         initialise(self, [*quiet, self.tail])
         nn.init.constant_(cast(nn.Parameter, self.tail.bias), 0.5)  # mid grey: the 0 of the paper's [-1, 1]
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         h = self.head_act(self.head(low.to(self.head.weight.dtype)))  # (N, 3, H, W) -> (N, F, H, W)
         x = h
         for block in self.body:
@@ -145,16 +145,16 @@ def _fold_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
 def _before_shuffle(conv: nn.Conv2d, factor: int) -> nn.Conv2d:
     """The convolution before a pixel shuffle of `factor` that, shuffled after it, equals `conv` after the shuffle.
 
-    Output phase p at tap u of the high-resolution kernel reads phase (u + p) mod factor of low-resolution neighbour
+    Output sub-pixel p at tap u of the high-resolution kernel reads sub-pixel (u + p) mod factor of low-resolution neighbour
     (u + p) div factor. So the kernel, shifted by p inside a window of whole low-resolution pixels and cut into
-    phases, is the new kernel of that phase. Zero padding stays zero padding, because the PReLU maps 0 to 0.
+    sub-pixels, is the new kernel of that one. Zero padding stays zero padding, because the PReLU maps 0 to 0.
     """
     reach = conv.kernel_size[0] // 2
     new_reach = -(-reach // factor)
     window = (2 * new_reach + 1) * factor
 
-    def margins(phase: int) -> tuple[int, int]:
-        before = factor * new_reach - reach + phase
+    def margins(sub: int) -> tuple[int, int]:
+        before = factor * new_reach - reach + sub
         return before, window - conv.kernel_size[0] - before
 
     shifted = [

@@ -53,14 +53,14 @@ class SRVGG(Generator):
     def tail(self) -> nn.Conv2d:
         return cast(nn.Conv2d, self.body[-1])
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         x = low.to(self.tail.weight.dtype)
         for layer in self.body:
             x = layer(x)  # (N, 3, H, W) -> (N, F, H, W) -> … -> (N, 3·scale², H, W)
-        # Each phase of a pixel gets the pixel itself; in fp32, whatever the dtype of x.
+        # Each sub-pixel gets the pixel itself; in fp32, whatever the dtype of x.
         batch, _, height, width = low.shape
-        phases = x.view(batch, 3, self.scale**2, height, width).to(low.dtype)
-        return phases.add_(low.unsqueeze(2)).flatten(1, 2)  # (N, 3, scale², H, W) -> (N, 3·scale², H, W)
+        subpixels = x.view(batch, 3, self.scale**2, height, width).to(low.dtype)
+        return subpixels.add_(low.unsqueeze(2)).flatten(1, 2)  # (N, 3, scale², H, W) -> (N, 3·scale², H, W)
 
 
 def srvgg_of(tensors: Mapping[str, object]) -> SRVGG | None:

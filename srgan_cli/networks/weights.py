@@ -43,8 +43,8 @@ class Model:
 
     The tensor contract
     -------------------
-    `phases(low)`: (N, input_channels, H, W) -> (N, output_channels·r², H·scale/r, W·scale/r) with r = `shuffle`;
-    `F.pixel_shuffle(phases(low), shuffle)` is the large picture, (N, output_channels, H·scale, W·scale).
+    `subpixels(low)`: (N, input_channels, H, W) -> (N, output_channels·r², H·scale/r, W·scale/r) with r = `shuffle`;
+    `F.pixel_shuffle(subpixels(low), shuffle)` is the large picture, (N, output_channels, H·scale, W·scale).
 
     - Values are RGB (or grey, where `input_channels` is 1) in [0, 1]. Results may go a little beyond: clip them.
     - `low` is fp32 on the network's device, and so is the result, whatever the dtype of the weights.
@@ -58,7 +58,7 @@ class Model:
     -----------
     `network` is an `nn.Module` in eval mode, fp32, on the CPU, without gradients, batch norm folded. Move it or copy it
     (`copy.deepcopy(model.network).to(device, torch.bfloat16)`) as any module; `supports_half` (fp16) and
-    `supports_bf16` say to which dtypes. `network.phases` and `network.shuffle` are the ones above.
+    `supports_bf16` say to which dtypes. `network.subpixels` and `network.shuffle` are the ones above.
 
     Where it comes from
     -------------------
@@ -86,8 +86,8 @@ class Model:
     def shuffle(self) -> int:
         return self.network.shuffle
 
-    def phases(self, low: Tensor) -> Tensor:
-        return self.network.phases(low)
+    def subpixels(self, low: Tensor) -> Tensor:
+        return self.network.subpixels(low)
 
 
 def load_model(source: str | Path, scale: float | None = None) -> Model:

@@ -66,10 +66,10 @@ class Teacher:
 
     def _enlarged(self, low: Tensor) -> Tensor:
         low = low.contiguous(memory_format=torch.channels_last)
-        phases = self._chain.phases(low)
+        phases = self._chain.subpixels(low)
         if not bool(phases.isfinite().all()):
             self._exact = self._exact or self._chain.exact()
-            phases = self._exact.phases(low)
+            phases = self._exact.subpixels(low)
             if not bool(phases.isfinite().all()):
                 raise WeightsError(
                     f"the teacher, {self.model.name}, gives numbers that are not finite (NaN or infinity) for a "

@@ -25,7 +25,7 @@ from srgan_cli.upscaling.tiles import Span
 
 # A band that goes through an accelerator or is faded together is held whole, twice; on the host only its input is.
 BAND_BYTES = 192 << 20
-# On a CPU the integers are made strip by strip: what a strip of phases takes stays in the cache.
+# On a CPU the integers are made strip by strip: what a strip of subpixels takes stays in the cache.
 STRIP_PX = 32
 # After a band of windows above this size the heap is trimmed, and after a picture of a single one when more than this
 # has gathered in it; what smaller windows leave is small.
@@ -63,9 +63,9 @@ def runner(chain: Chain) -> Runner:
 
 
 class _Output(NamedTuple):
-    """What the network made of some windows: phases (N, 3r² or r², …), alpha (N, 1, h, w), and finite (N,) bool."""
+    """What the network made of some windows: subpixels (N, 3r² or r², …), alpha (N, 1, h, w), and finite (N,) bool."""
 
-    phases: Tensor
+    subpixels: Tensor
     alpha: Tensor | None
     finite: Tensor
 
@@ -82,12 +82,12 @@ class _Tiles:
         low, alpha = pixels.split(windows)
         low = low if alpha is None else pixels.bleed(low, alpha)
         # Apple's GPUs lack some of the integer types; there the network alone runs on the device.
-        phases = chain.phases(low.to(chain.device)).to(windows.device)
+        subpixels = chain.subpixels(low.to(chain.device)).to(windows.device)
         # The sum of a tile is finite only where each of its values is: one pass and no mask.
-        finite = torch.isfinite(phases.sum((1, 2, 3)))
+        finite = torch.isfinite(subpixels.sum((1, 2, 3)))
         if windows.shape[-1] <= 2:
-            phases = pixels.luma(phases)
-        return _Output(phases, alpha, finite)
+            subpixels = pixels.luma(subpixels)
+        return _Output(subpixels, alpha, finite)
 
     def exact(self) -> Chain:
         """The chain in fp32, for what left the range of half precision. Raises `WeightsError` when it is in fp32."""
@@ -112,7 +112,7 @@ class _Tiles:
             for top in range(0, rows.core, strip_px):
                 bottom = min(top + strip_px, rows.core)
                 inner = slice(rows.inner.start + top, rows.inner.start + bottom)
-                core = output.phases[i : i + 1, :, _times(inner, fold), _times(column.inner, fold)]
+                core = output.subpixels[i : i + 1, :, _times(inner, fold), _times(column.inner, fold)]
                 shade = (
                     None if alpha is None else alpha[i : i + 1, :, _times(inner, scale), _times(column.inner, scale)]
                 )
@@ -144,7 +144,7 @@ class HostRunner:
     def _tile(self, low: Pixels, rows: Span, column: Span, target: Pixels) -> bool:
         """One tile into the band's finished rows; whether it had to be done again in fp32.
 
-        A function of its own, so that a tile's phases are gone before the next tile's are made.
+        A function of its own, so that a tile's subpixels are gone before the next tile's are made.
         """
         window = _tensor(low[:, column.begin : column.end])[None]
         output = self._tiles.run(self._tiles.chain, window)
@@ -278,7 +278,7 @@ class BlendingRunner:
     def _float_tile(self, chain: Chain, window: Tensor) -> Tensor:
         """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host."""
         output = self._tiles.run(chain, window.to(chain.device))
-        high = F.pixel_shuffle(output.phases, chain.shuffle)
+        high = F.pixel_shuffle(output.subpixels, chain.shuffle)
         if output.alpha is not None:
             high = torch.cat((high, pixels.enlarge_alpha(output.alpha, chain.scale)), dim=1)
         return high[0].cpu()

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srgan_cli.networks.generators import bilinear_phases, not_finite
+from srgan_cli.networks.generators import bilinear_subpixels, not_finite
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling.backends.protocol import Backend, Prepared
 from srgan_cli.upscaling.tiles import Pass, chain_halo
@@ -68,36 +68,36 @@ class Chain:
         """The same chain in fp32."""
         return Chain(self.models, self.backend.exact(), color_lock=self.color_lock)
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 3r², H·s/r, W·s/r) with r = `shuffle`, all fp32; may overshoot [0, 1]."""
         middle, trace = low, None
         for one in self._networks[:-1]:
-            middle = F.pixel_shuffle(one.phases(middle), one.shuffle)
+            middle = F.pixel_shuffle(one.subpixels(middle), one.shuffle)
             trace = not_finite(middle) if trace is None else trace + not_finite(middle)
             middle = middle.clamp_(0.0, 1.0).contiguous(memory_format=torch.channels_last)
-        phases = self._networks[-1].phases(middle)
+        subpixels = self._networks[-1].subpixels(middle)
         if trace is not None:
-            phases += trace
-        return self._locked(phases, low) if self.color_lock else phases
+            subpixels += trace
+        return self._locked(subpixels, low) if self.color_lock else subpixels
 
     def high(self, low: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, H·s, W·s), as `phases`."""
-        return F.pixel_shuffle(self.phases(low), self.shuffle)
+        """(N, 3, H, W) -> (N, 3, H·s, W·s), as `subpixels`."""
+        return F.pixel_shuffle(self.subpixels(low), self.shuffle)
 
-    def _locked(self, phases: Tensor, low: Tensor) -> Tensor:
+    def _locked(self, subpixels: Tensor, low: Tensor) -> Tensor:
         """Correct the low frequencies so that the result, scaled down, has the colours of the input.
 
         The mean over each s×s block of the result is compared with its input pixel; the difference is smoothed
         (only colour casts and drifts are corrected, not texture), enlarged and added.
         """
-        colors = phases.chunk(3, dim=1)  # a colour's r² phases lie side by side
+        colors = subpixels.chunk(3, dim=1)  # a colour's r² subpixels lie side by side
         blocks = torch.cat([color.mean(1, keepdim=True) for color in colors], dim=1)  # -> (N, 3, h, w)
         blocks = F.avg_pool2d(blocks, self.scale // self.shuffle)  # -> (N, 3, H, W)
         drift = _smooth(low - blocks.clamp(0.0, 1.0))
         if self.shuffle == self.scale:
-            return bilinear_phases(drift, self.scale).add_(phases)
+            return bilinear_subpixels(drift, self.scale).add_(subpixels)
         high = F.interpolate(drift, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
-        return F.pixel_unshuffle(high, self.shuffle).add_(phases)
+        return F.pixel_unshuffle(high, self.shuffle).add_(subpixels)
 
     def canary(self, referee: Backend) -> Difference:
         """How far from the referee's a small synthetic picture comes out; infinitely, where it is not finite."""
@@ -121,7 +121,7 @@ class Chain:
         return self.backend.bytes_per_px(self._prepared, self._probe) + 3 * 4 * 3 * self.scale**2
 
     def _probe(self, side: int) -> None:
-        self.phases(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))
+        self.subpixels(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))
 
 
 class _Grey:
@@ -131,10 +131,10 @@ class _Grey:
         self._network = network
         self.shuffle = network.shuffle
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         height, width = low.shape[-2:]
-        phases = self._network.phases(low.reshape(-1, 1, height, width))  # (N, 3, H, W) -> (3N, r², h, w)
-        return phases.reshape(-1, 3 * phases.shape[1], *phases.shape[2:])
+        subpixels = self._network.subpixels(low.reshape(-1, 1, height, width))  # (N, 3, H, W) -> (3N, r², h, w)
+        return subpixels.reshape(-1, 3 * subpixels.shape[1], *subpixels.shape[2:])
 
 
 def _smooth(x: Tensor) -> Tensor:

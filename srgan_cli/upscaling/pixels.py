@@ -1,6 +1,6 @@
 """From integer pixels to what a network takes, and from what it gives back to integer pixels. All on the device.
 
-Tensors of pixels are NHWC, `uint8` or `uint16`; `low` and phases are as in `srgan_cli.networks.generators`.
+Tensors of pixels are NHWC, `uint8` or `uint16`; `low` and subpixels are as in `srgan_cli.networks.generators`.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
     return high.clamp_(0.0, 1.0)
 
 
-def join(phases: Tensor, shuffle: int, alpha: Tensor | None, dtype: torch.dtype) -> Tensor:
+def join(subpixels: Tensor, shuffle: int, alpha: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Phases (N, C·r², h, w) in [0, 1], and alpha (N, 1, rh, rw) -> (N, rh, rw, C or C+1) integers, nearest.
 
     The quantisation comes before the pixel shuffle: bytes are shuffled four times as fast as floats.
     """
-    high = F.pixel_shuffle(bits(quantise(phases, dtype)), shuffle)  # -> (N, 3 or 1, rh, rw)
+    high = F.pixel_shuffle(bits(quantise(subpixels, dtype)), shuffle)  # -> (N, 3 or 1, rh, rw)
     if alpha is not None:
         high = torch.cat((high, bits(quantise(alpha, dtype))), dim=1)
     return high.permute(0, 2, 3, 1).view(dtype)
 
 
-def luma(phases: Tensor) -> Tensor:
+def luma(subpixels: Tensor) -> Tensor:
     """(N, 3r², h, w) -> (N, r², h, w): the three channels of a grey picture put together again."""
-    red, green, blue = phases.chunk(3, dim=1)
+    red, green, blue = subpixels.chunk(3, dim=1)
     return red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]
 
 

@@ -88,7 +88,7 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(*_args: object, **_options: object) -> None:
         raise torch.OutOfMemoryError("no")
 
-    monkeypatch.setattr("srgan_cli.upscaling.chain.Chain.phases", fault)
+    monkeypatch.setattr("srgan_cli.upscaling.chain.Chain.subpixels", fault)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def test_a_foreign_model_runs_as_its_own_program_would(tmp_path: Path, suffix: s
     low = torch.rand(2, 3, 11, 7)
     with torch.no_grad():
         assert torch.equal(model.network(low), module(low).clamp(0, 1))
-        assert torch.equal(model.phases(low), model.network(low))
+        assert torch.equal(model.subpixels(low), model.network(low))
     assert (model.name, model.architecture, model.scale, model.shuffle) == ("4x_Foreign", "ESRGAN", 4, 1)
     assert (model.input_channels, model.output_channels, model.entry, model.adversarial) == (3, 3, None, False)
     assert not any(p.requires_grad for p in model.network.parameters())

@@ -19,7 +19,7 @@ from srgan_cli.networks.generators import (
     SRResNet,
     SRResNetConfig,
     SRVGGConfig,
-    bilinear_phases,
+    bilinear_subpixels,
     build,
     fold,
     not_finite,
@@ -110,7 +110,7 @@ def test_a_folded_network_computes_the_same_to_the_border(batch_norm: bool, scal
     low = torch.rand(2, 3, *size, dtype=torch.float64)
     assert difference(folded(low), generator(low)) < 1e-9
     assert folded.shuffle == (3 if scale == 3 else 2)
-    assert folded.phases(low).shape == (
+    assert folded.subpixels(low).shape == (
         2,
         3 * folded.shuffle**2,
         size[0] * scale // folded.shuffle,
@@ -134,10 +134,10 @@ def test_a_network_without_more_to_fold_computes_the_same(architecture: str) -> 
 
 @settings(max_examples=30, deadline=None)
 @given(scale=st.sampled_from((1, 2, 3, 4, 5, 8)), height=st.integers(1, 9), width=st.integers(1, 9))
-def test_bilinear_phases_are_bilinear_enlargement(scale: int, height: int, width: int) -> None:
+def test_bilinear_subpixels_are_bilinear_enlargement(scale: int, height: int, width: int) -> None:
     low = torch.rand(2, 3, height, width)
     expected = F.interpolate(low, scale_factor=float(scale), mode="bilinear", align_corners=False)
-    assert difference(F.pixel_shuffle(bilinear_phases(low, scale), scale), expected) < 1e-6
+    assert difference(F.pixel_shuffle(bilinear_subpixels(low, scale), scale), expected) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

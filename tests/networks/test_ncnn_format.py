@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from srgan_cli.errors import WeightsError
-from srgan_cli.networks.graph import OUTPUT, PHASES, RESIDUAL
+from srgan_cli.networks.graph import OUTPUT, RESIDUAL, SUBPIXELS
 from srgan_cli.networks.ncnn_format import NcnnModel, ncnn_model
 from srgan_cli.networks.weights import load_model
 from tests.faults import Nearest, tiny_model
@@ -50,9 +50,9 @@ def test_ncnn_computes_the_same(
     low = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1))
     files = ncnn_model(model.network)
     with torch.no_grad():
-        expected, phases = model.network(low), model.phases(low)
+        expected, subpixels = model.network(low), model.subpixels(low)
     torch.testing.assert_close(computed(files, low[0], tmp_path)[None], expected.clamp(0, 1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(computed(files, low[0], tmp_path, PHASES)[None], phases, atol=1e-5, rtol=0)
+    torch.testing.assert_close(computed(files, low[0], tmp_path, SUBPIXELS)[None], subpixels, atol=1e-5, rtol=0)
 
 
 def test_the_residual_is_what_the_network_adds(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_residual_is_what_the_network_adds(tmp_path: Path) -> None:
     residual = computed(ncnn_model(model.network), low, tmp_path, RESIDUAL)
     with torch.no_grad():
         plain = low.repeat_interleave(4, dim=0)
-        torch.testing.assert_close(residual + plain, model.phases(low[None])[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(residual + plain, model.subpixels(low[None])[0], atol=1e-5, rtol=0)
 
 
 def test_fp16_kernels_halve_the_file_and_change_little(tmp_path: Path) -> None:

@@ -58,5 +58,5 @@ def test_bundled_models_have_theirs(entry: registry.Entry) -> None:
     told = json.loads((MODELS / f"{entry.name}.json").read_text(encoding="utf-8"))
     assert (told["scale"], told["license"]) == (entry.scale, entry.licence)
     (resource,) = told["resources"]
-    assert resource["sha256"] == entry.sha256, "run `python -m benchmarks.cards`"
+    assert resource["sha256"] == entry.sha256, "run `python -m benchmarks.model_pages`"
     assert resource["size"] == entry.path.stat().st_size

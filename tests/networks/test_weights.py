@@ -53,7 +53,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, architecture: str, config: dict
     low = torch.rand(1, 3, 9, 8)
     with torch.no_grad():
         expected = generator(low)
-        torch.testing.assert_close(F.pixel_shuffle(model.phases(low), model.shuffle), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(F.pixel_shuffle(model.subpixels(low), model.shuffle), expected, atol=1e-5, rtol=0)
         assert torch.equal(load_generator(path).eval()(low), expected), "for training, not a bit is different"
     assert (model.name, model.architecture, model.scale, model.adversarial) == ("mine", architecture, 2, True)
     assert model.halo_px == generator.halo_px

@@ -87,21 +87,21 @@ def running_on(kind: str) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------- tiled equals whole
 
 
-def float_phases(chain: Chain, windows: Pixels) -> torch.Tensor:
+def float_subpixels(chain: Chain, windows: Pixels) -> torch.Tensor:
     low, alpha = pixels.split(torch.from_numpy(np.ascontiguousarray(windows))[None])
-    return chain.phases(low if alpha is None else pixels.bleed(low, alpha))
+    return chain.subpixels(low if alpha is None else pixels.bleed(low, alpha))
 
 
 def float_tiles(chain: Chain, low: Pixels, tile_px: int, halo_px: int, *, uniform: bool = False) -> torch.Tensor:
-    """The whole picture's phases, put together from those of tiles."""
+    """The whole picture's subpixels, put together from those of tiles."""
     fold = chain.scale // chain.shuffle
     rows = []
     for y in cut(low.shape[0], tile_px, halo_px, uniform=uniform):
         row = []
         for x in cut(low.shape[1], tile_px, halo_px, uniform=uniform):
-            phases = float_phases(chain, low[y.begin : y.end, x.begin : x.end])
+            subpixels = float_subpixels(chain, low[y.begin : y.end, x.begin : x.end])
             inside = (slice(s.inner.start * fold, s.inner.stop * fold) for s in (y, x))
-            row.append(phases[(..., *inside)])
+            row.append(subpixels[(..., *inside)])
         rows.append(torch.cat(row, -1))
     return torch.cat(rows, -2)
 
@@ -136,7 +136,7 @@ def test_tiled_equals_whole_before_quantisation(
     chain = Chain(CHAINS[name], pytorch.PyTorch(CPU), color_lock=color_lock)
     low = noise(height, width, channels, np.uint16)
     with torch.inference_mode():
-        whole = float_phases(chain, low)
+        whole = float_subpixels(chain, low)
         tile_px = enough_px(height, width, tile_px)
         tiled = float_tiles(chain, low, tile_px, context_px(chain, channels), uniform=uniform)
     assert float((tiled - whole).abs().max()) < 1e-5
@@ -147,7 +147,7 @@ def test_the_test_above_would_see_a_halo_that_is_too_small(name: str) -> None:
     chain = Chain(CHAINS[name], pytorch.PyTorch(CPU), color_lock=False)
     low = noise(48, 48, 3, np.uint16)
     with torch.inference_mode():
-        whole = float_phases(chain, low)
+        whole = float_subpixels(chain, low)
         # Chains are rounded up network by network, and ×2 and ×3 to whole px: one px less may still be enough.
         tiled = float_tiles(chain, low, 12, chain.halo_px - 2)
     assert float((tiled - whole).abs().max()) > 1e-5
@@ -502,15 +502,15 @@ def test_out_of_memory_with_a_batch_of_tiles_makes_the_batch_smaller_too() -> No
 def test_out_of_memory_with_context_around_the_tiles() -> None:
     exact = Upscaler(tiny_model("compact", 2), fp32()).upscale(noise(90, 80))
     model = tiny_model("compact", 2)
-    real = model.network.phases
+    real = model.network.subpixels
 
-    def phases(low: torch.Tensor) -> torch.Tensor:
+    def subpixels(low: torch.Tensor) -> torch.Tensor:
         if low.shape[2] * low.shape[3] > 45 * 45:
             raise torch.OutOfMemoryError("no")
         return real(low)
 
     upscaler = Upscaler(model, fp32(70))
-    upscaler.chain._prepared[0].network.phases = phases  # type: ignore[method-assign]
+    upscaler.chain._prepared[0].network.subpixels = subpixels  # type: ignore[method-assign]
     high = upscaler.upscale(noise(90, 80))
     assert upscaler.statistics.out_of_memory >= 1
     assert largest_difference(high, exact) <= 1
@@ -559,10 +559,10 @@ def test_no_memory_for_the_fp32_redo_of_a_band_gets_a_smaller_tile() -> None:
     """fp32 takes twice the memory of half precision, so a redo may fail where the first try went well."""
 
     class Both(WrongInHalf):
-        def phases(self, low: torch.Tensor) -> torch.Tensor:
+        def subpixels(self, low: torch.Tensor) -> torch.Tensor:
             if self.weight.dtype == torch.float32 and low.shape[0] * low.shape[2] * low.shape[3] > 60 * 40:
                 raise torch.OutOfMemoryError("no")
-            return super().phases(low)
+            return super().subpixels(low)
 
     low = noise(96, 96)
     low[:] = 255
@@ -593,9 +593,9 @@ def test_blending_weights_sum_to_one(height: int, width: int, tile_px: int, chan
 class _ByTile(Nearest):
     """Every tile another brightness, as networks with global statistics make them."""
 
-    def phases(self, low: torch.Tensor) -> torch.Tensor:
-        phases = super().phases(low)
-        return torch.full_like(phases, 0.25 + 0.5 * (len(self.shapes) % 2))
+    def subpixels(self, low: torch.Tensor) -> torch.Tensor:
+        subpixels = super().subpixels(low)
+        return torch.full_like(subpixels, 0.25 + 0.5 * (len(self.shapes) % 2))
 
 
 def test_blending_leaves_no_step_between_tiles() -> None:
@@ -789,9 +789,9 @@ def test_a_model_stays_as_it_was() -> None:
 
 def test_grey_models_see_each_colour_as_a_grey_picture() -> None:
     class Grey(Nearest):
-        def phases(self, low: torch.Tensor) -> torch.Tensor:
+        def subpixels(self, low: torch.Tensor) -> torch.Tensor:
             assert low.shape[1] == 1
-            return super().phases(low)
+            return super().subpixels(low)
 
     low = noise(15, 11)
     model = model_of(Grey(), input_channels=1, output_channels=1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError, WeightsError
-from srgan_cli.networks.graph import PHASES, RESIDUAL, Convolution, nodes_of
+from srgan_cli.networks.graph import RESIDUAL, SUBPIXELS, Convolution, nodes_of
 from srgan_cli.networks.ncnn_files import MISSING, NcnnGenerator, NcnnNetwork
 from srgan_cli.networks.ncnn_format import ncnn_model
 from srgan_cli.networks.ncnn_param import parse_param
@@ -107,14 +107,14 @@ class _Ours:
         # In half precision the enlargement that the network only adds to is made here, in fp32.
         apart = half and any(node.output == RESIDUAL for node in nodes)
         self._enlargement = enlargements[0] if apart else None
-        blob = RESIDUAL if apart else PHASES
+        blob = RESIDUAL if apart else SUBPIXELS
         self._network = NcnnNetwork(written.param, written.weights, device=device, half=half, output_blob=blob)
         self._network.load()
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         each = [torch.from_numpy(self._network.run(one.contiguous().numpy())) for one in low]
-        phases = torch.stack(each)
-        return phases if self._enlargement is None else _convolved(low, self._enlargement).add_(phases)
+        subpixels = torch.stack(each)
+        return subpixels if self._enlargement is None else _convolved(low, self._enlargement).add_(subpixels)
 
 
 def _convolved(low: Tensor, operation: Convolution) -> Tensor:
@@ -135,7 +135,7 @@ class _Theirs:
         self._network = generator.network(device=device, half=half)
         self._network.load()
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         return enlarge(self._network.run, self._needs, low)
 
 

@@ -82,7 +82,7 @@ class _Network:
         self._needs = generator.needs
         self._network = generator.network(cuda=cuda)
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         return enlarge(self._network.run, self._needs, low)
 
 

@@ -50,7 +50,7 @@ class Prepared(Protocol):
 
     shuffle: int
 
-    def phases(self, low: Tensor) -> Tensor:
+    def subpixels(self, low: Tensor) -> Tensor:
         """(N, C, H, W) fp32 -> (N, C·r², H·s/r, W·s/r) fp32 with r = `shuffle`; both lie on the backend's `device`."""
 
 

@@ -115,8 +115,8 @@ class _Network:
         self.network = network.to(memory_format=torch.channels_last)
         self.shuffle = network.shuffle
 
-    def phases(self, low: Tensor) -> Tensor:
-        return self.network.phases(low)
+    def subpixels(self, low: Tensor) -> Tensor:
+        return self.network.subpixels(low)
 
 
 def _estimated_bytes_per_px(networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:

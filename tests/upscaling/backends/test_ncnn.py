@@ -79,8 +79,8 @@ def test_it_agrees_with_pytorch(name: str) -> None:
     model = MODELS[name]
     device = vulkan_devices()[0]
     with torch.inference_mode():
-        want = Chain([model], pytorch.PyTorch(CPU), color_lock=True).phases(low)
-        found = Chain([model], ncnn.Ncnn(device), color_lock=True).phases(low)
+        want = Chain([model], pytorch.PyTorch(CPU), color_lock=True).subpixels(low)
+        found = Chain([model], ncnn.Ncnn(device), color_lock=True).subpixels(low)
     assert found.shape == want.shape
     assert (found - want).abs().max() < 1e-3
 
@@ -89,8 +89,8 @@ def test_it_agrees_with_pytorch(name: str) -> None:
 def test_half_precision_leaves_the_enlargement_in_fp32() -> None:
     low = torch.rand(1, 3, 8, 9, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        want = Chain([MODELS["compact"]], pytorch.PyTorch(CPU)).phases(low)
-        half = Chain([MODELS["compact"]], ncnn.Ncnn(vulkan_devices()[0], "fp16")).phases(low)
+        want = Chain([MODELS["compact"]], pytorch.PyTorch(CPU)).subpixels(low)
+        half = Chain([MODELS["compact"]], ncnn.Ncnn(vulkan_devices()[0], "fp16")).subpixels(low)
     assert 0 < (half - want).abs().max() < 2 / 255
 
 
