@@ -149,10 +149,10 @@ class PReLU(nn.PReLU):
 def bilinear_subpixels(low: Tensor, scale: int) -> Tensor:
     """Bilinear enlargement (`align_corners=False`) by a whole number, before its pixel shuffle.
 
-    Each of the scale² sub-pixels is a fixed mixture of a pixel and its neighbours, with the border repeated; so it needs
-    no high-resolution picture. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`: on CUDA as `lerp`s, for
-    a convolution would round to TF32 there; elsewhere as the fixed 3×3 convolution that it is, whose result has the
-    memory format of the other convolutions, so that adding it to theirs is one pass over both.
+    Each of the scale² sub-pixels is a fixed mixture of a pixel and its neighbours, with the border repeated, so no
+    high-resolution picture is needed. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`: on CUDA as
+    `lerp`s, for a convolution would round to TF32 there; elsewhere as the fixed 3×3 convolution that it is, whose
+    result has the memory format of the other convolutions, so that adding it to theirs is one pass over both.
     """
     shifts = [(sub + 0.5) / scale - 0.5 for sub in range(scale)]  # of a sub-pixel from its pixel's centre, in low px
     padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, C, H, W) -> (N, C, H+2, W+2)

@@ -145,9 +145,9 @@ def _fold_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
 def _before_shuffle(conv: nn.Conv2d, factor: int) -> nn.Conv2d:
     """The convolution before a pixel shuffle of `factor` that, shuffled after it, equals `conv` after the shuffle.
 
-    Output sub-pixel p at tap u of the high-resolution kernel reads sub-pixel (u + p) mod factor of low-resolution neighbour
-    (u + p) div factor. So the kernel, shifted by p inside a window of whole low-resolution pixels and cut into
-    sub-pixels, is the new kernel of that one. Zero padding stays zero padding, because the PReLU maps 0 to 0.
+    Output sub-pixel p at tap u of the high-resolution kernel reads sub-pixel (u + p) mod factor of low-resolution
+    neighbour (u + p) div factor. So the kernel, shifted by p inside a window of whole low-resolution pixels and cut
+    into sub-pixels, is the new kernel of that one. Zero padding stays zero padding, because the PReLU maps 0 to 0.
     """
     reach = conv.kernel_size[0] // 2
     new_reach = -(-reach // factor)

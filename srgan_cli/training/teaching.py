@@ -66,16 +66,16 @@ class Teacher:
 
     def _enlarged(self, low: Tensor) -> Tensor:
         low = low.contiguous(memory_format=torch.channels_last)
-        phases = self._chain.subpixels(low)
-        if not bool(phases.isfinite().all()):
+        subpixels = self._chain.subpixels(low)
+        if not bool(subpixels.isfinite().all()):
             self._exact = self._exact or self._chain.exact()
-            phases = self._exact.subpixels(low)
-            if not bool(phases.isfinite().all()):
+            subpixels = self._exact.subpixels(low)
+            if not bool(subpixels.isfinite().all()):
                 raise WeightsError(
                     f"the teacher, {self.model.name}, gives numbers that are not finite (NaN or infinity) for a "
                     "picture of yours; it is damaged, or not for such pictures, and cannot teach"
                 )
-        high = F.pixel_shuffle(phases, self._chain.shuffle).clamp(0.0, 1.0)
+        high = F.pixel_shuffle(subpixels, self._chain.shuffle).clamp(0.0, 1.0)
         return high if self._ratio == 1 else bicubic_down(high, self._ratio).clamp(0.0, 1.0)
 
 

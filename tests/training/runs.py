@@ -1,0 +1,94 @@
+"""What the tests of whole training runs share: tiny settings, pictures, and an observer that remembers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from srgan_cli.training.observer import Progress, SilentTraining
+from srgan_cli.training_config import TrainConfig
+from srgan_cli.training_presets import from_mapping, merged
+
+TINY: Mapping[str, Any] = {
+    "preset": "compact",
+    "phase": "fidelity",
+    "steps": 4,
+    "generator": {"scale": 2, "features": 8, "blocks": 1},
+    "data": {"levels": [1.0], "val_max": 2, "val_fraction": 0.2},
+    "fidelity": {"batch": 4, "crop_px": 16, "warmup_steps": 2},
+    "adversarial": {"batch": 4, "crop_px": 16, "learning_rate": 1e-3},
+    "perceptual": {"source": "random", "layers": {"conv1_2": 1.0}},
+    "discriminator": {"channels": 4},
+    "compute": {"device": "cpu", "precision": "fp32"},
+    "watch": {
+        "log_every_steps": 1,
+        "validate_every_s": 1e6,
+        "checkpoint_every_s": 1e6,
+        "checkpoint_every_steps": 1,
+        "samples": 1,
+    },
+}
+
+
+def config(photos: Path, **changes: Any) -> TrainConfig:
+    return from_mapping(merged(merged(TINY, {"data": {"high_dirs": [str(photos)]}}), changes))
+
+
+class Witness(SilentTraining):
+    """Remembers what it is told, and may act at a step."""
+
+    def __init__(self, at: Callable[[Progress], None] = lambda p: None) -> None:
+        self.steps: list[int] = []
+        self.notes: list[str] = []
+        self.facts: Mapping[str, object] = {}
+        self._at = at
+
+    def started(self, facts: Mapping[str, object]) -> None:
+        self.facts = facts
+
+    def progress(self, p: Progress) -> None:
+        self.steps.append(p.step)
+        self._at(p)
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
+
+def stop_at(step: int) -> Callable[[Progress], None]:
+    def act(p: Progress) -> None:
+        if p.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return act
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+class FakeTime:
+    """Time that passes when something is done."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def during(self, what: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            self.now_s += seconds
+            return what(*args, **kwargs)
+
+        return wrapped
