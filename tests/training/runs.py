@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
+import socket
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from srgan_cli.training import trainer
 from srgan_cli.training.observer import Progress, SilentTraining
+from srgan_cli.training.steps import Examples
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping, merged
 
@@ -92,3 +98,38 @@ class FakeTime:
             return what(*args, **kwargs)
 
         return wrapped
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in tensors(item)]
+    return [tensor for item in value for tensor in tensors(item)] if isinstance(value, list | tuple) else []
+
+
+def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[key], b[key]) for key in a | b)
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> None:
+    """Steps of which `when` is true are made on pictures that are not numbers."""
+    real, count = trainer.step, [0]
+
+    def step(run: Any, state: Any, fraction: float, examples: Examples) -> Any:
+        count[0] += 1
+        high = examples.high * float("nan") if when(count[0]) else examples.high
+        return real(run, state, fraction, dataclasses.replace(examples, high=high))
+
+    monkeypatch.setattr(trainer, "step", step)
+
+
+def pair_of_processes(command: list[str]) -> tuple[list[int], str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    each = [{**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    both = [subprocess.Popen(command, env=one, stderr=subprocess.PIPE, text=True) for one in each]
+    told = [process.communicate(timeout=60)[1] for process in both]
+    return [process.returncode for process in both], "".join(told)

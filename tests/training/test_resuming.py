@@ -20,15 +20,11 @@ from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.runlog.record import read_log
 from srgan_cli.training import checkpoint, trainer
 from srgan_cli.training_presets import to_toml
-from tests.training.runs import Witness, config, log_of, stop_at, weights
+from tests.training.runs import Witness, config, log_of, same, stop_at, tensors, weights
 
 
 def steps_of(folder: Path) -> list[int]:
     return [int(event["step"]) for event in read_log(folder / "log.jsonl") if event["event"] == "step"]
-
-
-def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
-    return all(torch.equal(a[key], b[key]) for key in a | b)
 
 
 CASES: Mapping[str, Mapping[str, Any]] = {
@@ -66,14 +62,6 @@ def test_two_and_two_steps_are_four_to_the_bit(photos: Path, tmp_path: Path, cas
             assert torch.equal(mine, theirs), name
     steps = [event["step"] for event in log_of(tmp_path / "parts") if event["event"] == "step"]
     assert steps == [1, 2, 3, 4]
-
-
-def tensors(value: Any) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [tensor for item in value.values() for tensor in tensors(item)]
-    return [tensor for item in value for tensor in tensors(item)] if isinstance(value, list | tuple) else []
 
 
 def test_a_kill_loses_at_most_the_interval(photos: Path, tmp_path: Path) -> None:

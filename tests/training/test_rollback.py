@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,7 @@ from srgan_cli.errors import DivergedError, TrainingError
 from srgan_cli.training import checkpoint, trainer
 from srgan_cli.training import run as run_module
 from srgan_cli.training.monitor import Finding
-from srgan_cli.training.steps import Examples
-from tests.training.runs import Witness, config, log_of, weights
-
-
-def poisoned(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> None:
-    """Steps of which `when` is true are made on pictures that are not numbers."""
-    real, count = trainer.step, [0]
-
-    def step(run: Any, state: Any, fraction: float, examples: Examples) -> Any:
-        count[0] += 1
-        high = examples.high * float("nan") if when(count[0]) else examples.high
-        return real(run, state, fraction, dataclasses.replace(examples, high=high))
-
-    monkeypatch.setattr(trainer, "step", step)
+from tests.training.runs import Witness, config, log_of, poisoned, weights
 
 
 def test_not_a_number_goes_back_and_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

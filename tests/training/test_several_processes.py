@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,18 +17,7 @@ from srgan_cli.training.observer import SilentTraining
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
 from srgan_cli.training_presets import from_mapping, merged, to_toml
-from tests.training.runs import TINY, FakeTime, Witness, config, weights
-
-
-def pair_of_processes(command: list[str]) -> tuple[list[int], str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    each = [{**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    both = [subprocess.Popen(command, env=one, stderr=subprocess.PIPE, text=True) for one in each]
-    told = [process.communicate(timeout=60)[1] for process in both]
-    return [process.returncode for process in both], "".join(told)
+from tests.training.runs import TINY, FakeTime, Witness, config, pair_of_processes, weights
 
 
 @pytest.mark.parametrize("phase", ["fidelity", "adversarial"])

@@ -33,7 +33,7 @@ from srgan_cli.training_config import TeacherSettings, TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
 from srgan_cli.upscaling.backends.pytorch import PyTorch
 from tests import faults
-from tests.training.test_trainer import (
+from tests.training.runs import (
     TINY,
     Witness,
     log_of,
