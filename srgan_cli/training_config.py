@@ -203,6 +203,8 @@ class AdversarialSettings:
     artifact_weight: float = 0.0  # LDL, Liang et al. 2022
     frequency_weight: float = 0.0
     consistency_weight: float = 1.0  # L1 between the result and the original, both made smaller again
+    chroma_weight: float = 0.0  # L1 of colour alone: against coloured specks, see losses.chroma
+    flat_weight: float = 0.0  # L1 where the original is flat: against grain on walls and skies, see losses.flat
     grid_weight: float = 10.0  # against patterns that repeat with the low picture's pixels, see losses.grid
     r1_weight: float = 0.0  # Mescheder et al. 2018
     r1_every_steps: int = 16

@@ -137,6 +137,10 @@ def generator_terms(
         terms.add("artifact", settings.artifact_weight, losses.artifact(result, ema_result, high))
     if settings.frequency_weight:
         terms.add("frequency", settings.frequency_weight, losses.frequency(result, high))
+    if settings.chroma_weight:
+        terms.add("chroma", settings.chroma_weight, losses.chroma(result, high))
+    if settings.flat_weight:
+        terms.add("flat", settings.flat_weight, losses.flat(result, high))
     if settings.grid_weight:
         terms.add("grid", settings.grid_weight, losses.grid(result, high, generator.scale))
     if settings.consistency_weight:

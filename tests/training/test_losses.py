@@ -397,3 +397,21 @@ def test_grid_sees_dots_and_lets_detail_pass() -> None:
     noise = flat + 0.04 * torch.randn(1, 3, 64, 64)  # of the same energy
     assert float(losses.grid(dots, flat, 4)) > 2 * float(losses.grid(noise, flat, 4))
     assert float(losses.grid(dots, dots, 4)) == 0.0
+
+
+# -------------------------------------------------------------------------------------------------- colour, flat places
+
+
+def test_chroma_sees_colour_and_no_luminance() -> None:
+    high = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert float(losses.chroma(high + 0.1, high)) == pytest.approx(0.0, abs=1e-5)
+    red = high + torch.tensor([0.1, 0.0, 0.0], dtype=torch.float64)[:, None, None]
+    assert float(losses.chroma(red, high)) == pytest.approx((0.0168736 + 0.05) / 2, rel=1e-4)
+
+
+def test_flat_places_weigh_and_texture_does_not() -> None:
+    flat, rng = torch.full((1, 3, 40, 40), 0.5, dtype=torch.float64), torch.Generator().manual_seed(0)
+    texture = torch.rand(1, 1, 40, 40, generator=rng, dtype=torch.float64).expand(1, 3, 40, 40)
+    assert float(losses.flat(flat + 0.1, flat)) == pytest.approx(0.1, rel=1e-5)
+    assert float(losses.flat(texture + 0.1, texture)) < 1e-6
+    assert float(losses.flat(texture, texture)) == 0.0
