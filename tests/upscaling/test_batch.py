@@ -28,7 +28,7 @@ from srgan_cli.errors import (
     WeightsError,
 )
 from srgan_cli.imaging import writing
-from srgan_cli.upscaling import batch, intake
+from srgan_cli.upscaling import intake, pipeline
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Tally
@@ -164,7 +164,7 @@ def test_one_bad_picture_in_the_middle(five: Path, model: Path, ahead: bool, mon
     (five / "c.png").unlink()
     cut_short(five / "c.jpg")
     if not ahead:
-        monkeypatch.setattr(batch, "READ_AHEAD_BYTES", 0)
+        monkeypatch.setattr(pipeline, "READ_AHEAD_BYTES", 0)
     watch = Recorder()
     report = session(five, model).run(watch)
     assert [job.source.name for job in report.done] == ["a.png", "b.png", "d.png", "e.png"]
@@ -242,7 +242,7 @@ def test_a_disk_that_is_full_when_it_is_synced(five: Path, model: Path, monkeypa
 
 
 def test_no_room_for_a_scratch_file(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "CANVAS_BYTES", 0)
+    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
     monkeypatch.setattr(os, "posix_fallocate", at_call(2, os.posix_fallocate, disk_full))
     report = session(five, model).run(Recorder())
     (failure,) = report.failures
@@ -371,7 +371,7 @@ def test_ctrl_c_while_the_second_picture_is_upscaled(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch, scratch: bool
 ) -> None:
     if scratch:
-        monkeypatch.setattr(batch, "CANVAS_BYTES", 0)
+        monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
 
     def half_way(upscaler: Upscaler, source: Any, out: Any, *, on_rows: Callable[[int], None], **_: Any) -> None:
         out[:8] = 1
@@ -432,7 +432,7 @@ def test_resume_after_ctrl_c_gives_what_an_undisturbed_run_gives(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch, scratch: bool
 ) -> None:
     if scratch:
-        monkeypatch.setattr(batch, "CANVAS_BYTES", 0)
+        monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
     small = EngineOptions("cpu", "fp32", 4)
     session(five, model, output=five.parent / "plain", engine=small).run(Recorder())
 
@@ -473,14 +473,14 @@ def test_no_more_bytes_are_held_than_allowed(
 ) -> None:
     peaks: dict[int, int] = {}
 
-    class Watched(batch.ByteBudget):
+    class Watched(pipeline.ByteBudget):
         def take(self, count: int) -> None:
             super().take(count)
             with self._changed:
                 assert self._used <= self._limit or self._used == count, "one too large gets in only alone"
                 peaks[self._limit] = max(peaks.get(self._limit, 0), self._used)
 
-    monkeypatch.setattr(batch, "ByteBudget", Watched)
+    monkeypatch.setattr(pipeline, "ByteBudget", Watched)
     report = session(five, model, queue_bytes=queue_bytes).run(Recorder())
     assert report.exit_code == 0
     assert set(peaks) == {queue_bytes // 2, queue_bytes}
@@ -491,12 +491,12 @@ def test_no_more_bytes_are_held_than_allowed(
 def test_a_budget_gives_back_all_that_was_taken(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
 
-    class Watched(batch.ByteBudget):
+    class Watched(pipeline.ByteBudget):
         def __init__(self, limit: int) -> None:
             super().__init__(limit)
             made.append(self)
 
-    monkeypatch.setattr(batch, "ByteBudget", Watched)
+    monkeypatch.setattr(pipeline, "ByteBudget", Watched)
     monkeypatch.setattr(writing, "encode", at_call(2, writing.encode, disk_full))
     (five / "c.png").unlink()
     cut_short(five / "c.jpg")
@@ -565,7 +565,7 @@ def test_one_upscaler_serves_all_pictures(five: Path, model: Path, monkeypatch: 
 def test_large_results_grow_in_scratch_files_that_vanish(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "CANVAS_BYTES", 0)
+    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
     seen: list[set[str]] = []
     real = Upscaler.upscale_rows
 

@@ -15,7 +15,7 @@ from srgan_cli import Upscaler
 from srgan_cli.config import EngineOptions, Size, UpscaleOptions
 from srgan_cli.errors import DeviceError
 from srgan_cli.files import lock, part_name
-from srgan_cli.upscaling import batch, journal, plan
+from srgan_cli.upscaling import journal, plan
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Silent, Tally
@@ -30,7 +30,7 @@ HEIGHT = 100
 
 @pytest.fixture(autouse=True)
 def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "CANVAS_BYTES", 0)
+    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
     monkeypatch.setattr(plan, "CANVAS_BYTES", 0)
     monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)
 

@@ -11,7 +11,7 @@ import pytest
 
 from srgan_cli.config import EngineOptions, UpscaleOptions
 from srgan_cli.files import part_name
-from srgan_cli.upscaling import batch, journal, plan
+from srgan_cli.upscaling import journal, plan
 from srgan_cli.upscaling.ledger import FILE_NAME, Ledger
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.session import prepare
@@ -81,7 +81,7 @@ def test_own_files_lead_nowhere_else(
     model: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch, "CANVAS_BYTES", 0)  # every result has a scratch file
+    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)  # every result has a scratch file
     monkeypatch.setattr(plan, "CANVAS_BYTES", 0)
     monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)  # and a journal
     picture(tmp_path / "in" / "a.png", 20, 16)

@@ -1,0 +1,215 @@
+"""The three stages of a run, overlapped: read | upscale | write, with queues bounded in bytes.
+
+The network runs in the caller's thread (glibc keeps its large blocks in the main arena only, and Ctrl-C arrives
+there); one thread reads ahead, one encodes behind. A picture's canvas waits for its encoder, so what is held is
+bounded by `queue_bytes` plus one picture; large canvases are scratch files on the target's disk.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import DeviceError, InterruptedRunError, PictureError, WeightsError, shown
+from srgan_cli.upscaling.budget import ByteBudget
+from srgan_cli.upscaling.intake import Intake, Opened, open_ahead
+from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.patience import Patience
+from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job
+from srgan_cli.upscaling.results import Finished, Results
+from srgan_cli.upscaling.rows import AheadRows, RowSource, Unchanged
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
+Assign: TypeAlias = Callable[[Job], Job]
+Expected: TypeAlias = Callable[[Job], "float | None"]  # seconds
+
+
+class Pipeline:
+    """The two threads and what passes between them and the caller's. A context manager."""
+
+    def __init__(
+        self, options: UpscaleOptions, results: Results, observer: Observer, tally: Tally, expected: Expected
+    ) -> None:
+        self.tally = tally
+        self._expected = expected
+        self._options, self._results, self._observer = options, results, observer
+        self._ended, self._dropped = threading.Event(), threading.Event()
+        self._ready: queue.SimpleQueue[Intake | None] = queue.SimpleQueue()
+        self._written, self._read = threading.Event(), threading.Event()
+        self._crash: BaseException | None = None
+        self._reading_budget = ByteBudget(options.queue_bytes // 2)
+        self._writing_budget = ByteBudget(options.queue_bytes)
+        self._to_write: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="srgan-writer", daemon=True)
+        self._reader: threading.Thread | None = None
+
+    def __enter__(self) -> Pipeline:
+        self._writer.start()
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        self._to_write.put(None)
+        self._await(self._written)
+        self.end_reading()
+        if self._reader is not None:
+            self._await(self._read)
+        while not self._ready.empty():  # what was read ahead of a run that ended early
+            if (one := self._ready.get()) is not None:
+                one.close()
+        self._results.close()
+        if self._crash is not None:
+            raise self._crash
+
+    def _await(self, done: threading.Event) -> None:
+        """Wait for a thread, Ctrl-C or not. `Thread.join` will not do: up to Python 3.12 an interrupted one takes the
+        thread for ended, and the process would go away over the head of its encoder."""
+        while not done.is_set():
+            try:
+                done.wait(1.0)
+            except KeyboardInterrupt:
+                self.abandon()
+                self.tally.interrupted = True
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self._dropped.is_set()
+
+    def end_reading(self) -> None:
+        """Begin nothing more; what is finished is still written."""
+        self._ended.set()
+        self._reading_budget.open()
+
+    def abandon(self) -> None:
+        """Begin nothing more, and drop what is not written yet."""
+        self._dropped.set()
+        self.end_reading()
+        self._writing_budget.open()
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def read_ahead(self, jobs: Iterable[Job], assign: Assign) -> Iterator[Intake]:
+        """The jobs' pictures in order, looked at and decoded (or, when large, opened) by a thread that runs ahead."""
+        ready = self._ready
+
+        def read() -> None:
+            try:
+                for job in jobs:
+                    size = min(job.header.decoded_bytes, READ_AHEAD_BYTES)
+                    self._reading_budget.take(size)
+                    if self._ended.is_set():
+                        break
+                    patience = self._patience(job)
+                    job, source = self._look_and_open(job, assign, patience)
+                    ready.put(Intake(job, source, patience, partial(self._reading_budget.give, size)))
+            except BaseException as err:  # noqa: BLE001 - handed to the caller's thread, which waits for this one
+                self._crash = self._crash or err
+            finally:
+                ready.put(None)
+                self._read.set()
+
+        self._reader = threading.Thread(target=read, name="srgan-reader", daemon=True)
+        self._reader.start()
+        while (one := ready.get()) is not None:
+            yield one
+
+    def _patience(self, job: Job) -> Patience:
+        def warn(sentence: str) -> None:
+            self._observer.note(f"{shown(job.source)}: {sentence}")
+
+        return Patience(self._options.timeout_s, self._expected(job), warn)
+
+    def _look_and_open(self, job: Job, assign: Assign, patience: Patience) -> tuple[Job, Opened]:
+        try:
+            with patience.working():
+                job = assign(job)
+                return job, open_ahead(job, self._options, patience)
+        except (DeviceError, WeightsError):
+            raise
+        except Exception as err:  # noqa: BLE001 - it costs this picture, and is raised again where that is counted
+            return job, err
+
+    # ----------------------------------------------------------------------------------------------------- upscaling
+
+    def upscale(self, one: Intake, upscaler: Upscaler | Unchanged) -> None:
+        job = one.job
+        started = time.perf_counter()
+        self._observer.started(job)
+        rows = one.rows()
+        with one.patience.working():
+            finished = self._upscaled(one, rows, upscaler, started)
+        self._to_write.put(finished)
+
+    def _upscaled(self, one: Intake, rows: RowSource, upscaler: Upscaler | Unchanged, started: float) -> Finished:
+        job = one.job
+        held = min(job.canvas_bytes, CANVAS_BYTES)
+        self._writing_budget.take(held)
+        try:
+            finished = self._results.canvas(one, started)
+        except BaseException:
+            self._writing_budget.give(held)
+            raise
+        try:
+            began = time.perf_counter()
+            if job.header.decoded_bytes > READ_AHEAD_BYTES:
+                with AheadRows(rows, job.header.decoded_bytes // job.header.height) as ahead:
+                    self._fill(finished, ahead, upscaler)
+            else:
+                self._fill(finished, rows, upscaler)
+            self.tally.network_seconds += time.perf_counter() - began
+            finished.damage = one.damage
+        except BaseException as err:
+            finished.close(keep=self._options.resume and not isinstance(err, (PictureError, OSError)))
+            self._writing_budget.give(held)
+            raise
+        return finished
+
+    def _fill(self, finished: Finished, rows: RowSource, upscaler: Upscaler | Unchanged) -> None:
+        job, canvas, journal = finished.job, finished.canvas, finished.journal
+        first_row = upscaler.first_row(finished.rows)
+        finished.rows = 0
+
+        def final(count: int) -> None:
+            finished.rows += count
+            self._observer.advanced(job, count * job.network_pixels // job.header.height)
+            if journal is not None and journal.is_due():
+                canvas.flush()
+                journal.save(finished.rows)
+            finished.patience.check()
+
+        if first_row:
+            final(first_row)
+            self._observer.note(f"{job.source}: resuming at row {first_row} of {job.header.height}")
+        upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, first_row=first_row)
+        self.tally.network_pixels += (job.header.height - first_row) * job.network_pixels // job.header.height
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def _write_all(self) -> None:
+        try:
+            self._write_each()
+        finally:
+            self._written.set()
+
+    def _write_each(self) -> None:
+        while (finished := self._to_write.get()) is not None:
+            held = min(finished.canvas.pixels.nbytes, CANVAS_BYTES)
+            interrupted = False
+            try:
+                if self._dropped.is_set():
+                    raise InterruptedRunError("interrupted")
+                self._results.write(finished, self._dropped.is_set)
+            except InterruptedRunError:
+                interrupted = True  # `abandon` was called; nothing is left of a file that was being written
+            except BaseException as err:  # noqa: BLE001 - a defect must end the run, not leave it waiting for this thread
+                self._crash = self._crash or err
+                self.abandon()
+            finally:
+                finished.close(keep=interrupted and self._options.resume)
+                self._writing_budget.give(held)

@@ -1,0 +1,234 @@
+"""What becomes of upscaled pictures: canvases to grow in, files under their names, the record, the tally."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from srgan_cli import __version__
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import (
+    DefectError,
+    InterruptedRunError,
+    PictureError,
+    UnwritablePictureError,
+    as_defect,
+    shown,
+)
+from srgan_cli.files import Folder, without_handles
+from srgan_cli.imaging.canvas import Canvas, open_canvas
+from srgan_cli.imaging.metadata.provenance import Record, bytes_digest, name_digest
+from srgan_cli.imaging.writing import copy_picture, write_picture
+from srgan_cli.upscaling.inputs import STREAM, Failure
+from srgan_cli.upscaling.intake import Intake
+from srgan_cli.upscaling.journal import Journal
+from srgan_cli.upscaling.ledger import Ledger, identity
+from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.patience import Patience
+from srgan_cli.upscaling.places import SCRATCH, Places, beside, journal_of, rows_kept
+from srgan_cli.upscaling.plan import CANVAS_BYTES, Job
+
+
+@dataclass
+class Finished:
+    """One picture that is upscaled, or on its way there. `rows`: how many of its low-resolution rows are."""
+
+    job: Job
+    canvas: Canvas
+    started: float
+    journal: Journal | None
+    rows: int
+    folder: Folder | None  # where it will stand; None: on stdout
+    patience: Patience
+    damage: str | None = None  # what was lost of the input
+
+    @property
+    def target(self) -> Path:
+        """Where the result goes, whatever its folder's name leads to by then."""
+        return STREAM if self.folder is None else self.folder.handle / self.job.target.name
+
+    def close(self, *, keep: bool = False) -> None:
+        """Let go of the canvas, and keep a large one for `--resume` when asked."""
+        if self.journal is not None:
+            if keep:
+                self.canvas.flush()
+                self.journal.save(self.rows)
+            else:
+                self.journal.remove()
+        self.canvas.close(keep=keep and self.journal is not None)
+        if self.folder is not None:
+            self.folder.close()
+
+
+class Results:
+    """A run's results on their way to their names. Several threads may use it, each for a picture of its own."""
+
+    def __init__(
+        self, options: UpscaleOptions, settings_key: str, observer: Observer, tally: Tally, stream: BinaryIO | None
+    ) -> None:
+        self._options, self._settings_key, self._observer = options, settings_key, observer
+        self._tally = tally
+        self._stream = stream  # for what goes to no file; None: stdout
+        self._ledgers: dict[Path, Ledger] = {}
+        self._places = Places()
+        self._ledger_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of all folders."""
+        for note in self._places.close():
+            self._observer.note(note)
+
+    def canvas(self, one: Intake, started: float) -> Finished:
+        """Where the result will grow; for a large one, what an interrupted run has left of it."""
+        job = one.job
+        place = None if job.target == STREAM else self._places.folder(job)
+        try:
+            return self._canvas_in(place, one, started)
+        except BaseException:
+            if place is not None:
+                place.close()
+            raise
+
+    def _canvas_in(self, place: Folder | None, one: Intake, started: float) -> Finished:
+        job = one.job
+        header = job.header
+        folder = Path(tempfile.gettempdir()) if place is None else place.handle
+        name = None if place is None else beside(job.target, SCRATCH).name
+        journal = None if place is None else journal_of(job, self._settings_key, folder)
+        rows = rows_kept(job, journal, folder) if journal is not None and self._options.resume else 0
+        reuse = rows > 0
+        if journal is not None and not reuse:
+            journal.remove()  # before the file that it speaks of is emptied
+        canvas = open_canvas(
+            header.height * job.network_scale,
+            header.width * job.network_scale,
+            header.channels,
+            job.canvas_depth,
+            folder=folder,
+            memory_bytes=CANVAS_BYTES,
+            name=name,
+            reuse=reuse,
+        )
+        kept = journal if canvas.scratch is not None else None
+        return Finished(job, canvas, started, kept, rows * canvas.reused, place, one.patience)
+
+    def write(self, finished: Finished, stop: Callable[[], bool]) -> None:
+        """Encode a picture and give it its name; whatever goes wrong with it is that picture's failure.
+
+        Raises `InterruptedRunError` once `stop` says so; then nothing is left of the file.
+        """
+        job = finished.job
+        try:
+            with finished.patience.working():
+                notes = self._write_file(finished, stop)
+        except InterruptedRunError:
+            raise
+        except Exception as err:  # noqa: BLE001 - a defect, too, costs this picture only
+            self.fail(job, err)
+            return
+        if finished.damage is not None:
+            self._tally.damaged.append(job)
+            notes = (finished.damage, *notes)
+        self._done(job, finished.started, notes)
+
+    def copy(self, job: Job) -> None:
+        """Pass a picture on that is what it should be already."""
+        started = time.perf_counter()
+        self._observer.started(job)
+        with contextlib.ExitStack() as stack:
+            place = None if job.target == STREAM else stack.enter_context(self._places.folder(job))
+            target = STREAM if place is None else place.handle / job.target.name
+            copy_picture(
+                self._stream or sys.stdout.buffer if place is None else target,
+                job.source if job.data is None else job.data,
+                overwrite=not job.is_new,
+                modified_ns=stack.enter_context(self._recorded(job, target)),
+            )
+        self._done(job, started, ())
+
+    def _done(self, job: Job, started: float, notes: tuple[str, ...]) -> None:
+        self._tally.done.append(job)
+        self._tally.output_pixels += job.output.pixels
+        self._observer.done(job, time.perf_counter() - started, (*job.notes, *notes))
+
+    def _write_file(self, finished: Finished, stop: Callable[[], bool]) -> tuple[str, ...]:
+        try:
+            return self._write_to(finished.target, finished, stop)
+        except InterruptedRunError as err:
+            if stop():
+                raise
+            raise finished.patience.error() from err
+
+    def _write_to(self, target: Path, finished: Finished, stop: Callable[[], bool]) -> tuple[str, ...]:
+        job = finished.job
+        # A run that resumes makes a damaged one again, and says so again.
+        with self._recorded(job, target, for_good=finished.damage is None) as modified_ns:
+            return write_picture(
+                self._stream or sys.stdout.buffer if target == STREAM else target,
+                finished.canvas.pixels,
+                job.header,
+                job.output,
+                self._options.write,
+                overwrite=not job.is_new,
+                modified_ns=modified_ns,
+                stop=lambda: stop() or finished.patience.is_over,
+                record=self._record(job),
+            )
+
+    @contextlib.contextmanager
+    def _recorded(self, job: Job, target: Path, *, for_good: bool = True) -> Iterator[int | None]:
+        """The ledger's lines around the writing of a result; gives the time that it should have."""
+        source = identity(job.source)
+        with self._ledger(job) as ledger:
+            if ledger is not None:
+                ledger.begin(job.target, source, self._settings_key)
+        if target != STREAM and job.is_new and os.path.lexists(target):  # and again when the result gets its name
+            raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
+        keeps_time = self._options.write.keep_time and job.source != STREAM
+        yield job.source.stat().st_mtime_ns if keeps_time else None
+        with self._ledger(job) as ledger:
+            if ledger is not None and for_good:
+                ledger.finish(job.target, source, self._settings_key, identity(target))
+
+    def _record(self, job: Job) -> Record:
+        return Record(
+            program=f"srgan {__version__}",
+            model=job.made_by[0] or "unknown",
+            weights=job.made_by[1] or "unknown",
+            scale=f"{job.output.width / job.header.width:.4g}",
+            settings=self._settings_key,
+            source_name=name_digest(job.source),
+            source_size=f"{job.header.width}x{job.header.height}",
+            source_digest=bytes_digest(job.source if job.data is None else job.data),
+        )
+
+    @contextlib.contextmanager
+    def _ledger(self, job: Job) -> Iterator[Ledger | None]:
+        """The record that a job goes into, for one thread at a time."""
+        if job.ledger is None:
+            yield None
+            return
+        with self._ledger_lock:
+            if job.ledger not in self._ledgers:
+                self._ledgers[job.ledger] = Ledger.load(job.ledger, self._places.handle(job.ledger))
+            yield self._ledgers[job.ledger]
+
+    def fail(self, job: Job, err: Exception) -> None:
+        if isinstance(err, PictureError):
+            failure = Failure(job.source, without_handles(str(err), job.target.parent), type(err))
+        elif isinstance(err, MemoryError):
+            failure = Failure(job.source, "there is not enough memory for it")
+        elif not isinstance(err, OSError):
+            failure = Failure(job.source, str(as_defect(shown(job.source), err)), DefectError)
+        else:
+            failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError)
+        self._tally.failures.append(failure)
+        self._observer.failed(failure)
