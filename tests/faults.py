@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,15 +39,27 @@ def tiny_generator(architecture: str = "compact", scale: int = 4, *, seed: int =
             for module in generator.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, a=0.25, nonlinearity="leaky_relu")
-                    nn.init.normal_(module.bias, std=0.1)
+                    nn.init.normal_(cast(Tensor, module.bias), std=0.1)
                 if isinstance(module, nn.BatchNorm2d):
-                    module.running_mean.normal_(std=0.2)
-                    module.running_var.uniform_(0.5, 1.5)
-            generator.tail.weight.mul_(0.2)
-            generator.tail.bias.mul_(0.2)
-            if architecture == "srresnet":
-                generator.tail.bias.add_(0.5)
+                    nn.init.normal_(cast(Tensor, module.running_mean), std=0.2)
+                    nn.init.uniform_(cast(Tensor, module.running_var), 0.5, 1.5)
+    quieten(generator, 0.2)
+    if architecture == "srresnet":
+        with torch.no_grad():
+            tail(generator).bias.add_(0.5)
     return generator
+
+
+def tail(generator: Generator) -> Any:
+    """The last convolution, which every architecture has."""
+    return generator.get_submodule("tail")
+
+
+@torch.no_grad()
+def quieten(generator: Generator, factor: float) -> None:
+    """Make what the last convolution adds this many times as large."""
+    tail(generator).weight.mul_(factor)
+    tail(generator).bias.mul_(factor)
 
 
 def model_of(network: Generator, *, adversarial: bool = False, **facts: Any) -> Model:

@@ -18,6 +18,7 @@ from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.evaluation.metrics import psnr
 from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.evaluation.perceptual import vgg_distance_of_pixels
+from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks import registry
 from srgan_cli.networks.features import load_features
 from srgan_cli.networks.registry import Card
@@ -149,7 +150,7 @@ def test_originals_of_x2_may_lie_beside_those_of_x4(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 256, (*sides, 3), np.uint8)).save(tmp_path / folder / "1.png")
     sizes: list[tuple[int, ...]] = []
 
-    def doubled(low: quality.Pixels) -> quality.Pixels:
+    def doubled(low: Pixels) -> Pixels:
         sizes.append(low.shape)
         return low.repeat(2, 0).repeat(2, 1)
 

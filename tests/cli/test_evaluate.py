@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 
 from srgan_cli.cli import evaluate as command
 from srgan_cli.cli import main
+from srgan_cli.errors import SettingsError
 from srgan_cli.evaluation import session
 from srgan_cli.evaluation.metrics import compare
 from srgan_cli.imaging.bicubic import bicubic
@@ -273,7 +274,7 @@ def test_the_command_and_the_library_agree_on_names() -> None:
     from srgan_cli.evaluation import further
 
     assert command._METRICS == further.NAMES
-    with pytest.raises(session.SettingsError):
+    with pytest.raises(SettingsError):
         session.EvaluateOptions(Path(), models=())
 
 

@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 from srgan_cli.cli import cli, main
 from srgan_cli.errors import ExitCode
 from srgan_cli.imaging import writing
+from srgan_cli.imaging.encoding import encode
 from srgan_cli.upscaling.engine import Upscaler
 from tests.faults import at_call, disk_full, save_tiny
 from tests.upscaling.pictures import cut_short, picture, tree
@@ -181,7 +182,7 @@ def test_exit_codes(
 def test_exit_code_1_when_a_result_cannot_be_written(srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         picture(here / "in" / f"{name}.png")
-    monkeypatch.setattr(writing, "encode", at_call(3, writing.encode, disk_full))
+    monkeypatch.setattr(writing, "encode", at_call(3, encode, disk_full))
     code, _, err = srgan("in", "-o", "out/")
     assert code == 1
     assert "c.png" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -264,7 +265,7 @@ def test_what_will_not_fit_is_told_before_the_teacher_is_asked(
     pieces: Pieces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = pieces[7].end
-    monkeypatch.setattr(taught_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": needed - 1})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": needed - 1})())
     teacher = Doubler()
     with pytest.raises(TrainingError, match="the disk is full"):
         teach(pieces, teacher, tmp_path, Allowance(8))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +138,7 @@ def test_evaluating_needs_neither_torch_nor_libvips() -> None:
 
 def _found(high: Path, low: Path | None, scale: int = 2) -> tuple[list[tuple[str, str | None]], tuple[str, ...]]:
     found = pairs.find_pairs(high, low, scale)
-    return [(one.name, one.low and one.low.name) for one in found.files], found.missing
+    return [(one.name, one.low.name if one.low else None) for one in found.files], found.missing
 
 
 def test_pictures_are_found_below_and_in_order(tmp_path: Path) -> None:
@@ -176,10 +176,10 @@ def test_folders_that_do_not_fit_are_refused(
         pairs.find_pairs(tmp_path / "high", tmp_path / "low", 4)
 
 
-def _read(tmp_path: Path, scale: int = 2, **files: Path) -> tuple[list[Any], list[str]]:
+def _read(tmp_path: Path, scale: int = 2, **files: Path | None) -> tuple[list[Any], list[str]]:
     told: list[str] = []
     given = pairs.read_pairs(
-        [pairs.Files("a", **files)],
+        [pairs.Files("a", **cast(Any, files))],
         scale=scale,
         degrade=lambda high, _n: high[::scale, ::scale],
         on_failure=told.append,
@@ -195,9 +195,9 @@ def test_an_original_is_cropped_to_a_multiple_of_the_scale(tmp_path: Path) -> No
 
 
 def test_a_given_small_picture_is_used(tmp_path: Path) -> None:
-    files = {"high": picture(tmp_path / "a.png", 33, 30), "low": picture(tmp_path / "b.png", 16, 15)}
-    [(_, low, _)], _ = _read(tmp_path, **files)
-    np.testing.assert_array_equal(low, np.asarray(Pillow.open(files["low"])))
+    given = picture(tmp_path / "b.png", 16, 15)
+    [(_, low, _)], _ = _read(tmp_path, high=picture(tmp_path / "a.png", 33, 30), low=given)
+    np.testing.assert_array_equal(low, np.asarray(Pillow.open(given)))
 
 
 @pytest.mark.parametrize(
@@ -211,10 +211,9 @@ def test_a_given_small_picture_is_used(tmp_path: Path) -> None:
 def test_sizes_that_do_not_match_are_told(
     tmp_path: Path, size: tuple[int, int], low_size: tuple[int, int] | None, says: str
 ) -> None:
-    files = {"high": picture(tmp_path / "a.png", *size)}
-    if low_size is not None:
-        files["low"] = picture(tmp_path / "b.png", *low_size)
-    given, told = _read(tmp_path, **files)
+    high = picture(tmp_path / "a.png", *size)
+    low = None if low_size is None else picture(tmp_path / "b.png", *low_size)
+    given, told = _read(tmp_path, high=high, low=low)
     assert given == []
     assert len(told) == 1
     assert re.search(says, told[0]), told

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from srgan_cli.evaluation import niqe as module
+from srgan_cli.evaluation.metrics import grey_plane
 from srgan_cli.evaluation.niqe import NaturalModel, as_json, bundled_model, fit, niqe
 from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.bicubic import bicubic
@@ -60,7 +61,7 @@ def test_there_are_36_features_of_each_block() -> None:
 
 
 def test_the_score_is_the_distance_of_two_gaussians() -> None:
-    features, _ = module._block_features(module.grey_plane(_photo()))
+    features, _ = module._block_features(grey_plane(_photo()))
     mean, covariance = features.mean(axis=0), np.cov(features, rowvar=False)
     apart = np.zeros(36)
     apart[3] = 0.5
@@ -77,8 +78,9 @@ def test_what_spoils_a_photo_raises_its_score() -> None:
     block = cv2.imdecode(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 8])[1], cv2.IMREAD_COLOR)
     score = niqe(photo)
     assert score is not None
-    for spoilt in (bicubic(small, width, height), noisy.clip(0, 255).astype(np.uint8), block):
-        worse = niqe(spoilt)
+    assert block is not None
+    for damaged in (bicubic(small, width, height), noisy.clip(0, 255).astype(np.uint8), block):
+        worse = niqe(damaged)
         assert worse is not None
         assert worse > score + 1
 
@@ -89,7 +91,7 @@ def test_a_small_or_a_flat_picture_has_no_score(shape: tuple[int, int, int]) -> 
 
 
 def test_a_grey_photo_scores_as_itself() -> None:
-    grey = module.grey_plane(_photo()).astype(np.uint8)[..., None]
+    grey = grey_plane(_photo()).astype(np.uint8)[..., None]
     assert niqe(grey) == pytest.approx(niqe(np.repeat(grey, 3, axis=2)))
 
 

@@ -128,7 +128,8 @@ def _run_as_child(workload: Workload, where: Path) -> NoReturn:
         os.environ["XDG_CACHE_HOME"] = str(where / "cache")
         from srgan_cli.upscaling import journal, plan, results
 
-        results.CANVAS_BYTES = plan.CANVAS_BYTES = 100_000  # so that some results have scratch files
+        for module in (plan, results):
+            vars(module)["CANVAS_BYTES"] = 100_000  # so that some results have scratch files
         journal.EVERY_SECONDS = 0.0
         code = int(srgan(workload.arguments(where)))
     except BaseException:  # noqa: BLE001 - a child must not return

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
 from srgan_cli.cli import main
 from srgan_cli.dataset.pictures import look_at
@@ -122,7 +123,7 @@ def _of_result(source: Path, result: Path) -> Iterator[Finding]:
     high = read_header(result, max_pixels=_MAX_PIXELS * SCALE**2)
     if (high.width, high.height) != (low.width * SCALE, low.height * SCALE):
         yield Finding("size", f"{low.width}x{low.height} became {high.width}x{high.height}")
-    with contextlib.suppress(Pillow.UnidentifiedImageError), Pillow.open(result) as opened:  # by another reader
+    with contextlib.suppress(UnidentifiedImageError), Pillow.open(result) as opened:  # by another reader
         if opened.size != (high.width, high.height):
             yield Finding("size", f"the result is {opened.size} to another reader")
         try:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,7 @@ def test_a_png_keeps_its_resolution(tmp_path: Path) -> None:
 
     path = tmp_path / "scan.png"
     for dpi in (300, 25.4, None):
-        Pillow.new("RGB", (8, 8)).save(path, **({} if dpi is None else {"dpi": (dpi, dpi)}))
+        given: dict[str, Any] = {} if dpi is None else {"dpi": (dpi, dpi)}
+        Pillow.new("RGB", (8, 8)).save(path, **given)
         found = read_header(path, max_pixels=100).metadata.dpi
         assert found is None if dpi is None else found == pytest.approx((dpi, dpi), abs=0.02)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL.TiffImagePlugin import TiffImageFile
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import SettingsError, UnwritablePictureError
@@ -411,6 +412,7 @@ def test_tiled_tiff(tmp_path: Path, layout: Literal["tile", "pyramid"], order: s
     assert back.header.metadata.icc == samples.srgb()
     assert "Tester" in str(back.header.metadata.exif)
     with Pillow.open(tmp_path / "a.tif") as other:
+        assert isinstance(other, TiffImageFile)
         assert other.tag_v2[322] == 64
         assert other.tag_v2[0x010F] == "Tester"
         assert other.tag_v2.get_ifd(0x8769) if hasattr(other.tag_v2, "get_ifd") else True

@@ -68,7 +68,7 @@ def test_facts_are_in_the_metadata(tmp_path: Path) -> None:
 def test_another_result_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: ExportFormat) -> None:
     model, other = saved(tmp_path), tiny_model("srvgg", 2, seed=5)
     contents = exporting._WRITERS[format_](other, half=False)
-    monkeypatch.setitem(exporting._WRITERS, format_, lambda *_args, **_kwargs: contents)  # type: ignore[arg-type]
+    monkeypatch.setitem(exporting._WRITERS, format_, lambda *_args, **_kwargs: contents)
     target = ExportOptions(tmp_path / "a", format_)
     with pytest.raises(WeightsError, match=r"mine was not exported: .* differs from ours by"):
         export(model, target)

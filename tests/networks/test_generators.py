@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,7 @@ from srgan_cli.networks.generators import (
     fold,
     not_finite,
 )
+from tests.faults import tail
 
 SCALES = (2, 3, 4, 8)
 TINY: dict[str, dict[str, object]] = {
@@ -42,8 +45,8 @@ def tiny(architecture: str, scale: int, **more: object) -> Generator:
             parameter.add_(0.1 * torch.randn_like(parameter))
         for module in generator.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.2, 3.0)
+                nn.init.normal_(cast(torch.Tensor, module.running_mean))
+                nn.init.uniform_(cast(torch.Tensor, module.running_var), 0.2, 3.0)
     return generator.double().eval()
 
 
@@ -170,7 +173,7 @@ def test_srvgg_is_the_network_that_others_know(features: int) -> None:
     torch.manual_seed(0)
     generator = build("srvgg", {"scale": 3, "features": features, "blocks": 2}).eval()
     with torch.no_grad():
-        generator.tail.weight.mul_(10)
+        tail(generator).weight.mul_(10)
     theirs = spandrel.MAIN_REGISTRY.load(generator.state_dict())
     low = torch.rand(2, 3, 9, 7)
     assert (theirs.architecture.id, theirs.scale, theirs.tags) == ("Compact", 3, [f"{features}nf", "2nc"])
@@ -181,8 +184,8 @@ def test_srvgg_is_the_network_that_others_know(features: int) -> None:
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_srresnet_ends_in_single_precision(dtype: torch.dtype, folded: bool) -> None:
-    generator = SRResNet(SRResNetConfig(features=4, blocks=1))
-    generator = (fold(generator) if folded else generator).eval()
+    unfolded = SRResNet(SRResNetConfig(features=4, blocks=1))
+    generator: Any = (fold(unfolded) if folded else unfolded).eval()
     before = generator.tail.weight.detach().clone()
     low = torch.rand(1, 3, 8, 8)
     with torch.no_grad():

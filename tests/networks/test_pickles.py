@@ -10,7 +10,7 @@ import pickle
 import random
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def saved(value: object, *, old: bool = False) -> bytes:
     return stream.getvalue()
 
 
-def archive(content: bytes, compression: int = zipfile.ZIP_STORED, **records: bytes) -> bytes:
+def archive(content: bytes, records: Mapping[str, bytes] = {}, *, compression: int = zipfile.ZIP_STORED) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", compression) as file:
         for name, data in {"data.pkl": content, "byteorder": b"little", "version": b"3\n", **records}.items():
@@ -107,19 +107,19 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "wide key": lambda: archive(wide_tuple_as_key(60)),
     "wide key, old": lambda: OLD + wide_tuple_as_key(60) + deep_list(1),
     "in itself": lambda: archive(in_itself()),
-    "negative storage": lambda: archive(storage(b"J\xff\xff\xff\xff"), **{"data/0": bytes(16)}),
-    "storage beyond its record": lambda: archive(storage(b"M\xff\x7f"), **{"data/0": bytes(16)}),
-    "storage of text": lambda: archive(storage(b"X\1\0\0\0a"), **{"data/0": bytes(16)}),
-    "storage of no kind": lambda: archive(storage(b"K\4", b"load"), **{"data/0": bytes(16)}),
-    "storage that is not there": lambda: archive(storage(b"K\4", key=b"7"), **{"data/0": bytes(16)}),
+    "negative storage": lambda: archive(storage(b"J\xff\xff\xff\xff"), {"data/0": bytes(16)}),
+    "storage beyond its record": lambda: archive(storage(b"M\xff\x7f"), {"data/0": bytes(16)}),
+    "storage of text": lambda: archive(storage(b"X\1\0\0\0a"), {"data/0": bytes(16)}),
+    "storage of no kind": lambda: archive(storage(b"K\4", b"load"), {"data/0": bytes(16)}),
+    "storage that is not there": lambda: archive(storage(b"K\4", key=b"7"), {"data/0": bytes(16)}),
     "old, huge storage": lambda: OLD + storage(b"\x8a\x08" + (1 << 40).to_bytes(8, "little")) + deep_list(1),
     "stretched": stretched,
     "meta": lambda: saved({"a": torch.empty(1 << 40, device="meta")}),
     "sparse": lambda: saved({"a": torch.zeros(3, 3).to_sparse()}),
-    "compressed": lambda: archive(P + b"].", zipfile.ZIP_DEFLATED),
-    "bomb": lambda: archive(P + b"].", zipfile.ZIP_DEFLATED, **{"data/0": bytes(50_000_000)}),
+    "compressed": lambda: archive(P + b"].", compression=zipfile.ZIP_DEFLATED),
+    "bomb": lambda: archive(P + b"].", {"data/0": bytes(50_000_000)}, compression=zipfile.ZIP_DEFLATED),
     "archive of something else": lambda: archive(b"").replace(b"data.pkl", b"date.pkl"),
-    "torch script": lambda: archive(deep_list(1), **{"constants.pkl": deep_list(1), "code/a.py": b"import os"}),
+    "torch script": lambda: archive(deep_list(1), {"constants.pkl": deep_list(1), "code/a.py": b"import os"}),
     "no file": lambda: b"",
     "text": lambda: b"version https://git-lfs.github.com/spec/v1\n",
     "list": lambda: saved([torch.zeros(3)]),

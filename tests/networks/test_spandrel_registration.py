@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ spandrel = pytest.importorskip("spandrel")
     ("architecture", "config"), [("compact", {}), ("srresnet", {"batch_norm": True}), ("srresnet", {})]
 )
 def test_spandrel_opens_our_architectures(
-    tmp_path: Path, architecture: str, config: dict[str, object], scale: int
+    tmp_path: Path, architecture: str, config: dict[str, Any], scale: int
 ) -> None:
     srgan_cli.register_with_spandrel()
     srgan_cli.register_with_spandrel()  # twice does no harm

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
 import safetensors.torch
@@ -36,8 +37,8 @@ def small(architecture: str = "srresnet", **config: object) -> Generator:
     generator = build(architecture, {"scale": 2, "features": 4, "blocks": 1, **config})
     for module in generator.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2.0)
+            nn.init.normal_(cast(torch.Tensor, module.running_mean))
+            nn.init.uniform_(cast(torch.Tensor, module.running_var), 0.5, 2.0)
     return generator.eval()
 
 
@@ -225,7 +226,7 @@ def test_only_whole_networks_are_kept(tmp_path: Path) -> None:
         save_weights(tmp_path / "a.safetensors", fold(small()), CARD)
     broken = small()
     with torch.no_grad():
-        broken.head.bias[0] = float("inf")
+        broken.get_parameter("head.bias")[0] = float("inf")
     with pytest.raises(WeightsError, match="not finite"):
         save_weights(tmp_path / "a.safetensors", broken, CARD)
     assert list(tmp_path.iterdir()) == []

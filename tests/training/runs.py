@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from srgan_cli.training import trainer
+from srgan_cli.training import run, trainer
 from srgan_cli.training.observer import Progress, SilentTraining
 from srgan_cli.training.steps import Examples
 from srgan_cli.training_config import TrainConfig
@@ -109,12 +109,12 @@ def tensors(value: Any) -> list[torch.Tensor]:
 
 
 def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
-    return all(torch.equal(a[key], b[key]) for key in a | b)
+    return all(torch.equal(a[key], b[key]) for key in {*a, *b})
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> None:
     """Steps of which `when` is true are made on pictures that are not numbers."""
-    real, count = trainer.step, [0]
+    real, count = run.step, [0]
 
     def step(run: Any, state: Any, fraction: float, examples: Examples) -> Any:
         count[0] += 1

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from srgan_cli.dataset.scan import scan
 from srgan_cli.errors import TrainingError
+from srgan_cli.runlog.report import write_report
 from srgan_cli.training import clock as clock_module
-from srgan_cli.training import recorder, sources, trainer, validation
+from srgan_cli.training import recorder, run, sources, trainer, validation
 from tests.training.runs import FakeTime, Witness, config, log_of
 
 
@@ -21,10 +23,10 @@ def test_a_budget_is_kept_within_two_per_cent(
     clock = FakeTime()
     began_s = clock.now_s
     monkeypatch.setattr(clock_module, "time", clock)
-    monkeypatch.setattr(sources, "scan", clock.during(sources.scan, 3.0))
-    monkeypatch.setattr(trainer, "step", clock.during(trainer.step, step_s))
+    monkeypatch.setattr(sources, "scan", clock.during(scan, 3.0))
+    monkeypatch.setattr(trainer, "step", clock.during(run.step, step_s))
     monkeypatch.setattr(validation, "validate", clock.during(validation.validate, validation_s))
-    monkeypatch.setattr(recorder, "write_report", clock.during(recorder.write_report, 0.4))
+    monkeypatch.setattr(recorder, "write_report", clock.during(write_report, 0.4))
     rarely = {"checkpoint_every_steps": 0, "log_every_steps": 5, "validate_every_s": 20.0}
     settings = config(photos, budget_s=budget_s, phase="both", watch=rarely, fidelity={"warmup_steps": 3})
     outcome = trainer.train(settings, tmp_path, Witness())
@@ -41,6 +43,6 @@ def test_a_budget_is_kept_within_two_per_cent(
 def test_a_budget_that_setting_up_takes_is_told(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeTime()
     monkeypatch.setattr(clock_module, "time", clock)
-    monkeypatch.setattr(sources, "scan", clock.during(sources.scan, 30.0))
+    monkeypatch.setattr(sources, "scan", clock.during(scan, 30.0))
     with pytest.raises(TrainingError, match="over before the first step"):
         trainer.train(config(photos, budget_s=20.0), tmp_path, Witness())

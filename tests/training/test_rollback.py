@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from srgan_cli.errors import DivergedError, TrainingError
-from srgan_cli.training import checkpoint, trainer
+from srgan_cli.training import checkpoint, steps, trainer
 from srgan_cli.training import run as run_module
 from srgan_cli.training.monitor import Finding
 from tests.training.runs import Witness, config, log_of, poisoned, weights
@@ -48,7 +48,7 @@ def test_what_no_line_of_the_log_shows_is_judged(
 
 def test_going_back_is_to_where_all_was_well(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault comes after the last good look, and is saved before the next one finds it."""
-    real, count = trainer.step, [0]
+    real, count = run_module.step, [0]
 
     def step(run: Any, state: Any, *rest: Any) -> Any:
         count[0] += 1
@@ -77,7 +77,7 @@ def test_going_back_is_to_where_all_was_well(photos: Path, tmp_path: Path, monke
 
 
 def test_a_won_discriminator_is_told(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = run_module.discriminator_terms
+    real = steps.discriminator_terms
 
     def won(*args: Any) -> Any:
         terms, verdicts = real(*args)

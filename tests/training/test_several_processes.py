@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from srgan_cli.errors import SettingsError
 from srgan_cli.training import clock as clock_module
-from srgan_cli.training import trainer
+from srgan_cli.training import processes, trainer
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.observer import SilentTraining
 from srgan_cli.training.processes import Processes
@@ -43,17 +44,16 @@ def test_all_processes_go_by_the_first_ones_clock(
     """With a budget, even how much of a phase is done depends on the clock: rates and crops would differ otherwise."""
     settings = config(photos, phase="both", budget_s=100.0)
     said: list[list[float]] = []
-    monkeypatch.setattr(trainer.processes, "first_says", lambda values, group: said.append(list(values)) or said[0])
-    monkeypatch.setattr(trainer.processes, "anyone", lambda flag, group: flag)
+    monkeypatch.setattr(processes, "first_says", lambda values, group: said.append(list(values)) or said[0])
+    monkeypatch.setattr(processes, "anyone", lambda flag, group: flag)
     monkeypatch.setattr(clock_module, "time", FakeTime())
     places = []
     for began_s, elapsed_s in ((5.0, 70.0), (30.0, 60.0)):
         clock, state = Clock(settings), State()
         clock.resume(elapsed_s=elapsed_s, begun_s=began_s)
         state.enter("adversarial", 10.0 + began_s)
-        session = trainer._Session(
-            tmp_path, SimpleNamespace(config=settings, group=Processes()), state, clock, SilentTraining()
-        )
+        run = SimpleNamespace(config=settings, group=Processes())
+        session = trainer._Session(tmp_path, cast(Any, run), state, clock, cast(Any, SilentTraining()))
         places.append(trainer._agreed(session, False, False))
     assert said[0] != said[1]
     assert places[0] == places[1]

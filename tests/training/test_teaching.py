@@ -235,8 +235,8 @@ def test_two_and_two_steps_are_four_to_the_bit(
 def test_a_student_does_as_its_teacher_and_not_as_the_originals(photos: Path, tmp_path: Path) -> None:
     brighter = faults.tiny_generator(scale=2)
     with torch.no_grad():  # bilinear enlargement, a little brighter
-        brighter.tail.weight.zero_()
-        brighter.tail.bias.fill_(0.1)
+        faults.tail(brighter).weight.zero_()
+        faults.tail(brighter).bias.fill_(0.1)
     save_weights(tmp_path / "brighter.safetensors", brighter, Card("brighter", "brighter"))
     settings = config(
         photos, tmp_path / "brighter.safetensors", steps=100, watch={"checkpoint_every_steps": 0},

@@ -40,7 +40,7 @@ def fp32(tile_px: int | None = WHOLE, *, color_lock: bool | None = None) -> Engi
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> Pixels:
     """Every value there is; alpha, where there is one, with fully transparent, opaque and soft parts."""
     random = np.random.default_rng([seed, height, width, channels])
-    picture = random.integers(0, np.iinfo(dtype).max + 1, (height, width, channels)).astype(dtype)
+    picture: Pixels = random.integers(0, np.iinfo(dtype).max + 1, (height, width, channels)).astype(dtype)
     if channels in (2, 4):
         kind = random.integers(0, 3, (-(-height // 5), -(-width // 5))).repeat(5, 0).repeat(5, 1)[:height, :width]
         picture[kind == 0, -1] = 0

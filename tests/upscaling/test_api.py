@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image as Pillow
 
@@ -99,7 +100,7 @@ def test_a_real_picture_is_enlarged_better_than_by_bicubic(tmp_path: Path) -> No
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_arrays_keep_their_kind(options: UpscaleOptions, channels: int, dtype: type) -> None:
-    low = np.full((6, 5, channels), np.iinfo(dtype).max // 3, dtype)
+    low: npt.NDArray[Any] = np.full((6, 5, channels), np.iinfo(dtype).max // 3, dtype)
     high = Upscaler(load_model(options.model), options.engine).upscale(low)
     assert high.shape == (24, 20, channels)
     assert high.dtype == dtype

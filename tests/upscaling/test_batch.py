@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -28,7 +28,10 @@ from srgan_cli.errors import (
     WeightsError,
 )
 from srgan_cli.imaging import writing
+from srgan_cli.imaging.encoding import encode
+from srgan_cli.imaging.reading import open_picture
 from srgan_cli.upscaling import intake, pipeline
+from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Tally
@@ -210,7 +213,7 @@ def test_fail_fast_begins_nothing_after_a_failure(five: Path, model: Path) -> No
 
 
 def test_a_disk_that_is_full_at_the_third_picture(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "encode", at_call(3, writing.encode, disk_full))
+    monkeypatch.setattr(writing, "encode", at_call(3, encode, disk_full))
     report = session(five, model).run(Recorder())
     (failure,) = report.failures
     assert failure.source.name == "c.png"
@@ -221,7 +224,7 @@ def test_a_disk_that_is_full_at_the_third_picture(five: Path, model: Path, monke
 
 
 def test_a_disk_that_fills_while_a_picture_is_written(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = writing.encode
+    real = encode
 
     def half(pixels: Any, file: Any, *args: Any) -> Any:
         file.write(b"\x89PNG half")
@@ -255,13 +258,13 @@ def test_a_result_that_was_there_survives_a_writer_that_fails(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = picture(five.parent / "out/c.png", 3, 3).read_bytes()
-    monkeypatch.setattr(writing, "encode", at_call(3, writing.encode, disk_full))
+    monkeypatch.setattr(writing, "encode", at_call(3, encode, disk_full))
     session(five, model, overwrite=True).run(Recorder())
     assert (five.parent / "out/c.png").read_bytes() == old
 
 
 def test_a_defect_in_the_writer_costs_one_picture(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "encode", at_call(2, writing.encode, raising(ZeroDivisionError("a defect"))))
+    monkeypatch.setattr(writing, "encode", at_call(2, encode, raising(ZeroDivisionError("a defect"))))
     tally = session(five, model, queue_bytes=1).run(Recorder())
     _reported_as_a_defect(tally, "b.png")
     assert results(five.parent / "out") == {"a.png", "c.png", "d.png", "e.png"}
@@ -269,7 +272,7 @@ def test_a_defect_in_the_writer_costs_one_picture(five: Path, model: Path, monke
 
 def test_a_defect_in_the_reader_costs_one_picture(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = session(five, model)
-    monkeypatch.setattr(intake, "open_picture", at_call(3, intake.open_picture, raising(ZeroDivisionError("a defect"))))
+    monkeypatch.setattr(intake, "open_picture", at_call(3, open_picture, raising(ZeroDivisionError("a defect"))))
     _reported_as_a_defect(ready.run(Recorder()), "c.png")
     assert results(five.parent / "out") == {"a.png", "b.png", "d.png", "e.png"}
 
@@ -298,8 +301,8 @@ def test_a_damaged_picture_is_made_when_that_is_accepted(five: Path, model: Path
 
 def test_a_picture_that_takes_too_long_is_given_up(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = session(five, model, timeout_s=0.5)
-    slow = at_call(2, writing.encode, lambda *a, **k: (time.sleep(0.7), writing_encode(*a, **k))[1])
-    writing_encode = writing.encode
+    slow = at_call(2, encode, lambda *a, **k: (time.sleep(0.7), writing_encode(*a, **k))[1])
+    writing_encode = encode
     monkeypatch.setattr(writing, "encode", slow)
     tally = ready.run(Recorder())
     assert [failure.source.name for failure in tally.failures] == ["b.png"]
@@ -332,7 +335,7 @@ def test_an_observer_that_fails_ends_the_run_and_is_no_pictures_fault(five: Path
     watch = Gone()
     setattr(watch, kind, gone)
     failed: list[Failure] = []
-    watch.failed = failed.append  # type: ignore[method-assign]
+    cast(Any, watch).failed = failed.append
     with pytest.raises(BrokenPipeError):
         session(five, model, queue_bytes=1).run(watch)
     assert failed == []
@@ -410,7 +413,7 @@ def test_ctrl_c_while_a_picture_is_encoded(five: Path, model: Path, monkeypatch:
 
 
 def test_ctrl_c_while_the_writer_catches_up(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_encode, calls = writing.encode, []
+    real_encode, calls = encode, []
 
     def late(*args: Any) -> Any:
         calls.append(1)
@@ -473,7 +476,7 @@ def test_no_more_bytes_are_held_than_allowed(
 ) -> None:
     peaks: dict[int, int] = {}
 
-    class Watched(pipeline.ByteBudget):
+    class Watched(ByteBudget):
         def take(self, count: int) -> None:
             super().take(count)
             with self._changed:
@@ -491,13 +494,13 @@ def test_no_more_bytes_are_held_than_allowed(
 def test_a_budget_gives_back_all_that_was_taken(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
 
-    class Watched(pipeline.ByteBudget):
+    class Watched(ByteBudget):
         def __init__(self, limit: int) -> None:
             super().__init__(limit)
             made.append(self)
 
     monkeypatch.setattr(pipeline, "ByteBudget", Watched)
-    monkeypatch.setattr(writing, "encode", at_call(2, writing.encode, disk_full))
+    monkeypatch.setattr(writing, "encode", at_call(2, encode, disk_full))
     (five / "c.png").unlink()
     cut_short(five / "c.jpg")
     session(five, model, queue_bytes=1).run(Recorder())
@@ -508,7 +511,8 @@ def test_the_next_picture_is_read_while_one_is_upscaled(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready = session(five, model)
-    opened, seen, real_open = threading.Semaphore(0), [], intake.open_picture
+    opened, real_open = threading.Semaphore(0), open_picture
+    seen: list[list[bool]] = []
 
     def opening(*args: Any, **options: Any) -> Any:
         result = real_open(*args, **options)
@@ -531,7 +535,7 @@ def test_the_next_picture_is_read_while_one_is_upscaled(
 def test_a_picture_is_written_while_the_next_is_upscaled(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second, real_run, real_encode, calls, waited = threading.Event(), Upscaler.upscale_rows, writing.encode, [], []
+    second, real_run, real_encode, calls, waited = threading.Event(), Upscaler.upscale_rows, encode, [], []
 
     def running(*args: Any, **options: Any) -> None:
         calls.append(1)

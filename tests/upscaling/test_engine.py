@@ -45,8 +45,8 @@ def float_tiles(chain: Chain, low: Pixels, tile_px: int, halo_px: int, *, unifor
         row = []
         for x in cut(low.shape[1], tile_px, halo_px, uniform=uniform):
             subpixels = float_subpixels(chain, low[y.begin : y.end, x.begin : x.end])
-            inside = (slice(s.inner.start * fold, s.inner.stop * fold) for s in (y, x))
-            row.append(subpixels[(..., *inside)])
+            tall, wide = (slice(s.inner.start * fold, s.inner.stop * fold) for s in (y, x))
+            row.append(subpixels[..., tall, wide])
         rows.append(torch.cat(row, -1))
     return torch.cat(rows, -2)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -74,7 +76,7 @@ def test_on_a_gpu_many_bands_overlap_and_none_is_lost(channels: int, dtype: type
         low[..., -1] = np.iinfo(dtype).max
     upscaler = Upscaler(model_of(Nearest(4)), cuda(tile_px=48))
     seen: list[int] = []
-    high = np.zeros((2800, 3600, channels), dtype)
+    high: npt.NDArray[Any] = np.zeros((2800, 3600, channels), dtype)
     upscaler.upscale_rows(ArrayRows(low), high, on_rows=seen.append)
     assert largest_difference(high, doubled(low, 4)) <= (1 if channels <= 2 else 0)
     assert sum(seen) == 700

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,7 @@ def test_out_of_memory_with_context_around_the_tiles() -> None:
         return real(low)
 
     upscaler = Upscaler(model, fp32(70))
-    upscaler.chain._prepared[0].network.subpixels = subpixels  # type: ignore[method-assign]
+    cast(Any, upscaler.chain._prepared[0]).network.subpixels = subpixels
     high = upscaler.upscale(noise(90, 80))
     assert upscaler.statistics.out_of_memory >= 1
     assert largest_difference(high, exact) <= 1

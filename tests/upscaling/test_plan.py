@@ -166,6 +166,7 @@ def test_a_pattern_that_gives_all_one_name_is_refused(photos: Path) -> None:
 
 @pytest.mark.parametrize("how", ["overwrite", "skip_existing", "resume", "fail_fast"])
 def test_a_result_over_its_own_input_is_refused(photos: Path, how: str) -> None:
+    options: dict[str, Any] = {how: True}
     before = (photos / "a.png").read_bytes()
     for inputs, output in (
         ([photos / "a.png"], "photos/"),
@@ -173,10 +174,10 @@ def test_a_result_over_its_own_input_is_refused(photos: Path, how: str) -> None:
         ([photos / "a.png"], photos / "a.png"),
     ):
         with pytest.raises(SettingsError, match=r"photos/a\.png") as caught:
-            planned(inputs, output, **{how: True})
+            planned(inputs, output, **options)
         assert str(caught.value).count("a.png") >= 2, "both names"
     with pytest.raises(SettingsError, match="overwrit"):
-        planned([photos], name_pattern="{stem}{ext}", **{how: True})
+        planned([photos], name_pattern="{stem}{ext}", **options)
     assert (photos / "a.png").read_bytes() == before
 
 

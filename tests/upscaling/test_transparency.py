@@ -136,7 +136,7 @@ def test_color_lock_leaves_texture_alone() -> None:
     off = Upscaler(model, fp32(color_lock=False)).upscale(low).astype(float)
     on = Upscaler(model, fp32(color_lock=True)).upscale(low).astype(float)
     change = on - off
-    unclipped = ((on > 0) & (on < 255) & (off > 0) & (off < 255)).all(2)
+    unclipped = np.all((on > 0) & (on < 255) & (off > 0) & (off < 255), axis=2)
     steps = np.abs(np.diff(change, axis=1))[unclipped[:, 1:] & unclipped[:, :-1]]
     assert steps.max() < 4, "the correction itself is smooth"
 

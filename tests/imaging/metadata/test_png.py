@@ -180,8 +180,9 @@ def shown_as_srgb(data: bytes) -> Any:
     if profile is None:
         return np.asarray(picture).astype(int)
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    relative = ImageCms.Intent.RELATIVE_COLORIMETRIC
     return np.asarray(
-        ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), renderingIntent=1)
+        ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), renderingIntent=relative)
     ).astype(int)
 
 
