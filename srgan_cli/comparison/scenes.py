@@ -21,6 +21,7 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.metadata.update import profile_fits
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.imaging.sources import vips_module
+from srgan_cli.imaging.turns import shared
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
@@ -162,11 +163,12 @@ def read_shown(path: Path) -> Pixels:
     pixels, icc = picture.pixels, picture.header.metadata.icc
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3 and icc is None:
         return pixels
-    image = resizing.as_depth(resizing.array_to_vips(pixels), 8)
-    if image.bands in (2, 4):
-        image = resizing.flattened(image, _WHITE)
-    image = _in_srgb(image, icc)
-    return resizing.vips_to_array(resizing.as_rgb(image))
+    with shared():
+        image = resizing.as_depth(resizing.array_to_vips(pixels), 8)
+        if image.bands in (2, 4):
+            image = resizing.flattened(image, _WHITE)
+        image = _in_srgb(image, icc)
+        return resizing.vips_to_array(resizing.as_rgb(image))
 
 
 def _in_srgb(image: Any, icc: bytes | None) -> Any:

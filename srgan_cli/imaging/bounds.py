@@ -74,9 +74,20 @@ def check_tiff(source: Source, width: int, height: int) -> None:
     if table is None:
         return
     bits = max(structure.numbers(table.find(258)), default=1) * (structure.number(table, 277) or 1)
-    ratio = {1: 1, 5: _GIF_PX, 8: _DEFLATE, 32773: 64, 32946: _DEFLATE}.get(structure.number(table, 259) or 1)
-    if ratio is not None and structure.number(table, 262) != 6:
+    method = structure.number(table, 259) or 1
+    if structure.number(table, 262) == 6 and method != 7:
+        bits = _subsampled_bits(structure.numbers(table.find(530)), bits)
+    ratio = {1: 1, 5: _GIF_PX, 8: _DEFLATE, 32773: 64, 32946: _DEFLATE}.get(method)
+    if method == 7:
+        _need(source, width, height, width * height // _JPEG_PX)
+    elif ratio is not None:
         _need(source, width, height, width * height * bits // 8 // ratio)
+
+
+def _subsampled_bits(subsampling: tuple[int, ...], bits: int) -> int:
+    """Of a px of YCbCr whose colours stand for several px (TIFF 6.0 section 21: 2 by 2 where nothing is said)."""
+    across, down = subsampling[:2] if len(subsampling) > 1 else (2, 2)
+    return bits if across * down <= 1 else (bits + 2 * bits // (across * down)) // 3
 
 
 def check_whole(source: Source, width: int, height: int) -> None:

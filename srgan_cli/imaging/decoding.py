@@ -3,14 +3,13 @@
 Decoders raise whatever they stumble over. Behind this boundary it is always a `PictureError` with this file's reason,
 so that one odd file costs one picture and never a run.
 
-libvips keeps what it has to say in one buffer for the whole process. So decoders share it while all goes well, and
-whoever meets an error decodes again, alone, to learn what was said about this very file.
+libvips keeps what it has to say in one buffer for the whole process (see `turns`). So decoders share it while all goes
+well, and whoever meets an error decodes again, alone, to learn what was said about this very file.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -19,19 +18,14 @@ import numpy as np
 
 from srgan_cli.errors import SrganError, UnreadablePictureError, as_defect, is_our_fault
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.imaging.sources import reason_given, vips_module
+from srgan_cli.imaging.oddities import HARMLESS
+from srgan_cli.imaging.sources import VIPS_OPENINGS, reason_given, vips_module
+from srgan_cli.imaging.turns import alone, shared
 
 T = TypeVar("T")
 
 # Every stage of a libvips pipeline holds what is asked for at once: few rows, and a wide scan stays small.
 _FETCH_ROWS = 64
-
-# What libjpeg warns of without any loss. "Extraneous bytes" are lost picture where a restart marker follows them.
-_HARMLESS = re.compile(
-    r"extraneous bytes before marker 0x(?!d[0-7])"
-    r"|unknown JFIF revision|Unknown Adobe color transform|Inconsistent progression sequence"
-    r"|tables are too coarse|Invalid SOS parameters for sequential JPEG"
-)
 
 
 class Rows(Protocol):
@@ -83,48 +77,7 @@ def _reason(err: Exception) -> str:
     return said if isinstance(err, (ValueError, SyntaxError, EOFError)) and said else f" ({type(err).__name__}{said})"
 
 
-# Turns at libvips' buffer
-
-
-class _Turns:
-    """Many share, or one is alone. Not reentrant."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._sharing = 0
-        self._waiting = 0
-        self._is_alone = False
-
-    @contextmanager
-    def shared(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._is_alone and not self._waiting)
-            self._sharing += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._sharing -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        with self._changed:
-            self._waiting += 1
-            try:
-                self._changed.wait_for(lambda: not self._is_alone and self._sharing == 0)
-                self._is_alone = True
-            finally:
-                self._waiting -= 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._is_alone = False
-                self._changed.notify_all()
-
-
-_TURNS = _Turns()
+# libvips, and what it says
 
 
 def _take_said() -> str:
@@ -140,48 +93,71 @@ Refuse = Callable[[str, str], UnreadablePictureError]  # a name, and a reason wi
 
 def with_vips(name: str, work: Callable[[], T], refuse: Refuse = damaged) -> T:
     """The result of `work`, which calls libvips and can be called again. `refuse` words what it fails with."""
-    error = vips_module().Error
+    failures = _failures()
     try:
-        with _TURNS.shared():
+        with shared():
             return work()
-    except error:
-        with _TURNS.alone():
+    except failures:
+        with alone():
             _take_said()
             try:
                 return work()
-            except error as err:
-                raise refuse(name, reason_given(err)) from err
+            except failures as err:
+                raise refuse(name, _first(_words(err))) from err
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What pyvips raises: its own error, which wants the buffer to be UTF-8, though a file may have had a say in it."""
+    return vips_module().Error, UnicodeDecodeError
+
+
+def _words(err: Exception) -> list[str]:
+    return _lines(_take_said() if isinstance(err, UnicodeDecodeError) else str(err))
+
+
+def _first(lines: list[str]) -> str:
+    return f": {lines[0]}" if lines else ""
 
 
 class VipsRows:
-    """Rows of a libvips image. `build(strictness)` makes it anew: `strictness` is libvips' `fail_on`.
+    """Rows of a libvips image. `build(strictness, tidy)` makes it anew. `strictness` is libvips' `fail_on`; `strict`
+    the one that `image` has; `tidy`: without what is odd about the file and known to lose nothing.
 
     What the strict decoder refuses is decoded again from its start, alone, and judged by what is said about it: a mere
     oddity goes on; lost picture is an `UnreadablePictureError`, or with `accept_damaged` goes on too, as `damage`.
     """
 
     def __init__(
-        self, name: str, build: Callable[[str], Any], image: Any, refuse: Refuse, *, accept_damaged: bool
+        self,
+        name: str,
+        build: Callable[[str, bool], Any],
+        image: Any,
+        refuse: Refuse,
+        *,
+        accept_damaged: bool,
+        strict: str = "error",
     ) -> None:
         self.damage: str | None = None
         self._refuse = refuse
-        self._name, self._build, self._accept = name, build, accept_damaged
+        self._name, self._build, self._accept, self._strict = name, build, accept_damaged, strict
+        self._tidy = False
+        self._is_odd = False  # its decoder is not strict, and goes on whatever it meets
+        self._failures = _failures()
         self._use(image)
 
     def _use(self, image: Any) -> None:
-        pyvips = vips_module()
-        self._error = pyvips.Error
         self._image = image
-        self._region = pyvips.Region.new(image)
+        self._region = vips_module().Region.new(image)
 
     def rows(self, top: int, count: int) -> Pixels:
-        try:
-            with _TURNS.shared():
-                return self._fetch(top, count)
-        except self._error:
-            pass
-        with _TURNS.alone():
-            return self._again(top, count)
+        if not self._is_odd:
+            try:
+                with shared():
+                    return self._fetch(top, count)
+            except self._failures:
+                pass
+        with alone():
+            return self._judged(top, count)
 
     def _fetch(self, top: int, count: int) -> Pixels:
         image = self._image
@@ -196,27 +172,53 @@ class VipsRows:
             some[:] = np.frombuffer(data, dtype).reshape(some.shape)
         return pixels
 
-    def _again(self, top: int, count: int) -> Pixels:
+    def _judged(self, top: int, count: int) -> Pixels:
+        """Rows, with an eye on what is said while they are decoded. Only for whoever is alone."""
         _take_said()
         try:
-            pixels = self._from_start("error", top, count)
-            lost = [line for line in _lines(_take_said()) if not _HARMLESS.search(line)]
-            if not lost:
+            pixels = self._fetch(top, count) if self._is_odd else self._from_start("error", top, count)
+            said = _lines(_take_said())
+            lost = [line for line in said if not HARMLESS.search(line)]
+            if not lost and said and not self._tidy:
+                return self._tidied(top, count)
+            if not lost and (said or self._is_odd or self._is_sound(top, count)):
+                self._is_odd = bool(said) or self._is_odd
                 return pixels
-        except self._error as err:
-            lost = _lines(str(err))
-        reason = f": {lost[0]}" if lost else ""
+        except self._failures as err:
+            lost = _words(err)
+        return self._damaged(top, count, _first(lost))
+
+    def _tidied(self, top: int, count: int) -> Pixels:
+        """Rows of the file without its oddities: there may be more to tell, and libjpeg tells of one thing only."""
+        self._tidy = True
+        try:
+            return self._from_start(self._strict, top, count)
+        except self._failures:
+            return self._judged(top, count)
+
+    def _is_sound(self, top: int, count: int) -> bool:
+        """Whether the strict decoder has nothing against it after all. That silence means nothing: another part of
+        this process may have emptied the buffer."""
+        try:
+            self._from_start(self._strict, top, count)
+        except self._failures:
+            return False
+        return True
+
+    def _damaged(self, top: int, count: int, reason: str) -> Pixels:
         refusal = self._refuse(self._name, reason)
         if not self._accept or "is damaged" not in str(refusal):  # what we cannot read would come out black
             raise refusal
         self.damage = f"it is damaged{reason}; what could be decoded of it was used"
         try:
-            return self._from_start("none", top, count)
-        except self._error as err:
-            raise self._refuse(self._name, reason_given(err)) from err
+            pixels = self._from_start("none", top, count)
+        except self._failures as err:
+            raise self._refuse(self._name, _first(_words(err))) from err
+        self._is_odd = False
+        return pixels
 
     def _from_start(self, strictness: str, top: int, count: int) -> Pixels:
-        self._use(self._build(strictness))
+        self._use(self._build(strictness, self._tidy))
         for start in range(0, top, _FETCH_ROWS):
             self._region.fetch(0, start, self._image.width, min(_FETCH_ROWS, top - start))
         return self._fetch(top, count)
@@ -224,7 +226,7 @@ class VipsRows:
 
 def _lines(said: str) -> list[str]:
     lines = [line.strip().removeprefix("VipsJpeg: ") for line in said.splitlines()]
-    return [line for line in lines if line and not line.startswith(("unable to call", "unable to fetch"))]
+    return [line for line in lines if line and not line.startswith(VIPS_OPENINGS)]
 
 
 class WholeRows:

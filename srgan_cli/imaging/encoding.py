@@ -23,6 +23,7 @@ from srgan_cli.imaging.metadata.colour import hdr_of, profile_of
 from srgan_cli.imaging.metadata.update import profile_fits
 from srgan_cli.imaging.output import Output
 from srgan_cli.imaging.sources import reason_given, vips_module
+from srgan_cli.imaging.turns import shared
 
 # libtiff changes to BigTIFF by itself for no one; below this there is room for what deflate adds to noise.
 _CLASSIC_TIFF_BYTES = 3_900_000_000
@@ -50,10 +51,11 @@ def encode(
     """
     pyvips = vips_module()
     try:
-        image = resizing.resized(resizing.array_to_vips(pixels), output.width, output.height)
-        image, metadata, notes = _suited(image, output.format, metadata, options)
-        image = resizing.as_depth(image, output.depth)
-        return notes + _ENCODERS[output.format](image, file, metadata, options)
+        with shared():
+            image = resizing.resized(resizing.array_to_vips(pixels), output.width, output.height)
+            image, metadata, notes = _suited(image, output.format, metadata, options)
+            image = resizing.as_depth(image, output.depth)
+            return notes + _ENCODERS[output.format](image, file, metadata, options)
     except pyvips.Error as err:
         raise UnwritablePictureError(f"the {FORMATS[output.format].title} encoder failed{reason_given(err)}") from err
 

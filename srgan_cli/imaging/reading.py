@@ -24,9 +24,11 @@ from srgan_cli.imaging.metadata.exif import orientation
 from srgan_cli.imaging.metadata.gather import bare, metadata_of, nclx, png_has
 from srgan_cli.imaging.metadata.jpeg import pictures
 from srgan_cli.imaging.metadata.xmp import losses
+from srgan_cli.imaging.oddities import tidied
 from srgan_cli.imaging.plain import DEPTHS, as_plain, full_range, turned_image
 from srgan_cli.imaging.resizing import array_to_vips, vips_to_array
 from srgan_cli.imaging.sources import Source, has_vips, vips_module
+from srgan_cli.imaging.turns import shared
 from srgan_cli.imaging.whole import ALWAYS_WHOLE, WholePicture
 
 _LOADERS = {"png": "png", "jpeg": "jpeg", "webp": "webp", "tiff": "tiff", "avif": "heif", "gif": "gif"}
@@ -146,7 +148,8 @@ class _Loader:
         self.tiff = tiff_kinds.examine(source) if format == "tiff" else None
         # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`.
         self.strict = "warning" if format == "jpeg" else "error"
-        self._kept: list[Any] = []  # sources in Python, which libvips does not keep alive
+        self.tidy = False  # leave out what is odd about a JPEG
+        self._kept: list[Any] = []  # bytes and sources in Python, which libvips does not keep alive
 
     def refuse(self, name: str, reason: str) -> UnreadablePictureError:
         refusal = None if self.tiff is None else self.tiff.refusal(name, reason)
@@ -160,6 +163,9 @@ class _Loader:
         if self.format == "tiff":
             # Without this, libtiff refuses files of one strip of more than 50 MB. The pixels have been counted.
             options["unlimited"] = True
+        if self.tidy and self.format == "jpeg":
+            self._kept = [tidied(self.source.read_all())]
+            return self._loaded(vips_module().Source.new_from_memory(self._kept[0]), options)
         if self.tiff is None:
             return self._loaded(self.source.for_vips(), options)
         sources = [make() for make in self.tiff.sources]
@@ -186,21 +192,28 @@ class _Loader:
 
 
 def _open_vips(loader: _Loader, max_pixels: int, accept_damaged: bool) -> tuple[Header, Rows]:
+    return with_vips(loader.source.name, lambda: _opened_by_vips(loader, max_pixels, accept_damaged), loader.refuse)
+
+
+def _opened_by_vips(loader: _Loader, max_pixels: int, accept_damaged: bool) -> tuple[Header, Rows]:
     source, format, name = loader.source, loader.format, loader.source.name  # noqa: A001
-    loaded = with_vips(name, lambda: loader.load("sequential", loader.strict), loader.refuse)
+    loaded = loader.load("sequential", loader.strict)
     _check_size(loader, loaded, max_pixels)
     metadata = metadata_of(loaded, source, format)
     if loader.tiff is not None and loader.tiff.packed:
         return _packed(loader, loaded, metadata)
     # libheif has already turned the picture as its container says, and EXIF only repeats that.
     turn = 1 if format == "avif" else loader.tiff.orientation if loader.tiff else orientation(metadata.exif)
-    plain = with_vips(name, lambda: loader.plain(turn, metadata.icc, loader.strict, loaded), loader.refuse)
+    plain = loader.plain(turn, metadata.icc, loader.strict, loaded)
     header = _header(loader, loaded, plain, metadata, turn)
 
-    def again(strictness: str) -> Any:
+    def again(strictness: str, tidy: bool) -> Any:
+        loader.tidy = tidy
         return loader.plain(turn, metadata.icc, strictness).image
 
-    return header, VipsRows(name, again, plain.image, loader.refuse, accept_damaged=accept_damaged)
+    return header, VipsRows(
+        name, again, plain.image, loader.refuse, accept_damaged=accept_damaged, strict=loader.strict
+    )
 
 
 def _check_size(loader: _Loader, loaded: Any, max_pixels: int) -> None:
@@ -249,11 +262,11 @@ def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, R
     header = Header(width, height, channels, 16, "tiff", metadata, notes, kind.orientation)
 
     def decode() -> Pixels:
-        rows = VipsRows(loader.source.name, lambda strictness: loader.load("sequential", strictness), loaded,
+        rows = VipsRows(loader.source.name, lambda strictness, _: loader.load("sequential", strictness), loaded,
                         loader.refuse, accept_damaged=False)  # fmt: skip
-        upright = turned_image(array_to_vips(tiff_kinds.unpacked(kind, rows.rows(0, loaded.height)[:, :, 0])),
-                               kind.orientation)  # fmt: skip
-        return vips_to_array(upright)
+        samples = tiff_kinds.unpacked(kind, rows.rows(0, loaded.height)[:, :, 0])
+        with shared():
+            return vips_to_array(turned_image(array_to_vips(samples), kind.orientation))
 
     return header, WholeRows(decode)
 

@@ -1,5 +1,5 @@
 """Lanczos-3 resampling, and the way between arrays and libvips. Arrays in, arrays out; never a copy where none is
-needed."""
+needed. Whoever calls what gives or takes a libvips image has a turn at libvips (see `turns`)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import numpy as np
 
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.sources import vips_module
+from srgan_cli.imaging.turns import shared
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     """`pixels` (H, W, C) at `width` × `height` px, same type. Colours are weighted by their alpha."""
     if pixels.shape[:2] == (height, width):
         return pixels
-    return vips_to_array(resized(array_to_vips(pixels), width, height))
+    with shared():
+        return vips_to_array(resized(array_to_vips(pixels), width, height))
 
 
 def array_to_vips(pixels: Pixels) -> Any:

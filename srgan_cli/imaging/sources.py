@@ -9,7 +9,6 @@ import errno
 import functools
 import os
 import stat
-import sys
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,6 @@ from typing import Any
 from srgan_cli.errors import SettingsError, UnreadablePictureError, shown
 
 _SETTING_UP = threading.Lock()
-_ENVIRONMENT_AT_START = frozenset(os.environ)
 
 
 def vips_module() -> Any:
@@ -44,17 +42,17 @@ def _set_up() -> None:
     """libvips' warnings go nowhere; what matters of them is in its error buffer, see `decoding`.
 
     They must not go through pyvips' handler, which is Python: Python may collect garbage in it, an image that is
-    thrown away may warn in its turn, and GLib ends a process that warns while it warns.
+    thrown away may warn in its turn, and GLib ends a process that warns while it warns. Where pyvips was imported
+    before us, GLib itself writes them to stderr.
     """
     import logging
 
-    was_there = "pyvips" in sys.modules
     os.environ.setdefault("VIPS_WARNING", "1")  # a handler in C that does nothing
     import pyvips
 
     pyvips.cache_set_max(0)
     logging.getLogger("pyvips").addHandler(logging.NullHandler())
-    if not was_there or "VIPS_WARNING" in _ENVIRONMENT_AT_START:
+    if pyvips._log_handler_id:
         pyvips._remove_handler(b"VIPS", pyvips._log_handler_id)
         pyvips._log_handler_id = None
 
@@ -69,11 +67,14 @@ def has_vips() -> bool:
     return True
 
 
+# How pyvips and libvips begin their reports, before what the decoder says.
+VIPS_OPENINGS = ("unable to call", "unable to fetch", "unable to write to memory")
+
+
 def reason_given(err: BaseException) -> str:
     """`": the decoder's own words"`, or nothing: libvips begins and fills its reports with its own operations."""
     lines = [line.strip() for line in str(err).splitlines()]
-    return next((f": {line}" for line in lines if line and not line.startswith("unable to call")
-                 and not line.startswith("unable to fetch")), "")  # fmt: skip
+    return next((f": {line}" for line in lines if line and not line.startswith(VIPS_OPENINGS)), "")
 
 
 class Source:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import io
 import re
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from srgan_cli.config import WriteOptions
 from srgan_cli.errors import DefectError, PictureError, UnreadablePictureError
 from srgan_cli.imaging import decoding
 from srgan_cli.imaging.decoding import boundary
+from srgan_cli.imaging.encoding import encode
+from srgan_cli.imaging.image import Metadata
+from srgan_cli.imaging.output import Output
 from srgan_cli.imaging.reading import open_picture, read_header, read_image
+from srgan_cli.imaging.resizing import resize
 from tests.imaging import samples
+from tests.imaging.tiffs import tiff
 
 NOISE = np.random.default_rng(0).integers(0, 256, (400, 300, 3), dtype=np.uint8)
 
@@ -194,6 +203,96 @@ def test_harmless_oddities_pass(tail: bytes) -> None:
     np.testing.assert_array_equal(read(extra).pixels, read(data).pixels)
 
 
+def _odd_jpegs(data: bytes) -> dict[str, bytes]:
+    """Oddities that lose nothing: an unknown revision of JFIF, bytes between segments, an unknown colour transform."""
+    version, scan = data.index(b"JFIF\0") + 5, data.index(b"\xff\xda")
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0\x07"
+    return {
+        "revision": data[:version] + b"\x03" + data[version + 1 :],
+        "bytes between": data[:scan] + bytes(4) + data[scan:],
+        "transform": data[: data.index(b"\xff\xe0")] + adobe + data[data.index(b"\xff\xdb") :],
+    }
+
+
+@pytest.mark.parametrize("name", _odd_jpegs(jpeg()))
+@pytest.mark.parametrize("rows", [64, 400])
+def test_no_damage_hides_behind_an_oddity(name: str, rows: int) -> None:
+    """libjpeg tells only of the first thing that it does not like."""
+    whole = read(jpeg()).pixels
+    sound = _odd_jpegs(jpeg())[name]
+    np.testing.assert_array_equal(_in_parts(sound, rows)[0], whole)
+    broken = sound[:-3000] + b"\xff\xd9"
+    with pytest.raises(UnreadablePictureError, match="premature end of data segment"):
+        _in_parts(broken, rows)
+    pixels, damage = _in_parts(broken, rows, accept_damaged=True)
+    assert damage is not None
+    np.testing.assert_array_equal(pixels[:300], whole[:300])
+
+
+def _in_parts(data: bytes, rows: int, **options: Any) -> tuple[Any, str | None]:
+    with open_picture(data, max_pixels=samples.MANY, **options) as picture:
+        parts = []
+        while len(part := picture.read_rows(rows)):
+            parts.append(part)
+        return np.concatenate(parts), picture.damage
+
+
+@pytest.mark.parametrize("busy", ["resize", "encode"])
+def test_damage_is_found_while_others_use_libvips(busy: str) -> None:
+    """libvips' account of errors is emptied by whoever looks up a method of an image in another thread."""
+    broken = _damaged_jpegs()["cut, with an end"]
+    over = threading.Event()
+    small = np.ascontiguousarray(NOISE[:60, :60])
+    output = Output("png", 8, 60, 60)
+
+    def work() -> None:
+        while not over.is_set():
+            if busy == "resize":
+                resize(small, 31, 30)
+            else:
+                encode(small, io.BytesIO(), output, Metadata(), WriteOptions())
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(25):
+            with pytest.raises(UnreadablePictureError, match="premature end of data segment"):
+                read(broken)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+_PYVIPS_FIRST = """
+import gc, sys, threading
+import pyvips
+from pathlib import Path
+from srgan_cli.errors import PictureError
+from srgan_cli.imaging.reading import read_image
+
+assert pyvips._log_handler_id
+def work():
+    for _ in range(10):
+        try:
+            read_image(Path(sys.argv[1]), max_pixels=10**6)
+        except PictureError:
+            pass
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert pyvips._log_handler_id is None
+"""
+
+
+def test_a_program_that_imported_pyvips_first_lives_on(tmp_path: Path) -> None:
+    """GLib ends a process whose handler of warnings, which is pyvips' and Python, leads to another warning."""
+    (tmp_path / "a.jpg").write_bytes(_damaged_jpegs()["cut, with an end"])
+    ran = subprocess.run([sys.executable, "-c", _PYVIPS_FIRST, str(tmp_path / "a.jpg")], capture_output=True)
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_each_file_has_its_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """libvips has one buffer for all threads; a damaged JPEG's words must not become a PNG's."""
     broken_jpeg = _damaged_jpegs()["cut, with an end"]
@@ -247,6 +346,15 @@ def test_headers_without_data_cost_nothing() -> None:
     for data in (_png_of(40_000, 40_000, 8, 2, zlib.compress(bytes(5000))), giant_jpeg, gif):
         with pytest.raises(UnreadablePictureError, match=r"has only|take at least"):
             read_header(data, max_pixels=2 * samples.MANY)
+
+
+def test_a_tiff_of_colours_for_several_px_takes_some_bytes_too() -> None:
+    plain = tiff(8_388_631, 17, [8, 8, 8], 6, bytes(1173))
+    with pytest.raises(UnreadablePictureError, match="take at least"):
+        read_header(plain, max_pixels=samples.MANY * 2)
+    packed = tiff(20_000, 20_000, [8, 8, 8], 6, bytes(1173), compression=7)
+    with pytest.raises(UnreadablePictureError):
+        read_header(packed, max_pixels=samples.MANY * 2)
 
 
 def test_the_emptiest_honest_pictures_pass() -> None:
