@@ -1,4 +1,4 @@
-"""The one place that publishes files, locks names and knows the cache folder.
+"""The one place that publishes and syncs files, locks names and knows the cache folder.
 
 A published file has its name when it is complete and on disk, or not at all: it is written beside its target as
 `.NAME.….part`, synced, renamed, and then its folder is synced. What failed leaves nothing; what was killed leaves a
@@ -16,7 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -196,7 +196,7 @@ def make_way(path: Path) -> None:
 def open_own(path: Path, flags: int, *, keep: bool = True) -> int:
     """A descriptor of a file of our own, made if need be; `flags` as for `os.open`.
 
-    No link is followed, and no file written to that has a second name: such a name is taken away and made anew,
+    No link is followed, and no file written to that has a second name: such a name is replaced by a new file,
     with what that file held if `keep` says so.
     """
     flags |= os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -210,6 +210,22 @@ def open_own(path: Path, flags: int, *, keep: bool = True) -> int:
     data = path.read_bytes() if keep else b""
     publish_bytes(path, data, own=True)
     return os.open(path, flags, 0o666)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file of our own, which is on the disk when this returns.
+
+    It has a line of its own also after one that a power cut has torn, so that an empty line may stand between two.
+    """
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+        sync(file)
+
+
+def sync(file: IO[Any]) -> None:
+    """Wait until what was written to an open file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 # ------------------------------------------------------------------------------------------------------------- folders

@@ -16,6 +16,7 @@ import pytest
 
 from srgan_cli import files
 from srgan_cli.files import (
+    append_line,
     cache_folder,
     check_publishable,
     lock,
@@ -393,3 +394,19 @@ def test_nobody_else_renames_syncs_or_locks() -> None:
                 "import platformdirs",
             ):
                 assert word not in text, f"{path.name}: {word}"
+
+
+def test_lines_are_appended_and_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "a.jsonl", list[bytes]()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(path.read_bytes())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path.write_bytes(b'"first"\n"to')  # cut short by a power cut
+    append_line(path, '"second"')
+    append_line(path, '"third"')
+    assert path.read_text().split() == ['"first"', '"to', '"second"', '"third"']
+    assert synced == [b'"first"\n"to\n"second"\n', path.read_bytes()], "all of it has left the process by then"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,6 +193,17 @@ def test_the_library_neither_prints_nor_exits(module: str) -> None:
         if isinstance(node, ast.Call):
             assert ast.unparse(node.func) not in ("print", "sys.exit", "exit", "quit", "logging.basicConfig")
     assert not [one for one in imports_of(module) if one.name.split(".")[0] in ("click", "rich")]
+
+
+_PUBLISHING = re.compile(
+    r"\bos\.(rename|replace|link|fsync|fdatasync)\b|\.(rename|replace)\([\w.]+\)|\bfcntl\b|\bmsvcrt\b|FileLock|platformdirs"
+)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_only_files_publishes_syncs_and_locks(module: str) -> None:
+    found = _PUBLISHING.findall(PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+    assert bool(found) == (module == "files"), found
 
 
 def test_the_packages_own_import_is_light() -> None:

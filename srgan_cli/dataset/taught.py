@@ -33,6 +33,7 @@ from srgan_cli.dataset.draws import generator
 from srgan_cli.dataset.pictures import Bytes
 from srgan_cli.dataset.scan import Advance
 from srgan_cli.errors import TrainingError, shown
+from srgan_cli.files import sync
 from srgan_cli.training_config import DegradationSettings
 
 _VERSION = 1  # of a file's content: a change of how pieces are made makes old ones useless
@@ -283,8 +284,7 @@ def _fill(
             made += 1
             tell(done + 1, max(done + 1, allowed.total(made, clock() - began_s)))
         done += 1
-    file.flush()
-    os.fsync(file.fileno())
+    sync(file)
     if not done:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return done

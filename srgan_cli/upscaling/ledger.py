@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from srgan_cli import stored
-from srgan_cli.files import open_own
+from srgan_cli.files import append_line
 
 FILE_NAME = ".srgan-manifest.jsonl"
 
@@ -97,12 +97,7 @@ class Ledger:
         self._lines[name] = line
         row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
         self._handle.mkdir(parents=True, exist_ok=True)
-        descriptor = open_own(self._handle / FILE_NAME, os.O_WRONLY | os.O_APPEND)
-        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-            # A line of its own also after one that a power cut has torn.
-            file.write("\n" + json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._handle / FILE_NAME, json.dumps(row))
 
     def _name(self, target: Path) -> str:
         return os.path.relpath(target, self._folder)
