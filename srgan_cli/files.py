@@ -7,8 +7,10 @@ part, which `stale_parts` finds again. Everything here raises `OSError`, whose s
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import gc
 import hashlib
 import os
 import re
@@ -226,6 +228,27 @@ def sync(file: IO[Any]) -> None:
     """Wait until what was written to an open file is on the disk."""
     file.flush()
     os.fsync(file.fileno())
+
+
+_in_use: set[Path] = set()
+
+
+def discard(path: Path) -> None:
+    """Remove a file of our own, now or, where something still holds it (Windows keeps what is mapped), at exit."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        if not _in_use:
+            atexit.register(_discard_late)
+        _in_use.add(path)
+
+
+def _discard_late() -> None:
+    gc.collect()  # the last references to mapped pages may be in a cycle
+    for path in _in_use:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    _in_use.clear()
 
 
 # ------------------------------------------------------------------------------------------------------------- folders

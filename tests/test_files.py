@@ -410,3 +410,32 @@ def test_lines_are_appended_and_synced(tmp_path: Path, monkeypatch: pytest.Monke
     append_line(path, '"third"')
     assert path.read_text().split() == ['"first"', '"to', '"second"', '"third"']
     assert synced == [b'"first"\n"to\n"second"\n', path.read_bytes()], "all of it has left the process by then"
+
+
+# ---------------------------------------------------------------------------------------------------------- discarding
+
+
+def test_a_file_that_is_still_held_is_removed_at_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where a mapped file cannot be removed."""
+    held, other = tmp_path / "held.scratch", tmp_path / "other.scratch"
+    for path in (held, other):
+        path.write_bytes(b"x")
+    real = Path.unlink
+    late: list[bool] = []
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path == held and not late:
+            raise PermissionError(errno.EACCES, "used by another process")
+        real(path, missing_ok=missing_ok)
+
+    registered: list[object] = []
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr("atexit.register", registered.append)
+    for path in (held, other):
+        files.discard(path)
+    assert held.exists()
+    assert not other.exists()
+    late.append(True)
+    assert registered == [files._discard_late]
+    files._discard_late()
+    assert not held.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -13,7 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from srgan_cli.errors import UnwritablePictureError, shown
-from srgan_cli.files import Lock, lock, open_own
+from srgan_cli.files import Lock, discard, lock, open_own
 from srgan_cli.imaging.image import Depth, Pixels
 
 
@@ -40,7 +39,7 @@ class Canvas:
         # The name goes before the lock, so that nobody takes over a file that is about to go.
         self.pixels = np.empty((0, 0, self.pixels.shape[2]), self.pixels.dtype)
         if self.scratch is not None and not keep:
-            _remove(self.scratch)
+            discard(self.scratch)
         self.scratch = None
         if self._held is not None:
             self._held.release()
@@ -93,7 +92,7 @@ def open_canvas(
         pixels = np.memmap(scratch, dtype, "r+", shape=shape)
     except BaseException as err:
         if scratch is not None:
-            _remove(scratch)
+            discard(scratch)
         if held is not None:
             held.release()
         if isinstance(err, OSError):
@@ -134,8 +133,3 @@ def _why(err: OSError, size: int, folder: Path) -> str:
             "free some, or write to another disk"
         )
     return f"no scratch file can be made in {shown(folder)}: {(err.strerror or 'unknown reason').lower()}"
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
