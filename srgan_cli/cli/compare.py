@@ -12,6 +12,7 @@ from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.evaluate import progress
 from srgan_cli.cli.options import (
     device_option,
+    high_dir_option,
     no_config_option,
     path,
     precision_option,
@@ -56,14 +57,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 )
 @_models("-s", "--scale", type=int, metavar="N", help="With --models: enlarge N times. [default: their own scale]")
 @_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: the original, to be shown too.")
-@_models(
-    "--hr-dir",
-    "--high-dir",
-    "high_dir",
-    callback=path,
-    metavar="DIR",
-    help="The same for several PICTUREs: of the same names.",
-)
+@high_dir_option("high_dir", "Models", "The same for several PICTUREs: of the same names.")
 @_models(
     "--lr", "--low", "show_low", is_flag=True, help="With --models: show the PICTURE itself too, pixels as they are."
 )

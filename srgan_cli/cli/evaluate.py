@@ -17,13 +17,16 @@ import click
 from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.options import (
     device_option,
+    high_dir_option,
     json_option,
+    low_dir_option,
     model_option,
     no_config_option,
-    path,
     precision_option,
     quiet_option,
     tile_option,
+    verbose_option,
+    vgg_weights_option,
 )
 from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
@@ -78,17 +81,8 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
     multiple=True,
     text="What to evaluate (repeatable): a bundled model, a weights file, or a training run.",
 )
-@_pictures(
-    "--hr-dir", "--high-dir", "hr_dir", required=True, callback=path, metavar="DIR", help="The originals, at full size."
-)
-@_pictures(
-    "--lr-dir",
-    "--low-dir",
-    "lr_dir",
-    callback=path,
-    metavar="DIR",
-    help="Their small pictures, of the same names. [default: made by --degradation]",
-)
+@high_dir_option("high_dir", "Pictures", "The originals, at full size.", required=True)
+@low_dir_option("low_dir", "Pictures", "Their small pictures, of the same names. [default: made by --degradation]")
 @_pictures(
     "--degradation",
     type=click.Choice(["bicubic", "photo"]),
@@ -101,9 +95,7 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
     metavar="NAME,…",
     help="Beside PSNR, SSIM and consistency: niqe, vgg19, lpips, dists, or none. [default: those available]",
 )
-@_measures(
-    "--vgg-weights", type=click.Path(path_type=Path), metavar="FILE", help="VGG19's weights, instead of torchvision's."
-)
+@vgg_weights_option("Metrics", "if --metrics has vgg19")
 @_results(
     "--save", type=click.Path(path_type=Path), metavar="DIR", help="Keep the pictures, in a folder for each method."
 )
@@ -113,10 +105,10 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 @tile_option()
 @json_option("All of it as one JSON object.")
 @quiet_option("No progress, no notes.")
-@click.option("-v", "--verbose", is_flag=True, help="A line for each picture too.")
+@verbose_option("A line for each picture too.")
 @no_config_option()
 def evaluate(
-    models: tuple[str, ...], hr_dir: Path, lr_dir: Path | None, degradation: str | None, scale: int | None,
+    models: tuple[str, ...], high_dir: Path, low_dir: Path | None, degradation: str | None, scale: int | None,
     metrics: tuple[str, ...] | None, vgg_weights: Path | None, save: Path | None, csv_file: Path | None, device: str,
     precision: Precision, tile_px: int | None, as_json: bool, quiet: bool, verbose: bool,
 ) -> int:  # fmt: skip
@@ -129,14 +121,14 @@ def evaluate(
     """
     from srgan_cli.evaluation import session
 
-    if lr_dir is not None and degradation is not None:
+    if low_dir is not None and degradation is not None:
         raise SettingsError("--lr-dir gives the small pictures and --degradation makes them; give one of the two")
     if csv_file is not None:
         _check_csv(csv_file)  # find out now, not after the work
     options = session.EvaluateOptions(
-        high_dir=hr_dir,
+        high_dir=high_dir,
         models=models,
-        low_dir=lr_dir,
+        low_dir=low_dir,
         scale=scale,
         save=save,
         metrics=cast("tuple[Name, ...] | None", metrics),
@@ -149,7 +141,7 @@ def evaluate(
     if csv_file is not None:
         _write_csv(csv_file, list(_rows(report)))
     if as_json:
-        how = "given" if lr_dir is not None else degradation or "bicubic"
+        how = "given" if low_dir is not None else degradation or "bicubic"
         click.echo(json.dumps(_as_plain(report, how), indent=2, allow_nan=False))
     else:
         _show(report, verbose=verbose, quiet=quiet)

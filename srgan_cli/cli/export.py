@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from srgan_cli.cli.options import json_option
 from srgan_cli.config import ExportFormat, ExportOptions
 from srgan_cli.errors import shown
 
@@ -29,10 +30,10 @@ from srgan_cli.errors import shown
 )
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "float16"]),
-    default="float32",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
     show_default=True,
-    help="Of the weights; in ONNX of the arithmetic too. Pictures go in and come out as float32.",
+    help="Of the weights; in ONNX of the arithmetic too. Pictures go in and come out as fp32.",
 )
 @click.option(
     "-s", "--scale", type=float, metavar="N", help="Of a family, the member for this enlargement. [default: 4]"
@@ -42,10 +43,10 @@ from srgan_cli.errors import shown
     "--openmodeldb",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="Also write there what OpenModelDB wants to know of the file.",
+    help="Also write there the file's record for OpenModelDB.",
 )
 @click.option("--author", metavar="NAME", help="With --openmodeldb: your name there.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option()
 def export(
     model: str, output: Path, format_: ExportFormat | None, precision: str, scale: float | None, overwrite: bool,
     openmodeldb: Path | None, author: str | None, as_json: bool,
@@ -54,13 +55,13 @@ def export(
 
     \b
       srgan export fast-x4 -o fast-x4.onnx
-      srgan export srgan@0.6 -o srgan-x4.param --precision float16
+      srgan export srgan@0.6 -o srgan-x4.param --precision fp16
       srgan export runs/mine -o 4x_mine.pth
 
     The result is compared with ours before the file is written, where the program that reads it is installed. See
     docs/EXPORT.md for chaiNNer, ComfyUI, Upscayl, web pages and phones.
     """
-    options = ExportOptions(output, format_, precision == "float16", overwrite, openmodeldb, author)
+    options = ExportOptions(output, format_, precision == "fp16", overwrite, openmodeldb, author)
     from srgan_cli.networks.exporting import export as write
     from srgan_cli.networks.weights import load_model
 

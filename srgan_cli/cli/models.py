@@ -16,8 +16,6 @@ from srgan_cli.networks import library, registry
 from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
 
-_JSON = json_option()
-
 
 @click.group()
 def models() -> None:
@@ -25,7 +23,7 @@ def models() -> None:
 
 
 @models.command("list")
-@_JSON
+@json_option()
 def list_models(as_json: bool) -> None:
     """List the models that come with srgan, and your own."""
     entries, own = registry.entries(), library.own_models()
@@ -45,7 +43,7 @@ def list_models(as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@_JSON
+@json_option()
 def info(name: str, as_json: bool) -> None:
     """Show all about a model: one by NAME, a family's, or one of your own files or run folders."""
     found = _described(name)
@@ -59,7 +57,7 @@ def info(name: str, as_json: bool) -> None:
 
 
 @models.command()
-@_JSON
+@json_option()
 def verify(as_json: bool) -> None:
     """Check that every model's file is there and unchanged (by its SHA-256)."""
     checks = [(c.entry.name, c.entry.path, c.reason) for c in registry.verify()]
@@ -83,7 +81,7 @@ def verify(as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@_JSON
+@json_option()
 def path(name: str, as_json: bool) -> None:
     """Print where a model's file lies (of a family: all of them, one per line)."""
     own = library.members(name)
@@ -104,7 +102,7 @@ def path(name: str, as_json: bool) -> None:
 )
 @click.option("--sha256", metavar="HEX", help="Refuse the file if this is not its SHA-256.")
 @click.option("--overwrite", is_flag=True, help="Replace your model of that name.")
-@_JSON
+@json_option()
 def add(source: str, name: str | None, licence: str | None, sha256: str | None, overwrite: bool, as_json: bool) -> None:
     """Put a model into your own folder, from a file or an address, under a name for --model.
 

@@ -113,6 +113,26 @@ def tile_option() -> _Decorator[Any]:
     )  # fmt: skip
 
 
+def high_dir_option(name: str, heading: str, text: str, **more: Any) -> _Decorator[Any]:
+    """The folder of the originals; `name` is the parameter's."""
+    return under(heading)("--hr-dir", "--high-dir", name, **{"metavar": "DIR", "callback": path, **more}, help=text)
+
+
+def low_dir_option(name: str, heading: str, text: str, **more: Any) -> _Decorator[Any]:
+    """The folder of their small counterparts."""
+    return under(heading)("--lr-dir", "--low-dir", name, **{"metavar": "DIR", "callback": path, **more}, help=text)
+
+
+def vgg_weights_option(heading: str, default: str) -> _Decorator[Any]:
+    return under(heading)(
+        "--vgg-weights", callback=path, metavar="FILE", help=f"VGG19's weights. [default: torchvision's, {default}]"
+    )
+
+
+def verbose_option(text: str) -> _Decorator[Any]:
+    return _options("-v", "--verbose", is_flag=True, help=text)
+
+
 def json_option(text: str = "The same as JSON, for programs.") -> _Decorator[Any]:
     return _options("--json", "as_json", is_flag=True, help=text)
 

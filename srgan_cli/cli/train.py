@@ -12,7 +12,16 @@ import click
 
 from srgan_cli import training_presets as settings
 from srgan_cli.cli.command import Command, under
-from srgan_cli.cli.options import device_option, json_option, no_config_option, precision_option, quiet_option
+from srgan_cli.cli.options import (
+    device_option,
+    high_dir_option,
+    json_option,
+    low_dir_option,
+    no_config_option,
+    precision_option,
+    quiet_option,
+    vgg_weights_option,
+)
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.training_config import Objective, Phases, TrainConfig
 from srgan_cli.training_presets import PRESETS
@@ -20,6 +29,7 @@ from srgan_cli.training_presets import PRESETS
 if TYPE_CHECKING:
     from srgan_cli.training.observer import Outcome
 
+_DIRS: dict[str, Any] = {"multiple": True, "metavar": "DIR...", "callback": None}
 _SEVERAL = ("--hr-dir", "--high-dir", "--lr-dir", "--low-dir", "--unlabelled-dir", "--set")
 
 
@@ -51,24 +61,13 @@ _pictures, _run_options, _length, _network, _compute = map(
 
 
 @click.command(cls=_Command, no_args_is_help=True, epilog=_EPILOG)
-@_pictures(
-    "--hr-dir",
-    "--high-dir",
-    "high_dirs",
-    multiple=True,
-    metavar="DIR...",
-    help="Folders of sharp pictures to learn from, with all folders in them.",
-)
-@_pictures(
-    "--lr-dir",
-    "--low-dir",
-    "low_dirs",
-    multiple=True,
-    metavar="DIR...",
-    help="Their small counterparts under the same names, if you have them; else they are made.",
-)
-@_pictures("--val-dir", metavar="DIR", help="Pictures to judge by. [default: a few of --hr-dir, held out]")
-@_pictures("--val-lr-dir", metavar="DIR", help="Their small counterparts.")
+@high_dir_option("high_dirs", "Pictures", "Folders of sharp pictures to learn from, with all folders in them.", **_DIRS)
+@low_dir_option(
+    "low_dirs", "Pictures", "Their small counterparts under the same names, if you have them; else they are made.",
+    **_DIRS,
+)  # fmt: skip
+@_pictures("--val-dir", metavar="DIR", help="Pictures to validate with. [default: a few of --hr-dir, held out]")
+@_pictures("--val-lr-dir", "--val-low-dir", "val_low_dir", metavar="DIR", help="Their small counterparts.")
 @_run_options(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder. [default: runs/NAME of --hr-dir]"
 )
@@ -95,7 +94,7 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_pictures(
     "--degradation", type=click.Choice(["bicubic", "photo"]), help="How small pictures are made of the sharp ones."
 )
-@_network("--vgg-weights", metavar="FILE", help="VGG19 weights. [default: torchvision's, downloaded once]")
+@vgg_weights_option("Model and losses", "downloaded once")
 @_network(
     "--perceptual", type=click.Choice(["vgg19", "random"]), help="Features to compare by; random needs no weights."
 )
@@ -116,11 +115,11 @@ _pictures, _run_options, _length, _network, _compute = map(
 @json_option("Events on stdout, one JSON object per line.")
 @no_config_option()
 def train(
-    high_dirs: tuple[str, ...], low_dirs: tuple[str, ...], val_dir: str | None, val_lr_dir: str | None,
+    high_dirs: tuple[str, ...], low_dirs: tuple[str, ...], val_dir: str | None, val_low_dir: str | None,
     out: Path | None, preset: str | None, config_file: Path | None, phase: str | None, budget_s: float | None,
     steps: int | None, init: str | None, grow: bool, teacher: str | None,
     unlabelled_dirs: tuple[str, ...], scale: int | None, batch: int | None, crop_px: int | None,
-    degradation: str | None, vgg_weights: str | None, perceptual: str | None, objective: str | None,
+    degradation: str | None, vgg_weights: Path | None, perceptual: str | None, objective: str | None,
     discriminator: str | None, seed: int | None, device: str | None, precision: str | None, threads: int | None,
     assignments: tuple[str, ...], print_config: bool, preview: Path | None, quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
@@ -143,11 +142,11 @@ def train(
     options = _given(
         phase=phase, budget_s=budget_s, steps=steps, init=init, seed=seed,
         generator=_given(scale=scale, grow=grow or None),
-        data=_given(high_dirs=list(high_dirs), low_dirs=list(low_dirs), val_dir=val_dir, val_low_dir=val_lr_dir),
+        data=_given(high_dirs=list(high_dirs), low_dirs=list(low_dirs), val_dir=val_dir, val_low_dir=val_low_dir),
         degradation=_given(kind=degradation),
         fidelity=phases,
         adversarial={**phases, **_given(objective=objective)},
-        perceptual=_given(source=perceptual, weights_file=vgg_weights),
+        perceptual=_given(source=perceptual, weights_file=vgg_weights and str(vgg_weights)),
         discriminator=_given(kind=discriminator),
         teacher=_given(model=teacher, unlabelled_dirs=list(unlabelled_dirs)),
         compute=_given(device=device, precision=precision, threads=threads),

@@ -12,13 +12,13 @@ from types import FrameType
 import click
 
 from srgan_cli.cli.command import under
-from srgan_cli.cli.options import json_option, no_config_option, quiet_option, refuse_addresses
+from srgan_cli.cli.options import json_option, no_config_option, quiet_option, refuse_addresses, verbose_option
 from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import NothingToDoError, SettingsError
 from srgan_cli.files import publish_bytes, reason
 
-_inputs, _output, _many, _options = map(under, ("Inputs", "Output", "Many pictures", "Options"))
+_inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 
 
 @click.command(cls=PicturesCommand, no_args_is_help=True)
@@ -57,7 +57,7 @@ _inputs, _output, _many, _options = map(under, ("Inputs", "Output", "Many pictur
 )
 @_many("--fail-fast", is_flag=True, help="Stop at the first picture that fails.")
 @quiet_option()
-@_options("-v", "--verbose", is_flag=True, help="A line for each picture, and why the device and model were chosen.")
+@verbose_option("A line for each picture, and why the device and model were chosen.")
 @json_option("Events on stdout, one JSON object per line.")
 @no_config_option()
 @as_one

@@ -58,7 +58,7 @@ def export(model: Model, options: ExportOptions) -> Exported:
     if difference is not None and not difference <= (_TOLERANCE_HALF if options.half else _TOLERANCE):
         raise WeightsError(
             f"{model.name} was not exported: {program}'s result differs from ours by {difference:.2g} of 1"
-            + ("; try it without --precision float16" if options.half else "")
+            + ("; try it without --precision fp16" if options.half else "")
         )
     for path, content in zip(options.files, contents, strict=True):
         _publish(path, content, options.overwrite)

@@ -17,7 +17,7 @@ def test_it_says_what_it_wrote_and_how_well_it_fits(tmp_path: Path, capsys: pyte
     out, err = capsys.readouterr()
     assert out.splitlines() == [str(tmp_path / "mine-x2.param"), str(tmp_path / "mine-x2.bin")]
     assert "checked: ncnn" in err
-    assert main(["export", str(model), "-o", str(tmp_path / "m.onnx"), "--json", "--precision", "float16"]) == 0
+    assert main(["export", str(model), "-o", str(tmp_path / "m.onnx"), "--json", "--precision", "fp16"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["files"] == [str(tmp_path / "m.onnx")]
     assert 0 < told["difference"] < 1e-2
