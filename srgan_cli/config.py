@@ -181,6 +181,43 @@ def _times(width: int, height: int, ratio: float) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class PageRange:
+    """Which pages or frames of a file, counted from 1; `last` None: up to the end."""
+
+    first: int = 1
+    last: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            self.first >= 1 and (self.last is None or self.last >= self.first),
+            f"--page expects N, N-M or all, counted from 1, not {self.first}-{self.last}",
+        )
+
+    @property
+    def is_all(self) -> bool:
+        return self == PageRange()
+
+    @property
+    def is_single(self) -> bool:
+        return self.first == self.last
+
+    def of(self, count: int) -> range:
+        """The numbers that there are of it in a file of `count` pages."""
+        return range(self.first, min(count, self.last or count) + 1)
+
+    @staticmethod
+    def parse(text: str) -> PageRange:
+        """`'all'`, `'3'`, `'2-5'` or `'2-'`. Raises `SettingsError`."""
+        match = re.fullmatch(r"([0-9]{1,6})(-([0-9]{1,6})?)?", text.strip())
+        if text.strip().lower() == "all":
+            return PageRange()
+        if match is None:
+            raise _refused(f"--page expects N, N-M or all, counted from 1, not {text!r}")
+        first = int(match[1])
+        return PageRange(first, first if match[2] is None else int(match[3]) if match[3] else None)
+
+
+@dataclass(frozen=True)
 class EngineOptions:
     """Where and how the network runs. `tile_px` None means: chosen from the memory that is free."""
 
@@ -263,6 +300,7 @@ class UpscaleOptions:
     size: Size = field(default_factory=Size)
     engine: EngineOptions = field(default_factory=EngineOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
+    pages: PageRange = field(default_factory=PageRange)
     recursive: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -291,11 +329,13 @@ class UpscaleOptions:
         _check(self.detail is None or 0.0 <= self.detail <= 1.0, f"--detail must be between 0 and 1, not {self.detail}")
         if self.name_pattern is not None:
             try:
-                name = self.name_pattern.format(stem="a", ext=".png", scale="4", model="m", width=1, height=1, index=1)
+                name = self.name_pattern.format(
+                    stem="a", ext=".png", scale="4", model="m", width=1, height=1, index=1, page=1
+                )
             except (KeyError, IndexError, ValueError) as err:
                 raise _refused(
                     f"--name {self.name_pattern!r} is not a pattern: use {{stem}}, {{ext}}, {{scale}}, {{model}}, "
-                    "{width}, {height} and {index}"
+                    "{width}, {height}, {index} and {page}"
                 ) from err
             _check("/" not in name and "\\" not in name and name != "", "--name must be a file name, without folders")
 

@@ -63,6 +63,15 @@ def publishing_path(target: Path, *, overwrite: bool = True, own: bool = False) 
         yield part
 
 
+def publish_file(part: Path, target: Path, *, overwrite: bool = True, modified_ns: int | None = None) -> None:
+    """Give a complete and synced file of our own, beside `target`, that name; without `overwrite`, a target that exists
+    by then is left alone: `FileExistsError`."""
+    if modified_ns is not None:
+        os.utime(part, ns=(modified_ns, modified_ns))
+    _rename(part, target, overwrite)
+    _sync_folder(target.parent)
+
+
 def publish_bytes(target: Path, data: bytes, *, overwrite: bool = True, own: bool = False) -> None:
     with publishing(target, overwrite=overwrite, own=own) as file:
         file.write(data)

@@ -63,8 +63,8 @@ class Watch:
         self._may_resume = len(session.plan.jobs) > 1 or session.options.resume
         self._resumes = session.options.resume
         self._lock = threading.Lock()
-        self._advanced: dict[Path, int] = {}
-        self._positions = {job.source: number for number, job in enumerate(self._plan.jobs, start=1)}
+        self._advanced: dict[tuple[Path, Path], int] = {}  # of a source and a target: pages may share the one
+        self._positions = {(job.source, job.target): number for number, job in enumerate(self._plan.jobs, start=1)}
         self._notes: dict[str, list[Path]] = {}  # of results, and whose they are
         pace = session.last_pace()
         speed = None if pace is None else pace.megapixels_per_second * 1e6
@@ -137,17 +137,18 @@ class Watch:
     # ---------------------------------------------------------------------------------- what the run tells (any thread)
 
     def started(self, job: Job) -> None:
-        count = f"{self._positions[job.source]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
+        count = f"{self._positions[job.source, job.target]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
         with self._lock:
             self._doing = f"{count}{shown(job.source.name)}"
             self._estimate.started(job.network_pixels)
         self._event("started", source=str(job.source), target=str(job.target), model=job.model, why=job.why)
 
     def advanced(self, job: Job, network_pixels: int) -> None:
-        self._advanced[job.source] = self._advanced.get(job.source, 0) + network_pixels
+        key = job.source, job.target
+        self._advanced[key] = self._advanced.get(key, 0) + network_pixels
         with self._lock:
             self._estimate.advanced(network_pixels)
-        self._event("progress", source=str(job.source), done=self._advanced[job.source], total=job.network_pixels)
+        self._event("progress", source=str(job.source), done=self._advanced[key], total=job.network_pixels)
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
         self._event(
@@ -156,13 +157,14 @@ class Watch:
             target=str(job.target),
             width=job.output.width,
             height=job.output.height,
+            **_pages(job),
             model=job.model,
             why=job.why,
             seconds=round(seconds, 3),
             notes=list(dict.fromkeys(notes)),
         )
         if self._verbose:
-            made = f"{job.output.width}x{job.output.height}  {job.model} ({job.why})  {duration(seconds)}"
+            made = f"{job.output.width}x{job.output.height}{_count(job)}  {job.model} ({job.why})  {duration(seconds)}"
             self._say(f"{job.source} -> {job.target}  {made}")
         for sentence in dict.fromkeys(notes):
             self._notes.setdefault(sentence, []).append(job.source)
@@ -173,9 +175,10 @@ class Watch:
         self._event("failed", source=str(failure.source), reason=failure.reason)
         self._say(failure.sentence, style="red", even_quiet=True)
         # A picture that failed takes its pixels along, so that the bar still ends at 100 %.
-        left = sum(job.network_pixels for job in self._plan.jobs if job.source == failure.source)
+        jobs = [job for job in self._plan.jobs if job.source == failure.source and failure.target in (None, job.target)]
+        left = sum(job.network_pixels - self._advanced.get((job.source, job.target), 0) for job in jobs)
         with self._lock:
-            self._estimate.failed(left - self._advanced.get(failure.source, 0))
+            self._estimate.failed(left)
 
     def note(self, sentence: str) -> None:
         self._event("note", text=sentence)
@@ -223,7 +226,7 @@ class Watch:
         ):
             (job,) = tally.done
             name = "done" if job.target == Path("-") else str(job.target)
-            return f"{name}: {job.output.width}×{job.output.height}, {duration(tally.seconds)}"
+            return f"{name}: {job.output.width}×{job.output.height}{_count(job)}, {duration(tally.seconds)}"
         parts = [f"{len(tally.done)} done" + (f" ({len(tally.damaged)} damaged)" if tally.damaged else "")]
         parts += [f"{len(tally.skips)} skipped"] if tally.skips else []
         parts += [f"{len(tally.failures)} failed"] if tally.failures else []
@@ -245,6 +248,15 @@ class Watch:
                 sys.stdout.flush()
 
 
+def _pages(job: Job) -> dict[str, int]:
+    """For events: how many pages a document has, or which one of it this is."""
+    return {"pages": len(job.pages)} if job.pages else {} if job.page is None else {"page": job.page}
+
+
+def _count(job: Job) -> str:
+    return f", {len(job.pages)} pages" if len(job.pages) > 1 else ""
+
+
 def _models(jobs: Sequence[Job]) -> str:
     """How many pictures each model made, where there was more than one."""
     counts = Counter(job.model or "no model" for job in jobs)
@@ -263,7 +275,7 @@ def show_plan(session: Session, *, as_json: bool) -> None:
     rows = [
         (
             shown(job.source),
-            f"{job.header.width}x{job.header.height}",
+            f"{job.header.width}x{job.header.height}{_count(job)}",
             shown(job.target),
             f"{job.output.width}x{job.output.height}",
             _passes(job),
@@ -319,6 +331,7 @@ def _plan_events(session: Session, jobs: Sequence[Job]) -> list[dict[str, object
             "target": str(job.target),
             "width": job.output.width,
             "height": job.output.height,
+            **_pages(job),
             "networks": list(job.scales),
             "model": job.model,
             "why": job.why,

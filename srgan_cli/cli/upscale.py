@@ -132,7 +132,7 @@ def _run(
         tally = session.run(watch)
     watch.finish(tally)
     if failed is not None:
-        _write_failed(failed, [failure.source for failure in tally.failures])
+        _write_failed(failed, list(dict.fromkeys(failure.source for failure in tally.failures)))
     if tally.error is not None:
         raise tally.error
     return tally.exit_code

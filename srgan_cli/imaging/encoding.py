@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -26,7 +27,7 @@ from srgan_cli.imaging.sources import reason_given, vips_module
 from srgan_cli.imaging.turns import shared
 
 # libtiff changes to BigTIFF by itself for no one; below this there is room for what deflate adds to noise.
-_CLASSIC_TIFF_BYTES = 3_900_000_000
+CLASSIC_TIFF_BYTES = 3_900_000_000
 _TIFF_LAYOUTS: dict[str, dict[str, Any]] = {
     "strip": {},
     "tile": {"tile": True},
@@ -49,15 +50,52 @@ def encode(
     `file` need not be seekable. Returns what the person should know. Raises `OSError` from `file`, and
     `UnwritablePictureError` when the encoder refuses.
     """
-    pyvips = vips_module()
+    with _encoding(output.format):
+        image, metadata, notes = _ready(pixels, output, metadata, options)
+        return notes + _ENCODERS[output.format](image, file, metadata, options)
+
+
+def append_tiff(
+    pixels: Pixels,
+    file: BinaryIO,
+    output: Output,
+    metadata: Metadata,
+    options: WriteOptions,
+    *,
+    link_at: int | None,
+    big: bool,
+) -> tuple[int, Notes]:
+    """`encode` of one more page to a TIFF file that can be read and sought in; `link_at` None: of its first.
+
+    Returns where its table says what follows, which is the next page's `link_at`. Raises as `encode` does.
+    """
+    with _encoding("tiff"):
+        image, metadata, notes = _ready(pixels, output, metadata, options)
+        if link_at is None:
+            file.seek(0)
+            file.write(tiff_container.head(big=big))
+            link_at = 8 if big else 4
+        base = file.seek(0, 2)
+        base += file.write(b"\0" * (-base % 16))
+        layout = {"tile": True} if options.tiff_layout != "strip" else {}
+        _save_tiff(image, file, base, {**layout, **_tile_sides(options, layout)}, big=big, predictor="horizontal")
+        return tiff_container.append(file, base, metadata, link_at), notes
+
+
+@contextlib.contextmanager
+def _encoding(format: str) -> Iterator[None]:  # noqa: A002
     try:
         with shared():
-            image = resizing.resized(resizing.array_to_vips(pixels), output.width, output.height)
-            image, metadata, notes = _suited(image, output.format, metadata, options)
-            image = resizing.as_depth(image, output.depth)
-            return notes + _ENCODERS[output.format](image, file, metadata, options)
-    except pyvips.Error as err:
-        raise UnwritablePictureError(f"the {FORMATS[output.format].title} encoder failed{reason_given(err)}") from err
+            yield
+    except vips_module().Error as err:
+        raise UnwritablePictureError(f"the {FORMATS[format].title} encoder failed{reason_given(err)}") from err
+
+
+def _ready(pixels: Pixels, output: Output, metadata: Metadata, options: WriteOptions) -> tuple[Any, Metadata, Notes]:
+    """The picture in its final size, channels and depth, with metadata that suit it."""
+    image = resizing.resized(resizing.array_to_vips(pixels), output.width, output.height)
+    image, metadata, notes = _suited(image, output.format, metadata, options)
+    return resizing.as_depth(image, output.depth), metadata, notes
 
 
 def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) -> tuple[Any, Metadata, Notes]:  # noqa: A002
@@ -266,10 +304,9 @@ def _tiff(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions)
                 file.write(part)
         return notes
     wide = image.format == "ushort"
-    big = image.width * image.height * image.bands * (2 if wide else 1) > _CLASSIC_TIFF_BYTES
+    big = image.width * image.height * image.bands * (2 if wide else 1) > CLASSIC_TIFF_BYTES
     layout = _TIFF_LAYOUTS[options.tiff_layout]
-    if layout:
-        layout = {**layout, "tile_width": options.tiff_tile_px, "tile_height": options.tiff_tile_px}
+    layout = {**layout, **_tile_sides(options, layout)}
     # The smaller pictures of a pyramid have tables of their own, which count from where libvips began.
     lead = tiff_container.lead_in(metadata, big=big or options.tiff_layout == "pyramid")
     swapped = tiff_container.byte_order(lead) == ">"
@@ -278,11 +315,19 @@ def _tiff(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions)
         # The predictor would take differences of samples that are turned round.
         image, predictor = image.byteswap(), "none"
     file.write(lead)
-    _Pipe(file.write, file, len(lead)).run(
-        image, "tiffsave_target", compression="deflate", level=_TIFF_LEVEL, predictor=predictor, bigtiff=big, **layout
-    )
+    _save_tiff(image, file, len(lead), layout, big=big, predictor=predictor)
     tiff_container.finish(file, lead, metadata, swapped=swapped)
     return ()
+
+
+def _tile_sides(options: WriteOptions, layout: dict[str, Any]) -> dict[str, Any]:
+    return {"tile_width": options.tiff_tile_px, "tile_height": options.tiff_tile_px} if layout else {}
+
+
+def _save_tiff(image: Any, file: BinaryIO, base: int, layout: dict[str, Any], *, big: bool, predictor: str) -> None:
+    _Pipe(file.write, file, base).run(
+        image, "tiffsave_target", compression="deflate", level=_TIFF_LEVEL, predictor=predictor, bigtiff=big, **layout
+    )
 
 
 def _bmp(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions) -> Notes:

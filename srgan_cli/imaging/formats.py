@@ -28,14 +28,18 @@ class Format:
     carries: frozenset[str] = frozenset()
     default_quality: int | None = None
     lossless: bool = False
-    """Whether a lossless result can be had at all."""
+    """Whether a lossless result is available at all."""
+    by_default: bool = True
+    """Whether a picture that comes in it leaves in it where nothing else is asked for."""
+    holds: frozenset[str] = frozenset()
+    """Of what it can hold several in one file: `pages`, `frames`."""
 
 
 _ALL = frozenset({"icc", "exif", "xmp", "dpi"})
 _NO_DPI = frozenset({"icc", "exif", "xmp"})
 
 FORMATS: dict[str, Format] = {
-    "png": Format("PNG", (".png",), depths=(8, 16), carries=_ALL, lossless=True),
+    "png": Format("PNG", (".png", ".apng"), depths=(8, 16), carries=_ALL, lossless=True, holds=frozenset({"frames"})),
     "jpeg": Format(
         "JPEG",
         (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -46,9 +50,18 @@ FORMATS: dict[str, Format] = {
     ),
     # WebP has no grey: a grey picture is written as RGB.
     "webp": Format(
-        "WebP", (".webp",), grey=False, max_side_px=16_383, carries=_NO_DPI, default_quality=90, lossless=True
+        "WebP",
+        (".webp",),
+        grey=False,
+        max_side_px=16_383,
+        carries=_NO_DPI,
+        default_quality=90,
+        lossless=True,
+        holds=frozenset({"frames"}),
     ),
-    "tiff": Format("TIFF", (".tif", ".tiff"), depths=(8, 16), carries=_ALL, lossless=True),
+    "tiff": Format(
+        "TIFF", (".tif", ".tiff"), depths=(8, 16), carries=_ALL, lossless=True, holds=frozenset({"pages", "frames"})
+    ),
     # 75 of libaom's scale is about where JPEG 95 is: no difference at arm's length, at a quarter of the size.
     # AV1 ends at 65,536 px, libheif's encoder at 16,384.
     # AV1 has monochrome, but libvips writes RGB. No "lossless": its RGB to YCbCr is not exactly reversible here.

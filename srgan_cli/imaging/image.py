@@ -42,7 +42,8 @@ class Header:
 
     `width` and `height` are in px and upright: the EXIF orientation is already taken into account. `format` is a key
     of `srgan_cli.imaging.formats.FORMATS`. `notes` are sentences a person should hear ("first of 12 frames").
-    `orientation` (1 to 8) is how the picture was stored.
+    `orientation` (1 to 8) is how the picture was stored. `pages` is how many pages or frames the file has, of which
+    this is the first.
     """
 
     width: int
@@ -53,6 +54,7 @@ class Header:
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     orientation: int = 1
+    pages: int = 1
 
     @property
     def has_alpha(self) -> bool:

@@ -46,13 +46,15 @@ def decide(
     width: int,
     height: int,
     dpi: float | None = None,
+    moving: bool = False,
 ) -> Output:
-    """How a picture (`header`) that becomes `width` × `height` px is written; `target` None: not to a named file.
+    """How a picture (`header`) that becomes `width` × `height` px is written; `target` None: not to a named file;
+    `moving`: it is a frame of an animation.
 
     Raises `SettingsError` for a format or suffix that cannot be written and for options that do not go together, and
     `UnwritablePictureError` for the limits of the container and for transparency that it has no place for.
     """
-    format = output_format(target, header, options)  # noqa: A001
+    format = output_format(target, header, options, moving=moving)  # noqa: A001
     known = FORMATS[format]
     _check_options(known, options)
     _check_limits(format, width, height, header.channels)
@@ -64,8 +66,9 @@ def decide(
     return Output(format, _depth(known, header.depth, options), width, height, dpi)
 
 
-def output_format(target: Path | None, header: Header, options: WriteOptions) -> str:
-    """The key in `FORMATS` of the result: as asked for, else by the target's suffix, else the input's own or PNG.
+def output_format(target: Path | None, header: Header, options: WriteOptions, *, moving: bool = False) -> str:
+    """The key in `FORMATS` of the result: as asked for, else by the target's suffix, else the input's own, or PNG; of
+    an animation WebP.
 
     Raises `SettingsError` for a format or a suffix that cannot be written.
     """
@@ -76,7 +79,7 @@ def output_format(target: Path | None, header: Header, options: WriteOptions) ->
         return _writable(format_of_suffix(target.suffix), shown(target))
     own = FORMATS[header.format]
     loses_alpha = header.has_alpha and not own.alpha and options.background is None
-    return header.format if own.writable and not loses_alpha else "png"
+    return header.format if own.writable and own.by_default and not loses_alpha else "webp" if moving else "png"
 
 
 def writable_suffixes() -> str:

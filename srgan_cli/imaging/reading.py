@@ -8,6 +8,7 @@ come from Pillow whole.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +22,9 @@ from srgan_cli.imaging.decoding import Rows, VipsRows, WholeRows, boundary, dama
 from srgan_cli.imaging.gif import around_clear, first_frame
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
 from srgan_cli.imaging.metadata.exif import orientation
-from srgan_cli.imaging.metadata.gather import bare, metadata_of, nclx, png_has
+from srgan_cli.imaging.metadata.gather import bare, metadata_of, nclx
 from srgan_cli.imaging.metadata.jpeg import pictures
+from srgan_cli.imaging.metadata.png import frames_of
 from srgan_cli.imaging.metadata.xmp import losses
 from srgan_cli.imaging.oddities import tidied
 from srgan_cli.imaging.plain import DEPTHS, as_plain, full_range, turned_image
@@ -47,6 +49,7 @@ class OpenPicture:
         self._rows: Rows | None = rows
         self._next = 0
         self._damage: str | None = None
+        self._closed: Callable[[], None] = lambda: None
 
     @property
     def damage(self) -> str | None:
@@ -70,9 +73,14 @@ class OpenPicture:
         self._damage = self._rows.damage
         return rows
 
+    def close_with(self, closed: Callable[[], None]) -> None:
+        """Have `closed` called when this is closed."""
+        self._closed = closed
+
     def close(self) -> None:
         self._rows = None
         self._source.close()
+        self._closed()
 
     def __enter__(self) -> OpenPicture:
         return self
@@ -82,16 +90,16 @@ class OpenPicture:
 
 
 def open_picture(
-    source: Path | bytes, *, max_pixels: int, accept_damaged: bool = False, shrink: int = 1
+    source: Path | bytes | Source, *, max_pixels: int, accept_damaged: bool = False, shrink: int = 1
 ) -> OpenPicture:
-    """Open a picture for reading in rows; nothing is decoded yet.
+    """Open a picture for reading in rows; nothing is decoded yet. A `Source` is closed with the picture.
 
     `shrink` (2, 4 or 8) decodes a JPEG to that fraction of its sides, quickly, and is for no other format. With
     `accept_damaged`, what a decoder can still make of damaged rows is read, and `OpenPicture.damage` says so.
     Raises `UnreadablePictureError`: missing, empty, not a picture, damaged, or more than `max_pixels` px. Whatever else
     a decoder raises becomes one, too; a fault of our own is a `DefectError`.
     """
-    opened = Source(source)
+    opened = source if isinstance(source, Source) else Source(source)
     try:
         with boundary(opened.name):
             header, rows = _opened(opened, max_pixels, accept_damaged, shrink)
@@ -233,19 +241,22 @@ def _check_size(loader: _Loader, loaded: Any, max_pixels: int) -> None:
 def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, turn: int) -> Header:
     image, format = plain.image, loader.format  # noqa: A001
     notes = sniffing.name_notes(loader.source, format)
-    if loader.tiff is not None:
-        notes += _frame_notes(loader.tiff.frames) + loader.tiff.notes
-    else:
-        notes += _frame_notes(int(loaded.get("n-pages")) if loaded.get_typeof("n-pages") else 1)
-    notes += plain.notes
-    if format == "png" and png_has(loader.source, b"acTL"):
-        notes += ("it is animated; only the first frame is read",)
+    pages = _pages(loader, loaded)
+    notes += _frame_notes(pages) + (loader.tiff.notes if loader.tiff is not None else ()) + plain.notes
     colour = metadata.colour if plain.icc == metadata.icc else ()  # converted: the profile says what they are now
     metadata = replace(metadata, icc=plain.icc, colour=colour)
     views = pictures(loader.source) if format == "jpeg" else 1
     if views > 1 and not losses(metadata.xmp):  # of a gain map it is said where it is known that it is lost
         notes += (f"only the first of the {views} pictures in the file is read",)
-    return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes, turn)
+    return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes, turn, pages)
+
+
+def _pages(loader: _Loader, loaded: Any) -> int:
+    if loader.tiff is not None:
+        return loader.tiff.frames
+    if loader.format == "png":
+        return frames_of(loader.source)
+    return int(loaded.get("n-pages")) if loaded.get_typeof("n-pages") else 1
 
 
 def _frame_notes(frames: int) -> tuple[str, ...]:
@@ -259,7 +270,7 @@ def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, R
     width, height = kind.size if kind.orientation < 5 else kind.size[::-1]
     channels = kind.colours + (kind.alpha is not None)
     notes = _frame_notes(kind.frames) + kind.notes
-    header = Header(width, height, channels, 16, "tiff", metadata, notes, kind.orientation)
+    header = Header(width, height, channels, 16, "tiff", metadata, notes, kind.orientation, kind.frames)
 
     def decode() -> Pixels:
         rows = VipsRows(loader.source.name, lambda strictness, _: loader.load("sequential", strictness), loaded,

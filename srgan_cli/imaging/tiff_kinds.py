@@ -45,7 +45,7 @@ _COMPRESSIONS = {
     32809: "ThunderScan",
     32766: "NeXT",
 }
-_MAX_PAGES = 10_000
+_MAX_PAGES = 10_001  # one more than are read of a file, so that more are noticed
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,23 @@ def examine(source: Source) -> TiffKind | None:
     subs = _subs(structure, main)
     _refuse_raw(source, structure, [*pages, *subs])
     chosen, options, notes = _chosen(structure, pages, subs)
-    frames = sum(not _is_reduced(structure, page) and not _is_mask(structure, page) for page in pages)
+    frames = len(_full(structure, pages))
     if any(structure.number(page, _LAYERS) is not None or page.find(_LAYERS) for page in pages[:1]):
         notes += ("its Photoshop layers are left out; the flattened picture is used",)
     return _kind(source, structure, chosen, options, max(frames, 1), notes)
 
 
 # Which of the file's pictures
+
+
+def page_tables(structure: Structure) -> list[Table]:
+    """The tables of the file's pages: those in its chain that are no smaller copies and no masks of others."""
+    main = structure.table(structure.first)
+    return [] if main is None else _full(structure, _chain(structure, main))
+
+
+def _full(structure: Structure, pages: Iterable[Table]) -> list[Table]:
+    return [page for page in pages if not _is_reduced(structure, page) and not _is_mask(structure, page)]
 
 
 def _chain(structure: Structure, first: Table) -> Iterable[Table]:

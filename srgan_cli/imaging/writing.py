@@ -76,16 +76,7 @@ def write_picture(
     """
     assert pixels.ndim == 3
     assert pixels.dtype in (np.uint8, np.uint16)
-    notes = _depth_notes(header, output, options)
-    geometry = Geometry(output.width, output.height, header.width, header.height, header.orientation)
-    metadata = metadata_of.updated(header.metadata, geometry, options.strip, dpi=output.dpi)
-    notes += metadata_of.losses(header.metadata, metadata, options.strip)
-    if record is not None and options.strip != "all":
-        metadata = provenance.added(metadata, record)
-    metadata, told = _held(metadata, output.format, options)
-    notes += told
-    if output.dpi is not None and "dpi" not in FORMATS[output.format].carries and not metadata.exif:
-        notes += (f"{FORMATS[output.format].title} has no place for the resolution of {output.dpi:g} dpi",)
+    metadata, notes = described(header, output, options, record)
     name = shown(target) if isinstance(target, Path) else "the output"
     try:
         with (
@@ -99,6 +90,23 @@ def write_picture(
     except OSError as err:
         raise _unwritable(name, err) from err
     return notes
+
+
+def described(
+    header: Header, output: Output, options: WriteOptions, record: provenance.Record | None
+) -> tuple[Metadata, tuple[str, ...]]:
+    """What is written beside the pixels of an enlarged picture, and notes on what could not be kept."""
+    notes = _depth_notes(header, output, options)
+    geometry = Geometry(output.width, output.height, header.width, header.height, header.orientation)
+    metadata = metadata_of.updated(header.metadata, geometry, options.strip, dpi=output.dpi)
+    notes += metadata_of.losses(header.metadata, metadata, options.strip)
+    if record is not None and options.strip != "all":
+        metadata = provenance.added(metadata, record)
+    metadata, told = _held(metadata, output.format, options)
+    notes += told
+    if output.dpi is not None and "dpi" not in FORMATS[output.format].carries and not metadata.exif:
+        notes += (f"{FORMATS[output.format].title} has no place for the resolution of {output.dpi:g} dpi",)
+    return metadata, notes
 
 
 def _held(metadata: Metadata, format: str, options: WriteOptions) -> tuple[Metadata, tuple[str, ...]]:  # noqa: A002

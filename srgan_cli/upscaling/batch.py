@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DeviceError, PictureError, SrganError, WeightsError
 from srgan_cli.files import part_name, stale_parts
+from srgan_cli.upscaling.documents import Bench
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.pipeline import Assign, Expected, Pipeline
@@ -51,7 +52,7 @@ def run(
     results = Results(options, settings_key, observer, tally, stream)
     with Pipeline(options, results, observer, tally, expected) as pipeline:
         try:
-            _upscale_all(plan, options, make_upscaler, assign, pipeline, results)
+            _upscale_all(plan, options, settings_key, make_upscaler, assign, pipeline, results, observer)
         except KeyboardInterrupt:
             pipeline.abandon()
             tally.interrupted = True
@@ -79,12 +80,24 @@ def _remove_stale_parts(plan: Plan) -> None:
 def _upscale_all(
     plan: Plan,
     options: UpscaleOptions,
+    settings_key: str,
     make_upscaler: MakeUpscaler,
     assign: Assign,
     pipeline: Pipeline,
     results: Results,
+    observer: Observer,
 ) -> None:
     upscalers: dict[tuple[str, tuple[int, ...]], Upscaler] = {}
+
+    def upscaler_of(job: Job) -> Upscaler | Unchanged:
+        if not job.scales:
+            return Unchanged()
+        key = job.model, job.scales
+        if key not in upscalers:
+            upscalers[key] = make_upscaler(job)
+        return upscalers[key]
+
+    bench = Bench(options, settings_key, upscaler_of, pipeline.tally, observer, pipeline.patience)
     for one in pipeline.read_ahead(plan.jobs, assign):
         with one:
             if pipeline.is_abandoned or (options.fail_fast and pipeline.tally.failures):
@@ -92,14 +105,14 @@ def _upscale_all(
                 pipeline.end_reading()
                 return
             job = one.job
-            key = job.model, job.scales
-            if job.scales and key not in upscalers:
-                upscalers[key] = make_upscaler(job)
+            upscaler = upscaler_of(job)
             try:
                 if job.is_copy:
                     results.copy(job)
+                elif job.pages:
+                    results.bind(one, bench)
                 else:
-                    pipeline.upscale(one, upscalers[key] if job.scales else Unchanged())
+                    pipeline.upscale(one, upscaler)
             except BrokenPipeError:  # the observer's: nobody listens any more
                 pipeline.end_reading()
                 raise

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import NothingToDoError, PictureError, SrganError, UnreadablePictureError, shown
+from srgan_cli.imaging.documents.document import Contents
+from srgan_cli.imaging.documents.opening import read_contents
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import read_header
@@ -42,6 +44,7 @@ class Failure:
     source: Path
     reason: str
     kind: type[SrganError] = PictureError
+    target: Path | None = None  # of the result that it is about, where one was planned
 
     @property
     def sentence(self) -> str:
@@ -116,13 +119,19 @@ def find_inputs(options: UpscaleOptions) -> Walk:
 
 
 def headers(
-    found: Sequence[InputFile], max_pixels: int, stdin: bytes | None
-) -> Iterable[tuple[InputFile, Header | PictureError]]:
-    """What each file says of itself, in order; several are read at a time."""
+    found: Sequence[InputFile], options: UpscaleOptions, stdin: bytes | None
+) -> Iterable[tuple[InputFile, Header | Contents | PictureError]]:
+    """What each file says of itself, in order; several are read at a time. `Contents` where it has several pages, or
+    where some are asked for."""
 
-    def read(one: InputFile) -> Header | PictureError:
+    def read(one: InputFile) -> Header | Contents | PictureError:
+        source = stdin or b"" if one.source == STREAM else one.source
         try:
-            return read_header(stdin or b"" if one.source == STREAM else one.source, max_pixels=max_pixels)
+            header = read_header(source, max_pixels=options.max_pixels)
+            wanted = tuple(options.pages.of(header.pages))
+            if (header.pages == 1 and wanted) or wanted == (1,) or header.format != "tiff":
+                return header
+            return read_contents(source, options.pages, max_pixels=options.max_pixels)
         except PictureError as err:
             return err
 

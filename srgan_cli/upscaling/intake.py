@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging.documents.document import Document, bare
+from srgan_cli.imaging.documents.opening import open_document, open_page
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import READ_AHEAD_BYTES, Job
@@ -16,7 +19,7 @@ from srgan_cli.upscaling.rows import ArrayRows, RowSource
 
 _ROWS = 256
 
-Opened: TypeAlias = "OpenPicture | WholePicture | Exception | None"
+Opened: TypeAlias = "OpenPicture | WholePicture | Document | Exception | None"
 
 
 class WholePicture(ArrayRows):
@@ -46,7 +49,15 @@ class Intake:
         """The picture's rows; raises what reading ahead met."""
         if isinstance(self._source, Exception):
             raise self._source
+        assert isinstance(self._source, (OpenPicture, WholePicture))
+        return self._source
+
+    def document(self) -> Document:
+        """The open document of many pages; raises what reading ahead met."""
+        if isinstance(self._source, Exception):
+            raise self._source
         assert self._source is not None
+        assert not isinstance(self._source, (OpenPicture, WholePicture))
         return self._source
 
     @property
@@ -61,28 +72,47 @@ class Intake:
         self.close()
 
     def close(self) -> None:
-        if isinstance(self._source, OpenPicture):
+        if self._source is not None and not isinstance(self._source, (WholePicture, Exception)):
             self._source.close()
         self._source = None
         self._release()
 
 
-def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> Opened:
-    """A job's picture, decoded, or only opened when it is large; None where only its bytes are wanted.
+def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[Job, Opened]:
+    """A job's picture, decoded, or only opened when it is large; None where only its bytes are wanted. With it the job,
+    which knows all of its picture now.
 
     Raises what reading it does.
     """
     if job.is_copy:
-        return None
-    source = job.source if job.data is None else job.data
-    picture = open_picture(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
+        return job, None
+    if job.pages:
+        return job, _document(job, options)
+    picture = _opened(job, options)
     try:
-        if picture.header != job.header:
+        if bare(picture.header) != bare(replace(job.header, notes=picture.header.notes)):
             raise UnreadablePictureError("it has changed since the run began")
+        job = replace(job, header=replace(picture.header, notes=job.header.notes))
         if picture.header.decoded_bytes > READ_AHEAD_BYTES:
-            return picture
+            return job, picture
         with picture:
-            return WholePicture(picture, patience)
+            return job, WholePicture(picture, patience)
     except BaseException:
         picture.close()
         raise
+
+
+def _opened(job: Job, options: UpscaleOptions) -> OpenPicture:
+    source = job.source if job.data is None else job.data
+    if job.page is None:
+        return open_picture(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
+    return open_page(source, job.page - 1, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
+
+
+def _document(job: Job, options: UpscaleOptions) -> Document:
+    source = job.source if job.data is None else job.data
+    document = open_document(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
+    if document.count < job.pages[-1].number:
+        document.close()
+        raise UnreadablePictureError("it has changed since the run began")
+    return document

@@ -55,6 +55,13 @@ class Naming:
     output: Output
     into: Path | None
     index: int
+    page: int = 1  # of its input
+    digits: int = 0  # of the page's number, where each page gets a name of its own
+
+    def numbered(self, name: str) -> str:
+        """A name with the page's number in it, before the ending, where there are several."""
+        path = Path(name)
+        return f"{path.stem}-{self.page:0{self.digits}}{path.suffix}" if self.digits else name
 
     def target(self, options: UpscaleOptions, *, stem: str | None = None) -> Path:
         """By --name, else by our rule; `stem` in the place of the input's own."""
@@ -70,9 +77,12 @@ class Naming:
             width=self.output.width,
             height=self.output.height,
             index=self.index,
+            page=self.page,
         )
         if options.name_pattern is not None and format_of_suffix(Path(name).suffix) != self.output.format:
             name += suffix
+        if "{page" not in pattern:
+            name = self.numbered(name)
         if self.into is not None:
             return self.into / own.parent / name
         return (Path() if self.one.source == STREAM else self.one.source.parent) / name

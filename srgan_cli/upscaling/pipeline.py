@@ -105,7 +105,7 @@ class Pipeline:
                     self._reading_budget.take(size)
                     if self._ended.is_set():
                         break
-                    patience = self._patience(job)
+                    patience = self.patience(job)
                     job, source = self._look_and_open(job, assign, patience)
                     ready.put(Intake(job, source, patience, partial(self._reading_budget.give, size)))
             except BaseException as err:  # noqa: BLE001 - handed to the caller's thread, which waits for this one
@@ -119,7 +119,7 @@ class Pipeline:
         while (one := ready.get()) is not None:
             yield one
 
-    def _patience(self, job: Job) -> Patience:
+    def patience(self, job: Job) -> Patience:
         def warn(sentence: str) -> None:
             self._observer.note(f"{shown(job.source)}: {sentence}")
 
@@ -129,7 +129,7 @@ class Pipeline:
         try:
             with patience.working():
                 job = assign(job)
-                return job, open_ahead(job, self._options, patience)
+                return open_ahead(job, self._options, patience)
         except (DeviceError, WeightsError):
             raise
         except Exception as err:  # noqa: BLE001 - it costs this picture, and is raised again where that is counted

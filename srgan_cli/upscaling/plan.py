@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from srgan_cli.config import Aim, UpscaleOptions
+from srgan_cli.config import Aim, UpscaleOptions, WriteOptions
 from srgan_cli.errors import (
     ExitCode,
     PictureError,
@@ -23,7 +23,8 @@ from srgan_cli.errors import (
     shown,
 )
 from srgan_cli.files import is_special, link_below
-from srgan_cli.imaging.formats import format_of_suffix
+from srgan_cli.imaging.documents.document import Contents
+from srgan_cli.imaging.formats import FORMATS, format_of_suffix
 from srgan_cli.imaging.image import Depth, Header
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, decide
@@ -33,6 +34,7 @@ from srgan_cli.upscaling import inputs, names
 from srgan_cli.upscaling.inputs import STREAM, Failure, InputFile
 from srgan_cli.upscaling.ledger import Ledger, ResultState, identity
 from srgan_cli.upscaling.names import Naming
+from srgan_cli.upscaling.paging import PageJob, aim_of, page_jobs, single_pages, split_note, stays_one_file
 from srgan_cli.upscaling.tiles import choose_scales
 
 # Pictures up to this size are decoded ahead, whole; larger ones are read row by row while they are upscaled.
@@ -63,6 +65,8 @@ class Job:
     model: str = ""
     why: str = ""
     made_by: tuple[str, str] = ("", "")  # what its record says: the model's name, its weights
+    page: int | None = None  # of a file of several, where this one becomes a file of its own
+    pages: tuple[PageJob, ...] = ()  # of a document that stays one file; header, scales and output are its first's
 
     @property
     def network_scale(self) -> int:
@@ -71,7 +75,12 @@ class Job:
     @property
     def raw_bytes(self) -> int:
         """The result before compression."""
-        return self.output.raw_bytes(self.header.channels)
+        return sum(page.raw_bytes for page in self.pages) or self.output.raw_bytes(self.header.channels)
+
+    def needed_bytes(self, options: WriteOptions) -> int:
+        """A generous guess at the file's size."""
+        parts = self.pages or (self,)
+        return sum(part.output.needed_bytes(part.header.channels, options) for part in parts)
 
     @property
     def canvas_depth(self) -> Depth:
@@ -81,6 +90,8 @@ class Job:
     @property
     def canvas_bytes(self) -> int:
         """What the network's own result takes, in memory or in a scratch file."""
+        if self.pages:
+            return max(page_of(self, page).canvas_bytes for page in self.pages)
         pixels = self.header.width * self.header.height * self.network_scale**2
         return 0 if self.is_copy else pixels * self.header.channels * self.canvas_depth // 8
 
@@ -92,12 +103,26 @@ class Job:
     @property
     def memory_bytes(self) -> int:
         """Largest share of memory of one picture, the network aside."""
-        return min(self.header.decoded_bytes, READ_AHEAD_BYTES) + self.canvas_bytes - self.scratch_bytes
+        decoded = max(part.header.decoded_bytes for part in self.pages or (self,))
+        return min(decoded, READ_AHEAD_BYTES) + self.canvas_bytes - self.scratch_bytes
 
     @property
     def network_pixels(self) -> int:
         """Output px of the network: what takes the time. 0 where the picture is large enough already."""
+        if self.pages:
+            return sum(page.network_pixels for page in self.pages)
         return 0 if not self.scales else self.header.width * self.header.height * self.network_scale**2
+
+    @property
+    def output_pixels(self) -> int:
+        return sum(part.output.pixels for part in self.pages or (self,))
+
+
+def page_of(job: Job, page: PageJob) -> Job:
+    """One page of a document as a picture of its own."""
+    return replace(
+        job, header=page.header, scales=page.scales, output=page.output, page=page.number, pages=(), is_copy=False
+    )
 
 
 @dataclass(frozen=True)
@@ -156,6 +181,8 @@ class _Sized:
     aim: Aim
     output: Output
     naming: Naming
+    page: int | None = None
+    pages: tuple[PageJob, ...] = ()
 
 
 def plan(
@@ -172,8 +199,9 @@ def plan(
     into = names.output_folder(options, walk.found)
     found = names.without_earlier_results(walk.found, into)
     sized: list[_Sized] = []
-    answers = list(inputs.headers(found, options.max_pixels, stdin))
-    results = names.recorded_results([(one, a if isinstance(a, Header) else None) for one, a in answers])
+    paged: list[str] = []  # notes on documents that become many files
+    answers = list(inputs.headers(found, options, stdin))
+    results = names.recorded_results([(one, _first_header(answer)) for one, answer in answers])
     answers = [(one, answer) for one, answer in answers if one.source not in results]
     alone = len(answers) == 1
     for index, (one, answer) in enumerate(answers, start=1):
@@ -181,7 +209,12 @@ def plan(
             failures.append(Failure(one.source, str(answer), type(answer)))
             continue
         with _one_failing(one, failures, alone=alone):
-            sized.append(_sized(one, answer, options, into, index))
+            if isinstance(answer, Header):
+                sized.append(_sized(one, answer, options, into, index))
+            else:
+                made, told = _document(one, answer, options, into, index, available_scales)
+                sized += made
+                paged += told
     skips = [Skip(s.one.source, s.naming.target(options), _LARGE) for s in sized if _is_left_out(s, options)]
     sized = [s for s in sized if not _is_left_out(s, options)]
     targets, notes = _targets(sized, options, into)
@@ -194,7 +227,7 @@ def plan(
     names.refuse_losses([(job.source, job.target) for job in jobs])
     jobs, done = _skip_done(jobs, options, settings_key)
     skips += done
-    notes = [*walk.notes, *notes, *_disk_notes(jobs, options)]
+    notes = [*walk.notes, *paged, *notes, *_disk_notes(jobs, options)]
     if options.fail_fast and failures:
         return Plan((), tuple(skips), tuple(failures), tuple(notes), cut_short=bool(jobs))
     return Plan(tuple(jobs), tuple(skips), tuple(failures), tuple(notes))
@@ -211,15 +244,52 @@ def _one_failing(one: InputFile, failures: list[Failure], *, alone: bool) -> Ite
         failures.append(Failure(one.source, err.sentence, type(err)))
 
 
+def _first_header(answer: Header | Contents | PictureError) -> Header | None:
+    return answer.pages[0] if isinstance(answer, Contents) else answer if isinstance(answer, Header) else None
+
+
+def _named_file(options: UpscaleOptions, into: Path | None) -> Path | None:
+    """The one file that `-o` names."""
+    return options.output if into is None and options.output not in (None, STREAM) else None
+
+
 def _sized(one: InputFile, header: Header, options: UpscaleOptions, into: Path | None, index: int) -> _Sized:
-    aim = options.size.target(header.width, header.height)
-    if aim.ratio <= 1 and options.size.copy_large == "copy":
-        aim = Aim(header.width, header.height, 1.0)
-    to_file = options.output if into is None and options.output not in (None, STREAM) else None
+    aim = aim_of(header, options)
+    to_file = _named_file(options, into)
     output = decide(to_file, header, options.write, width=aim.width, height=aim.height, dpi=options.size.resolution)
+    _refuse_two_formats(to_file, output, options)
+    return _Sized(one, header, aim, output, Naming(one, aim.width / header.width, output, into, index))
+
+
+def _refuse_two_formats(to_file: Path | None, output: Output, options: UpscaleOptions) -> None:
     if to_file is not None and format_of_suffix(to_file.suffix) not in (None, output.format):
         raise SettingsError(f"-o {shown(to_file)} is the name of another format than --format {options.write.format}")
-    return _Sized(one, header, aim, output, Naming(one, aim.width / header.width, output, into, index))
+
+
+def _document(
+    one: InputFile, contents: Contents, options: UpscaleOptions, into: Path | None, index: int, scales: tuple[int, ...]
+) -> tuple[list[_Sized], list[str]]:
+    """A document that stays one file; or its pages, each a picture of its own, and a note on them."""
+    to_file = _named_file(options, into)
+    if stays_one_file(contents, to_file, options):
+        pages = page_jobs(contents, to_file, options, scales)
+        first = pages[0]
+        _refuse_two_formats(to_file, first.output, options)
+        ratios = [aim_of(page.header, options) for page in pages]
+        aim = max(ratios, key=lambda each: each.ratio)
+        naming = Naming(one, first.output.width / first.header.width, first.output, into, index)
+        header = replace(first.header, notes=(*first.header.notes, *contents.notes))
+        return [_Sized(one, header, aim, first.output, naming, pages=pages)], []
+    singles = []
+    for number, header, digits in single_pages(contents, options):
+        sized = _sized(one, header, options, into, index)
+        singles.append(replace(sized, page=number, naming=replace(sized.naming, page=number, digits=digits)))
+    if len(singles) == 1:
+        return singles, []
+    first_name = singles[0].naming.target(options).name if to_file is None else singles[0].naming.numbered(to_file.name)
+    return singles, [
+        f"{shown(one.source)}: {split_note(contents, FORMATS[singles[0].output.format].title, first_name)}"
+    ]
 
 
 def _is_left_out(sized: _Sized, options: UpscaleOptions) -> bool:
@@ -228,7 +298,7 @@ def _is_left_out(sized: _Sized, options: UpscaleOptions) -> bool:
 
 def _targets(sized: Sequence[_Sized], options: UpscaleOptions, into: Path | None) -> tuple[list[Path], list[str]]:
     if into is None and options.output is not None:
-        return [options.output] * len(sized), []
+        return [options.output.with_name(s.naming.numbered(options.output.name)) for s in sized], []
     return names.distinct([s.naming for s in sized], options)
 
 
@@ -240,18 +310,28 @@ def _job(sized: _Sized, target: Path, run: _Run) -> Job:
         source=one.source,
         target=target,
         header=header,
-        scales=choose_scales(run.available_scales, sized.aim.ratio) if enlarged else (),
+        scales=_scales(sized, run) if enlarged else (),
         output=output,
         ledger=(run.into or one.root or target.parent) if keeps_record else None,
         data=run.stdin if one.source == STREAM else None,
         notes=(*header.notes, sized.aim.note) if sized.aim.note else header.notes,
-        is_copy=not enlarged and options.size.copy_large == "copy" and _is_same_file(header, output, options),
+        page=sized.page,
+        pages=sized.pages,
+        is_copy=not (enlarged or sized.page or sized.pages)
+        and options.size.copy_large == "copy"
+        and _is_same_file(header, output, options),
     )
     if target != STREAM:
         if run.into is not None or options.output is None:
             _refuse_detours(target, run.into or one.root or target.parent)
-        check_place(target, output.needed_bytes(header.channels, options.write) + job.scratch_bytes)
+        check_place(target, job.needed_bytes(options.write) + job.scratch_bytes)
     return job
+
+
+def _scales(sized: _Sized, run: _Run) -> tuple[int, ...]:
+    if sized.pages:
+        return next((page.scales for page in sized.pages if page.scales), ())
+    return choose_scales(run.available_scales, sized.aim.ratio)
 
 
 def _is_same_file(header: Header, output: Output, options: UpscaleOptions) -> bool:
@@ -280,7 +360,7 @@ def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
 def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]:
     """Each picture alone has been found to fit; all of them together may not. How small they get is not known yet."""
     files = [job for job in jobs if job.target != STREAM]
-    needed = sum(job.output.needed_bytes(job.header.channels, options.write) for job in files)
+    needed = sum(job.needed_bytes(options.write) for job in files)
     folder = files[0].target.parent if files else None
     while folder is not None and not folder.exists() and folder != folder.parent:
         folder = folder.parent

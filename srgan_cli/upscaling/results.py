@@ -27,6 +27,8 @@ from srgan_cli.files import Folder, without_handles
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.metadata.provenance import Record, bytes_digest, name_digest
 from srgan_cli.imaging.writing import copy_picture, write_picture
+from srgan_cli.upscaling import documents
+from srgan_cli.upscaling.documents import Bench
 from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.intake import Intake
 from srgan_cli.upscaling.journal import Journal
@@ -139,6 +141,22 @@ class Results:
             notes = (finished.damage, *notes)
         self._done(job, finished.started, notes)
 
+    def bind(self, one: Intake, bench: Bench) -> None:
+        """Make a document of many pages, page by page; the whole of it has one place, one record and one name."""
+        job = one.job
+        started = time.perf_counter()
+        self._observer.started(job)
+        document = one.document()
+        with contextlib.ExitStack() as stack:
+            place = None if job.target == STREAM else stack.enter_context(self._places.folder(job))
+            target = STREAM if place is None else place.handle / job.target.name
+            into = self._stream or sys.stdout.buffer if place is None else target
+            made = stack.enter_context(documents.making(job, document, bench, into, self._record(job)))
+            made.publish(stack.enter_context(self._recorded(job, target, for_good=not made.damages)))
+        if made.damages:
+            self._tally.damaged.append(job)
+        self._done(job, started, (*made.damages, *made.notes))
+
     def copy(self, job: Job) -> None:
         """Pass a picture on that is what it should be already."""
         started = time.perf_counter()
@@ -156,7 +174,7 @@ class Results:
 
     def _done(self, job: Job, started: float, notes: tuple[str, ...]) -> None:
         self._tally.done.append(job)
-        self._tally.output_pixels += job.output.pixels
+        self._tally.output_pixels += job.output_pixels
         self._observer.done(job, time.perf_counter() - started, (*job.notes, *notes))
 
     def _write_file(self, finished: Finished, stop: Callable[[], bool]) -> tuple[str, ...]:
@@ -223,12 +241,12 @@ class Results:
 
     def fail(self, job: Job, err: Exception) -> None:
         if isinstance(err, PictureError):
-            failure = Failure(job.source, without_handles(str(err), job.target.parent), type(err))
+            failure = Failure(job.source, without_handles(str(err), job.target.parent), type(err), job.target)
         elif isinstance(err, MemoryError):
-            failure = Failure(job.source, "there is not enough memory for it")
+            failure = Failure(job.source, "there is not enough memory for it", target=job.target)
         elif not isinstance(err, OSError):
-            failure = Failure(job.source, str(as_defect(shown(job.source), err)), DefectError)
+            failure = Failure(job.source, str(as_defect(shown(job.source), err)), DefectError, job.target)
         else:
-            failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError)
+            failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError, job.target)
         self._tally.failures.append(failure)
         self._observer.failed(failure)

@@ -307,6 +307,7 @@ def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) 
         "write": asdict(options.write),
         "color_lock": options.engine.color_lock,
         "precision": options.engine.precision,
+        **({} if options.pages.is_all else {"pages": asdict(options.pages)}),
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 

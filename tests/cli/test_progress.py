@@ -124,7 +124,7 @@ def test_a_dry_run_shows_the_notes_of_the_pictures(here: Path, model: Path, caps
     frames = [Pillow.fromarray(np.full((9, 12, 3), shade, np.uint8)) for shade in (0, 100, 200)]
     for name in ("a.tif", "b.tif"):
         frames[0].save(name, save_all=True, append_images=frames[1:])
-    assert main(["upscale", "a.tif", "b.tif", "-o", "out/", "-n", "-m", str(model)]) == 0
+    assert main(["upscale", "a.tif", "b.tif", "-o", "out/", "-n", "--page", "1", "-m", str(model)]) == 0
     out = capsys.readouterr().out
     assert out.count("first of 3") == 1
     assert "a.tif and 1 more: " in out

@@ -126,7 +126,7 @@ def test_maker_note_stays_at_its_offset_in_tiff(tmp_path: Path) -> None:
 
 
 def test_bigtiff_carries_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srgan_cli.imaging.encoding._CLASSIC_TIFF_BYTES", 1000)
+    monkeypatch.setattr("srgan_cli.imaging.encoding.CLASSIC_TIFF_BYTES", 1000)
     path = tmp_path / "a.tif"
     array = samples.pixels(60, 80, 3, 16)
     write(path, array, header(3, 16, Metadata(samples.srgb(), samples.exif(">"), samples.XMP)))

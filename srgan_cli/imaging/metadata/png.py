@@ -169,3 +169,16 @@ def raw_profile(name: str, data: bytes) -> tuple[bytes, bytes]:
     lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
     text = f"\n{name}\n{len(data):8}\n{lines}\n"
     return b"zTXt", f"{_RAW}{name}".encode() + b"\0\0" + zlib.compress(text.encode())
+
+
+def frames_of(source: Source) -> int:
+    """How many frames the file says that it shows one after the other; 1 for a picture that stands still."""
+    place = 8
+    for _ in range(_CHUNKS):
+        head = source.read_at(place, 12)
+        if len(head) < 12 or head[4:8] in (b"IDAT", b"IEND"):
+            break
+        if head[4:8] == b"acTL":
+            return max(1, int.from_bytes(head[8:], "big"))
+        place += int.from_bytes(head[:4], "big") + 12
+    return 1

@@ -56,31 +56,10 @@ def finish(file: BinaryIO, lead: bytes, metadata: Metadata, *, swapped: bool) ->
 
     `swapped`: the samples have been written in the other byte order, to suit `lead`.
     """
-    size = file.seek(0, 2) - len(lead)
-
-    def read_at(at: int, count: int) -> bytes:
-        file.seek(len(lead) + at)
-        return file.read(max(0, min(count, size - at)))
-
-    written = Structure(read_at, size)
-    table = written.table(written.first)
-    assert table is not None, "libvips wrote no TIFF table"
-    assert written.order == "<"
+    written, table = _written(file, len(lead))
     order = byte_order(lead)
     assert swapped == (order == ">")
-    fields = {field.tag: field for field in _shifted(written, table, len(lead))}
-    for tag in _RESOLUTION:
-        fields.pop(tag, None)
-    if order == ">":
-        fields = {tag: turned(field) for tag, field in fields.items()}
-    fields.update(_resolution(order, metadata.dpi))
-    if metadata.xmp:
-        fields[_XMP] = Field(_XMP, 1, len(metadata.xmp), metadata.xmp)
-    records = iptc.records(metadata.iptc) if metadata.iptc else None
-    if records:
-        fields[_IPTC] = Field(_IPTC, UNDEFINED, len(records), records)
-    if metadata.icc:
-        fields[_ICC] = Field(_ICC, UNDEFINED, len(metadata.icc), metadata.icc)
+    fields = _fields(written, table, len(lead), metadata, order)
     end = _align(file)
     tail = b""
     if lead:
@@ -96,6 +75,63 @@ def finish(file: BinaryIO, lead: bytes, metadata: Metadata, *, swapped: bool) ->
         file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, first))
     else:
         file.write(struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, first))
+
+
+def head(*, big: bool) -> bytes:
+    """The start of a little-endian file of many pages, of which there is none yet: it ends in the first link."""
+    return struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0) if big else struct.pack("<2sHI", b"II", 42, 0)
+
+
+def append(file: BinaryIO, base: int, metadata: Metadata, link_at: int) -> int:
+    """Make a page of the little-endian TIFF file of libvips that stands at `base`, the end of `file`.
+
+    `link_at` is where the page before it (or the head) says what follows; returns where this one does.
+    """
+    written, table = _written(file, base)
+    fields = _fields(written, table, base, metadata, "<")
+    end = _align(file)
+    tail, moved = _moved(metadata.exif, end, big=written.big) if metadata.exif else (b"", {})
+    fields.update(moved)
+    at = end + len(tail)
+    file.write(tail + table_bytes("<", list(fields.values()), at, big=written.big))
+    word = "<Q" if written.big else "<I"
+    file.seek(link_at)
+    file.write(struct.pack(word, at))
+    file.seek(0, 2)
+    return at + (8 + 20 * len(fields) if written.big else 2 + 12 * len(fields))
+
+
+def _written(file: BinaryIO, base: int) -> tuple[Structure, Table]:
+    """What libvips has written from `base` to the end of `file`."""
+    size = file.seek(0, 2) - base
+
+    def read_at(at: int, count: int) -> bytes:
+        file.seek(base + at)
+        return file.read(max(0, min(count, size - at)))
+
+    written = Structure(read_at, size)
+    table = written.table(written.first)
+    assert table is not None, "libvips wrote no TIFF table"
+    assert written.order == "<"
+    return written, table
+
+
+def _fields(written: Structure, table: Table, base: int, metadata: Metadata, order: Order) -> dict[int, Field]:
+    """libvips' fields and those of the metadata that are none of an EXIF block."""
+    fields = {field.tag: field for field in _shifted(written, table, base)}
+    for tag in _RESOLUTION:
+        fields.pop(tag, None)
+    if order == ">":
+        fields = {tag: turned(field) for tag, field in fields.items()}
+    fields.update(_resolution(order, metadata.dpi))
+    if metadata.xmp:
+        fields[_XMP] = Field(_XMP, 1, len(metadata.xmp), metadata.xmp)
+    records = iptc.records(metadata.iptc) if metadata.iptc else None
+    if records:
+        fields[_IPTC] = Field(_IPTC, UNDEFINED, len(records), records)
+    if metadata.icc:
+        fields[_ICC] = Field(_ICC, UNDEFINED, len(metadata.icc), metadata.icc)
+    return fields
 
 
 def _align(file: BinaryIO) -> int:

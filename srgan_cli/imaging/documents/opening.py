@@ -1,0 +1,77 @@
+"""From a file to the document that it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from srgan_cli.config import PageRange
+from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging import sniffing
+from srgan_cli.imaging.decoding import boundary
+from srgan_cli.imaging.documents.document import Contents, Document, bare
+from srgan_cli.imaging.documents.tiff import TiffPages
+from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.reading import OpenPicture
+from srgan_cli.imaging.sources import Source
+
+
+def open_document(origin: Path | bytes, *, max_pixels: int, accept_damaged: bool = False) -> Document:
+    """A file of several pages, open. Raises `UnreadablePictureError`, also for a picture of one page."""
+    source = Source(origin)
+    try:
+        with boundary(source.name):
+            return _opened(source, max_pixels, accept_damaged)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _opened(source: Source, max_pixels: int, accept_damaged: bool) -> Document:
+    format = sniffing.sniff(source)  # noqa: A001
+    if format == "tiff":
+        return TiffPages(source, max_pixels, accept_damaged=accept_damaged)
+    raise UnreadablePictureError(f"{source.name} holds one picture only")
+
+
+def open_page(origin: Path | bytes, number: int, *, max_pixels: int, accept_damaged: bool = False) -> OpenPicture:
+    """Page `number` (from 0) of a document, whose file is closed with it. Raises `UnreadablePictureError`."""
+    document = open_document(origin, max_pixels=max_pixels, accept_damaged=accept_damaged)
+    try:
+        page = document.open(number)
+    except BaseException:
+        document.close()
+        raise
+    page.close_with(document.close)
+    return page
+
+
+def read_contents(origin: Path | bytes, wanted: PageRange, *, max_pixels: int) -> Contents:
+    """The headers of a document's pages; of the first with its metadata.
+
+    Raises `UnreadablePictureError`, also where the pages are more than `max_pixels` px together, or where none of those
+    that are wanted is there.
+    """
+    with open_document(origin, max_pixels=max_pixels) as document:
+        numbers = tuple(wanted.of(document.count))
+        if not numbers:
+            name = "the input" if isinstance(origin, bytes) else str(origin)
+            raise UnreadablePictureError(
+                f"{name} has {document.count} {document.kind}, and none is number {wanted.first}"
+            )
+        pages: list[Header] = []
+        left = max_pixels
+        for number in numbers:
+            header = document.header(number - 1)
+            left -= header.width * header.height
+            if left < 0:
+                _refuse_total(origin, len(numbers), document.kind, max_pixels)
+            pages.append(bare(header) if pages else header)
+        return Contents(document.kind, pages[0].format, document.count, numbers, tuple(pages), document.notes)
+
+
+def _refuse_total(origin: Path | bytes, count: int, kind: str, max_pixels: int) -> None:
+    name = "the input" if isinstance(origin, bytes) else str(origin)
+    raise UnreadablePictureError(
+        f"{name} has {count} {kind} of more than the {max_pixels} px allowed for all of them together; if you trust "
+        "the file, raise --max-pixels, or choose some with --page"
+    )

@@ -1,0 +1,228 @@
+"""Makes a document of many pages: the unit of work is a page, the unit of what is promised is the file.
+
+One page is decoded, enlarged and bound into the growing file while the next one is enlarged; what is held is two
+results of at most `CANVAS_BYTES`, whatever the number of pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import PictureError, UnreadablePictureError, UnwritablePictureError
+from srgan_cli.files import reason
+from srgan_cli.imaging.canvas import Canvas, open_canvas
+from srgan_cli.imaging.documents.binding import Binder, Page, binder_of
+from srgan_cli.imaging.documents.document import Document
+from srgan_cli.imaging.metadata.provenance import Record
+from srgan_cli.imaging.reading import OpenPicture
+from srgan_cli.imaging.writing import described
+from srgan_cli.upscaling.growing import Growing, growing
+from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.ledger import identity
+from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.patience import Patience
+from srgan_cli.upscaling.places import SCRATCH, beside
+from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job, page_of
+from srgan_cli.upscaling.rows import AheadRows, Unchanged
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a run lends to the making of a document."""
+
+    options: UpscaleOptions
+    settings_key: str
+    upscaler_of: Callable[[Job], Upscaler | Unchanged]
+    tally: Tally
+    observer: Observer
+    patience_of: Callable[[Job], Patience]
+
+
+@dataclass
+class Made:
+    """A document that is whole, and not published yet. `damages`: what was lost of its input, page by page."""
+
+    publish: Callable[[int | None], None]
+    notes: tuple[str, ...] = ()
+    damages: tuple[str, ...] = ()
+
+
+@dataclass
+class _Told:
+    """Notes and the pages that they are of."""
+
+    pages: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, number: int, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            self.pages.setdefault(note, []).append(number)
+
+    def sentences(self, count: int) -> tuple[str, ...]:
+        return tuple(_of_pages(note, numbers, count) for note, numbers in self.pages.items())
+
+
+def _of_pages(note: str, numbers: list[int], count: int) -> str:
+    if len(set(numbers)) == count:
+        return note
+    listed = ", ".join(map(str, numbers[:3]))
+    more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+    return f"page{'s' * (len(numbers) > 1)} {listed}{more}: {note}"
+
+
+@contextlib.contextmanager
+def making(job: Job, document: Document, bench: Bench, target: Path | BinaryIO, record: Record) -> Iterator[Made]:
+    """Enlarge and bind all pages; what is given is whole and waits to be published, and is gone if that is not done.
+
+    Raises `PictureError` for the first page that fails: a document with a page missing would be a loss nobody sees.
+    """
+    numbers = hashlib.sha256(repr([(p.number, p.output) for p in job.pages]).encode()).hexdigest()[:16]
+    key = f"{bench.settings_key}-{identity(job.source)}-{numbers}"
+    with growing(target, key, resume=bench.options.resume) as file:
+        try:
+            notes, damages = _bind(job, document, bench, file, target, record)
+        except OSError as err:
+            raise UnwritablePictureError(f"{job.target} cannot be written: {reason(err)}") from err
+
+        def publish(modified_ns: int | None) -> None:
+            file.publish(target, overwrite=not job.is_new, modified_ns=modified_ns)
+
+        yield Made(publish, notes, damages)
+
+
+def _bind(
+    job: Job, document: Document, bench: Bench, file: Growing, target: Path | BinaryIO, record: Record
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    binder = binder_of(document, job.output.format, file.file, bench.options.write, job.raw_bytes, file.state)
+    told, damaged = _Told(), _Told()
+    if file.pages:
+        bench.observer.note(f"{job.source}: resuming at page {file.pages + 1} of {len(job.pages)}")
+        bench.observer.advanced(job, sum(page.network_pixels for page in job.pages[: file.pages]))
+    with _Encoder(binder, file, told) as encoder:
+        for index, page in enumerate(job.pages[file.pages :], start=file.pages):
+            part = page_of(job, page)
+            with _naming(page.number, document):
+                bound, canvas, damage = _enlarged(job, part, document, bench, record, target)
+                encoder.take(index + 1, page.number, bound, canvas)
+            damaged.add(page.number, () if damage is None else (damage,))
+    told.add(0, binder.finish())
+    return told.sentences(len(job.pages)), damaged.sentences(len(job.pages))
+
+
+@contextlib.contextmanager
+def _naming(number: int, document: Document) -> Iterator[None]:
+    """An error that does not say which page it is about says so here."""
+    word = document.kind.removesuffix("s")
+    try:
+        yield
+    except PictureError as err:
+        if f"{word} {number}" in str(err):
+            raise
+        raise type(err)(f"{word} {number}: {err}") from err
+
+
+def _enlarged(
+    job: Job, part: Job, document: Document, bench: Bench, record: Record, target: Path | BinaryIO
+) -> tuple[Page, Canvas, str | None]:
+    patience = bench.patience_of(part)
+    with patience.working(), document.open((part.page or 1) - 1) as picture:
+        header = picture.header
+        if (header.width, header.height, header.channels) != (
+            part.header.width, part.header.height, part.header.channels,
+        ):  # fmt: skip
+            raise UnreadablePictureError("it has changed since the run began")
+        canvas = _canvas(part, target)
+        try:
+            _fill(job, part, picture, canvas, bench, patience)
+        except BaseException:
+            canvas.close()
+            raise
+        damage = picture.damage
+    scale = f"{part.output.width / header.width:.4g}"
+    own = replace(record, scale=scale, source_size=f"{header.width}x{header.height}")
+    metadata, notes = described(header, part.output, bench.options.write, own)
+    return Page(canvas.pixels, header, part.output, metadata, (*header.notes, *notes)), canvas, damage
+
+
+def _canvas(part: Job, target: Path | BinaryIO) -> Canvas:
+    named = isinstance(target, Path) and part.target != STREAM
+    folder = target.parent if isinstance(target, Path) and named else Path(tempfile.gettempdir())
+    header = part.header
+    return open_canvas(
+        header.height * part.network_scale,
+        header.width * part.network_scale,
+        header.channels,
+        part.canvas_depth,
+        folder=folder,
+        memory_bytes=CANVAS_BYTES,
+        name=beside(part.target, SCRATCH).name if named else None,
+    )
+
+
+def _fill(job: Job, part: Job, picture: OpenPicture, canvas: Canvas, bench: Bench, patience: Patience) -> None:
+    header, upscaler = part.header, bench.upscaler_of(part)
+
+    def final(rows: int) -> None:
+        bench.observer.advanced(job, rows * part.network_pixels // header.height)
+        patience.check()
+
+    began = time.perf_counter()
+    if header.decoded_bytes > READ_AHEAD_BYTES:
+        with AheadRows(picture, header.decoded_bytes // header.height) as ahead:
+            upscaler.upscale_rows(ahead, canvas.pixels, on_rows=final)
+    else:
+        upscaler.upscale_rows(picture, canvas.pixels, on_rows=final)
+    bench.tally.network_seconds += time.perf_counter() - began
+    bench.tally.network_pixels += part.network_pixels
+
+
+class _Encoder:
+    """Binds one page while the next one is enlarged. A context manager: all that it was given is bound at its end."""
+
+    def __init__(self, binder: Binder, file: Growing, told: _Told) -> None:
+        self._binder, self._file, self._told = binder, file, told
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srgan-binder")
+        self._pending: Future[None] | None = None
+
+    def take(self, count: int, number: int, page: Page, canvas: Canvas) -> None:
+        """Page `number`, the `count`th of the result. Raises what binding the one before has."""
+        try:
+            self._wait()
+        except BaseException:
+            canvas.close()
+            raise
+        self._pending = self._pool.submit(self._bind, count, number, page, canvas)
+        if canvas.scratch is not None:  # there is one scratch file, and its name
+            self._wait()
+
+    def _bind(self, count: int, number: int, page: Page, canvas: Canvas) -> None:
+        with canvas:
+            notes = (*page.notes, *self._binder.add(page))
+        self._told.add(number, notes)
+        self._file.whole(count, self._binder.state)
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def __enter__(self) -> _Encoder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._wait()
+        finally:
+            self._pool.shutdown(wait=True)

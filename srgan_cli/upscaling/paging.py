@@ -1,0 +1,95 @@
+"""What a run makes of a file of many pages: one file of as many, or a file for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from srgan_cli.config import Aim, UpscaleOptions
+from srgan_cli.errors import SettingsError
+from srgan_cli.imaging.documents.document import Contents
+from srgan_cli.imaging.formats import FORMATS
+from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.output import Output, decide, output_format
+from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.tiles import choose_scales
+
+_LEAST_DIGITS = 3  # of a page's number in a name: most documents have fewer than 1000 pages, and names sort as they do
+
+
+@dataclass(frozen=True)
+class PageJob:
+    """One page of a document: `number` counts from 1. The rest is as in `Job`."""
+
+    number: int
+    header: Header
+    scales: tuple[int, ...]
+    output: Output
+
+    @property
+    def network_pixels(self) -> int:
+        scale = 1
+        for each in self.scales:
+            scale *= each
+        return self.header.width * self.header.height * scale**2 if self.scales else 0
+
+    @property
+    def raw_bytes(self) -> int:
+        return self.output.raw_bytes(self.header.channels)
+
+
+def aim_of(header: Header, options: UpscaleOptions) -> Aim:
+    """How large a picture becomes; one that is large enough and copied stays as it is."""
+    aim = options.size.target(header.width, header.height)
+    if aim.ratio <= 1 and options.size.copy_large == "copy":
+        return Aim(header.width, header.height, 1.0)
+    return aim
+
+
+def stays_one_file(contents: Contents, to_file: Path | None, options: UpscaleOptions) -> bool:
+    """Whether the result is one file of many pages. Raises `SettingsError` for a format that cannot be written."""
+    if len(contents.pages) == 1 and contents.count > 1:
+        return False
+    moving = contents.kind == "frames"
+    return contents.kind in FORMATS[output_format(to_file, contents.pages[0], options.write, moving=moving)].holds
+
+
+def page_jobs(
+    contents: Contents, to_file: Path | None, options: UpscaleOptions, available: tuple[int, ...]
+) -> tuple[PageJob, ...]:
+    """The pages of a document that becomes one file. A page that is large enough already stays as it is, since it
+    cannot be left out. Raises what `decide` and `Size.target` do."""
+    jobs = []
+    for number, header in zip(contents.numbers, contents.pages, strict=True):
+        aim = aim_of(header, options)
+        if aim.ratio <= 1 and options.size.copy_large == "skip":
+            aim = Aim(header.width, header.height, 1.0)
+        output = decide(
+            to_file, header, options.write, width=aim.width, height=aim.height, dpi=options.size.resolution,
+            moving=contents.kind == "frames",
+        )  # fmt: skip
+        enlarged = not options.size.only_enlarge or aim.ratio > 1
+        scales = choose_scales(available, aim.ratio) if enlarged else ()
+        jobs.append(PageJob(number, header, scales, output))
+    return tuple(jobs)
+
+
+def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int, Header, int]]:
+    """Number, header and digits of the number in the name, of pages that each get a file of their own."""
+    if options.output == STREAM and len(contents.pages) > 1:
+        raise SettingsError(
+            f"-o - writes one result to stdout, but there are {len(contents.pages)} {contents.kind}; choose one with "
+            "--page, or a --format that holds several"
+        )
+    digits = 0 if len(contents.pages) == 1 else max(_LEAST_DIGITS, len(str(contents.numbers[-1])))
+    singles = []
+    for number, header in zip(contents.numbers, contents.pages, strict=True):
+        word = contents.kind.removesuffix("s")
+        note = f"only {word} {number} of {contents.count} is read" if digits == 0 and contents.count > 1 else ""
+        singles.append((number, replace(header, notes=(*header.notes, note) if note else header.notes), digits))
+    return singles
+
+
+def split_note(contents: Contents, title: str, first: str) -> str:
+    """What a person should know whose document does not stay one file."""
+    return f"{title} holds one picture, so the {len(contents.pages)} {contents.kind} become as many files: {first}, …"
