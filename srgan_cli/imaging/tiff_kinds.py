@@ -45,7 +45,7 @@ _COMPRESSIONS = {
     32809: "ThunderScan",
     32766: "NeXT",
 }
-_MAX_PAGES = 10_001  # one more than are read of a file, so that more are noticed
+_MAX_PAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,10 @@ def examine(source: Source) -> TiffKind | None:
         return None
     pages = list(_chain(structure, main))
     subs = _subs(structure, main)
+    if len(pages) > _MAX_PAGES:  # before libtiff walks along them
+        raise UnreadablePictureError(
+            f"{source.name} has more than {_MAX_PAGES} pages, the most that srgan reads of one file: split it first"
+        )
     _refuse_raw(source, structure, [*pages, *subs])
     chosen, options, notes = _chosen(structure, pages, subs)
     frames = len(_full(structure, pages))
@@ -125,7 +129,7 @@ def _full(structure: Structure, pages: Iterable[Table]) -> list[Table]:
 def _chain(structure: Structure, first: Table) -> Iterable[Table]:
     seen: set[int] = set()
     page: Table | None = first
-    while page is not None and page.at not in seen and len(seen) < _MAX_PAGES:
+    while page is not None and page.at not in seen and len(seen) <= _MAX_PAGES:
         seen.add(page.at)
         yield page
         page = structure.table(page.next_offset) if page.next_offset else None

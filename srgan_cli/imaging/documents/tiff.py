@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from srgan_cli.imaging import tiff_kinds
-from srgan_cli.imaging.documents.document import Kind, check_count
+from srgan_cli.imaging.documents.document import Kind
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata.ifd import Structure, Table
 from srgan_cli.imaging.reading import OpenPicture, open_picture
@@ -29,7 +29,6 @@ class TiffPages:
         structure = Structure(source.read_at, source.size)
         self._big, self._order = structure.big, "little" if structure.order == "<" else "big"
         self._tables = tiff_kinds.page_tables(structure)
-        check_count(source, len(self._tables))
 
     @property
     def count(self) -> int:
