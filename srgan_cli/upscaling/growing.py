@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from srgan_cli import stored
 from srgan_cli.errors import PictureError, UnwritablePictureError, shown
-from srgan_cli.files import is_special, lock, open_own, publish_file, publish_text, reason
+from srgan_cli.files import is_special, lock, open_own, publish_file, publish_text, reason, sync
 from srgan_cli.upscaling.journal import EVERY_SECONDS
 from srgan_cli.upscaling.places import JOURNAL, beside
 
@@ -61,7 +61,7 @@ class Growing:
             return
         pages, size, state = self._kept
         self.file.flush()
-        os.fsync(self.file.fileno())
+        sync(self.file)
         entry = {"key": self._key, "pages": pages, "bytes": size, "state": state}
         publish_text(self._journal, json.dumps(entry), own=True)
         self._saved = time.monotonic()
@@ -72,7 +72,7 @@ class Growing:
             self.file.flush()
             if self._path is not None:
                 assert isinstance(target, Path)
-                os.fsync(self.file.fileno())
+                sync(self.file)
                 publish_file(self._path, target, overwrite=overwrite, modified_ns=modified_ns)
             else:
                 self._pass_on(target)
