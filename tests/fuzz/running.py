@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import UnidentifiedImageError
 
 from srgan_cli.cli import main
 from srgan_cli.dataset.pictures import look_at
-from srgan_cli.errors import PictureError
+from srgan_cli.errors import DefectError, PictureError
 from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.upscaling.choice import choose_model
@@ -65,24 +66,26 @@ def case(seed: int, number: int) -> Case:
 
 
 class Checker:
-    """Holds what all files share: a network as small as it gets, and the sound picture's result."""
+    """Holds what all files share: a network as small as it gets, and the sound picture's results."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._model = save_tiny(folder / "tiny.safetensors", SCALE, features=4)
+        self._model = str(save_tiny(folder / "tiny.safetensors", SCALE, features=4))
         self._sound = picture(folder / _SOUND, 12, 9).read_bytes()
-        self._expected = b""
-        self._expected = self._upscaled(None)[2][_SOUND]
+        self._expected = {model: self._upscaled(None, model)[2][_SOUND] for model in (self._model, "auto")}
 
     def check(self, one: Case) -> list[Finding]:
-        """All that does not hold of `srgan upscale`, and of the readers of `train`, `evaluate` and `--model auto`."""
+        """All that does not hold of `srgan upscale`, of the readers of `train`, `evaluate` and `--model auto`, and of
+        one more command: which one follows from the file's bytes."""
         began = time.monotonic()
-        found = list(self._of_upscale(one))
+        found = list(self._of_upscale(one, self._model))
         found += _of_readers(self._folder / f"alone{one.suffix}", one.data)
+        further = zlib.crc32(one.data) % 4
+        found += list(self._of_upscale(one, "auto") if further == 3 else self._of_compare(_COMPARISONS[further]))
         seconds = time.monotonic() - began
         return [*found, Finding("slow", f"{seconds:.1f} s")] if seconds > MAX_S else found
 
-    def _upscaled(self, one: Case | None) -> tuple[int, str, dict[str, bytes], Path]:
+    def _upscaled(self, one: Case | None, model: str) -> tuple[int, str, dict[str, bytes], Path]:
         """Exit code, what was said, and the output folder's files."""
         work = self._folder / "work"
         shutil.rmtree(work, ignore_errors=True)
@@ -90,32 +93,60 @@ class Checker:
         (work / "in" / _SOUND).write_bytes(self._sound)
         if one is not None:
             (work / "in" / f"1 hostile{one.suffix}").write_bytes(one.data)
-        options = ["--scale", str(SCALE), "--model", str(self._model), "--device", "cpu", "--precision", "fp32"]
-        said = io.StringIO()
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            code = main(["upscale", str(work / "in"), "-o", str(work / "out"), "--max-pixels", str(_MAX_PIXELS),
-                         *options])  # fmt: skip
+        code, said = _run("upscale", work / "in", "-o", work / "out", "--max-pixels", _MAX_PIXELS, "--model", model,
+                          "--scale", SCALE, "--device", "cpu", "--precision", "fp32")  # fmt: skip
         made = {path.name: path.read_bytes() for path in (work / "out").rglob("*") if path.is_file()}
-        return int(code), said.getvalue(), made, work
+        return code, said, made, work
 
-    def _of_upscale(self, one: Case) -> Iterator[Finding]:
+    def _of_upscale(self, one: Case, model: str) -> Iterator[Finding]:
         try:
-            code, said, made, work = self._upscaled(one)
+            code, said, made, work = self._upscaled(one, model)
         except BaseException:  # noqa: BLE001 - that is what is looked for
             yield Finding("traceback", traceback.format_exc())
             return
         result = next((name for name in made if name.startswith("1 hostile")), None)
         if code not in (0, 1) or (code == 0) != (result is not None):
             yield Finding("exit code", f"{code}, with {sorted(made)}: {said}")
-        if "Traceback" in said or "is a bug" in said or "a bug in srgan" in said:
-            yield Finding("bug", said)
-        if made.get(_SOUND) != self._expected:
+        yield from _of_words(said)
+        if made.get(_SOUND) != self._expected[model]:
             yield Finding("sound picture", f"its result is missing or another one: {said}")
         strange = set(made) - {_SOUND, FILE_NAME, result}
         if strange:
             yield Finding("leftover", f"{sorted(strange)}")
         if result is not None:
             yield from _of_result(work / "in" / f"1 hostile{one.suffix}", work / "out" / result)
+
+    def _of_compare(self, arguments: tuple[str, ...]) -> Iterator[Finding]:
+        """`srgan compare` of the file with its result, if there is one, else with the sound picture."""
+        work = self._folder / "work"
+        hostile = next((work / "in").glob("1 hostile*"))
+        made = next((work / "out").glob("1 hostile*"), work / "in" / _SOUND)
+        named = {"file": hostile, "made": made, "in": work / "in", "out": work / "out"}
+        *of, target = arguments
+        try:
+            code, said = _run("compare", *(named[name] for name in of), "-o", work / target)
+        except BaseException:  # noqa: BLE001 - that is what is looked for
+            yield Finding("traceback of compare", traceback.format_exc())
+            return
+        if code not in (0, 1, 2, 3) or (code == 0) != (work / target).is_file():
+            yield Finding("exit code of compare", f"{code}: {said}")
+        yield from _of_words(said)
+
+
+# What is compared, by its name in `Checker._of_compare`, and the file that comes out.
+_COMPARISONS = (("file", "made", "sheet.png"), ("file", "made", "page.html"), ("in", "out", "gallery.html"))
+
+
+def _run(command: str, *arguments: object) -> tuple[int, str]:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        code = main([command, *map(str, arguments)])
+    return int(code), said.getvalue()
+
+
+def _of_words(said: str) -> Iterator[Finding]:
+    if "Traceback" in said or "a defect in srgan" in said:
+        yield Finding("defect", said)
 
 
 def _of_result(source: Path, result: Path) -> Iterator[Finding]:
@@ -143,8 +174,9 @@ def _of_readers(path: Path, data: bytes) -> list[Finding]:
     for name, reader in readers.items():
         try:
             reader()
-        except PictureError:
-            pass
+        except PictureError as err:
+            if isinstance(err, DefectError):
+                found.append(Finding(f"defect in {name}", str(err)))
         except BaseException:  # noqa: BLE001 - that is what is looked for
             found.append(Finding(f"traceback of {name}", traceback.format_exc()))
     path.unlink()
