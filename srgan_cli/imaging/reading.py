@@ -23,7 +23,7 @@ from srgan_cli.imaging.gif import around_clear, first_frame
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
 from srgan_cli.imaging.metadata.exif import orientation
 from srgan_cli.imaging.metadata.gather import bare, metadata_of, nclx
-from srgan_cli.imaging.metadata.jpeg import pictures
+from srgan_cli.imaging.metadata.jpeg import left_out, pictures
 from srgan_cli.imaging.metadata.png import frames_of
 from srgan_cli.imaging.metadata.xmp import losses
 from srgan_cli.imaging.oddities import tidied
@@ -248,6 +248,8 @@ def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, tur
     views = pictures(loader.source) if format == "jpeg" else 1
     if views > 1 and not losses(metadata.xmp):  # of a gain map it is said where it is known that it is lost
         notes += (f"only the first of the {views} pictures in the file is read",)
+    if format == "jpeg":
+        notes += tuple(note for note in left_out(loader.source) if not _is_told(note, metadata.xmp))
     return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes, turn, pages)
 
 
@@ -257,6 +259,11 @@ def _pages(loader: _Loader, loaded: Any) -> int:
     if loader.format == "png":
         return frames_of(loader.source)
     return int(loaded.get("n-pages")) if loaded.get_typeof("n-pages") else 1
+
+
+def _is_told(note: str, xmp: bytes | None) -> bool:
+    """Whether it is said where the result is written that this cannot travel, since the XMP announces it."""
+    return any(note.startswith(what) for what in losses(xmp))
 
 
 def _frame_notes(frames: int) -> tuple[str, ...]:

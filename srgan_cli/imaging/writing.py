@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -22,6 +23,7 @@ from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.metadata import update as metadata_of
 from srgan_cli.imaging.metadata.comment import with_text
 from srgan_cli.imaging.metadata.geometry import Geometry
+from srgan_cli.imaging.metadata.jpeg import COMMENT
 from srgan_cli.imaging.output import Output
 
 _SEGMENT_BYTES = 65_000  # of EXIF in a JPEG file
@@ -115,14 +117,18 @@ def _held(metadata: Metadata, format: str, options: WriteOptions) -> tuple[Metad
     title = FORMATS[format].title
     if metadata.iptc and format not in ("jpeg", "png", "tiff"):
         notes += (f"IPTC captions and keywords are left out: {title} has no place for them",)
-    if metadata.text and format != "png":
-        commented = with_text(metadata) if options.keep_text else None
+    if format == "png":
+        return metadata, notes
+    comments = tuple(one for one in metadata.text if format == "jpeg" and one[0] == COMMENT)
+    other = replace(metadata, text=tuple(one for one in metadata.text if one not in comments))
+    if other.text:
+        commented = with_text(other) if options.keep_text else None
         if commented is not None and (format != "jpeg" or len(commented.exif or b"") <= _SEGMENT_BYTES):
-            return commented, notes
-        names = ", ".join(list(dict.fromkeys(key for key, _ in metadata.text))[:3])
+            return replace(commented, text=comments), notes
+        names = ", ".join(list(dict.fromkeys(key for key, _ in other.text))[:3])
         hint = "it is too long" if options.keep_text else "--keep-text puts it into EXIF's UserComment"
-        notes += (f"the text in the PNG file ({names}) is left out: {title} has no place for it, and {hint}",)
-    return metadata, notes
+        notes += (f"the text in the file ({names}) is left out: {title} has no place for it, and {hint}",)
+    return replace(metadata, text=comments), notes
 
 
 def _depth_notes(header: Header, output: Output, options: WriteOptions) -> tuple[str, ...]:

@@ -134,6 +134,11 @@ def _jpeg_segments(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
             ]
     if metadata.iptc and len(metadata.iptc) <= _SEGMENT_BYTES:  # it came from a segment, so it fits into one
         parts.append(_segment(0xED, metadata.iptc))
+    for comment in (text.encode() for key, text in metadata.text if key == jpeg.COMMENT):
+        if len(comment) <= _SEGMENT_BYTES:
+            parts.append(_segment(0xFE, comment))
+        else:
+            notes.append("a comment is left out: JPEG has room for 64 KB of it")
     return b"".join(parts), tuple(notes)
 
 

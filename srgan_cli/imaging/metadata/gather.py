@@ -33,7 +33,8 @@ def metadata_of(image: Any, source: Source, format: str) -> Metadata:  # noqa: A
     xmp = blob("xmp-data")
     if format == "jpeg":
         xmp = jpeg.whole_xmp(source, xmp)
-    return Metadata(icc, exif, xmp, dpi, iptc, (), nclx(source) if format == "avif" else ())
+    text = jpeg.comments(source) if format == "jpeg" else ()
+    return Metadata(icc, exif, xmp, dpi, iptc, text, nclx(source) if format == "avif" else ())
 
 
 def nclx(source: Source) -> tuple[tuple[str, bytes], ...]:

@@ -1,11 +1,14 @@
-"""What a JPEG file carries that libvips does not hand over: Extended XMP, and further pictures behind the first.
+"""What a JPEG file carries that libvips does not hand over: Extended XMP, comments, further pictures behind the first,
+and what nobody here can take along.
 
-XMP specification part 3 (2020), 1.1.3.1 (Extended XMP); CIPA DC-007 (Multi-Picture Format).
+XMP specification part 3 (2020), 1.1.3.1 (Extended XMP); CIPA DC-007 (Multi-Picture Format); ISO/TS 21496-1 (gain maps);
+JPEG XT part 3 (JUMBF in APP11). The directory that Samsung's cameras append was read off files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 
 from srgan_cli.imaging.metadata.ifd import Structure
@@ -16,6 +19,21 @@ _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _MPF = b"MPF\0"
 _IMAGES = 0xB001
 _RDF = ("http://www.w3.org/1999/02/22-rdf-syntax-ns#", "RDF")
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
+_COM = 0xFE
+COMMENT = "Comment"  # PNG's keyword for what JPEG's comment segments say
+# What is written anew, told of elsewhere, or is about the file's own coding: by marker, how its contents begin.
+_KNOWN = {
+    0xE0: (b"JFIF\0", b"JFXX\0"),
+    0xE1: (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", _EXTENSION),
+    0xE2: (b"ICC_PROFILE\0", _MPF, _GAIN_MAP),
+    0xEC: (b"Ducky",),
+    0xED: (b"Photoshop 3.0\0",),
+    0xEE: (b"Adobe",),
+}
+_TITLES = {(0xE3, b"Meta"): "Kodak's", (0xE3, b"META"): "Kodak's", (0xE2, b"FPXR"): "FlashPix",
+           (0xEB, b"JP"): "content credentials or other boxes"}  # fmt: skip
+_SAMSUNG_MOTION = 0x0A30
 _PART_BYTES = 65_000
 _MAX_SEGMENTS = 4000
 _MAX_BYTES = 16 << 20
@@ -97,3 +115,52 @@ def _counted(block: bytes) -> int:
         return 1
     table = structure.table(structure.first)
     return 1 if table is None else max(1, min(structure.number(table, _IMAGES) or 1, 1000))
+
+
+def comments(source: Source) -> tuple[tuple[str, str], ...]:
+    """What the file's comment segments say, each with its keyword."""
+    found = []
+    for marker, at, size in _segments(source):
+        if marker == _COM and size and (text := _decoded(source.read_at(at, size)).strip("\0 \r\n")):
+            found.append((COMMENT, text))
+    return tuple(dict.fromkeys(found))
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def left_out(source: Source) -> tuple[str, ...]:
+    """In sentences, what stands in segments that nobody here knows, or behind the picture, and cannot travel."""
+    unknown: dict[str, None] = {}
+    notes: tuple[str, ...] = ()
+    for marker, at, size in _segments(source):
+        start = source.read_at(at, min(size, 40))
+        if marker == 0xE2 and start.startswith(_GAIN_MAP):
+            notes = ("its HDR gain map cannot travel",)
+        elif 0xE0 <= marker <= 0xEF and size and not start.startswith(_KNOWN.get(marker, ())):
+            unknown[_titled(marker, start)] = None
+    if unknown:
+        notes += (f"segments that srgan cannot take along are left out: {', '.join(unknown)}",)
+    return notes if not _has_samsung_video(source) else (*notes, "the video of a motion photo cannot travel")
+
+
+def _titled(marker: int, start: bytes) -> str:
+    name = re.match(rb"[A-Za-z][\w .:/+-]*", start)
+    word = "" if name is None else name[0][:20].decode()
+    title = next((title for (of, begin), title in _TITLES.items() if of == marker and start.startswith(begin)), word)
+    return f"APP{marker & 15}" + (f" ({title})" if title else "")
+
+
+def _has_samsung_video(source: Source) -> bool:
+    """By the directory at the file's end: "SEFH", version, count, entries of 12 bytes; its length; "SEFT"."""
+    end = source.read_at(source.size - 8, 8)
+    if end[4:] != b"SEFT":
+        return False
+    size = int.from_bytes(end[:4], "little")
+    table = source.read_at(source.size - 8 - size, min(size, 12 + 12 * 1000))
+    entries = range(12, len(table) - 11, 12) if table[:4] == b"SEFH" else range(0)
+    return any(int.from_bytes(table[at + 2 : at + 4], "little") == _SAMSUNG_MOTION for at in entries)

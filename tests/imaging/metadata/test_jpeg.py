@@ -59,3 +59,45 @@ def test_further_pictures_are_told_of() -> None:
 
 def test_the_parts_of_an_extension_fit_into_segments() -> None:
     assert max(map(len, jpeg.extended(LONG))) <= 65_533
+
+
+def _with(*segments: bytes, tail: bytes = b"") -> bytes:
+    plain = samples.encoded(Pillow.new("RGB", (40, 30)), "JPEG")
+    return plain[:2] + b"".join(segments) + plain[2:] + tail
+
+
+def _notes(data: bytes) -> str:
+    return "; ".join(read_header(data, max_pixels=samples.MANY).notes)
+
+
+def test_segments_that_nobody_knows_are_named_once() -> None:
+    known = (_segment(0xEC, b"Ducky\0\1\0\4\0\0\0\x3c"), _segment(0xEE, b"Adobe\0\x64\0\0\0\0\1"), _segment(0xE9, b""))
+    assert _notes(_with(*known)) == ""
+    kodak, boxes = _segment(0xE3, b"Meta\0\0II*\0" + bytes(40)), _segment(0xEB, b"JP\0\1\0\0\0\1")
+    told = _notes(_with(kodak, kodak, boxes, boxes, _segment(0xE5, b"RICOH\1"), _segment(0xE7, b"\0\1\2")))
+    assert told.count("APP3 (Kodak's)") == told.count("APP11 (content credentials or other boxes)") == 1
+    assert "APP5 (RICOH), APP7" in told
+    assert "\0" not in told
+
+
+def test_what_a_file_holds_behind_its_picture_is_told() -> None:
+    assert "gain map" in _notes(_with(_segment(0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4))))
+    for kind, has_video in ((0x0A30, True), (0x0A01, False)):  # a film; the time in UTC
+        table = b"SEFH" + struct.pack("<IIHHII", 107, 1, 0, kind, 400, 400)
+        tail = bytes(400) + table + struct.pack("<I4s", len(table), b"SEFT")
+        assert ("motion photo" in _notes(_with(tail=tail))) is has_video
+    assert _notes(_with(tail=b"\xff\xff\xff\xffSEFT")) == ""
+
+
+def test_comments_travel() -> None:
+    header = read_header(
+        _with(_segment(0xFE, "an öre".encode()), _segment(0xFE, b"caf\xe9\0")), max_pixels=samples.MANY
+    )
+    assert header.metadata.text == (("Comment", "an öre"), ("Comment", "café"))
+    pixels = samples.pixels(60, 80, 3)
+    for format in ("jpeg", "png", "webp"):  # noqa: A001
+        stream = io.BytesIO()
+        notes = write_picture(stream, pixels, header, Output(format, 8, 80, 60), WriteOptions())
+        again = read_header(stream.getvalue(), max_pixels=samples.MANY).metadata
+        assert again.text == (() if format == "webp" else header.metadata.text)
+        assert ("Comment" in "; ".join(notes)) is (format == "webp")
