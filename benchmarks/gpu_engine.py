@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu_programme import PRECISIONS, Programme
+from benchmarks.plain_loop import plain_loop
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError
 from srgan_cli.networks import registry
 from srgan_cli.networks.weights import Model, load_model
 from srgan_cli.upscaling.backends import ncnn
 from srgan_cli.upscaling.engine import Upscaler
-
-_PEER_TILE_PX, _PEER_PAD_PX = 256, 10
 
 
 def picture(programme: Programme, tiny: tuple[int, int], host: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -104,24 +103,12 @@ def _engine(programme: Programme, name: str, precision: str) -> Mapping[str, obj
 
 
 def peer(programme: Programme, model: Model, precision: str, height: int, width: int) -> Callable[[], Tensor]:
-    """A loop as most programs have it: NCHW, the whole picture on the device, tiles of 256 px with 10 px around them
-    one after the other, joined as floats, rounded at the end."""
+    """`plain_loop`, from a picture on the host to integers there."""
     network = load_model(model.name).network.to(programme.device, PRECISIONS[precision])
     low = torch.rand(1, 3, height, width)
-    scale, tile, pad = model.scale, _PEER_TILE_PX, _PEER_PAD_PX
 
-    @torch.no_grad()
     def upscale() -> Tensor:
-        whole = low.to(programme.device)
-        high = whole.new_zeros(1, 3, height * scale, width * scale)
-        for top in range(0, height, tile):
-            for left in range(0, width, tile):
-                bottom, right = min(top + tile, height), min(left + tile, width)
-                above, before = max(top - pad, 0), max(left - pad, 0)
-                part = network(whole[:, :, above : min(bottom + pad, height), before : min(right + pad, width)])
-                y, x = (top - above) * scale, (left - before) * scale
-                inner = part[:, :, y : y + (bottom - top) * scale, x : x + (right - left) * scale]
-                high[:, :, top * scale : bottom * scale, left * scale : right * scale] = inner
+        high = plain_loop(network, low.to(programme.device), model.scale)
         return (high.clamp_(0, 1) * 255).round_().byte().cpu()
 
     return upscale

@@ -125,6 +125,7 @@ def plain_worker(args: argparse.Namespace, source: str, target: str) -> None:
     import torch.nn.functional as F
     from torch import Tensor, nn
 
+    from benchmarks.plain_loop import plain_loop
     from srgan_cli import load_model
     from srgan_cli.networks.generators import Compact
     from srgan_cli.networks.weights import load_generator
@@ -149,26 +150,13 @@ def plain_worker(args: argparse.Namespace, source: str, target: str) -> None:
     device = "cuda" if args.device == "auto" and torch.cuda.is_available() else args.device.replace("auto", "cpu")
     model = load_model(args.model)
     network = _Plain(load_generator(model.path)).eval().to(device)
-    tile, pad, scale = 256, 10, model.scale
 
-    @torch.no_grad()
     def upscale(path: Path, out: Path) -> None:
         bgr = cv2.imread(str(path))
         assert bgr is not None
         picture = torch.from_numpy(np.transpose(bgr[:, :, ::-1].astype(np.float32) / 255.0, (2, 0, 1)).copy())
         low = picture.unsqueeze(0).to(device)
-        height, width = low.shape[2:]
-        high = low.new_zeros(1, 3, height * scale, width * scale)
-        for top in range(0, height, tile):
-            for left in range(0, width, tile):
-                bottom, right = min(top + tile, height), min(left + tile, width)
-                above, before = max(top - pad, 0), max(left - pad, 0)
-                part = network(low[:, :, above : min(bottom + pad, height), before : min(right + pad, width)])
-                y, x = (top - above) * scale, (left - before) * scale
-                high[:, :, top * scale : bottom * scale, left * scale : right * scale] = part[
-                    :, :, y : y + (bottom - top) * scale, x : x + (right - left) * scale
-                ]
-        result = high.squeeze(0).float().cpu().clamp_(0, 1).numpy()
+        result = plain_loop(network, low, model.scale).squeeze(0).float().cpu().clamp_(0, 1).numpy()
         cv2.imwrite(str(out), (np.transpose(result[[2, 1, 0]], (1, 2, 0)) * 255.0).round().astype(np.uint8))
 
     Path(target).mkdir()

@@ -69,9 +69,7 @@ class TrainingWatch:
     # ------------------------------------------------------------------------------------------- what the trainer tells
 
     def scanning(self, done: int, total: int) -> None:
-        self._event("scanning", done=done, total=total)
-        self._doing = f"looking at the pictures: {done} of {total}"
-        self._plainly(self._doing)
+        self._doing_now("scanning", done, total, f"reading the pictures: {done} of {total}")
 
     def scanned(self, scan: Scan) -> None:
         self._event(
@@ -86,14 +84,15 @@ class TrainingWatch:
             self._say(line)
 
     def caching(self, done: int, total: int) -> None:
-        self._event("caching", done=done, total=total)
-        self._doing = f"decoding pictures: {done} of {total}"
-        self._plainly(self._doing)
+        self._doing_now("caching", done, total, f"decoding pictures: {done} of {total}")
 
     def teaching(self, done: int, total: int) -> None:
-        self._event("teaching", done=done, total=total)
-        self._doing = f"asking the teacher: {done} of about {total} pieces"
-        self._plainly(self._doing)
+        self._doing_now("teaching", done, total, f"the teacher enlarges: {done} of about {total} pieces")
+
+    def _doing_now(self, event: str, done: int, total: int, sentence: str) -> None:
+        self._event(event, done=done, total=total)
+        self._doing = sentence
+        self._plainly(sentence)
 
     def started(self, facts: Mapping[str, object]) -> None:
         self._event("started", **facts)

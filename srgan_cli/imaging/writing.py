@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -79,19 +79,25 @@ def write_picture(
     assert pixels.ndim == 3
     assert pixels.dtype in (np.uint8, np.uint16)
     metadata, notes = described(header, output, options, record)
-    name = shown(target) if isinstance(target, Path) else "the output"
+    with _open(target, overwrite, modified_ns) as file:
+        stoppable = file if stop is None else cast("BinaryIO", _Stoppable(file, stop))
+        notes += encode(pixels, stoppable, output, metadata, options)
+    return notes
+
+
+@contextlib.contextmanager
+def _open(target: Path | BinaryIO, overwrite: bool, modified_ns: int | None) -> Iterator[BinaryIO]:
+    """Where a result goes. Raises `UnwritablePictureError` for every `OSError` inside."""
     try:
         with (
             contextlib.nullcontext(target)
             if not isinstance(target, Path)
             else publishing(target, overwrite=overwrite, modified_ns=modified_ns) as file
         ):
-            stoppable = file if stop is None else cast("BinaryIO", _Stoppable(file, stop))
-            notes += encode(pixels, stoppable, output, metadata, options)
+            yield file
             file.flush()
     except OSError as err:
-        raise _unwritable(name, err) from err
-    return notes
+        raise _unwritable(shown(target) if isinstance(target, Path) else "the output", err) from err
 
 
 def described(
@@ -145,18 +151,11 @@ def copy_picture(
     target: Path | BinaryIO, source: Path | bytes, *, overwrite: bool = True, modified_ns: int | None = None
 ) -> None:
     """A file's bytes as they are, with the same promise. Raises `UnwritablePictureError`; `OSError` from `source`."""
-    name = shown(target) if isinstance(target, Path) else "the output"
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as original:
-        try:
-            with (
-                contextlib.nullcontext(target)
-                if not isinstance(target, Path)
-                else publishing(target, overwrite=overwrite, modified_ns=modified_ns) as file
-            ):
-                shutil.copyfileobj(original, file, 1 << 20)
-                file.flush()
-        except OSError as err:
-            raise _unwritable(name, err) from err
+    with (
+        io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as original,
+        _open(target, overwrite, modified_ns) as file,
+    ):
+        shutil.copyfileobj(original, file, 1 << 20)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -1,16 +1,6 @@
-"""The networks that make a small picture large.
+"""Networks that make a small picture large, by name: built from settings, and rewritten for inference.
 
-Tensors are NCHW, RGB, float in [0, 1], here and everywhere past `imaging`. `low` is the small picture, `high` the large
-one. The paper keeps `high` in [-1, 1]; we keep both sides in [0, 1]: an affine map away, and one mistake fewer.
-
-Inference contract: `generator.subpixels(low)` is the output before its last pixel shuffle and `generator.shuffle` that
-shuffle's factor, so that whoever runs the network can quantise before it shuffles. `forward` does both:
-
-    subpixels(low)  # (N, 3, H, W) -> (N, 3·r², H·scale/r, W·scale/r), r = shuffle, in the dtype of `low`
-    forward(low)    # (N, 3, H, W) -> (N, 3, H·scale, W·scale)
-
-`low` is fp32 whatever the dtype of the weights: `generator.to(torch.bfloat16)` makes the convolutions run in bf16, and
-what decides the last bits of a pixel (the final addition, or the last convolution of a network without one) stays fp32.
+The tensor and inference contract stands in `layers`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.ncnn_param import MAX_TEXT_BYTES, Param, parse_param
 from srgan_cli.networks.ncnn_process import NcnnError, NcnnProcess, is_installed
 from srgan_cli.networks.outside import Array, Needs, enlarge, probe
+from srgan_cli.networks.registry import read_model_file
 
 _MAX_WEIGHTS_BYTES = 1 << 30
 _MAX_HALO_PX = 128  # above this, the context of a tile costs more than overlapping tiles that are blended
@@ -85,24 +86,12 @@ def load_ncnn(path: Path) -> tuple[NcnnGenerator, bytes]:
     beside = path.with_suffix(".bin")
     if not is_installed():
         raise WeightsError(f"{path} is a network for ncnn, and {MISSING}")
-    text = _read(path, MAX_TEXT_BYTES)
+    text = read_model_file(path, MAX_TEXT_BYTES)
     if not beside.is_file():
         raise WeightsError(f"{path} comes with a file of weights, {beside.name}, which is not beside it")
-    weights = _read(beside, _MAX_WEIGHTS_BYTES)
+    weights = read_model_file(beside, _MAX_WEIGHTS_BYTES)
     try:
         decoded = text.decode("ascii")
     except UnicodeDecodeError as err:
         raise WeightsError(f"{path} is not ncnn's text of a network (its binary form is not read)") from err
     return NcnnGenerator(decoded, weights, parse_param(decoded, str(path)), str(path)), text + weights
-
-
-def _read(path: Path, most_bytes: int) -> bytes:
-    try:
-        if path.stat().st_size > most_bytes:
-            raise WeightsError(f"{path} is larger than {most_bytes >> 20} MiB, so it is no network for ncnn")
-        data = path.read_bytes()
-    except OSError as err:
-        raise WeightsError(f"{path} cannot be read: {err.strerror}") from err
-    if not data:
-        raise WeightsError(f"{path} is empty")
-    return data

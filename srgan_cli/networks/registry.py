@@ -244,6 +244,19 @@ def _fault(entry: Entry) -> str:
 # ---------------------------------------------------------------------------------------------------- a file's own word
 
 
+def read_model_file(path: Path, max_bytes: int | None = None) -> bytes:
+    """All of it, at once: what is hashed is then what is loaded. Raises `WeightsError`, also for an empty file."""
+    try:
+        if max_bytes is not None and path.stat().st_size > max_bytes:
+            raise WeightsError(f"{path} is larger than {max_bytes >> 20} MiB, so it is no network")
+        data = path.read_bytes()
+    except OSError as err:
+        raise WeightsError(f"{path} cannot be read: {err.strerror}") from err
+    if not data:
+        raise WeightsError(f"{path} is empty")
+    return data
+
+
 def read_weights_header(path: Path) -> WeightsHeader:
     """The header of a safetensors file: 8 bytes of length, JSON, and then exactly the tensors' bytes.
 

@@ -31,6 +31,7 @@ from srgan_cli.networks.registry import (
     entry_of,
     metadata_of,
     parse_header,
+    read_model_file,
     resolve,
     split_detail,
     start_of,
@@ -199,13 +200,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _read(path: Path) -> bytes:
-    # Read once: what is hashed is then what is loaded.
-    try:
-        data = path.read_bytes()
-    except OSError as err:
-        raise WeightsError(f"{path} cannot be read: {err.strerror}") from err
-    if not data:
-        raise WeightsError(f"{path} is empty")
+    data = read_model_file(path)
     if path.suffix.lower() not in MODEL_SUFFIXES:
         raise WeightsError(f"{path} is not a model; models are files ending in {', '.join(MODEL_SUFFIXES)}")
     return data
