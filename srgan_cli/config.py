@@ -5,6 +5,7 @@ A setting that is out of range raises `SettingsError` when its dataclass is made
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -289,6 +290,35 @@ class WriteOptions:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One of `count` parts of a run's pictures, numbered from 1. A picture's name decides which part it is in, so that
+    processes that know nothing of each other agree."""
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        _check(
+            1 <= self.number <= self.count <= 1_000_000,
+            f"--shard must be K/N with K from 1 to N, not {self.number}/{self.count}",
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether a picture of that name, its extension left out, is in this part. Names that differ in case only are
+        in one."""
+        digest = hashlib.sha256(name.casefold().encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
+
+    @staticmethod
+    def parse(text: str) -> Shard:
+        """`'3/10'` -> the third of ten."""
+        match = re.fullmatch(r"(\d{1,7})\s*/\s*(\d{1,7})", text.strip(), re.ASCII)
+        if match is None:
+            raise _refused(f"--shard expects K/N, for example 3/10 for the third of ten parts, not {text!r}")
+        return Shard(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True)
 class UpscaleOptions:
     """One `srgan upscale`: what to read, what to make of it, where to put it."""
 
@@ -310,6 +340,7 @@ class UpscaleOptions:
     skip_existing: bool = False
     resume: bool = False
     fail_fast: bool = False
+    shard: Shard | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     accept_damaged: bool = False  # make what can still be decoded of a damaged picture
     timeout_s: float | None = None  # for one picture, from its first row to its file

@@ -223,14 +223,28 @@ def open_own(path: Path, flags: int, *, keep: bool = True) -> int:
     return os.open(path, flags, 0o666)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add a line to a file of our own, which is on the disk when this returns.
+def append_line(path: Path, line: str) -> int:
+    """Add a line (or several) to a file of our own, which is on the disk when this returns. Returns the file's size.
 
     It has a line of its own also after one that a power cut has torn, so that an empty line may stand between two.
     """
-    with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8") as file:
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8", newline="\n") as file:
         file.write(f"\n{line}\n")
         sync(file)
+        return os.fstat(file.fileno()).st_size
+
+
+def create(path: Path, data: bytes) -> None:
+    """A new file of our own. Raises `FileExistsError` where anything has that name; of several processes one gets it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
+        file.write(data)
+        sync(file)
+
+
+def add_name(path: Path, name: Path) -> None:
+    """A second name (a hard link) for a file of our own; as `create`, of several processes one gets it."""
+    os.link(path, name)
 
 
 def sync(file: IO[Any]) -> None:

@@ -26,9 +26,9 @@ _MAX_INTEGER = 2**63 - 1
 _MAX_DEPTH = 32
 
 
-def read_bytes(path: Path, max_bytes: int = MAX_BYTES, *, follow: bool = False) -> bytes:
-    """A file's bytes. Raises `OSError` when it cannot be read, is no regular file (a pipe would wait for ever), is
-    longer than any of ours, or is a link and no name that a person gave (`follow`)."""
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES, *, follow: bool = False, begin: int = 0) -> bytes:
+    """A file's bytes, from `begin` on. Raises `OSError` when it cannot be read, is no regular file (a pipe would wait
+    for ever), is longer than any of ours, or is a link and no name that a person gave (`follow`)."""
     # O_NONBLOCK: a pipe nobody writes to would block; a regular file does not care.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
@@ -38,6 +38,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES, *, follow: bool = False) 
             raise OSError(f"{path} is not a regular file")
         if found.st_size > max_bytes:
             raise OSError(f"{path} is larger than any file of its kind")
+        file.seek(begin)
         return file.read(max_bytes)
 
 

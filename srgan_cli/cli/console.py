@@ -22,7 +22,7 @@ from srgan_cli.errors import shown
 if TYPE_CHECKING:
     from srgan_cli.upscaling.inputs import Failure
     from srgan_cli.upscaling.observer import Tally
-    from srgan_cli.upscaling.plan import Job
+    from srgan_cli.upscaling.plan import Job, Skip
     from srgan_cli.upscaling.session import Session
 
 LINE_SECONDS = 30.0  # how often a log file gets a line
@@ -65,6 +65,9 @@ class Watch:
         self._lock = threading.Lock()
         self._advanced: dict[tuple[Path, Path], int] = {}  # of a source and a target: pages may share the one
         self._positions = {(job.source, job.target): number for number, job in enumerate(self._plan.jobs, start=1)}
+        self._jobs_of: dict[Path, list[Job]] = {}
+        for job in self._plan.jobs:
+            self._jobs_of.setdefault(job.source, []).append(job)
         self._notes: dict[str, list[Path]] = {}  # of results, and whose they are
         pace = session.last_pace()
         speed = None if pace is None else pace.megapixels_per_second * 1e6
@@ -174,11 +177,20 @@ class Watch:
     def failed(self, failure: Failure) -> None:
         self._event("failed", source=str(failure.source), reason=failure.reason)
         self._say(failure.sentence, style="red", even_quiet=True)
-        # A picture that failed takes its pixels along, so that the bar still ends at 100 %.
-        jobs = [job for job in self._plan.jobs if job.source == failure.source and failure.target in (None, job.target)]
+        self._leave_out(failure.source, failure.target)
+
+    def _leave_out(self, source: Path, target: Path | None) -> None:
+        """A picture that is not made takes its pixels along, so that the bar still ends at 100 %."""
+        jobs = [job for job in self._jobs_of.get(source, ()) if target in (None, job.target)]
         left = sum(job.network_pixels - self._advanced.get((job.source, job.target), 0) for job in jobs)
         with self._lock:
             self._estimate.failed(left)
+
+    def skipped(self, skip: Skip) -> None:
+        self._event("skipped", source=str(skip.source), target=str(skip.target), reason=skip.reason)
+        if self._verbose:
+            self._say(f"{skip.source}: {skip.reason}")
+        self._leave_out(skip.source, skip.target)
 
     def note(self, sentence: str) -> None:
         self._event("note", text=sentence)

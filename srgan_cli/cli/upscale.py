@@ -14,7 +14,7 @@ import click
 from srgan_cli.cli.command import under
 from srgan_cli.cli.options import json_option, no_config_option, quiet_option, refuse_addresses, verbose_option
 from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
-from srgan_cli.config import UpscaleOptions
+from srgan_cli.config import Shard, UpscaleOptions
 from srgan_cli.errors import NothingToDoError, SettingsError
 from srgan_cli.files import publish_bytes, reason
 
@@ -55,6 +55,11 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     metavar="FILE",
     help="List inputs that failed; --files-from can read it.",
 )
+@_many(
+    "--shard",
+    metavar="K/N",
+    help="Make the K-th of N parts of the pictures: for N processes that do not see each other's results.",
+)
 @_many("--fail-fast", is_flag=True, help="Stop at the first picture that fails.")
 @quiet_option()
 @verbose_option("A line for each picture, and why the device and model were chosen.")
@@ -93,6 +98,7 @@ def upscale(
         skip_existing=skip_existing,
         resume=resume,
         fail_fast=fail_fast,
+        shard=None if shard is None else Shard.parse(shard),
     )
     if failed is not None and not dry_run:
         _write_failed(failed, [])  # find out now, not after the work

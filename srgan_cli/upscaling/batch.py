@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DeviceError, PictureError, SrganError, WeightsError
-from srgan_cli.files import part_name, stale_parts
 from srgan_cli.upscaling.documents import Bench
-from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.pipeline import Assign, Expected, Pipeline
-from srgan_cli.upscaling.places import JOURNAL, beside
+from srgan_cli.upscaling.places import Places
 from srgan_cli.upscaling.plan import Job, Plan
+from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.results import Results
 from srgan_cli.upscaling.rows import Unchanged
+from srgan_cli.upscaling.sharing import Share
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
@@ -47,12 +46,13 @@ def run(
     for failure in plan.failures:
         observer.failed(failure)
     started = time.perf_counter()
-    if options.resume:
-        _remove_stale_parts(plan)
-    results = Results(options, settings_key, observer, tally, stream)
-    with Pipeline(options, results, observer, tally, expected) as pipeline:
+    places = Places()
+    records = Records(places, settings_key)
+    share = Share(plan, options, records, observer, tally)
+    results = Results(options, settings_key, observer, tally, stream, places, records, share)
+    with _closing(places, records, observer), Pipeline(options, share, results, observer, tally, expected) as pipeline:
         try:
-            _upscale_all(plan, options, settings_key, make_upscaler, assign, pipeline, results, observer)
+            _upscale_all(options, settings_key, make_upscaler, assign, pipeline, results, observer)
         except KeyboardInterrupt:
             pipeline.abandon()
             tally.interrupted = True
@@ -63,22 +63,17 @@ def run(
     return tally
 
 
-def _remove_stale_parts(plan: Plan) -> None:
-    """Clean up after a run that was killed: only what belongs to this plan's results is ours to remove."""
-    names: dict[Path, set[str]] = {}
-    for job in plan.jobs:
-        if job.target != STREAM:
-            ours = {part_name(job.target), part_name(beside(job.target, JOURNAL))}
-            names.setdefault(job.target.parent, set()).update(ours)
-    for folder, ours in names.items():
-        for part, name in stale_parts(folder).items():
-            if name in ours:
-                with contextlib.suppress(OSError):
-                    part.unlink()
+@contextlib.contextmanager
+def _closing(places: Places, records: Records, observer: Observer) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        records.close()
+        for note in places.close():
+            observer.note(note)
 
 
 def _upscale_all(
-    plan: Plan,
     options: UpscaleOptions,
     settings_key: str,
     make_upscaler: MakeUpscaler,
@@ -98,7 +93,7 @@ def _upscale_all(
         return upscalers[key]
 
     bench = Bench(options, settings_key, upscaler_of, pipeline.tally, observer, pipeline.patience)
-    for one in pipeline.read_ahead(plan.jobs, assign):
+    for one in pipeline.read_ahead(assign):
         with one:
             if pipeline.is_abandoned or (options.fail_fast and pipeline.tally.failures):
                 pipeline.tally.cut_short = True

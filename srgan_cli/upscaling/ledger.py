@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from srgan_cli import stored
 from srgan_cli.files import append_line
 
 FILE_NAME = ".srgan-manifest.jsonl"
+_PART = re.compile(r"\.srgan-manifest\.[0-9a-f]{16}\.jsonl")
 
 ResultState: TypeAlias = Literal["done", "stale", "unknown"]
 
@@ -30,6 +32,24 @@ def identity(source: Path) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
+def parts_of(folder: Path) -> list[str]:
+    """The names of the files that further processes write to, or have left."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if _PART.fullmatch(entry.name))
+    except OSError:
+        return []
+
+
+def part_for(token: str) -> str:
+    """The name of a further process' file."""
+    return f".srgan-manifest.{token}.jsonl"
+
+
+def token_of(part: str) -> str:
+    return part.split(".")[2]
+
+
 @dataclass(frozen=True)
 class _Line:
     source: str  # the input's identity
@@ -38,52 +58,100 @@ class _Line:
 
 
 class Ledger:
-    """The lines of one folder. Names are kept relative to it, so that the folder may be moved."""
+    """The lines of one folder. Names are kept relative to it, so that the folder may be moved.
 
-    def __init__(self, folder: Path, lines: dict[str, _Line], handle: Path | None = None) -> None:
+    The record is one file, and beside it one for each further process that is at work in the folder
+    (`.srgan-manifest.TOKEN.jsonl`), until its lines are gathered into the first: not every network drive lets several
+    machines append to one file.
+    """
+
+    def __init__(self, folder: Path, handle: Path | None = None) -> None:
         self.path = folder / FILE_NAME
         self._folder = folder
         self._handle = handle or folder
-        self._lines = lines
+        self._lines: dict[str, dict[str, _Line]] = {}  # by file and target
+        self._read: dict[str, int] = {}  # how many bytes of each file
+        self._own = FILE_NAME
+        self._is_loaded = False
+        self._fresh: set[str] = set()
 
     @classmethod
     def load(cls, folder: Path, handle: Path | None = None) -> Ledger:
         """`handle` leads to the same folder, if need be after its name does not any more."""
-        lines: dict[str, _Line] = {}
+        ledger = cls(folder, handle)
+        ledger.refresh()
+        return ledger
+
+    def refresh(self) -> None:
+        """Read what this process and others have written since."""
+        for name in (FILE_NAME, *parts_of(self._handle)):
+            self._read_on(name)
+        self._is_loaded = True
+
+    def _read_on(self, name: str) -> None:
+        begin = self._read.get(name, 0)
         try:
-            data = stored.read_bytes((handle or folder) / FILE_NAME)
+            size = (self._handle / name).lstat().st_size
+            if size == begin:
+                return
+            if size < begin:  # another file than it was
+                begin = 0
+                self._lines.pop(name, None)
+            data = stored.read_bytes(self._handle / name, begin=begin)
         except OSError:
-            data = b""
+            return
         for row in data.splitlines():
             with suppress(ValueError, KeyError, TypeError):  # the last line of a run that was killed, or not ours
                 entry = stored.json_of(row)
                 result = None if entry["result"] is None else stored.text(entry["result"])
                 line = _Line(stored.text(entry["source"]), stored.text(entry["settings"]), result)
-                lines[stored.text(entry["target"])] = line
-        return cls(folder, lines, handle)
+                target = stored.text(entry["target"])
+                self._lines.setdefault(name, {})[target] = line
+                if self._is_loaded and result is not None:
+                    self._fresh.add(target)
+        self._read[name] = begin + data.rfind(b"\n") + 1  # a line that is being written is read again
+
+    def _of(self, target: Path) -> list[_Line]:
+        """What the files say last of a target; where one line fits the file that is there, it is true."""
+        name = self._name(target)
+        return [lines[name] for lines in self._lines.values() if name in lines]
 
     def state(self, target: Path, source: str, settings: str) -> ResultState:
         """Whether `target` is the finished result of that input with those settings."""
-        line = self._lines.get(self._name(target))
-        if line is None:
-            return "unknown"
-        same = line.source == source and line.settings == settings and line.result == identity(target)
-        return "done" if same else "stale"
+        lines = self._of(target)
+        done = _Line(source, settings, identity(target))
+        return "done" if done in lines else "stale" if lines else "unknown"
+
+    def is_fresh(self, target: Path) -> bool:
+        """Whether another process has made it since this record was loaded."""
+        return self._name(target) in self._fresh
 
     def holds(self, path: Path) -> bool:
         """Whether a file is a result that this record knows, unchanged."""
-        line = self._lines.get(self._name(path))
-        return line is not None and line.result is not None and line.result == identity(path)
+        found = identity(path)
+        return any(line.result is not None and line.result == found for line in self._of(path))
 
     def lists(self, path: Path) -> bool:
         """The same of a file of the same size: a copy or a checkout changes times."""
-        line = self._lines.get(self._name(path))
-        return line is not None and (line.result or "-").partition("-")[0] == identity(path).partition("-")[0]
+        size = identity(path).partition("-")[0]
+        return any((line.result or "-").partition("-")[0] == size for line in self._of(path))
 
     def source_of(self, path: Path) -> str | None:
         """The identity of the input that a listed file was made from."""
-        line = self._lines.get(self._name(path))
-        return None if line is None else line.source
+        lines = self._of(path)
+        return lines[-1].source if lines else None
+
+    def write_to(self, name: str) -> None:
+        """From now on, write into the file of that name."""
+        self._own = name
+
+    def gather(self, name: str) -> None:
+        """Put the lines of another process' file, which has ended, into the record, and remove it."""
+        with suppress(OSError):
+            data = stored.read_bytes(self._handle / name)
+            if data.strip():
+                append_line(self._handle / FILE_NAME, data.decode("utf-8", "replace").strip())
+            (self._handle / name).unlink()
 
     def begin(self, target: Path, source: str, settings: str) -> None:
         self._append(target, _Line(source, settings, None))
@@ -94,10 +162,16 @@ class Ledger:
 
     def _append(self, target: Path, line: _Line) -> None:
         name = self._name(target)
-        self._lines[name] = line
+        self._lines.setdefault(self._own, {})[name] = line
         row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
         self._handle.mkdir(parents=True, exist_ok=True)
-        append_line(self._handle / FILE_NAME, json.dumps(row))
+        self._write(self._own, json.dumps(row))
+
+    def _write(self, name: str, text: str) -> None:
+        begin = self._read.get(name, 0)
+        size = append_line(self._handle / name, text)
+        if size == begin + len(text.encode()) + 2:  # nobody else has written
+            self._read[name] = size
 
     def _name(self, target: Path) -> str:
         return os.path.relpath(target, self._folder)

@@ -11,8 +11,8 @@ from srgan_cli.upscaling.plan import Job, Skip, exit_code
 
 
 class Observer(Protocol):
-    """Who hears how a run goes. All calls come from the thread that called `run`, but `done` and `failed`, which may
-    come from the writer's."""
+    """Who hears how a run goes. All calls come from the thread that called `run`, but `done`, `failed` and
+    `skipped`, which may come from the others."""
 
     def started(self, job: Job) -> None: ...
 
@@ -22,6 +22,9 @@ class Observer(Protocol):
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None: ...
 
     def failed(self, failure: Failure) -> None: ...
+
+    def skipped(self, skip: Skip) -> None:
+        """Another process has made it since the run began."""
 
     def note(self, sentence: str) -> None:
         """Something a person should know."""
@@ -66,6 +69,8 @@ class Silent:
     def done(self, job: object, seconds: float, notes: tuple[str, ...]) -> None: ...
 
     def failed(self, failure: object) -> None: ...
+
+    def skipped(self, skip: object) -> None: ...
 
     def note(self, sentence: str) -> None: ...
 

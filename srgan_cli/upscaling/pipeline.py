@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,6 +23,7 @@ from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job
 from srgan_cli.upscaling.results import Finished, Results
 from srgan_cli.upscaling.rows import AheadRows, RowSource, Unchanged
+from srgan_cli.upscaling.sharing import Share
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
@@ -35,10 +36,17 @@ class Pipeline:
     """The two threads and what passes between them and the caller's. A context manager."""
 
     def __init__(
-        self, options: UpscaleOptions, results: Results, observer: Observer, tally: Tally, expected: Expected
+        self,
+        options: UpscaleOptions,
+        share: Share,
+        results: Results,
+        observer: Observer,
+        tally: Tally,
+        expected: Expected,
     ) -> None:
         self.tally = tally
         self._expected = expected
+        self._share = share
         self._options, self._results, self._observer = options, results, observer
         self._ended, self._dropped = threading.Event(), threading.Event()
         self._ready: queue.SimpleQueue[Intake | None] = queue.SimpleQueue()
@@ -63,7 +71,6 @@ class Pipeline:
         while not self._ready.empty():  # what was read ahead of a run that ended early
             if (one := self._ready.get()) is not None:
                 one.close()
-        self._results.close()
         if self._crash is not None:
             raise self._crash
 
@@ -84,6 +91,7 @@ class Pipeline:
     def end_reading(self) -> None:
         """Begin nothing more; what is finished is still written."""
         self._ended.set()
+        self._share.end()
         self._reading_budget.open()
 
     def abandon(self) -> None:
@@ -94,13 +102,13 @@ class Pipeline:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    def read_ahead(self, jobs: Iterable[Job], assign: Assign) -> Iterator[Intake]:
+    def read_ahead(self, assign: Assign) -> Iterator[Intake]:
         """The jobs' pictures in order, looked at and decoded (or, when large, opened) by a thread that runs ahead."""
         ready = self._ready
 
         def read() -> None:
             try:
-                for job in jobs:
+                for job in self._share.jobs():
                     size = min(job.header.decoded_bytes, READ_AHEAD_BYTES)
                     self._reading_budget.take(size)
                     if self._ended.is_set():

@@ -57,10 +57,14 @@ class Places:
         except NotADirectoryError as err:
             raise UnwritablePictureError(f"{shown(job.target)} cannot be written: {err.strerror}") from err
 
-    def handle(self, base: Path) -> Path | None:
-        """A way to a folder that was opened; None for others."""
-        opened = self._folders.get(base)
-        return None if opened is None else opened.handle
+    def open(self, base: Path) -> Path:
+        """A way to the folder that results go to, which is made if need be; its name where too many are open."""
+        if base not in self._folders:
+            if len(self._folders) >= _MAX_FOLDERS:
+                base.mkdir(parents=True, exist_ok=True)
+                return base
+            self._folders[base] = open_folder(base)
+        return self._folders[base].handle
 
     def close(self) -> list[str]:
         """Let go of all folders. Returns notes on those that are elsewhere by now."""
@@ -71,9 +75,8 @@ class Places:
         return [f"{name} {where}" for name in moved]
 
     def _below(self, base: Path, relative: Path) -> Folder:
-        if base not in self._folders and len(self._folders) >= _MAX_FOLDERS:
+        self.open(base)
+        if base not in self._folders:
             with open_folder(base) as folder:
                 return folder.below(relative)
-        if base not in self._folders:
-            self._folders[base] = open_folder(base)
         return self._folders[base].below(relative)

@@ -198,11 +198,15 @@ def plan(
     failures = list(walk.failures)
     into = names.output_folder(options, walk.found)
     found = names.without_earlier_results(walk.found, into)
+    # Before the headers are read where no name depends on pictures of other parts; see `_in_shard`.
+    early = into is not None and options.name_pattern is None
+    found = [one for one in found if not early or _in_shard(one, options)]
     sized: list[_Sized] = []
     paged: list[str] = []  # notes on documents that become many files
     answers = list(inputs.headers(found, options, stdin))
     results = names.recorded_results([(one, _first_header(answer)) for one, answer in answers])
     answers = [(one, answer) for one, answer in answers if one.source not in results]
+    others = set() if early else {one.source for one, _ in answers if not _in_shard(one, options)}
     alone = len(answers) == 1
     for index, (one, answer) in enumerate(answers, start=1):
         if isinstance(answer, PictureError):
@@ -225,12 +229,18 @@ def plan(
             jobs.append(_job(each, target, run))
     jobs = _without_own_results(jobs, {one.source for one in found if one.root is not None})
     names.refuse_losses([(job.source, job.target) for job in jobs])
-    jobs, done = _skip_done(jobs, options, settings_key)
-    skips += done
+    jobs, done = _skip_done([job for job in jobs if job.source not in others], options, settings_key)
+    skips = [skip for skip in skips if skip.source not in others] + done
+    failures = [failure for failure in failures if failure.source not in others]
     notes = [*walk.notes, *paged, *notes, *_disk_notes(jobs, options)]
     if options.fail_fast and failures:
         return Plan((), tuple(skips), tuple(failures), tuple(notes), cut_short=bool(jobs))
     return Plan(tuple(jobs), tuple(skips), tuple(failures), tuple(notes))
+
+
+def _in_shard(one: InputFile, options: UpscaleOptions) -> bool:
+    """Whether a picture is in the part of this run. Those whose results could have one name are in one part."""
+    return options.shard is None or options.shard.has(one.relative.with_suffix("").as_posix())
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,11 +31,13 @@ from srgan_cli.upscaling.documents import Bench
 from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.intake import Intake
 from srgan_cli.upscaling.journal import Journal
-from srgan_cli.upscaling.ledger import Ledger, identity
+from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import SCRATCH, Places, beside, journal_of, rows_kept
-from srgan_cli.upscaling.plan import CANVAS_BYTES, Job
+from srgan_cli.upscaling.plan import CANVAS_BYTES, Job, Skip
+from srgan_cli.upscaling.records import Records
+from srgan_cli.upscaling.sharing import Share
 
 
 @dataclass
@@ -74,19 +75,20 @@ class Results:
     """A run's results on their way to their names. Several threads may use it, each for a picture of its own."""
 
     def __init__(
-        self, options: UpscaleOptions, settings_key: str, observer: Observer, tally: Tally, stream: BinaryIO | None
+        self,
+        options: UpscaleOptions,
+        settings_key: str,
+        observer: Observer,
+        tally: Tally,
+        stream: BinaryIO | None,
+        places: Places,
+        records: Records,
+        share: Share,
     ) -> None:
         self._options, self._settings_key, self._observer = options, settings_key, observer
         self._tally = tally
         self._stream = stream  # for what goes to no file; None: stdout
-        self._ledgers: dict[Path, Ledger] = {}
-        self._places = Places()
-        self._ledger_lock = threading.Lock()
-
-    def close(self) -> None:
-        """Let go of all folders."""
-        for note in self._places.close():
-            self._observer.note(note)
+        self._places, self._records, self._share = places, records, share
 
     def canvas(self, one: Intake, started: float) -> Finished:
         """Where the result will grow; for a large one, what an interrupted run has left of it."""
@@ -175,6 +177,7 @@ class Results:
     def _done(self, job: Job, started: float, notes: tuple[str, ...]) -> None:
         self._tally.done.append(job)
         self._tally.output_pixels += job.output_pixels
+        self._share.settle(job)
         self._observer.done(job, time.perf_counter() - started, (*job.notes, *notes))
 
     def _write_file(self, finished: Finished, stop: Callable[[], bool]) -> tuple[str, ...]:
@@ -205,16 +208,13 @@ class Results:
     def _recorded(self, job: Job, target: Path, *, for_good: bool = True) -> Iterator[int | None]:
         """The ledger's lines around the writing of a result; gives the time that it should have."""
         source = identity(job.source)
-        with self._ledger(job) as ledger:
-            if ledger is not None:
-                ledger.begin(job.target, source, self._settings_key)
+        self._records.begin(job, source)
         if target != STREAM and job.is_new and os.path.lexists(target):  # and again when the result gets its name
             raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
         keeps_time = self._options.write.keep_time and job.source != STREAM
         yield job.source.stat().st_mtime_ns if keeps_time else None
-        with self._ledger(job) as ledger:
-            if ledger is not None and for_good:
-                ledger.finish(job.target, source, self._settings_key, identity(target))
+        if for_good:
+            self._records.finish(job, source, identity(target))
 
     def _record(self, job: Job) -> Record:
         return Record(
@@ -228,18 +228,14 @@ class Results:
             source_digest=bytes_digest(job.source if job.data is None else job.data),
         )
 
-    @contextlib.contextmanager
-    def _ledger(self, job: Job) -> Iterator[Ledger | None]:
-        """The record that a job goes into, for one thread at a time."""
-        if job.ledger is None:
-            yield None
-            return
-        with self._ledger_lock:
-            if job.ledger not in self._ledgers:
-                self._ledgers[job.ledger] = Ledger.load(job.ledger, self._places.handle(job.ledger))
-            yield self._ledgers[job.ledger]
-
     def fail(self, job: Job, err: Exception) -> None:
+        """Report and count a picture that was not made; unless another process has it by now."""
+        if self._share.is_lost(job):
+            skip = Skip(job.source, job.target, "another process has taken it over")
+            self._tally.skips.append(skip)
+            self._observer.skipped(skip)
+            self._share.settle(job)
+            return
         if isinstance(err, PictureError):
             failure = Failure(job.source, without_handles(str(err), job.target.parent), type(err), job.target)
         elif isinstance(err, MemoryError):
@@ -249,4 +245,5 @@ class Results:
         else:
             failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError, job.target)
         self._tally.failures.append(failure)
+        self._share.settle(job)
         self._observer.failed(failure)

@@ -62,6 +62,9 @@ class Recorder:
     def failed(self, failure: Failure) -> None:
         self.events.append(("failed", failure.source.name))
 
+    def skipped(self, skip: Skip) -> None:
+        self.events.append(("skipped", skip.source.name))
+
     def note(self, sentence: str) -> None:
         self.events.append(("note", sentence))
 

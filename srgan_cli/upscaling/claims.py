@@ -1,0 +1,270 @@
+"""Who makes which picture, among processes and machines that share a folder: leases, in files of that folder.
+
+A claim is a hard link to a file of its process (or, where there are no hard links, a file that is created exclusively):
+either fails where the name is taken, on NFS as well. The process touches its file every `RENEW_SECONDS`. A claim that
+stays the same for `LEASE_SECONDS`, by the watch of the process that waits for it, or whose process is known to be dead,
+is taken over: by making the file of the next generation, which again only one can do. No clocks have to agree, and no
+locks are trusted.
+
+What was claimed must be found done by whoever claims it next: record first, release afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from srgan_cli import stored
+from srgan_cli.files import add_name, create
+
+RENEW_SECONDS = 15.0
+LEASE_SECONDS = 60.0
+# By the file system's own clock: nobody who lives leaves a claim alone for so long.
+ABANDONED_SECONDS = 600.0
+_PREFIX = ".srgan-claim."
+_OWN = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{16}(\.\d{1,6})?")
+_MAX_BYTES = 4096
+_GENERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """What a claim's file says, and how it was found."""
+
+    identity: tuple[int, int]  # inode and time of modification
+    machine: str
+    process: int
+    started: str
+
+
+class Claims:
+    """This run's claims in one folder, for any thread. Raises `OSError` where no file can be made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.token = secrets.token_hex(8)
+        self._folder = folder
+        self._own = folder / f"{_PREFIX}{self.token}"
+        self._held: dict[str, Path | None] = {}  # None: there was no room for a claim's file
+        self._watched: dict[Path, tuple[tuple[int, int], float]] = {}  # claims of others: as seen, since when
+        self._lock = threading.Lock()
+        self._has_links = True
+        _create(self._own)
+
+    def take(self, name: str) -> bool:
+        """Claim a name; False while another holds it. On a disk that takes no more files nobody is kept out."""
+        with self._lock:
+            if name in self._held:
+                return False
+            try:
+                return self._take(name)
+            except OSError:
+                self._held[name] = None
+                return True
+
+    def _take(self, name: str) -> bool:
+        for generation in range(1, _GENERATIONS):
+            path = self._path(name, generation)
+            if self._make(path):
+                # Somebody may have gone on from a claim that was swept away since.
+                if any(os.path.lexists(self._path(name, generation + more)) for more in (1, 2)):
+                    _remove(path)
+                    return False
+                self._held[name] = path
+                return True
+            if not self._is_over(path):
+                return False
+        return False
+
+    def holds(self, name: str) -> bool:
+        """Whether a claim is still ours: a process that stood still for a minute may have lost it."""
+        with self._lock:
+            if name not in self._held:
+                return False
+            path = self._held[name]
+        if path is None:
+            return True
+        return os.path.lexists(path) and not os.path.lexists(_following(path))
+
+    def is_taken_over(self, name: str) -> bool:
+        """Whether a claim of ours is another's now."""
+        with self._lock:
+            path = self._held.get(name)
+        return path is not None and os.path.lexists(_following(path))
+
+    def release(self, name: str) -> None:
+        """Give a claim up, whose work is recorded, or not done."""
+        with self._lock:
+            path = self._held.pop(name, None)
+            if path is not None:
+                for generation in range(int(path.suffix[1:]), 0, -1):
+                    _remove(self._path(name, generation))
+
+    def sweep(self) -> None:
+        """Remove the claims that dead processes have left."""
+        now = self._now_ns()
+        for path in _claims_in(self._folder):
+            holder = _look(path)
+            if holder is not None and path != self._own and _is_gone(holder, now):
+                _remove(path)
+
+    def renew(self) -> None:
+        """To be called every `RENEW_SECONDS`."""
+        with self._lock:
+            paths = [] if self._has_links else [path for path in self._held.values() if path is not None]
+        for path in (self._own, *paths):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    def close(self) -> None:
+        """Give all claims up."""
+        for name in tuple(self._held):
+            self.release(name)
+        _remove(self._own)
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _path(self, name: str, generation: int) -> Path:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+        return self._folder / f"{_PREFIX}{digest}.{generation}"
+
+    def _make(self, path: Path) -> bool:
+        """A claim's file; False where it is there already."""
+        if self._has_links:
+            try:
+                add_name(self._own, path)
+                return True
+            except FileExistsError:
+                return False
+            except (OSError, NotImplementedError):  # no hard links here (FAT, some network drives)
+                self._has_links = False
+        try:
+            _create(path)
+        except FileExistsError:
+            return False
+        return True
+
+    def _is_over(self, path: Path) -> bool:
+        """Whether a claim of another is given up or abandoned."""
+        holder = _look(path)
+        if holder is None:  # gone by now: to be tried again soon, from the first generation on
+            _make_way(path)
+            return False
+        if _is_gone(holder, self._now_ns()):
+            return True
+        seen, since = self._watched.get(path, (None, 0.0))
+        if seen != holder.identity:
+            self._watched[path] = holder.identity, time.monotonic()
+            return False
+        return time.monotonic() - since > LEASE_SECONDS
+
+    def _now_ns(self) -> int:
+        """The time by the clock that dates the claims."""
+        with contextlib.suppress(OSError):
+            os.utime(self._own)
+            return self._own.stat().st_mtime_ns
+        return 0
+
+
+def _following(path: Path) -> Path:
+    """The file of a claim's next generation."""
+    return path.with_name(f"{path.stem}.{int(path.suffix[1:]) + 1}")
+
+
+def _claims_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if _OWN.fullmatch(entry.name)]
+    except OSError:
+        return []
+
+
+def _create(path: Path) -> None:
+    """A claim's file. Raises `FileExistsError`."""
+    says = {"machine": _machine(), "process": os.getpid(), "started": _started(os.getpid()) or ""}
+    create(path, json.dumps(says).encode())
+
+
+def _look(path: Path) -> _Holder | None:
+    """What a claim says now; None where it is gone. It is opened, so that NFS asks the server."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with os.fdopen(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
+            found = os.fstat(file.fileno())
+            data = file.read(_MAX_BYTES) if stat.S_ISREG(found.st_mode) else b""
+    except OSError:
+        return None
+    identity = found.st_ino, found.st_mtime_ns
+    try:
+        says = stored.json_of(data)
+        return _Holder(
+            identity, stored.text(says["machine"]), stored.whole(says["process"]), stored.text(says["started"])
+        )
+    except (ValueError, KeyError, TypeError):  # being written, or not ours
+        return _Holder(identity, "", 0, "")
+
+
+def _is_gone(holder: _Holder, now_ns: int) -> bool:
+    """Whether a claim's process is known to have ended, here or long ago."""
+    if holder.machine == _machine() and _started(holder.process) != holder.started:
+        return True
+    return now_ns - holder.identity[1] > ABANDONED_SECONDS * 1e9
+
+
+@cache
+def _machine() -> str:
+    """Where numbers of processes mean the same: one start of one machine, and one container in it."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+    with contextlib.suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    if len(parts) == 1:
+        import psutil
+
+        parts.append(str(round(psutil.boot_time(), -1)))
+    return " ".join(parts)
+
+
+def _started(process: int) -> str | None:
+    """When a process of this machine was started, so that its number is not taken for another's; None: it is gone."""
+    try:
+        state, *fields = (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
+        return None if state in "ZX" else fields[18]
+    except (OSError, IndexError, ValueError):
+        if Path("/proc/self/stat").exists():
+            return None
+    import psutil
+
+    try:
+        return str(psutil.Process(process).create_time())
+    except psutil.Error:
+        return None
+
+
+def _make_way(path: Path) -> None:
+    """Remove what stands under a claim's name and is no file."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()

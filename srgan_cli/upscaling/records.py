@@ -1,0 +1,156 @@
+"""The records and claims of the folders that a run writes into, for several threads and beside other processes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+
+from srgan_cli.upscaling.claims import RENEW_SECONDS, Claims
+from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, ResultState, identity, part_for, parts_of
+from srgan_cli.upscaling.places import Places
+from srgan_cli.upscaling.plan import Job
+
+
+class _Record:
+    """One folder's: its claims, and its ledger, which one process at a time writes to and others beside."""
+
+    def __init__(self, folder: Path, handle: Path) -> None:
+        self._handle = handle
+        self.claims = _claims(handle)
+        self.ledger = Ledger.load(folder, handle)
+        if self.claims is None:
+            return
+        self.claims.sweep()
+        if self.claims.take(FILE_NAME):
+            self._gather(self.claims)
+        else:
+            part = part_for(self.claims.token)
+            self.claims.take(part)
+            self.ledger.write_to(part)
+
+    def _gather(self, claims: Claims) -> None:
+        """The lines of processes that have ended, into the record."""
+        for part in parts_of(self._handle):
+            if claims.take(part):
+                self.ledger.gather(part)
+                claims.release(part)
+
+    def close(self) -> None:
+        if self.claims is None:
+            return
+        self.claims.release(part_for(self.claims.token))
+        if self.claims.holds(FILE_NAME):
+            self._gather(self.claims)
+            self.claims.release(FILE_NAME)
+        # Whoever ended meanwhile has left its lines to the process that held the record.
+        while self._has_ended_parts() and self.claims.take(FILE_NAME):
+            self._gather(self.claims)
+            self.claims.release(FILE_NAME)
+        self.claims.close()
+
+    def _has_ended_parts(self) -> bool:
+        assert self.claims is not None
+        for part in parts_of(self._handle):
+            if self.claims.take(part):
+                self.claims.release(part)
+                return True
+        return False
+
+
+def _claims(folder: Path) -> Claims | None:
+    """None in a folder that takes no files; each picture then has its own sentence."""
+    try:
+        return Claims(folder)
+    except OSError:
+        return None
+
+
+class Records:
+    """All folders'. `Job.ledger` says which one is a job's; a job without one has no record and is not claimed."""
+
+    def __init__(self, places: Places, settings_key: str) -> None:
+        self._places, self._settings_key = places, settings_key
+        self._records: dict[Path, _Record] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._renewer: threading.Thread | None = None
+
+    def begin(self, job: Job, source: str) -> None:
+        """`source`: the input's identity."""
+        with self._lock:
+            if (record := self._of(job)) is not None:
+                record.ledger.begin(job.target, source, self._settings_key)
+
+    def finish(self, job: Job, source: str, result: str) -> None:
+        with self._lock:
+            if (record := self._of(job)) is not None:
+                record.ledger.finish(job.target, source, self._settings_key, result)
+
+    def state(self, job: Job) -> ResultState:
+        """What the record says of a job's target by now, of whatever process."""
+        with self._lock:
+            record = self._of(job)
+            if record is None:
+                return "unknown"
+            record.ledger.refresh()
+            return record.ledger.state(job.target, identity(job.source), self._settings_key)
+
+    def is_fresh(self, job: Job) -> bool:
+        """Whether another process has made a job's target since the run began."""
+        with self._lock:
+            record = self._of(job)
+            return record is not None and record.ledger.is_fresh(job.target)
+
+    def take(self, job: Job) -> bool:
+        """Claim a job; False while another process has it."""
+        with self._lock:
+            record = self._of(job)
+        return record is None or record.claims is None or record.claims.take(_name(job))
+
+    def is_lost(self, job: Job) -> bool:
+        """Whether another process makes a job that was claimed here, or has made it."""
+        with self._lock:
+            record = self._of(job)
+        if record is None or record.claims is None or record.claims.holds(_name(job)):
+            return False
+        return record.claims.is_taken_over(_name(job)) or self.state(job) == "done"
+
+    def release(self, job: Job) -> None:
+        with self._lock:
+            record = None if job.ledger is None else self._records.get(job.ledger)
+        if record is not None and record.claims is not None:
+            record.claims.release(_name(job))
+
+    def close(self) -> None:
+        """Give all claims up."""
+        self._ended.set()
+        if self._renewer is not None:
+            self._renewer.join()
+        with self._lock:
+            for record in self._records.values():
+                with contextlib.suppress(OSError):  # the folder has gone
+                    record.close()
+            self._records.clear()
+
+    def _of(self, job: Job) -> _Record | None:
+        if job.ledger is None:
+            return None
+        if job.ledger not in self._records:
+            self._records[job.ledger] = _Record(job.ledger, self._places.open(job.ledger))
+            if self._renewer is None:
+                self._renewer = threading.Thread(target=self._renew, name="srgan-claims", daemon=True)
+                self._renewer.start()
+        return self._records[job.ledger]
+
+    def _renew(self) -> None:
+        while not self._ended.wait(RENEW_SECONDS):
+            with self._lock:
+                claims = [record.claims for record in self._records.values() if record.claims is not None]
+            for one in claims:
+                one.renew()
+
+
+def _name(job: Job) -> str:
+    assert job.ledger is not None
+    return job.target.relative_to(job.ledger).as_posix()

@@ -1,0 +1,136 @@
+"""The pictures of a plan that are left for this process, while others may be making theirs in the same folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.files import part_name, stale_parts
+from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.places import JOURNAL, beside
+from srgan_cli.upscaling.plan import Job, Plan, Skip
+from srgan_cli.upscaling.records import Records
+
+LOOK_SECONDS = 1.0  # how often it is looked whether others are done
+# Pictures that are claimed at a time, each to be read, upscaled or written: what another process cannot have.
+AHEAD = 4
+_MADE = "another process has made it"
+
+
+class Share:
+    """Hands out each job of a plan that no other process makes or has made, and waits for those that others make.
+
+    `jobs` is for one thread; `settle` and `end` are for any.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        options: UpscaleOptions,
+        records: Records,
+        observer: Observer,
+        tally: Tally,
+        ahead: int = AHEAD,
+    ) -> None:
+        self._jobs, self._options, self._records = plan.jobs, options, records
+        self._observer, self._tally = observer, tally
+        self._places = threading.Semaphore(ahead)
+        self._ended = threading.Event()
+        self._parts = _parts(plan.jobs) if options.resume else {}
+        self._taken: set[Path] = set()
+
+    def jobs(self) -> Iterator[Job]:
+        """Ends when all are done, by whomever, or after `end`."""
+        left: Sequence[Job] = self._jobs
+        is_noted = False
+        while left:
+            held: list[Job] = []
+            for job in left:
+                if not self._wait_for_place():
+                    return
+                given = self._claim(job, held)
+                if given is None:
+                    self._places.release()
+                else:
+                    yield given
+            left = held
+            if held and not is_noted:
+                self._observer.note(_waiting(len(held)))
+                is_noted = True
+            if held and self._ended.wait(LOOK_SECONDS):
+                return
+
+    def settle(self, job: Job) -> None:
+        """A job that was handed out is done or has failed, and that is recorded."""
+        if job.target in self._taken:
+            self._taken.discard(job.target)
+            self._records.release(job)
+        self._places.release()
+
+    def is_lost(self, job: Job) -> bool:
+        """Whether another process has taken a job over, since this one stood still for so long."""
+        return job.target in self._taken and self._records.is_lost(job)
+
+    def end(self) -> None:
+        """Hand out nothing more."""
+        self._ended.set()
+        self._places.release()
+
+    def _wait_for_place(self) -> bool:
+        self._places.acquire()
+        return not self._ended.is_set()
+
+    def _claim(self, job: Job, held: list[Job]) -> Job | None:
+        """The job, claimed; None where it is done, or held by another."""
+        if job.ledger is None or job.target == STREAM:
+            return job
+        if self._is_done(job):
+            return None
+        if not self._records.take(job):
+            held.append(job)
+            return None
+        if self._is_done(job):  # in between
+            self._records.release(job)
+            return None
+        self._taken.add(job.target)
+        for part in self._parts.get(_place_of(job), ()):
+            with contextlib.suppress(OSError):
+                part.unlink()
+        begun = self._options.resume and job.is_new and self._records.state(job) == "stale"
+        return replace(job, is_new=False) if begun else job
+
+    def _is_done(self, job: Job) -> bool:
+        """Whether another process has made it, since the run was planned."""
+        if not os.path.lexists(job.target) or self._records.state(job) != "done":
+            return False
+        if self._options.overwrite and not self._records.is_fresh(job):
+            return False
+        skip = Skip(job.source, job.target, _MADE)
+        self._tally.skips.append(skip)
+        self._observer.skipped(skip)
+        return True
+
+
+def _waiting(count: int) -> str:
+    many = "s" * (count != 1)
+    return f"{count} picture{many} left, which other processes are making; waiting for {'it' if count == 1 else 'them'}"
+
+
+def _place_of(job: Job) -> tuple[Path, str]:
+    return job.target.parent, part_name(job.target)
+
+
+def _parts(jobs: Sequence[Job]) -> dict[tuple[Path, str], list[Path]]:
+    """What killed runs have left half-written of these jobs' results: to be removed by whoever makes them."""
+    found: dict[tuple[Path, str], list[Path]] = {}
+    names = {(job.target.parent, part_name(beside(job.target, JOURNAL))): part_name(job.target) for job in jobs}
+    for folder in dict.fromkeys(job.target.parent for job in jobs if job.target != STREAM):
+        for part, name in stale_parts(folder).items():
+            found.setdefault((folder, names.get((folder, name), name)), []).append(part)
+    return found

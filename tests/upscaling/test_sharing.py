@@ -1,0 +1,207 @@
+"""Several runs in one folder at the same time, and parts of a run."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srgan_cli.cli import main
+from srgan_cli.config import EngineOptions, Shard, UpscaleOptions
+from srgan_cli.errors import SettingsError
+from srgan_cli.imaging import writing
+from srgan_cli.upscaling import claims, sharing
+from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, identity
+from srgan_cli.upscaling.observer import Silent, Tally
+from srgan_cli.upscaling.plan import Job, Skip
+from srgan_cli.upscaling.session import Session, prepare
+from tests.faults import at_call, disk_full, save_tiny
+from tests.upscaling.pictures import picture, tree
+from tests.upscaling.test_claims import dead, elsewhere
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 2, features=4)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.02)
+
+
+@pytest.fixture
+def twelve(tmp_path: Path) -> Path:
+    for number in range(12):
+        picture(tmp_path / "in" / ("sub" * (number % 3 == 0)) / f"{number:02}.png", 20 + number, 16, seed=number)
+    return tmp_path
+
+
+def session(folder: Path, model: Path, **options: Any) -> Session:
+    settings: dict[str, Any] = {
+        "inputs": (folder / "in",),
+        "output": folder / "out",
+        "model": str(model),
+        "engine": EngineOptions("cpu", "fp32", 32),
+        "recursive": True,
+        **options,
+    }
+    return prepare(UpscaleOptions(**settings))
+
+
+class Meeting(Silent):
+    """Waits at its first picture until all are there, so that the runs go on side by side."""
+
+    def __init__(self, all_there: threading.Barrier) -> None:
+        self._all_there, self._begun = all_there, False
+        self.skips: list[Skip] = []
+        self.notes: list[str] = []
+
+    def started(self, job: object) -> None:
+        if not self._begun:
+            self._begun = True
+            self._all_there.wait(30)
+
+    def skipped(self, skip: Any) -> None:
+        self.skips.append(skip)
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
+
+def run_at_once(sessions: list[Session]) -> list[Tally]:
+    together = threading.Barrier(len(sessions))
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        return list(pool.map(lambda one: one.run(Meeting(together)), sessions))
+
+
+@pytest.mark.parametrize("how", ["plain", "resume", "overwrite"])
+@pytest.mark.parametrize("count", [2, 4])
+def test_runs_in_one_folder_divide_the_work(twelve: Path, model: Path, how: str, count: int) -> None:
+    session(twelve, model, output=twelve / "alone").run(Silent())
+    if how == "overwrite":
+        session(twelve, model).run(Silent())
+    options = {} if how == "plain" else {how: True}
+    tallies = run_at_once([session(twelve, model, **options) for _ in range(count)])
+    made = [job.source for tally in tallies for job in tally.done]
+    assert sorted(made) == sorted((twelve / "in").rglob("*.png")), "each once"
+    assert all(tally.done for tally in tallies)
+    assert all(len(tally.done) + len(tally.skips) == 12 for tally in tallies)
+    assert {skip.reason for tally in tallies for skip in tally.skips} == {"another process has made it"}
+    assert [(tally.exit_code, tally.failures) for tally in tallies] == [(0, [])] * count
+    assert tree(twelve / "out") == tree(twelve / "alone"), "no claim and no further record is left"
+    for path in (twelve / "alone").rglob("*.png"):
+        assert path.read_bytes() == (twelve / "out" / path.relative_to(twelve / "alone")).read_bytes()
+    assert not session(twelve, model, resume=True).plan.jobs
+
+
+def test_what_one_run_fails_at_is_tried_by_the_other(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "encode", at_call(2, writing.encode, disk_full))
+    tallies = run_at_once([session(twelve, model, resume=True) for _ in range(2)])
+    assert sorted(len(tally.failures) for tally in tallies) == [0, 1]
+    assert sum(len(tally.done) for tally in tallies) == 12
+    assert len(tree(twelve / "out")) == 13
+
+
+def test_a_run_waits_for_what_another_makes(twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And takes it over when that one is gone."""
+    ready = session(twelve, model, resume=True)
+    (twelve / "out").mkdir()
+    dead(twelve / "out", "01.png")
+    elsewhere(twelve / "out")
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.3)
+    watch = Meeting(threading.Barrier(1))
+    tally = ready.run(watch)
+    assert tally.done[-1].source.name == "01.png"
+    assert len(tally.done) == 12
+    assert watch.notes == ["1 picture is being made by other processes; waiting for it"]
+    assert FILE_NAME in tree(twelve / "out")
+    assert len([name for name in tree(twelve / "out") if name.startswith(".")]) == 3, "another machine's are left"
+
+
+def test_what_a_killed_run_left_is_made_and_cleaned_up(twelve: Path, model: Path) -> None:
+    ready = session(twelve, model, resume=True)
+    (twelve / "out").mkdir()
+    dead(twelve / "out", "01.png")
+    job = next(job for job in ready.plan.jobs if job.target.name == "01.png")
+    # Killed between the result's name and the record's second line.
+    picture(job.target, 3, 3)
+    Ledger.load(twelve / "out").begin(job.target, identity(job.source), ready.settings_key)
+    (twelve / "out" / ".01.png.00000000.0123456789ab.part").write_bytes(b"not this one's")
+    tally = ready.run(Silent())
+    assert (len(tally.done), tally.failures) == (12, [])
+    assert [name for name in tree(twelve / "out") if name.rpartition("/")[2].startswith(".")] == [
+        FILE_NAME, ".01.png.00000000.0123456789ab.part"
+    ] or sorted(tree(twelve / "out"))[:2] == [".01.png.00000000.0123456789ab.part", FILE_NAME]  # fmt: skip
+
+
+def test_a_process_that_stood_still_yields_to_the_one_that_took_over(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.0)
+    slow, quick = session(twelve, model), session(twelve, model)
+    tallies: list[Tally] = []
+
+    class Still(Silent):
+        def started(self, job: Any) -> None:
+            if job.source.name == "02.png":
+                tallies.append(quick.run(Silent()))
+
+    first = slow.run(Still())
+    assert (first.exit_code, tallies[0].exit_code) == (0, 0)
+    assert first.failures == tallies[0].failures == []
+    assert len({job.source for job in (*first.done, *tallies[0].done)}) == 12
+
+
+# -------------------------------------------------------------------------------------------------------------- shards
+
+
+def jobs_of(folder: Path, model: Path, shard: Shard | None, **options: Any) -> list[Job]:
+    return list(session(folder, model, shard=shard, **options).plan.jobs)
+
+
+@pytest.mark.parametrize("options", [{}, {"output": None}, {"name_pattern": "{stem}_{index}{ext}"}], ids=str)
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_shards_are_the_whole_plan_in_parts(twelve: Path, model: Path, count: int, options: dict[str, Any]) -> None:
+    whole = jobs_of(twelve, model, None, **options)
+    parts = [jobs_of(twelve, model, Shard(k, count), **options) for k in range(1, count + 1)]
+    assert sorted(job.target for part in parts for job in part) == sorted(job.target for job in whole)
+    assert {job.source: job.target for part in parts for job in part} == {job.source: job.target for job in whole}
+
+
+def test_names_that_meet_are_in_one_shard(tmp_path: Path, model: Path) -> None:
+    for name in "abcdefgh":
+        picture(tmp_path / "in" / f"{name}.png")
+        picture(tmp_path / "in" / f"{name.upper()}.bmp")
+    options = {"write": sharing_formats()}
+    whole = jobs_of(tmp_path, model, None, **options)
+    parts = [jobs_of(tmp_path, model, Shard(k, 5), **options) for k in range(1, 6)]
+    assert sorted(job.target for part in parts for job in part) == sorted(job.target for job in whole)
+
+
+def sharing_formats() -> Any:
+    from srgan_cli.config import WriteOptions
+
+    return WriteOptions(format="png")
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1/0", "x", "1", "1/2/3", "-1/3"])
+def test_a_shard_that_makes_no_sense(text: str) -> None:
+    with pytest.raises(SettingsError, match="shard"):
+        Shard.parse(text)
+
+
+def test_the_command_takes_shards(twelve: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["upscale", str(twelve / "in"), "-r", "-o", str(twelve / "out"), "--model", str(model), "--scale", "2"]
+    for part in ("1/2", "2/2"):
+        assert main([*command, "--shard", part, "--device", "cpu"]) == 0
+    assert len(tree(twelve / "out")) == 13
+    assert main([*command, "--shard", "3/2"]) == 2
+    assert "--shard must be K/N" in capsys.readouterr().err
