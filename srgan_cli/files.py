@@ -235,7 +235,7 @@ def append_line(path: Path, line: str) -> int:
 
 
 def create(path: Path, data: bytes) -> None:
-    """A new file of our own. Raises `FileExistsError` where anything has that name; of several processes one gets it."""
+    """A new file of our own. Raises `FileExistsError` where that name is taken; of several processes one gets it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
         file.write(data)

@@ -68,7 +68,8 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 @as_one
 def upscale(
     inputs: tuple[str, ...], asked: UpscaleOptions, recursive: bool, files_from: str | None, output: str | None,
-    overwrite: bool, resume: bool, skip_existing: bool, dry_run: bool, failed: Path | None, fail_fast: bool,
+    overwrite: bool, resume: bool, skip_existing: bool, dry_run: bool, failed: Path | None, shard: str | None,
+    fail_fast: bool,
     quiet: bool, verbose: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Enlarge pictures.

@@ -108,13 +108,11 @@ class Records:
             record = self._of(job)
         return record is None or record.claims is None or record.claims.take(_name(job))
 
-    def is_lost(self, job: Job) -> bool:
-        """Whether another process makes a job that was claimed here, or has made it."""
+    def is_taken_over(self, job: Job) -> bool:
+        """Whether another process has taken a job over that was claimed here."""
         with self._lock:
             record = self._of(job)
-        if record is None or record.claims is None or record.claims.holds(_name(job)):
-            return False
-        return record.claims.is_taken_over(_name(job)) or self.state(job) == "done"
+        return record is not None and record.claims is not None and record.claims.is_taken_over(_name(job))
 
     def release(self, job: Job) -> None:
         with self._lock:

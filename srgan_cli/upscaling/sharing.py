@@ -74,8 +74,10 @@ class Share:
         self._places.release()
 
     def is_lost(self, job: Job) -> bool:
-        """Whether another process has taken a job over, since this one stood still for so long."""
-        return job.target in self._taken and self._records.is_lost(job)
+        """Whether another process makes a job that this one has, which stood still for so long, or has made it."""
+        if job.target not in self._taken:
+            return False
+        return self._records.is_taken_over(job) or self._is_made(job)
 
     def end(self) -> None:
         """Hand out nothing more."""
@@ -107,19 +109,22 @@ class Share:
 
     def _is_done(self, job: Job) -> bool:
         """Whether another process has made it, since the run was planned."""
-        if not os.path.lexists(job.target) or self._records.state(job) != "done":
-            return False
-        if self._options.overwrite and not self._records.is_fresh(job):
+        if not self._is_made(job):
             return False
         skip = Skip(job.source, job.target, _MADE)
         self._tally.skips.append(skip)
         self._observer.skipped(skip)
         return True
 
+    def _is_made(self, job: Job) -> bool:
+        if not os.path.lexists(job.target) or self._records.state(job) != "done":
+            return False
+        return not self._options.overwrite or self._records.is_fresh(job)
+
 
 def _waiting(count: int) -> str:
-    many = "s" * (count != 1)
-    return f"{count} picture{many} left, which other processes are making; waiting for {'it' if count == 1 else 'them'}"
+    left, them = ("1 picture is", "it") if count == 1 else (f"{count} pictures are", "them")
+    return f"{left} being made by other processes; waiting for {them}"
 
 
 def _place_of(job: Job) -> tuple[Path, str]:
