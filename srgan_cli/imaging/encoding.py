@@ -109,7 +109,7 @@ def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) 
             notes += (f"{known.title} has no grey: the picture is converted to sRGB through its grey profile",)
         image, metadata = _grey_as_rgb(image, metadata)
     if metadata.colour and format != "png":
-        metadata, told = _with_profile(metadata, known.title, grey=image.bands <= 2)
+        metadata, told = _with_profile(metadata, format, grey=image.bands <= 2)
         notes += told
     if metadata.icc and not profile_fits(metadata.icc, image.bands):
         metadata = replace(metadata, icc=None)
@@ -117,13 +117,14 @@ def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) 
     return image, metadata, notes
 
 
-def _with_profile(metadata: Metadata, title: str, *, grey: bool) -> tuple[Metadata, Notes]:
-    """What a file's chunks or numbers say of its colours, as a profile for a container that knows profiles only."""
+def _with_profile(metadata: Metadata, format: str, *, grey: bool) -> tuple[Metadata, Notes]:  # noqa: A002
+    """What a file's chunks or numbers say of its colours, as a profile: for containers that know nothing else, and of
+    AVIF, which is written with the numbers too, for programs that do not look at them."""
     chunks = dict(metadata.colour)
     hdr = hdr_of(chunks)
     if hdr is not None:
-        note = f"the picture is HDR ({hdr}), which {title} is not told here: its colours will look flat; PNG keeps it"
-        return metadata, (note,)
+        flat = f"the picture is HDR ({hdr}), which {FORMATS[format].title} cannot say: its colours will look flat"
+        return metadata, () if format == "avif" else (f"{flat}; PNG and AVIF keep it",)
     profile = profile_of(chunks, grey=grey) if "cICP" in chunks or not metadata.icc else None
     if profile is None:
         return metadata, ()

@@ -24,22 +24,24 @@ class _Item:
 
 
 def avif_file(bare: bytes, metadata: Metadata) -> bytes:
-    """`bare` with the EXIF and XMP of `metadata`; `bare` itself when there are none."""
+    """`bare` with the EXIF and XMP of `metadata`, and what it says of its colours by numbers (PNG's `cICP`); `bare`
+    itself when there are none."""
     payloads: list[tuple[bytes, bytes]] = []
     if metadata.exif:
         # Four bytes say how far behind themselves the TIFF structure begins.
         payloads.append((b"Exif", b"\0\0\0\0" + metadata.exif))
     if metadata.xmp:
         payloads.append((b"mime", metadata.xmp))
-    if not payloads:
+    numbers = dict(metadata.colour).get("cICP", b"")
+    if not payloads and len(numbers) != 4:
         return bare
     boxes = _boxes(bare)
     old = next(contents for kind, contents in boxes if kind == b"meta")
     # The sizes of the boxes do not depend on the offsets in them: lay them out once to learn by how much all moves.
-    grown = len(_meta(old, payloads, 0, 0)) - len(old)
-    new = _meta(old, payloads, grown, len(bare) + grown + 8)
+    grown = len(_meta(old, payloads, numbers, 0, 0)) - len(old)
+    new = _meta(old, payloads, numbers, grown, len(bare) + grown + 8)
     body = [(kind, new if kind == b"meta" else contents) for kind, contents in boxes]
-    return _joined([*body, (b"mdat", b"".join(data for _, data in payloads))])
+    return _joined([*body, (b"mdat", b"".join(data for _, data in payloads))] if payloads else body)
 
 
 def _boxes(data: bytes) -> list[_Box]:
@@ -62,7 +64,7 @@ def _joined(boxes: list[_Box]) -> bytes:
     return b"".join(struct.pack(">I", len(contents) + 8) + kind + contents for kind, contents in boxes)
 
 
-def _meta(old: bytes, payloads: list[tuple[bytes, bytes]], grown: int, data_at: int) -> bytes:
+def _meta(old: bytes, payloads: list[tuple[bytes, bytes]], numbers: bytes, grown: int, data_at: int) -> bytes:
     """The contents of `meta` with the new items; offsets behind it move by `grown`, the new data start at `data_at`."""
     parts = dict(_boxes(old[4:]))
     items = [
@@ -77,6 +79,8 @@ def _meta(old: bytes, payloads: list[tuple[bytes, bytes]], grown: int, data_at: 
         data_at += len(data)
         names = _named(names, number, kind)
         references = _described(references, number, primary)
+    if len(numbers) == 4:
+        parts[b"iprp"] = _coloured(parts[b"iprp"], primary, numbers)
     parts |= {b"iloc": _location_box(items), b"iinf": names, b"iref": references}
     return old[:4] + _joined(list(parts.items()))
 
@@ -134,3 +138,35 @@ def _described(iref: bytes, number: int, primary: int) -> bytes:
     """`iref` with one more reference: item `number` describes (`cdsc`) the primary picture."""
     code = ">HHH" if iref[0] == 0 else ">IHI"
     return iref + _joined([(b"cdsc", struct.pack(code, number, 1, primary))])
+
+
+# What libheif converts to where it is told nothing: the matrix of BT.601, all of the range.
+_MATRIX, _FULL_RANGE = 6, 0x80
+
+
+def _coloured(iprp: bytes, primary: int, numbers: bytes) -> bytes:
+    """`iprp` with one more property of the primary picture: `colr` of type `nclx`, or the one that it has, changed."""
+    nclx = b"nclx" + struct.pack(">HHHB", numbers[0], numbers[1], _MATRIX, _FULL_RANGE)
+    (_, properties), (_, associations), *rest = _boxes(iprp)
+    boxes = _boxes(properties)
+    has_one = any(kind == b"colr" and data[:4] == b"nclx" for kind, data in boxes)
+    if has_one:
+        boxes = [(kind, nclx if kind == b"colr" and data[:4] == b"nclx" else data) for kind, data in boxes]
+    else:
+        boxes.append((b"colr", nclx))
+        associations = _associated(associations, primary, len(boxes))
+    return _joined([(b"ipco", _joined(boxes)), (b"ipma", associations), *rest])
+
+
+def _associated(ipma: bytes, item: int, index: int) -> bytes:
+    """`ipma` with property `index`, counted from 1, among those of `item`; it is not essential."""
+    id_bytes, wide = 2 if ipma[0] == 0 else 4, ipma[3] & 1
+    at = 8
+    for _ in range(int.from_bytes(ipma[4:8], "big")):
+        count_at = at + id_bytes
+        end = count_at + 1 + ipma[count_at] * (1 + wide)
+        if int.from_bytes(ipma[at:count_at], "big") == item:
+            return ipma[:count_at] + bytes([ipma[count_at] + 1]) + ipma[count_at + 1 : end] + index.to_bytes(
+                1 + wide, "big") + ipma[end:]  # fmt: skip
+        at = end
+    return ipma

@@ -74,11 +74,9 @@ def free_host_bytes() -> int:
 
 def total_host_bytes() -> int:
     """The machine's memory, or a container's limit, whichever is less."""
-    candidates = [8 << 30]  # where nothing can be learned
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemTotal:"):
-                candidates = [int(line.split()[1]) * 1024]
+    import psutil
+
+    candidates = [int(psutil.virtual_memory().total)]
     for folder, limit_name, _, _ in _memory_groups():
         with contextlib.suppress(OSError, ValueError):  # no such group, or no limit ("max")
             candidates.append(int((folder / limit_name).read_text(encoding="ascii")))

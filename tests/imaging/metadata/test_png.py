@@ -229,9 +229,22 @@ def test_precedence_and_nonsense() -> None:
     assert hdr_of({"cICP": bytes([9, 18, 0, 1])}) == "HLG"
 
 
-@pytest.mark.parametrize("format", ["jpeg", "webp", "tiff", "avif"])
+@pytest.mark.parametrize("format", ["jpeg", "webp", "tiff"])
 def test_hdr_is_told(format: str) -> None:  # noqa: A002
     assert "HDR (PQ)" in " ".join(again(png(chunk(b"cICP", bytes([9, 16, 0, 1]))), format)[2])
+
+
+@pytest.mark.parametrize("numbers", [(9, 16), (9, 18), (12, 13)])
+def test_avif_says_by_numbers_what_its_colours_are(numbers: tuple[int, int]) -> None:
+    colours = bytes([*numbers, 0, 1])
+    data, back, notes = again(png(chunk(b"cICP", colours)), "avif")
+    assert notes == ()
+    assert dict(back.metadata.colour) == {"cICP": colours}
+    assert (back.metadata.icc is None) is (numbers[1] != 13)  # no profile can say PQ or HLG
+    assert data[data.index(b"colrnclx") + 8 :][:4] == struct.pack(">HH", *numbers)
+    plain, _, _ = again(png(), "avif")  # to other readers the pixels are the same
+    for one in (lambda d: np.asarray(Pillow.open(io.BytesIO(d))), lambda d: read_image(d, max_pixels=99_999).pixels):
+        np.testing.assert_array_equal(one(data), one(plain))
 
 
 def test_the_numbers_of_an_avif_file_are_read() -> None:
