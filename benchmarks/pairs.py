@@ -26,7 +26,7 @@ from torch import Tensor
 
 from srgan_cli.dataset.degradation import apply, rng_for, sample
 from srgan_cli.training.teaching import Teacher, load_teacher
-from srgan_cli.training_config import DegradationSettings
+from srgan_cli.training_data_config import DegradationSettings
 from srgan_cli.training_presets import preset
 
 PIECE_PX = 96

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from srgan_cli import stored
+from srgan_cli.checking import check
 from srgan_cli.errors import SettingsError
-from srgan_cli.training_config import TrainConfig, check
+from srgan_cli.training_config import TrainConfig
 
 _MAX_TOML_BYTES = 1 << 20
 

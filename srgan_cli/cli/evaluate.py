@@ -156,7 +156,7 @@ def _photo() -> Degrade:
 
     from srgan_cli.imaging.image import Pixels
     from srgan_cli.training.validation import degraded
-    from srgan_cli.training_config import DegradationSettings
+    from srgan_cli.training_data_config import DegradationSettings
 
     settings = DegradationSettings(kind="photo")
 

@@ -21,7 +21,7 @@ from srgan_cli.dataset.pictures import Bytes, in_order, read_pixels
 from srgan_cli.dataset.scan import Advance, Picture, cache_folder_of, identity
 from srgan_cli.errors import TrainingError, UnreadablePictureError, shown
 from srgan_cli.files import Lock, lock, part_name, publishing, stale_parts
-from srgan_cli.training_config import DataSettings
+from srgan_cli.training_data_config import DataSettings
 
 _VERSION = 2  # of the pixels in a cache: a change of the decoding or of the shrinking makes old ones useless
 _NAME = re.compile(r"[0-9a-f]{32}\.(pixels|taught)")  # the latter: see `taught`

@@ -42,7 +42,7 @@ from srgan_cli.dataset.kernels import (
     resize_matrix,
     resized,
 )
-from srgan_cli.training_config import DegradationSettings
+from srgan_cli.training_data_config import DegradationSettings
 
 _TOP = 255.0
 _STREAM = 0x6465_6772  # keeps these random numbers apart from others of the same seed, step and index

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from srgan_cli.dataset.pictures import SUFFIXES
 from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, SettingsError, shown
-from srgan_cli.training_config import DataSettings
+from srgan_cli.training_data_config import DataSettings
 
 RefusalKind: TypeAlias = Literal[
     "unreadable", "too small", "duplicate", "nearly flat", "heavily compressed", "unpaired"

@@ -21,7 +21,7 @@ from srgan_cli.dataset.folders import PictureFile, Refusal, RefusalKind, files_o
 from srgan_cli.dataset.pictures import Facts, in_order, look_at, read_pixels
 from srgan_cli.errors import NothingToDoError, PictureError, TrainingError, shown
 from srgan_cli.files import cache_folder, publish_text
-from srgan_cli.training_config import DataSettings
+from srgan_cli.training_data_config import DataSettings
 
 Advance: TypeAlias = Callable[[int, int], None]  # done, total
 

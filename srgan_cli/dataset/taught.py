@@ -34,7 +34,7 @@ from srgan_cli.dataset.pictures import Bytes
 from srgan_cli.dataset.scan import Advance
 from srgan_cli.errors import TrainingError, shown
 from srgan_cli.files import sync
-from srgan_cli.training_config import DegradationSettings
+from srgan_cli.training_data_config import DegradationSettings
 
 _VERSION = 1  # of a file's content: a change of how pieces are made makes old ones useless
 _PIECES, _ORDER = 0x5069_6563, 0x5465_6163  # Philox keys beside the seed

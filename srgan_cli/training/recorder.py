@@ -22,15 +22,9 @@ from srgan_cli.training.clock import Clock
 from srgan_cli.training.facts import card, command, digest, facts
 from srgan_cli.training.likeness import Likeness
 from srgan_cli.training.meter import At, Meter
-from srgan_cli.training.monitor import (
-    DiscriminatorNumbers,
-    Finding,
-    Monitor,
-    ValidationNumbers,
-    as_values,
-    picture_numbers,
-)
+from srgan_cli.training.monitor import DiscriminatorNumbers, Finding, Monitor
 from srgan_cli.training.observer import Outcome, Progress, TrainingObserver
+from srgan_cli.training.picture_numbers import ValidationNumbers, as_values, picture_numbers
 from srgan_cli.training.run import Run, Stepped
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast

@@ -20,7 +20,8 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.features import VGGFeatures
 from srgan_cli.networks.generators import Generator
 from srgan_cli.training.steps import Autocast
-from srgan_cli.training_config import DegradationSettings, TrainConfig
+from srgan_cli.training_config import TrainConfig
+from srgan_cli.training_data_config import DegradationSettings
 
 # Larger pictures are cut to their middle, so that validation takes moments. The usual test sets are smaller.
 _MAX_PX = 768

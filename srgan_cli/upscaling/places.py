@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from srgan_cli.errors import UnwritablePictureError, shown
-from srgan_cli.files import Folder, open_folder, part_name
+from srgan_cli.files import part_name
+from srgan_cli.handles import Folder, open_folder
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.plan import Job

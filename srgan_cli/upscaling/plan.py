@@ -22,7 +22,8 @@ from srgan_cli.errors import (
     UnwritablePictureError,
     shown,
 )
-from srgan_cli.files import is_special, link_below
+from srgan_cli.files import is_special
+from srgan_cli.handles import link_below
 from srgan_cli.imaging.documents.document import Contents
 from srgan_cli.imaging.formats import FORMATS, format_of_suffix
 from srgan_cli.imaging.image import Depth, Header

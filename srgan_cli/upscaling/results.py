@@ -22,7 +22,7 @@ from srgan_cli.errors import (
     as_defect,
     shown,
 )
-from srgan_cli.files import Folder, without_handles
+from srgan_cli.handles import Folder, without_handles
 from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.imaging.metadata.provenance import Record, bytes_digest, name_digest
 from srgan_cli.imaging.writing import copy_picture, write_picture

@@ -14,7 +14,7 @@ from srgan_cli.dataset.scan import scan
 from srgan_cli.evaluation.session import EvaluateOptions, evaluate_models
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.training_config import DataSettings
+from srgan_cli.training_data_config import DataSettings
 from tests.faults import save_tiny
 
 

@@ -26,7 +26,7 @@ from srgan_cli.dataset.crops import Batch, Cache, Crops, Picture, Scan, build_ca
 from srgan_cli.dataset.pictures import SUFFIXES, Bytes, in_order, look_at
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, UnreadablePictureError
 from srgan_cli.files import lock, part_name
-from srgan_cli.training_config import DataSettings
+from srgan_cli.training_data_config import DataSettings
 
 CROP_PX = 16
 

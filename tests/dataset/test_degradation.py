@@ -40,7 +40,7 @@ from srgan_cli.dataset.kernels import (
     sinc_kernel,
 )
 from srgan_cli.imaging.bicubic import bicubic
-from srgan_cli.training_config import DegradationSettings
+from srgan_cli.training_data_config import DegradationSettings
 
 REPO = Path(__file__).resolve().parents[2]
 TEST_DATA = Path(os.environ.get("SRGAN_TEST_DATA", REPO.parent / "shared" / "data")) / "test"

@@ -23,7 +23,7 @@ from srgan_cli.dataset.scan import scan, scan_unlabelled
 from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
 from srgan_cli.errors import NothingToDoError, TrainingError
 from srgan_cli.imaging.bicubic import bicubic
-from srgan_cli.training_config import DataSettings, DegradationSettings
+from srgan_cli.training_data_config import DataSettings, DegradationSettings
 
 SCALE, CROP_PX = 2, 16
 TEACHING = Teaching("somebody", SCALE, seed=0, piece_px=20, context_px=4, degradation=DegradationSettings())

@@ -12,14 +12,8 @@ import pytest
 
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.training.monitor import (
-    DiscriminatorNumbers,
-    Finding,
-    Monitor,
-    ValidationNumbers,
-    as_values,
-    picture_numbers,
-)
+from srgan_cli.training.monitor import DiscriminatorNumbers, Finding, Monitor
+from srgan_cli.training.picture_numbers import ValidationNumbers, as_values, picture_numbers
 from srgan_cli.training_config import Objective
 
 LOSSES = {"pixel": 0.02, "adversarial": 0.7}

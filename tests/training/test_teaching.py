@@ -20,8 +20,9 @@ from srgan_cli.networks.weights import load_model, save_weights
 from srgan_cli.training import checkpoint, sources, trainer
 from srgan_cli.training.likeness import Likeness
 from srgan_cli.training.loader import BatchLoader
-from srgan_cli.training.monitor import Monitor, ValidationNumbers
+from srgan_cli.training.monitor import Monitor
 from srgan_cli.training.observer import SilentTraining
+from srgan_cli.training.picture_numbers import ValidationNumbers
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import _real, _targets, begin
 from srgan_cli.training.sources import prepare, scanned
@@ -29,7 +30,8 @@ from srgan_cli.training.state import State
 from srgan_cli.training.steps import Examples
 from srgan_cli.training.teaching import Teacher, load_teacher
 from srgan_cli.training.validation import held_out
-from srgan_cli.training_config import TeacherSettings, TrainConfig
+from srgan_cli.training_config import TrainConfig
+from srgan_cli.training_data_config import TeacherSettings
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
 from srgan_cli.upscaling.backends.pytorch import PyTorch
 from tests import faults

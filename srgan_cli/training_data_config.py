@@ -1,0 +1,143 @@
+"""Settings of what a network learns from: the pictures, how small ones are made of them, and a teacher.
+
+Sections of `training_config`, checked in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from srgan_cli.checking import check, check_choice, check_numbers
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is learned from. `levels`: each picture is also kept shrunk by these factors, and crops come from any."""
+
+    high_dirs: tuple[str, ...] = ()
+    low_dirs: tuple[str, ...] = ()  # paired data: same names as in high_dirs; no degradation is applied
+    val_dir: str | None = None
+    val_low_dir: str | None = None
+    val_fraction: float = 0.02  # of the pictures, chosen by hash, when there is no val_dir …
+    val_max: int = 16  # … but at most so many (and at least one of each 12 pictures, up to 4)
+    levels: tuple[float, ...] = (1.0, 0.75, 0.5)
+    augment: bool = True  # flips and quarter turns
+    min_jpeg_quality: int = 70  # JPEGs of lower quality are left out; 0 takes all
+    min_std: float = 2.0  # standard deviation of grey levels (of 255) below which a picture counts as flat
+    cache_dir: str | None = None  # None: in the user's cache folder
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            "data",
+            self,
+            {
+                "val_fraction": (0, 0.5),
+                "val_max": (1, 1000),
+                "min_jpeg_quality": (0, 100),
+                "min_std": (0, 128),
+            },
+        )
+        check(bool(self.levels) and all(0.1 <= level <= 1 for level in self.levels), "data.levels go from 0.1 to 1")
+        check(not self.val_low_dir or bool(self.val_dir), "data.val_low_dir needs data.val_dir")
+
+
+@dataclass(frozen=True)
+class DegradationSettings:
+    """How the low picture is made of the high one.
+
+    `photo`: blur, resizing, noise and compression, `rounds` times, each drawn anew for every crop. Ranges are (least,
+    most). Blur in px of the picture it is applied to; noise as standard deviation of 255 levels; `poisson` is the
+    inverse of photons per level. `strength` scales blur, noise, the loss of compression and (up to 1) the change of
+    size together; 0 leaves bicubic. Noise, poisson and resize are drawn evenly in their logarithm.
+    """
+
+    kind: Literal["bicubic", "photo"] = "bicubic"
+    strength: float = 1.0
+    rounds: int = 2
+    blur_fraction: float = 0.8  # of crops that are blurred in a round
+    blur_px: tuple[float, float] = (0.2, 2.0)  # standard deviation along the longer axis: a disc of twice that radius
+    last_blur: float = 1.0  # what `blur_px` is multiplied by in the second of two rounds
+    ringing_fraction: float = 0.0  # of the blurred crops of a round: a sinc filter, which rings, in place of the blur
+    final_ringing_fraction: float = 0.0  # of crops: one more sinc filter beside the last compression
+    ringing_cutoff: tuple[float, float] = (0.33, 1.0)  # of the highest frequency there is; 1 lets all pass
+    resize: tuple[float, float] = (0.3, 1.3)  # of the first round; the last ends at 1 / scale
+    noise: tuple[float, float] = (1.0, 20.0)
+    poisson: tuple[float, float] = (0.05, 2.0)
+    grey_noise_fraction: float = 0.4
+    noise_fraction: float = 0.8
+    jpeg_quality: tuple[float, float] = (30.0, 95.0)
+    compression_fraction: float = 0.8
+    webp_fraction: float = 0.2  # of what is compressed
+    clean_fraction: float = 0.1  # of crops that are only made smaller, so that clean pictures stay clean
+    sharpen_target: float = 0.0  # unsharp mask on the high crop; Real-ESRGAN has 0.5 with GAN training
+
+    def __post_init__(self) -> None:
+        check_choice("degradation", self, kind=("bicubic", "photo"))
+        fractions = (
+            "blur_fraction",
+            "ringing_fraction",
+            "final_ringing_fraction",
+            "grey_noise_fraction",
+            "noise_fraction",
+            "compression_fraction",
+            "webp_fraction",
+            "clean_fraction",
+        )
+        check_numbers("degradation", self, dict.fromkeys(fractions, (0, 1)))
+        ranges = {"strength": (0, 4), "rounds": (1, 2), "last_blur": (0, 2), "sharpen_target": (0, 2)}
+        check_numbers("degradation", self, ranges)
+        limits = {
+            "blur_px": (0.0, 16.0),
+            "ringing_cutoff": (0.1, 1.0),
+            "resize": (0.1, 4.0),
+            "noise": (0.0, 100.0),
+            "poisson": (0.0, 10.0),
+            "jpeg_quality": (1.0, 100.0),
+        }
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            check(
+                len(value) == 2 and least <= value[0] <= value[1] <= most,
+                f"degradation.{name} must be two numbers that rise, between {least:g} and {most:g}, not {value!r}",
+            )
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """A stronger network whose results are learned from: distillation. Without a `model`, nothing here counts.
+
+    The teacher sees the low pictures that the student sees, so no original is needed for it: `unlabelled_dirs` hold
+    pictures as they will be enlarged. Its results are the target of the fidelity phase, mixed with the originals by
+    `weight`, and alone that of all terms of the adversarial phase that compare pixels or features.
+    """
+
+    model: str | None = None  # a model's name, a file (ours or another program's) or a run folder
+    weight: float = 1.0  # of the teacher's results in the fidelity phase against the originals'; 1: the teacher alone
+    real: Literal["original", "teacher", "both"] = "teacher"  # what the discriminator is shown as real
+    # kept: on disk, made ahead of the first step; inline: made for each batch; auto: inline on a GPU, else kept
+    results: Literal["auto", "kept", "inline"] = "auto"
+    crops: int = 0  # pieces that are taught and kept; 0: as many as can be made in `budget_fraction` of the budget
+    budget_fraction: float = 0.33
+    piece_px: int = 0  # side of a piece, in px of the low picture; 0: 96, or more where crops need it
+    context_px: int = 12  # around a piece, or a crop inline: low px that the teacher sees and that are not learned from
+    unlabelled_dirs: tuple[str, ...] = ()  # low pictures without an original, which only the teacher labels
+    unlabelled_fraction: float = 0.25  # of what is learned from, where there are such
+
+    def __post_init__(self) -> None:
+        check_choice("teacher", self, real=("original", "teacher", "both"), results=("auto", "kept", "inline"))
+        check_numbers("teacher", self, dict.fromkeys(("weight", "unlabelled_fraction"), (0, 1)))
+        check_numbers("teacher", self, {"budget_fraction": (0.01, 0.9), "crops": (0, 1e7), "context_px": (0, 256)})
+        check(
+            self.piece_px == 0 or 8 <= self.piece_px <= 1024,
+            f"teacher.piece_px must be between 8 and 1024, or 0, not {self.piece_px!r}",
+        )
+        check(
+            self.model is not None or not self.unlabelled_dirs,
+            "pictures without originals can only be learned from with a teacher: name one with --teacher",
+        )
+
+    def piece_side_px(self, largest_crop_px: int) -> int:
+        """The side of a piece, for crops of at most `largest_crop_px` low px."""
+        usual = max(96, -(-(largest_crop_px + 2 * self.context_px) // 16) * 16)  # some networks want multiples of 16
+        return self.piece_px or usual
