@@ -11,6 +11,7 @@
     folder   the wall time of a folder of 100 photos, against the network's own time for them.
     models   all bundled models on one picture in memory (750 × 500 px at ×4, 1500 × 1000 at ×2), in turns, against
              `srgan` of the same scale.
+    backends OpenVINO against PyTorch, both on the CPU, for the bundled models at ×4, on one picture in memory.
 
 The pictures are made from examples/. PNG both in and out, each way at its own default compression.
 """
@@ -45,6 +46,7 @@ def main() -> None:
         "bare": compare_with_bare_network,
         "folder": measure_folder,
         "models": compare_models,
+        "backends": compare_backends,
     }
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(cases)}")
     parser.add_argument("--repeats", type=int, default=3)
@@ -319,6 +321,34 @@ def compare_models(args: argparse.Namespace) -> None:
                     times_as_fast_as_srgan=round(against, 2),
                     seconds=[round(turn[name], 2) for turn in augment],
                 )
+
+
+def compare_backends(args: argparse.Namespace) -> None:
+    """In each turn every backend that runs on the CPU, for each bundled model at ×4."""
+    from srgan_cli.config import EngineOptions
+    from srgan_cli.networks import registry
+    from srgan_cli.networks.weights import load_model
+    from srgan_cli.upscaling.engine import Upscaler
+
+    low = photo(750, 500, 0)
+    for precision in args.precisions:
+        for name in [entry.name for entry in registry.entries() if entry.scale == 4]:
+            model = load_model(name)
+            made = {device: Upscaler(model, EngineOptions(device, precision)) for device in ("cpu", "openvino")}
+            results = {device: upscaler.upscale(low) for device, upscaler in made.items()}  # and what is set up once
+            turns = [
+                {device: _seconds(partial(upscaler.upscale, low)) for device, upscaler in made.items()}
+                for _ in range(args.repeats)
+            ]
+            differences = np.abs(results["cpu"].astype(np.int16) - results["openvino"])
+            report(
+                case="backends",
+                model=name,
+                precision=precision,
+                openvino_times_as_fast=round(statistics.median(turn["cpu"] / turn["openvino"] for turn in turns), 2),
+                largest_difference=int(differences.max()),
+                seconds=[{device: round(seconds, 2) for device, seconds in turn.items()} for turn in turns],
+            )
 
 
 _WORKERS: dict[str, Callable[..., None]] = {

@@ -218,6 +218,9 @@ class PageRange:
         return PageRange(first, first if match[2] is None else int(match[3]) if match[3] else None)
 
 
+_DEVICE = r"auto|cpu|mps|(cuda|xpu|vulkan)(:\d{1,3})?|openvino(:(cpu|npu|gpu\d{0,2}))?"
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """Where and how the network runs. `tile_px` None means: chosen from the memory that is free."""
@@ -229,8 +232,8 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         _check(
-            re.fullmatch(r"auto|cpu|mps|(cuda|xpu|vulkan)(:\d{1,3})?", self.device) is not None,
-            f"--device must be auto, cpu, cuda[:N], mps, xpu or vulkan[:N], not {self.device!r}",
+            re.fullmatch(_DEVICE, self.device) is not None,
+            f"--device must be auto, cpu, cuda[:N], mps, xpu, vulkan[:N] or openvino[:gpu|npu], not {self.device!r}",
         )
         _check(
             self.precision in ("auto", "fp32", "fp16", "bf16"),

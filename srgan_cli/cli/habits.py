@@ -9,7 +9,7 @@ from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 
 # Of waifu2x and Real-ESRGAN (both as ncnn programs and as scripts), ImageMagick, vipsthumbnail, and common sense.
 _INPUT = "pictures and folders are named without an option: srgan upscale in.jpg -o out.png"
-_GPU = "choose the device with --device: auto, cpu, cuda, cuda:1, mps, xpu or vulkan"
+_GPU = "choose the device with --device: auto, cpu, cuda, cuda:1, mps, xpu, vulkan or openvino"
 _TILE = "this is --tile here, in px; auto suits nearly always"
 _MODEL = "this is --model (-m) here; `srgan models list` shows what there is"
 _NAMES: dict[str, str] = {

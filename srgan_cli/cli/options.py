@@ -17,7 +17,7 @@ from srgan_cli.errors import SettingsError
 _F = TypeVar("_F", bound=Callable[..., Any])
 _Decorator = Callable[[_F], _F]
 
-DEVICES = "auto|cpu|cuda[:N]|mps|xpu|vulkan[:N]"
+DEVICES = "auto|cpu|cuda[:N]|mps|xpu|vulkan[:N]|openvino[:gpu|npu]"
 _PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 
@@ -94,8 +94,9 @@ def model_option(
 def device_option(*, default: str | None = "auto") -> _Decorator[Any]:
     """`default` None: the preset's."""
     return _compute(
-        "--device", type=Completed("auto", "cpu", "cuda", "mps", "xpu", "vulkan"), default=default, show_default=True,
-        metavar=DEVICES, help="Where to compute (see `srgan doctor`)." + " [default: auto]" * (default is None),
+        "--device", type=Completed("auto", "cpu", "cuda", "mps", "xpu", "vulkan", "openvino"), default=default,
+        show_default=True, metavar=DEVICES,
+        help="Where to compute (see `srgan doctor`)." + " [default: auto]" * (default is None),
     )  # fmt: skip
 
 

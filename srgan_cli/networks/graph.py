@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
@@ -32,6 +33,14 @@ class Convolution:
     weight: Tensor
     bias: Tensor | None
     repeats_border: bool = False
+
+
+def convolved(low: Tensor, operation: Convolution) -> Tensor:
+    """(N, inputs, H, W) -> (N, outputs, H, W), by PyTorch."""
+    reach = operation.weight.shape[-1] // 2
+    mode = "replicate" if operation.repeats_border else "constant"
+    padded = F.pad(low, (reach,) * 4, mode=mode) if reach else low
+    return F.conv2d(padded, operation.weight, operation.bias)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from srgan_cli.networks.ncnn_files import NcnnGenerator
 from srgan_cli.networks.ncnn_process import VulkanDevice
 from srgan_cli.networks.onnx_files import OnnxGenerator
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling.backends import ncnn, onnx, pytorch
+from srgan_cli.upscaling.backends import ncnn, onnx, openvino, pytorch
 from srgan_cli.upscaling.backends.protocol import Backend, Device
 
 
@@ -35,6 +35,12 @@ def choose(
         note(f"{obstacle}: --device auto instead of {options.device}")
         options = replace(options, device="auto")
         return pytorch.choose(options, half_ok=half_ok, bf16_ok=bf16_ok)
+    if options.device.startswith("openvino"):
+        obstacle = openvino.why_not(models)
+        if obstacle is None:
+            return openvino.choose(options, half_ok=half_ok, bf16_ok=bf16_ok)
+        note(f"{obstacle}: --device auto instead of {options.device}")
+        options = replace(options, device="auto")
     best = pytorch.choose(options, half_ok=half_ok, bf16_ok=bf16_ok)
     if options.device != "auto" or best.device.type != "cpu" or ncnn.why_not(models) is not None:
         return best
@@ -73,9 +79,9 @@ def devices() -> tuple[Device, ...]:
         vulkan = ncnn.devices()
     except DeviceError:  # `absences` tells
         vulkan = ()
-    return (*gpus, *vulkan, cpu)
+    return (*gpus, *vulkan, cpu, *openvino.devices())
 
 
 def absences() -> tuple[str, ...]:
     """Why there are not more devices, a sentence for each kind."""
-    return (*pytorch.absences(), *ncnn.absences())
+    return (*pytorch.absences(), *ncnn.absences(), *openvino.absences())

@@ -11,12 +11,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError, WeightsError
-from srgan_cli.networks.graph import RESIDUAL, SUBPIXELS, Convolution, nodes_of
+from srgan_cli.networks.graph import RESIDUAL, SUBPIXELS, Convolution, convolved, nodes_of
 from srgan_cli.networks.ncnn_files import MISSING, NcnnGenerator, NcnnNetwork
 from srgan_cli.networks.ncnn_format import ncnn_model
 from srgan_cli.networks.ncnn_param import parse_param
@@ -114,14 +113,7 @@ class _Ours:
     def subpixels(self, low: Tensor) -> Tensor:
         each = [torch.from_numpy(self._network.run(one.contiguous().numpy())) for one in low]
         subpixels = torch.stack(each)
-        return subpixels if self._enlargement is None else _convolved(low, self._enlargement).add_(subpixels)
-
-
-def _convolved(low: Tensor, operation: Convolution) -> Tensor:
-    reach = operation.weight.shape[-1] // 2
-    mode = "replicate" if operation.repeats_border else "constant"
-    padded = F.pad(low, (reach,) * 4, mode=mode) if reach else low
-    return F.conv2d(padded, operation.weight, operation.bias)
+        return subpixels if self._enlargement is None else convolved(low, self._enlargement).add_(subpixels)
 
 
 class _Theirs:

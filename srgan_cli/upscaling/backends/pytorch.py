@@ -220,7 +220,7 @@ def unused_gpu() -> str | None:
         return None
     return (
         "there is an NVIDIA GPU here, but this PyTorch is built for the CPU only; install PyTorch's CUDA edition "
-        "(docs/UPSCALE.md, Where it runs)"
+        "(docs/INSTALL.md)"
     )
 
 
