@@ -4,6 +4,7 @@
     ├── PictureError                1   this picture cannot be read or written; the batch goes on
     │   ├── UnreadablePictureError  1
     │   ├── UnwritablePictureError  1
+    │   ├── PictureTimeoutError     1   it took longer than it may
     │   └── DefectError             1   a fault of srgan's own, met with this picture
     ├── SettingsError               2   an option or a combination of options makes no sense
     ├── NothingToDoError            3   no input could be read at all
@@ -72,6 +73,10 @@ class UnreadablePictureError(PictureError):
 
 class UnwritablePictureError(PictureError):
     """The output cannot be written: format limits, no alpha, a full disk, permissions."""
+
+
+class PictureTimeoutError(PictureError):
+    """It took longer than --timeout."""
 
 
 class DefectError(PictureError):

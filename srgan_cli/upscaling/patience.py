@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from srgan_cli.errors import PictureError
+from srgan_cli.errors import PictureError, PictureTimeoutError
 
 _SLOW = 10  # times what was expected
 _SLOW_AT_LEAST_S = 30.0  # loading a network, or a disk that wakes up, is no reason to worry anybody
@@ -42,7 +42,7 @@ class Patience:
         return self._limit is not None and self.seconds > self._limit
 
     def error(self) -> PictureError:
-        return PictureError(f"it took longer than --timeout {self._limit:g} seconds and was given up")
+        return PictureTimeoutError(f"it took longer than --timeout {self._limit:g} seconds and was given up")
 
     def check(self) -> None:
         """Between two pieces of work: raises `PictureError` when the time is over, and warns once of a slow picture."""

@@ -32,7 +32,7 @@ from srgan_cli.imaging.output import Output, decide
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.imaging.writing import check_place
 from srgan_cli.upscaling import inputs, names
-from srgan_cli.upscaling.inputs import STREAM, Failure, InputFile
+from srgan_cli.upscaling.inputs import STREAM, Failure, InputFile, Walk
 from srgan_cli.upscaling.ledger import Ledger, ResultState, identity
 from srgan_cli.upscaling.names import Naming
 from srgan_cli.upscaling.paging import PageJob, aim_of, page_jobs, single_pages, split_note, stays_one_file
@@ -187,15 +187,21 @@ class _Sized:
 
 
 def plan(
-    options: UpscaleOptions, available_scales: tuple[int, ...], settings_key: str, *, stdin: bytes | None = None
+    options: UpscaleOptions,
+    available_scales: tuple[int, ...],
+    settings_key: str,
+    *,
+    stdin: bytes | None = None,
+    found: Sequence[InputFile] | None = None,
 ) -> Plan:
     """Resolve a run. `available_scales` are those of the model's networks; `settings_key` identifies everything that
-    decides a result but its input (`--resume` compares it). `stdin` is what `-` stands for among the inputs.
+    decides a result but its input (`--resume` compares it). `stdin` is what `-` stands for among the inputs, which are
+    those of `options` unless a caller has `found` them already.
 
     Raises `SettingsError` for collisions, results that exist already, or an input that would be overwritten;
     `NothingToDoError` when the inputs hold no picture at all.
     """
-    walk = inputs.find_inputs(options)
+    walk = inputs.find_inputs(options) if found is None else Walk(tuple(found), (), ())
     failures = list(walk.failures)
     into = names.output_folder(options, walk.found)
     found = names.without_earlier_results(walk.found, into)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,12 +23,12 @@ from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose_model
-from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.held import Upscalers
+from srgan_cli.upscaling.inputs import STREAM, InputFile
 from srgan_cli.upscaling.places import journal_of, rows_kept
 from srgan_cli.upscaling.plan import Job, Plan, plan
 
 if TYPE_CHECKING:
-    from srgan_cli.networks.weights import Model
     from srgan_cli.upscaling.engine import Upscaler
     from srgan_cli.upscaling.observer import Observer, Tally
 
@@ -144,6 +144,7 @@ class Session:
     settings_key: str
     began: float  # of `time.perf_counter`: when it was begun to be prepared
     upscaler: Upscaler | None = None  # held by a caller, for all pictures
+    upscalers: Upscalers = field(default_factory=Upscalers)  # kept by a caller, from run to run
 
     @property
     def is_auto(self) -> bool:
@@ -243,12 +244,8 @@ class Session:
     def _upscaler(self, job: Job, on_note: Callable[[str], None]) -> Upscaler:
         if self.upscaler is not None:
             return self.upscaler
-        from srgan_cli.networks.weights import load_model
-        from srgan_cli.upscaling.engine import Upscaler
-
-        sources = self.selections[job.model].passes(job.scales)
-        loaded: dict[str | Path, Model] = {source: load_model(source) for source in dict.fromkeys(sources)}
-        return Upscaler([loaded[source] for source in sources], self.options.engine, on_note=on_note)
+        selection = self.selections[job.model]
+        return self.upscalers.take(selection.passes(job.scales), selection.sha256, self.options.engine, on_note)
 
     def _pace_key(self) -> str:
         engine = self.options.engine
@@ -256,8 +253,16 @@ class Session:
         return f"{'-'.join(s[:12] for s in sha256)}-{engine.device}-{engine.precision}"
 
 
-def prepare(options: UpscaleOptions, *, stdin: bytes | None = None, upscaler: Upscaler | None = None) -> Session:
-    """Choose the networks (those of a held `upscaler`, where there is one) and resolve the plan.
+def prepare(
+    options: UpscaleOptions,
+    *,
+    stdin: bytes | None = None,
+    upscaler: Upscaler | None = None,
+    upscalers: Upscalers | None = None,
+    found: Sequence[InputFile] | None = None,
+) -> Session:
+    """Choose the networks (those of a held `upscaler`, where there is one) and resolve the plan, for the inputs of
+    `options` or for those that a caller has `found`. What has to be loaded is taken from `upscalers`.
 
     Raises what `select` and `plan` raise.
     """
@@ -266,11 +271,11 @@ def prepare(options: UpscaleOptions, *, stdin: bytes | None = None, upscaler: Up
     selections = _selections(options) if upscaler is None else _held(upscaler, options)
     key = _settings_key(options, selections)
     scales = set.intersection(*(set(selection.scales) for selection in selections.values()))
-    made = plan(options, tuple(sorted(scales)), key, stdin=stdin)
+    made = plan(options, tuple(sorted(scales)), key, stdin=stdin, found=found)
     if upscaler is not None and (job := next((job for job in made.jobs if len(job.scales) > 1), None)) is not None:
         asked = max(job.output.width / job.header.width, job.output.height / job.header.height)
         raise SettingsError(f"the upscaler enlarges {upscaler.scale} times, and {asked:g} times are asked for")
-    return Session(options, selections, made, key, began, upscaler)
+    return Session(options, selections, made, key, began, upscaler, upscalers or Upscalers())
 
 
 def _held(upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Selection]:

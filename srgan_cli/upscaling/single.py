@@ -91,10 +91,11 @@ def _upscale(
     options = replace(options, inputs=(given,), output=STREAM if path is None else path)
     session = prepare(options, stdin=data, upscaler=upscaler)
     if path is not None:
-        return _run(session, progress, None)
+        run_one(session, Reporting(progress), None)
+        return session.plan.jobs[0].target if session.plan.jobs else session.plan.skips[0].target
     stream = io.BytesIO() if target is None else target
     assert not isinstance(stream, (str, os.PathLike))
-    _run(session, progress, stream)
+    run_one(session, Reporting(progress), stream)
     return stream.getvalue() if isinstance(stream, io.BytesIO) and target is None else None
 
 
@@ -107,8 +108,8 @@ def _bytes_of(source: Source) -> bytes | None:
     return source.read()
 
 
-def _run(session: Session, progress: Progress | None, stream: BinaryIO | None) -> Path:
-    reporting = _Reporting(progress)
+def run_one(session: Session, reporting: Reporting, stream: BinaryIO | None) -> None:
+    """Run a session of one picture; what went wrong with it, or what `reporting` raised, is raised."""
     try:
         tally = session.run(reporting, stream=stream)
     except BrokenPipeError:
@@ -121,10 +122,9 @@ def _run(session: Session, progress: Progress | None, stream: BinaryIO | None) -
         raise tally.failures[0].kind(tally.failures[0].reason)
     if tally.interrupted:
         raise KeyboardInterrupt
-    return session.plan.jobs[0].target if session.plan.jobs else session.plan.skips[0].target
 
 
-class _Reporting(Silent):
+class Reporting(Silent):
     """Tells a function how far a picture has come."""
 
     def __init__(self, progress: Progress | None) -> None:
