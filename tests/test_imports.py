@@ -21,6 +21,7 @@ PACKAGE = Path(srgan_cli.__file__).parent
 # others, lazily.
 ROOMS = (
     "cli",
+    "serving",
     "training",
     "runlog",
     "comparison",

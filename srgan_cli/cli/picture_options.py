@@ -31,6 +31,7 @@ from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.formats import FORMATS
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
 
 
 class PicturesCommand(Command):
@@ -236,12 +237,12 @@ reading = _all_of(_READING)
 writing_and_computing = _all_of(_WRITING_AND_COMPUTING)
 
 
-def as_one(command: Callable[..., int]) -> Callable[..., int]:
+def as_one(command: Callable[..., _T]) -> Callable[..., _T]:
     """Give a command whose options are the three groups (and its own) one `UpscaleOptions`, `asked`, in their place."""
     names = tuple(inspect.signature(_options).parameters)
 
     @functools.wraps(command)
-    def call(**given: Any) -> int:
+    def call(**given: Any) -> _T:
         asked = _options(**{name: given.pop(name) for name in names})
         return command(asked=asked, **given)
 
@@ -299,3 +300,13 @@ def _options(
         accept_damaged=accept_damaged,
         timeout_s=timeout_s,
     )
+
+
+@click.command(add_help_option=False)
+@size_and_model
+@reading
+@writing_and_computing
+@as_one
+def one_picture(asked: UpscaleOptions) -> UpscaleOptions:
+    """No command of its own: it reads the options of one picture for `srgan serve`."""
+    return asked

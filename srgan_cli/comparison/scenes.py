@@ -154,12 +154,12 @@ class Scene:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_shown(path: Path) -> Pixels:
+def read_shown(source: Path | bytes) -> Pixels:
     """A picture as eyes compare it: (H, W, 3) uint8, upright, sRGB, composited over white where it is transparent.
 
     Raises `UnreadablePictureError`, also for one of more than 400 megapixels.
     """
-    picture = read_image(path, max_pixels=MAX_PIXELS)
+    picture = read_image(source, max_pixels=MAX_PIXELS)
     pixels, icc = picture.pixels, picture.header.metadata.icc
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3 and icc is None:
         return pixels

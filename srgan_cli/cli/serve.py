@@ -1,0 +1,214 @@
+"""`srgan serve`: a page and an API on this machine."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from srgan_cli.cli.command import Command, Option, under
+from srgan_cli.cli.options import (
+    device_option,
+    model_option,
+    no_config_option,
+    precision_option,
+    quiet_option,
+    tile_option,
+)
+from srgan_cli.cli.picture_options import one_picture
+from srgan_cli.config import AUTO_MODEL, EngineOptions, Precision, UpscaleOptions
+from srgan_cli.errors import SettingsError, in_python, shown
+
+if TYPE_CHECKING:
+    from srgan_cli.serving.settings import Parameter, Questions
+
+_listening, _limits, _options = under("Listening"), under("Limits"), under("Options")
+
+# Of `srgan upscale`, what one picture may be asked for; the rest is about files, folders and this machine.
+_ASKED = (
+    "scale", "long_side", "width", "height", "fit", "paper", "dpi", "only_enlarge", "copy_large", "model", "detail",
+    "color_lock", "max_pixels", "accept_damaged", "timeout_s", "format_", "quality", "bit_depth", "lossless",
+    "tiff_layout", "tiff_tile_px", "png_level", "background", "strip", "keep_text",
+)  # fmt: skip
+
+
+@click.command(cls=Command)
+@_listening(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond this machine, with a --token."
+)
+@_listening("--port", type=int, default=8780, show_default=True, metavar="N", help="Port; 0 takes any that is free.")
+@_listening("--token", help="What clients have to know; better given as SRGAN_SERVE_TOKEN, which others cannot see.")
+@_listening(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name it is reached by, behind a proxy for example (repeatable).",
+)
+@_listening("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@model_option(default=AUTO_MODEL, text="What is used where a request names no model.")
+@device_option()
+@precision_option()
+@tile_option()
+@_limits(
+    "--queue",
+    type=int,
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Pictures that wait or are worked on at a time; more are refused (429).",
+)
+@_limits("--max-bytes", type=int, default=100_000_000, show_default=True, metavar="N", help="Of one upload.")
+@_limits("--max-pixels", type=int, default=40_000_000, show_default=True, metavar="N", help="Of one picture sent.")
+@_limits("--max-result-pixels", type=int, default=400_000_000, show_default=True, metavar="N", help="Of one result.")
+@_limits(
+    "--max-held",
+    "held_bytes",
+    type=int,
+    default=2_000_000_000,
+    show_default=True,
+    metavar="BYTES",
+    help="Of uploads, and of results that wait to be fetched, in memory.",
+)
+@_limits(
+    "--timeout",
+    "timeout_s",
+    type=float,
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For one picture, waiting left out.",
+)
+@_limits(
+    "--client-timeout",
+    "client_timeout_s",
+    type=float,
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For a client that stops sending or taking.",
+)
+@_limits(
+    "--keep",
+    "keep_s",
+    type=float,
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a job lives that nobody asks for.",
+)
+@quiet_option("Only errors; no line for each request.")
+@no_config_option()
+def serve(
+    host: str, port: int, token: str | None, allow_hosts: tuple[str, ...], opens: bool, model: str, device: str,
+    precision: Precision, tile_px: int | None, queue: int, max_bytes: int, max_pixels: int, max_result_pixels: int,
+    held_bytes: int, timeout_s: float, client_timeout_s: float, keep_s: float, quiet: bool,
+) -> int:  # fmt: skip
+    """Serve a page to drop pictures on, and an API.
+
+    On this machine only, unless --host says otherwise. Nothing that is sent is kept on the disk.
+
+    \b
+      srgan serve --open
+      curl --data-binary @in.jpg '127.0.0.1:8780/v1/upscale?scale=2&format=png' -o large.png
+      SRGAN_SERVE_TOKEN=… srgan serve --host 0.0.0.0
+    """
+    from srgan_cli.serving.server import HttpServer, Listeners
+    from srgan_cli.serving.settings import ServeOptions
+
+    options = ServeOptions(
+        host, port, token, allow_hosts, model, EngineOptions(device, precision, tile_px), queue, max_bytes, max_pixels,
+        max_result_pixels, held_bytes, timeout_s, client_timeout_s, keep_s,
+    )  # fmt: skip
+
+    def requested(method: str, route: str, status: int, seconds: float) -> None:
+        if not quiet:
+            click.echo(f"{method} {route} {status} {seconds * 1e3:.0f} ms", err=True)
+
+    server = HttpServer(options, questions(), Listeners(requested, _report))
+    click.echo(server.address)
+    if opens:
+        click.launch(server.address)
+    server.run()
+    return 0
+
+
+def _report(err: BaseException) -> None:
+    """A fault of this program, for whoever runs the server."""
+    click.echo("".join(traceback.format_exception(err)).rstrip(), err=True)
+
+
+# ----------------------------------------------------------------------------------------------- what a request may ask
+
+
+def questions() -> Questions:
+    from srgan_cli.serving.settings import Questions
+
+    return Questions(tuple(_parameters()), parse)
+
+
+def _offered() -> Iterator[Option]:
+    known = {param.name: param for param in one_picture.params}
+    for name in _ASKED:
+        option = known[name]
+        assert isinstance(option, Option)
+        yield option
+
+
+def _parameters() -> Iterator[Parameter]:
+    from srgan_cli.serving.settings import Parameter
+
+    for option in _offered():
+        yield Parameter(option.key.replace("-", "_"), _schema(option), in_python(option.help or ""))
+
+
+def _schema(option: Option) -> dict[str, object]:
+    if option.is_flag:
+        return {"type": "boolean"}
+    if isinstance(option.type, click.Choice):
+        return {"type": "string", "enum": [str(choice) for choice in option.type.choices]}
+    kinds = {click.INT: "integer", click.FLOAT: "number"}
+    return {"type": kinds.get(option.type, "string")}
+
+
+def parse(words: Mapping[str, str]) -> UpscaleOptions:
+    """A request's options, read by what the command line declares. Raises `SettingsError`."""
+    known = {option.key.replace("-", "_"): option for option in _offered()}
+    arguments: list[str] = []
+    for name, value in words.items():
+        if name not in known:
+            raise SettingsError(f"there is no option {shown(name)}; there are {', '.join(known)}")
+        arguments += _argument(known[name], value)
+    try:
+        context = one_picture.make_context("request", arguments)
+    except click.ClickException as err:
+        raise SettingsError(in_python(err.format_message())) from err
+    options = context.invoke(one_picture, **context.params)
+    assert isinstance(options, UpscaleOptions)
+    return options
+
+
+_SWITCHES = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _argument(option: Option, value: str) -> list[str]:
+    name = max(option.opts, key=len)
+    if not option.is_flag:
+        return [f"{name}={value}"]
+    if value.lower() not in _SWITCHES:
+        raise SettingsError(f"{option.key.replace('-', '_')} must be true or false, not {shown(value)}")
+    if _SWITCHES[value.lower()]:
+        return [name]
+    return [max(option.secondary_opts, key=len)] if option.secondary_opts else []

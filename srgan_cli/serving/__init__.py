@@ -1,0 +1,1 @@
+"""A page and an API on this machine: pictures in, larger ones out."""

@@ -1,0 +1,393 @@
+"""The routes: what each address does. `build` puts them together with the guard before them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from srgan_cli import __version__
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import SrganError
+from srgan_cli.networks import library, registry
+from srgan_cli.serving import page
+from srgan_cli.serving.answers import ProblemError, disposition, problem_of
+from srgan_cli.serving.guard import COOKIE, Guard, is_token
+from srgan_cli.serving.jobs import Jobs
+from srgan_cli.serving.making import Result, make, warm_up, within_limits
+from srgan_cli.serving.metrics import Metrics
+from srgan_cli.serving.openapi import document
+from srgan_cli.serving.room import FullError, Room
+from srgan_cli.serving.settings import Questions, ServeOptions
+from srgan_cli.serving.uploads import Reader, drain
+from srgan_cli.serving.workshop import Task, Workshop
+from srgan_cli.upscaling.held import Upscalers
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+OnRequest: TypeAlias = Callable[[str, str, int, float], None]  # method, route, status, seconds
+OnFault: TypeAlias = Callable[[BaseException], None]
+
+_CHUNK_BYTES = 1 << 18
+_HEARTBEAT_S = 10.0  # proxies close what is silent
+_PREVIEW_PIXELS = 120_000_000  # a page of pictures under a slider takes some ten bytes a px while it is made
+
+
+def build(
+    options: ServeOptions,
+    questions: Questions,
+    upscalers: Upscalers,
+    on_request: OnRequest,
+    on_fault: OnFault,
+) -> Starlette:
+    """The application. `on_request` hears of each request, `on_fault` of errors that are this program's own."""
+    service = Service(options, questions, upscalers, on_request, on_fault)
+    routes = [
+        Route("/", service.wrap(service.page)),
+        Route("/page.css", service.wrap(service.style)),
+        Route("/page.js", service.wrap(service.script)),
+        Route("/login", service.wrap(service.login), methods=["GET", "POST"]),
+        Route("/v1/upscale", service.wrap(service.upscale), methods=["POST"]),
+        Route("/v1/jobs", service.wrap(service.new_job), methods=["POST"]),
+        Route("/v1/jobs/{id}", service.wrap(service.job), methods=["GET", "DELETE"]),
+        Route("/v1/jobs/{id}/events", service.wrap(service.events)),
+        Route("/v1/jobs/{id}/result", service.wrap(service.result)),
+        Route("/v1/jobs/{id}/compare", service.wrap(service.compare)),
+        Route("/v1/models", service.wrap(service.models)),
+        Route("/v1/openapi.json", service.wrap(service.openapi)),
+        Route("/healthz", service.wrap(service.health)),
+        Route("/metrics", service.wrap(service.metrics_page)),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _http_problem}
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, options=options)],
+        exception_handlers=handlers,
+        lifespan=service.lifespan,
+    )
+
+
+async def _http_problem(_request: Request, err: HTTPException) -> Response:
+    what = {404: "there is nothing at this address; /v1/openapi.json lists what there is",
+            405: "this address does not take that method"}.get(err.status_code, err.detail)  # fmt: skip
+    return ProblemError(err.status_code, what).response(1, err.headers)
+
+
+@dataclass
+class Service:
+    """What the routes share."""
+
+    options: ServeOptions
+    questions: Questions
+    upscalers: Upscalers
+    on_request: OnRequest
+    on_fault: OnFault
+    metrics: Metrics = field(default_factory=Metrics)
+    _comparing: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        options = self.options
+        self.room = Room(options.held_bytes)
+        self.workshop = Workshop(options.queue, self._make, lambda: warm_up(options, self.upscalers))
+        self.jobs = Jobs(self.workshop, options.keep_s)
+        self.reader = Reader(options, self.jobs)
+        sweeping = asyncio.create_task(self.jobs.sweep())
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await self.workshop.close()
+
+    def _make(self, task: Task, progress: Callable[[float], None]) -> Result:
+        return make(task.data, task.options, self.upscalers, max_result_pixels=self.options.max_result_pixels,
+                    progress=progress)  # fmt: skip
+
+    def wrap(self, handler: Handler) -> Handler:
+        """Problems become answers; requests are counted and reported."""
+
+        async def wrapped(request: Request) -> Response:
+            began = time.perf_counter()
+            try:
+                response = await handler(request)
+            except ClientDisconnect:
+                response = Response(status_code=499)  # as nginx has it: nobody is there to be answered
+            except ProblemError as problem:
+                await drain(request)
+                response = problem.response(self.workshop.retry_after_s())
+            except FullError:
+                await drain(request)
+                full = ProblemError(
+                    429, f"{self.workshop.length} pictures are before yours; try again later", retry=True
+                )
+                response = full.response(self.workshop.retry_after_s())
+            route = str(getattr(request.scope.get("route"), "path", "other"))
+            self.metrics.requests[(route, response.status_code)] += 1
+            self.on_request(request.method, route, response.status_code, time.perf_counter() - began)
+            return response
+
+        return wrapped
+
+    # ------------------------------------------------------------------------------------------------------- pictures
+
+    async def upscale(self, request: Request) -> Response:
+        """The whole way, while the client waits."""
+        task = await self._task(request)
+        try:
+            self.workshop.put(task)
+            await self._ended_or_left(task, request)
+        except BaseException:
+            self.workshop.cancel(task)
+            task.share.give()
+            raise
+        return self._file(task, self._result_of(task), last=True)
+
+    async def new_job(self, request: Request) -> Response:
+        task = await self._task(request)
+        try:
+            self.jobs.add(task)
+        except FullError:
+            task.share.give()
+            raise
+        self._count_when_ended(task)
+        return JSONResponse(self._shown(task), 202, {"Location": f"/v1/jobs/{task.id}"})
+
+    async def _task(self, request: Request) -> Task:
+        """The upload and its options, checked. Full queues refuse before the upload, and are asked again after it."""
+        if self.workshop.is_full:
+            raise FullError
+        share = self.room.share()
+        try:
+            upload = await self.reader.read(request, share)
+            return Task(upload.data, self._options_of(upload.words), upload.name, share)
+        except BaseException:
+            share.give()
+            raise
+
+    def _options_of(self, words: dict[str, str]) -> UpscaleOptions:
+        try:
+            return within_limits(self.questions.parse({"model": self.options.model, **words}), self.options)
+        except SrganError as err:
+            raise problem_of(err) from err
+
+    async def _ended_or_left(self, task: Task, request: Request) -> None:
+        """Until the task has ended, or the client has left: then nobody wants it."""
+        ended, left = asyncio.ensure_future(task.ended()), asyncio.ensure_future(_left(request))
+        try:
+            await asyncio.wait((ended, left), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            left.cancel()
+        self._count(task)
+        if not task.has_ended:
+            raise ClientDisconnect
+
+    def _count_when_ended(self, task: Task) -> None:
+        async def wait() -> None:
+            await task.ended()
+            self._count(task)
+
+        self._counting = {one for one in getattr(self, "_counting", set()) if not one.done()}
+        self._counting.add(asyncio.create_task(wait()))
+
+    def _count(self, task: Task) -> None:
+        self.metrics.pictures[task.state if task.has_ended else "cancelled"] += 1
+        if task.result is not None:
+            self.metrics.took(task.result.seconds)
+            self.metrics.megapixels += task.result.width * task.result.height / 1e6
+        if task.error is not None and problem_of(task.error).status == 500:
+            self.on_fault(task.error)
+
+    def _result_of(self, task: Task) -> Result:
+        """Raises `ProblemError` where there is none."""
+        if task.result is not None:
+            return task.result
+        task.share.give()
+        raise ProblemError(409, "it was cancelled") if task.error is None else problem_of(task.error)
+
+    def _file(self, task: Task, result: Result, *, last: bool) -> Response:
+        """The result; with `last` nothing is kept of it when it is sent, or the client has left."""
+
+        async def chunks() -> AsyncIterator[memoryview]:
+            view = memoryview(result.data)
+            try:
+                for start in range(0, len(view), _CHUNK_BYTES):
+                    yield view[start : start + _CHUNK_BYTES]
+            finally:
+                if last:
+                    task.share.give()
+
+        headers = {
+            "Content-Length": str(len(result.data)),
+            "Content-Disposition": disposition(_result_name(task, result)),
+            "X-Srgan-Size": f"{result.width}x{result.height}",
+            "X-Srgan-Model": _header(result.model),
+            "X-Srgan-Why": _header(result.why),
+            "X-Srgan-Notes": json.dumps(result.notes),
+            "Server-Timing": f"wait;dur={_waited(task) * 1e3:.1f}, upscale;dur={result.seconds * 1e3:.1f}",
+        }
+        return StreamingResponse(chunks(), 200, headers, result.mime)
+
+    # ----------------------------------------------------------------------------------------------------------- jobs
+
+    def _known(self, request: Request) -> Task:
+        task = self.jobs.get(request.path_params["id"])
+        if task is None:
+            raise ProblemError(404, "there is no such job, or no longer")
+        return task
+
+    async def job(self, request: Request) -> Response:
+        task = self._known(request)
+        if request.method == "DELETE":
+            self.jobs.forget(task)
+            return Response(status_code=204)
+        return JSONResponse(self._shown(task))
+
+    async def events(self, request: Request) -> Response:
+        task = self._known(request)
+
+        async def stream() -> AsyncIterator[str]:
+            while True:
+                yield f"event: job\ndata: {json.dumps(self._shown(task))}\n\n"
+                if task.has_ended:
+                    return
+                while True:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(task.changed(), _HEARTBEAT_S)
+                        break
+                    self.jobs.get(task.id)  # somebody is looking
+                    yield ": still here\n\n"
+
+        return StreamingResponse(stream(), 200, {"X-Accel-Buffering": "no"}, "text/event-stream")
+
+    async def result(self, request: Request) -> Response:
+        task = self._known(request)
+        if not task.has_ended:
+            raise ProblemError(409, "the job is not done yet")
+        return self._file(task, self._result_of(task), last=False)
+
+    async def compare(self, request: Request) -> Response:
+        """The page of `srgan compare`, for this job's pictures."""
+        task = self._known(request)
+        if task.result is None:
+            raise ProblemError(409, "the job is not done, so there is nothing to compare")
+        if task.result.width * task.result.height > _PREVIEW_PIXELS:
+            raise ProblemError(413, "the result is too large to be shown on a page; download it, and use srgan compare")
+        try:
+            html = await run_in_threadpool(self._compared, task, task.result)
+        except SrganError as err:
+            raise problem_of(err) from err
+        return HTMLResponse(html, headers={"Content-Security-Policy": page.VIEWER_POLICY})
+
+    def _compared(self, task: Task, result: Result) -> str:
+        with self._comparing:  # one at a time: they take memory
+            return page.comparison(task.name, task.data, result)
+
+    def _shown(self, task: Task) -> dict[str, object]:
+        here = f"/v1/jobs/{task.id}"
+        links = {"self": here, "events": f"{here}/events"}
+        shown: dict[str, object] = {"id": task.id, "name": task.name, "state": task.state,
+                                    "fraction": round(task.fraction, 4)}  # fmt: skip
+        if not task.has_ended:
+            shown["position"] = self.workshop.position(task)
+        if (result := task.result) is not None:
+            links |= {"result": f"{here}/result", "compare": f"{here}/compare"}
+            shown["result"] = {
+                "name": _result_name(task, result), "type": result.mime, "bytes": len(result.data),
+                "width": result.width, "height": result.height, "model": result.model, "why": result.why,
+                "seconds": round(result.seconds, 3), "notes": list(result.notes),
+            }  # fmt: skip
+        if task.error is not None:
+            shown["problem"] = problem_of(task.error).as_dict()
+        return {**shown, "links": links}
+
+    # ------------------------------------------------------------------------------------------------ what it is asked
+
+    async def models(self, _request: Request) -> Response:
+        return JSONResponse({"default": self.options.model, "models": list(_models())})
+
+    async def openapi(self, _request: Request) -> Response:
+        return JSONResponse(document(self.questions, self.options))
+
+    async def health(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ok", "version": __version__, "queue": self.workshop.length})
+
+    async def metrics_page(self, _request: Request) -> Response:
+        text = self.metrics.text(
+            queue_length=self.workshop.length, queue_limit=self.options.queue, jobs=len(self.jobs),
+            held_bytes=self.room.taken,
+        )  # fmt: skip
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    async def page(self, _request: Request) -> Response:
+        html = page.main_page(list(_models()), self.questions, self.options)
+        return HTMLResponse(html, headers={"Content-Security-Policy": page.PAGE_POLICY})
+
+    async def style(self, _request: Request) -> Response:
+        return Response(page.packaged("page.css"), media_type="text/css")
+
+    async def script(self, _request: Request) -> Response:
+        return Response(page.packaged("page.js"), media_type="text/javascript")
+
+    async def login(self, request: Request) -> Response:
+        """A form for the token, which becomes a cookie that no script and no other site can use."""
+        headers = {"Content-Security-Policy": page.PAGE_POLICY}
+        if request.method == "GET":
+            return HTMLResponse(page.login_page(wrong=False), headers=headers)
+        given = await self._typed_token(request)
+        if not is_token(self.options, given):
+            return HTMLResponse(page.login_page(wrong=True), 401, headers)
+        answer = Response(status_code=303, headers={"Location": "/"})
+        answer.set_cookie(COOKIE, given, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+        return answer
+
+    async def _typed_token(self, request: Request) -> str:
+        from urllib.parse import parse_qs
+
+        body = b""
+        async for chunk in self.reader.chunks(request, None):
+            body += chunk
+            if len(body) > 4096:
+                raise ProblemError(413, "that is no token")
+        return parse_qs(body.decode("latin-1")).get("token", [""])[0].strip()
+
+
+async def _left(request: Request) -> None:
+    """Until the client has left. Of a request whose body has been read, that is all that is still to come."""
+    while True:
+        if (await request.receive())["type"] == "http.disconnect":
+            return
+
+
+def _models() -> Iterator[dict[str, object]]:
+    for own, each in ((False, registry.entries()), (True, library.own_models())):
+        for model in each:
+            yield {"name": model.name, "family": model.family, "scale": model.scale, "description": model.description,
+                   "licence": model.licence, "own": own}  # fmt: skip
+
+
+def _result_name(task: Task, result: Result) -> str:
+    """As the command would name it: `cat_x4.png`."""
+    stem = task.name.rpartition(".")[0] or task.name
+    size = task.options.size
+    return f"{stem}_x{size.scale:g}{result.suffix}" if size.scale is not None else f"{stem}_large{result.suffix}"
+
+
+def _waited(task: Task) -> float:
+    return 0.0 if task.began is None else task.began - task.arrived
+
+
+def _header(text: str) -> str:
+    return text.encode("ascii", "replace").decode()

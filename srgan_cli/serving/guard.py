@@ -1,0 +1,113 @@
+"""Who may ask: what stands before every route.
+
+- **Host.** A page of a stranger can make its own name lead to 127.0.0.1 (DNS rebinding); the browser then sends that
+  name, which is refused. Where a token is needed, the cookie is bound to our name already.
+- **Origin.** A page of a stranger can send a form to 127.0.0.1 (CSRF); the browser says whose page it is.
+- **Token.** As `Authorization: Bearer …`, or as a cookie that the page's own form sets; compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from srgan_cli.serving.answers import ProblemError
+from srgan_cli.serving.settings import LOOPBACK_NAMES, ServeOptions
+
+COOKIE = "srgan_token"
+OPEN_PATHS = frozenset({"/healthz", "/login", "/page.css"})  # for everybody, token or not
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
+        self._app, self._options = app, options
+        names = LOOPBACK_NAMES if options.is_loopback else ()
+        self._hosts = {name.casefold() for name in (*names, options.host, *options.allow_hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        problem = self._refusal(scope, Headers(scope=scope))
+        if problem is None:
+            await self._app(scope, receive, guarded)
+        elif problem.status == 401 and scope["path"] == "/" and scope["method"] == "GET":
+            from starlette.responses import RedirectResponse
+
+            await RedirectResponse("/login", 303)(scope, receive, guarded)
+        else:
+            headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+            await problem.response(1, headers)(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> ProblemError | None:
+        host = headers.get("host", "")
+        if self._checks_host and _name(host) not in self._hosts:
+            return ProblemError(
+                421, "this server does not go by that name; reach it as 127.0.0.1 or localhost, or start it with "
+                "--allow-host NAME", close=True,
+            )  # fmt: skip
+        if not _is_own(headers, host, is_page=scope["method"] == "GET" and scope["path"] in ("/", "/login")):
+            return ProblemError(
+                403, "a page of another site sent this, and this server answers its own only", close=True
+            )
+        if scope["path"] in OPEN_PATHS or self._has_token(headers):
+            return None
+        return ProblemError(401, "give the token that the server was started with, as Authorization: Bearer TOKEN")
+
+    @property
+    def _checks_host(self) -> bool:
+        return self._options.token is None or bool(self._options.allow_hosts)
+
+    def _has_token(self, headers: Headers) -> bool:
+        if self._options.token is None:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        return is_token(self._options, given.strip())
+
+
+def is_token(options: ServeOptions, given: str) -> bool:
+    """Compared in a time that does not depend on how much of it is right."""
+    return options.token is None or hmac.compare_digest(given.encode(), options.token.encode())
+
+
+def _name(host: str) -> str:
+    """`[::1]:8780` -> `::1`."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").casefold()
+    except ValueError:
+        return ""
+
+
+def _is_own(headers: Headers, host: str, *, is_page: bool) -> bool:
+    """Whether a request comes from a page of ours, or from no page at all."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return urlsplit(origin).netloc.casefold() == host.casefold() if origin != "null" else False
+    # Browsers leave Origin out where a page is opened or embedded, and say this instead.
+    return is_page or headers.get("sec-fetch-site", "none") in ("none", "same-origin")

@@ -1,0 +1,55 @@
+"""Jobs: tasks that outlive the request that began them, until they are fetched, given up or forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from srgan_cli.serving.workshop import Task, Workshop
+
+_SWEEP_S = 5.0
+
+
+class Jobs:
+    """By their names, which nobody can guess."""
+
+    def __init__(self, workshop: Workshop, keep_s: float) -> None:
+        self._workshop, self._keep_s = workshop, keep_s
+        self._tasks: dict[str, Task] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(self, task: Task) -> None:
+        """Raises `FullError`."""
+        self._workshop.put(task)
+        self._tasks[task.id] = task
+
+    def get(self, name: str) -> Task | None:
+        """Whoever asks for a job keeps it alive."""
+        task = self._tasks.get(name)
+        if task is not None:
+            task.seen = time.monotonic()
+        return task
+
+    def forget(self, task: Task) -> None:
+        """End it, and keep nothing of it."""
+        self._workshop.cancel(task)
+        self._tasks.pop(task.id, None)
+        task.share.give()
+
+    def make_room(self, count: int) -> None:
+        """Forget results, the oldest first, until `count` more bytes fit or there are none left."""
+        for task in list(self._tasks.values()):
+            if task.share.fits(count):
+                return
+            if task.has_ended:
+                self.forget(task)
+
+    async def sweep(self) -> None:
+        """For ever: forget what nobody has asked for in a while."""
+        while True:
+            await asyncio.sleep(min(_SWEEP_S, self._keep_s / 2))
+            oldest = time.monotonic() - self._keep_s
+            for task in [task for task in self._tasks.values() if task.seen < oldest]:
+                self.forget(task)

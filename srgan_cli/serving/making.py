@@ -1,0 +1,160 @@
+"""One picture made for a client: bytes in, bytes out, within the server's limits."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from srgan_cli.config import AUTO_MODEL, UpscaleOptions, WriteOptions
+from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, WeightsError, in_python
+from srgan_cli.imaging.formats import FORMATS
+from srgan_cli.imaging.reading import read_header
+from srgan_cli.networks import library, registry
+from srgan_cli.serving.settings import ServeOptions
+from srgan_cli.upscaling.held import Upscalers
+from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.session import Session, prepare
+from srgan_cli.upscaling.single import Reporting, run_one
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.plan import Job
+
+_ANY_SIZE = 1 << 62
+_PIXELS = b"P5 8 8 255\n" + bytes(range(0, 256, 4))  # the smallest picture that any model takes, as PGM
+_MIME = {"jp2": "image/jp2", "ppm": "image/x-portable-anymap"}
+
+
+class TooLargeError(SettingsError):
+    """The result would be larger than this server makes."""
+
+
+class CancelledError(Exception):
+    """The client has left, or asked for no more."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A picture that was made: the file's bytes, and what there is to say of it."""
+
+    data: bytes
+    format: str
+    width: int
+    height: int
+    model: str
+    why: str
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def mime(self) -> str:
+        return mime_of(self.format)
+
+    @property
+    def suffix(self) -> str:
+        return FORMATS[self.format].suffixes[0]
+
+
+def mime_of(format: str) -> str:  # noqa: A002
+    return _MIME.get(format, f"image/{format}")
+
+
+def model_names() -> tuple[str, ...]:
+    """What a request may name: bundled and own models and families; never a file of this machine."""
+    known = [(model.family, model.name) for model in registry.entries()]
+    known += [(model.family, model.name) for model in library.own_models()]
+    return AUTO_MODEL, *dict.fromkeys(name for names in known for name in names)
+
+
+def within_limits(asked: UpscaleOptions, options: ServeOptions) -> UpscaleOptions:
+    """What a client asked for, as this server does it. Raises `SettingsError` for a model that it does not offer."""
+    name, _ = registry.split_detail(asked.model)
+    if asked.model != options.model and name not in model_names():
+        raise SettingsError(f"there is no model called {asked.model!r} here; there are {', '.join(model_names())}")
+    return replace(
+        asked,
+        inputs=(STREAM,),
+        output=STREAM,
+        engine=replace(options.engine, color_lock=asked.engine.color_lock),
+        max_pixels=min(asked.max_pixels, options.max_pixels),
+        timeout_s=min(asked.timeout_s or options.timeout_s, options.timeout_s),
+    )
+
+
+def make(
+    data: bytes,
+    asked: UpscaleOptions,
+    upscalers: Upscalers,
+    *,
+    max_result_pixels: int,
+    progress: Callable[[float], None],
+) -> Result:
+    """Make it. What `progress` raises ends the work. Raises `TooLargeError` before the work, and what `upscale_file`
+    does."""
+    began = time.perf_counter()
+    try:
+        session = prepare(asked, stdin=data, upscalers=upscalers)
+        if session.plan.failures:
+            _refuse_too_many_pixels(data, asked.max_pixels)
+            failure = session.plan.failures[0]
+            raise failure.kind(failure.reason)
+        _refuse_too_large(session, max_result_pixels)
+        stream, told = io.BytesIO(), _Told(progress)
+        run_one(session, told, stream)
+    except NothingToDoError as err:
+        raise SettingsError(in_python(str(err))) from err
+    if told.job is None:
+        raise SettingsError("the picture is large enough already; copy_large=copy or reduce gives it back")
+    job = told.job
+    seconds = time.perf_counter() - began
+    output, data = job.output, stream.getvalue()
+    return Result(data, output.format, output.width, output.height, job.model or "none", job.why, told.notes, seconds)
+
+
+def warm_up(options: ServeOptions, upscalers: Upscalers) -> None:
+    """Import torch and load the model before anybody waits for them. What fails here is the first client's to hear."""
+    asked = replace(within_limits(UpscaleOptions(model=options.model), options), write=WriteOptions("png"))
+    with suppress(Exception):
+        make(_PIXELS, asked, upscalers, max_result_pixels=options.max_result_pixels, progress=lambda _done: None)
+
+
+def _refuse_too_many_pixels(data: bytes, most: int) -> None:
+    """Of what cannot be read, say so where that is the reason: a client cannot raise the limit."""
+    with suppress(PictureError):
+        header = read_header(data, max_pixels=_ANY_SIZE)
+        if header.width * header.height > most:
+            raise TooLargeError(f"the picture is {header.width}x{header.height} px, and this server takes at most "
+                                f"{most / 1e6:g} million px")  # fmt: skip
+
+
+def _refuse_too_large(session: Session, most: int) -> None:
+    for job in session.plan.jobs:
+        if job.output.pixels > most or job.network_pixels > 4 * most:
+            raise TooLargeError(
+                f"the result would be {job.output.width}x{job.output.height} px, and this server makes at most "
+                f"{most / 1e6:g} million px; ask for a smaller size"
+            )
+
+
+class _Told(Reporting):
+    """What a run says of its one picture."""
+
+    def __init__(self, progress: Callable[[float], None]) -> None:
+        super().__init__(progress)
+        self.job: Job | None = None
+        self.notes: tuple[str, ...] = ()
+
+    def done(self, job: Any, seconds: float, notes: tuple[str, ...]) -> None:
+        self.job, self.notes = job, tuple(dict.fromkeys(notes))
+
+
+def check_model(options: ServeOptions) -> None:
+    """Raise `WeightsError` for a server's own model that is not there, before anybody asks for it."""
+    if options.model != AUTO_MODEL:
+        name, _ = registry.split_detail(options.model)
+        path, _ = registry.resolve(name)
+        if not path.exists():
+            raise WeightsError(f"there is no file {path}")

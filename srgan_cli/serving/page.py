@@ -1,0 +1,68 @@
+"""The pages: the one to drop pictures on, the one that asks for the token, and two pictures under a slider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+
+from srgan_cli.comparison.embedding import render
+from srgan_cli.comparison.places import most_different
+from srgan_cli.comparison.scenes import read_shown, together
+from srgan_cli.comparison.viewer import Exhibit, build_page
+from srgan_cli.config import AUTO_MODEL
+from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES
+from srgan_cli.serving.making import Result
+from srgan_cli.serving.settings import Questions, ServeOptions
+
+# Our own files and the API; pictures also from the memory of the page itself.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# The page of `srgan compare` carries all it needs in itself; in a sandbox, it cannot reach the API.
+VIEWER_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
+    "frame-ancestors 'self'; sandbox allow-scripts"
+)
+_VIEWER_BYTES = 40_000_000
+_PLACES, _PLACE_PX = 8, 256
+
+
+def main_page(models: Sequence[dict[str, object]], questions: Questions, options: ServeOptions) -> str:
+    families: dict[str, list[dict[str, object]]] = {}
+    for model in models:
+        families.setdefault(str(model["family"]), []).append(model)
+    offered = {
+        name: {"scales": sorted(int(str(one["scale"])) for one in members),
+               "description": str(members[0]["description"])}
+        for name, members in families.items()
+    }  # fmt: skip
+    known = {AUTO_MODEL, *offered}
+    return render(
+        "serving/page.html.jinja",
+        families=offered,
+        own=None if options.model in known else options.model,
+        default=options.model,
+        formats={name: known_format.title for name, known_format in FORMATS.items() if known_format.writable},
+        accepted=",".join(sorted(PICTURE_SUFFIXES)),
+        limits={"bytes": options.max_bytes, "pixels": options.max_pixels, "queue": options.queue},
+        has_token=options.token is not None,
+    )
+
+
+def login_page(*, wrong: bool) -> str:
+    return render("serving/login.html.jinja", wrong=wrong)
+
+
+@cache
+def packaged(name: str) -> str:
+    return resources.files("srgan_cli").joinpath("serving", name).read_text(encoding="utf-8")
+
+
+def comparison(name: str, low: bytes, result: Result) -> str:
+    """The page of `srgan compare` for a picture and what became of it. Raises `PictureError`."""
+    scene = together([("before", read_shown(low)), ("after", read_shown(result.data))], enlarging="bicubic")
+    places = most_different(scene, list(scene.views), _PLACES, _PLACE_PX)
+    html, _ = build_page(name, [Exhibit(scene, tuple(places))], budget_bytes=_VIEWER_BYTES)
+    return html

@@ -1,0 +1,98 @@
+"""Runs the application: one process, its event loop in the caller's thread, the network in another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from srgan_cli.errors import SettingsError
+from srgan_cli.extras import how_to_install
+from srgan_cli.serving.making import check_model
+from srgan_cli.serving.settings import Questions, ServeOptions
+from srgan_cli.upscaling.held import Upscalers
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_CONNECTIONS = 1_000  # beyond, uvicorn answers 503
+_GRACE_S = 5  # for requests that are being answered when the server is to end
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of what happens: each request (method, route, status, seconds), and faults of this program's own."""
+
+    on_request: Callable[[str, str, int, float], None] = lambda *_: None
+    on_fault: Callable[[BaseException], None] = lambda _err: None
+
+
+class HttpServer:
+    """A server that listens from the moment it is made. `address` is its page's.
+
+    Raises `SettingsError` where it cannot listen or a package is missing, and `WeightsError` for a model that is not
+    there.
+    """
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        questions: Questions,
+        listeners: Listeners | None = None,
+        upscalers: Upscalers | None = None,
+    ) -> None:
+        self._server = _uvicorn(options, questions, listeners or Listeners(), upscalers or Upscalers())
+        self._socket = _listen(options)
+        host, port = self._socket.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+    def run(self) -> None:
+        """Serve until SIGINT, SIGTERM or `stop`."""
+        with self._socket:
+            asyncio.run(self._server.serve(sockets=[self._socket]))
+
+    def stop(self) -> None:
+        """From another thread."""
+        self._server.should_exit = True
+
+
+def _uvicorn(options: ServeOptions, questions: Questions, listeners: Listeners, upscalers: Upscalers) -> uvicorn.Server:
+    try:
+        import python_multipart  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError as err:
+        raise SettingsError(
+            f"srgan serve needs starlette, uvicorn and python-multipart: {how_to_install('serve')}"
+        ) from err
+    from srgan_cli.serving.app import build
+    from srgan_cli.serving.protocol import patient_protocol
+
+    check_model(options)
+    app = build(options, questions, upscalers, listeners.on_request, listeners.on_fault)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a client's broken request is no news
+    config = uvicorn.Config(
+        app, loop="asyncio", http=patient_protocol(options.client_timeout_s), ws="none", lifespan="on",
+        access_log=False, log_config=None, server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE_S,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def _listen(options: ServeOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((options.host, options.port))
+        listening.listen(512)  # who comes while the packages are loaded waits, and is not refused
+    except OSError as err:
+        listening.close()
+        raise SettingsError(
+            f"--host {options.host} --port {options.port} cannot be listened on: {(err.strerror or str(err)).lower()}; "
+            "give another --port (0 takes any that is free)"
+        ) from err
+    return listening

@@ -1,0 +1,101 @@
+"""What `srgan serve` is started with, and what a request may ask for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from srgan_cli.config import AUTO_MODEL, EngineOptions, UpscaleOptions
+from srgan_cli.errors import SettingsError
+
+_LEAST_TOKEN = 16
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """One `srgan serve`: where it listens, who may ask, and how much at a time.
+
+    `queue` is how many pictures wait or are worked on at a time; `held_bytes` what uploads, waiting pictures and
+    results that nobody has fetched may take together. `client_timeout_s` is how long a client may neither send nor
+    take, `keep_s` how long a job lives that nobody asks for. `allow_hosts` are further names under which the server is
+    reached, behind a proxy for example.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8780
+    token: str | None = None
+    allow_hosts: tuple[str, ...] = ()
+    model: str = AUTO_MODEL
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    queue: int = 32
+    max_bytes: int = 100_000_000
+    max_pixels: int = 40_000_000
+    max_result_pixels: int = 400_000_000
+    held_bytes: int = 2_000_000_000
+    timeout_s: float = 600.0
+    client_timeout_s: float = 20.0
+    keep_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise SettingsError(f"--port must be between 0 and 65535, not {self.port}")
+        for name in (
+            "queue",
+            "max_bytes",
+            "max_pixels",
+            "max_result_pixels",
+            "timeout_s",
+            "client_timeout_s",
+            "keep_s",
+        ):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise SettingsError(f"--{name.removesuffix('_s').replace('_', '-')} must be a number above 0")
+        if self.held_bytes < self.max_bytes:
+            raise SettingsError("--max-held must be at least --max-bytes")
+        if self.token is not None and (len(self.token) < _LEAST_TOKEN or not self.token.isascii()
+                                       or not self.token.isprintable() or " " in self.token):  # fmt: skip
+            raise SettingsError(
+                f"--token must have at least {_LEAST_TOKEN} letters, digits or signs, without spaces; one is made by "
+                "python -c 'import secrets; print(secrets.token_urlsafe(24))'"
+            )
+        if self.token is None and not self.is_loopback:
+            raise SettingsError(
+                f"--host {self.host} can be reached by other machines, and without a token anybody could use this one: "
+                "give --token (or SRGAN_SERVE_TOKEN in the environment), or stay on 127.0.0.1"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An option of a request: its name in a query or form, its JSON schema, and what it does."""
+
+    name: str
+    schema: Mapping[str, object]
+    description: str
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a request may ask, which is what the command line declares for `srgan upscale`.
+
+    `parse` makes options of names and words, or raises `SettingsError`.
+    """
+
+    parameters: tuple[Parameter, ...]
+    parse: Parse
+
+
+Parse: TypeAlias = Callable[[Mapping[str, str]], UpscaleOptions]

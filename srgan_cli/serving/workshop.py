@@ -1,0 +1,172 @@
+"""The queue: pictures of all clients, made one after the other by one thread, since one uses the whole machine.
+
+All that is said of a task is set by the event loop's thread; the worker posts it there. So whoever awaits a task sees a
+state that is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.serving.making import CancelledError, Result
+from srgan_cli.serving.room import FullError, Share
+
+State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
+Making: TypeAlias = "Callable[[Task, Callable[[float], None]], Result]"
+ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
+_TELL_EVERY_S = 0.05  # progress of small pictures would come more often than anybody can look
+_RECENT = 20  # tasks, from which the time that one takes is known
+
+
+@dataclass(eq=False)
+class Task:
+    """One picture on its way. `data` is the upload; it is kept until the task is forgotten, to be compared with."""
+
+    data: bytes
+    options: UpscaleOptions
+    name: str
+    share: Share  # of the memory for pictures
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    state: State = "queued"
+    fraction: float = 0.0
+    result: Result | None = None
+    error: BaseException | None = None
+    arrived: float = field(default_factory=time.monotonic)
+    began: float | None = None
+    seen: float = field(default_factory=time.monotonic)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    _waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+    async def changed(self) -> None:
+        """Until anything is new."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
+
+    async def ended(self) -> None:
+        while not self.has_ended:
+            await self.changed()
+
+    def tell(self, **news: Any) -> None:
+        for name, value in news.items():
+            setattr(self, name, value)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+
+
+class Workshop:
+    """The queue and its worker, which calls `warm_up` before its first task. Made inside a running event loop."""
+
+    def __init__(self, most: int, making: Making, warm_up: Callable[[], None]) -> None:
+        self._most, self._making, self._warm_up = most, making, warm_up
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._inside: dict[str, Task] = {}  # waiting or worked on, in order
+        self._seconds: deque[float] = deque(maxlen=_RECENT)
+        self._worker = threading.Thread(target=self._work, name="srgan-worker", daemon=True)
+        self._worker.start()
+
+    @property
+    def length(self) -> int:
+        """How many pictures wait or are worked on."""
+        return len(self._inside)
+
+    @property
+    def is_full(self) -> bool:
+        return self.length >= self._most
+
+    def retry_after_s(self) -> int:
+        """When it may be worth while to ask again."""
+        each = sum(self._seconds) / len(self._seconds) if self._seconds else 1.0
+        return max(1, min(60, round(each)))
+
+    def position(self, task: Task) -> int:
+        """How many are before it."""
+        return list(self._inside).index(task.id) if task.id in self._inside else 0
+
+    def put(self, task: Task) -> None:
+        """Raises `FullError`."""
+        if self.is_full:
+            raise FullError
+        self._inside[task.id] = task
+        self._queue.put(task)
+
+    def cancel(self, task: Task) -> None:
+        """Take it out of the queue, or end the work on it after the band that is being computed."""
+        task.cancelled.set()
+        if task.state == "queued":
+            self._leave(task, state="cancelled")
+
+    async def close(self) -> None:
+        """End the work on everything, and the thread."""
+        for task in list(self._inside.values()):
+            self.cancel(task)
+        self._queue.put(None)
+        while self._worker.is_alive():
+            await asyncio.sleep(0.02)
+
+    def _leave(self, task: Task, **news: Any) -> None:
+        if self._inside.pop(task.id, None) is None:
+            return
+        if task.began is not None:
+            self._seconds.append(time.monotonic() - task.began)
+        task.tell(**news)
+
+    def _done(self, task: Task, result: Result) -> None:
+        task.share.add(len(result.data))
+        self._leave(task, state="done", result=result, fraction=1.0)
+
+    def _post(self, call: Callable[..., None], *args: object, **news: Any) -> None:
+        def run() -> None:
+            call(*args, **news)
+
+        try:
+            self._loop.call_soon_threadsafe(run)
+        except RuntimeError:  # the loop is closed: nobody listens
+            task = args[0] if args else None
+            if isinstance(task, Task):
+                task.cancelled.set()
+
+    def _work(self) -> None:
+        self._warm_up()
+        while (task := self._queue.get()) is not None:
+            if task.cancelled.is_set():
+                continue
+            self._post(task.tell, state="running", began=time.monotonic())
+            try:
+                result = self._making(task, self._progress(task))
+            except CancelledError:
+                self._post(self._leave, task, state="cancelled")
+            except BaseException as err:  # noqa: BLE001 - it is this task's, and the next one has its turn
+                self._post(self._leave, task, state="failed", error=err)
+            else:
+                self._post(self._done, task, result)
+
+    def _progress(self, task: Task) -> Callable[[float], None]:
+        last = 0.0
+
+        def tell(fraction: float) -> None:
+            nonlocal last
+            if task.cancelled.is_set():
+                raise CancelledError
+            now = time.monotonic()
+            if now - last >= _TELL_EVERY_S:
+                last = now
+                self._post(task.tell, fraction=fraction)
+
+        return tell
