@@ -293,7 +293,7 @@ class Service:
 
     def _compared(self, task: Task, result: Result) -> str:
         with self._comparing:  # one at a time: they take memory
-            return page.comparison(task.name, task.data, result)
+            return page.comparison(task.data, result)
 
     def _shown(self, task: Task) -> dict[str, object]:
         here = f"/v1/jobs/{task.id}"

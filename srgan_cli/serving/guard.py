@@ -22,7 +22,7 @@ COOKIE = "srgan_token"
 OPEN_PATHS = frozenset({"/healthz", "/login", "/page.css"})  # for everybody, token or not
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Frame-Options": "SAMEORIGIN",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

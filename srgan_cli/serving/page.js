@@ -155,7 +155,7 @@ async function fetchResult(entry) {
   entry.blob = await answer.blob();
   if (entry.gone) return;
   entry.address = URL.createObjectURL(entry.blob);
-  const facts = [`${result.width} × ${result.height} px`, megabytes(result.bytes), `${result.model}: ${result.why}`, `${result.seconds.toFixed(1)} s`];
+  const facts = [`${result.width} × ${result.height} px`, megabytes(result.bytes), result.why === "asked for" ? result.model : `${result.model}: ${result.why}`, `${result.seconds.toFixed(1)} s`];
   show(entry, "done", [facts.join(" · "), ...result.notes].join(". "));
   for (const link of [entry.item.querySelector(".download")]) Object.assign(link, { href: entry.address, download: result.name });
 }

@@ -60,9 +60,9 @@ def packaged(name: str) -> str:
     return resources.files("srgan_cli").joinpath("serving", name).read_text(encoding="utf-8")
 
 
-def comparison(name: str, low: bytes, result: Result) -> str:
+def comparison(low: bytes, result: Result) -> str:
     """The page of `srgan compare` for a picture and what became of it. Raises `PictureError`."""
     scene = together([("before", read_shown(low)), ("after", read_shown(result.data))], enlarging="bicubic")
     places = most_different(scene, list(scene.views), _PLACES, _PLACE_PX)
-    html, _ = build_page(name, [Exhibit(scene, tuple(places))], budget_bytes=_VIEWER_BYTES)
+    html, _ = build_page("before | after", [Exhibit(scene, tuple(places))], budget_bytes=_VIEWER_BYTES)
     return html

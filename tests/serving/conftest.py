@@ -10,6 +10,7 @@ import pytest
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.serving import app
+from srgan_cli.serving.making import make
 from srgan_cli.serving.server import HttpServer
 from srgan_cli.serving.settings import ServeOptions
 from tests.faults import save_tiny
@@ -47,7 +48,7 @@ class Gate:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    held, make = Gate(), app.make
+    held = Gate()
 
     def gated(data: bytes, asked: Any, upscalers: Any, **limits: Any) -> Any:
         held.wait(limits["progress"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from srgan_cli.serving import app
+from srgan_cli.serving.making import make
 from srgan_cli.serving.server import HttpServer
 from srgan_cli.serving.settings import ServeOptions
 from tests.serving.conftest import Gate
@@ -192,10 +193,8 @@ def test_an_upload_that_stops(impatient: HttpServer) -> None:
 
 
 def test_a_client_that_does_not_take_its_answer(impatient: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = app.make
-
     def large(*args: object, **limits: object):  # type: ignore[no-untyped-def]
-        return replace(made(*args, **limits), data=bytes(50_000_000))  # type: ignore[arg-type]
+        return replace(make(*args, **limits), data=bytes(50_000_000))  # type: ignore[arg-type]
 
     monkeypatch.setattr(app, "make", large)
     body = png()

@@ -30,8 +30,8 @@ def test_a_picture_comes_back_as_the_library_makes_it(server: HttpServer, option
     write = WriteOptions(format="webp", lossless=True, strip="all")
     asked = UpscaleOptions(model=options.model, size=Size(scale=2), write=write, engine=options.engine)
     expected = upscale_file(CAT.read_bytes(), None, asked)
-    pictures = [np.asarray(Pillow.open(io.BytesIO(data))) for data in (answer.body, expected)]
-    assert np.array_equal(*pictures)
+    made, wanted = (np.asarray(Pillow.open(io.BytesIO(data))) for data in (answer.body, expected))
+    assert np.array_equal(made, wanted)
 
 
 def test_a_form_has_options_as_fields_and_the_name_of_its_file(server: HttpServer) -> None:

@@ -1,0 +1,239 @@
+"""The page in a real browser: drop, progress, slider, download, the keyboard alone, a phone's size."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as Pillow
+
+from srgan_cli.serving.server import HttpServer
+from srgan_cli.serving.settings import ServeOptions
+from tests.serving.conftest import Gate
+from tests.serving.servers import gauge, png, running, until
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("needs chromium", allow_module_level=True)
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+_DROP = """async ([name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name));
+  const about = { dataTransfer: transfer, bubbles: true, cancelable: true };
+  for (const type of ["dragenter", "dragover", "drop"])
+    document.getElementById("drop").dispatchEvent(new DragEvent(type, about));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def page(browser: Any, server: HttpServer) -> Iterator[Any]:
+    yield from _page(browser, server.address)
+
+
+def _page(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
+    """A page in a window of its own; whatever the browser complains of fails the test."""
+    context = browser.new_context(**{"viewport": {"width": 1000, "height": 800}, **settings})
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda err: complaints.append(str(err)))
+    opened.set_default_timeout(20_000)
+    opened.goto(address)
+    yield opened
+    context.close()
+    assert [one for one in complaints if "status of 4" not in one] == []
+
+
+def drop(page: Any, name: str, data: bytes) -> None:
+    import base64
+
+    page.evaluate(_DROP, [name, base64.b64encode(data).decode()])
+
+
+def opened(path: Path) -> Pillow.Image:
+    return Pillow.open(io.BytesIO(path.read_bytes()))
+
+
+def done(page: Any, count: int = 1) -> None:
+    page.wait_for_selector(f"li.done >> nth={count - 1}")
+
+
+def test_drop_watch_and_download(page: Any, server: HttpServer, gate: Gate) -> None:
+    drop(page, "käse.png", png(40, 30))
+    page.wait_for_selector("li.running progress")
+    page.wait_for_selector("text=Enlarging, 50 %")
+    assert page.locator("li progress").evaluate("bar => bar.value") == 0.5
+    gate.opened.set()
+    done(page)
+    assert "160 × 120 px" in page.inner_text("li .state")
+    with page.expect_download() as download:
+        page.click("li .download")
+    assert download.value.suggested_filename == "käse_x4.png"
+    assert opened(download.value.path()).size == (160, 120)
+    page.click("li .remove")
+    page.wait_for_selector("li", state="detached")
+    until(lambda: gauge(server, "srgan_jobs") == 0)
+
+
+def test_options_reach_the_server(page: Any) -> None:
+    page.select_option("[name=size]", "long_side=1920")
+    page.select_option("[name=format]", "webp")
+    assert page.locator("#quality").is_visible()
+    drop(page, "a.png", png(200, 150))
+    done(page)
+    with page.expect_download() as download:
+        page.click("li .download")
+    picture = opened(download.value.path())
+    assert (picture.format, picture.size) == ("WEBP", (1920, 1440))
+
+
+def test_before_and_after_under_the_slider(page: Any) -> None:
+    page.set_input_files("#files", [EXAMPLES / "cat.jpg"])
+    done(page)
+    page.click("li .compare")
+    stage = page.frame_locator("#viewer iframe").locator("#stage")
+    stage.locator("#divider").wait_for()
+    before = stage.screenshot()
+    box = stage.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, middle[1])
+    page.mouse.up()
+    until(lambda: float(stage.get_attribute("data-split") or 0) > 0.85)
+    assert stage.screenshot() != before
+    page.click("#viewer .close")
+    assert page.locator("#viewer").is_hidden()
+    assert page.evaluate("document.activeElement.className") == "compare"
+
+
+def test_all_as_a_zip(page: Any) -> None:
+    page.set_input_files("#files", [{"name": name, "mimeType": "image/png", "buffer": png(20 + i, 20)}
+                                    for i, name in enumerate(("a.png", "b.png", "a.png"))])  # fmt: skip
+    done(page, 3)
+    with page.expect_download() as download:
+        page.click("#zip")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        sizes = {name: Pillow.open(io.BytesIO(archive.read(name))).size for name in archive.namelist()}
+    assert sizes == {"a_x4.png": (80, 80), "b_x4.png": (84, 80), "a_x4 (2).png": (88, 80)}
+
+
+def test_what_fails_says_why_and_can_be_tried_again(page: Any) -> None:
+    page.select_option("[name=size]", "print=a3")
+    page.set_input_files("#files", [{"name": "<b>x.png", "mimeType": "image/png", "buffer": b"no picture"}])
+    page.wait_for_selector("li.failed")
+    assert "not a picture" in page.inner_text("li .state")
+    assert page.inner_text("li h2") == "<b>x.png"
+    page.click("li .again")
+    page.wait_for_selector("li.failed")
+
+
+def test_removing_one_ends_the_work(page: Any, server: HttpServer, gate: Gate) -> None:
+    drop(page, "a.png", png())
+    page.wait_for_selector("li.running")
+    page.click("li .remove")
+    until(lambda: [type(err).__name__ for err in gate.ended] == ["CancelledError"])
+    until(lambda: gauge(server, "srgan_held_bytes") == 0)
+
+
+def test_leaving_the_page_ends_the_work(browser: Any, server: HttpServer, gate: Gate) -> None:
+    pages = _page(browser, server.address)
+    page = next(pages)
+    drop(page, "a.png", png())
+    page.wait_for_selector("li.running")
+    page.goto("about:blank")
+    until(lambda: gauge(server, "srgan_jobs") == 0)
+    next(pages, None)
+
+
+def test_the_keyboard_alone(page: Any) -> None:
+    def focused() -> str:
+        return str(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.className || document.activeElement.name"
+            )
+        )
+
+    def tab_to(name: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if focused() == name:
+                return
+        raise AssertionError(f"{name} cannot be reached")
+
+    tab_to("model")
+    tab_to("size")
+    page.keyboard.press("Home")
+    tab_to("choose")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(EXAMPLES / "coffee.png")
+    done(page)
+    assert "600 × 400 px" in page.inner_text("li .state")
+    tab_to("compare")
+    page.keyboard.press("Enter")
+    stage = page.frame_locator("#viewer iframe").locator("#stage")
+    stage.locator("#divider").wait_for()
+    page.wait_for_selector("#viewer .wait", state="hidden")
+    stage.evaluate("stage => stage.focus()")
+    page.keyboard.press("Shift+ArrowLeft")
+    until(lambda: float(stage.get_attribute("data-split") or 1) < 0.5)
+    page.locator("#viewer .close").focus()
+    page.keyboard.press("Escape")
+    assert page.locator("#viewer").is_hidden()
+    tab_to("download button")
+    page.locator("li .remove").focus()
+    page.keyboard.press("Enter")
+    assert focused() == "choose"
+
+
+def test_a_phone(browser: Any, server: HttpServer) -> None:
+    pages = _page(browser, server.address, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True,
+                  color_scheme="dark")  # fmt: skip
+    page = next(pages)
+    page.set_input_files("#files", [EXAMPLES / "cat.jpg"])
+    done(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for button in page.locator("button:visible, .button:visible").all():
+        box = button.bounding_box()
+        assert box["height"] >= 40
+        assert box["x"] + box["width"] <= 360
+    page.tap("li .compare")
+    divider = page.frame_locator("#viewer iframe").locator("#divider")
+    divider.wait_for()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 22, 20)"
+    next(pages, None)
+
+
+def test_the_token_is_asked_for(browser: Any, options: ServeOptions) -> None:
+    with running(replace(options, token="a-token-of-the-tests")) as locked:
+        pages = _page(browser, locked.address)
+        page = next(pages)
+        page.fill("[name=token]", "wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#wrong")
+        page.fill("[name=token]", "a-token-of-the-tests")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#choose")
+        page.wait_for_load_state()
+        drop(page, "a.png", png())
+        done(page)
+        page.click("li .compare")
+        page.frame_locator("#viewer iframe").locator("#divider").wait_for()
+        next(pages, None)
