@@ -59,7 +59,7 @@ class Answer:
 def ask(
     server: HttpServer, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> Answer:
-    connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=90)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
@@ -97,12 +97,12 @@ def connect(server: HttpServer, sent: bytes) -> socket.socket:
     """A connection on which so much has been sent."""
     address = urlsplit(server.address)
     assert address.hostname is not None
-    connection = socket.create_connection((address.hostname, address.port or 80), timeout=30)
+    connection = socket.create_connection((address.hostname, address.port or 80), timeout=90)
     connection.sendall(sent)
     return connection
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it does not happen"

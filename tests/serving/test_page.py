@@ -52,7 +52,7 @@ def _page(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda err: complaints.append(str(err)))
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(60_000)
     opened.goto(address)
     yield opened
     context.close()

@@ -63,7 +63,7 @@ def test_a_job_that_fails_says_why(server: HttpServer) -> None:
 
 def test_jobs_have_a_place_in_the_queue_and_can_be_ended(server: HttpServer, gate: Gate) -> None:
     paths = [post(server, "/v1/jobs", png()).headers["Location"] for _ in range(3)]
-    assert gate.reached.acquire(timeout=20)
+    assert gate.reached.acquire(timeout=60)
     until(lambda: get(server, paths[0]).json["fraction"] == 0.5)
     assert [get(server, path).json["position"] for path in paths] == [0, 1, 2]
     assert get(server, f"{paths[0]}/result").status == 409
@@ -133,7 +133,7 @@ def test_200_requests_at_once(options: ServeOptions) -> None:
 def test_the_work_ends_when_the_client_leaves(server: HttpServer, gate: Gate) -> None:
     body = png()
     connection = connect(server, head(server, len(body)) + body)
-    assert gate.reached.acquire(timeout=20)
+    assert gate.reached.acquire(timeout=60)
     connection.close()
     until(lambda: [type(err).__name__ for err in gate.ended] == ["CancelledError"])
     until(lambda: gauge(server, "srgan_held_bytes") == 0)
