@@ -266,7 +266,8 @@ def _pages(job: Job) -> dict[str, int]:
 
 
 def _count(job: Job) -> str:
-    return f", {len(job.pages)} pages" if len(job.pages) > 1 else ""
+    word = "frames" if job.output.format in ("gif", "png", "webp") else "pages"
+    return f", {len(job.pages)} {word}" if len(job.pages) > 1 else ""
 
 
 def _models(jobs: Sequence[Job]) -> str:

@@ -16,6 +16,7 @@ from srgan_cli.config import WriteOptions
 from srgan_cli.errors import UnwritablePictureError
 from srgan_cli.imaging import resizing
 from srgan_cli.imaging.formats import FORMATS
+from srgan_cli.imaging.gif_writing import GIF_NOTE, GifWriter
 from srgan_cli.imaging.image import Metadata, Pixels
 from srgan_cli.imaging.metadata import avif as avif_container
 from srgan_cli.imaging.metadata import containers
@@ -53,6 +54,15 @@ def encode(
     with _encoding(output.format):
         image, metadata, notes = _ready(pixels, output, metadata, options)
         return notes + _ENCODERS[output.format](image, file, metadata, options)
+
+
+def final_pixels(
+    pixels: Pixels, output: Output, metadata: Metadata, options: WriteOptions
+) -> tuple[Pixels, Metadata, Notes]:
+    """(H, W, C) as `encode` would write them, with the metadata that suit them; they may be encoded in parts."""
+    with _encoding(output.format):
+        image, metadata, notes = _ready(pixels, output, metadata, options)
+        return resizing.vips_to_array(image), metadata, notes
 
 
 def append_tiff(
@@ -343,6 +353,13 @@ def _bmp(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions) 
     return ()
 
 
+def _gif(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions) -> Notes:
+    writer = GifWriter(file, image.width, image.height, 1)
+    writer.add(resizing.vips_to_array(image), 0)
+    writer.finish()
+    return (GIF_NOTE,)
+
+
 _ENCODERS: dict[str, Callable[[Any, BinaryIO, Metadata, WriteOptions], Notes]] = {
     "png": _png,
     "jpeg": _jpeg,
@@ -350,4 +367,5 @@ _ENCODERS: dict[str, Callable[[Any, BinaryIO, Metadata, WriteOptions], Notes]] =
     "avif": _avif,
     "tiff": _tiff,
     "bmp": _bmp,
+    "gif": _gif,
 }

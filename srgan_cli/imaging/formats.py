@@ -69,7 +69,8 @@ FORMATS: dict[str, Format] = {
         "AVIF", (".avif",), grey=False, depths=(8, 16), max_side_px=16_384, carries=_NO_DPI, default_quality=75
     ),
     "heic": Format("HEIC", (".heic", ".heif", ".hif"), writable=False, depths=(8, 16), carries=_NO_DPI),
-    "gif": Format("GIF", (".gif",), writable=False),
+    # A GIF becomes a PNG, or when it moves a WebP, unless GIF is asked for: 256 colours are few for what was enlarged.
+    "gif": Format("GIF", (".gif",), grey=False, max_side_px=65_535, by_default=False, holds=frozenset({"frames"})),
     "ppm": Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), writable=False, alpha=False, depths=(8, 16)),
     "jp2": Format("JPEG 2000", (".jp2", ".j2k", ".jpx"), writable=False, depths=(8, 16)),
     "bmp": Format("BMP", (".bmp", ".dib"), alpha=False, max_side_px=2**31 - 1, carries=frozenset({"dpi"})),

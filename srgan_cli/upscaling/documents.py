@@ -20,8 +20,9 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import PictureError, UnreadablePictureError, UnwritablePictureError
 from srgan_cli.files import reason
 from srgan_cli.imaging.canvas import Canvas, open_canvas
-from srgan_cli.imaging.documents.binding import Binder, Page, binder_of
+from srgan_cli.imaging.documents.binding import Binder, Page
 from srgan_cli.imaging.documents.document import Document
+from srgan_cli.imaging.documents.opening import binder_of
 from srgan_cli.imaging.metadata.provenance import Record
 from srgan_cli.imaging.reading import OpenPicture
 from srgan_cli.imaging.writing import described
@@ -33,6 +34,7 @@ from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import SCRATCH, beside
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job, page_of
 from srgan_cli.upscaling.rows import AheadRows, Unchanged
+from srgan_cli.upscaling.steadying import Steady
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
@@ -69,16 +71,16 @@ class _Told:
         for note in notes:
             self.pages.setdefault(note, []).append(number)
 
-    def sentences(self, count: int) -> tuple[str, ...]:
-        return tuple(_of_pages(note, numbers, count) for note, numbers in self.pages.items())
+    def sentences(self, count: int, word: str) -> tuple[str, ...]:
+        return tuple(_of_pages(note, numbers, count, word) for note, numbers in self.pages.items())
 
 
-def _of_pages(note: str, numbers: list[int], count: int) -> str:
-    if len(set(numbers)) == count:
+def _of_pages(note: str, numbers: list[int], count: int, word: str) -> str:
+    if len(set(numbers)) == count or numbers == [0]:
         return note
     listed = ", ".join(map(str, numbers[:3]))
     more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
-    return f"page{'s' * (len(numbers) > 1)} {listed}{more}: {note}"
+    return f"{word}{'s' * (len(numbers) > 1)} {listed}{more}: {note}"
 
 
 @contextlib.contextmanager
@@ -104,20 +106,27 @@ def making(job: Job, document: Document, bench: Bench, target: Path | BinaryIO, 
 def _bind(
     job: Job, document: Document, bench: Bench, file: Growing, target: Path | BinaryIO, record: Record
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    binder = binder_of(document, job.output.format, file.file, bench.options.write, job.raw_bytes, file.state)
+    numbers = tuple(page.number for page in job.pages)
+    write = bench.options.write
+    binder = binder_of(document, numbers, job.output.format, file.file, write, job.raw_bytes, file.state)
     told, damaged = _Told(), _Told()
     if file.pages:
-        bench.observer.note(f"{job.source}: resuming at page {file.pages + 1} of {len(job.pages)}")
+        word = document.kind.removesuffix("s")
+        bench.observer.note(f"{job.source}: resuming at {word} {file.pages + 1} of {len(job.pages)}")
         bench.observer.advanced(job, sum(page.network_pixels for page in job.pages[: file.pages]))
+    steady = Steady() if document.kind == "frames" else None
     with _Encoder(binder, file, told) as encoder:
-        for index, page in enumerate(job.pages[file.pages :], start=file.pages):
+        for page in job.pages[file.pages :]:
             part = page_of(job, page)
             with _naming(page.number, document):
-                bound, canvas, damage = _enlarged(job, part, document, bench, record, target)
-                encoder.take(index + 1, page.number, bound, canvas)
+                bound, canvas, damage = _enlarged(job, part, document, bench, record, target, steady)
+                encoder.take(page.number, bound, canvas)
             damaged.add(page.number, () if damage is None else (damage,))
     told.add(0, binder.finish())
-    return told.sentences(len(job.pages)), damaged.sentences(len(job.pages))
+    if document.kind == "frames" and job.output.format == "tiff":
+        told.add(0, ("the frames become pages: TIFF has no place for how long each is shown",))
+    word = document.kind.removesuffix("s")
+    return told.sentences(len(job.pages), word), damaged.sentences(len(job.pages), word)
 
 
 @contextlib.contextmanager
@@ -133,7 +142,13 @@ def _naming(number: int, document: Document) -> Iterator[None]:
 
 
 def _enlarged(
-    job: Job, part: Job, document: Document, bench: Bench, record: Record, target: Path | BinaryIO
+    job: Job,
+    part: Job,
+    document: Document,
+    bench: Bench,
+    record: Record,
+    target: Path | BinaryIO,
+    steady: Steady | None,
 ) -> tuple[Page, Canvas, str | None]:
     patience = bench.patience_of(part)
     with patience.working(), document.open((part.page or 1) - 1) as picture:
@@ -144,7 +159,7 @@ def _enlarged(
             raise UnreadablePictureError("it has changed since the run began")
         canvas = _canvas(part, target)
         try:
-            _fill(job, part, picture, canvas, bench, patience)
+            _fill(job, part, picture, canvas, bench, patience, steady)
         except BaseException:
             canvas.close()
             raise
@@ -170,7 +185,9 @@ def _canvas(part: Job, target: Path | BinaryIO) -> Canvas:
     )
 
 
-def _fill(job: Job, part: Job, picture: OpenPicture, canvas: Canvas, bench: Bench, patience: Patience) -> None:
+def _fill(
+    job: Job, part: Job, picture: OpenPicture, canvas: Canvas, bench: Bench, patience: Patience, steady: Steady | None
+) -> None:
     header, upscaler = part.header, bench.upscaler_of(part)
 
     def final(rows: int) -> None:
@@ -178,7 +195,10 @@ def _fill(job: Job, part: Job, picture: OpenPicture, canvas: Canvas, bench: Benc
         patience.check()
 
     began = time.perf_counter()
-    if header.decoded_bytes > READ_AHEAD_BYTES:
+    if steady is not None and not isinstance(upscaler, Unchanged):
+        steady.enlarge(picture.read_rows(header.height), upscaler, canvas.pixels, patience.check)
+        final(header.height)
+    elif header.decoded_bytes > READ_AHEAD_BYTES:
         with AheadRows(picture, header.decoded_bytes // header.height) as ahead:
             upscaler.upscale_rows(ahead, canvas.pixels, on_rows=final)
     else:
@@ -195,22 +215,22 @@ class _Encoder:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="srgan-binder")
         self._pending: Future[None] | None = None
 
-    def take(self, count: int, number: int, page: Page, canvas: Canvas) -> None:
-        """Page `number`, the `count`th of the result. Raises what binding the one before has."""
+    def take(self, number: int, page: Page, canvas: Canvas) -> None:
+        """Page `number` of the document. Raises what binding the one before has."""
         try:
             self._wait()
         except BaseException:
             canvas.close()
             raise
-        self._pending = self._pool.submit(self._bind, count, number, page, canvas)
+        self._pending = self._pool.submit(self._bind, number, page, canvas)
         if canvas.scratch is not None:  # there is one scratch file, and its name
             self._wait()
 
-    def _bind(self, count: int, number: int, page: Page, canvas: Canvas) -> None:
+    def _bind(self, number: int, page: Page, canvas: Canvas) -> None:
         with canvas:
             notes = (*page.notes, *self._binder.add(page))
         self._told.add(number, notes)
-        self._file.whole(count, self._binder.state)
+        self._file.whole(self._binder.pages, self._binder.state)
 
     def _wait(self) -> None:
         if self._pending is not None:

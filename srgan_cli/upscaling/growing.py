@@ -52,6 +52,8 @@ class Growing:
 
     def whole(self, pages: int, state: dict[str, Any]) -> None:
         """So many pages are in the file; every ten seconds they are put on disk and that is noted."""
+        if pages == 0:
+            return
         self._kept = (pages, self._size(), dict(state))
         if time.monotonic() - self._saved >= EVERY_SECONDS:
             self.save()

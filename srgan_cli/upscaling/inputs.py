@@ -129,7 +129,7 @@ def headers(
         try:
             header = read_header(source, max_pixels=options.max_pixels)
             wanted = tuple(options.pages.of(header.pages))
-            if (header.pages == 1 and wanted) or wanted == (1,) or header.format != "tiff":
+            if (header.pages == 1 and wanted) or wanted == (1,):
                 return header
             return read_contents(source, options.pages, max_pixels=options.max_pixels)
         except PictureError as err:

@@ -93,3 +93,11 @@ def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int,
 def split_note(contents: Contents, title: str, first: str) -> str:
     """What a person should know whose document does not stay one file."""
     return f"{title} holds one picture, so the {len(contents.pages)} {contents.kind} become as many files: {first}, …"
+
+
+def default_note(contents: Contents, output: Output, to_file: Path | None, options: UpscaleOptions) -> tuple[str, ...]:
+    """Why an animation comes out in another format than it came in, where nobody asked for one."""
+    if output.format == contents.format or to_file is not None or options.write.format is not None:
+        return ()
+    was, title = FORMATS[contents.format].title, FORMATS[output.format].title
+    return (f"{was} has few colours, so the result is an animated {title}; --format {contents.format} keeps {was}",)

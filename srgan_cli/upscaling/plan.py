@@ -35,7 +35,15 @@ from srgan_cli.upscaling import inputs, names
 from srgan_cli.upscaling.inputs import STREAM, Failure, InputFile, Walk
 from srgan_cli.upscaling.ledger import Ledger, ResultState, identity
 from srgan_cli.upscaling.names import Naming
-from srgan_cli.upscaling.paging import PageJob, aim_of, page_jobs, single_pages, split_note, stays_one_file
+from srgan_cli.upscaling.paging import (
+    PageJob,
+    aim_of,
+    default_note,
+    page_jobs,
+    single_pages,
+    split_note,
+    stays_one_file,
+)
 from srgan_cli.upscaling.tiles import choose_scales
 
 # Pictures up to this size are decoded ahead, whole; larger ones are read row by row while they are upscaled.
@@ -295,7 +303,8 @@ def _document(
         ratios = [aim_of(page.header, options) for page in pages]
         aim = max(ratios, key=lambda each: each.ratio)
         naming = Naming(one, first.output.width / first.header.width, first.output, into, index)
-        header = replace(first.header, notes=(*first.header.notes, *contents.notes))
+        told = (*first.header.notes, *contents.notes, *default_note(contents, first.output, to_file, options))
+        header = replace(first.header, notes=told)
         return [_Sized(one, header, aim, first.output, naming, pages=pages)], []
     singles = []
     for number, header, digits in single_pages(contents, options):

@@ -212,7 +212,7 @@ def test_nothing_is_overwritten_unless_asked(srgan: Run) -> None:
         (("x.png", "", "-o", "s.png"), 2, "has no name"),
         (("x.png", "y.png", "-o", ""), 2, "it is empty"),
         (("x.png", "y.png", "-o", "sheet"), 2, "has no ending"),
-        (("x.png", "y.png", "-o", "sheet.gif"), 2, "cannot write that format"),
+        (("x.png", "y.png", "-o", "sheet.heic"), 2, "cannot write that format"),
         (("x.png", "y.png", "-o", "low"), 2, "has no ending"),
         (("x.png", "none.png", "-o", "s.png"), 3, "none.png"),
         (("x.png", "tall.png", "-o", "s.png"), 2, "same proportions"),

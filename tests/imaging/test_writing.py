@@ -318,7 +318,7 @@ def test_the_format_is_as_asked_for_else_by_the_name_else_the_inputs_own() -> No
     assert format_of(None, header(format="tiff"), WriteOptions()) == "tiff"
     assert format_of(Path("noending"), gif, WriteOptions()) == "png"
     for target, options in (
-        (Path("a.gif"), WriteOptions()),
+        (Path("a.heic"), WriteOptions()),
         (Path("a.xyz"), WriteOptions()),
         (None, WriteOptions("psd")),
     ):

@@ -17,6 +17,7 @@ from srgan_cli.imaging.reading import read_image
 from srgan_cli.upscaling.engine import Upscaler
 from tests.faults import at_call, save_tiny
 from tests.imaging import samples
+from tests.imaging.documents.films import DELAYS, HEIGHT, WIDTH, film
 from tests.imaging.tiffs import gradient, page, pages
 from tests.upscaling.pictures import tree
 
@@ -66,7 +67,7 @@ def seen(path: str | Path) -> list[Seen]:
     with Pillow.open(path) as file:
         for number in range(getattr(file, "n_frames", 1)):
             file.seek(number)
-            pixels = np.asarray(file).copy()
+            pixels = np.array(file.convert("RGBA") if file.format == "GIF" else file)
             info = {str(key): value for key, value in file.info.items()}
             found.append(Seen(pixels, file.size, info, dict(getattr(file, "tag_v2", {}))))
     return found
@@ -219,3 +220,66 @@ def test_a_hundred_thousand_pages_are_refused(srgan: Run, tmp_path: Path) -> Non
     (tmp_path / "in.tif").write_bytes(b"II*\0" + struct.pack("<I", 16) + bytes(8) + tables + bytes(64))
     code, said = srgan("in.tif", "-o", "out.tif")
     assert (code, "more than 10000 pages" in said) == (3, True), said
+
+
+# ----------------------------------------------------------------------------------------------------------- animations
+
+
+@pytest.mark.parametrize("clear", [False, True])
+@pytest.mark.parametrize("was", ["GIF", "WEBP", "PNG"])
+def test_animations_stay_animations(srgan: Run, tmp_path: Path, was: str, clear: bool) -> None:
+    name = f"in.{was.lower()}"
+    (tmp_path / name).write_bytes(film(was, clear=clear))
+    for ending in ("gif", "webp", "png"):
+        code, said = srgan(name, "-o", f"out.{ending}")
+        assert (code, "6 frames" in said) == (0, True), said
+        found = seen(f"out.{ending}")
+        assert [frame.size for frame in found] == [(2 * WIDTH, 2 * HEIGHT)] * 6
+        assert [frame.info["duration"] for frame in found] == DELAYS
+        assert found[0].info["loop"] == (2 if ending == "gif" else 3)
+
+
+def test_a_gif_becomes_a_webp_unless_it_is_asked_for(srgan: Run, tmp_path: Path) -> None:
+    (tmp_path / "in.gif").write_bytes(film("GIF"))
+    code, said = srgan("in.gif", "-o", "out/")
+    assert (code, "--format gif keeps GIF" in said) == (0, True)
+    assert len(seen("out/in.webp")) == 6
+    assert srgan("in.gif", "-o", "out/", "--format", "gif")[0] == 0
+    assert len(seen("out/in.gif")) == 6
+    Pillow.new("RGB", (8, 8), "red").save("still.gif")
+    assert srgan("still.gif", "-o", "out/")[0] == 0
+    assert Path("out/still.png").exists()
+
+
+def test_frames_are_chosen_and_split(srgan: Run, tmp_path: Path) -> None:
+    (tmp_path / "in.gif").write_bytes(film("GIF"))
+    assert srgan("in.gif", "-o", "some.webp", "--page", "2-4")[0] == 0
+    assert [frame.info["duration"] for frame in seen("some.webp")] == DELAYS[1:4]
+    code, said = srgan("in.gif", "-o", "one.jpg", "--page", "5")
+    assert (code, "only frame 5 of 6" in said) == (0, True)
+    code, said = srgan("in.gif", "-o", "all.jpg")
+    assert (code, "all-001.jpg" in said) == (0, True)
+    assert len(list(tmp_path.glob("all-00?.jpg"))) == 6
+    assert np.abs(seen("all-005.jpg")[0].pixels.astype(int) - seen("one.jpg")[0].pixels).max() == 0
+    code, said = srgan("in.gif", "-o", "pages.tif")
+    assert (code, "how long each is shown" in said) == (0, True)
+    assert len(seen("pages.tif")) == 6
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png"])
+@pytest.mark.parametrize("clear", [False, True])
+def test_an_interrupted_animation_is_gone_on_with(
+    srgan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, clear: bool
+) -> None:
+    (tmp_path / "in.png").write_bytes(film("PNG", clear=clear))
+    assert srgan("in.png", "-o", f"whole.{ending}", "--page", "1-5")[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Upscaler, "upscale_rows", at_call(4, Upscaler.upscale_rows, interrupted))
+        assert srgan("in.png", "-o", f"out.{ending}", "--page", "1-5", "--resume")[0] == 130
+    assert srgan("in.png", "-o", f"out.{ending}", "--page", "1-5", "--resume")[0] == 0
+    for made, wanted in zip(seen(f"out.{ending}"), seen(f"whole.{ending}"), strict=True):
+        assert made.info["duration"] == wanted.info["duration"]
+        difference = np.abs(made.pixels.astype(int) - wanted.pixels)
+        if made.pixels.shape[2] == 4:
+            difference = difference[wanted.pixels[:, :, 3] > 0]
+        assert difference.mean() < (8 if ending == "gif" else 3)

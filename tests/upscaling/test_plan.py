@@ -207,7 +207,7 @@ def test_an_output_that_is_a_file_is_no_folder(photos: Path, here: Path) -> None
         planned([photos], "out")
 
 
-@pytest.mark.parametrize(("output", "message"), [("out.gif", "gif"), ("out.xyz", "xyz"), ("out.psd", "psd")])
+@pytest.mark.parametrize(("output", "message"), [("out.heic", "heic"), ("out.xyz", "xyz"), ("out.psd", "psd")])
 def test_a_format_that_cannot_be_written_is_refused(here: Path, output: str, message: str) -> None:
     picture(here / "a.png")
     with pytest.raises(SettingsError, match=message):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
 from srgan_cli.config import WriteOptions
-from srgan_cli.imaging.documents.document import Document
 from srgan_cli.imaging.encoding import CLASSIC_TIFF_BYTES, append_tiff
 from srgan_cli.imaging.image import Header, Metadata, Pixels
 from srgan_cli.imaging.output import Output
@@ -35,6 +34,10 @@ class Binder(Protocol):
     @property
     def state(self) -> dict[str, Any]: ...
 
+    @property
+    def pages(self) -> int:
+        """How many pages are whole in the file."""
+
     def add(self, page: Page) -> Notes:
         """One more page. Raises `OSError` from the file, and `UnwritablePictureError` when the encoder refuses."""
 
@@ -49,31 +52,24 @@ class TiffBinder:
         self._file, self._options, self._big = file, options, raw_bytes > CLASSIC_TIFF_BYTES
         link = state.get("link_at")
         self._link_at = link if isinstance(link, int) else None
+        self._pages = state.get("pages", 0) if isinstance(state.get("pages", 0), int) else 0
+
+    @property
+    def pages(self) -> int:
+        return self._pages
 
     @property
     def state(self) -> dict[str, Any]:
-        return {} if self._link_at is None else {"link_at": self._link_at}
+        return {} if self._link_at is None else {"link_at": self._link_at, "pages": self._pages}
 
     def add(self, page: Page) -> Notes:
         self._link_at, notes = append_tiff(
             page.pixels, self._file, page.output, page.metadata, self._options, link_at=self._link_at, big=self._big
         )
+        self._pages += 1
         if self._options.tiff_layout == "pyramid":
             notes += ("pages of a TIFF are written in tiles, without the smaller copies of a pyramid",)
         return notes
 
     def finish(self) -> Notes:
         return ()
-
-
-def binder_of(
-    document: Document,
-    format: str,  # noqa: A002
-    file: BinaryIO,
-    options: WriteOptions,
-    raw_bytes: int,
-    state: dict[str, Any],
-) -> Binder:
-    """The one for a document that becomes a file of `format`; `raw_bytes` are those of all its pages."""
-    assert format == "tiff", document.kind
-    return TiffBinder(file, options, raw_bytes, state)

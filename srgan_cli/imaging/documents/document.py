@@ -16,6 +16,14 @@ Kind: TypeAlias = Literal["pages", "frames"]
 MAX_PAGES = 10_000
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How often all frames are shown (0: without end), and how long each of them, in ms."""
+
+    plays: int
+    delays_ms: tuple[int, ...]
+
+
 class Document(Protocol):
     """An open file of many pages, numbered from 0. A context manager; for one thread at a time."""
 
@@ -28,6 +36,10 @@ class Document(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the file as a whole."""
+
+    @property
+    def timing(self) -> Timing | None:
+        """Of frames; None for pages."""
 
     def header(self, number: int) -> Header:
         """What is known of a page before its pixels are decoded. Raises `UnreadablePictureError`."""

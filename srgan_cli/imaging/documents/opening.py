@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from srgan_cli.config import PageRange
+from srgan_cli.config import PageRange, WriteOptions
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging import sniffing
 from srgan_cli.imaging.decoding import boundary
+from srgan_cli.imaging.documents.animation import Animation
+from srgan_cli.imaging.documents.binding import Binder, TiffBinder
 from srgan_cli.imaging.documents.document import Contents, Document, bare
+from srgan_cli.imaging.documents.moving import ApngBinder, GifBinder, MovingBinder, WebpBinder
 from srgan_cli.imaging.documents.tiff import TiffPages
 from srgan_cli.imaging.image import Header
-from srgan_cli.imaging.reading import OpenPicture
+from srgan_cli.imaging.reading import OpenPicture, read_header
 from srgan_cli.imaging.sources import Source
 
 
@@ -20,16 +24,20 @@ def open_document(origin: Path | bytes, *, max_pixels: int, accept_damaged: bool
     source = Source(origin)
     try:
         with boundary(source.name):
-            return _opened(source, max_pixels, accept_damaged)
+            return _opened(origin, source, max_pixels, accept_damaged)
     except BaseException:
         source.close()
         raise
 
 
-def _opened(source: Source, max_pixels: int, accept_damaged: bool) -> Document:
+def _opened(origin: Path | bytes, source: Source, max_pixels: int, accept_damaged: bool) -> Document:
     format = sniffing.sniff(source)  # noqa: A001
     if format == "tiff":
         return TiffPages(source, max_pixels, accept_damaged=accept_damaged)
+    if format in ("gif", "webp", "png"):
+        header = read_header(origin, max_pixels=max_pixels)
+        if header.pages > 1:
+            return Animation(source, format, header.metadata, max_pixels, accept_damaged=accept_damaged)
     raise UnreadablePictureError(f"{source.name} holds one picture only")
 
 
@@ -75,3 +83,27 @@ def _refuse_total(origin: Path | bytes, count: int, kind: str, max_pixels: int) 
         f"{name} has {count} {kind} of more than the {max_pixels} px allowed for all of them together; if you trust "
         "the file, raise --max-pixels, or choose some with --page"
     )
+
+
+def binder_of(
+    document: Document,
+    numbers: tuple[int, ...],
+    format: str,  # noqa: A002
+    file: BinaryIO,
+    options: WriteOptions,
+    raw_bytes: int,
+    state: dict[str, Any],
+) -> Binder:
+    """Who puts pages `numbers` (from 1) of a document into a file of `format`; `raw_bytes` are those of all results."""
+    if format == "tiff":
+        return TiffBinder(file, options, raw_bytes, state)
+    timing = document.timing
+    assert timing is not None
+    return _MOVING[format](file, options, timing, numbers, state)
+
+
+_MOVING: dict[str, type[MovingBinder]] = {
+    "webp": WebpBinder,
+    "png": ApngBinder,
+    "gif": GifBinder,
+}

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from srgan_cli.imaging import tiff_kinds
-from srgan_cli.imaging.documents.document import Kind
+from srgan_cli.imaging.documents.document import Kind, Timing
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata.ifd import Structure, Table
 from srgan_cli.imaging.reading import OpenPicture, open_picture
@@ -23,6 +23,7 @@ class TiffPages:
 
     kind: Kind = "pages"
     notes: tuple[str, ...] = ()
+    timing: Timing | None = None
 
     def __init__(self, source: Source, max_pixels: int, *, accept_damaged: bool = False) -> None:
         self._source, self._max_pixels, self._accept = source, max_pixels, accept_damaged

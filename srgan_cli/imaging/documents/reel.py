@@ -1,0 +1,64 @@
+"""What an animation is made of, whatever its container: rectangles that are drawn one after the other on a canvas."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from srgan_cli.imaging.image import Depth
+from srgan_cli.imaging.sources import Source
+
+Disposal: TypeAlias = Literal["keep", "clear", "restore"]
+_BLOCK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A rectangle in px of the canvas, drawn over what is there (`blends`) or in its place; what becomes of it when the
+    next one comes; and `picture`, which gives it as a file of its own. `delay_ms` is as the file has it."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    delay_ms: int
+    blends: bool
+    disposal: Disposal
+    picture: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Reel:
+    """`plays` is how often all frames are shown, 0: without end. `channels` and `depth` are those of the canvas."""
+
+    width: int
+    height: int
+    channels: int
+    depth: Depth
+    plays: int
+    frames: tuple[Frame, ...]
+
+    def covers(self, frame: Frame) -> bool:
+        """Whether a frame draws over all of the canvas."""
+        right, bottom = frame.left + frame.width, frame.top + frame.height
+        return frame.left <= 0 and frame.top <= 0 and right >= self.width and bottom >= self.height
+
+
+class Blocks:
+    """Bytes of a file that is walked along, read in large pieces."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._at, self._data = source, 0, b""
+
+    def read(self, at: int, count: int) -> bytes:
+        if not self._at <= at <= at + count <= self._at + len(self._data):
+            self._at, self._data = at, self._source.read_at(at, max(count, _BLOCK_BYTES))
+        return self._data[at - self._at : at - self._at + count]
+
+    def number(self, at: int, code: str) -> int:
+        """Little-endian unless `code` says otherwise; 0 behind the end."""
+        size = struct.calcsize(code)
+        data = self.read(at, size)
+        return int(struct.unpack(code, data)[0]) if len(data) == size else 0
