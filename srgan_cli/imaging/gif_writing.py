@@ -89,7 +89,7 @@ class GifWriter:
         self._rest_ms += delay_ms
         hundredths = round(self._rest_ms / 10)
         self._rest_ms -= hundredths * 10
-        control = struct.pack("<BHB", disposal << 2 | 1, min(hundredths, 65535), _CLEAR)
+        control = struct.pack("<BHB", disposal << 2 | (not mask.all()), min(hundredths, 65535), _CLEAR)
         place = struct.pack("<4HB", box.left, box.top, box.width, box.height, 0x87)
         self._file.write(b"!\xf9\4" + control + b"\0," + place + palette + _packed(indices))
 

@@ -66,7 +66,11 @@ def test_every_format_depth_and_kind_of_picture(format: str, depth: Depth, chann
     elif channels >= 3 and alpha == (channels == 4):
         scale = 1 if back.header.depth == depth else 257
         top = 255 if back.header.depth == 8 else 65535
-        assert np.abs(back.pixels.astype(float) - array / scale).mean() < top * 0.02
+        wanted = array / scale
+        if format == "gif" and alpha:  # clear or not, and nobody sees what colour is clear
+            assert set(np.unique(back.pixels[:, :, 3])) == {0, 255}
+            wanted = np.where(wanted[:, :, 3:] >= 128, [1, 1, 1, 0] * wanted + [0, 0, 0, 255], 0)
+        assert np.abs(back.pixels.astype(float) - wanted).mean() < top * 0.02
     if (format, depth, channels) == ("tiff", 16, 2):
         return  # Pillow knows no such files
     with Pillow.open(path) as other:
@@ -81,7 +85,7 @@ def test_every_format_depth_and_kind_of_picture(format: str, depth: Depth, chann
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("depth", [8, 16])
-@pytest.mark.parametrize("format", [name for name in WRITABLE if name != "bmp"])
+@pytest.mark.parametrize("format", [name for name in WRITABLE if name not in ("bmp", "gif")])
 def test_metadata_arrives_as_an_independent_reader_sees_it(
     format: str,  # noqa: A002
     depth: Depth,
