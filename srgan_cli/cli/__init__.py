@@ -18,7 +18,7 @@ from srgan_cli.cli.habits import answer, picture_as_command
 from srgan_cli.errors import ExitCode, SrganError, shown
 from srgan_cli.threads import wait_politely
 
-_COMMANDS = ("upscale", "serve", "train", "evaluate", "compare", "models", "export", "doctor", "completion")
+_COMMANDS = ("upscale", "watch", "serve", "train", "evaluate", "compare", "models", "export", "doctor", "completion")
 
 
 class _LazyGroup(click.Group):

@@ -102,7 +102,7 @@ def upscale(
         shard=None if shard is None else Shard.parse(shard),
     )
     if failed is not None and not dry_run:
-        _write_failed(failed, [])  # find out now, not after the work
+        write_failed(failed, [])  # find out now, not after the work
     if not options.inputs:
         raise NothingToDoError("no inputs: the list was empty") if files_from else SettingsError("give an INPUT")
     if as_json and output == "-":
@@ -134,18 +134,18 @@ def _run(
         if not session.plan.jobs:
             timer.cancel()
     for number in ending_signals():
-        signal.signal(number, _as_interrupt)
+        signal.signal(number, as_interrupt)
     with console.Watch(session, quiet=quiet, verbose=verbose, as_json=as_json) as watch:
         tally = session.run(watch)
     watch.finish(tally)
     if failed is not None:
-        _write_failed(failed, list(dict.fromkeys(failure.source for failure in tally.failures)))
+        write_failed(failed, list(dict.fromkeys(failure.source for failure in tally.failures)))
     if tally.error is not None:
         raise tally.error
     return tally.exit_code
 
 
-def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
+def as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
@@ -167,7 +167,7 @@ def _listed(files_from: str | None, inputs: tuple[str, ...]) -> tuple[Path, ...]
     return tuple(Path(name.decode("utf-8", "surrogateescape")) for name in names if name.strip())
 
 
-def _write_failed(path: Path, sources: list[Path]) -> None:
+def write_failed(path: Path, sources: list[Path]) -> None:
     names = [str(source).encode("utf-8", "surrogateescape") for source in sources]
     separator = b"\0" if any(b"\n" in name or b"\r" in name for name in names) else b"\n"
     try:

@@ -145,6 +145,11 @@ def _unlistable(path: Path, err: OSError) -> Failure:
     return Failure(path, f"the folder cannot be listed: {(err.strerror or '').lower()}", UnreadablePictureError)
 
 
+def pictures_below(root: Path, options: UpscaleOptions) -> list[InputFile]:
+    """The pictures that a walk through a folder finds; what cannot be listed is passed over."""
+    return list(_walk(root, options, [], _PassedOver()))
+
+
 def _walk(
     root: Path, options: UpscaleOptions, failures: list[Failure], passed_over: _PassedOver
 ) -> Iterable[InputFile]:

@@ -1,0 +1,131 @@
+"""`srgan watch`: a folder whose new pictures are made as they come."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from srgan_cli.cli.command import under
+from srgan_cli.cli.options import json_option, no_config_option, path, quiet_option
+from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
+from srgan_cli.cli.upscale import as_interrupt, write_failed
+from srgan_cli.config import UpscaleOptions
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.observer import Observer
+    from srgan_cli.upscaling.session import Session
+
+_watching, _output = under("Watching"), under("Output")
+
+
+@click.command(cls=PicturesCommand, no_args_is_help=True)
+@click.argument("folder", metavar="DIR", callback=path)
+@_watching(
+    "--settle",
+    "settle_s",
+    type=float,
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A file is complete when it has not changed for so long.",
+)
+@_watching(
+    "--poll",
+    "poll_s",
+    type=float,
+    metavar="SECONDS",
+    help="Look every so often, and wait for no events. [default: 5 on network drives]",
+)
+@_watching(
+    "--recursive/--no-recursive",
+    default=True,
+    show_default=True,
+    help="Enter folders inside it, and keep their tree in the output.",
+)
+@_watching(
+    "--failed",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="List inputs that failed; --files-from can read it.",
+)
+@size_and_model
+@reading
+@_output(
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR",
+    callback=path,
+    help="Folder for the results, and for the record of what is done.",
+)
+@writing_and_computing
+@quiet_option()
+@json_option("Events on stdout, one JSON object per line.")
+@no_config_option()
+@as_one
+def watch(
+    folder: Path, asked: UpscaleOptions, settle_s: float, poll_s: float | None, recursive: bool, failed: Path | None,
+    output: Path, quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Enlarge each picture that comes into a folder.
+
+    DIR is looked through at once, and watched until Ctrl-C or SIGTERM. What is done is known after a restart; what
+    failed is tried again when it changes.
+
+    \b
+      srgan watch scans/ -o large/
+      srgan watch /mnt/share/in -o /srv/out --poll 5 --model photo --format jpeg
+    """
+    from srgan_cli.cli.console import stderr
+    from srgan_cli.upscaling.stopping import ending_signals
+    from srgan_cli.upscaling.watching import WatchOptions
+    from srgan_cli.upscaling.watching import watch as run
+
+    options = WatchOptions(folder, output, asked, recursive, settle_s, poll_s)
+    if failed is not None:
+        write_failed(failed, [])
+    for number in ending_signals():
+        signal.signal(number, as_interrupt)
+    reporter = _Reporter(failed, quiet=quiet, as_json=as_json)
+    reporter.note(f"watching {folder}, results go to {output}")
+    made = run(options, reporter)
+    if not quiet:
+        stderr.print(f"ended; {made} made", markup=False)
+    return 0
+
+
+class _Reporter:
+    def __init__(self, failed: Path | None, *, quiet: bool, as_json: bool) -> None:
+        self._failed, self._quiet, self._json = failed, quiet, as_json
+        self._told: set[str] = set()
+
+    @contextmanager
+    def batch(self, session: Session) -> Iterator[Observer]:
+        from srgan_cli.cli.console import Watch
+
+        told = self._told
+
+        class Once(Watch):
+            def detail(self, sentence: str) -> None:
+                """Of the device and the model: not again for each batch."""
+                if sentence not in told:
+                    told.add(sentence)
+                    super().detail(sentence)
+
+        with Once(session, quiet=self._quiet, verbose=not self._quiet, as_json=self._json) as shown:
+            yield shown
+
+    def note(self, sentence: str) -> None:
+        from srgan_cli.cli.console import stderr
+
+        if not self._quiet:
+            stderr.print(sentence, markup=False)
+
+    def failed(self, sources: Sequence[Path]) -> None:
+        if self._failed is not None:
+            write_failed(self._failed, list(sources))

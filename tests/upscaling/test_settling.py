@@ -1,0 +1,73 @@
+"""When a file is complete; what a network drive is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from srgan_cli.upscaling.settling import Settling, Sight, network_drive, see
+
+A, B = Path("a.png"), Path("b.png")
+
+
+def sight(size: int, written: float) -> Sight:
+    return Sight(size, round(written * 1e9), 1)
+
+
+def test_a_file_that_grows_is_not_complete() -> None:
+    settling = Settling(2.0, trusts_times=True)
+    for second in range(10):
+        assert settling.look({A: sight(second * 100, 1000.0 + second)}, now=1000.0 + second) == []
+    grown = {A: sight(900, 1009.0)}
+    assert settling.look(grown, now=1010.5) == []
+    assert settling.look(grown, now=1011.0) == [A]
+    assert settling.look(grown, now=1012.0) == [A], "until it has been dealt with"
+    settling.done_with(A, grown[A])
+    assert settling.look(grown, now=1013.0) == []
+
+
+def test_a_file_whose_time_changes_is_not_complete() -> None:
+    settling = Settling(2.0, trusts_times=False)
+    assert settling.look({A: sight(5, 0.0)}, now=100.0) == []
+    assert settling.look({A: sight(5, 1.0)}, now=102.0) == []
+    assert settling.look({A: sight(5, 1.0)}, now=103.9) == []
+    assert settling.look({A: sight(5, 1.0)}, now=104.0) == [A]
+
+
+@pytest.mark.parametrize(("trusts", "size", "expected"), [(True, 5, [A]), (True, 0, []), (False, 5, [])])
+def test_what_was_renamed_in_is_complete_at_once_where_clocks_agree(
+    trusts: bool, size: int, expected: list[Path]
+) -> None:
+    assert Settling(2.0, trusts_times=trusts).look({A: sight(size, 90.0)}, now=100.0) == expected
+
+
+def test_what_changes_later_comes_again_and_what_goes_is_forgotten() -> None:
+    settling = Settling(2.0, trusts_times=True)
+    settling.done_with(A, sight(5, 0.0))
+    assert settling.look({A: sight(6, 100.0), B: sight(1, 0.0)}, now=100.0) == [B]
+    assert settling.look({A: sight(6, 100.0)}, now=102.0) == [A]
+    settling.done_with(A, sight(6, 100.0))
+    assert settling.look({}, now=103.0) == []
+    assert settling.dealt_with == {}
+    assert settling.seconds_left() is None
+
+
+def test_what_goes_while_it_is_looked_at(tmp_path: Path) -> None:
+    here = tmp_path / "here.png"
+    here.write_bytes(b"123")
+    assert list(see([here, tmp_path / "gone.png"])) == [here]
+    assert see([here])[here].size == 3
+
+
+def test_network_drives_by_their_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    folder = tmp_path / "my share" / "in"
+    folder.mkdir(parents=True)
+    point = str(tmp_path / "my share").replace(" ", "\\040")
+    root = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+    for kind, expected in (("nfs4", "nfs4"), ("cifs", "cifs"), ("ext4", None)):
+        mounts.write_text(f"{root}90 22 0:50 / {point} rw shared:3 - {kind} host:/x rw\nnonsense\n")
+        assert network_drive(folder, mounts) == expected
+        assert network_drive(tmp_path, mounts) is None
+    assert network_drive(folder, tmp_path / "no such file") is None
