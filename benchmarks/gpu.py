@@ -13,7 +13,7 @@
     files      PNG and JPEG in and out, against the network alone
     training   steps per second in both phases, against a plain loop
     vulkan     the engine through Vulkan, where ncnn and a driver are there
-    train-paper-x4, train-fidelity-x4, train-fidelity-x2   training, which goes on where the last call stopped
+    train-paper-x4, train-fidelity-x4, train-fidelity-x2   training, which continues where the last call stopped
 
 Each line of the results (--out, results.jsonl) is one finding, with the part, the device and the versions. A part ends
 before --minutes are over: what there was no time for is a line that says so. `--tiny` tries all of it with the smallest

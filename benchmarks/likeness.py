@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=["photo"], metavar="NAME|RUN")
     parser.add_argument("--keep", type=Path, metavar="DIR")
     parser.add_argument("--crop-px", type=int, default=160)
-    parser.add_argument("--most", type=int, default=10**6, metavar="N", help="only so many pictures")
+    parser.add_argument("--most", type=int, default=10**6, metavar="N", help="at most N pictures")
     parser.add_argument("--scale", type=int, default=4)
     arguments = parser.parse_args()
     crops = dict(_crops(arguments.pictures, arguments.crop_px, arguments.most))

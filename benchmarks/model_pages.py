@@ -285,7 +285,7 @@ def _data(recipe: Mapping[str, object]) -> str:
         return str(recipe["data"])
     degradation = recipe.get("degradation")
     kind = degradation.get("kind") if isinstance(degradation, Mapping) else None
-    how = {"bicubic": ", made small by bicubic interpolation", "photo": ", blurred, made small, noisy and compressed"}
+    how = {"bicubic": ", downscaled by bicubic interpolation", "photo": ", blurred, downscaled, noisy and compressed"}
     return f"{recipe['pictures']:,} pictures{how.get(str(kind), '')}" if "pictures" in recipe else ""
 
 

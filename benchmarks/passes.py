@@ -1,4 +1,4 @@
-"""Which two passes make ×8, and how much detail the first may have: on originals made small by 8.
+"""Which two passes make ×8, and how much detail the first may have: on originals downscaled by 8.
 
     python -m benchmarks.passes --data DIR --vgg-weights FILE [--set BSD100] [--most 16] [--jpeg QUALITY]
 

@@ -11,7 +11,7 @@ line per set and method, with the numbers that `srgan evaluate` gives, by the sa
   is missing, `SET/x4/high/` has the originals: in BSD100 they are the same files.
 - `Set14-jpeg30` and its like: the same, with the small pictures compressed as JPEG of that quality (4:2:0, by Pillow).
   The bundled `photo` and `srgan` models only, unless both --model and --sets name others (whose scores are not kept).
-- `examples`: the middle of each of our own photos, made small by `evaluation.bicubic`. Needs no DIR.
+- `examples`: the middle of each of our own photos, downscaled by `evaluation.bicubic`. Needs no DIR.
 
 `--write` keeps the scores: in the models' files, the manifest and the documents, after each set. `--check` compares
 with what is kept and ends with 1 where a number differs by more than 0.01 dB or 0.002.
@@ -65,7 +65,7 @@ _TELL_EVERY_S = 10.0
 EXAMPLES = tuple(
     Path(__file__).parent.parent / "examples" / name for name in ("astronaut.png", "cat.jpg", "coffee.png")
 )
-_EXAMPLE_PX = 192  # NIQE wants two blocks of 96 px, and a test enlarges all of them by all models
+_EXAMPLE_PX = 192  # NIQE needs two blocks of 96 px, and a test enlarges all of them by all models
 
 
 def main() -> int:
@@ -243,7 +243,7 @@ def one_set_parser(module: str, description: str, *, most: int) -> argparse.Argu
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds SET/xN/low and SET/xN/high")
     parser.add_argument("--vgg-weights", type=Path, required=True, metavar="FILE")
     parser.add_argument("--set", dest="test_set", default="BSD100", metavar="SET")
-    parser.add_argument("--most", type=int, default=most, metavar="N", help="only so many pictures")
+    parser.add_argument("--most", type=int, default=most, metavar="N", help="at most N pictures")
     return parser
 
 
@@ -311,7 +311,7 @@ def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
 
 
 def write(scale: int, fresh: Mapping[str, Scores]) -> None:
-    """Lay these scores over the kept ones, of bundled models and `bicubic`; then manifest and documents anew.
+    """Lay these scores over the kept ones, of bundled models and `bicubic`; then manifest and documents again.
 
     Raises `WeightsError` when a file is damaged or cannot be written.
     """

@@ -26,7 +26,7 @@ JPEG_SETS = ("Set14", "BSD100")
 JPEG_QUALITIES = (90, 75, 50, 30)
 EXAMPLES = "examples"
 SETS = (*CLEAN_SETS, EXAMPLES, *(f"{name}-jpeg{quality}" for name in JPEG_SETS for quality in JPEG_QUALITIES))
-# The families that are told about compressed pictures: the one made for them, and the one people would take instead.
+# The families with scores on compressed pictures: the one made for them, and the one people would take instead.
 JPEG_FAMILIES = ("photo", "srgan")
 
 # Blends beside the default one, to show what the detail does; on one set, for it is always the same picture.
@@ -88,7 +88,7 @@ def kept(mean: Mapping[str, float]) -> dict[str, float]:
 
 
 def merged(old: Scores, fresh: Scores) -> dict[str, dict[str, float]]:
-    """`old` with what was measured anew laid over it, in the order in which sets and numbers are shown."""
+    """`old` with what was measured again laid over it, in the order in which sets and numbers are shown."""
 
     def place(name: str) -> tuple[int, str]:
         test_set = name.partition("@")[0]

@@ -1,10 +1,10 @@
-"""Trains the bundled models again, or goes on with what is unfinished: the recipes, as data.
+"""Trains the bundled models again, or continues with what is unfinished: the recipes, as data.
 
     python -m benchmarks.train_bundled --photos DIR --teacher FILE --vgg-weights FILE [--out runs] [--only NAME …]
         [--list]
 
 Each recipe is a list of stages, each one `srgan train` (or what makes its pictures). A stage that is finished is passed
-over, one that was stopped resumes: so the same command goes on with the work, on another day or another machine. The
+over, one that was stopped resumes: so the same command continues the work, on another day or another machine. The
 recipe of `photo-x2` has no bundled result yet.
 """
 

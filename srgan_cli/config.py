@@ -61,7 +61,7 @@ class Size:
 
     `fit` is a box (width, height) in px that the result just fills, keeping its proportions; `paper` the same in mm at
     `dpi` (300 by default), turned as the picture is. `dpi` is also the resolution that is written. With
-    `only_enlarge`, a picture that is large enough is no error: `copy_large` says what becomes of it.
+    `only_enlarge`, a picture that is large enough is not an error: `copy_large` says what becomes of it.
     """
 
     scale: float | None = None
@@ -264,7 +264,7 @@ class WriteOptions:
     keep_time: bool = False
     tiff_layout: TiffLayout = "strip"
     tiff_tile_px: int = 256
-    keep_text: bool = False  # of PNG (prompts, workflows), in EXIF's UserComment where the result is no PNG
+    keep_text: bool = False  # of PNG (prompts, workflows), in EXIF's UserComment where the result is not a PNG
 
     def __post_init__(self) -> None:
         _check(
@@ -387,7 +387,7 @@ class ExportOptions:
     """One `srgan export`: the file to write, for ncnn the `.param` beside which the `.bin` goes, and how.
 
     `format` None: what the file's name says. `half`: weights, and for ONNX the arithmetic, as fp16.
-    `openmodeldb`: where to put what OpenModelDB wants to know, with `author` as the author.
+    `openmodeldb`: where to write the record for OpenModelDB, with `author` as the author.
     """
 
     output: Path

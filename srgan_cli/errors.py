@@ -9,9 +9,9 @@
     ├── SettingsError               2   an option or a combination of options makes no sense
     ├── NothingToDoError            3   no input could be read at all
     ├── WeightsError                4   a model is missing, corrupt, or not for this
-    ├── DeviceError                 5   the device asked for is not there, or failed
+    ├── DeviceError                 5   the device asked for does not exist, or failed
     │   └── OutOfMemoryError        5
-    ├── TrainingError               1   a training run cannot go on; what it had learned is kept
+    ├── TrainingError               1   a training run cannot continue; what it had learned is kept
     │   └── DivergedError           1
     └── InterruptedRunError         130 Ctrl-C
 
@@ -43,9 +43,9 @@ class ExitCode(IntEnum):
     SOME_FAILED = 1, "some pictures failed, the others are done"
     USAGE = 2, "the options make no sense, or would overwrite something"
     NOTHING_READABLE = 3, "no input could be read"
-    WEIGHTS = 4, "the weights are missing, corrupt, or not for this"
+    WEIGHTS = 4, "the weights are missing, corrupt or unsuitable"
     DEVICE = 5, "the device is missing or failed, or has too little memory"
-    INTERRUPTED = 130, "interrupted; nothing half-made is left"
+    INTERRUPTED = 130, "interrupted; no partial result is left"
 
 
 class SrganError(Exception):
@@ -64,7 +64,7 @@ class SrganError(Exception):
 
 
 class PictureError(SrganError):
-    """One picture failed. A batch reports it in one line and goes on."""
+    """One picture failed. A batch reports it in one line and continues."""
 
 
 class UnreadablePictureError(PictureError):
@@ -112,7 +112,7 @@ class OutOfMemoryError(DeviceError):
 
 
 class TrainingError(SrganError):
-    """A training run cannot go on: its folder cannot be written, say. The last checkpoint is whole."""
+    """A training run cannot continue: its folder cannot be written, say. The last checkpoint is whole."""
 
 
 class DivergedError(TrainingError):

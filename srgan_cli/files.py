@@ -37,7 +37,7 @@ def publishing(
 
     Without `overwrite`, a target that exists by then is left alone: `FileExistsError`. `modified_ns` becomes the time
     of modification. A device or a named pipe cannot be replaced, so it is written to as the data come; but not where
-    the name is one of our `own` choice: then whatever is no plain file makes way.
+    the name is one of our `own` choice: then whatever is not a plain file makes way.
     """
     if own:
         make_way(target)
@@ -54,7 +54,7 @@ def publishing(
 
 @contextlib.contextmanager
 def publishing_path(target: Path, *, overwrite: bool = True, own: bool = False) -> Iterator[Path]:
-    """As `publishing`, for code that wants a path: an empty file beside `target`, to be filled in place."""
+    """As `publishing`, for code that needs a path: an empty file beside `target`, to be filled in place."""
     if own:
         make_way(target)
     elif is_special(target):
@@ -93,7 +93,7 @@ def check_publishable(target: Path) -> None:
 
 
 def is_special(target: Path) -> bool:
-    """Whether it exists and is no regular file, which renaming would destroy. A folder is refused when it is opened."""
+    """Whether it exists and is not a regular file, which renaming would destroy. Folders are refused on opening."""
     try:
         return not stat.S_ISREG(target.stat().st_mode)
     except FileNotFoundError:
@@ -169,7 +169,7 @@ def _rename(part: Path, target: Path, overwrite: bool) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The new name itself must survive a power cut. Not every system lets a folder be opened; then it has to do."""
+    """The new name itself must survive a power cut. Some systems do not let a folder be opened."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -197,7 +197,7 @@ def reason(err: OSError) -> str:
 
 
 def make_way(path: Path) -> None:
-    """Remove what stands under a name of our own and is no plain file: a link, a pipe, another name of some file."""
+    """Remove what stands under a name of our own and is not a plain file: a link, a pipe, another name of some file."""
     with contextlib.suppress(FileNotFoundError):
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:

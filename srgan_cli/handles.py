@@ -26,7 +26,7 @@ class Folder:
         if self._descriptor is not None:
             return _DESCRIPTORS / str(self._descriptor)
         if self.has_moved:
-            raise OSError(errno.ESTALE, "its folder was moved or replaced while the run went on")
+            raise OSError(errno.ESTALE, "its folder was moved or replaced during the run")
         return self.path
 
     @property

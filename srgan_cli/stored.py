@@ -1,7 +1,7 @@
 """What files of our own are found to hold, read as if a stranger had written them.
 
 A record, a journal, a cache or a log may have been cut short by a kill, edited, copied from elsewhere or made to do
-harm. `json_of` and `toml_of` raise `ValueError` for whatever cannot be used, and nothing else: text that is no text,
+harm. `json_of` and `toml_of` raise `ValueError` for whatever cannot be used, and nothing else: what is not text,
 nesting that no program of ours writes, numbers that are not finite or have no place in 64 bits.
 """
 
@@ -27,8 +27,8 @@ _MAX_DEPTH = 32
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES, *, follow: bool = False, begin: int = 0) -> bytes:
-    """A file's bytes, from `begin` on. Raises `OSError` when it cannot be read, is no regular file (a pipe would wait
-    for ever), is longer than any of ours, or is a link and no name that a person gave (`follow`)."""
+    """A file's bytes, from `begin` on. Raises `OSError` when it cannot be read, is not a regular file (a pipe would
+    wait for ever), is longer than any of ours, or is a link and no name that a person gave (`follow`)."""
     # O_NONBLOCK: a pipe nobody writes to would block; a regular file does not care.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))

@@ -78,13 +78,13 @@ class AdversarialSettings:
     pixel_loss: PixelLoss = "l1"
     pixel_weight: float = 1.0
     perceptual_weight: float = 1.0
-    perceptual_crops: int = 0  # VGG looks at so many crops of a whole batch only, since it costs most; 0: at all
+    perceptual_crops: int = 0  # VGG sees only this many crops of a whole batch, since it costs most; 0: all
     adversarial_weight: float = 0.1
     ramp_fraction: float = 0.1  # of the phase, over which the adversarial weight rises from 0
     feature_matching_weight: float = 0.0
     artifact_weight: float = 0.0  # LDL, Liang et al. 2022
     frequency_weight: float = 0.0
-    consistency_weight: float = 1.0  # L1 between the result and the original, both made smaller again
+    consistency_weight: float = 1.0  # L1 between the result and the original, both downscaled
     chroma_weight: float = 0.0  # L1 of colour alone: against coloured specks, see losses.chroma
     flat_weight: float = 0.0  # L1 where the original is flat: against grain on walls and skies, see losses.flat
     grid_weight: float = 10.0  # against patterns that repeat with the low picture's pixels, see losses.grid

@@ -20,7 +20,7 @@ class DataSettings:
     val_dir: str | None = None
     val_low_dir: str | None = None
     val_fraction: float = 0.02  # of the pictures, chosen by hash, when there is no val_dir …
-    val_max: int = 16  # … but at most so many (and at least one of each 12 pictures, up to 4)
+    val_max: int = 16  # … but at most this many (and at least one of each 12 pictures, up to 4)
     levels: tuple[float, ...] = (1.0, 0.75, 0.5)
     augment: bool = True  # flips and quarter turns
     min_jpeg_quality: int = 70  # JPEGs of lower quality are left out; 0 takes all
@@ -46,7 +46,7 @@ class DataSettings:
 class DegradationSettings:
     """How the low picture is made of the high one.
 
-    `photo`: blur, resizing, noise and compression, `rounds` times, each drawn anew for every crop. Ranges are (least,
+    `photo`: blur, resizing, noise and compression, `rounds` times, each redrawn for every crop. Ranges are (least,
     most). Blur in px of the picture it is applied to; noise as standard deviation of 255 levels; `poisson` is the
     inverse of photons per level. `strength` scales blur, noise, the loss of compression and (up to 1) the change of
     size together; 0 leaves bicubic. Noise, poisson and resize are drawn evenly in their logarithm.
@@ -139,5 +139,5 @@ class TeacherSettings:
 
     def piece_side_px(self, largest_crop_px: int) -> int:
         """The side of a piece, for crops of at most `largest_crop_px` low px."""
-        usual = max(96, -(-(largest_crop_px + 2 * self.context_px) // 16) * 16)  # some networks want multiples of 16
+        usual = max(96, -(-(largest_crop_px + 2 * self.context_px) // 16) * 16)  # some networks need multiples of 16
         return self.piece_px or usual

@@ -100,10 +100,10 @@ _TAUGHT_PHOTO: Mapping[str, Any] = {
 def preset(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     """A preset with some settings changed: nested as in the TOML file.
 
-    Raises `SettingsError` for a preset or a setting that there is not, or a value of the wrong kind or out of range.
+    Raises `SettingsError` for an unknown preset or setting, or a value of the wrong kind or out of range.
     """
     known = PRESETS.get(name)
-    check(known is not None, f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    check(known is not None, f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
     assert known is not None
     base, changes = {**known[1], "preset": name}, changes or {}
     if _is_taught_photo(merged(base, changes)):
@@ -140,7 +140,7 @@ def _section(kind: type[Any], values: Mapping[str, Any], path: str) -> Any:
     hints = typing.get_type_hints(kind)
     fields = {f.name for f in dataclasses.fields(kind)}
     strange = [f"{path}{name}{_nearest(name, path, fields)}" for name in values if name not in fields]
-    check(not strange, f"there is no setting {', '.join(strange)}; `srgan train --print-config` shows all of them")
+    check(not strange, f"unknown setting {', '.join(strange)}; `srgan train --print-config` shows all of them")
     return kind(**{name: _value(hints[name], value, f"{path}{name}") for name, value in values.items()})
 
 

@@ -246,8 +246,8 @@ def test_a_setting_that_there_is_not(values: dict[str, Any], hint: str) -> None:
         from_mapping(values)
 
 
-def test_a_preset_that_there_is_not() -> None:
-    with pytest.raises(SettingsError, match="'best'; there are srgan, compact, photo, paper"):
+def test_an_unknown_preset() -> None:
+    with pytest.raises(SettingsError, match="'best'; choose from srgan, compact, photo, paper"):
         preset("best")
 
 

@@ -57,16 +57,16 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 )
 @_models("-s", "--scale", type=int, metavar="N", help="With --models: enlarge N times. [default: their own scale]")
 @_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: the original, to be shown too.")
-@high_dir_option("high_dir", "Models", "The same for several PICTUREs: of the same names.")
+@high_dir_option("high_dir", "Models", "With several PICTUREs: a folder of originals of the same names.")
 @_models(
-    "--lr", "--low", "show_low", is_flag=True, help="With --models: show the PICTURE itself too, pixels as they are."
+    "--lr", "--low", "show_low", is_flag=True, help="With --models: show the PICTURE itself too, not interpolated."
 )
 @_output("--labels", callback=_names, metavar="TEXT,…", help="What to call the columns. [default: file names]")
 @_where(
     "--at",
     multiple=True,
     metavar="X,Y",
-    help="Middle of a crop (repeatable): px of the largest picture, 1200,800, or shares of it, 0.5,0.25.",
+    help="Middle of a crop (repeatable): px of the largest picture, 1200,800, or fractions of it, 0.5,0.25.",
 )
 @_where(
     "--crops",
@@ -84,9 +84,9 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     default=200,
     show_default=True,
     metavar="100-400",
-    help="Per cent. Of a sheet; a page zooms by itself.",
+    help="In per cent, of a sheet; a page has a zoom of its own.",
 )
-@_output("--smooth", is_flag=True, help="Enlarge the sheet's crops bicubically, and not as squares.")
+@_output("--smooth", is_flag=True, help="Enlarge the sheet's crops bicubically instead of as squares.")
 @_output(
     "--enlarge",
     "enlarging",

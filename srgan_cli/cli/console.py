@@ -230,7 +230,7 @@ class Watch:
             return
         self._say(self._sum(tally))
         if tally.interrupted and self._may_resume:
-            self._say(f"the same command {'' if self._resumes else 'with --resume '}goes on from here")
+            self._say(f"the same command {'' if self._resumes else 'with --resume '}resumes from here")
 
     def _sum(self, tally: Tally) -> str:
         if len(tally.done) == 1 and not (

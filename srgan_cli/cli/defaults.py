@@ -37,7 +37,7 @@ def config_file() -> Path | None:
 def of(command: str, settable: Mapping[str, str]) -> dict[str, Any]:
     """The defaults of a command, by the names of its parameters; `settable` maps the names of options to those.
 
-    Raises `SettingsError` for a file that is no TOML and for settings that there are not.
+    Raises `SettingsError` for a file that is not TOML and for unknown settings.
     """
     return {settable[key]: value for key, (value, _) in found(command, settable).items()}
 

@@ -33,7 +33,7 @@ class Estimate:
         return self._ready is None
 
     def started(self, picture_px: int) -> None:
-        """A picture begins, of so many output px."""
+        """A picture begins; how many output px it has."""
         now = self._clock()
         if self._ready is None:
             self._ready = self._last = now

@@ -224,10 +224,10 @@ def _cell(column: _Column, numbers: dict[str, float], everyone: Sequence[dict[st
 
 def _conventions(report: EvaluationReport, means: dict[str, dict[str, float]]) -> Iterator[str]:
     yield f"PSNR (dB) and SSIM: a border of {report.scale} px cut off; Y as in MATLAB (BT.601, rounded), grey as it is."
-    yield "consistency: PSNR (dB) of RGB with the original when both are made small again by bicubic."
+    yield "consistency: PSNR (dB) of RGB with the original when both are downscaled by bicubic."
     present = {key for one in means.values() for key in one}
     if {"vgg19_conv3_4", "lpips", "dists"} & present:
-        yield "VGG19, LPIPS and DISTS look at the middle 1024 px of larger pictures."
+        yield "VGG19, LPIPS and DISTS use the middle 1024 px of larger pictures."
     lower = [column.title for column in _COLUMNS if column.key in present and not column.larger_is_better]
     if lower:
         yield f"{', '.join(lower)}: lower is better" + (
@@ -282,13 +282,13 @@ _CSV_START = b"method,picture,"
 
 
 def _check_csv(path: Path) -> None:
-    """Raises `SettingsError` where no file can be written; what is there stays as it is, and if it is no table of
+    """Raises `SettingsError` where no file can be written; what is there stays as it is, and if it is not a table of
     ours for good: a photo's name is soon given by mistake."""
     try:
         if path.is_file() and path.stat().st_size > 0:
             with path.open("rb") as file:
                 if file.read(len(_CSV_START)) != _CSV_START:
-                    raise SettingsError(f"--csv {shown(path)} is there already, and no table of srgan's")
+                    raise SettingsError(f"--csv {shown(path)} exists already and is not a table of srgan's")
         check_publishable(path)
     except OSError as err:
         raise SettingsError(f"--csv {shown(path)} cannot be written: {reason(err)}") from err

@@ -20,7 +20,7 @@ from srgan_cli.errors import shown
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to put it; its name says the format.",
+    help="File to write; the format follows from its extension.",
 )
 @click.option(
     "--format",
@@ -33,17 +33,15 @@ from srgan_cli.errors import shown
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Of the weights; in ONNX of the arithmetic too. Pictures go in and come out as fp32.",
+    help="Of the weights, and in ONNX of the arithmetic. Pictures go in and come out as fp32.",
 )
-@click.option(
-    "-s", "--scale", type=float, metavar="N", help="Of a family, the member for this enlargement. [default: 4]"
-)
+@click.option("-s", "--scale", type=float, metavar="N", help="For a family: which scale. [default: 4]")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option(
     "--openmodeldb",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="Also write there the file's record for OpenModelDB.",
+    help="Also write its record for OpenModelDB.",
 )
 @click.option("--author", metavar="NAME", help="With --openmodeldb: your name there.")
 @json_option()

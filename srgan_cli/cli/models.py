@@ -73,10 +73,12 @@ def verify(as_json: bool) -> None:
         _write_table(("Name", "State"), [(name, reason or "ok") for name, _, reason in (*checks, *own)])
     bad = [name for name, _, reason in checks if reason]
     if bad:
-        raise WeightsError(f"{', '.join(bad)}: not as delivered; install srgan again")
+        raise WeightsError(f"{', '.join(bad)}: changed since it was installed; install srgan again")
     bad = [name for name, _, reason in own if reason]
     if bad:
-        raise WeightsError(f"{', '.join(bad)}: not as added; remove it with `srgan models remove`, and add it again")
+        raise WeightsError(
+            f"{', '.join(bad)}: changed since it was added; remove it with `srgan models remove`, and add it again"
+        )
 
 
 @models.command()
@@ -111,7 +113,7 @@ def add(source: str, name: str | None, licence: str | None, sha256: str | None, 
       srgan models add https://example.org/4x_photos.safetensors --sha256 1f2e…
       srgan models add runs/mine
 
-    Models called N-x2 and N-x4 are a family: --model N takes what suits the scale. A download that was cut goes on
+    Models called N-x2 and N-x4 are a family: --model N takes what suits the scale. A download that was cut resumes
     when the command is given again.
     """
     from srgan_cli.networks.adding import AddOptions

@@ -95,7 +95,9 @@ _SIZE_AND_MODEL = (
     ),
     _size("--dpi", type=float, metavar="N", help="Resolution to write into the result, in px per inch."),
     _size(
-        "--only-enlarge", is_flag=True, help="Pictures that are large enough are no failures (the same as < in a size)."
+        "--only-enlarge",
+        is_flag=True,
+        help="Pictures that are large enough do not count as failures (the same as < in a size).",
     ),
     _size(
         "--copy-large",
@@ -104,7 +106,7 @@ _SIZE_AND_MODEL = (
     ),
     model_option(
         default=AUTO_MODEL,
-        text="Bundled model (see `srgan models list`), weights file, or training run; auto looks at each picture.",
+        text="Bundled model (see `srgan models list`), weights file, or training run; auto chooses for each picture.",
     ),
     _model(
         "--detail",
@@ -120,13 +122,13 @@ _SIZE_AND_MODEL = (
 )
 _READING = (
     _inputs("--include", multiple=True, metavar="GLOB", help="In folders, include only what matches (repeatable)."),
-    _inputs("--exclude", multiple=True, metavar="GLOB", help="In folders, leave out what matches (repeatable)."),
+    _inputs("--exclude", multiple=True, metavar="GLOB", help="In folders, exclude what matches (repeatable)."),
     _inputs(
         "--page",
         "pages",
         metavar="N|N-M|all",
         default="all",
-        help="Of a file of many pages or frames, which are read. [default: all]",
+        help="Which pages or frames of a file are read. [default: all]",
     ),
     _inputs(
         "--max-pixels",
@@ -139,7 +141,7 @@ _READING = (
     _inputs(
         "--accept-damaged",
         is_flag=True,
-        help="Make what can still be decoded of a damaged picture, with a note and exit code 1.",
+        help="Upscale what can still be decoded of a damaged picture, with a note and exit code 1.",
     ),
     _inputs(
         "--timeout",
@@ -213,7 +215,7 @@ _WRITING_AND_COMPUTING = (
         help="Drop metadata: all of it, or the location only.",
     ),
     _metadata(
-        "--keep-text", is_flag=True, help="Put PNG text (prompts, workflows) into EXIF where the result is no PNG."
+        "--keep-text", is_flag=True, help="Put PNG text (prompts, workflows) into EXIF where the result is not a PNG."
     ),
     _metadata("--keep-time", is_flag=True, help="Give the result the input's modification time."),
     device_option(),

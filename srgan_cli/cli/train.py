@@ -61,7 +61,7 @@ _pictures, _run_options, _length, _network, _compute = map(
 
 
 @click.command(cls=_Command, no_args_is_help=True, epilog=_EPILOG)
-@high_dir_option("high_dirs", "Pictures", "Folders of sharp pictures to learn from, with all folders in them.", **_DIRS)
+@high_dir_option("high_dirs", "Pictures", "Folders of sharp pictures to learn from, including subfolders.", **_DIRS)
 @low_dir_option(
     "low_dirs", "Pictures", "Their small counterparts under the same names, if you have them; else they are made.",
     **_DIRS,
@@ -73,12 +73,16 @@ _pictures, _run_options, _length, _network, _compute = map(
 )
 @_run_options("--preset", type=click.Choice(list(PRESETS)), help="Where all settings start from. [default: srgan]")
 @_run_options(
-    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings over the preset's."
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Settings that override the preset's.",
 )
 @_length("--phase", type=click.Choice(get_args(Phases)), help="What to train. [default: the preset's]")
 @_length("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for this long: 30m, 2h, 1h30m.")
 @_length("--steps", type=int, metavar="N", help="Train for N steps instead.")
-@_length("--init", metavar="NAME|FILE|RUN", help="Begin with a model's weights, and its size.")
+@_length("--init", metavar="NAME|FILE|RUN", help="Start from a model's weights and size.")
 @_length("--grow", is_flag=True, help="With --init: a deeper network, or one of another scale, that starts from it.")
 @_length("--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, ours or another program's.")
 @_pictures(
@@ -99,8 +103,12 @@ _pictures, _run_options, _length, _network, _compute = map(
     "--perceptual", type=click.Choice(["vgg19", "random"]), help="Features to compare by; random needs no weights."
 )
 @_network("--objective", type=click.Choice(get_args(Objective)), help="The adversarial loss.")
-@_network("--discriminator", type=click.Choice(["vgg", "patch", "unet"]), help="The paper's, cheap, or per pixel.")
-@_run_options("--seed", type=int, metavar="N", help="Of every random choice. [default: 0]")
+@_network(
+    "--discriminator",
+    type=click.Choice(["vgg", "patch", "unet"]),
+    help="vgg is the paper's, patch is cheap, unet judges each pixel.",
+)
+@_run_options("--seed", type=int, metavar="N", help="For every random choice. [default: 0]")
 @device_option(default=None)
 @precision_option(default=None)
 @_compute("--threads", type=int, metavar="N", help="CPU threads. [default: PyTorch's choice]")
@@ -109,7 +117,10 @@ _pictures, _run_options, _length, _network, _compute = map(
 )
 @_run_options("--print-config", is_flag=True, help="Print all settings as TOML, and do nothing else.")
 @_pictures(
-    "--preview", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw crops as they would be learned from."
+    "--preview",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw a sheet of crops as training would see them.",
 )
 @quiet_option()
 @json_option("Events on stdout, one JSON object per line.")
@@ -125,8 +136,8 @@ def train(
 ) -> int:  # fmt: skip
     """Train a model on your own pictures.
 
-    The run folder holds the model (`srgan upscale --model RUN`), a report and all that is needed to go on: the same
-    command goes on with a run that was stopped. Settings come from the preset, over it the --config file, over that
+    The run folder holds the model (`srgan upscale --model RUN`), a report and all that is needed to resume: the same
+    command resumes a run that was stopped. Settings come from the preset, over it the --config file, over that
     the options, over those --set.
 
     \b
@@ -188,7 +199,7 @@ def resolve(
     # A file or --set may ask for it all the same.
     if options.get("phase") == config.phase == "adversarial" and config.init is None:
         raise SettingsError(
-            "the adversarial phase goes on from a network that was trained for fidelity: name it with --init "
+            "the adversarial phase starts from a network that was trained for fidelity: name it with --init "
             "(a run folder, a file or a bundled model), or train one first with --phase both"
         )
     _check_sizes(config, assignments)

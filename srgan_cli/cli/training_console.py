@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from srgan_cli.training.observer import Outcome, Progress
 
 _PLAIN_EVERY_S = 30.0
-_MAX_REFUSALS = 12  # told one by one; more of them by their reasons
+_MAX_REFUSALS = 12  # named one by one; more of them by their reasons
 # How a score's name is written for people; the rest is in the log and the report.
 _DECIMALS = {"ssim_y": 4, "perceptual": 3, "teacher_perceptual": 3}  # others have 2
 _TITLES = {
@@ -51,7 +51,7 @@ class TrainingWatch:
         self._latest: Progress | None = None
         self._latest_at = self._begun
         self._validation: dict[str, float] = {}
-        self._doing = "looking at the pictures"
+        self._doing = "scanning the pictures"
         if not quiet and stderr.is_terminal:
             self._live = Live(
                 get_renderable=self._line, console=stderr, refresh_per_second=2, transient=True, redirect_stdout=False
@@ -79,7 +79,7 @@ class TrainingWatch:
             split=scan.split,
             refused=[{"path": str(one.path), "reason": one.reason} for one in scan.refused],
         )
-        self._say(f"{_count(len(scan.train), 'picture')} to learn from, {len(scan.val)} to judge by: {scan.split}")
+        self._say(f"{_count(len(scan.train), 'picture')} to learn from, {len(scan.val)} to validate with: {scan.split}")
         for line in told(scan.refused):
             self._say(line)
 
@@ -96,7 +96,7 @@ class TrainingWatch:
 
     def started(self, facts: Mapping[str, object]) -> None:
         self._event("started", **facts)
-        self._doing = "looking at the validation pictures"
+        self._doing = "scoring the validation pictures"
         self._say(summary(facts))
 
     def progress(self, p: Progress) -> None:
@@ -129,7 +129,7 @@ class TrainingWatch:
         )
         done = f"after {_count(outcome.steps, 'step')} and {duration(outcome.seconds)}"
         if outcome.interrupted:
-            self._say(f"stopped and saved {done}; the same command goes on from there")
+            self._say(f"stopped and saved {done}; the same command resumes from there")
             return
         self._say(f"done {done}")
         if outcome.scores and not self._quiet:
@@ -246,7 +246,7 @@ def summary(facts: Mapping[str, object]) -> str:
     elif facts.get("steps"):
         words.append(f"{facts['steps']} steps")
     begun = facts.get("resumed_at")
-    return "; ".join(filter(None, words)) + (f"; going on from step {begun}" if begun is not None else "")
+    return "; ".join(filter(None, words)) + (f"; resuming from step {begun}" if begun is not None else "")
 
 
 def _count(number: int, what: str) -> str:

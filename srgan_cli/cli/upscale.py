@@ -24,7 +24,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 @click.command(cls=PicturesCommand, no_args_is_help=True)
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path(readable=False, allow_dash=True))
 @size_and_model
-@_inputs("-r", "--recursive", is_flag=True, help="Enter folders inside folders, and keep their tree in the output.")
+@_inputs("-r", "--recursive", is_flag=True, help="Include subfolders, and keep their structure in the output.")
 @_inputs(
     "--files-from",
     metavar="FILE|-",
@@ -150,7 +150,7 @@ def as_interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _listed(files_from: str | None, inputs: tuple[str, ...]) -> tuple[Path, ...]:
-    """The names in a list: separated by NUL if there is one, else by line ends. Bytes that are no UTF-8 are kept."""
+    """The names in a list: separated by NUL if there is one, else by line ends. Bytes that are not UTF-8 are kept."""
     if files_from is None:
         return ()
     if files_from == "-":

@@ -47,7 +47,7 @@ _PAGE_CROPS, _PAGE_CROP_PX = 6, 1024
 _PLACE_PX = 256  # what a page jumps to
 # What models make for a page is computed whole up to this many px, of all results together: some ten seconds on a CPU.
 _PAGE_PIXELS = 96_000_000
-# Where a picture is too large to be enlarged whole, so many crops for each that is wanted are tried.
+# Where a picture is too large to be enlarged whole, so many crops for each one wanted are tried.
 _TRIES, _MIN_TRIES = 4, 16
 
 
@@ -153,7 +153,7 @@ def compare_pictures(
 ) -> ComparisonReport:
     """Make the sheet or the page. `advance` is called with how many inputs have been begun, of how many, and the name.
 
-    An input that cannot be read is left out and told in the report where there are models; where it is one of the
+    An input that cannot be read is left out and named in the report where there are models; where it is one of the
     pictures to compare, it is an error. Raises `SettingsError`, `NothingToDoError`, `WeightsError`, `DeviceError` and
     `UnwritablePictureError`.
     """

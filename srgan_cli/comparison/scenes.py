@@ -196,7 +196,7 @@ def together(pictures: Sequence[tuple[str, Pixels]], *, enlarging: Enlarging = "
     """A scene of labelled pictures (H, W, 3) uint8, in px of the largest.
 
     A picture that is a whole number of times smaller may lack up to a px of itself on the right and below (what does
-    not divide is cropped before a picture is made small), or be the whole made small; their far edges tell. Others are
+    not divide is cropped before a picture is downscaled), or be the whole, downscaled; their far edges tell. Others are
     taken for the whole scene. The frame is what all of them show. Raises `SettingsError` when the proportions do not
     agree to within a px of the smaller picture.
     """

@@ -13,7 +13,7 @@ from srgan_cli.imaging.image import Pixels
 MIN_SHIFT_PX = 0.75  # of the high picture, from which it is reported: a whole px is measured to within a tenth
 _SIDE_PX = 384  # of the part that is looked at
 _MIN_SIDE_PX = 48
-_CLEAR = 9.0  # so many standard deviations the peak must stand above the rest
+_CLEAR = 9.0  # how many standard deviations the peak must stand above the rest
 
 
 class Shift(NamedTuple):
@@ -86,6 +86,6 @@ def sentence(shifts: list[tuple[str, Shift]], looked_at: int) -> str | None:
         return None
     name, worst = max(large, key=lambda pair: max(abs(pair[1].x), abs(pair[1].y)))
     return (
-        f"{len(large)} of the {looked_at} pairs looked at do not lie on each other: the low picture of {name} is "
+        f"{len(large)} of the {looked_at} pairs checked are not aligned: the low picture of {name} is "
         f"shifted by {worst} (right, down) of the high one. Such pairs teach blur and lower scores; align them first"
     )

@@ -102,7 +102,7 @@ def build_cache(
 
     A level is the picture shrunk by Pillow's antialiased bicubic filter, in the gamma of the file as everything in this
     field; a level smaller than `crop_px` is left out. Paired pictures have one level, cut to `scale` times the small
-    one. A second process that wants the same cache waits until the first one has made it. A cache that was not used for
+    one. A second process that needs the same cache waits until the first one has made it. A cache that was not used for
     a month is removed.
 
     Raises `TrainingError` when the folder cannot be written to or the disk is too full (before anything is decoded,

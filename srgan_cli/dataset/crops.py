@@ -54,7 +54,7 @@ class Crops:
     """Batches of crops from `first_step` on, without end, made a few steps ahead by threads.
 
     Each process takes `batch` crops of the whole batch of `world` × `batch`: those from `rank` × `batch` on. Every
-    picture is met once before any is met again, in an order that is drawn anew for each lap; which of its levels, and
+    picture is met once before any is met again, in an order that is redrawn for each lap; which of its levels, and
     where the crop lies, is drawn for each crop. With `taught` the same is true of its pieces. `augment`: one of the
     eight flips and quarter turns. `pin`: into memory that a GPU reads directly.
 

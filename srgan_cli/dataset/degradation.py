@@ -217,7 +217,7 @@ def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
     not reach inside. The codecs run on the host, in at most as many threads as PyTorch may use.
     """
     if len(values) != len(high):
-        raise ValueError(f"want one degradation a crop, not {len(values)} for {len(high)}")
+        raise ValueError(f"expected one degradation a crop, not {len(values)} for {len(high)}")
     with torch.no_grad(), torch.autocast(high.device.type, enabled=False):
         if not any(value.rounds for value in values):
             return _bicubic_8bit(high, scale)

@@ -150,7 +150,7 @@ def _no_file(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return "a link to something that is not there"
+        return "a link to something that does not exist"
     except OSError as err:
         return f"cannot be opened: {(err.strerror or '').lower()}"
     return None if stat.S_ISREG(mode) else "not a file but a device or a pipe"

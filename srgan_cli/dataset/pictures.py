@@ -107,7 +107,7 @@ def cores() -> int:
 
 @contextmanager
 def _patient_pillow() -> Iterator[None]:
-    """Without Pillow's warnings of odd EXIF, which matter to nobody here.
+    """Without Pillow's warnings of odd EXIF, which do not matter here.
 
     The filters belong to the whole process and not to a thread, so they are set once around all threads.
     """

@@ -250,11 +250,11 @@ class _Sieve:
         first = next((self._first[key] for key in self._keys(file) if key in self._first), None)
         if first is None:
             return None
-        same = "kept to judge by, as" if first in self._judged else "the same picture as"
+        same = "kept for validation, as" if first in self._judged else "the same picture as"
         return Refusal(file.path, f"{same} {shown(first)}", "duplicate")
 
     def _misfit(self, facts: Facts, low: Path) -> str | None:
-        """Why these two are no pair. Up to scale - 1 px too many at the right and at the bottom do no harm."""
+        """Why these two are not a pair. Up to scale - 1 px too many at the right and at the bottom do no harm."""
         small = self._facts[low]
         if isinstance(small, str):
             return f"its small picture {shown(low)} cannot be used: {small}"
@@ -305,7 +305,7 @@ def _nothing_left(what_for: str, refused: Sequence[Refusal], sizes_px: Sequence[
 
 
 def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], list[_Kept], str]:
-    """Those to learn from, and those to judge by: chosen by their content, so that they stay when others come.
+    """Those to learn from, and those to validate with: chosen by their content, so that they stay when others come.
 
     A digest is as good as a random number. Those below `val_fraction` are held out, but at least so many that a score
     is not one picture's luck (one of each 12 pictures, up to 4; always one), and at most `val_max`.

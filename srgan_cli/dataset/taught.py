@@ -53,7 +53,7 @@ class Teaching:
     scale: int
     seed: int
     piece_px: int  # the side of a piece, in low px …
-    context_px: int  # … of which so many, on each side that is not the picture's own, are not learned from
+    context_px: int  # … of which this many, on each side that is not the picture's own, are not learned from
     degradation: DegradationSettings
     unlabelled_fraction: float = 0.0
 
@@ -229,7 +229,7 @@ class Allowance:
         return self.count or self.most
 
     def total(self, made: int, elapsed_s: float) -> int:
-        """How many there will be, as far as can be told after making `made` of them in `elapsed_s`."""
+        """How many there will be, as far as can be known after making `made` of them in `elapsed_s`."""
         if self.count or not made or elapsed_s <= 0:
             return self.limit
         return max(1, min(self.most, int(self.seconds * made / elapsed_s)))
@@ -247,8 +247,8 @@ def teach(
     """As many pieces as are `allowed`, with the teacher's results: those that are kept already, and new ones.
 
     A file that was cut short or is damaged is mended: each piece has a check sum, and what fails it is made again. A
-    second process that wants the same file waits until the first one is done with it. Raises `TrainingError` when the
-    folder cannot be written to or the disk is full; what was made by then is kept, and the next run goes on from there.
+    second process that needs the same file waits until the first one is done with it. Raises `TrainingError` when the
+    folder cannot be written to or the disk is full; what was made by then is kept, and the next run resumes from there.
     """
     tell = advance or (lambda done, total: None)
     path = _path(folder, pieces)

@@ -36,7 +36,7 @@ class Metric:
 class PictureScores:
     """What was measured of one picture. `extra` holds those of the further metrics that gave a number.
 
-    `consistency_db`: the PSNR between result and original, both made small again (see `consistency`).
+    `consistency_db`: the PSNR between result and original, both downscaled (see `consistency`).
     """
 
     name: str
@@ -88,7 +88,7 @@ def side_by_side(
 ) -> dict[str, Evaluation]:
     """`evaluate` for several methods at once, each on the very same pictures, which are read once.
 
-    `on_result` is told of each method's name, its enlarged picture and that picture's scores.
+    `on_result` receives each method's name, its enlarged picture and that picture's scores.
     """
     found: dict[str, list[PictureScores]] = {method: [] for method in methods}
     for name, low, high in pairs:

@@ -1,4 +1,4 @@
-"""The metrics beyond PSNR and SSIM, by name: those that can be had here, and why the others cannot."""
+"""The metrics beyond PSNR and SSIM, by name: those available here, and why the others are not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class MetricChoice:
 
 
 def choose_metrics(wanted: Sequence[Name] | None, *, vgg_weights: Path | None, device: str = "cpu") -> MetricChoice:
-    """The metrics of these names, or, where `wanted` is None, all that can be had; their networks on `device`.
+    """The metrics of these names, or, where `wanted` is None, all available ones; their networks on `device`.
 
     VGG19's 548 MiB are fetched only when it is asked for by name; LPIPS and DISTS fetch theirs when torchmetrics is
     installed. Raises `SettingsError` or `WeightsError` when one that was asked for (a file of weights asks, too) cannot
@@ -102,7 +102,7 @@ def _from_torchmetrics(name: Name, device: str) -> Metric:
 
             network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
         else:
-            # The network and not the metric around it, which builds and loads VGG16 anew for every picture.
+            # The network and not the metric around it, which builds and loads VGG16 again for every picture.
             from torchmetrics.functional.image.dists import DISTSNetwork
 
             network = DISTSNetwork().to(device).eval()
@@ -119,7 +119,7 @@ def _of_tensors(key: str, distance: Callable[[Tensor, Tensor], Tensor], device: 
     import torch
 
     def tensor(pixels: Pixels) -> Tensor:
-        rgb = np.array(as_rgb(pixels))  # a copy: tensors want memory that may be written to
+        rgb = np.array(as_rgb(pixels))  # a copy: tensors need writable memory
         return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float() / 255.0
 
     def measure(result: Pixels, original: Pixels) -> float | None:

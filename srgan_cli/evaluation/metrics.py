@@ -91,7 +91,7 @@ def ssim(picture: Plane, original: Plane) -> float:
     shrink large pictures first is not followed; nobody does here.)
     """
     if min(picture.shape) < _WINDOW_PX:
-        raise ValueError(f"SSIM wants at least {_WINDOW_PX}x{_WINDOW_PX} px, not {picture.shape}")
+        raise ValueError(f"SSIM needs at least {_WINDOW_PX}x{_WINDOW_PX} px, not {picture.shape}")
     c1, c2 = (_K1 * _PEAK) ** 2, (_K2 * _PEAK) ** 2
     mean_a, mean_b = _smooth(picture), _smooth(original)
     variance_a = _smooth(picture * picture) - mean_a * mean_a
@@ -113,7 +113,7 @@ def _smooth(plane: Plane) -> Plane:
 
 def _cropped(picture: npt.NDArray[Any], border_px: int) -> npt.NDArray[Any]:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3):
-        raise ValueError(f"want (H, W, 3) or (H, W, 1) of uint8, not {picture.shape} of {picture.dtype}")
+        raise ValueError(f"expected (H, W, 3) or (H, W, 1) of uint8, not {picture.shape} of {picture.dtype}")
     height, width = picture.shape[:2]
     if border_px < 0 or min(height, width) <= 2 * border_px:
         raise ValueError(f"cannot cut a border of {border_px} px off {width}x{height} px")

@@ -16,7 +16,7 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.imaging.rgb import as_8_bit
 
-# `compare` wants SSIM's window of 11 px after the border, which is the scale, has been cut off.
+# `compare` needs SSIM's window of 11 px after the border, which is the scale, has been cut off.
 _SSIM_PX = 11
 
 # (high (H, W, C) uint8, number of the picture) -> low (H / scale, W / scale, C) uint8
@@ -43,8 +43,8 @@ class FoundPairs:
 def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
     """All pictures below `high_dir`, in the order of their names, with those below `low_dir` of the same names.
 
-    Which belong together, `dataset.twins` says; where both are in one folder, small ones are no originals. Raises
-    `SettingsError` for what is no folder, `NothingToDoError` when nothing is found or matches.
+    Which belong together, `dataset.twins` says; where both are in one folder, small ones are not originals. Raises
+    `SettingsError` for what is not a folder, `NothingToDoError` when nothing is found or matches.
     """
     originals = _pictures(high_dir, "--hr-dir")
     if low_dir is None:
@@ -64,8 +64,8 @@ def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
     if not files:
         raise NothingToDoError(
             f"no picture in {shown(low_dir)} has the name of one in {shown(high_dir)}: there are {_some(small)} there, "
-            f"and {_some(map(_stem, originals))} here. Names must agree but for the ending, or for what tells sizes: "
-            f"a.png and ax{scale}.png, a_LR.png or a_bicLRx{scale}.png"
+            f"and {_some(map(_stem, originals))} here. Names must agree except for the extension and a mark of the "
+            f"size: a.png and ax{scale}.png, a_LR.png or a_bicLRx{scale}.png"
         )
     return FoundPairs(tuple(files), tuple(missing))
 

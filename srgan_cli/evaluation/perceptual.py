@@ -1,4 +1,4 @@
-"""How far a picture is from its original in VGG19's eyes, as a number to report."""
+"""How far a picture is from its original in VGG19's features, as a number to report."""
 
 from __future__ import annotations
 

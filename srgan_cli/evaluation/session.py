@@ -37,7 +37,7 @@ Degrade = Callable[[Pixels, int, int], Pixels]
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """One `srgan evaluate`. `scale` None: the models' own. `metrics` None: all further ones that can be had."""
+    """One `srgan evaluate`. `scale` None: the models' own. `metrics` None: all further ones available."""
 
     high_dir: Path
     models: tuple[str, ...] = (DEFAULT_MODEL,)
@@ -83,8 +83,8 @@ def evaluate_models(
 ) -> EvaluationReport:
     """Evaluate bicubic, Lanczos and the models on every picture; `degrade` makes the small ones that are not given.
 
-    `advance` is told how many of all pictures have been begun, and the name. A picture that cannot be used is left
-    out for every method, and told in the report. Raises `SettingsError`, `NothingToDoError` (also when no picture can
+    `advance` receives how many of all pictures have been begun, and the name. A picture that cannot be used is left
+    out for every method, and named in the report. Raises `SettingsError`, `NothingToDoError` (also when no picture can
     be used), `WeightsError` or `DeviceError`, and `UnwritablePictureError` when a result cannot be saved.
     """
     _check_save(options.save)
@@ -149,7 +149,7 @@ def shared_scale(models: Sequence[str], wanted: int | None) -> int:
             raise SettingsError(f"--scale {wanted} is not what these models are for: {have}")
         return wanted
     if not shared:
-        raise SettingsError(f"only models of one scale can be set side by side: {have}")
+        raise SettingsError(f"only models of one scale can be compared: {have}")
     return min(shared, key=lambda scale: abs(scale - 4))
 
 
@@ -174,7 +174,7 @@ def load_upscalers(
 
 def _check_save(folder: Path | None) -> None:
     if folder is not None and (folder.is_file() or (folder.is_dir() and any(folder.iterdir()))):
-        raise SettingsError(f"--save {shown(folder)} is there already and not empty; name a new folder")
+        raise SettingsError(f"--save {shown(folder)} exists already and is not empty; name a new folder")
 
 
 def _saving(taken: Iterator[NamedPair], folder: Path | None) -> Iterator[NamedPair]:
@@ -200,7 +200,7 @@ def _save(path: Path, pixels: Pixels) -> None:
     """As PNG, whatever the original was: what is kept must be what was measured."""
     path = path.with_suffix(".png")
     if path.exists():  # in a folder that was empty
-        raise SettingsError(f"--save: two pictures would be {shown(path)}, as their names differ in the ending only")
+        raise SettingsError(f"--save: two pictures would be {shown(path)}, as their names differ only in the extension")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:

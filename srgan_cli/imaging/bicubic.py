@@ -26,7 +26,9 @@ def bicubic(pixels: npt.NDArray[Any], width: int, height: int) -> npt.NDArray[An
     shrinks more goes first, rows before columns when equal.
     """
     if pixels.ndim not in (2, 3) or width < 1 or height < 1:
-        raise ValueError(f"want (H, W) or (H, W, C) and a size of at least 1x1, not {pixels.shape}, {width}x{height}")
+        raise ValueError(
+            f"expected (H, W) or (H, W, C) and a size of at least 1x1, not {pixels.shape}, {width}x{height}"
+        )
     targets = (height, width)
     result = pixels
     for axis in sorted((0, 1), key=lambda axis: targets[axis] / pixels.shape[axis]):

@@ -34,7 +34,7 @@ class Canvas:
             self.pixels.flush()
 
     def close(self, *, keep: bool = False) -> None:
-        """Let go of it. `keep` leaves the scratch file for a run that goes on."""
+        """Let go of it. `keep` leaves the scratch file for a run that resumes."""
         # The pages are dropped with the last reference; the file's name need not wait for that, except on Windows.
         # The name goes before the lock, so that nobody takes over a file that is about to go.
         self.pixels = np.empty((0, 0, self.pixels.shape[2]), self.pixels.dtype)
@@ -66,7 +66,7 @@ def open_canvas(
 
     The file's space is reserved at once: a disc that is too full is an `UnwritablePictureError` here, and never a
     SIGBUS when a page cannot be written later. Under a `name` of its own (a plain file name) an interrupted run's file
-    is found again: it is taken over, or with `reuse` gone on with. A name that another process is using is an
+    is found again: it is taken over, or with `reuse` resumed. A name that another process is using is an
     `UnwritablePictureError`.
     """
     dtype = np.dtype(np.uint8 if depth == 8 else np.uint16)
@@ -120,7 +120,7 @@ def _reserve(descriptor: int, size: int, folder: Path) -> None:
         except OSError as err:
             if err.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
-    # Not every system and file system can reserve. A sparse file then has to do, after a look at what is free.
+    # Not every system and file system can reserve. A sparse file is used there, after checking what is free.
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.ftruncate(descriptor, size)

@@ -226,7 +226,7 @@ def _segmentation(bits: _BooleanDecoder) -> tuple[list[int], bool, list[float]]:
 
 
 def _libwebp_quality(quantiser: float) -> int:
-    """The quality at which libwebp takes `quantiser` on average; within 3 of what it was told, from 1 to 100.
+    """The quality at which libwebp takes `quantiser` on average; within 3 of what it was given, from 1 to 100.
 
     Its own rule backwards (`QualityToCompression`): the index falls with the cube root of a compression factor, which
     is 2/3 of the quality up to 0.75, and 2 × quality − 1 above. Measured with libwebp 1.5 at methods 0 and 4.

@@ -107,7 +107,7 @@ def with_vips(name: str, work: Callable[[], T], refuse: Refuse = damaged) -> T:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What pyvips raises: its own error, which wants the buffer to be UTF-8, though a file may have had a say in it."""
+    """What pyvips raises: its own error, or that its text, which a file may have had a say in, is not UTF-8."""
     return vips_module().Error, UnicodeDecodeError
 
 
@@ -120,7 +120,7 @@ def _first(lines: list[str]) -> str:
 
 
 class VipsRows:
-    """Rows of a libvips image. `build(strictness, tidy)` makes it anew. `strictness` is libvips' `fail_on`; `strict`
+    """Rows of a libvips image. `build(strictness, tidy)` makes it again. `strictness` is libvips' `fail_on`; `strict`
     the one that `image` has; `tidy`: without what is odd about the file and known to lose nothing.
 
     What the strict decoder refuses is decoded again from its start, alone, and judged by what is said about it: a mere

@@ -83,6 +83,6 @@ PICTURE_SUFFIXES = frozenset(_BY_SUFFIX)
 
 
 def format_of_suffix(suffix: str) -> str | None:
-    """`'.JPG'` (or `'jpg'`) -> `'jpeg'`; None for a suffix that is no picture's."""
+    """`'.JPG'` (or `'jpg'`) -> `'jpeg'`; None for a suffix that is not a picture's."""
     suffix = suffix.lower()
     return _BY_SUFFIX.get(suffix if suffix.startswith(".") else f".{suffix}")

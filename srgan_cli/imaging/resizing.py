@@ -62,7 +62,7 @@ def as_depth(image: Any, depth: int) -> Any:
 
 
 def flattened(image: Any, background: tuple[int, int, int]) -> Any:
-    """The picture laid on `background` (8-bit RGB). A grey picture on a coloured one becomes RGB."""
+    """The picture composited over `background` (8-bit RGB). A grey picture on a coloured one becomes RGB."""
     wide = image.format == "ushort"
     if image.bands == 2 and len(set(background)) > 1:
         grey, alpha = image.extract_band(0), image.extract_band(1)

@@ -1,6 +1,6 @@
 """Where a picture's bytes come from: a file of any name, or bytes in memory. Opened once, by descriptor.
 
-libvips reads options out of brackets in a file name, and pyvips wants names that are UTF-8; a descriptor has no name.
+libvips reads options out of brackets in a file name, and pyvips expects names that are UTF-8; a descriptor has no name.
 """
 
 from __future__ import annotations

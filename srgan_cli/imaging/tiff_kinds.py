@@ -117,7 +117,7 @@ def examine(source: Source) -> TiffKind | None:
 
 
 def page_tables(structure: Structure) -> list[Table]:
-    """The tables of the file's pages: those in its chain that are no smaller copies and no masks of others."""
+    """The tables of the file's pages: those in its chain that are not smaller copies and no masks of others."""
     main = structure.table(structure.first)
     return [] if main is None else _full(structure, _chain(structure, main))
 

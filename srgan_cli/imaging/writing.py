@@ -159,7 +159,7 @@ def copy_picture(
 
 
 def write_text(target: Path, text: str) -> None:
-    """A file that is no picture, UTF-8, with the same promise: whole and on disc, or not there."""
+    """A file that is not a picture, UTF-8, with the same promise: whole and on disc, or not there."""
     try:
         publish_text(target, text, errors="replace")
     except OSError as err:
@@ -167,7 +167,7 @@ def write_text(target: Path, text: str) -> None:
 
 
 class _Stoppable:
-    """A file that refuses the next block when it is told to stop."""
+    """A file that refuses the next block when it is asked to stop."""
 
     def __init__(self, file: BinaryIO, stop: Callable[[], bool]) -> None:
         self._file, self._stop = file, stop

@@ -1,4 +1,4 @@
-"""A model from a file or an address into the user's own models: looked at, checked, and there whole or not at all."""
+"""A model from a file or an address into the user's own models: checked, and there whole or not at all."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _fetched(options: AddOptions, on_progress: Progress | None) -> Iterator[tupl
             _download_weights(options.source, path, on_progress)
         try:
             yield path, options.source
-        finally:  # else it goes on from there the next time
+        finally:  # else it resumes from there the next time
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""A file from an http(s) address, which goes on where it was cut.
+"""A file from an http(s) address; a download that was cut resumes.
 
 What has come lies in a folder of its own, with what the server called that version of the file (RFC 9110, sections 8.8
 and 13.1.5: `ETag`, `If-Range`), so that parts of two versions are never joined.
@@ -48,7 +48,7 @@ class _Answer(NamedTuple):
 def download(url: str, folder: Path, on_progress: Progress | None = None) -> Path:
     """The file at `url`, complete, under its own name in `folder`, which is for it alone.
 
-    Goes on with what an earlier call left there. Raises `WeightsError` when it is not there, no model by its name, or
+    Resumes what an earlier call left there. Raises `WeightsError` when it is not there, not a model by its name, or
     does not come whole after several tries; what has come stays for the next call, unless it is of no use.
     """
     pauses = list(_PAUSES_S)
@@ -69,7 +69,7 @@ def download(url: str, folder: Path, on_progress: Progress | None = None) -> Pat
 
 
 def _cut_message(url: str, folder: Path, err: _CutError) -> str:
-    again = "; the same command goes on from there" if _present(folder) else ""
+    again = "; the same command resumes from there" if _present(folder) else ""
     return f"{shown(url)} cannot be downloaded: {err}, after {_present(folder):,} bytes{again}"
 
 
@@ -93,7 +93,7 @@ def _once(url: str, folder: Path, on_progress: Progress | None) -> Path:
     except (OSError, http.client.HTTPException) as err:
         raise _CutError(str(getattr(err, "reason", err)) or type(err).__name__) from err
     except ValueError as err:
-        raise WeightsError(f"{shown(url)} is no address: {err}") from err
+        raise WeightsError(f"{shown(url)} is not an address: {err}") from err
     with answer as body:
         told = _told(url, body)
         start = int(headers["Range"][len("bytes=") : -1]) if body.status == 206 else 0
@@ -154,7 +154,7 @@ def _name(url: str, body: Any) -> str:
     for name in (PurePosixPath(name.replace("\\", "/")).name for name in names):
         if PurePosixPath(name).suffix.lower() in SUFFIXES and name.isprintable() and not name.startswith("."):
             return name[-200:]
-    raise WeightsError(f"{shown(url)} is no model; models are files ending in {', '.join(SUFFIXES)}")
+    raise WeightsError(f"{shown(url)} is not a model; models are files ending in {', '.join(SUFFIXES)}")
 
 
 def _check_room(url: str, told: _Answer, folder: Path) -> None:
@@ -178,7 +178,7 @@ def _receive(url: str, body: Any, file: IO[bytes], start: int, told: _Answer, on
         file.write(chunk)
         done += len(chunk)
         if done > _MAX_BYTES:
-            raise WeightsError(f"{shown(url)} has more than {_MAX_BYTES:,} bytes, which is no model")
+            raise WeightsError(f"{shown(url)} has more than {_MAX_BYTES:,} bytes, which is more than a model has")
         if on_progress is not None:
             on_progress(done, told.size_bytes)
     file.truncate()

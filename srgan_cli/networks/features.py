@@ -60,7 +60,7 @@ class VGGFeatures(nn.Module):
         super().__init__()
         unknown = [name for name in layers if name not in _PLACES]
         if unknown or not layers:
-            wrong = f"has no layer {', '.join(unknown)}" if unknown else "needs at least one layer to look at"
+            wrong = f"has no layer {', '.join(unknown)}" if unknown else "needs at least one layer"
             raise SettingsError(f"VGG19 {wrong}; its layers are conv1_1 to conv5_4")
         self.layers = tuple(sorted(set(layers), key=_PLACES.__getitem__))
         self.activation = activation
@@ -82,7 +82,7 @@ class VGGFeatures(nn.Module):
         """
         if min(rgb.shape[2:]) < self.minimum_size_px:
             raise SettingsError(
-                f"VGG19's {self.layers[-1]} cannot look at pictures of {rgb.shape[3]}×{rgb.shape[2]} px; "
+                f"VGG19's {self.layers[-1]} cannot process pictures of {rgb.shape[3]}×{rgb.shape[2]} px; "
                 f"they need {self.minimum_size_px} px each way, or the loss a shallower layer"
             )
         # Not folded into the first convolution: it pads with zeros, which are the mean colour only after this.
@@ -97,7 +97,7 @@ class VGGFeatures(nn.Module):
                 found[name] = x
                 x = F.relu(x) if name != self.names[-1] else x
             else:
-                x = F.relu_(x)  # in place: nobody else wants the convolution's output, not even its backward pass
+                x = F.relu_(x)  # in place: nothing else needs the convolution's output, not even its backward pass
                 if name in self.layers:
                     found[name] = x
         return found
@@ -146,7 +146,7 @@ def load_features(
     `random`: untrained, from `seed`; no file is needed. What matters of VGG for such losses is much of its shape (Liu
     et al., CVPR 2021, arXiv:2103.10571, section 3).
 
-    Raises `WeightsError` when the weights cannot be had, are damaged, of another network, or too shallow.
+    Raises `WeightsError` when the weights are not available, are damaged, of another network, or too shallow.
     """
     eye = VGGFeatures(layers, activation, seed)
     if source == "vgg19":
@@ -166,7 +166,7 @@ def _download() -> dict[str, Tensor]:
     # No network, no disk, a file that is not what its name says, or one in the cache that a killed download left.
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:
         raise WeightsError(
-            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be had ({err}; a spoilt "
+            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be fetched ({err}; a spoilt "
             f"download would lie in {torch.hub.get_dir()}). Two ways out: "
             "--vgg-weights FILE, with that file fetched elsewhere or another of its kind; or --perceptual random, "
             "a fixed random VGG that needs no file"

@@ -112,7 +112,7 @@ def _recognise(state: dict[str, Any], path: Path) -> Any:
     except spandrel.UnsupportedModelError as err:
         raise WeightsError(f"{path} holds weights of a network that neither srgan nor spandrel knows") from err
     except _DAMAGE as err:
-        raise WeightsError(f"{path} does not fit the network it seems to be for ({type(err).__name__})") from err
+        raise WeightsError(f"{path} does not fit the network that it seems to be for ({type(err).__name__})") from err
 
 
 def _unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:

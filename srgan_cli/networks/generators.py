@@ -45,11 +45,11 @@ _ARCHITECTURES: Mapping[str, tuple[type[Config], Callable[..., Generator]]] = {
 def build(architecture: str, config: Mapping[str, object]) -> Generator:
     """A generator with fresh weights, of an architecture given by name and settings given as plain values.
 
-    Raises `WeightsError` on a name or a setting that there is not, or a value out of range.
+    Raises `WeightsError` on an unknown name or setting, or a value out of range.
     """
     known = _ARCHITECTURES.get(architecture)
     if known is None:
-        raise WeightsError(f"there is no architecture {architecture!r}; there are {', '.join(_ARCHITECTURES)}")
+        raise WeightsError(f"unknown architecture {architecture!r}; there are {', '.join(_ARCHITECTURES)}")
     config_type, make = known
     names = {field.name for field in dataclasses.fields(config_type)}
     strange = sorted(str(name) for name in set(config) - names)

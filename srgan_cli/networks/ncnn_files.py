@@ -23,7 +23,7 @@ MISSING = "the ncnn package is not installed (`pip install ncnn`, or this projec
 
 
 class NcnnNetwork:
-    """One network in a process of its own, on a Vulkan device or (None) the CPU; begun anew when that has ended."""
+    """One network in a process of its own, on a Vulkan device or (None) the CPU; restarted when that has ended."""
 
     def __init__(
         self, param: str, weights: bytes, *, device: int | None, half: bool = False, input_blob: str = "data",

@@ -63,7 +63,7 @@ def _multiple(run: Run, name: str, channels: int) -> tuple[int, int]:
         if (scale := _scale_of(high, height, width, channels)) is not None:
             return multiple, scale
         failure = failure or ValueError(f"{width}×{height} px become {_size(high)}")
-    raise WeightsError(f"{name} is no network that enlarges pictures of any size 2 to 16 times: {failure}")
+    raise WeightsError(f"{name} is not a network that enlarges pictures of any size 2 to 16 times: {failure}")
 
 
 def _scale(run: Run, side: int, channels: int) -> int | None:

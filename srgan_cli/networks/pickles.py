@@ -26,7 +26,7 @@ _MAX_STEPS = 500_000  # of one pickle, some 2 s; a tensor takes 30
 _MAX_DEPTH = 64
 _MAX_VALUES = 1_000_000  # as somebody would count them who looks into everything, twice into what is there twice
 _MAX_RECORDS = 100_000
-_MAX_VIEWS = 16  # so many times a file's bytes all tensors together may have, by sharing them
+_MAX_VIEWS = 16  # how many times a file's bytes all tensors together may have, by sharing them
 _ZIP = b"PK\x03\x04"
 # How torch's older files begin: the pickle of a number.
 _OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -184,10 +184,10 @@ def _made(name: str, argument: Any, taken: list[_Value]) -> _Value:
 def _check_storage(content: Any, lengths: Mapping[str, int] | int) -> None:
     """Torch takes a storage's length from the pickle, and would read beyond its record."""
     if not (isinstance(content, tuple) and len(content) in (5, 6) and content[0] == "storage"):
-        raise _RefusedError("it refers to something that is no storage")
+        raise _RefusedError("it refers to something that is not a storage")
     kind, key, count = content[1], content[2], content[4]  # a sixth, in old files, is a view of it
     if not isinstance(count, int) or count < 0:
-        raise _RefusedError("one of its storages is of no possible length")
+        raise _RefusedError("one of its storages has an impossible length")
     size_bytes = count * _item_bytes(str(kind))
     if size_bytes > lengths if isinstance(lengths, int) else size_bytes != lengths.get(f"data/{key}"):
         raise _RefusedError(f"its storage {shown(key)[:20]} is not as long as it says, so it is damaged")

@@ -222,7 +222,7 @@ def resolve(source: str | Path, scale: float | None = None) -> tuple[Path, Entry
         if path.is_file():
             return path, None
     except (OSError, ValueError) as err:  # a name too long, or with a zero in it
-        raise WeightsError(f"{text!r} is no model: {err}") from err
+        raise WeightsError(f"{text!r} is not a model: {err}") from err
     if path.parent != Path() or path.suffix.lower() in MODEL_SUFFIXES or isinstance(source, Path):
         raise WeightsError(f"there is no file {text}")
     _unknown(text, entries())
@@ -248,7 +248,7 @@ def read_model_file(path: Path, max_bytes: int | None = None) -> bytes:
     """All of it, at once: what is hashed is then what is loaded. Raises `WeightsError`, also for an empty file."""
     try:
         if max_bytes is not None and path.stat().st_size > max_bytes:
-            raise WeightsError(f"{path} is larger than {max_bytes >> 20} MiB, so it is no network")
+            raise WeightsError(f"{path} is larger than {max_bytes >> 20} MiB, so it is not a network")
         data = path.read_bytes()
     except OSError as err:
         raise WeightsError(f"{path} cannot be read: {err.strerror}") from err

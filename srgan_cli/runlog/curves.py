@@ -104,7 +104,7 @@ def panels(run: History) -> list[Chart]:
     """The charts of a run, those that have anything to show, the one that matters most first."""
     found = [
         Chart(
-            "Likeness to the originals",
+            "Similarity to the originals",
             "PSNR on Y, dB",
             [
                 Series("bicubic", points(run.validations, "bicubic_psnr_y_db"), "baseline"),
@@ -115,7 +115,7 @@ def panels(run: History) -> list[Chart]:
             "The adversarial phase gives some of it up for texture.",
         ),
         Chart(
-            "Likeness to the eye",
+            "Perceptual distance",
             "distance of VGG features",
             [Series("model", points(run.validations, "perceptual"), "main")],
             about="At the deepest layer, on the held-out pictures; lower is nearer. It falls where PSNR does not.",
@@ -144,7 +144,7 @@ def panels(run: History) -> list[Chart]:
             "norm of all gradients, before clipping",
             [Series("generator", points(run.steps, "gradient_norm"), "main", smooth=True)],
             logarithmic=True,
-            about="Steady or slowly falling is well. A steep rise comes before a run that diverges.",
+            about="Steady or slowly falling is fine. A steep rise comes before a run that diverges.",
         ),
     ]
     label = f"step ({_length(run.seconds)})" if run.seconds else "step"
@@ -179,14 +179,14 @@ def _losses(run: History) -> list[Chart]:
     return [
         Chart(
             "Losses, weighted",
-            "share in what is minimised",
+            "fraction of the total",
             # The sum is logged once, with the losses; it is weighted by its nature.
             _positive([*drawn("weighted", [n for n in names if n != "total"]), *drawn("losses", ["total"])]),
             logarithmic=True,
             about="What drives the generator. A line far below the others hardly counts.",
         ),
         Chart(
-            "Losses, as they are",
+            "Losses, unweighted",
             "before weighting",
             _positive(raw),
             logarithmic=True,

@@ -23,7 +23,7 @@ from srgan_cli.files import publishing, reason
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.training_config import TrainConfig
 
-_MARK = "srgan train --preview"  # in the PNG: what may be drawn anew
+_MARK = "srgan train --preview"  # in the PNG: what may be redrawn
 _ROWS = 6
 _DRAWS = 4  # low pictures beside each high one, where they are drawn by chance
 _MAX_CROP_PX = 256  # larger than most crops of training, so that a person can tell what it shows
@@ -50,7 +50,7 @@ def preview(config: TrainConfig, target: Path) -> None:
     Raises what `scan` and reading the pictures raise, and `TrainingError` when the file cannot be written.
     """
     if target.exists() and not _is_a_sheet(target):
-        raise SettingsError(f"{shown(target)} exists and is no sheet of an earlier preview; choose another name")
+        raise SettingsError(f"{shown(target)} exists and is not a sheet of an earlier preview; choose another name")
     scale = config.generator.scale
     crop_px = max(config.of(phase).crop_px for phase in config.phases)
     pictures = _spread_out(scan(config.data, scale=scale, crop_px=crop_px).train, _ROWS)
@@ -58,7 +58,9 @@ def preview(config: TrainConfig, target: Path) -> None:
     sheet = contact_sheet([_row(config, picture, i, side_px) for i, picture in enumerate(pictures)])
     kind = Image.registered_extensions().get(target.suffix.lower())
     if kind not in Image.SAVE:
-        raise TrainingError(f"{shown(target)} cannot be written: its suffix is no picture format's; give it .png")
+        raise TrainingError(
+            f"{shown(target)} cannot be written: its extension is not that of a picture format; use .png"
+        )
     about = PngImagePlugin.PngInfo()
     about.add_text("Software", _MARK)
     try:

@@ -44,7 +44,7 @@ class RunRecord:
     """The one writer of a run folder.
 
     `resume_bytes` is the `position_bytes` that the checkpoint remembered: what stands in the log after it belongs to
-    steps that are about to be made again, and is cut off, together with their samples and events. None begins anew.
+    steps that are about to be made again, and is cut off, together with their samples and events. None starts again.
     `note` is called with each sentence that the record itself has to tell.
     """
 
@@ -82,7 +82,7 @@ class RunRecord:
                 self._file.truncate(self.position_bytes)
             raise TrainingError(
                 f"{self.path} cannot be written: {err.strerror or err}. "
-                "The same command goes on from the last checkpoint once there is room."
+                "The same command resumes from the last checkpoint once there is room."
             ) from err
         self.position_bytes += len(data)
         if values.get("event") == "resumed":
@@ -102,7 +102,7 @@ class RunRecord:
         except OSError as err:  # of its own thread, a little late
             raise TrainingError(
                 f"{self._folder / EVENTS_NAME} cannot be written: {err.strerror or err}. "
-                "The same command goes on from the last checkpoint once there is room."
+                "The same command resumes from the last checkpoint once there is room."
             ) from err
 
     def sample(self, step: int, low: Sequence[Pixels], result: Sequence[Pixels], high: Sequence[Pixels]) -> Path:
@@ -175,7 +175,7 @@ def plain(value: object) -> Any:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The events of a log, in their order. What cannot be one of ours is left out: a line that a kill has cut short, or
-    one whose step is no number. No file is no events."""
+    one whose step is not a number. No file is no events."""
     try:
         data = stored.read_bytes(path, _MAX_LOG_BYTES)
     except OSError:

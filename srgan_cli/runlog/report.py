@@ -86,7 +86,7 @@ def _lede(run: History, facts: Mapping[str, Any]) -> Iterator[str]:
             yield f"On pictures it has never seen it reaches {reached:.2f} dB, {abs(gap):.2f} dB {side} bicubic."
     if run.rollbacks:
         times = {1: "once", 2: "twice"}.get(len(run.rollbacks), f"{len(run.rollbacks)} times")
-        yield f"It went wrong {times} and was taken back to a checkpoint."
+        yield f"It went wrong {times} and was rolled back to a checkpoint."
 
 
 def _count(value: float) -> str:
@@ -291,7 +291,7 @@ def _events(run: History) -> Iterator[dict[str, str]]:
 def _told(event: Event) -> tuple[str, str]:
     """How an event is drawn, and its sentence."""
     kind = event.get("event")
-    sentences = {"started": "Begun.", "resumed": "Went on from a checkpoint.", "finished": "Finished."}
+    sentences = {"started": "Begun.", "resumed": "Resumed from a checkpoint.", "finished": "Finished."}
     return "rollback" if kind == "rollback" else "told", sentences.get(str(kind), str(event.get("text") or ""))
 
 

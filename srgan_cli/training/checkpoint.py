@@ -1,4 +1,4 @@
-"""The one file that a run goes on from: a named list of state that both saves and loads."""
+"""The one file that a run resumes from: a named list of state that both saves and loads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> dict[str
     names = set(state["parts"])
     if names != set(parts):
         raise WeightsError(
-            f"the checkpoint holds {', '.join(sorted(names))}, and this run wants {', '.join(sorted(parts))}"
+            f"the checkpoint holds {', '.join(sorted(names))}, and this run expects {', '.join(sorted(parts))}"
         )
     for name, part in parts.items():
         if name.endswith("_scaler") and not state["parts"][name]:
@@ -115,7 +115,7 @@ def keep(path: Path, other: Path) -> None:
 
 
 def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, dict[str, Any]] | None:
-    """What to go on from, or None: the generator's sizes, which came from a file perhaps, and the checkpoint.
+    """What to resume from, or None: the generator's sizes, which came from a file perhaps, and the checkpoint.
 
     Raises `SettingsError` when it belongs to other settings, naming them, and `WeightsError` when it is damaged.
     """
@@ -127,5 +127,5 @@ def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, di
     except WeightsError as err:
         if not (where / folder.GOOD_NAME).exists():
             raise
-        hint = f"{where / folder.GOOD_NAME} is an earlier one: give it that name to go on from there"
+        hint = f"{where / folder.GOOD_NAME} is an earlier one: give it that name to resume from it"
         raise WeightsError(f"{err}; {hint}") from err

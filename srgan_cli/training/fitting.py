@@ -48,7 +48,7 @@ def fit(run: Run, group: Processes) -> tuple[dict[Phase, int], list[str]]:
 
 def _largest(run: Run, phase: Phase, batch: int) -> int:
     if run.device.type == "cpu":
-        tried = min(2, batch)  # batch norm may want more than one
+        tried = min(2, batch)  # batch norm may need more than one
         need = _kept_bytes(lambda: _try(run, phase, tried)) / tried * _BESIDES
         free = pytorch.free_memory_bytes(run.device) * _SHARE / processes.on_this_machine()
         fits = min(batch, int(free / need))

@@ -22,7 +22,7 @@ CONFIG_NAME = "config.toml"
 CHECKPOINT_NAME = "checkpoint"
 GOOD_NAME = "checkpoint.good"  # the last one that was validated and found well: where a run goes back to
 _LOCK_NAME = ".lock"
-# What may differ when a run goes on: where and how it is computed and watched, and how long it is to last.
+# What may differ when a run resumes: where and how it is computed and watched, and how long it is to last.
 _FREE = ("compute", "watch", "steps", "budget_s", "preset")
 
 
@@ -53,7 +53,7 @@ def claimed(where: Path) -> Iterator[None]:
 def refuse(where: Path, config: TrainConfig) -> bool:
     """Raise `SettingsError` where a run of `config` cannot be kept in this folder, before anything is made in it.
 
-    Returns whether it holds a run to go on with.
+    Returns whether it holds a run to resume.
     """
     existing = next(path for path in (where, *where.absolute().parents) if path.exists())
     if not existing.is_dir():
@@ -75,7 +75,7 @@ def _refuse_strangers(where: Path) -> None:
 
 
 def kept(where: Path) -> Path | None:
-    """The checkpoint to go on from."""
+    """The checkpoint to resume from."""
     return next((path for name in (CHECKPOINT_NAME, GOOD_NAME) if (path := where / name).exists()), None)
 
 
@@ -84,7 +84,7 @@ def earlier_settings(where: Path, config: TrainConfig) -> TrainConfig | None:
     if kept(where) is None:
         if (where / RUN_MODEL).exists():
             raise SettingsError(
-                f"{where} holds a model but no checkpoint to go on from; begin with that model in another folder "
+                f"{where} holds a model but no checkpoint to resume from; begin with that model in another folder "
                 f"(--init {where} --out NEW), or remove the folder"
             )
         return None
@@ -93,7 +93,7 @@ def earlier_settings(where: Path, config: TrainConfig) -> TrainConfig | None:
     if changed:
         way = f", and --init {where} to begin with what was learned here" if before.phase != config.phase else ""
         raise SettingsError(
-            f"{where} holds a run with other settings ({'; '.join(changed)}); give the same ones to go on, "
+            f"{where} holds a run with other settings ({'; '.join(changed)}); give the same ones to resume, "
             f"or choose another folder with --out{way}"
         )
     return before

@@ -1,4 +1,4 @@
-"""Batches as the networks want them: crops on the device, with their low pictures made."""
+"""Batches as the networks need them: crops on the device, with their low pictures made."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class BatchLoader:
         return low.contiguous(memory_format=torch.channels_last)
 
     def _kept(self, low: Tensor, high: Tensor, taught: Tensor) -> Examples:
-        """Originals are sharpened as they are without a teacher; what stands for one that there is not is left."""
+        """Originals are sharpened as they are without a teacher; a stand-in for a missing one is left as it is."""
         amount = self._run.config.degradation.sharpen_target
         if amount and not self._paired:
             original = (high != taught).flatten(1).any(dim=1)
@@ -157,7 +157,7 @@ class Batches:
         return self._loader
 
     def restart(self) -> None:
-        """What was read ahead is not wanted: the run goes on from another step."""
+        """What was read ahead is not wanted: the run resumes from another step."""
         if self._loader is not None:
             self._loader.close()
         self._loader = None

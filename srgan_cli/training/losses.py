@@ -57,7 +57,7 @@ def frequency(result: Tensor, high: Tensor) -> Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """How far apart two pictures are in VGG's eyes (Ledig et al. 2017, eq. 5), layer by layer.
+    """How far apart two pictures are in VGG's features (Ledig et al. 2017, eq. 5), layer by layer.
 
     `weights`: of each layer's term; all must be among the layers of `features`. `scaling`: `paper` divides features by
     12.75 before the distance; `relative` divides them by the mean absolute feature of the originals in the batch, so
@@ -72,7 +72,7 @@ class PerceptualLoss(nn.Module):
         scaling: Literal["relative", "paper"] = "relative",
     ) -> None:
         super().__init__()
-        assert set(weights) <= set(features.layers), "every weighed layer must be looked at"
+        assert set(weights) <= set(features.layers), "every weighted layer must be among those computed"
         self.features = features
         self.weights = dict(weights)
         self.distance: PixelLoss = distance

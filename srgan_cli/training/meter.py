@@ -50,7 +50,7 @@ class Meter:
         self._waited_s += at.waited_s
         terms, discriminator = stepped.terms, stepped.discriminator_loss
         values = {f"raw.{name}": value for name, value in (terms.raw | terms.reported).items()}
-        # Each step's own weight: some rise while the run goes on.
+        # Each step's own weight: some rise during the run.
         values |= {f"weighted.{name}": terms.raw[name].detach() * weight for name, weight in terms.weights.items()}
         values |= {"raw.total": terms.total, "norm": stepped.gradient_norm}
         if stepped.verdicts is not None and discriminator is not None and stepped.discriminator_norm is not None:

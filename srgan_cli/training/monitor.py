@@ -1,7 +1,7 @@
 """A training run that watches itself: what commonly goes wrong with such networks, found early and said in plain words.
 
 Two kinds of numbers come in: those of a step (losses, the size of the gradients, how the discriminator does) and those
-of a look at the validation pictures, which `picture_numbers` makes. Out come findings. Nothing here knows of networks
+of a validation, which `picture_numbers` makes. Out come findings. Nothing here knows of networks
 or changes anything; whoever trains decides what a finding leads to.
 
 Each condition is watched by an alarm that goes off once: when something that has been good is bad for a while. It must
@@ -39,7 +39,7 @@ _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to tell. `kind` is one word for programs; `roll_back`: go back to the last good checkpoint."""
+    """Something to report. `kind` is one word for programs; `roll_back`: go back to the last good checkpoint."""
 
     kind: str
     sentence: str
@@ -59,10 +59,10 @@ class DiscriminatorNumbers:
 
 
 class _Alarm:
-    """Goes off once, when what was good has been bad for `looks` looks and over `steps` steps in a row."""
+    """Goes off once, when what was good has been bad `times` times and over `steps` steps in a row."""
 
-    def __init__(self, looks: int = 1, steps: int = 0, *, armed: bool = False) -> None:
-        self._looks, self._steps = looks, steps
+    def __init__(self, times: int = 1, steps: int = 0, *, armed: bool = False) -> None:
+        self._times, self._steps = times, steps
         self.armed, self.count, self.since = armed, 0, 0
 
     def see(self, step: int, *, good: bool, bad: bool) -> bool:
@@ -71,7 +71,7 @@ class _Alarm:
             return False
         self.since = self.since if self.count else step
         self.count += 1
-        off = self.armed and self.count >= self._looks and step - self.since >= self._steps
+        off = self.armed and self.count >= self._times and step - self.since >= self._steps
         self.armed = self.armed and not off
         return off
 
@@ -79,12 +79,12 @@ class _Alarm:
 class Monitor:
     """Watches one run.
 
-    `patience`: so many observations in a row may be NaN or infinite before the run goes back; 1 but where a gradient
-    scaler leaves out such steps by itself; and they must last for `patience_steps` steps.
-    `window_steps`: how long a discriminator must have won to be told. `gap_db`: below bicubic enlargement by as much, a
-    student is only like its teacher.
+    `patience`: how many observations in a row may be NaN or infinite before the run goes back; 1 except where a
+    gradient scaler leaves out such steps by itself; and they must last for `patience_steps` steps.
+    `window_steps`: how long a discriminator must have won to be reported. `gap_db`: below bicubic enlargement by as
+    much, a student is only like its teacher.
 
-    Call `begin` when a phase begins, `step` as often as losses are read, `validation` after each look. After a
+    Call `begin` when a phase begins, `step` as often as losses are read, `validation` after each validation. After a
     rollback, give `restore` the state from the checkpoint, so that the alarms are set again.
     """
 
@@ -106,17 +106,17 @@ class Monitor:
         self._latest_detail = math.nan
         self._enough_detail = math.nan  # what the adversarial phase is held to
         self._alarms = {
-            "exploding": _Alarm(looks=3),
-            "vanishing": _Alarm(looks=5, steps=window_steps),
-            "discriminator-won": _Alarm(looks=5, steps=window_steps, armed=True),  # it may win at once
-            "discriminator-lost": _Alarm(looks=5, steps=5 * window_steps),
+            "exploding": _Alarm(times=3),
+            "vanishing": _Alarm(times=5, steps=window_steps),
+            "discriminator-won": _Alarm(times=5, steps=window_steps, armed=True),  # it may win at once
+            "discriminator-lost": _Alarm(times=5, steps=5 * window_steps),
             "below-bicubic": _Alarm(),
-            "far-below-bicubic": _Alarm(looks=2),
+            "far-below-bicubic": _Alarm(times=2),
             "no-detail": _Alarm(),
             "no-diversity": _Alarm(),
             "colours": _Alarm(),
             "inconsistent": _Alarm(),
-            "grid": _Alarm(looks=2),
+            "grid": _Alarm(times=2),
         }
 
     def begin(self, phase: Phase) -> None:
@@ -175,7 +175,7 @@ class Monitor:
             if self._alarms["vanishing"].see(step, good=True, bad=vanished):
                 sentence = (
                     f"The gradients have all but vanished: {norm:.3g}, where {self._first_norm:.3g} was usual. "
-                    "The network learns nothing any more; is there anything in the pictures that it could learn?"
+                    "The network is not learning any more; is there anything in the pictures that it could learn?"
                 )
                 findings.append(Finding("vanishing", sentence))
             if exploded:
@@ -192,16 +192,16 @@ class Monitor:
             since = self._alarms["discriminator-won"].since
             sentence = (
                 f"The discriminator has won: since step {since} it is right in {now.accuracy:.0%} of its verdicts, and "
-                f"its loss is near 0 ({now.loss:.2g}). What it tells the generator now is of little use. The run goes "
-                "on; if results get worse, lower adversarial.discriminator_learning_rate or adversarial_weight, or "
-                "set adversarial.r1_weight."
+                f"its loss is near 0 ({now.loss:.2g}). What it tells the generator now is of little use. The run "
+                "continues; if results get worse, lower adversarial.discriminator_learning_rate or adversarial_weight, "
+                "or set adversarial.r1_weight."
             )
             return [Finding("discriminator-won", sentence)]
         if self._alarms["discriminator-lost"].see(step, good=now.accuracy >= _ABLE_ACCURACY, bad=lost):
             sentence = (
                 f"The discriminator has lost: since step {self._alarms['discriminator-lost'].since} it is right in "
-                f"{now.accuracy:.0%} of its verdicts, no better than guessing, and has nothing to teach. The run goes "
-                "on; a higher adversarial.discriminator_learning_rate or more discriminator.channels would help it."
+                f"{now.accuracy:.0%} of its verdicts, no better than guessing, and has nothing to teach. The run "
+                "continues; a higher adversarial.discriminator_learning_rate or more discriminator.channels would help."
             )
             return [Finding("discriminator-lost", sentence)]
         return []
@@ -209,14 +209,14 @@ class Monitor:
     # ---------------------------------------------------------------------------------------------------------- a look
 
     def validation(self, step: int, numbers: ValidationNumbers) -> list[Finding]:
-        """What a look at the validation pictures says. Comparisons with NaN are false, so that it sets off nothing."""
+        """What a validation shows. Comparisons with NaN are false, so that it sets off nothing."""
         findings = [*self._below_bicubic(step, numbers), *self._collapse(step, numbers)]
         findings += self._colours(step, numbers)
         grid = numbers.grid
         if self._alarms["grid"].see(step, good=grid < 0.4, bad=grid > 0.8):
             sentence = (
                 f"There is a grid in the results: dots of {grid:.1f} levels (of 255) on flat areas, as far apart as "
-                "the scale. The run goes on; less adversarial.adversarial_weight or more adversarial.pixel_weight "
+                "the scale. The run continues; less adversarial.adversarial_weight or more adversarial.pixel_weight "
                 "makes it weaker."
             )
             findings.append(Finding("grid", sentence))
@@ -267,8 +267,8 @@ class Monitor:
         findings = []
         if self._alarms["colours"].see(step, good=now.colour_shift < 2, bad=now.colour_shift > 4):
             sentence = (
-                f"Colours drift from the input: by {now.colour_shift:.1f} levels (of 255) on average. The run goes "
-                "on; more adversarial.pixel_weight or adversarial.consistency_weight holds them."
+                f"Colours drift from the input: by {now.colour_shift:.1f} levels (of 255) on average. The run "
+                "continues; more adversarial.pixel_weight or adversarial.consistency_weight holds them."
             )
             findings.append(Finding("colours", sentence))
         # Ledig et al.'s SRGAN is near 39 dB, networks trained for fidelity are above 50.
@@ -278,8 +278,8 @@ class Monitor:
             step, good=now.consistency_db > border + 2, bad=now.consistency_db < border
         ):
             sentence = (
-                f"Results no longer agree with their input: made small again they agree to {now.consistency_db:.1f} dB "
-                f"only, where {border:.0f} would be well. The run goes on; more adversarial.pixel_weight or "
+                f"Results no longer agree with their input: downscaled, they agree to {now.consistency_db:.1f} dB "
+                f"only, where {border:.0f} would be fine. The run continues; more adversarial.pixel_weight or "
                 "adversarial.consistency_weight holds them together."
             )
             findings.append(Finding("inconsistent", sentence))

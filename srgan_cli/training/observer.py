@@ -19,7 +19,7 @@ class Progress:
     """Where a run is. `step` counts from its very first one, earlier sessions included; `share` is of the whole run.
 
     `losses` and `validation` are the latest values by name, as the log has them. `loader_fraction` is the part of the
-    step time that was spent waiting for crops, 0 … 1. `seconds_left` is None until it can be told.
+    step time that was spent waiting for crops, 0 … 1. `seconds_left` is None until it is known.
     """
 
     phase: Phase
@@ -37,7 +37,7 @@ class Progress:
 class Outcome:
     """What a run has made. `scores` are by what was scored (`bicubic`, `model`) and then by metric.
 
-    `interrupted`: it was asked to stop, has saved all of its state, and the same command goes on from there.
+    `interrupted`: it was asked to stop, has saved all of its state, and the same command resumes from there.
     """
 
     folder: Path
@@ -56,10 +56,10 @@ class TrainingObserver(Protocol):
     """Told of all that happens, from the training thread of the first process (rank 0), and of no other."""
 
     def scanning(self, done: int, total: int) -> None:
-        """`done` of `total` pictures were looked at."""
+        """`done` of `total` pictures were scanned."""
 
     def scanned(self, scan: Scan) -> None:
-        """The pictures were looked at: which are taken, which are not and why, and how some were held out."""
+        """The pictures were scanned: which are taken, which are not and why, and how some were held out."""
 
     def caching(self, done: int, total: int) -> None:
         """`done` of `total` pictures are decoded into the cache."""

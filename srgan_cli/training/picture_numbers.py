@@ -19,7 +19,7 @@ _PERIODS = 8  # in each direction of a block in which a grid is searched for
 
 @dataclass(frozen=True)
 class ValidationNumbers:
-    """What a look at the validation pictures gave; NaN is not known, and not watched.
+    """What a validation gave; NaN is not known, and not watched.
 
     `detail`: root of the energy in frequencies that the low picture cannot hold, over that of the originals.
     `diversity`: how much the results differ from each other, over how much the originals do.
@@ -45,7 +45,7 @@ def picture_numbers(
     scores: Mapping[str, float] | None = None,
     baseline: Mapping[str, float] | None = None,
 ) -> ValidationNumbers:
-    """What `validation` wants to know of pictures (H, W, 3) uint8; `lows` are `scale` times smaller.
+    """What `validation` needs to know of pictures (H, W, 3) uint8; `lows` are `scale` times smaller.
 
     `scores` is the mean of `evaluation.evaluate` for the results, `baseline` the same for bicubic enlargement.
     """
@@ -108,7 +108,7 @@ def _grid(results: Sequence[Plane], highs: Sequence[Plane], scale: int) -> float
     """The dots or checkers that a pixel shuffle leaves, which have its period and stand out where nothing else is.
 
     Pictures are cut into blocks of 8 periods; the flattest quarter, by the originals, is looked at. There, what repeats
-    with the period stays when all periods of a block are laid on each other and averaged (periods of a half and a
+    with the period stays when all periods of a block are superimposed and averaged (periods of a half and a
     quarter are among it), and everything else averages out. Standard deviation in levels, less the originals' own.
     """
     ours = [_repeating(result, scale)[0] for result in results]

@@ -19,7 +19,7 @@ def check(config: TrainConfig, where: Path) -> None:
     """
     files_of(config.data, config.generator.scale)
     files_under(config.teacher.unlabelled_dirs)
-    if not folder.refuse(where, config):  # a run that goes on needs its beginnings no more
+    if not folder.refuse(where, config):  # a run that resumes no longer needs its beginnings
         _check_init(config)
     _check_vgg_file(config)
     _check_teacher(config)

@@ -1,4 +1,4 @@
-"""What the first process logs, validates, judges and keeps while a run goes on; the others keep silent."""
+"""What the first process logs, validates, judges and keeps during a run; the others keep silent."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ class RunRecorder:
             self._keep(RUN_MODEL)
         except (OSError, WeightsError) as err:
             reason = (err.strerror or err) if isinstance(err, OSError) else err
-            kept = "the last checkpoint is whole, and the same command goes on from it" if self._save_s else "make room"
+            kept = "the last checkpoint is whole, and the same command resumes from it" if self._save_s else "make room"
             raise TrainingError(f"{self.where} cannot be written ({reason}); {kept}") from err
         self._saved_s, self._saved_step = self.clock.elapsed_s, self.state.step
         self._save_s = self._saved_s - began_s
@@ -367,7 +367,7 @@ class RunRecorder:
             )
         state.score({"bicubic": self.baseline, "model": self.latest})
         if interrupted:
-            self._note("stopped; the same command goes on from here")
+            self._note("stopped; the same command resumes from here")
         else:
             state.finish(config)
             self.record.log({"event": "finished", **self._when(), **self.latest})

@@ -101,7 +101,7 @@ class Run:
 def choose_compute(config: TrainConfig, group: Processes) -> tuple[torch.device, torch.dtype]:
     """Device and precision. Half precision is bf16 where the device multiplies it, which needs no loss scaling.
 
-    Raises `DeviceError` when a device is asked for that is not there.
+    Raises `DeviceError` when the device asked for does not exist.
     """
     name = config.compute.device
     if group.world > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
@@ -185,7 +185,7 @@ def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
 
 
 def make_perceptual(config: TrainConfig) -> PerceptualLoss:
-    """Raises `WeightsError` where its weights cannot be had."""
+    """Raises `WeightsError` where its weights are not available."""
     settings = config.perceptual
     return PerceptualLoss(make_features(config), settings.layers, settings.distance, settings.scaling)
 

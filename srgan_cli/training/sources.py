@@ -17,7 +17,7 @@ from srgan_cli.training.teaching import Teacher
 # Where a run is counted in steps, nobody knows how long it will take: then a piece shall give about so many crops.
 _CROPS_PER_PIECE = 40
 _MIN_PIECES, _MAX_PIECES = 16, 4096
-_FEW_PIECES = 48  # fewer are told of
+_FEW_PIECES = 48  # fewer are reported
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,6 @@ def _few(run: Run, count: int) -> tuple[str, ...]:
         return ()
     return (
         f"the teacher is slow here: {settings.budget_fraction:.0%} of the budget gave only {count} pieces to learn "
-        "from, which a network soon knows by heart; give a longer --budget (what is taught already is kept), or a "
+        "from, which a network soon memorises; give a longer --budget (what is taught already is kept), or a "
         "larger teacher.budget_fraction",
     )

@@ -60,7 +60,7 @@ class State:
             stored.real(number)
         for phase in (self.phase, *self.batches):
             if phase not in ("fidelity", "adversarial"):
-                raise ValueError(f"there is no phase {phase!r}")
+                raise ValueError(f"unknown phase {phase!r}")
         for batch in self.batches.values():
             stored.whole(batch, 1)
         if not (isinstance(self.scores, dict) and isinstance(self.done, list)):

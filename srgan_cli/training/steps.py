@@ -100,7 +100,7 @@ def generator_terms(
     """Phase 2, the generator's side: its loss (Ledig et al. 2017, eq. 3, and more terms to choose from) and result.
 
     `ema` is the moving average of the generator, which tells the artifact term where it is stable. The
-    discriminator's weights must not want gradients: they are not what is trained here. `high` is what the result is
+    discriminator's weights must not require gradients: they are not what is trained here. `high` is what the result is
     compared with, `real` what the discriminator is shown beside it: the originals both, or a teacher's results. `ramp`
     in [0, 1] is for the adversarial weight.
     """

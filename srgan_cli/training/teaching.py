@@ -60,7 +60,7 @@ class Teacher:
 
     def of_pixels(self, low: Bytes) -> Bytes:
         """(H, W, 3) -> (H·scale, W·scale, 3), rounded."""
-        picture = torch.from_numpy(low.copy()).permute(2, 0, 1)[None].float() / 255.0  # torch wants to be able to write
+        picture = torch.from_numpy(low.copy()).permute(2, 0, 1)[None].float() / 255.0  # torch needs to be able to write
         high: Bytes = (self(picture)[0] * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
         return high
 
@@ -82,8 +82,8 @@ class Teacher:
 def load_teacher(config: TrainConfig, device: torch.device) -> Teacher | None:
     """The teacher that the settings name; None where they name none.
 
-    Raises `WeightsError` for a model that there is not, is damaged, or needs spandrel where that is not installed, and
-    `SettingsError` for one whose scale does not make the student's.
+    Raises `WeightsError` for a model that does not exist, is damaged, or needs spandrel where that is not installed,
+    and `SettingsError` for one whose scale does not make the student's.
     """
     settings, scale = config.teacher, config.generator.scale
     if settings.model is None:

@@ -31,7 +31,7 @@ from srgan_cli.upscaling.backends import pytorch
 
 
 def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outcome:
-    """Train as `config` says, in the folder `where`; or go on there, when it holds a run of the same settings.
+    """Train as `config` says, in the folder `where`; or resume there, when it holds a run of the same settings.
 
     Raises `SettingsError`, `NothingToDoError`, `WeightsError` or `DeviceError` before the first step for what cannot be
     trained, and `DivergedError` when training had to go back too often. Once it trains, SIGINT, SIGTERM and SIGHUP save
@@ -51,7 +51,7 @@ def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outco
             state = State.restored(values)
             clock.resume(elapsed_s=values["elapsed_s"], begun_s=values["begun_s"])
         if state.is_finished(config) and (where / RUN_MODEL).is_file():
-            observer.note(f"{where} holds this run, finished; a longer one goes on from it")
+            observer.note(f"{where} holds this run, finished; a longer one resumes from it")
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, clock.earlier_s)
         # In the order of what they cost: headers of pictures, half a gigabyte of VGG19 perhaps, all pixels of pictures.
         pictures = sources.scanned(run, observer)
@@ -93,7 +93,7 @@ def _loop(session: _Session, batches: Batches, stop: Callable[[], bool]) -> bool
             back = False
             continue
         if here.ends or here.phase != state.phase:
-            # What came after the last line of the log has been judged by nobody yet.
+            # What came after the last line of the log has not been judged yet.
             back = _settled(session, here)
             if here.ends and (here.stopping or not back):
                 return here.stopping and here.fraction < 1.0
@@ -151,7 +151,7 @@ def _go_back(session: _Session) -> None:
     if state.rollbacks + 1 > run.config.watch.max_rollbacks:
         raise DivergedError(
             f"training went wrong again after going back {state.rollbacks} times and halving the learning rate each "
-            f"time; the last good state is kept. Begin anew from it at a lower rate: --init {session.where} --out NEW "
+            f"time; the last good state is kept. Start again from it at a lower rate: --init {session.where} --out NEW "
             f"--set {state.phase}.learning_rate=…, or try --precision fp32"
         )
     found = processes.first_does(lambda: checkpoint.load(session.where / folder.GOOD_NAME), run.group)
@@ -170,7 +170,7 @@ def _explained(run: Run, state: State) -> Iterator[None]:
             raise
         raise OutOfMemoryError(
             f"{run.device} is out of memory at step {state.step}, though a step was tried before; the last "
-            "checkpoint is kept. Something else may use the memory; else begin anew with a smaller --batch"
+            "checkpoint is kept. Something else may use the memory; otherwise start again with a smaller --batch"
         ) from err
 
 
@@ -185,7 +185,7 @@ def _claim(
 
 
 def _fit(run: Run, state: State) -> list[str]:
-    """Batches that fit into memory: found out once, and the same ones when a run goes on."""
+    """Batches that fit into memory: found out once, and the same ones when a run resumes."""
     notes: list[str] = []
     if not state.batches:
         batches, notes = fit(run, run.group)

@@ -81,7 +81,7 @@ def degraded(high: Pixels, settings: DegradationSettings, scale: int, seed: int,
 
 def to_tensor(pixels: Pixels) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255.0  # a copy: torch wants it writable
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255.0  # a copy: torch needs it writable
 
 
 def to_pixels(picture: Tensor) -> Pixels:

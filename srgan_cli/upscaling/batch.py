@@ -35,7 +35,7 @@ def run(
     expected: Expected = lambda job: None,
     stream: BinaryIO | None = None,
 ) -> Tally:
-    """Make every job of the plan. A picture that fails is reported, counted and left; the others go on.
+    """Make every job of the plan. A picture that fails is reported, counted and left; the others continue.
 
     `make_upscaler` gives an `Upscaler` for a job (called once for each model and chain of scales); `assign` names a
     job's model, in the thread that reads ahead; `expected` is how many seconds one should take, where that is known.

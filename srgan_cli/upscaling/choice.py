@@ -45,7 +45,7 @@ def choose_model(source: Path | bytes, *, max_pixels: int) -> ModelChoice:
             return ModelChoice(WORN, f"{codec} of quality {quality}")
         return judge(look(source, max_pixels=max_pixels))
     except PictureError:
-        return ModelChoice(CLEAN, "it could not be looked at")
+        return ModelChoice(CLEAN, "it could not be examined")
 
 
 def judge(signs: Signs) -> ModelChoice:

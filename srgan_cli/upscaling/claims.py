@@ -259,7 +259,7 @@ def _started(process: int) -> str | None:
 
 
 def _make_way(path: Path) -> None:
-    """Remove what stands under a claim's name and is no file."""
+    """Remove what stands under a claim's name and is not a file."""
     with contextlib.suppress(OSError):
         if not stat.S_ISREG(path.lstat().st_mode):
             path.unlink()

@@ -84,7 +84,7 @@ class Upscaler:
     def upscale(self, low: Pixels) -> Pixels:
         """(H, W, C) uint8 or uint16 -> (H·scale, W·scale, C) of the same type."""
         if low.ndim != 3 or low.shape[2] not in (1, 2, 3, 4) or low.dtype not in (np.uint8, np.uint16):
-            raise ValueError(f"want (H, W, 1 to 4) of uint8 or uint16, not {low.shape} of {low.dtype}")
+            raise ValueError(f"expected (H, W, 1 to 4) of uint8 or uint16, not {low.shape} of {low.dtype}")
         height, width, channels = low.shape
         high = np.empty((height * self.scale, width * self.scale, channels), low.dtype)
         self.upscale_rows(ArrayRows(low), high)
@@ -200,7 +200,7 @@ class Upscaler:
             safe = choose(replace(self.options, device="cpu"), self.models, self._note)
             if safe.name == self.compute.name:
                 raise
-            self._note(f"going on with {safe.name}: {err}")
+            self._note(f"continuing with {safe.name}: {err}")
             self.compute = safe
             return self._checked_chain()
 

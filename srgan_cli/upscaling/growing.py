@@ -1,4 +1,4 @@
-"""A result that grows page by page, beside its place: published when it is whole, and gone on with after a kill."""
+"""A result that grows page by page, beside its place: published when it is whole, and resumed after a kill."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class _PassedOver:
         kinds = [(suffix, count, why) for suffix, count in self.suffixes.most_common() if (why := _WHY_NOT.get(suffix))]
         if kinds:
             listed = ", ".join(f"{count} {suffix[1:].upper()} ({why})" for suffix, count, why in kinds)
-            notes.append(f"passed over in folders: {listed}")
+            notes.append(f"skipped in folders: {listed}")
         if self.folders:
             many = "s" * (self.folders != 1)
             notes.append(f"{self.folders} folder{many} inside the inputs not entered; --recursive enters them")

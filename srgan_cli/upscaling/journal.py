@@ -1,4 +1,4 @@
-"""How far a large picture has come, beside its scratch file: so that `--resume` goes on inside it after a kill."""
+"""How far a large picture has come, beside its scratch file: so that `--resume` continues inside it after a kill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Journal:
         self._saved = time.monotonic()
 
     def rows(self) -> int:
-        """What an earlier run had finished of the same; 0 when there is nothing to go on with."""
+        """What an earlier run had finished of the same; 0 when there is nothing to resume."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             entry = stored.json_of(stored.read_bytes(self._path, _MAX_BYTES))
             if entry["key"] == self._key:

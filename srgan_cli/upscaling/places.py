@@ -72,7 +72,7 @@ class Places:
         moved = [shown(folder.path) for folder in self._folders.values() if folder.has_moved]
         for folder in self._folders.values():
             folder.close()
-        where = "was moved or replaced while the run went on; the results are in the folder that it was at the start"
+        where = "was moved or replaced during the run; the results are in the folder that it was at the start"
         return [f"{name} {where}" for name in moved]
 
     def _below(self, base: Path, relative: Path) -> Folder:

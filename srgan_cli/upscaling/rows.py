@@ -86,7 +86,7 @@ class AheadRows:
         while not self._stop.is_set():
             try:
                 block = self._source.read_rows(self._count)
-            except BaseException as err:  # noqa: BLE001 - raised again in the thread that wants the rows
+            except BaseException as err:  # noqa: BLE001 - raised again in the thread that needs the rows
                 block = err
             self._blocks.put(block)
             if isinstance(block, BaseException) or len(block) == 0:

@@ -1,7 +1,7 @@
 """From options to a finished run: what the command and `upscale_file` are clients of.
 
 `prepare` needs no torch for the bundled models and for those that `srgan train` made; torch is imported when the first
-network is loaded, and pictures are looked at (`--model auto`) when their turn comes.
+network is loaded, and pictures are examined (`--model auto`) when their turn comes.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Session:
         return f"{AUTO_MODEL} ({' or '.join(s.name for s in self.selections.values())})" if self.is_auto else first.name
 
     def assign(self, job: Job) -> Job:
-        """The job with its model, which `auto` finds by looking at the picture."""
+        """The job with its model, which `auto` chooses by examining the picture."""
         if not job.scales:  # no network makes it
             return job
         if not self.is_auto:

@@ -124,7 +124,7 @@ def test_csv_replaces_a_table_of_its_own_and_nothing_else(srgan: Run) -> None:
     photo = Path("high/a.png").read_bytes()
     code, _, err = srgan("--csv", "high/a.png")
     assert code == 2
-    assert "is there already" in err
+    assert "exists already" in err
     assert Path("high/a.png").read_bytes() == photo
     Path("scores.csv").touch()
     for _ in range(2):

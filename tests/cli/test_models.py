@@ -105,7 +105,7 @@ def test_verify() -> None:
 def test_verify_shows_all_and_then_fails(damaged: Path, flags: list[str]) -> None:
     result = invoke("verify", *flags)
     assert isinstance(result.exception, WeightsError)
-    assert "fidelity-x4: not as delivered" in str(result.exception)
+    assert "fidelity-x4: changed since it was installed" in str(result.exception)
     assert "SHA-256" in result.stdout
     if flags:
         assert {c["name"] for c in json.loads(result.stdout) if not c["ok"]} == {"fidelity-x4"}
@@ -172,7 +172,7 @@ def test_own_models_are_added_listed_described_checked_and_removed(own: Path) ->
     path.write_bytes(b"other")
     result = invoke("verify")
     assert isinstance(result.exception, WeightsError)
-    assert "photos-x2: not as added" in str(result.exception)
+    assert "photos-x2: changed since it was added" in str(result.exception)
     assert "photos-x2\tphotos-x2.safetensors is not the file that was added" in result.stdout
     run("remove", "photos-x2")
     assert "photos-x2" not in run("list")

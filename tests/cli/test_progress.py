@@ -116,7 +116,7 @@ def test_an_interrupted_run_names_resume(srgan: Run, here: Path, monkeypatch: py
         patch.setattr(Upscaler, "upscale_rows", at_call(2, Upscaler.upscale_rows, interrupted))
         code, err = srgan("in", "-o", "out/")
     assert code == 130
-    assert "the same command with --resume goes on from here" in err
+    assert "the same command with --resume resumes from here" in err
     assert srgan("in", "-o", "out/", "--resume")[0] == 0
 
 

@@ -251,7 +251,7 @@ def test_what_makes_no_sense(
 def test_a_config_file_that_names_no_preset_there_is(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.toml").write_text('preset = ["best"]\n')
     assert main(["train", "--hr-dir", "a", "--config", "bad.toml"]) == 2
-    assert "there is no preset" in capsys.readouterr().err
+    assert "unknown preset" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_an_error_of_the_trainer_ends_with_its_code(
 def test_an_interrupted_run_says_how_to_go_on(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
     trainer.run = lambda _config, folder, _observer: Outcome(folder, folder / "m", SCORES, 1, 3.0, interrupted=True)
     assert main(["train", "--hr-dir", "a"]) == 130
-    assert capsys.readouterr().err == "stopped and saved after 1 step and 3.0 s; the same command goes on from there\n"
+    assert capsys.readouterr().err == "stopped and saved after 1 step and 3.0 s; the same command resumes from there\n"
 
 
 # ----------------------------------------------------------------------------------------------------- what is shown
@@ -286,7 +286,7 @@ def test_a_pipe_gets_lines(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "3 pictures to learn from, 1 to judge by: held out by hash",
+        "3 pictures to learn from, 1 to validate with: held out by hash",
         "1 picture left out:",
         "  photos/odd[1].png: is smaller than the crop, 9x7 px",
         "decoding pictures: 1 of 3",

@@ -258,7 +258,7 @@ def test_a_cut_connection_goes_on_where_it_was(server: Server, content: bytes) -
 
 def test_what_came_stays_for_the_next_command(server: Server, content: bytes) -> None:
     server.cut = [5000, 0, 0]
-    with pytest.raises(WeightsError, match="was cut, after 5,000 bytes; the same command goes on from there"):
+    with pytest.raises(WeightsError, match="was cut, after 5,000 bytes; the same command resumes from there"):
         add(AddOptions(f"{server.address}/4x_there.pth"))
     server.cut, server.ranges = [], []
     assert add(AddOptions(f"{server.address}/4x_there.pth")).path.read_bytes() == content
@@ -310,7 +310,7 @@ def test_what_is_no_model_is_a_sentence(server: Server, content: bytes, home: Pa
     with pytest.raises(WeightsError, match="cannot be read as weights"):
         add(AddOptions(f"{server.address}/page.pth"))
     server.files["/readme"] = b"hello"
-    with pytest.raises(WeightsError, match="is no model; models are files ending in"):
+    with pytest.raises(WeightsError, match="is not a model; models are files ending in"):
         add(AddOptions(f"{server.address}/readme"))
     server.kind = "text/html; charset=utf-8"
     with pytest.raises(WeightsError, match="is a web page"):

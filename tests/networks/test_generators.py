@@ -239,7 +239,7 @@ def test_a_network_learns(architecture: str) -> None:
 @pytest.mark.parametrize(
     ("architecture", "config", "words"),
     [
-        ("esrgan", {}, "no architecture 'esrgan'"),
+        ("esrgan", {}, "unknown architecture 'esrgan'"),
         ("compact", {"scale": 0}, "scale must be"),
         ("compact", {"scale": "4"}, "scale must be"),
         ("compact", {"scale": True}, "scale must be"),

@@ -120,7 +120,7 @@ def test_a_photo_is_not_drawn_over(tmp_path: Path) -> None:
     config = settings(tmp_path / "high")
     photo = next((tmp_path / "high").iterdir())
     before = photo.read_bytes()
-    with pytest.raises(SettingsError, match="no sheet of an earlier preview"):
+    with pytest.raises(SettingsError, match="not a sheet of an earlier preview"):
         preview(config, photo)
     assert photo.read_bytes() == before
     preview(config, tmp_path / "sheet.png")

@@ -117,7 +117,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_whole_lines(tmp_path: Path) -> Non
     with RunRecord(tmp_path) as run:
         run.log(step(1))
         whole, run._file = run._file, FullDisk(run._file)  # type: ignore[assignment]
-        with pytest.raises(TrainingError, match="The same command goes on"):
+        with pytest.raises(TrainingError, match="The same command resumes"):
             run.log(step(2))
         run._file = whole
         run.log(step(3))

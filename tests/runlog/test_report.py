@@ -185,10 +185,10 @@ def test_panels_follow_what_the_log_holds() -> None:
     assert panels(history([])) == []
     plain = [chart.title for chart in panels(history([step(1), step(2)]))]
     assert "The discriminator's accuracy" not in plain
-    assert "Likeness to the originals" not in plain
+    assert "Similarity to the originals" not in plain
     verdicts = {"loss": 1.0, "real": 0.5, "fake": -0.5, "accuracy": 0.7}
     charts = panels(history([step(1), step(2, "adversarial", discriminator=verdicts), validation(2)]))
-    assert charts[0].title == "Likeness to the originals"
+    assert charts[0].title == "Similarity to the originals"
     assert "The discriminator's accuracy" in [chart.title for chart in charts]
     assert charts[0].parts == [(0, "fidelity"), (1, "adversarial")]
 
@@ -202,7 +202,7 @@ def test_a_network_that_has_learned_nothing_yet_does_not_flatten_the_curve() -> 
 def test_losses_below_zero_leave_the_logarithmic_chart() -> None:
     log = [step(i, losses={"pixel": 0.1, "adversarial": -1.0, "total": 0.1}) for i in range(1, 30)]
     by_title = {chart.title: [one.name for one in chart.series] for chart in panels(history(log))}
-    assert by_title["Losses, as they are"] == ["pixel"]
+    assert by_title["Losses, unweighted"] == ["pixel"]
     assert by_title["Losses that may be negative"] == ["adversarial"]
     ramp = [step(i, weighted={"adversarial": max(i - 2, 0) * 0.1}) for i in range(1, 30)]
     ramp = [{**event, "losses": {"adversarial": 1.0, "total": 1.0}} for event in ramp]

@@ -1,4 +1,4 @@
-"""Batches as the networks want them."""
+"""Batches as the networks need them."""
 
 from __future__ import annotations
 

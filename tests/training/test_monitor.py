@@ -362,5 +362,5 @@ def test_in_the_adversarial_phase_psnr_may_fall_below_bicubic_but_not_for_ever()
 
 def test_sentences_for_people_have_no_braces() -> None:
     (finding,) = adversarial().validation(2, replace(GOOD, consistency_db=30.0))
-    assert "agree to 30.0 dB only, where 35 would be well" in finding.sentence
+    assert "agree to 30.0 dB only, where 35 would be fine" in finding.sentence
     assert "{" not in finding.sentence

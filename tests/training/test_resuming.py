@@ -120,7 +120,7 @@ def test_a_run_without_its_checkpoint_is_not_trained_over(photos: Path, tmp_path
     for name in ("checkpoint", "checkpoint.good"):
         (tmp_path / name).unlink()
     before = weights(tmp_path)
-    with pytest.raises(SettingsError, match="no checkpoint to go on from"):
+    with pytest.raises(SettingsError, match="no checkpoint to resume from"):
         trainer.train(config(photos, steps=6), tmp_path, Witness())
     assert same(before, weights(tmp_path))
 

@@ -140,7 +140,7 @@ def _described(iref: bytes, number: int, primary: int) -> bytes:
     return iref + _joined([(b"cdsc", struct.pack(code, number, 1, primary))])
 
 
-# What libheif converts to where it is told nothing: the matrix of BT.601, all of the range.
+# What libheif converts to where it is given nothing: the matrix of BT.601, all of the range.
 _MATRIX, _FULL_RANGE = 6, 0x80
 
 

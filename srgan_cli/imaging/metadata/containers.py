@@ -1,6 +1,6 @@
 """Putting metadata into PNG and JPEG files, byte for byte (WebP: Pillow does it).
 
-libvips would do it, but through libexif, which writes EXIF anew: maker notes break and tags it does not know are lost.
+libvips would do it, but through libexif, which rewrites EXIF: maker notes break and tags it does not know are lost.
 So libvips writes pixels only, and the blocks are placed here while the bytes go by.
 """
 

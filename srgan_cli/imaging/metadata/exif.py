@@ -317,7 +317,7 @@ def from_tiff(structure: Structure) -> bytes | None:
 
 
 def _within(fields: list[Field]) -> list[Field]:
-    """As many of the fields as an honest file has: values that lie over each other are told of again and again."""
+    """As many of the fields as an honest file has: values that overlap are listed again and again."""
     kept, room = [], _MAX_BLOCK_BYTES
     for field in fields:
         room -= len(field.value)

@@ -71,7 +71,7 @@ class Structure:
     def __init__(self, read_at: ReadAt, size: int) -> None:
         self.read_at = read_at
         self.size = size
-        # Tables and values may lie over each other, and be told of thousands of times: what is read, all in all, is
+        # Tables and values may overlap, and be listed thousands of times: what is read, all in all, is
         # bounded by what is there.
         self._left = _WORK * max(size, 64)
         head = read_at(0, 16)

@@ -1,5 +1,5 @@
 """What a JPEG file carries that libvips does not hand over: Extended XMP, comments, further pictures behind the first,
-and what nobody here can take along.
+and what cannot be carried over.
 
 XMP specification part 3 (2020), 1.1.3.1 (Extended XMP); CIPA DC-007 (Multi-Picture Format); ISO/TS 21496-1 (gain maps);
 JPEG XT part 3 (JUMBF in APP11). The directory that Samsung's cameras append was read off files.
@@ -22,7 +22,7 @@ _RDF = ("http://www.w3.org/1999/02/22-rdf-syntax-ns#", "RDF")
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 _COM = 0xFE
 COMMENT = "Comment"  # PNG's keyword for what JPEG's comment segments say
-# What is written anew, told of elsewhere, or is about the file's own coding: by marker, how its contents begin.
+# What is rewritten, described elsewhere, or is about the file's own coding: by marker, how its contents begin.
 _KNOWN = {
     0xE0: (b"JFIF\0", b"JFXX\0"),
     0xE1: (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", _EXTENSION),
@@ -134,18 +134,18 @@ def _decoded(data: bytes) -> str:
 
 
 def left_out(source: Source) -> tuple[str, ...]:
-    """In sentences, what stands in segments that nobody here knows, or behind the picture, and cannot travel."""
+    """In sentences, what stands in unknown segments, or behind the picture, and cannot be carried over."""
     unknown: dict[str, None] = {}
     notes: tuple[str, ...] = ()
     for marker, at, size in _segments(source):
         start = source.read_at(at, min(size, 40))
         if marker == 0xE2 and start.startswith(_GAIN_MAP):
-            notes = ("its HDR gain map cannot travel",)
+            notes = ("its HDR gain map cannot be carried over",)
         elif 0xE0 <= marker <= 0xEF and size and not start.startswith(_KNOWN.get(marker, ())):
             unknown[_titled(marker, start)] = None
     if unknown:
-        notes += (f"segments that srgan cannot take along are left out: {', '.join(unknown)}",)
-    return notes if not _has_samsung_video(source) else (*notes, "the video of a motion photo cannot travel")
+        notes += (f"segments that srgan cannot carry over are left out: {', '.join(unknown)}",)
+    return notes if not _has_samsung_video(source) else (*notes, "the video of a motion photo cannot be carried over")
 
 
 def _titled(marker: int, start: bytes) -> str:

@@ -71,7 +71,7 @@ def read(source: Source) -> PngMetadata:
 
 
 def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, place of the contents and size of each chunk that is no pixels."""
+    """Kind, place of the contents and size of each chunk that is not pixels."""
     place = 8
     for _ in range(_CHUNKS):
         head = source.read_at(place, 8)

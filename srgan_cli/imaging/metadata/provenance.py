@@ -77,7 +77,7 @@ def _fitting(new: bytes | None, old: bytes | None) -> bytes | None:
 
 
 def read(metadata: Metadata) -> Record | None:
-    """What made the picture, if srgan did and said so. The packet may be hostile: what makes no sense is no record."""
+    """What made the picture, if srgan did and said so. The packet may be hostile: nonsense is not a record."""
     text = _text(metadata.xmp or b"")
     for prefix in [] if text is None else _prefixes(text):
         assert text is not None

@@ -173,7 +173,7 @@ def _described(lead: bytes) -> dict[int, Field]:
 
 
 def _moved(exif: bytes, at: int, *, big: bool) -> tuple[bytes, dict[int, Field]]:
-    """The EXIF and GPS tables laid out anew for file offset `at`, little-endian; and IFD0's fields, pointing there."""
+    """The EXIF and GPS tables laid out again for file offset `at`, little-endian; and IFD0's fields, pointing there."""
     block = Structure(lambda start, count: exif[start : start + count], len(exif))
     main = block.table(block.first)
     if main is None:

@@ -33,7 +33,9 @@ def losses(before: Metadata, after: Metadata, strip: Strip) -> tuple[str, ...]:
     """What of a picture's metadata does not travel, in sentences; what was to be left out is no loss."""
     if strip == "all":
         return ()
-    notes = tuple(f"{what} cannot travel, and what announces it is left out" for what in xmp_packet.losses(before.xmp))
+    notes = tuple(
+        f"{what} cannot be carried over, and what announces it is left out" for what in xmp_packet.losses(before.xmp)
+    )
     for title, old, new in (("EXIF", before.exif, after.exif), ("XMP", before.xmp, after.xmp)):
         if old and not new:
             notes += (f"the {title} metadata make no sense and are left out",)

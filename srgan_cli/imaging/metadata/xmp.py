@@ -1,4 +1,4 @@
-"""Changing an XMP packet as text. It is not parsed and written anew: everything that is not meant stays as it was.
+"""Changing an XMP packet as text. It is not parsed and rewritten: everything that is not meant stays as it was.
 
 Properties that count px, or that are places in the picture, follow it when it is turned and enlarged (`_px_changes`);
 what announces data that do not travel (a gain map, a video) goes. XMP specification part 1 (2012); the Metadata Working
@@ -44,7 +44,7 @@ class _Property:
 
 
 def patched(packet: bytes, geometry: Geometry, *, drop_gps: bool = False, dpi: float | None = None) -> bytes | None:
-    """The packet for the result, without thumbnails and without what does not travel; None when it is no sound XML.
+    """The packet for the result, without thumbnails and without what does not travel; None when it is not sound XML.
 
     Properties are changed only where they are there. `drop_gps` takes out every property whose name starts with GPS,
     whatever its namespace (`exif:GPSLatitude`, `drone-dji:GpsLatitude`). The time it takes grows as the packet does.

@@ -20,8 +20,8 @@ def choose(
 ) -> Backend:
     """Resolve `auto` device and precision for networks that run one after the other.
 
-    `auto` is CUDA, then Apple's GPU, then a real GPU by Vulkan, then the CPU. `note` is told what a person should know
-    about the choice. Raises `DeviceError` when a device is asked for that is not there.
+    `auto` is CUDA, then Apple's GPU, then a real GPU by Vulkan, then the CPU. `note` is given what a person should know
+    about the choice. Raises `DeviceError` when the device asked for does not exist.
     """
     if any(isinstance(model.network, NcnnGenerator) for model in models):
         return _for_ncnn_files(options, models)

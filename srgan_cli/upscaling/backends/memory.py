@@ -16,7 +16,7 @@ _blocks_kept: bool | None = None
 def keep_large_blocks() -> bool:
     """Tell glibc to keep large freed blocks instead of returning each to the kernel. True where that worked.
 
-    Every activation of a tile is a block of tens of megabytes. By default glibc maps each anew and the kernel zeroes
+    Every activation of a tile is a block of tens of megabytes. By default glibc maps each again and the kernel zeroes
     it page by page, which costs up to half of the time of a convolution. The process then holds on to at most what
     it once needed at a time. Set SRGAN_KEEP_BLOCKS=0 to leave the allocator alone.
     """

@@ -177,7 +177,7 @@ def why_not(models: Sequence[Model]) -> str | None:
 
 
 def on_vulkan(options: EngineOptions, *, half_ok: bool = True) -> Ncnn:
-    """The device that was asked for. Raises `DeviceError` when it is not there."""
+    """The device that was asked for. Raises `DeviceError` when it does not exist."""
     asked = options.device
     if not is_installed():
         raise DeviceError(f"--device {asked} was asked for, but {MISSING}")

@@ -148,7 +148,7 @@ def _estimated_bytes_per_px(networks: Sequence[Prepared], probe: Callable[[int],
 def choose(options: EngineOptions, *, half_ok: bool = True, bf16_ok: bool = True) -> PyTorch:
     """Resolve `auto` device and precision. `half_ok`, `bf16_ok`: what the model itself bears.
 
-    Raises `DeviceError` when a device is asked for that is not there.
+    Raises `DeviceError` when the device asked for does not exist.
     """
     device, why_device = choose_device(options.device)
     dtype, why_dtype = _choose_dtype(options, device, half_ok, bf16_ok)
@@ -160,13 +160,13 @@ def choose(options: EngineOptions, *, half_ok: bool = True, bf16_ok: bool = True
 def choose_device(name: str) -> tuple[torch.device, str]:
     """PyTorch's device of that name, or with `auto` the best there is; and why.
 
-    Raises `DeviceError` when it is not there.
+    Raises `DeviceError` when it does not exist.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         if cuda:
             title = torch.cuda.get_device_name(0)
-            return torch.device("cuda", 0), f"device cuda:0, {title}: the fastest that was found"
+            return torch.device("cuda", 0), f"device cuda:0, {title}: the fastest found"
         if mps:
             return torch.device("mps"), "device mps: Apple's GPU was found"
         if torch.xpu.is_available():

@@ -246,7 +246,7 @@ def test_a_driver_that_computes_wrongly_is_found_out(monkeypatch: pytest.MonkeyP
     else:
         upscaler = Upscaler(MODELS["compact"], options, on_note=notes.append)
         assert upscaler.compute.name == "cpu"
-        assert any("going on with cpu" in note for note in notes)
+        assert any("continuing with cpu" in note for note in notes)
 
 
 def test_what_leaves_the_range_of_half_precision_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
