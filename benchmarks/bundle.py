@@ -27,7 +27,6 @@ from srgan_cli.config import EngineOptions
 from srgan_cli.errors import SrganError, WeightsError
 from srgan_cli.evaluation import pairs
 from srgan_cli.evaluation.evaluate import evaluate
-from srgan_cli.evaluation.session import bicubic_degradation
 from srgan_cli.networks import registry
 from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.registry import Card
@@ -167,7 +166,6 @@ def _set5(path: Path, data: Path) -> float:
     taken = pairs.read_pairs(
         found.files,
         scale=model.scale,
-        degrade=lambda high, number: bicubic_degradation(high, model.scale, number),
         on_failure=failures.append,
     )
     enlarge = Upscaler(model, EngineOptions(device="cpu", precision="fp32")).upscale

@@ -228,13 +228,9 @@ def _from_folder(name: str, data: Path | None, scale: int) -> Iterator[NamedPair
     if found.missing:
         raise SettingsError("\n".join(found.missing))
     failures: list[str] = []
-    yield from pairs.read_pairs(found.files, scale=scale, degrade=_never, on_failure=failures.append)
+    yield from pairs.read_pairs(found.files, scale=scale, on_failure=failures.append)
     if failures:
         raise SettingsError("\n".join(failures))
-
-
-def _never(_high: Pixels, _number: int) -> Pixels:
-    raise AssertionError("every picture of a test set has its small one")
 
 
 def one_set_parser(module: str, description: str, *, most: int) -> argparse.ArgumentParser:

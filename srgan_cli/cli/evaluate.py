@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import click
 
@@ -34,11 +34,9 @@ from srgan_cli.files import check_publishable, publish_text, reason
 
 if TYPE_CHECKING:
     from srgan_cli.evaluation.further import Name
-    from srgan_cli.evaluation.session import Degrade, EvaluationReport
+    from srgan_cli.evaluation.session import EvaluationReport
 
 _METRICS = ("niqe", "vgg19", "lpips", "dists")
-# With the photo degradation every picture's blur and noise are drawn from this and its number, the same in each run.
-_SEED = 0
 
 
 class _Column(NamedTuple):
@@ -121,23 +119,21 @@ def evaluate(
     """
     from srgan_cli.evaluation import session
 
-    if low_dir is not None and degradation is not None:
-        raise SettingsError("--lr-dir gives the small pictures and --degradation makes them; give one of the two")
     if csv_file is not None:
         _check_csv(csv_file)  # find out now, not after the work
     options = session.EvaluateOptions(
         high_dir=high_dir,
         models=models,
         low_dir=low_dir,
+        degradation=cast('Literal["bicubic", "photo"] | None', degradation),
         scale=scale,
         save=save,
         metrics=cast("tuple[Name, ...] | None", metrics),
         vgg_weights=vgg_weights,
         engine=EngineOptions(device, precision, tile_px),
     )
-    degrade = _photo() if degradation == "photo" else session.bicubic_degradation
     with progress(show=not quiet and sys.stderr.isatty()) as advance:
-        report = session.evaluate_models(options, degrade, advance=advance)
+        report = session.evaluate_models(options, advance=advance)
     if csv_file is not None:
         _write_csv(csv_file, list(_rows(report)))
     if as_json:
@@ -148,23 +144,6 @@ def evaluate(
     for sentence in report.failures:
         click.echo(f"left out: {shown(sentence)}", err=True)
     return report.exit_code
-
-
-def _photo() -> Degrade:
-    """The photo degradation of training, at its default strength."""
-    import numpy as np
-
-    from srgan_cli.imaging.image import Pixels
-    from srgan_cli.training.validation import degraded
-    from srgan_cli.training_data_config import DegradationSettings
-
-    settings = DegradationSettings(kind="photo")
-
-    def degrade(high: Pixels, scale: int, number: int) -> Pixels:
-        rgb = np.broadcast_to(high, (*high.shape[:2], 3))  # of a grey photo, too, the noise may be coloured
-        return degraded(rgb, settings, scale, _SEED, number)
-
-    return degrade
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from srgan_cli.config import DEFAULT_MAX_PIXELS
 from srgan_cli.dataset.twins import Twins
@@ -20,7 +21,10 @@ from srgan_cli.imaging.rgb import as_8_bit
 _SSIM_PX = 11
 
 # (high (H, W, C) uint8, number of the picture) -> low (H / scale, W / scale, C) uint8
-Degrade = Callable[[Pixels, int], Pixels]
+# With the photo degradation every picture's blur and noise are drawn from this and its number, the same in each run.
+_SEED = 0
+
+Kind: TypeAlias = Literal["bicubic", "photo"]
 
 
 @dataclass(frozen=True)
@@ -97,21 +101,29 @@ def _some(names: Iterable[str]) -> str:
 
 
 def read_pairs(
-    files: Iterable[Files], *, scale: int, degrade: Degrade, on_failure: Callable[[str], None]
+    files: Iterable[Files], *, scale: int, degradation: Kind = "bicubic", on_failure: Callable[[str], None]
 ) -> Iterator[NamedPair]:
     """Names, low and high pictures, one at a time; what cannot be used goes to `on_failure`, as a sentence.
 
     Originals are cropped, below and on the right, to a multiple of the scale. Where there is no small picture in a
-    file, `degrade` makes it of the cropped original; the number it is given is that of the picture in `files`.
+    file, it is made of the cropped original: with MATLAB's bicubic, as the field does, or as photos are degraded in
+    training, by numbers that follow from the picture's place in `files`, the same in each run.
     """
     for number, one in enumerate(files):
         try:
-            yield _pair(one, number, scale, degrade)
+            yield _pair(one, number, scale, degradation)
         except PictureError as err:
             on_failure(str(err))
 
 
-def _pair(one: Files, number: int, scale: int, degrade: Degrade) -> NamedPair:
+def _made(high: Pixels, number: int, scale: int, kind: Kind) -> Pixels:
+    from srgan_cli.dataset.low_pictures import low_picture
+    from srgan_cli.training_data_config import DegradationSettings
+
+    return low_picture(high, DegradationSettings(kind=kind), scale, _SEED, number)
+
+
+def _pair(one: Files, number: int, scale: int, degradation: Kind) -> NamedPair:
     whole = read_rgb(one.high)
     height, width = (side // scale * scale for side in whole.shape[:2])
     least = -(-(_SSIM_PX + 2 * scale) // scale) * scale
@@ -121,7 +133,7 @@ def _pair(one: Files, number: int, scale: int, degrade: Degrade) -> NamedPair:
         )
     high = whole[:height, :width]
     if one.low is None:
-        return one.name, degrade(high, number), high
+        return one.name, _made(high, number, scale, degradation), high
     low = read_rgb(one.low)
     if low.shape[:2] != (height // scale, width // scale):
         raise UnreadablePictureError(

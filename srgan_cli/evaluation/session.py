@@ -20,7 +20,6 @@ from srgan_cli.evaluation.evaluate import (
     lanczos_enlarger,
     side_by_side,
 )
-from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide
 from srgan_cli.imaging.writing import write_picture
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 
 _BASELINES = ("bicubic", "lanczos")
 
-# (high (H, W, C) uint8, scale, number of the picture) -> low (H / scale, W / scale, C) uint8
-Degrade = Callable[[Pixels, int, int], Pixels]
-
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -42,6 +38,7 @@ class EvaluateOptions:
     high_dir: Path
     models: tuple[str, ...] = (DEFAULT_MODEL,)
     low_dir: Path | None = None
+    degradation: pairs.Kind | None = None  # how low pictures are made where none are given; None: bicubic
     scale: int | None = None
     save: Path | None = None
     metrics: tuple[further.Name, ...] | None = None
@@ -51,6 +48,8 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if not self.models:
             raise SettingsError("give at least one model")
+        if self.low_dir is not None and self.degradation is not None:
+            raise SettingsError("--lr-dir gives the small pictures and --degradation makes them; give one of the two")
         if self.scale is not None and not 2 <= self.scale <= MAX_SCALE:
             raise SettingsError(f"--scale must be between 2 and {MAX_SCALE:g}, not {self.scale}")
 
@@ -70,18 +69,12 @@ class EvaluationReport:
         return ExitCode.SOME_FAILED if self.failures else ExitCode.DONE
 
 
-def bicubic_degradation(high: Pixels, scale: int, _number: int) -> Pixels:
-    """The field's: MATLAB's bicubic."""
-    return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
-
-
 def evaluate_models(
     options: EvaluateOptions,
-    degrade: Degrade = bicubic_degradation,
     *,
     advance: Callable[[int, int, str], None] = lambda _done, _all, _name: None,
 ) -> EvaluationReport:
-    """Evaluate bicubic, Lanczos and the models on every picture; `degrade` makes the small ones that are not given.
+    """Evaluate bicubic, Lanczos and the models on every picture.
 
     `advance` receives how many of all pictures have been begun, and the name. A picture that cannot be used is left
     out for every method, and named in the report. Raises `SettingsError`, `NothingToDoError` (also when no picture can
@@ -101,7 +94,7 @@ def evaluate_models(
             yield one
 
     taken = pairs.read_pairs(
-        counted(), scale=scale, degrade=lambda high, n: degrade(high, scale, n), on_failure=failures.append
+        counted(), scale=scale, degradation=options.degradation or "bicubic", on_failure=failures.append
     )
     baselines = dict(zip(_BASELINES, (bicubic_enlarger(scale), lanczos_enlarger(scale)), strict=True))
     methods: dict[str, Enlarge] = {**baselines, **{name: one.upscale for name, one in upscalers.items()}}

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from srgan_cli.dataset import degradation
 from srgan_cli.dataset.cache import unchanged
+from srgan_cli.dataset.low_pictures import low_picture, to_pixels, to_tensor
 from srgan_cli.dataset.pictures import read_pixels
 from srgan_cli.dataset.scan import Scan
 from srgan_cli.evaluation.evaluate import Evaluation, evaluate
@@ -21,13 +20,10 @@ from srgan_cli.networks.features import VGGFeatures
 from srgan_cli.networks.generators import Generator
 from srgan_cli.training.steps import Autocast
 from srgan_cli.training_config import TrainConfig
-from srgan_cli.training_data_config import DegradationSettings
 
 # Larger pictures are cut to their middle, so that validation takes moments. The usual test sets are smaller.
 _MAX_PX = 768
 _PERCEPTUAL_PX = 192
-# The steps of training count from 0; validation draws its degradations from a step that training never reaches.
-_STEP = 2**40
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def held_out(config: TrainConfig, scan: Scan, scale: int) -> list[ValidationPair
             low, high = aligned(read_pixels(picture.low), high, _MAX_PX, scale)
         else:
             high = middle(high, _MAX_PX, scale)
-            low = degraded(high, config.degradation, scale, config.seed, index)
+            low = low_picture(high, config.degradation, scale, config.seed, index)
         pairs.append(ValidationPair(picture.path.name, low, high))
     return pairs
 
@@ -69,24 +65,6 @@ def aligned(low: Pixels, high: Pixels, max_px: int, scale: int) -> tuple[Pixels,
     top, left = ((side - part) // 2 * scale for side, part in zip(low.shape[:2], kept.shape[:2], strict=True))
     height, width = kept.shape[0] * scale, kept.shape[1] * scale
     return kept, np.ascontiguousarray(high[top : top + height, left : left + width])
-
-
-def degraded(high: Pixels, settings: DegradationSettings, scale: int, seed: int, index: int) -> Pixels:
-    """The low picture of a validation picture: the same in every run of the same seed."""
-    if settings.kind == "bicubic":
-        return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
-    values = degradation.sample(settings, degradation.rng_for(seed, _STEP, index))
-    return to_pixels(degradation.apply(to_tensor(high), [values], scale))
-
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255.0  # a copy: torch needs it writable
-
-
-def to_pixels(picture: Tensor) -> Pixels:
-    """(1, 3, H, W) -> (H, W, 3) uint8, rounded."""
-    return (picture[0].float().clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def baseline(pairs: Sequence[ValidationPair], scale: int) -> Evaluation:

@@ -181,7 +181,6 @@ def _read(tmp_path: Path, scale: int = 2, **files: Path | None) -> tuple[list[An
     given = pairs.read_pairs(
         [pairs.Files("a", **cast(Any, files))],
         scale=scale,
-        degrade=lambda high, _n: high[::scale, ::scale],
         on_failure=told.append,
     )
     return list(given), told

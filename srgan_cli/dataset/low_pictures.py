@@ -1,0 +1,34 @@
+"""The low picture of a whole high one, to validate and to evaluate with: the same in every run of the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srgan_cli.dataset import degradation
+from srgan_cli.imaging.bicubic import bicubic
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.training_data_config import DegradationSettings
+
+# The steps of training count from 0; degradations of whole pictures are drawn from a step that it never reaches.
+_STEP = 2**40
+
+
+def low_picture(high: Pixels, settings: DegradationSettings, scale: int, seed: int, index: int) -> Pixels:
+    """(H, W, C) uint8 -> (H / scale, W / scale, C), or with `photo` (…, 3): noise is coloured on a grey photo, too."""
+    if settings.kind == "bicubic":
+        return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
+    rgb = np.broadcast_to(high, (*high.shape[:2], 3))
+    values = degradation.sample(settings, degradation.rng_for(seed, _STEP, index))
+    return to_pixels(degradation.apply(to_tensor(rgb), [values], scale))
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255.0  # a copy: torch needs it writable
+
+
+def to_pixels(picture: Tensor) -> Pixels:
+    """(1, 3, H, W) -> (H, W, 3) uint8, rounded."""
+    return (picture[0].float().clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
