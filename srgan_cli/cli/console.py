@@ -266,7 +266,8 @@ def _pages(job: Job) -> dict[str, int]:
 
 
 def _count(job: Job) -> str:
-    word = "frames" if job.output.format in ("gif", "png", "webp") else "pages"
+    moves = job.container is None and job.output.format in ("gif", "png", "webp")
+    word = "frames" if moves else "pages"
     return f", {len(job.pages)} {word}" if len(job.pages) > 1 else ""
 
 

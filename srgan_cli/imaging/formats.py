@@ -86,3 +86,22 @@ def format_of_suffix(suffix: str) -> str | None:
     """`'.JPG'` (or `'jpg'`) -> `'jpeg'`; None for a suffix that is not a picture's."""
     suffix = suffix.lower()
     return _BY_SUFFIX.get(suffix if suffix.startswith(".") else f".{suffix}")
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file that holds pictures as files of their own; `walked`: whether it is taken along where a folder is."""
+
+    title: str
+    suffixes: tuple[str, ...]
+    walked: bool = False
+
+
+CONTAINERS: dict[str, Container] = {
+    "zip": Container("archive", (".cbz", ".zip")),
+}
+
+
+def container_of_suffix(suffix: str) -> str | None:
+    """`'.CBZ'` -> `'zip'`; None for any other."""
+    return next((key for key, known in CONTAINERS.items() if suffix.lower() in known.suffixes), None)

@@ -47,6 +47,12 @@ def sniff(source: Source) -> str:
     raise UnreadablePictureError(f"{source.name} is not a picture srgan can read ({known}): {_guess(head)}")
 
 
+def container(source: Source) -> str | None:
+    """A key of `CONTAINERS`, by the first bytes; None for anything else."""
+    head = source.read_at(0, 8)
+    return "zip" if head.startswith((b"PK\3\4", b"PK\5\6")) else None
+
+
 def _box_bytes(head: bytes) -> int:
     return int(struct.unpack(">I", head[:4])[0])
 

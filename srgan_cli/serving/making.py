@@ -132,7 +132,9 @@ def _refuse_too_many_pixels(data: bytes, most: int) -> None:
 
 def _refuse_too_large(session: Session, most: int) -> None:
     for job in session.plan.jobs:
-        if job.output.pixels > most or job.network_pixels > 4 * most:
+        if job.container is not None:
+            raise SettingsError("this is no picture but a file of several; the command srgan upscale takes those")
+        if job.output_pixels > most or job.network_pixels > 4 * most:
             raise TooLargeError(
                 f"the result would be {job.output.width}x{job.output.height} px, and this server makes at most "
                 f"{most / 1e6:g} million px; ask for a smaller size"

@@ -108,7 +108,10 @@ def _bind(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     numbers = tuple(page.number for page in job.pages)
     write = bench.options.write
-    binder = binder_of(document, numbers, job.output.format, file.file, write, job.raw_bytes, file.state)
+    binder = binder_of(
+        document, numbers, job.output.format, file.file, write, job.raw_bytes, file.state,
+        keeps_others=bench.options.pages.is_all,
+    )  # fmt: skip
     told, damaged = _Told(), _Told()
     if file.pages:
         word = document.kind.removesuffix("s")
@@ -122,8 +125,12 @@ def _bind(
                 bound, canvas, damage = _enlarged(job, part, document, bench, record, target, steady)
                 encoder.take(page.number, bound, canvas)
             damaged.add(page.number, () if damage is None else (damage,))
-    told.add(0, binder.finish())
-    if document.kind == "frames" and job.output.format == "tiff":
+    try:
+        told.add(0, binder.finish())
+    except BaseException:
+        binder.abandon()
+        raise
+    if document.kind == "frames" and job.container is None and job.output.format == "tiff":
         told.add(0, ("the frames become pages: TIFF has no place for how long each is shown",))
     word = document.kind.removesuffix("s")
     return told.sentences(len(job.pages), word), damaged.sentences(len(job.pages), word)
@@ -246,3 +253,5 @@ class _Encoder:
                 self._wait()
         finally:
             self._pool.shutdown(wait=True)
+            if kind is not None:
+                self._binder.abandon()

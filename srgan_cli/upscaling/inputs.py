@@ -16,7 +16,7 @@ from pathlib import Path
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import NothingToDoError, PictureError, SrganError, UnreadablePictureError, shown
 from srgan_cli.imaging.documents.document import Contents
-from srgan_cli.imaging.documents.opening import read_contents
+from srgan_cli.imaging.documents.opening import container_of, read_contents
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import read_header
@@ -127,6 +127,8 @@ def headers(
     def read(one: InputFile) -> Header | Contents | PictureError:
         source = stdin or b"" if one.source == STREAM else one.source
         try:
+            if container_of(source) is not None:
+                return read_contents(source, options.pages, max_pixels=options.max_pixels)
             header = read_header(source, max_pixels=options.max_pixels)
             wanted = tuple(options.pages.of(header.pages))
             if (header.pages == 1 and wanted) or wanted == (1,):
@@ -166,7 +168,7 @@ def _walk(
         passed_over.folders += len(others) - len(folders)
         for name in sorted(name for name in files if not name.startswith(".")):
             path = here / name
-            if path.suffix.lower() not in PICTURE_SUFFIXES:
+            if path.suffix.lower() not in (*PICTURE_SUFFIXES, ".cbz"):
                 passed_over.suffixes[path.suffix.lower()] += 1
             elif _is_wanted(path.relative_to(root).as_posix(), options):
                 yield InputFile(path, root)

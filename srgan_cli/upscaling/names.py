@@ -8,7 +8,7 @@ from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import SettingsError, shown
-from srgan_cli.imaging.formats import FORMATS, format_of_suffix
+from srgan_cli.imaging.formats import CONTAINERS, FORMATS, container_of_suffix, format_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, writable_suffixes
@@ -32,7 +32,8 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
         return None
     if output.is_dir() or options.output_is_folder:
         return output
-    known = output.suffix and format_of_suffix(output.suffix) is not None
+    suffix = output.suffix
+    known = suffix and (format_of_suffix(suffix) or container_of_suffix(suffix)) is not None
     if several:
         if output.exists():
             raise SettingsError(f"-o {output} is a file, but there are {len(found)} inputs: give a folder")
@@ -56,7 +57,15 @@ class Naming:
     into: Path | None
     index: int
     page: int = 1  # of its input
+    container: str | None = None  # that the result is, as its input
     digits: int = 0  # of the page's number, where each page gets a name of its own
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return FORMATS[self.output.format].suffixes if self.container is None else CONTAINERS[self.container].suffixes
+
+    def _is_ours(self, suffix: str) -> bool:
+        return suffix.lower() in self._suffixes
 
     def numbered(self, name: str) -> str:
         """A name with the page's number in it, before the ending, where there are several."""
@@ -66,8 +75,7 @@ class Naming:
     def target(self, options: UpscaleOptions, *, stem: str | None = None) -> Path:
         """By --name, else by our rule; `stem` in the place of the input's own."""
         own = Path("stdin") if self.one.source == STREAM else self.one.relative
-        keeps = format_of_suffix(own.suffix) == self.output.format
-        suffix = own.suffix if keeps else FORMATS[self.output.format].suffixes[0]
+        suffix = own.suffix if self._is_ours(own.suffix) else self._suffixes[0]
         pattern = options.name_pattern or ("{stem}{ext}" if self.into is not None else "{stem}_x{scale}{ext}")
         name = pattern.format(
             stem=stem or own.stem,
@@ -79,7 +87,7 @@ class Naming:
             index=self.index,
             page=self.page,
         )
-        if options.name_pattern is not None and format_of_suffix(Path(name).suffix) != self.output.format:
+        if options.name_pattern is not None and not self._is_ours(Path(name).suffix):
             name += suffix
         if "{page" not in pattern:
             name = self.numbered(name)

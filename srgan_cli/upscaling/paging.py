@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srgan_cli.config import Aim, UpscaleOptions
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import SettingsError, UnreadablePictureError
 from srgan_cli.imaging.documents.document import Contents
-from srgan_cli.imaging.formats import FORMATS
+from srgan_cli.imaging.formats import CONTAINERS, FORMATS, container_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output, decide, output_format
 from srgan_cli.upscaling.inputs import STREAM
@@ -48,6 +48,8 @@ def aim_of(header: Header, options: UpscaleOptions) -> Aim:
 
 def stays_one_file(contents: Contents, to_file: Path | None, options: UpscaleOptions) -> bool:
     """Whether the result is one file of many pages. Raises `SettingsError` for a format that cannot be written."""
+    if contents.format in CONTAINERS:
+        return to_file is None or container_of_suffix(to_file.suffix) == contents.format
     if len(contents.pages) == 1 and contents.count > 1:
         return False
     moving = contents.kind == "frames"
@@ -60,7 +62,11 @@ def page_jobs(
     """The pages of a document that becomes one file. A page that is large enough already stays as it is, since it
     cannot be left out. Raises what `decide` and `Size.target` do."""
     jobs = []
+    if contents.format in CONTAINERS:
+        to_file = None  # each page is a file of its own in there
     for number, header in zip(contents.numbers, contents.pages, strict=True):
+        if contents.format in CONTAINERS and header.pages > 1:
+            continue  # an animation in an archive stays what it is
         aim = aim_of(header, options)
         if aim.ratio <= 1 and options.size.copy_large == "skip":
             aim = Aim(header.width, header.height, 1.0)
@@ -71,7 +77,15 @@ def page_jobs(
         enlarged = not options.size.only_enlarge or aim.ratio > 1
         scales = choose_scales(available, aim.ratio) if enlarged else ()
         jobs.append(PageJob(number, header, scales, output))
+    if not jobs:
+        raise UnreadablePictureError("all that is in it are files of several pages, which are left as they are")
     return tuple(jobs)
+
+
+def kept_note(contents: Contents) -> tuple[str, ...]:
+    """What of a container is not enlarged."""
+    several = sum(header.pages > 1 for header in contents.pages) if contents.format in CONTAINERS else 0
+    return (f"pictures of several pages or frames in it are kept as they are: {several}",) if several else ()
 
 
 def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int, Header, int]]:
@@ -97,7 +111,12 @@ def split_note(contents: Contents, title: str, first: str) -> str:
 
 def default_note(contents: Contents, output: Output, to_file: Path | None, options: UpscaleOptions) -> tuple[str, ...]:
     """Why an animation comes out in another format than it came in, where nobody asked for one."""
-    if output.format == contents.format or to_file is not None or options.write.format is not None:
+    if (
+        output.format == contents.format
+        or contents.format in CONTAINERS
+        or to_file is not None
+        or options.write.format is not None
+    ):
         return ()
     was, title = FORMATS[contents.format].title, FORMATS[output.format].title
     return (f"{was} has few colours, so the result is an animated {title}; --format {contents.format} keeps {was}",)

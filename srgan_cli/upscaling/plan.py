@@ -25,7 +25,7 @@ from srgan_cli.errors import (
 from srgan_cli.files import is_special
 from srgan_cli.handles import link_below
 from srgan_cli.imaging.documents.document import Contents
-from srgan_cli.imaging.formats import FORMATS, format_of_suffix
+from srgan_cli.imaging.formats import CONTAINERS, FORMATS, format_of_suffix
 from srgan_cli.imaging.image import Depth, Header
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, decide
@@ -39,6 +39,7 @@ from srgan_cli.upscaling.paging import (
     PageJob,
     aim_of,
     default_note,
+    kept_note,
     page_jobs,
     single_pages,
     split_note,
@@ -76,6 +77,7 @@ class Job:
     made_by: tuple[str, str] = ("", "")  # what its record says: the model's name, its weights
     page: int | None = None  # of a file of several, where this one becomes a file of its own
     pages: tuple[PageJob, ...] = ()  # of a document that stays one file; header, scales and output are its first's
+    container: str | None = None  # the file of files that the result is, a key of CONTAINERS
 
     @property
     def network_scale(self) -> int:
@@ -299,11 +301,18 @@ def _document(
     if stays_one_file(contents, to_file, options):
         pages = page_jobs(contents, to_file, options, scales)
         first = pages[0]
-        _refuse_two_formats(to_file, first.output, options)
+        container = contents.format if contents.format in CONTAINERS else None
+        if container is None:
+            _refuse_two_formats(to_file, first.output, options)
         ratios = [aim_of(page.header, options) for page in pages]
         aim = max(ratios, key=lambda each: each.ratio)
-        naming = Naming(one, first.output.width / first.header.width, first.output, into, index)
-        told = (*first.header.notes, *contents.notes, *default_note(contents, first.output, to_file, options))
+        naming = Naming(one, first.output.width / first.header.width, first.output, into, index, container=container)
+        told = (
+            *kept_note(contents),
+            *first.header.notes,
+            *contents.notes,
+            *default_note(contents, first.output, to_file, options),
+        )
         header = replace(first.header, notes=told)
         return [_Sized(one, header, aim, first.output, naming, pages=pages)], []
     singles = []
@@ -343,6 +352,7 @@ def _job(sized: _Sized, target: Path, run: _Run) -> Job:
         notes=(*header.notes, sized.aim.note) if sized.aim.note else header.notes,
         page=sized.page,
         pages=sized.pages,
+        container=sized.naming.container,
         is_copy=not (enlarged or sized.page or sized.pages)
         and options.size.copy_large == "copy"
         and _is_same_file(header, output, options),

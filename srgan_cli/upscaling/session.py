@@ -6,6 +6,7 @@ network is loaded, and pictures are examined (`--model auto`) when their turn co
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, Size, UpscaleOptions
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import PictureError, SettingsError
+from srgan_cli.imaging.documents.opening import sample_of
 from srgan_cli.imaging.sources import vips_module
 from srgan_cli.networks import library, registry
 from srgan_cli.networks.library import OwnModel
@@ -163,6 +165,10 @@ class Session:
         if not self.is_auto:
             return self._assigned(job, next(iter(self.selections)), "asked for")
         source = job.source if job.data is None else job.data
+        number = job.pages[0].number if job.pages else job.page
+        if number is not None:
+            with contextlib.suppress(PictureError):  # whoever reads it next says what is wrong with it
+                source = sample_of(source, number, max_pixels=self.options.max_pixels)
         choice = choose_model(source, max_pixels=self.options.max_pixels)
         return self._assigned(job, choice.model, choice.why)
 

@@ -44,6 +44,9 @@ class Binder(Protocol):
     def finish(self) -> Notes:
         """The file's end: what is in it now is whole."""
 
+    def abandon(self) -> None:
+        """Let go of a file that is not to be finished now."""
+
 
 class TiffBinder:
     """Pages of a TIFF, little-endian; a BigTIFF where all of them could pass 4 GB."""
@@ -73,3 +76,5 @@ class TiffBinder:
 
     def finish(self) -> Notes:
         return ()
+
+    def abandon(self) -> None: ...

@@ -73,6 +73,9 @@ class MovingBinder(_Frames, ABC):
     @abstractmethod
     def finish(self) -> Notes: ...
 
+    def abandon(self) -> None:
+        """There is nothing to let go of."""
+
 
 class WebpBinder(MovingBinder):
     """RFC 9649. What is told of the picture stands in front of the frames, so that nothing is left for the end."""

@@ -10,6 +10,7 @@ from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging import sniffing
 from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.documents.animation import Animation
+from srgan_cli.imaging.documents.archive import Archive, ArchiveBinder
 from srgan_cli.imaging.documents.binding import Binder, TiffBinder
 from srgan_cli.imaging.documents.document import Contents, Document, bare
 from srgan_cli.imaging.documents.moving import ApngBinder, GifBinder, MovingBinder, WebpBinder
@@ -31,6 +32,8 @@ def open_document(origin: Path | bytes, *, max_pixels: int, accept_damaged: bool
 
 
 def _opened(origin: Path | bytes, source: Source, max_pixels: int, accept_damaged: bool) -> Document:
+    if sniffing.container(source) == "zip":
+        return Archive(source, max_pixels, accept_damaged=accept_damaged)
     format = sniffing.sniff(source)  # noqa: A001
     if format == "tiff":
         return TiffPages(source, max_pixels, accept_damaged=accept_damaged)
@@ -51,6 +54,23 @@ def open_page(origin: Path | bytes, number: int, *, max_pixels: int, accept_dama
         raise
     page.close_with(document.close)
     return page
+
+
+def container_of(origin: Path | bytes) -> str | None:
+    """A key of `CONTAINERS`, or None. Raises `UnreadablePictureError` where a file cannot be read at all."""
+    with Source(origin) as source:
+        return sniffing.container(source)
+
+
+def sample_of(origin: Path | bytes, number: int, *, max_pixels: int) -> Path | bytes:
+    """What shows how a document's pages were treated: of a container the file of page `number` (from 1), else itself.
+
+    Raises `UnreadablePictureError`.
+    """
+    if container_of(origin) is None:
+        return origin
+    with open_document(origin, max_pixels=max_pixels) as document:
+        return document.sample(number - 1) if isinstance(document, Archive) else origin
 
 
 def read_contents(origin: Path | bytes, wanted: PageRange, *, max_pixels: int) -> Contents:
@@ -74,7 +94,8 @@ def read_contents(origin: Path | bytes, wanted: PageRange, *, max_pixels: int) -
             if left < 0:
                 _refuse_total(origin, len(numbers), document.kind, max_pixels)
             pages.append(bare(header) if pages else header)
-        return Contents(document.kind, pages[0].format, document.count, numbers, tuple(pages), document.notes)
+        format = container_of(origin) or pages[0].format  # noqa: A001
+        return Contents(document.kind, format, document.count, numbers, tuple(pages), document.notes)
 
 
 def _refuse_total(origin: Path | bytes, count: int, kind: str, max_pixels: int) -> None:
@@ -93,8 +114,15 @@ def binder_of(
     options: WriteOptions,
     raw_bytes: int,
     state: dict[str, Any],
+    *,
+    keeps_others: bool,
 ) -> Binder:
-    """Who puts pages `numbers` (from 1) of a document into a file of `format`; `raw_bytes` are those of all results."""
+    """Who puts pages `numbers` (from 1) of a document into a file of `format`; `raw_bytes` are those of all results.
+
+    `keeps_others`: what a container holds besides stays in it.
+    """
+    if isinstance(document, Archive):
+        return ArchiveBinder(file, options, document, numbers, state, keeps_others=keeps_others)
     if format == "tiff":
         return TiffBinder(file, options, raw_bytes, state)
     timing = document.timing
