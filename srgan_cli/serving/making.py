@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from srgan_cli.config import AUTO_MODEL, UpscaleOptions, WriteOptions
+from srgan_cli.config import AUTO_MODEL, PageRange, UpscaleOptions, WriteOptions
 from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, WeightsError, in_python
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.reading import read_header
@@ -17,6 +17,7 @@ from srgan_cli.networks import library, registry
 from srgan_cli.serving.settings import ServeOptions
 from srgan_cli.upscaling.held import Upscalers
 from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.paging import SeveralResultsError
 from srgan_cli.upscaling.session import Session, prepare
 from srgan_cli.upscaling.single import Reporting, run_one
 
@@ -96,7 +97,10 @@ def make(
     does."""
     began = time.perf_counter()
     try:
-        session = prepare(asked, stdin=data, upscalers=upscalers)
+        try:
+            session = prepare(asked, stdin=data, upscalers=upscalers)
+        except SeveralResultsError:  # an answer is one file; the note of its first page says so
+            session = prepare(replace(asked, pages=PageRange(1, 1)), stdin=data, upscalers=upscalers)
         if session.plan.failures:
             _refuse_too_many_pixels(data, asked.max_pixels)
             failure = session.plan.failures[0]

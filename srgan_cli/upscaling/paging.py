@@ -17,6 +17,10 @@ from srgan_cli.upscaling.tiles import choose_scales
 _LEAST_DIGITS = 3  # of a page's number in a name: most documents have fewer than 1000 pages, and names sort as they do
 
 
+class SeveralResultsError(SettingsError):
+    """The pages of a document would each become a result, where there is room for one."""
+
+
 @dataclass(frozen=True)
 class PageJob:
     """One page of a document: `number` counts from 1. The rest is as in `Job`."""
@@ -91,7 +95,7 @@ def kept_note(contents: Contents) -> tuple[str, ...]:
 def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int, Header, int]]:
     """Number, header and digits of the number in the name, of pages that each get a file of their own."""
     if options.output == STREAM and len(contents.pages) > 1:
-        raise SettingsError(
+        raise SeveralResultsError(
             f"-o - writes one result to stdout, but there are {len(contents.pages)} {contents.kind}; choose one with "
             "--page, or a --format that holds several"
         )

@@ -267,7 +267,7 @@ def _one_failing(one: InputFile, failures: list[Failure], *, alone: bool) -> Ite
         yield
     except (PictureError, SettingsError) as err:
         if isinstance(err, SettingsError) and alone:
-            raise SettingsError(f"{shown(one.source)}: {err.sentence}") from err
+            raise type(err)(f"{shown(one.source)}: {err.sentence}") from err
         failures.append(Failure(one.source, err.sentence, type(err)))
 
 
