@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 import time
@@ -10,6 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -98,6 +100,19 @@ def test_the_oldest_results_make_room(options: ServeOptions) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- many, and slow
+
+
+def test_a_second_answer_on_a_connection_waits_for_no_acknowledgement(server: HttpServer) -> None:
+    """Nagle's algorithm and the delayed acknowledgement of the other side come to 40 ms."""
+    connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=30)
+    seconds = []
+    for _ in range(20):
+        began = time.monotonic()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        seconds.append(time.monotonic() - began)
+    connection.close()
+    assert min(seconds) < 0.03
 
 
 def test_beyond_the_queue_there_is_429(options: ServeOptions, gate: Gate) -> None:
