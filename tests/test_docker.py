@@ -49,9 +49,9 @@ def test_the_builder_gets_what_the_wheel_needs_and_no_more(script: ModuleType, m
 
 
 def test_paths_of_the_container_are_led_into_the_folder(script: ModuleType) -> None:
-    inside = script.Container(Path("/place"), {}).inside
+    inside = script.Container(Path("/tmp/place"), {}).inside
     assert inside("python -m venv /venv && /venv/bin/pip install '/src[serve]'") == (
-        "python -m venv /place/venv && /place/venv/bin/pip install '/place/src[serve]'"
+        "python -m venv /tmp/place/venv && /tmp/place/venv/bin/pip install '/tmp/place/src[serve]'"
     )
     assert inside("https://example.org/venv/x /srcs") == "https://example.org/venv/x /srcs"
 
