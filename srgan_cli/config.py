@@ -219,11 +219,24 @@ class PageRange:
 
 
 _DEVICE = r"auto|cpu|mps|(cuda|xpu|vulkan)(:\d{1,3})?|openvino(:(cpu|npu|gpu\d{0,2}))?"
+_SHARES = r"cpu:(\d{1,3})x(\d{1,3})"  # of the cores: workers, and threads of each
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """One of several workers: its name, its device, and of how many threads (0: as torch chooses)."""
+
+    name: str
+    device: str
+    threads: int = 0
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Where and how the network runs. `tile_px` None means: chosen from the memory that is free."""
+    """Where and how the network runs. `tile_px` None means: chosen from the memory that is free.
+
+    `device` may name several for a run (`cuda:0,cuda:1`, `cuda:all`, `cpu:4x8`: four workers of eight threads each).
+    """
 
     device: str = "auto"
     precision: Precision = "auto"
@@ -232,17 +245,39 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         _check(
-            re.fullmatch(_DEVICE, self.device) is not None,
-            f"--device must be auto, cpu, cuda[:N], mps, xpu, vulkan[:N] or openvino[:gpu|npu], not {self.device!r}",
+            all(re.fullmatch(rf"{_DEVICE}|(cuda|xpu):all|{_SHARES}", one) for one in self.device.split(",")),
+            f"--device must be auto, cpu, cuda[:N], mps, xpu, vulkan[:N] or openvino[:gpu|npu], or several: "
+            f"cuda:0,cuda:1, cuda:all or cpu:WORKERSxTHREADS, not {self.device!r}",
         )
         _check(
             self.precision in ("auto", "fp32", "fp16", "bf16"),
             f"--precision must be auto, fp32, fp16 or bf16, not {self.precision!r}",
         )
+        shares = [re.fullmatch(_SHARES, one) for one in self.device.split(",")]
+        _check(
+            all(share is None or (int(share[1]) > 0 and int(share[2]) > 0) for share in shares),
+            f"--device {self.device} has no workers, or none of their threads",
+        )
         _check(
             self.tile_px is None or 1 <= self.tile_px <= 16384,
             f"--tile must be auto or between 1 and 16384 px, not {self.tile_px}",
         )
+
+    @property
+    def has_several_devices(self) -> bool:
+        return re.fullmatch(_DEVICE, self.device) is None
+
+    @property
+    def workers(self) -> tuple[WorkerOptions, ...]:
+        """One for each device that is named, in order; `cuda:all` is left as it is. Each device counts once."""
+        found: dict[str, WorkerOptions] = {}
+        for one in self.device.split(","):
+            shares = re.fullmatch(_SHARES, one)
+            names = [one] if shares is None else [f"cpu:{number}" for number in range(1, int(shares[1]) + 1)]
+            for name in names:
+                threads = 0 if shares is None else int(shares[2])
+                found[name] = WorkerOptions(name, "cpu" if shares else one, threads)
+        return tuple(found.values())
 
 
 @dataclass(frozen=True)
@@ -344,6 +379,7 @@ class UpscaleOptions:
     resume: bool = False
     fail_fast: bool = False
     shard: Shard | None = None
+    split_pixels: int = 50_000_000  # a picture of more is made by all of several workers, band by band
     max_pixels: int = DEFAULT_MAX_PIXELS
     accept_damaged: bool = False  # make what can still be decoded of a damaged picture
     timeout_s: float | None = None  # for one picture, from its first row to its file
@@ -356,6 +392,7 @@ class UpscaleOptions:
             "give only one of --overwrite, --skip-existing and --resume",
         )
         _check(self.max_pixels >= 1, "--max-pixels must be at least 1")
+        _check(self.split_pixels >= 0, "--split-pixels must not be negative")
         _check(
             self.timeout_s is None or 0 < self.timeout_s < float("inf"),
             f"--timeout must be a number of seconds above 0, not {self.timeout_s}",

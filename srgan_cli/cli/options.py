@@ -91,12 +91,12 @@ def model_option(
     )  # fmt: skip
 
 
-def device_option(*, default: str | None = "auto") -> _Decorator[Any]:
-    """`default` None: the preset's."""
+def device_option(*, default: str | None = "auto", several: str = "") -> _Decorator[Any]:
+    """`default` None: the preset's. `several`: what is said of more than one."""
     return _compute(
         "--device", type=Completed("auto", "cpu", "cuda", "mps", "xpu", "vulkan", "openvino"), default=default,
         show_default=True, metavar=DEVICES,
-        help="Where to compute (see `srgan doctor`)." + " [default: auto]" * (default is None),
+        help=f"Where to compute (see `srgan doctor`).{several}" + " [default: auto]" * (default is None),
     )  # fmt: skip
 
 

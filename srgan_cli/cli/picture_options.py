@@ -218,7 +218,7 @@ _WRITING_AND_COMPUTING = (
         "--keep-text", is_flag=True, help="Put PNG text (prompts, workflows) into EXIF where the result is not a PNG."
     ),
     _metadata("--keep-time", is_flag=True, help="Give the result the input's modification time."),
-    device_option(),
+    device_option(several=" Several share the work: cuda:0,cuda:1, cuda:all, or cpu:WORKERSxTHREADS."),
     precision_option(),
     tile_option(),
 )

@@ -60,6 +60,14 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     metavar="K/N",
     help="Make the K-th of N parts of the pictures: for N processes that do not see each other's results.",
 )
+@_many(
+    "--split-pixels",
+    type=int,
+    default=50_000_000,
+    show_default=True,
+    metavar="N",
+    help="With several devices, a picture of more pixels is made by all of them, band by band.",
+)
 @_many("--fail-fast", is_flag=True, help="Stop at the first picture that fails.")
 @quiet_option()
 @verbose_option("A line for each picture, and why the device and model were chosen.")
@@ -69,7 +77,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 def upscale(
     inputs: tuple[str, ...], asked: UpscaleOptions, recursive: bool, files_from: str | None, output: str | None,
     overwrite: bool, resume: bool, skip_existing: bool, dry_run: bool, failed: Path | None, shard: str | None,
-    fail_fast: bool,
+    split_pixels: int,     fail_fast: bool,
     quiet: bool, verbose: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Enlarge pictures.
@@ -99,6 +107,7 @@ def upscale(
         skip_existing=skip_existing,
         resume=resume,
         fail_fast=fail_fast,
+        split_pixels=split_pixels,
         shard=None if shard is None else Shard.parse(shard),
     )
     if failed is not None and not dry_run:

@@ -17,7 +17,7 @@ from srgan_cli.upscaling.plan import Job, Plan
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.results import Results
 from srgan_cli.upscaling.rows import Unchanged
-from srgan_cli.upscaling.sharing import Share
+from srgan_cli.upscaling.sharing import Handed, Share
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
@@ -45,12 +45,45 @@ def run(
     tally = Tally(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
     for failure in plan.failures:
         observer.failed(failure)
-    started = time.perf_counter()
     places = Places()
     records = Records(places, settings_key)
     share = Share(plan, options, records, observer, tally)
     results = Results(options, settings_key, observer, tally, stream, places, records, share)
-    with _closing(places, records, observer), Pipeline(options, share, results, observer, tally, expected) as pipeline:
+    with closing(places, records, observer):
+        _run(options, settings_key, make_upscaler, observer, assign, expected, tally, share, results)
+    return tally
+
+
+def run_handed(
+    jobs: tuple[Job, ...],
+    options: UpscaleOptions,
+    settings_key: str,
+    make_upscaler: MakeUpscaler,
+    observer: Observer,
+    assign: Assign,
+    tally: Tally,
+    stream: BinaryIO | None = None,
+) -> None:
+    """As `run`, for jobs that another process has claimed and records."""
+    places, handed = Places(), Handed(jobs)
+    results = Results(options, settings_key, observer, tally, stream, places, handed, handed)
+    with closing(places, handed, observer):
+        _run(options, settings_key, make_upscaler, observer, assign, lambda job: None, tally, handed, results)
+
+
+def _run(
+    options: UpscaleOptions,
+    settings_key: str,
+    make_upscaler: MakeUpscaler,
+    observer: Observer,
+    assign: Assign,
+    expected: Expected,
+    tally: Tally,
+    share: Share | Handed,
+    results: Results,
+) -> None:
+    started = time.perf_counter()
+    with Pipeline(options, share, results, observer, tally, expected) as pipeline:
         try:
             _upscale_all(options, settings_key, make_upscaler, assign, pipeline, results, observer)
         except KeyboardInterrupt:
@@ -59,12 +92,12 @@ def run(
         except (DeviceError, WeightsError) as err:  # no picture would fare better
             pipeline.end_reading()
             tally.error = err
-    tally.seconds = time.perf_counter() - started
-    return tally
+    tally.seconds += time.perf_counter() - started
 
 
 @contextlib.contextmanager
-def _closing(places: Places, records: Records, observer: Observer) -> Iterator[None]:
+def closing(places: Places, records: Records | Handed, observer: Observer) -> Iterator[None]:
+    """At the end, claims are given up and folders let go."""
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from srgan_cli.config import EngineOptions
-from srgan_cli.errors import DeviceError, OutOfMemoryError
+from srgan_cli.errors import DeviceError, OutOfMemoryError, SettingsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling import bands, pixels
@@ -25,7 +25,7 @@ from srgan_cli.upscaling.backends.choice import choose
 from srgan_cli.upscaling.backends.protocol import Backend
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
 from srgan_cli.upscaling.rows import ArrayRows, RowSource, RowWindow
-from srgan_cli.upscaling.tiles import cut, next_rows
+from srgan_cli.upscaling.tiles import Span, cut, next_rows
 
 _T = TypeVar("_T")
 
@@ -64,6 +64,8 @@ class Upscaler:
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         self.options = options or EngineOptions()
+        if self.options.has_several_devices:
+            raise SettingsError(f"--device {self.options.device} names several devices, and one is needed here")
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self._note = on_note or (lambda _sentence: None)
         self.compute: Backend = choose(self.options, self.models, self._note)
@@ -108,6 +110,42 @@ class Upscaler:
         top when tiles are faded together, since what is faded in from above is not kept."""
         return 0 if self.chain.blend_px else done_rows
 
+    def bands_of(self, width: int, channels: int, depth_bytes: int = 1) -> tuple[int, int, int]:
+        """How a picture is cut for `upscale_piece`: the tile's side, a band's rows, and the rows of context above and
+        below it. The tile's side is 0 where tiles are faded together: then there are no pieces."""
+        if self.chain.blend_px:
+            return 0, 0, 0
+        out = np.empty((0, width * self.scale, channels), np.uint8 if depth_bytes == 1 else np.uint16)
+        return self.tile_px, self._band_px(bands.runner(self.chain), out), self._halo_px(channels)
+
+    def upscale_piece(self, low: Pixels, rows: Span, out: Pixels, tile_px: int) -> None:
+        """Enlarge rows [rows.start, rows.stop) of a picture into `out`; `low` are its rows [rows.begin, rows.end).
+
+        With the tile's side that `upscale_rows` has, and a band of it, the result is the same to the bit.
+        """
+        with self._one_at_a_time, self.compute.inference():
+            runner, halo_px = bands.runner(self.chain), self._halo_px(out.shape[2])
+            top = rows.start
+            while top < rows.stop:
+                side = min(tile_px, self.tile_px)
+                core = next_rows(top - rows.start, rows.core, self._band_px(runner, out, side), 0).core
+                band = Span(max(rows.begin, top - halo_px), top, top + core, min(rows.end, top + core + halo_px))
+                whole_px = 0 if self.options.tile_px else side + 2 * halo_px
+                columns = cut(low.shape[1], side, halo_px, uniform=runner.uniform, whole_px=whole_px)
+                part = low[band.begin - rows.begin : band.end - rows.begin]
+                place = Span(*(edge - rows.start for edge in (band.begin, band.start, band.stop, band.end)))
+                batch_px = side**2 * self.windows_at_once
+                started = self._attempt(partial(runner.start, part, place, columns, out, batch_px))
+                redone = None if started is None else self._attempt(started.finish)
+                if started is None or redone is None:
+                    self._shrink()
+                    continue
+                self._count(started, redone)
+                top += core
+
+    def _halo_px(self, channels: int) -> int:
+        return self.chain.halo_px + (pixels.BLEED_PX if channels in (2, 4) else 0)
+
     def _run_bands(
         self,
         window: RowWindow,
@@ -117,7 +155,7 @@ class Upscaler:
         on_rows: Callable[[int], None],
         first_row: int,
     ) -> None:
-        halo_px = self.chain.halo_px + (pixels.BLEED_PX if out.shape[2] in (2, 4) else 0)
+        halo_px = self._halo_px(out.shape[2])
         runner = bands.runner(self.chain)
         waiting: list[bands.Pending] = []  # bands that run, or whose results are on their way
         top = self.first_row(first_row)
@@ -161,13 +199,14 @@ class Upscaler:
                 raise _device_error(err, self.compute) from err
             return None
 
-    def _band_px(self, runner: bands.Runner, out: Pixels) -> int:
+    def _band_px(self, runner: bands.Runner, out: Pixels, tile_px: int | None = None) -> int:
         """Rows of a band: the tile's side, or fewer where a whole band has to be held and the picture is wide."""
+        tile_px = tile_px or self.tile_px
         if runner.band_bytes is None:
-            return self.tile_px
+            return tile_px
         row_bytes: int = out.shape[1] * out.shape[2] * out.itemsize * self.scale
-        least = min(self.tile_px, BLEND_PX * 2)
-        return max(least, min(self.tile_px, runner.band_bytes // row_bytes))
+        least = min(tile_px, BLEND_PX * 2)
+        return max(least, min(tile_px, runner.band_bytes // row_bytes))
 
     def _count(self, band: bands.Pending, redone: int) -> None:
         before = self.statistics

@@ -23,7 +23,7 @@ from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job
 from srgan_cli.upscaling.results import Finished, Results
 from srgan_cli.upscaling.rows import AheadRows, RowSource, Unchanged
-from srgan_cli.upscaling.sharing import Share
+from srgan_cli.upscaling.sharing import Handed, Share
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
@@ -38,7 +38,7 @@ class Pipeline:
     def __init__(
         self,
         options: UpscaleOptions,
-        share: Share,
+        share: Share | Handed,
         results: Results,
         observer: Observer,
         tally: Tally,

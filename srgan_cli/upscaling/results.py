@@ -37,7 +37,7 @@ from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import SCRATCH, Places, beside, journal_of, rows_kept
 from srgan_cli.upscaling.plan import CANVAS_BYTES, Job, Skip
 from srgan_cli.upscaling.records import Records
-from srgan_cli.upscaling.sharing import Share
+from srgan_cli.upscaling.sharing import Handed, Share
 
 
 @dataclass
@@ -82,8 +82,8 @@ class Results:
         tally: Tally,
         stream: BinaryIO | None,
         places: Places,
-        records: Records,
-        share: Share,
+        records: Records | Handed,
+        share: Share | Handed,
     ) -> None:
         self._options, self._settings_key, self._observer = options, settings_key, observer
         self._tally = tally

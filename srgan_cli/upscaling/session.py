@@ -135,6 +135,14 @@ def _bundled(name: str, entry: Entry, detail: float | None) -> Selection:
     return Selection(shown_name, blends(amount), sha256, blends(round(_EARLIER_DETAIL * amount, 4)))
 
 
+def load_upscaler(session: Session, job: Job, on_note: Callable[[str], None]) -> Upscaler:
+    """The networks of a job, on the device of the session's options."""
+    if session.upscaler is not None:
+        return session.upscaler
+    selection = session.selections[job.model]
+    return session.upscalers.take(selection.passes(job.scales), selection.sha256, session.options.engine, on_note)
+
+
 @dataclass(frozen=True)
 class Session:
     """A run that is ready to start. `selections` are the models that it may use; the first is used where one is for
@@ -147,6 +155,7 @@ class Session:
     began: float  # of `time.perf_counter`: when it was begun to be prepared
     upscaler: Upscaler | None = None  # held by a caller, for all pictures
     upscalers: Upscalers = field(default_factory=Upscalers)  # kept by a caller, from run to run
+    make: Callable[[Session, Job, Callable[[str], None]], Upscaler] = load_upscaler
 
     @property
     def is_auto(self) -> bool:
@@ -219,6 +228,10 @@ class Session:
 
     def run(self, observer: Observer, *, stream: BinaryIO | None = None) -> Tally:
         """Do it. What goes to no file goes into `stream`, stdout by default. See `srgan_cli.upscaling.batch.run`."""
+        if self.options.engine.has_several_devices and self.upscaler is None:
+            from srgan_cli.upscaling.crew.lead import crew_of_devices, lead
+
+            return lead(self, crew_of_devices(self), observer, stream)
         from srgan_cli.upscaling import batch
         from srgan_cli.upscaling.measuring import Stopwatch
 
@@ -226,7 +239,7 @@ class Session:
         made: list[Upscaler] = []
 
         def make(job: Job) -> Upscaler:
-            upscaler = self._upscaler(job, observer.note)
+            upscaler = self.make(self, job, observer.note)
             made.append(upscaler)
             watch.ready()
             if upscaler.compute.name == "cpu" and self.options.engine.device == "auto":
@@ -246,12 +259,6 @@ class Session:
     def _expected(speed: pace.Pace | None) -> Callable[[Job], float | None]:
         """How long a picture should take, from the speed of the last run."""
         return lambda job: None if speed is None else job.network_pixels / (speed.megapixels_per_second * 1e6)
-
-    def _upscaler(self, job: Job, on_note: Callable[[str], None]) -> Upscaler:
-        if self.upscaler is not None:
-            return self.upscaler
-        selection = self.selections[job.model]
-        return self.upscalers.take(selection.passes(job.scales), selection.sha256, self.options.engine, on_note)
 
     def _pace_key(self) -> str:
         engine = self.options.engine

@@ -139,3 +139,31 @@ def _parts(jobs: Sequence[Job]) -> dict[tuple[Path, str], list[Path]]:
         for part, name in stale_parts(folder).items():
             found.setdefault((folder, names.get((folder, name), name)), []).append(part)
     return found
+
+
+class Handed:
+    """Jobs that another process has claimed and records; in the place of a `Share` and of `Records`."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = jobs
+        self._ended = threading.Event()
+
+    def jobs(self) -> Iterator[Job]:
+        for job in self._jobs:
+            if self._ended.is_set():
+                return
+            yield job
+
+    def settle(self, job: Job) -> None: ...
+
+    def is_lost(self, job: Job) -> bool:
+        return False
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def begin(self, job: Job, source: str) -> None: ...
+
+    def finish(self, job: Job, source: str, result: str) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Several workers for one run: other processes of this machine, or of a cluster."""

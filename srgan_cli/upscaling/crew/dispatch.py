@@ -1,0 +1,194 @@
+"""Leads a run that a crew makes: one plan, one progress, one record. Pictures are handed out a few at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import DefectError, DeviceError, WeightsError
+from srgan_cli.files import part_name, stale_parts
+from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Failed, Gone, Over, Pictures, Started
+from srgan_cli.upscaling.crew.roster import TRIES, Roster
+from srgan_cli.upscaling.inputs import Failure
+from srgan_cli.upscaling.ledger import identity
+from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.plan import Job
+from srgan_cli.upscaling.records import Records
+from srgan_cli.upscaling.sharing import Share
+
+# A worker gets pictures for about so long at a time: little enough for all to end together, much enough for reading,
+# network and writing to overlap.
+_UNIT_SECONDS = 4.0
+MOST_PICTURES = 16
+_LOOK_SECONDS = 0.5
+_GRACE_SECONDS = 20.0
+
+
+class Dispatch:
+    """Hands a share's pictures out and takes in what becomes of them."""
+
+    def __init__(
+        self, options: UpscaleOptions, roster: Roster, share: Share, records: Records, observer: Observer, tally: Tally
+    ) -> None:
+        self._options, self._roster, self._share, self._records = options, roster, share, records
+        self._observer, self._tally = observer, tally
+        self._waiting: deque[Job] = deque()
+        self._alone: deque[Job] = deque()  # their worker died: each gets one of its own
+        self._out: dict[str, dict[Path, Job]] = {}  # by worker and target: what it has to make
+        self._given: dict[str, float] = {}
+        self._speeds: dict[str, float] = {}  # px/s
+        self._tries: Counter[Path] = Counter()
+
+    def run(self) -> None:
+        """Returns when all is done, by whomever; the tally says what became of it."""
+        with self._feeding() as fed:
+            try:
+                while self._go_on(fed):
+                    for worker, event in self._roster.wait(_LOOK_SECONDS):
+                        self._take_in(worker, event)
+            except KeyboardInterrupt:
+                self._tally.interrupted = True
+                self._interrupt()
+            except (DeviceError, WeightsError) as err:
+                self._tally.error = err
+                self._interrupt()
+
+    @contextlib.contextmanager
+    def _feeding(self) -> Iterator[queue.SimpleQueue[Job | None]]:
+        """The share's jobs, as they come: a thread waits for those that other processes hold."""
+        fed: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+
+        def feed() -> None:
+            try:
+                for job in self._share.jobs():
+                    fed.put(job)
+            finally:
+                fed.put(None)
+
+        thread = threading.Thread(target=feed, name="srgan-feeder", daemon=True)
+        thread.start()
+        try:
+            yield fed
+        finally:
+            self._share.end()
+            thread.join()
+
+    def _go_on(self, fed: queue.SimpleQueue[Job | None]) -> bool:
+        """Hand out what there is; False when nothing is left."""
+        with contextlib.suppress(queue.Empty):
+            while not self._tally.cut_short:
+                job = fed.get(timeout=_LOOK_SECONDS) if self._is_starving() else fed.get_nowait()
+                if job is None:
+                    fed.put(None)  # for the next call
+                    self._is_fed = True
+                    break
+                self._waiting.append(job)
+        if self._options.fail_fast and self._tally.failures:
+            self._tally.cut_short = True
+            self._waiting.clear()
+            self._alone.clear()
+        for worker in self._roster.idle():
+            self._hand_out(worker)
+        return bool(self._out or self._waiting or self._alone or not (self._is_fed or self._tally.cut_short))
+
+    _is_fed = False
+
+    def _is_starving(self) -> bool:
+        return not (self._waiting or self._alone or self._out or self._is_fed)
+
+    def _hand_out(self, worker: str) -> None:
+        jobs = (self._alone.popleft(),) if self._alone else self._next_jobs(worker)
+        if not jobs:
+            return
+        for job in jobs:
+            self._records.begin(job, identity(job.source))
+        self._out[worker] = {job.target: job for job in jobs}
+        self._given[worker] = time.monotonic()
+        self._roster.give(worker, Pictures(jobs))
+
+    def _next_jobs(self, worker: str) -> tuple[Job, ...]:
+        budget = self._speeds.get(worker, 0.0) * _UNIT_SECONDS
+        fair = -(-len(self._waiting) // (2 * max(1, self._roster.count)))
+        jobs: list[Job] = []
+        while self._waiting and len(jobs) < min(MOST_PICTURES, max(1, fair)):
+            if jobs and budget < self._waiting[0].network_pixels:
+                break
+            jobs.append(self._waiting.popleft())
+            budget -= jobs[-1].network_pixels
+        return tuple(jobs)
+
+    def _take_in(self, worker: str, event: Event) -> None:
+        out = self._out.get(worker, {})
+        if isinstance(event, Started):
+            self._observer.started(event.job)
+        elif isinstance(event, Advanced) and event.target in out:
+            self._observer.advanced(out[event.target], event.network_pixels)
+        elif isinstance(event, Done) and event.job.target in out:
+            self._done(out.pop(event.job.target), event)
+        elif isinstance(event, Failed) and event.failure.target in out:
+            self._failed(out.pop(event.failure.target), event.failure)
+        elif isinstance(event, (Over, Gone)):
+            self._take_back(worker, event)
+
+    def _done(self, job: Job, event: Done) -> None:
+        made = replace(event.job, is_new=job.is_new, ledger=job.ledger)
+        if not event.damaged:  # a run that resumes makes a damaged one again
+            self._records.finish(job, identity(job.source), event.result)
+        self._tally.done.append(made)
+        self._tally.damaged += [made] * event.damaged
+        self._tally.output_pixels += made.output_pixels
+        self._share.settle(job)
+        self._observer.done(made, event.seconds, event.notes)
+
+    def _failed(self, job: Job, failure: Failure) -> None:
+        self._tally.failures.append(failure)
+        self._share.settle(job)
+        self._observer.failed(failure)
+
+    def _take_back(self, worker: str, event: Over | Gone) -> None:
+        left = self._out.pop(worker, {})
+        if isinstance(event, Over):
+            self._tally.network_seconds += event.network_seconds
+            self._tally.network_pixels += event.network_pixels
+            taken = time.monotonic() - self._given.get(worker, 0.0)
+            if event.network_pixels:
+                self._speeds[worker] = event.network_pixels / max(taken, 1e-3)
+            self._waiting.extendleft(reversed(left.values()))
+        else:
+            for job in left.values():
+                self._again(job, worker, event)
+        self._roster.settle(worker, event)
+
+    def _again(self, job: Job, worker: str, event: Gone) -> None:
+        """A job whose worker died: alone, since it may have been the reason."""
+        self._tries[job.target] += 1
+        if self._tries[job.target] >= TRIES:
+            how = f"each of the {TRIES} workers that tried to make it has ended, the last with {event.how}"
+            self._failed(job, Failure(job.source, how, DefectError, job.target))
+            return
+        for part, name in stale_parts(job.target.parent).items():
+            if name == part_name(job.target):
+                with contextlib.suppress(OSError):
+                    part.unlink()
+        # It may have its name already, given by the worker in its last moment.
+        self._alone.append(replace(job, is_new=job.is_new and not os.path.lexists(job.target)))
+
+    def _interrupt(self) -> None:
+        """Nothing is begun any more, and all workers end what they do with nothing half-made."""
+        self._share.end()
+        self._roster.crew.interrupt()
+        until = time.monotonic() + _GRACE_SECONDS
+        while self._roster.busy and time.monotonic() < until:
+            for worker, event in self._roster.crew.wait(0.2):
+                if isinstance(event, (Over, Gone)):
+                    self._roster.busy.discard(worker)
+                elif isinstance(event, Done) and event.job.target in self._out.get(worker, {}):
+                    self._done(self._out[worker].pop(event.job.target), event)

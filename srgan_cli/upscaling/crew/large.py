@@ -1,0 +1,160 @@
+"""One large picture, band by band, by a whole crew: bands are independent but for their context."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from srgan_cli.errors import DeviceError, PictureError
+from srgan_cli.files import discard, publish_text
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.upscaling.crew.messages import Event, Gone, Over, Piece, Pieced, Survey, Surveyed
+from srgan_cli.upscaling.crew.roster import TRIES, Roster
+from srgan_cli.upscaling.plan import Job
+from srgan_cli.upscaling.rows import RowSource, RowWindow
+from srgan_cli.upscaling.tiles import next_rows
+
+_LOOK_SECONDS = 0.5
+
+
+class CrewUpscaler:
+    """In the place of an `Upscaler`, for one job: its bands are made by the workers of a crew."""
+
+    def __init__(self, roster: Roster, job: Job) -> None:
+        self._roster, self._job = roster, job
+        self.scale = job.network_scale
+
+    def first_row(self, done_rows: int) -> int:
+        return done_rows
+
+    def upscale_rows(
+        self, source: RowSource, out: Pixels, *, on_rows: Callable[[int], None] | None = None, first_row: int = 0
+    ) -> None:
+        """As `Upscaler.upscale_rows`; `on_rows` is called for rows in their order."""
+        scratch = _path_of(out, self._job)
+        survey = self._survey(scratch)
+        if survey.tile_px == 0:
+            raise DeviceError("this model fades its tiles together, so that its pictures cannot be shared out in bands")
+        making = _Making(self._roster, self._job, survey, scratch if survey.sees_probe else None)
+        making.run(source, out, on_rows or (lambda _rows: None), first_row)
+
+    def _survey(self, scratch: Path | None) -> Surveyed:
+        """How all workers can cut the picture; its scratch file is used if all of them see it."""
+        probe = None
+        if scratch is not None:
+            token = secrets.token_hex(16)
+            probe = scratch.with_name(f".srgan-probe.{token[:8]}"), token
+            publish_text(*probe)
+        try:
+            answers = self._ask(probe)
+        finally:
+            if probe is not None:
+                discard(probe[0])
+        return Surveyed(
+            answers[0].scale,
+            min(one.tile_px for one in answers),
+            min(one.band_px for one in answers),
+            max(one.halo_px for one in answers),
+            all(one.sees_probe for one in answers),
+        )
+
+    def _ask(self, probe: tuple[Path, str] | None) -> list[Surveyed]:
+        for worker in self._roster.idle():
+            self._roster.give(worker, Survey(self._job, probe))
+        answers: dict[str, Surveyed] = {}
+        while self._roster.busy:
+            for worker, event in self._roster.wait(_LOOK_SECONDS):
+                if isinstance(event, Surveyed):
+                    answers[worker] = event
+                elif isinstance(event, (Over, Gone)):
+                    self._roster.settle(worker, event)
+                    if isinstance(event, Gone) and worker in self._roster.idle():
+                        self._roster.give(worker, Survey(self._job, probe))
+        return [answers[worker] for worker in self._roster.crew.workers()]
+
+
+def _path_of(out: Pixels, job: Job) -> Path | None:
+    """The scratch file's own name, where the result grows in one: other processes know no handles."""
+    name = getattr(out, "filename", None)
+    return None if name is None else job.target.parent.absolute() / Path(name).name
+
+
+class _Making:
+    """One picture on its way."""
+
+    def __init__(self, roster: Roster, job: Job, cut: Surveyed, scratch: Path | None) -> None:
+        self._roster, self._job, self._cut, self._scratch = roster, job, cut, scratch
+        self._out: dict[str, Piece] = {}
+        self._again: deque[Piece] = deque()
+        self._tries: Counter[int] = Counter()
+        self._ready: dict[int, int] = {}  # pieces that are made, before those above them: first row to last
+        self._network_pixels = 0
+
+    def run(self, source: RowSource, out: Pixels, on_rows: Callable[[int], None], first_row: int) -> None:
+        pieces = self._pieces(source, first_row)
+        done = first_row
+        try:
+            while done < self._job.header.height or self._roster.busy:
+                self._hand_out(pieces)
+                for worker, event in self._roster.wait(_LOOK_SECONDS):
+                    self._take_in(worker, event, out)
+                while done in self._ready:
+                    stop = self._ready.pop(done)
+                    on_rows(stop - done)
+                    done = stop
+        except BaseException:
+            self._settle_down()
+            raise
+
+    def _pieces(self, source: RowSource, first_row: int) -> Iterator[Piece]:
+        """The very bands that one device would make, each with its context."""
+        header, cut = self._job.header, self._cut
+        window, top = RowWindow(source), first_row
+        while top < header.height:
+            rows = next_rows(top, header.height, cut.band_px, cut.halo_px)
+            low = window.take(rows.begin, rows.end, keep_from=rows.begin)
+            yield Piece(self._job, rows, np.ascontiguousarray(low), cut.tile_px, self._scratch)
+            top = rows.stop
+
+    def _hand_out(self, pieces: Iterator[Piece]) -> None:
+        for worker in self._roster.idle():
+            piece = self._again.popleft() if self._again else next(pieces, None)
+            if piece is None:
+                return
+            self._out[worker] = piece
+            self._roster.give(worker, piece)
+
+    def _take_in(self, worker: str, event: Event, out: Pixels) -> None:
+        if isinstance(event, Pieced) and worker in self._out:
+            rows = event.rows
+            if event.high is not None:
+                out[rows.start * self._cut.scale : rows.stop * self._cut.scale] = event.high
+            self._ready[rows.start] = rows.stop
+            del self._out[worker]
+        elif isinstance(event, (Over, Gone)):
+            piece = self._out.pop(worker, None)
+            if piece is not None:
+                self._once_more(piece, event)
+            self._roster.settle(worker, event)
+
+    def _once_more(self, piece: Piece, event: Over | Gone) -> None:
+        self._again.append(piece)
+        if isinstance(event, Gone):
+            self._tries[piece.rows.start] += 1
+            if self._tries[piece.rows.start] >= TRIES:
+                raise PictureError(
+                    f"each of the {TRIES} workers that tried to make its rows from {piece.rows.start} on has ended, "
+                    f"the last with {event.how}"
+                )
+
+    def _settle_down(self) -> None:
+        """What was begun is awaited, so that nobody writes into a scratch file that is let go."""
+        self._roster.crew.interrupt()
+        while self._roster.busy:
+            for worker, event in self._roster.crew.wait(_LOOK_SECONDS):
+                if isinstance(event, (Over, Gone)):
+                    self._roster.busy.discard(worker)

@@ -1,0 +1,114 @@
+"""A run by a crew: small pictures are handed out, large ones are made by all workers together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from srgan_cli.config import WorkerOptions
+from srgan_cli.errors import DeviceError
+from srgan_cli.upscaling import batch
+from srgan_cli.upscaling.crew.dispatch import MOST_PICTURES, Dispatch
+from srgan_cli.upscaling.crew.large import CrewUpscaler
+from srgan_cli.upscaling.crew.messages import Brief, Crew
+from srgan_cli.upscaling.crew.processes import Processes
+from srgan_cli.upscaling.crew.roster import Roster
+from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.places import Places
+from srgan_cli.upscaling.plan import Job, Plan
+from srgan_cli.upscaling.records import Records
+from srgan_cli.upscaling.session import Session
+from srgan_cli.upscaling.sharing import Share
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
+
+def crew_of_devices(session: Session) -> Crew:
+    """A process for each of the devices asked for. Raises `DeviceError` where there is none."""
+    engine = session.options.engine
+    workers = tuple(one for asked in engine.workers for one in _there(asked))
+    return Processes(brief_of(session), workers)
+
+
+def brief_of(session: Session) -> Brief:
+    return Brief(session.options, session.selections, session.settings_key, session.make)
+
+
+def _there(asked: WorkerOptions) -> tuple[WorkerOptions, ...]:
+    """`cuda:all` as the devices that there are."""
+    kind, _, which = asked.device.partition(":")
+    if which != "all":
+        return (asked,)
+    from srgan_cli.upscaling.backends.pytorch import devices
+
+    found = tuple(WorkerOptions(one.name, one.name) for one in devices() if one.name.startswith(f"{kind}:"))
+    if not found:
+        raise DeviceError(
+            f"--device {asked.device} was asked for, but there is no such device here; see `srgan doctor`"
+        )
+    return found
+
+
+def lead(session: Session, crew: Crew, observer: Observer, stream: BinaryIO | None = None) -> Tally:
+    """Make a session's plan with a crew, which is closed at the end. As `batch.run`."""
+    plan, options = session.plan, session.options
+    tally = Tally(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
+    for failure in plan.failures:
+        observer.failed(failure)
+    started = time.perf_counter()
+    roster = Roster(crew, observer)
+    together = [job for job in plan.jobs if _is_for_all(job, options.split_pixels)]
+    apart = [job for job in plan.jobs if not _is_for_all(job, options.split_pixels)]
+    try:
+        if apart:
+            _make_apart(session, replace(plan, jobs=tuple(apart)), roster, observer, tally)
+        if together and not (tally.error or tally.interrupted or tally.cut_short):
+            _make_together(session, together, roster, observer, tally, stream)
+    finally:
+        crew.close()
+    tally.seconds = time.perf_counter() - started
+    return tally
+
+
+def _is_for_all(job: Job, split_pixels: int) -> bool:
+    """Whether a picture is made band by band, by all workers: it is large, or goes to no file."""
+    if job.is_copy or job.pages:
+        return False
+    return job.target == STREAM or (bool(job.scales) and job.header.width * job.header.height > split_pixels)
+
+
+def _make_apart(session: Session, plan: Plan, roster: Roster, observer: Observer, tally: Tally) -> None:
+    places = Places()
+    records = Records(places, session.settings_key)
+    share = Share(plan, session.options, records, observer, tally, ahead=roster.count * (MOST_PICTURES + 2))
+    with batch.closing(places, records, observer):
+        Dispatch(session.options, roster, share, records, observer, tally).run()
+
+
+def _make_together(
+    session: Session, jobs: list[Job], roster: Roster, observer: Observer, tally: Tally, stream: BinaryIO | None
+) -> None:
+    def make(job: Job) -> Upscaler:
+        return CrewUpscaler(roster, job)  # type: ignore[return-value] # what a pipeline asks of one
+
+    for job in jobs:
+        more = batch.run(
+            Plan((job,)), session.options, session.settings_key, make, observer, session.assign, stream=stream
+        )
+        _add(tally, more)
+        if tally.error or tally.interrupted or (session.options.fail_fast and tally.failures):
+            return
+
+
+def _add(tally: Tally, more: Tally) -> None:
+    tally.done += more.done
+    tally.damaged += more.damaged
+    tally.skips += more.skips
+    tally.failures += more.failures
+    tally.interrupted, tally.error = more.interrupted, more.error
+    tally.network_seconds += more.network_seconds
+    tally.network_pixels += more.network_pixels
+    tally.output_pixels += more.output_pixels

@@ -1,0 +1,168 @@
+"""What the process that leads a run and its workers say to each other. Pickled, between processes of ours only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import DeviceError, WeightsError
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.upscaling.inputs import Failure
+from srgan_cli.upscaling.plan import Job
+from srgan_cli.upscaling.session import Selection, Session
+from srgan_cli.upscaling.tiles import Span
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
+Make: TypeAlias = "Callable[[Session, Job, Callable[[str], None]], Upscaler]"
+
+# ------------------------------------------------------------------------------------------------------- to a worker
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a worker needs to know of a run: `options` are those of its own device. `make` loads its networks."""
+
+    options: UpscaleOptions
+    selections: dict[str, Selection]
+    settings_key: str
+    make: Make
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Make these, from their files to files. With `blind`, a worker sees neither: the one job carries its data, and
+    what it becomes is sent back."""
+
+    jobs: tuple[Job, ...]
+    blind: bool = False
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Load the networks of a job, and say how its picture is to be cut; `probe` is a file to be looked for, and what is
+    in it."""
+
+    job: Job
+    probe: tuple[Path, str] | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Make `rows` of a picture out of `low`, its rows [rows.begin, rows.end): into the scratch file, where there is
+    one that the worker sees, else to be sent back."""
+
+    job: Job
+    rows: Span
+    low: Pixels
+    tile_px: int
+    scratch: Path | None
+
+
+Unit: TypeAlias = "Pictures | Survey | Piece"
+
+# ----------------------------------------------------------------------------------------------------- from a worker
+
+
+@dataclass(frozen=True)
+class Started:
+    job: Job
+
+
+@dataclass(frozen=True)
+class Advanced:
+    target: Path
+    network_pixels: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """A picture has its name. `result` is its file's identity, `data` its bytes where it has none yet; `damaged`: it
+    was made of what is left of one."""
+
+    job: Job
+    seconds: float
+    notes: tuple[str, ...]
+    result: str
+    damaged: bool
+    data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something a person should know, or (`detail`) may want to know."""
+
+    sentence: str
+    detail: bool
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """How a worker would cut a picture. `tile_px` 0: not at all, as its model fades tiles together."""
+
+    scale: int
+    tile_px: int
+    band_px: int
+    halo_px: int
+    sees_probe: bool
+
+
+@dataclass(frozen=True)
+class Pieced:
+    """Rows are made: they are in the scratch file, or here."""
+
+    rows: Span
+    high: Pixels | None
+
+
+@dataclass(frozen=True)
+class Over:
+    """A unit has ended; what was neither done nor failed of it is handed back. `error`: why, where the device (or its
+    weights) cannot go on."""
+
+    error: DeviceError | WeightsError | None = None
+    network_seconds: float = 0.0
+    network_pixels: int = 0
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The worker has ended without a word, and this is how."""
+
+    how: str
+
+
+Event: TypeAlias = "Started | Advanced | Done | Failed | Said | Surveyed | Pieced | Over | Gone"
+
+
+class Crew(Protocol):
+    """Workers, by name. One unit at a time may be given to each."""
+
+    def workers(self) -> tuple[str, ...]:
+        """Those that there are now."""
+
+    def give(self, worker: str, unit: Unit) -> None: ...
+
+    def wait(self, seconds: float) -> list[tuple[str, Event]]:
+        """What they have said, as soon as they have, or nothing after so many seconds. `Over` ends each unit, or
+        `Gone`."""
+
+    def replace(self, worker: str) -> bool:
+        """Another worker in the place of one that is gone; False where there can be none."""
+
+    def leave_out(self, worker: str) -> None:
+        """Let one go that is of no use."""
+
+    def interrupt(self) -> None:
+        """Let all end what they do, with nothing half-made."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,173 @@
+"""Workers that are processes of this machine, one for each device, or for each share of its cores.
+
+Processes and not threads: one that dies takes no other along; Python's lock is not shared; and glibc keeps large blocks
+in the main arena of a process only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from typing import IO, cast
+
+from srgan_cli.config import WorkerOptions
+from srgan_cli.errors import DeviceError
+from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Unit
+
+_START = (
+    "import sys; sys.path[:] = sys.argv[1:]; from srgan_cli.upscaling.crew.processes import serve; serve()"  # as here
+)
+_LENGTH_BYTES = 8
+_END_SECONDS = 5.0
+
+
+class Processes:
+    """A `Crew` of processes: `options` says of which devices."""
+
+    def __init__(self, brief: Brief, workers: tuple[WorkerOptions, ...]) -> None:
+        self._brief = brief
+        self._options = {one.name: one for one in workers}
+        self._said: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
+        self._processes = {name: self._start(name) for name in self._options}
+
+    def workers(self) -> tuple[str, ...]:
+        return tuple(self._processes)
+
+    def give(self, worker: str, unit: Unit) -> None:
+        with contextlib.suppress(OSError):  # it is gone, which its thread reports
+            _send(cast("IO[bytes]", self._processes[worker].stdin), unit)
+
+    def wait(self, seconds: float) -> list[tuple[str, Event]]:
+        said: list[tuple[str, Event]] = []
+        with contextlib.suppress(queue.Empty):
+            said.append(self._said.get(timeout=seconds))
+            while True:
+                said.append(self._said.get_nowait())
+        return [(worker, event) for worker, event in said if worker in self._processes]
+
+    def replace(self, worker: str) -> bool:
+        _end(self._processes[worker], 0.0)
+        self._processes[worker] = self._start(worker)
+        return True
+
+    def leave_out(self, worker: str) -> None:
+        _end(self._processes.pop(worker), _END_SECONDS)
+
+    def interrupt(self) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(OSError):
+                process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(OSError):
+                cast("IO[bytes]", process.stdin).close()
+        for process in self._processes.values():
+            _end(process, _END_SECONDS)
+        self._processes.clear()
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        one = self._options[name]
+        environment = dict(os.environ)
+        if one.threads:
+            environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(one.threads))
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START, *filter(None, sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the process that leads
+        )
+        options = replace(self._brief.options, engine=replace(self._brief.options.engine, device=one.device))
+        with contextlib.suppress(OSError):
+            _send(cast("IO[bytes]", process.stdin), replace(self._brief, options=options))
+        threading.Thread(target=self._listen, args=(name, process), name=f"srgan-{name}", daemon=True).start()
+        return process
+
+    def _listen(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        pipe = cast("IO[bytes]", process.stdout)
+        with pipe, contextlib.suppress(OSError, EOFError, pickle.UnpicklingError, ValueError):
+            while True:
+                self._said.put((name, cast("Event", _receive(pipe))))
+        code = process.wait()
+        if self._processes.get(name) is process:
+            self._said.put((name, Gone(f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}")))
+
+
+def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    with contextlib.suppress(OSError):
+        cast("IO[bytes]", process.stdin).close()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _send(pipe: IO[bytes], message: object) -> None:
+    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    pipe.write(len(data).to_bytes(_LENGTH_BYTES, "big"))
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> object:
+    """Raises `EOFError` when the other side is gone."""
+    data = _read(pipe, int.from_bytes(_read(pipe, _LENGTH_BYTES), "big"))
+    return pickle.loads(data)
+
+
+def _read(pipe: IO[bytes], count: int) -> bytes:
+    data = pipe.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
+
+
+def serve() -> None:
+    """The main function of a worker's process: units come by stdin, events go by stdout."""
+    units, events = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else prints must not get in between
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    speaking = threading.Lock()
+
+    def say(event: Event) -> None:
+        try:
+            with speaking:
+                _send(events, event)
+        except OSError:  # nobody leads any more
+            os._exit(1)
+
+    todo: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
+    busy = threading.Event()
+
+    def listen() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                todo.put(cast("Unit", _receive(units)))
+        todo.put(None)
+        if busy.is_set():  # the leader is gone: end with nothing half-made
+            signal.raise_signal(signal.SIGINT)
+
+    from srgan_cli.upscaling.crew.worker import Worker
+
+    try:
+        worker = Worker(cast("Brief", _receive(units)), say)
+    except (EOFError, DeviceError):
+        return
+    threading.Thread(target=listen, name="srgan-units", daemon=True).start()
+    while (unit := todo.get()) is not None:
+        busy.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            worker.do(unit)
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            busy.clear()

@@ -1,0 +1,81 @@
+"""Which workers of a crew there are, which of them are busy, and what becomes of the work of those that fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TypeVar
+
+from srgan_cli.errors import DeviceError, WeightsError
+from srgan_cli.upscaling.crew.messages import Crew, Event, Gone, Over, Said, Unit
+from srgan_cli.upscaling.observer import Observer
+
+TRIES = 3  # of a piece of work whose workers die
+_T = TypeVar("_T")
+
+
+class Roster:
+    """A crew, and who of it does what. Raises `DeviceError` or `WeightsError` when nobody is left."""
+
+    def __init__(self, crew: Crew, observer: Observer) -> None:
+        self.crew = crew
+        self._observer = observer
+        self.busy: set[str] = set()
+        self._deaths: Counter[str] = Counter()
+        self._told: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self.crew.workers())
+
+    def idle(self) -> list[str]:
+        return [worker for worker in self.crew.workers() if worker not in self.busy]
+
+    def give(self, worker: str, unit: Unit) -> None:
+        self.busy.add(worker)
+        self.crew.give(worker, unit)
+
+    def wait(self, seconds: float) -> list[tuple[str, Event]]:
+        """What the caller has to deal with; `Over` and `Gone` have been dealt with but for their work, which the caller
+        takes back."""
+        events = self.crew.wait(seconds)
+        for worker, event in events:
+            if isinstance(event, Said):
+                self._say(worker, event)
+            elif isinstance(event, Over):
+                self.busy.discard(worker)
+                if event.error is None:
+                    self._deaths.pop(worker, None)
+            elif isinstance(event, Gone):
+                self.busy.discard(worker)
+        return events
+
+    def settle(self, worker: str, event: Over | Gone) -> None:
+        """Leave a worker out that has failed, or put another in its place; to be called when its work is taken back.
+
+        Raises the error of the last one, and a `WeightsError` at once: no other would fare better.
+        """
+        if isinstance(event, Gone):
+            self._deaths[worker] += 1
+            if self._deaths[worker] < TRIES and self.crew.replace(worker):
+                self._observer.note(f"the worker on {worker} has ended with {event.how}; another takes its place")
+                return
+            error: DeviceError | WeightsError = DeviceError(f"the worker on {worker} has ended with {event.how}")
+        elif event.error is None:
+            return
+        else:
+            error = event.error
+        if isinstance(error, WeightsError):
+            raise error
+        self.crew.leave_out(worker)
+        if not self.count:
+            raise error
+        left = f"{self.count} other{'s go' if self.count > 1 else ' goes'} on"
+        self._observer.note(f"{worker} is left out, and {left}: {error}")
+
+    def _say(self, worker: str, said: Said) -> None:
+        """What every worker says once is said once."""
+        if said.sentence in self._told:
+            return
+        self._told.add(said.sentence)
+        text = f"{worker}: {said.sentence}" if self.count > 1 else said.sentence
+        (self._observer.detail if said.detail else self._observer.note)(text)

@@ -1,0 +1,150 @@
+"""A worker: makes the units that it is given, with the very stages of a run without a crew."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from srgan_cli.errors import DeviceError, WeightsError
+from srgan_cli.upscaling import batch
+from srgan_cli.upscaling.crew.messages import (
+    Advanced,
+    Brief,
+    Done,
+    Event,
+    Failed,
+    Over,
+    Pictures,
+    Piece,
+    Pieced,
+    Said,
+    Started,
+    Survey,
+    Surveyed,
+    Unit,
+)
+from srgan_cli.upscaling.inputs import Failure
+from srgan_cli.upscaling.ledger import identity
+from srgan_cli.upscaling.observer import Tally
+from srgan_cli.upscaling.plan import Job, Plan, Skip
+from srgan_cli.upscaling.session import Session
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.engine import Upscaler
+
+
+class Worker:
+    """`say` is called with what is to be reported, from any of its threads."""
+
+    def __init__(self, brief: Brief, say: Callable[[Event], None]) -> None:
+        self._brief, self._say = brief, say
+        self._session = Session(brief.options, brief.selections, Plan(()), brief.settings_key, time.perf_counter())
+        self._upscalers: dict[tuple[str, tuple[int, ...]], Upscaler] = {}
+
+    def do(self, unit: Unit) -> None:
+        """Make a unit; the last that is said of it is `Over`."""
+        try:
+            if isinstance(unit, Pictures):
+                over = self._pictures(unit.jobs, io.BytesIO() if unit.blind else None)
+            elif isinstance(unit, Survey):
+                over = self._survey(unit)
+            else:
+                over = self._piece(unit)
+        except KeyboardInterrupt:
+            over = Over()
+        except (DeviceError, WeightsError) as err:
+            over = Over(err)
+        except Exception as err:  # noqa: BLE001 - a defect must not leave the others waiting
+            over = Over(DeviceError(f"a worker met a defect in srgan: {type(err).__name__}: {err}"))
+        self._say(over)
+
+    def _upscaler(self, job: Job) -> Upscaler:
+        key = job.model, job.scales
+        if key not in self._upscalers:
+            self._upscalers[key] = self._brief.make(self._session, job, lambda text: self._say(Said(text, False)))
+            upscaler = self._upscalers[key]
+            for sentence in (*upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"):
+                self._say(Said(sentence, True))
+        return self._upscalers[key]
+
+    def _pictures(self, jobs: tuple[Job, ...], stream: io.BytesIO | None) -> Over:
+        tally = Tally()
+        batch.run_handed(
+            jobs,
+            self._brief.options,
+            self._brief.settings_key,
+            self._upscaler,
+            _Telling(self._say, tally, stream),
+            self._session.assign,
+            tally,
+            stream,
+        )
+        return Over(tally.error, tally.network_seconds, tally.network_pixels)
+
+    def _survey(self, survey: Survey) -> Over:
+        upscaler = self._upscaler(survey.job)
+        tile_px, band_px, halo_px = upscaler.bands_of(survey.job.header.width, survey.job.header.channels)
+        sees = survey.probe is not None and _holds(*survey.probe)
+        self._say(Surveyed(upscaler.scale, tile_px, band_px, halo_px, sees))
+        return Over()
+
+    def _piece(self, piece: Piece) -> Over:
+        job, rows = piece.job, piece.rows
+        upscaler = self._upscaler(job)
+        scale, dtype = upscaler.scale, np.dtype(np.uint8 if job.canvas_depth == 8 else np.uint16)
+        shape = job.header.height * scale, job.header.width * scale, job.header.channels
+        began = time.perf_counter()
+        if piece.scratch is not None:
+            whole = np.memmap(piece.scratch, dtype, "r+", shape=shape)
+            high = whole[rows.start * scale : rows.stop * scale]
+            upscaler.upscale_piece(piece.low, rows, high, piece.tile_px)
+            whole.flush()
+        else:
+            high = np.empty((rows.core * scale, *shape[1:]), dtype)
+            upscaler.upscale_piece(piece.low, rows, high, piece.tile_px)
+        self._say(Pieced(rows, None if piece.scratch is not None else high))
+        return Over(None, time.perf_counter() - began, rows.core * shape[1] * scale)
+
+
+def _holds(path: Path, token: str) -> bool:
+    try:
+        return path.read_text(encoding="ascii") == token
+    except (OSError, ValueError):
+        return False
+
+
+class _Telling:
+    """The observer of a worker's runs."""
+
+    def __init__(self, say: Callable[[Event], None], tally: Tally, stream: io.BytesIO | None) -> None:
+        self._say, self._tally, self._stream = say, tally, stream
+
+    def started(self, job: Job) -> None:
+        self._say(Started(job))
+
+    def advanced(self, job: Job, network_pixels: int) -> None:
+        self._say(Advanced(job.target, network_pixels))
+
+    def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
+        data = None if self._stream is None else self._stream.getvalue()
+        result = "" if data is not None else identity(job.target)
+        damaged = any(one.target == job.target for one in self._tally.damaged)
+        self._say(Done(replace(job, data=None), seconds, notes, result, damaged, data))
+
+    def failed(self, failure: Failure) -> None:
+        self._say(Failed(failure))
+
+    def skipped(self, skip: Skip) -> None:
+        raise AssertionError("a worker makes what it is given")
+
+    def note(self, sentence: str) -> None:
+        self._say(Said(sentence, False))
+
+    def detail(self, sentence: str) -> None:
+        self._say(Said(sentence, True))

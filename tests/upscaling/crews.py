@@ -1,0 +1,133 @@
+"""A crew whose workers are threads of the test, and makers of networks that fail."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from srgan_cli.errors import DeviceError
+from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Unit
+from srgan_cli.upscaling.crew.worker import Worker
+from srgan_cli.upscaling.engine import Upscaler
+from srgan_cli.upscaling.plan import Job
+from srgan_cli.upscaling.session import Session, load_upscaler
+
+Deed = Callable[[str, int, Job], None]  # by whom, the how manieth piece of work of all, and what
+
+
+class Killed(BaseException):
+    """As if the worker's process were killed."""
+
+
+class Threads:
+    """A `Crew`. `deed` happens before each picture or band that a worker makes."""
+
+    def __init__(self, brief: Brief, names: tuple[str, ...], deed: Deed = lambda *_: None) -> None:
+        self._brief, self._deed = brief, deed
+        self._said: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
+        self._units: dict[str, queue.SimpleQueue[Unit | None]] = {}
+        self._lock, self._works = threading.Lock(), 0
+        self.units: list[tuple[str, Unit]] = []
+        self.replaced: list[str] = []
+        for name in names:
+            self._start(name)
+
+    def workers(self) -> tuple[str, ...]:
+        return tuple(self._units)
+
+    def give(self, worker: str, unit: Unit) -> None:
+        self.units.append((worker, unit))
+        self._units[worker].put(unit)
+
+    def wait(self, seconds: float) -> list[tuple[str, Event]]:
+        try:
+            return [self._said.get(timeout=seconds)]
+        except queue.Empty:
+            return []
+
+    def replace(self, worker: str) -> bool:
+        self.replaced.append(worker)
+        self._start(worker)
+        return True
+
+    def leave_out(self, worker: str) -> None:
+        self._units.pop(worker).put(None)
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None:
+        for worker in self.workers():
+            self.leave_out(worker)
+
+    def _start(self, name: str) -> None:
+        units: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
+        self._units[name] = units
+        threading.Thread(target=self._work, args=(name, units), name=f"srgan-{name}", daemon=True).start()
+
+    def _work(self, name: str, units: queue.SimpleQueue[Unit | None]) -> None:
+        def make(session: Session, job: Job, note: Callable[[str], None]) -> Upscaler:
+            return before_each(load_upscaler(session, job, note), lambda: self._count(name, job))
+
+        worker = Worker(
+            Brief(self._brief.options, self._brief.selections, self._brief.settings_key, make),
+            lambda event: self._said.put((name, event)),
+        )
+        try:
+            while (unit := units.get()) is not None:
+                worker.do(unit)
+        except Killed:
+            self._said.put((name, Gone("signal SIGKILL")))
+
+    def _count(self, name: str, job: Job) -> None:
+        with self._lock:
+            self._works += 1
+            number = self._works
+        self._deed(name, number, job)
+
+
+def before_each(upscaler: Upscaler, deed: Callable[[], None]) -> Upscaler:
+    rows, piece = upscaler.upscale_rows, upscaler.upscale_piece
+
+    def upscale_rows(*args: Any, **options: Any) -> None:
+        deed()
+        rows(*args, **options)
+
+    def upscale_piece(*args: Any) -> None:
+        deed()
+        piece(*args)
+
+    upscaler.upscale_rows = upscale_rows  # type: ignore[method-assign]
+    upscaler.upscale_piece = upscale_piece  # type: ignore[method-assign, assignment]
+    return upscaler
+
+
+# ---------------------------------------------------------------- for processes: found by name, counted in a folder
+
+
+def _number(what: str) -> int:
+    """How often this has happened, in all processes."""
+    for number in range(1, 1000):
+        try:
+            path = os.path.join(os.environ["SRGAN_TEST_COUNT"], f"{what}-{number}")  # noqa: PTH118
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            return number
+        except FileExistsError:
+            continue
+    raise AssertionError("too often")
+
+
+def third_dies_and_fifth_fails(session: Session, job: Job, note: Callable[[str], None]) -> Upscaler:
+    """Whoever begins the third piece of work of all is killed in it, and the device of the fifth fails."""
+
+    def deed() -> None:
+        number = _number("work")
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 5:
+            raise DeviceError("a fault was injected")
+
+    return before_each(load_upscaler(session, job, note), deed)
