@@ -49,7 +49,7 @@ class Threads:
         except queue.Empty:
             return []
 
-    def replace(self, worker: str) -> bool:
+    def renew(self, worker: str) -> bool:
         self.replaced.append(worker)
         self._start(worker)
         return True

@@ -156,7 +156,7 @@ class Crew(Protocol):
         """What they have said, as soon as they have, or nothing after so many seconds. `Over` ends each unit, or
         `Gone`."""
 
-    def replace(self, worker: str) -> bool:
+    def renew(self, worker: str) -> bool:
         """Another worker in the place of one that is gone; False where there can be none."""
 
     def leave_out(self, worker: str) -> None:

@@ -52,7 +52,7 @@ class Processes:
                 said.append(self._said.get_nowait())
         return [(worker, event) for worker, event in said if worker in self._processes]
 
-    def replace(self, worker: str) -> bool:
+    def renew(self, worker: str) -> bool:
         _end(self._processes[worker], 0.0)
         self._processes[worker] = self._start(worker)
         return True

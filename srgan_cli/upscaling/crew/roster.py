@@ -56,7 +56,7 @@ class Roster:
         """
         if isinstance(event, Gone):
             self._deaths[worker] += 1
-            if self._deaths[worker] < TRIES and self.crew.replace(worker):
+            if self._deaths[worker] < TRIES and self.crew.renew(worker):
                 self._observer.note(f"the worker on {worker} has ended with {event.how}; another takes its place")
                 return
             error: DeviceError | WeightsError = DeviceError(f"the worker on {worker} has ended with {event.how}")
