@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from srgan_cli.errors import DivergedError, TrainingError
-from srgan_cli.training import checkpoint, steps, trainer
+from srgan_cli.training import checkpoint, recorder, steps, trainer
 from srgan_cli.training import run as run_module
-from srgan_cli.training.monitor import Finding
+from srgan_cli.training.monitor import Finding, Monitor
 from tests.training.runs import Witness, config, log_of, poisoned, weights
 
 
@@ -85,8 +86,9 @@ def test_a_won_discriminator_is_told(photos: Path, tmp_path: Path, monkeypatch: 
         return terms, dataclasses.replace(verdicts, accuracy=torch.tensor(1.0))
 
     monkeypatch.setattr(run_module, "discriminator_terms", won)
-    watch = {"log_every_steps": 20, "checkpoint_every_steps": 0}
-    settings = config(photos, phase="adversarial", steps=300, watch=watch, adversarial={"perceptual_weight": 0.0})
+    monkeypatch.setattr(recorder, "Monitor", partial(Monitor, window_steps=40))
+    watch = {"log_every_steps": 5, "checkpoint_every_steps": 0}
+    settings = config(photos, phase="adversarial", steps=75, watch=watch, adversarial={"perceptual_weight": 0.0})
     witness = Witness()
     trainer.train(settings, tmp_path, witness)
     assert sum("has won" in note for note in witness.notes) == 1
