@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
@@ -399,16 +400,35 @@ class UpscaleOptions:
         )
         _check(self.detail is None or 0.0 <= self.detail <= 1.0, f"--detail must be between 0 and 1, not {self.detail}")
         if self.name_pattern is not None:
-            try:
-                name = self.name_pattern.format(
-                    stem="a", ext=".png", scale="4", model="m", width=1, height=1, index=1, page=1
-                )
-            except (KeyError, IndexError, ValueError) as err:
-                raise _refused(
-                    f"--name {self.name_pattern!r} is not a pattern: use {{stem}}, {{ext}}, {{scale}}, {{model}}, "
-                    "{width}, {height}, {index} and {page}"
-                ) from err
-            _check("/" not in name and "\\" not in name and name != "", "--name must be a file name, without folders")
+            _check_pattern(self.name_pattern)
+
+
+_PATTERN_FIELDS = {
+    "stem": "a",
+    "ext": ".png",
+    "scale": "4",
+    "model": "m",
+    "width": 1,
+    "height": 1,
+    "index": 1,
+    "page": 1,
+}
+
+
+def _check_pattern(pattern: str) -> None:
+    """A `--name`: fields by their plain names, with a width of at most three digits and nothing cleverer, so that a
+    pattern from a stranger costs nothing and shows nothing but what it names."""
+    try:
+        for _, name, spec, conversion in string.Formatter().parse(pattern):
+            if name is not None and (name not in _PATTERN_FIELDS or conversion or re.search(r"\d{4}|[{}]", spec or "")):
+                raise ValueError(name)
+        example = pattern.format(**_PATTERN_FIELDS)
+    except (KeyError, IndexError, ValueError) as err:
+        raise _refused(
+            f"--name {pattern!r} is not a pattern: use {{stem}}, {{ext}}, {{scale}}, {{model}}, "
+            "{width}, {height}, {index} and {page}, as in {stem}-{index:03}{ext}"
+        ) from err
+    _check(not set("/\\\0") & set(example) and example != "", "--name must be a file name, without folders")
 
 
 EXPORT_SUFFIXES: dict[str, ExportFormat] = {

@@ -93,10 +93,11 @@ def check_publishable(target: Path) -> None:
 
 
 def is_special(target: Path) -> bool:
-    """Whether it exists and is not a regular file, which renaming would destroy. Folders are refused on opening."""
+    """Whether it exists and is not a regular file, which renaming would destroy. Folders are refused on opening, and
+    what cannot be looked at on writing."""
     try:
         return not stat.S_ISREG(target.stat().st_mode)
-    except FileNotFoundError:
+    except OSError:  # it is missing, below a file, under too long a name, or in a folder that may not be read
         return False
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -63,6 +64,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    _open_standard_streams()
     wait_politely()
     with warnings.catch_warnings():
         if not sys.warnoptions:  # other people's warnings are for developers: python -W default shows them
@@ -70,9 +72,22 @@ def main(args: Sequence[str] | None = None) -> int:
         return _main(args)
 
 
+def _open_standard_streams() -> None:
+    """Where one of the three is closed (`2>&-`), the null device takes its place: else the next file that is opened
+    gets its number, and a library's message to stderr would go into a picture."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - to the process's end
+
+
 def _main(args: Sequence[str] | None) -> int:
     try:
         code = cli.main(args, prog_name="srgan", standalone_mode=False)
+        sys.stdout.flush()  # a full disk is met here, and not when Python ends
     except click.ClickException as err:
         err.show()
         return err.exit_code
@@ -82,8 +97,26 @@ def _main(args: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("srgan: interrupted", err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone
+        _drop_stdout()
+        return ExitCode.SOME_FAILED
+    except OSError as err:
+        if err.filename is not None or err.errno not in _FULL:
+            raise
+        _drop_stdout()
+        click.echo(f"srgan: stdout cannot be written: {(err.strerror or str(err)).lower()}", err=True)
+        return ExitCode.SOME_FAILED
+    except ImportError as err:
+        if (err.name or "").startswith("srgan_cli"):
+            raise
+        click.echo(f"srgan: a package that srgan needs cannot be loaded ({shown(err)}); install it again", err=True)
         return ExitCode.SOME_FAILED
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a plain write, of no file by name, fails with
+
+
+def _drop_stdout() -> None:
+    """Python would complain once more when it flushes stdout at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -243,7 +243,10 @@ class Results:
         elif not isinstance(err, OSError):
             failure = Failure(job.source, str(as_defect(shown(job.source), err)), DefectError, job.target)
         else:
-            failure = Failure(job.source, (err.strerror or str(err)).lower(), UnwritablePictureError, job.target)
+            reason = (err.strerror or str(err)).lower()
+            if err.filename is not None:  # of a file of our own, as a rule
+                reason = without_handles(f"{shown(err.filename)}: {reason}", job.target.parent)
+            failure = Failure(job.source, reason, UnwritablePictureError, job.target)
         self._tally.failures.append(failure)
         self._share.settle(job)
         self._observer.failed(failure)

@@ -218,3 +218,32 @@ def test_the_page_on_upscaling_has_the_exit_codes_and_every_option() -> None:
     names = [name for param in command.params if not isinstance(param, click.Argument) for name in param.opts]
     missing = [name for name in names if name.startswith("--") and name not in page and name != "--output"]
     assert missing == []
+
+
+# --------------------------------------------------------------------------------------------------- standard streams
+
+
+def _in_shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "-c", line.replace("srgan", f"{sys.executable} -m srgan_cli")],
+                          capture_output=True, text=True)  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell")
+def test_a_closed_stream_is_not_the_next_file(here: Path) -> None:
+    """The first file that is opened would get stderr's number, and what libraries say there would go into it."""
+    program = "from srgan_cli.cli import main; import os, sys; main(['--version']); " + (
+        "open('found', 'w').write(str([os.fstat(n).st_rdev == os.stat(os.devnull).st_rdev for n in range(3)]))"
+    )
+    (here / "run.py").write_text(program)
+    assert subprocess.run(["sh", "-c", f"{sys.executable} run.py <&- >&- 2>&-"], cwd=here).returncode == 0
+    assert (here / "found").read_text() == "[True, True, True]"
+    empty = _in_shell("srgan upscale - -o out.png --dry-run <&-")
+    assert empty.returncode == ExitCode.NOTHING_READABLE
+    assert "the input is empty" in empty.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
+    ran = _in_shell("srgan models list --json >/dev/full")
+    assert ran.returncode == ExitCode.SOME_FAILED
+    assert ran.stderr.strip() == "srgan: stdout cannot be written: no space left on device"

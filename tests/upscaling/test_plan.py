@@ -214,7 +214,22 @@ def test_a_format_that_cannot_be_written_is_refused(here: Path, output: str, mes
         planned(["a.png"], output)
 
 
-@pytest.mark.parametrize("pattern", ["{nothing}", "{stem", "a/{stem}", "..\\x", "", "{0}"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{nothing}",
+        "{stem",
+        "a/{stem}",
+        "..\\x",
+        "",
+        "{0}",
+        "{stem.__class__}",
+        "{stem!r}",
+        "{stem:>9999}",
+        "{stem:{index}}",
+        "a\0b",
+    ],
+)
 def test_a_bad_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(SettingsError, match="name_pattern"):
         UpscaleOptions(name_pattern=pattern)
