@@ -12,7 +12,7 @@ from srgan_cli.errors import DeviceError, PictureError, SrganError, WeightsError
 from srgan_cli.upscaling.documents import Bench
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.pipeline import Assign, Expected, Pipeline
-from srgan_cli.upscaling.places import Places
+from srgan_cli.upscaling.places import Places, clear_behind
 from srgan_cli.upscaling.plan import Job, Plan
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.results import Results
@@ -45,6 +45,8 @@ def run(
     tally = Tally(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
     for failure in plan.failures:
         observer.failed(failure)
+    if options.resume:
+        clear_behind(skip.target for skip in plan.skips)
     places = Places()
     records = Records(places, settings_key)
     share = Share(plan, options, records, observer, tally)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from srgan_cli.errors import UnwritablePictureError, shown
-from srgan_cli.files import part_name
+from srgan_cli.files import discard, lock, part_name
 from srgan_cli.handles import Folder, open_folder
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import identity
@@ -26,6 +28,31 @@ def journal_of(job: Job, settings_key: str, folder: Path) -> Journal:
     shape = f"{header.width}x{header.height}x{header.channels}x{job.canvas_depth}"
     key = f"{settings_key}-{identity(job.source)}-{shape}"
     return Journal(folder / beside(job.target, JOURNAL).name, key)
+
+
+def clear_behind(done: Iterable[Path]) -> None:
+    """Remove scratch files and journals of results that are done: of a run that was killed between the two. What a
+    process still holds is left to it."""
+    folders: dict[Path, set[str]] = {}
+    for target in done:
+        folder = target.parent
+        if folder not in folders:
+            with suppress(OSError):
+                folders[folder] = {p.name for p in folder.iterdir() if SCRATCH in p.name or JOURNAL in p.name}
+        scratch, journal = beside(target, SCRATCH), beside(target, JOURNAL)
+        own = {scratch.name, f"{scratch.name}.lock", journal.name}
+        if own & folders.get(folder, set()):
+            with suppress(OSError):
+                _clear(scratch, journal)
+
+
+def _clear(scratch: Path, journal: Path) -> None:
+    held = lock(scratch.with_name(f"{scratch.name}.lock"))
+    if held is None:
+        return
+    with held:
+        journal.unlink(missing_ok=True)  # before the file that it speaks of
+        discard(scratch)
 
 
 def rows_kept(job: Job, journal: Journal, folder: Path) -> int:

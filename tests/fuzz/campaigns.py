@@ -14,6 +14,7 @@ Linux only: processes are forked from one that has loaded everything, so that a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -282,10 +283,13 @@ class Campaign:
             self._lost("written outside", where)
 
     def _link(self, path: Path, outside: Path) -> None:
-        path.unlink(missing_ok=True)
         make = self.dice.choice((lambda: path.symlink_to(outside), lambda: os.link(outside, path),
                                  lambda: path.symlink_to(outside.with_name("new"))))  # fmt: skip
-        make()
+        for _ in range(100):  # the run may make its own in between
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileExistsError):
+                make()
+                break
 
     def _crowd(self, where: Path) -> None:
         """Several processes with the same command in one folder at once."""

@@ -215,6 +215,19 @@ def test_what_a_killed_encoder_left_is_removed_by_resume(low: Path, model: Path)
     assert left(low) == {"scan.png", "old.png", others.name}
 
 
+def test_what_a_run_left_that_was_killed_behind_its_result_is_removed_by_resume(low: Path, model: Path) -> None:
+    folder = low.parent.parent / "out"
+    assert run(low, model, Watch()).exit_code == 0
+    for name in (SCRATCH, f"{SCRATCH}.lock", JOURNAL):
+        (folder / name).write_bytes(b"")
+    with lock(folder / f"{SCRATCH}.lock") or pytest.fail("locked"):
+        assert run(low, model, Watch()).exit_code == 0
+        assert left(low) == {"scan.png", SCRATCH, f"{SCRATCH}.lock", JOURNAL}  # somebody is at work
+    (folder / f"{SCRATCH}.lock").write_bytes(b"")
+    assert len(run(low, model, Watch()).skips) == 1
+    assert left(low) == {"scan.png"}
+
+
 def test_a_run_over_a_folder_does_not_take_remains_for_pictures(low: Path, model: Path) -> None:
     run(low, model, Watch(bands=2))
     with pytest.raises(Exception, match="no pictures"):
