@@ -358,6 +358,24 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class RayOptions:
+    """A Ray cluster to run on: `local` (one of its own), `auto` or an address; and what one worker takes of it."""
+
+    address: str = "local"
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(
+            re.fullmatch(r"local|auto|ray://\S+|[\w.\-]+:\d+", self.address) is not None,
+            f"--ray expects local, auto or an address such as ray://head:10001, not {self.address!r}; "
+            "put --ray=local before an input",
+        )
+        _check(0 < self.cpus <= 4096, f"--ray-cpus must be above 0, not {self.cpus:g}")
+        _check(0 <= self.gpus <= 64, f"--ray-gpus must be from 0 to 64, not {self.gpus:g}")
+
+
+@dataclass(frozen=True)
 class UpscaleOptions:
     """One `srgan upscale`: what to read, what to make of it, where to put it."""
 
@@ -380,6 +398,7 @@ class UpscaleOptions:
     resume: bool = False
     fail_fast: bool = False
     shard: Shard | None = None
+    ray: RayOptions | None = None
     split_pixels: int = 50_000_000  # a picture of more is made by all of several workers, band by band
     max_pixels: int = DEFAULT_MAX_PIXELS
     accept_damaged: bool = False  # make what can still be decoded of a damaged picture

@@ -14,7 +14,7 @@ import click
 from srgan_cli.cli.command import under
 from srgan_cli.cli.options import json_option, no_config_option, quiet_option, refuse_addresses, verbose_option
 from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
-from srgan_cli.config import Shard, UpscaleOptions
+from srgan_cli.config import RayOptions, Shard, UpscaleOptions
 from srgan_cli.errors import NothingToDoError, SettingsError
 from srgan_cli.files import publish_bytes, reason
 
@@ -68,6 +68,16 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     metavar="N",
     help="With several devices, a picture of more pixels is made by all of them, band by band.",
 )
+@_many(
+    "--ray",
+    "ray_address",
+    is_flag=False,
+    flag_value="local",
+    metavar="[auto|ADDRESS]",
+    help="Share the work out on a Ray cluster: one of its own on this machine, or the one at an address.",
+)
+@_many("--ray-cpus", type=float, default=1.0, show_default=True, metavar="N", help="Cores of a worker on Ray.")
+@_many("--ray-gpus", type=float, default=0.0, show_default=True, metavar="N", help="GPUs of a worker on Ray.")
 @_many("--fail-fast", is_flag=True, help="Stop at the first picture that fails.")
 @quiet_option()
 @verbose_option("A line for each picture, and why the device and model were chosen.")
@@ -77,7 +87,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 def upscale(
     inputs: tuple[str, ...], asked: UpscaleOptions, recursive: bool, files_from: str | None, output: str | None,
     overwrite: bool, resume: bool, skip_existing: bool, dry_run: bool, failed: Path | None, shard: str | None,
-    split_pixels: int,     fail_fast: bool,
+    split_pixels: int, ray_address: str | None, ray_cpus: float, ray_gpus: float,     fail_fast: bool,
     quiet: bool, verbose: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Enlarge pictures.
@@ -108,6 +118,7 @@ def upscale(
         resume=resume,
         fail_fast=fail_fast,
         split_pixels=split_pixels,
+        ray=None if ray_address is None else RayOptions(ray_address, ray_cpus, ray_gpus),
         shard=None if shard is None else Shard.parse(shard),
     )
     if failed is not None and not dry_run:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,18 +155,29 @@ class Ledger:
             (self._handle / name).unlink()
 
     def begin(self, target: Path, source: str, settings: str) -> None:
-        self._append(target, _Line(source, settings, None))
+        self._append([(target, _Line(source, settings, None))])
 
     def finish(self, target: Path, source: str, settings: str, result: str | None = None) -> None:
         """`result` is the identity of what has got its name, where another name leads to it by now."""
-        self._append(target, _Line(source, settings, identity(target) if result is None else result))
+        self.finish_all([(target, source, identity(target) if result is None else result)], settings)
 
-    def _append(self, target: Path, line: _Line) -> None:
-        name = self._name(target)
-        self._lines.setdefault(self._own, {})[name] = line
-        row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
+    def begin_all(self, several: Sequence[tuple[Path, str]], settings: str) -> None:
+        """Several targets and their sources, synced once."""
+        self._append([(target, _Line(source, settings, None)) for target, source in several])
+
+    def finish_all(self, several: Sequence[tuple[Path, str, str]], settings: str) -> None:
+        """Several targets, their sources and what has got their names, synced once."""
+        self._append([(target, _Line(source, settings, result)) for target, source, result in several])
+
+    def _append(self, lines: Sequence[tuple[Path, _Line]]) -> None:
+        rows = []
+        for target, line in lines:
+            name = self._name(target)
+            self._lines.setdefault(self._own, {})[name] = line
+            row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
+            rows.append(json.dumps(row))
         self._handle.mkdir(parents=True, exist_ok=True)
-        self._write(self._own, json.dumps(row))
+        self._write(self._own, "\n".join(rows))
 
     def _write(self, name: str, text: str) -> None:
         begin = self._read.get(name, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from srgan_cli.upscaling.claims import RENEW_SECONDS, Claims
@@ -86,6 +87,30 @@ class Records:
         with self._lock:
             if (record := self._of(job)) is not None:
                 record.ledger.finish(job.target, source, self._settings_key, result)
+
+    def begin_all(self, jobs: Sequence[Job]) -> None:
+        """As `begin`, for several, each synced with the others of its folder."""
+        for record, several in self._by_record(jobs):
+            record.ledger.begin_all([(job.target, identity(job.source)) for job in several], self._settings_key)
+
+    def finish_all(self, results: Sequence[tuple[Job, str]]) -> None:
+        """As `finish`, for several jobs and the identities of their results."""
+        found = {job.target: result for job, result in results}
+        for record, several in self._by_record([job for job, _ in results]):
+            rows = [(job.target, identity(job.source), found[job.target]) for job in several]
+            record.ledger.finish_all(rows, self._settings_key)
+
+    def _by_record(self, jobs: Sequence[Job]) -> Iterator[tuple[_Record, list[Job]]]:
+        """The jobs of each folder."""
+        folders: dict[Path, list[Job]] = {}
+        for job in jobs:
+            if job.ledger is not None:
+                folders.setdefault(job.ledger, []).append(job)
+        for several in folders.values():
+            with self._lock:
+                record = self._of(several[0])
+                assert record is not None
+                yield record, several
 
     def state(self, job: Job) -> ResultState:
         """What the record says of a job's target by now, of whatever process."""

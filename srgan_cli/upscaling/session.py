@@ -228,10 +228,11 @@ class Session:
 
     def run(self, observer: Observer, *, stream: BinaryIO | None = None) -> Tally:
         """Do it. What goes to no file goes into `stream`, stdout by default. See `srgan_cli.upscaling.batch.run`."""
-        if self.options.engine.has_several_devices and self.upscaler is None:
-            from srgan_cli.upscaling.crew.lead import crew_of_devices, lead
+        several = self.options.engine.has_several_devices or self.options.ray is not None
+        if several and self.upscaler is None and self.plan.jobs:
+            from srgan_cli.upscaling.crew.lead import crew_for, lead
 
-            return lead(self, crew_of_devices(self), observer, stream)
+            return lead(self, crew_for(self), observer, stream)
         from srgan_cli.upscaling import batch
         from srgan_cli.upscaling.measuring import Stopwatch
 

@@ -17,7 +17,7 @@ import pytest
 from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WorkerOptions
 from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsError
 from srgan_cli.upscaling import journal
-from srgan_cli.upscaling.crew.lead import brief_of, crew_of_devices, lead
+from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
 from srgan_cli.upscaling.crew.messages import Pictures, Piece
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.ledger import FILE_NAME
@@ -268,7 +268,7 @@ def test_processes_that_die_and_fail_leave_nothing_undone(
     made = session(twelve, model, engine=EngineOptions("cpu:3x1", "fp32", 8), split_pixels=1000)
     made = replace(made, make=third_dies_and_fifth_fails)
     watch = Recorder()
-    tally = lead(made, crew_of_devices(made), watch)
+    tally = lead(made, crew_for(made), watch)
     assert (tally.exit_code, len(tally.done), tally.failures) == (0, 13, [])
     assert any("has ended with signal SIGKILL" in note for note in watch.of("note"))
     assert any("is left out, and 2 others go on: a fault was injected" in note for note in watch.of("note"))

@@ -18,7 +18,6 @@ from srgan_cli.files import part_name, stale_parts
 from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Failed, Gone, Over, Pictures, Started
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.inputs import Failure
-from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.records import Records
@@ -52,7 +51,9 @@ class Dispatch:
         with self._feeding() as fed:
             try:
                 while self._go_on(fed):
-                    for worker, event in self._roster.wait(_LOOK_SECONDS):
+                    events = self._roster.wait(_LOOK_SECONDS)
+                    self._record([(worker, event) for worker, event in events if isinstance(event, Done)])
+                    for worker, event in events:
                         self._take_in(worker, event)
             except KeyboardInterrupt:
                 self._tally.interrupted = True
@@ -95,8 +96,7 @@ class Dispatch:
             self._tally.cut_short = True
             self._waiting.clear()
             self._alone.clear()
-        for worker in self._roster.idle():
-            self._hand_out(worker)
+        self._hand_out()
         return bool(self._out or self._waiting or self._alone or not (self._is_fed or self._tally.cut_short))
 
     _is_fed = False
@@ -104,15 +104,29 @@ class Dispatch:
     def _is_starving(self) -> bool:
         return not (self._waiting or self._alone or self._out or self._is_fed)
 
-    def _hand_out(self, worker: str) -> None:
-        jobs = (self._alone.popleft(),) if self._alone else self._next_jobs(worker)
-        if not jobs:
-            return
-        for job in jobs:
-            self._records.begin(job, identity(job.source))
-        self._out[worker] = {job.target: job for job in jobs}
-        self._given[worker] = time.monotonic()
-        self._roster.give(worker, Pictures(jobs))
+    def _hand_out(self) -> None:
+        """To all that are idle, whose pictures are put on record together: a sync takes longer than all else here."""
+        given: list[tuple[str, tuple[Job, ...]]] = []
+        for worker in self._roster.idle():
+            jobs = (self._alone.popleft(),) if self._alone else self._next_jobs(worker)
+            if not jobs:
+                break
+            given.append((worker, jobs))
+        self._records.begin_all([job for _, jobs in given for job in jobs])
+        for worker, jobs in given:
+            self._out[worker] = {job.target: job for job in jobs}
+            self._given[worker] = time.monotonic()
+            self._roster.give(worker, Pictures(jobs))
+
+    def _record(self, events: list[tuple[str, Done]]) -> None:
+        """What is done, on record before anything else comes of it; but for the damaged, which are made again."""
+        self._records.finish_all(
+            [
+                (job, event.result)
+                for worker, event in events
+                if not event.damaged and (job := self._out.get(worker, {}).get(event.job.target)) is not None
+            ]
+        )
 
     def _next_jobs(self, worker: str) -> tuple[Job, ...]:
         budget = self._speeds.get(worker, 0.0) * _UNIT_SECONDS
@@ -140,8 +154,6 @@ class Dispatch:
 
     def _done(self, job: Job, event: Done) -> None:
         made = replace(event.job, is_new=job.is_new, ledger=job.ledger)
-        if not event.damaged:  # a run that resumes makes a damaged one again
-            self._records.finish(job, identity(job.source), event.result)
         self._tally.done.append(made)
         self._tally.damaged += [made] * event.damaged
         self._tally.output_pixels += made.output_pixels
@@ -174,10 +186,7 @@ class Dispatch:
             how = f"each of the {TRIES} workers that tried to make it has ended, the last with {event.how}"
             self._failed(job, Failure(job.source, how, DefectError, job.target))
             return
-        for part, name in stale_parts(job.target.parent).items():
-            if name == part_name(job.target):
-                with contextlib.suppress(OSError):
-                    part.unlink()
+        _clean(job)
         # It may have its name already, given by the worker in its last moment.
         self._alone.append(replace(job, is_new=job.is_new and not os.path.lexists(job.target)))
 
@@ -190,5 +199,16 @@ class Dispatch:
             for worker, event in self._roster.crew.wait(0.2):
                 if isinstance(event, (Over, Gone)):
                     self._roster.busy.discard(worker)
+                    for job in self._out.pop(worker, {}).values():
+                        _clean(job)
                 elif isinstance(event, Done) and event.job.target in self._out.get(worker, {}):
+                    self._record([(worker, event)])
                     self._done(self._out[worker].pop(event.job.target), event)
+
+
+def _clean(job: Job) -> None:
+    """Remove what a worker that was killed has left half-written of a job."""
+    for part, name in stale_parts(job.target.parent).items():
+        if name == part_name(job.target):
+            with contextlib.suppress(OSError):
+                part.unlink()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import WorkerOptions
-from srgan_cli.errors import DeviceError
+from srgan_cli.errors import DeviceError, SettingsError
 from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.dispatch import MOST_PICTURES, Dispatch
 from srgan_cli.upscaling.crew.large import CrewUpscaler
@@ -26,9 +26,16 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
 
 
-def crew_of_devices(session: Session) -> Crew:
-    """A process for each of the devices asked for. Raises `DeviceError` where there is none."""
+def crew_for(session: Session) -> Crew:
+    """Workers on a Ray cluster, or a process for each of the devices asked for. Raises `DeviceError` where there is
+    none, and `SettingsError` where Ray is missing."""
     engine = session.options.engine
+    if session.options.ray is not None:
+        from srgan_cli.upscaling.crew.cluster import Cluster
+
+        if engine.has_several_devices:
+            raise SettingsError("give either --ray or several devices")
+        return Cluster(brief_of(session), session.options.ray)
     workers = tuple(one for asked in engine.workers for one in _there(asked))
     return Processes(brief_of(session), workers)
 

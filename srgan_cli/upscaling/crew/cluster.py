@@ -1,0 +1,164 @@
+"""Workers that are actors of a Ray cluster: one for each share of its cores or GPUs, growing and shrinking with it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from srgan_cli.config import RayOptions
+from srgan_cli.errors import DeviceError, SettingsError
+from srgan_cli.extras import how_to_install
+from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Over, Unit
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_GROW_SECONDS = 10.0  # how often it is looked whether the cluster has room for more workers
+
+
+class _Actor:
+    """A worker in a process of Ray's. One unit at a time; its events are streamed."""
+
+    def __init__(self, brief: Brief) -> None:
+        from srgan_cli.upscaling.crew.worker import Worker
+
+        self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._worker = Worker(brief, self._said.put)
+
+    def do(self, unit: Unit) -> Iterator[Event]:
+        # In a thread, so that events are on their way while it works. Blocks of all threads are in one arena
+        # (`MALLOC_ARENA_MAX`), since glibc keeps large ones in the main one only.
+        threading.Thread(target=self._worker.do, args=(unit,), daemon=True).start()
+        while not isinstance(event := self._said.get(), Over):
+            yield event
+        yield event
+
+
+class Cluster:
+    """A `Crew` on Ray. Raises `SettingsError` where Ray is missing, `DeviceError` where there is no such cluster."""
+
+    def __init__(self, brief: Brief, options: RayOptions) -> None:
+        self._ray = _ray()
+        self._options = options
+        self._began = False
+        if not self._ray.is_initialized():
+            self._begin()
+        device = "cuda" if options.gpus and brief.options.engine.device == "auto" else brief.options.engine.device
+        engine = replace(brief.options.engine, device=device)
+        # Once, however many workers there are.
+        self._brief = self._ray.put(replace(brief, options=replace(brief.options, engine=engine)))
+        self._actors: dict[str, Any] = {}
+        self._running: dict[str, Any] = {}
+        self._count = 0
+        self._looked = time.monotonic()
+        for _ in range(max(1, self._room())):
+            self._start()
+
+    def workers(self) -> tuple[str, ...]:
+        if time.monotonic() - self._looked > _GROW_SECONDS:
+            self._looked = time.monotonic()
+            for _ in range(self._room() - len(self._actors)):
+                self._start()
+        return tuple(self._actors)
+
+    def give(self, worker: str, unit: Unit) -> None:
+        self._running[worker] = self._actors[worker].do.options(num_returns="streaming").remote(unit)
+
+    def wait(self, seconds: float) -> list[tuple[str, Event]]:
+        whose = {stream: worker for worker, stream in self._running.items()}
+        if not whose:
+            time.sleep(min(seconds, 0.05))
+            return []
+        self._ray.wait(list(whose), num_returns=1, timeout=seconds)
+        ready, _ = self._ray.wait(list(whose), num_returns=len(whose), timeout=0)
+        return [(whose[stream], event) for stream in ready if (event := self._next(whose[stream], stream)) is not None]
+
+    def renew(self, worker: str) -> bool:
+        self._forget(worker)
+        if len(self._actors) >= max(1, self._room()):
+            return False
+        self._actors[worker] = self._actor()
+        return True
+
+    def leave_out(self, worker: str) -> None:
+        self._forget(worker)
+
+    def interrupt(self) -> None:
+        """Ray cannot interrupt a thread: the workers go, and what they had begun is left to whoever makes it again."""
+        for worker in tuple(self._actors):
+            if worker in self._running:
+                self._ray.kill(self._actors[worker])
+
+    def close(self) -> None:
+        for worker in tuple(self._actors):
+            self._forget(worker)
+        if self._began:
+            self._ray.shutdown()
+
+    def _begin(self) -> None:
+        address = None if self._options.address == "local" else self._options.address
+        try:
+            self._ray.init(
+                address=address, log_to_driver=False, include_dashboard=False if address is None else None,
+                logging_level="ERROR", configure_logging=False,
+            )  # fmt: skip
+        except (ConnectionError, RuntimeError, ValueError) as err:
+            raise DeviceError(f"there is no Ray cluster at {self._options.address}: {err}") from err
+        self._began = True
+
+    def _room(self) -> int:
+        """How many workers the cluster has room for now."""
+        resources = self._ray.cluster_resources()
+        room = int(resources.get("CPU", 0) // self._options.cpus)
+        return min(room, int(resources.get("GPU", 0) // self._options.gpus)) if self._options.gpus else room
+
+    def _start(self) -> None:
+        self._count += 1
+        self._actors[f"ray:{self._count}"] = self._actor()
+
+    def _actor(self) -> Any:
+        threads = str(max(1, int(self._options.cpus)))
+        variables = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        remote = self._ray.remote(_Actor).options(
+            num_cpus=self._options.cpus, num_gpus=self._options.gpus, max_restarts=0,
+            runtime_env={"env_vars": variables},
+        )  # fmt: skip
+        return remote.remote(self._brief)
+
+    def _next(self, worker: str, stream: Any) -> Event | None:
+        try:
+            event: Event = self._ray.get(next(stream))
+        except StopIteration:
+            return None
+        except self._ray.exceptions.RayError as err:
+            self._running.pop(worker, None)
+            return Gone(_how(err))
+        if isinstance(event, Over):
+            self._running.pop(worker, None)
+        return event
+
+    def _forget(self, worker: str) -> None:
+        self._running.pop(worker, None)
+        actor = self._actors.pop(worker, None)
+        if actor is not None:
+            with contextlib.suppress(Exception):  # it is gone already
+                self._ray.kill(actor)
+
+
+def _how(err: BaseException) -> str:
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return f"{type(err).__name__} ({lines[0][:200]})" if lines else type(err).__name__
+
+
+def _ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError as err:
+        raise SettingsError(f"--ray needs Ray: {how_to_install('ray')}") from err
+    found: ModuleType = ray
+    return found
