@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WorkerOptions
+from srgan_cli.config import EngineOptions, RayOptions, Size, UpscaleOptions, WorkerOptions
 from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsError
 from srgan_cli.upscaling import journal
 from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
@@ -340,3 +340,15 @@ def test_one_network_runs_on_one_device() -> None:
 
     with pytest.raises(SettingsError, match="several devices"):
         Upscaler(tiny_model(), EngineOptions("cpu:2x1"))
+
+
+@pytest.mark.parametrize("address", ["photos/", "", "ray:/x", "in.jpg"])
+def test_what_is_no_cluster(address: str) -> None:
+    with pytest.raises(SettingsError, match="ray"):
+        RayOptions(address)
+
+
+def test_ray_that_is_missing_is_a_sentence(twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingsError, match="--ray needs Ray: pip install"):
+        session(twelve, model, ray=RayOptions()).run(Recorder())
