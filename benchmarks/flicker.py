@@ -1,10 +1,11 @@
 """Does what stands still flicker? An animation of a still scene, with something that moves across it, is enlarged by
 `srgan upscale`, and the mean difference from frame to frame outside of what moves is compared with bicubic's.
 
-    python -m benchmarks.flicker [PICTURE] [--model NAME] [--frames N]
+    python -m benchmarks.flicker [PICTURE] [--model NAME] [--frames N] [--alone]
 
 One JSON line a case: `result` and `bicubic` in levels of 255, and their `ratio`. Noise is Gaussian, another in each
-frame, of the standard deviation that `noise` says. Exit code 1 if a ratio is above 1.2.
+frame, of the standard deviation that `noise` says. `--alone` enlarges each frame as a picture of its own. Exit code 1 if
+a ratio is above 1.2.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ def flicker(frames: Frames, places: Frames) -> float:
     )
 
 
-def enlarged(frames: Frames, model: str) -> Frames:
+def enlarged(frames: Frames, model: str, *, alone: bool) -> Frames:
     """By the program, as an animated PNG, and back."""
+    if alone:
+        return [frame for one in frames for frame in enlarged([one], model, alone=False)]
     pictures = [Pillow.fromarray(frame) for frame in frames]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.png", Path(folder) / "out.png"
@@ -94,11 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("picture", nargs="?", type=Path, default=examples[0])
     parser.add_argument("--model", default="srgan")
     parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--alone", action="store_true")
     asked = parser.parse_args(arguments)
     worst = 0.0
     for noise in _NOISES:
         frames, places = scene(asked.picture, asked.frames, noise)
-        of_result = flicker(enlarged(frames, asked.model), places)
+        of_result = flicker(enlarged(frames, asked.model, alone=asked.alone), places)
         of_bicubic = flicker(bicubic(frames), places)
         ratio = of_result / of_bicubic if of_bicubic else float(of_result > 0) * float("inf") if of_result else 0.0
         worst = max(worst, ratio)

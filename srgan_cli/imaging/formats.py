@@ -90,15 +90,15 @@ def format_of_suffix(suffix: str) -> str | None:
 
 @dataclass(frozen=True)
 class Container:
-    """A file that holds pictures as files of their own; `walked`: whether it is taken along where a folder is."""
+    """A file that holds pictures as files of their own."""
 
     title: str
     suffixes: tuple[str, ...]
-    walked: bool = False
 
 
 CONTAINERS: dict[str, Container] = {
     "zip": Container("archive", (".cbz", ".zip")),
+    "pdf": Container("PDF", (".pdf",)),
 }
 
 

@@ -50,6 +50,8 @@ def sniff(source: Source) -> str:
 def container(source: Source) -> str | None:
     """A key of `CONTAINERS`, by the first bytes; None for anything else."""
     head = source.read_at(0, 8)
+    if head.startswith(b"%PDF-"):
+        return "pdf"
     return "zip" if head.startswith((b"PK\3\4", b"PK\5\6")) else None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from srgan_cli.config import Aim, UpscaleOptions
 from srgan_cli.errors import SettingsError, UnreadablePictureError
 from srgan_cli.imaging.documents.document import Contents
+from srgan_cli.imaging.documents.pdf import check_inside
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, container_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output, decide, output_format
@@ -78,6 +79,8 @@ def page_jobs(
             to_file, header, options.write, width=aim.width, height=aim.height, dpi=options.size.resolution,
             moving=contents.kind == "frames",
         )  # fmt: skip
+        if contents.format == "pdf":
+            check_inside(output.format)
         enlarged = not options.size.only_enlarge or aim.ratio > 1
         scales = choose_scales(available, aim.ratio) if enlarged else ()
         jobs.append(PageJob(number, header, scales, output))

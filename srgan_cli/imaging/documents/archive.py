@@ -22,6 +22,7 @@ from srgan_cli.config import WriteOptions
 from srgan_cli.errors import UnreadablePictureError, shown
 from srgan_cli.imaging.documents.binding import Notes, Page
 from srgan_cli.imaging.documents.document import Kind, Timing, check_count
+from srgan_cli.imaging.documents.stream import Stream
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES, format_of_suffix
 from srgan_cli.imaging.image import Header
@@ -50,7 +51,7 @@ class Archive:
         self._source, self._max_pixels, self._accept = source, max_pixels, accept_damaged
         self.name = source.name
         with self._reading():
-            self._zip = zipfile.ZipFile(_Stream(source))
+            self._zip = zipfile.ZipFile(Stream(source))
         self.members = tuple(self._zip.infolist())
         self.comment = self._zip.comment
         _refuse_hostile(source, self.members)
@@ -117,32 +118,6 @@ class Archive:
             if type(err).__module__ in ("zlib", "lzma", "_lzma", "bz2"):
                 raise UnreadablePictureError(f"{self.name} is damaged or incomplete: {err}") from err
             raise
-
-
-class _Stream(io.RawIOBase):
-    """A `Source` as a file that can be read and sought in."""
-
-    def __init__(self, source: Source) -> None:
-        self._source, self._at = source, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = max(0, offset + (0, self._at, self._source.size)[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._source.read_at(self._at, len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 def _is_picture(member: zipfile.ZipInfo) -> bool:

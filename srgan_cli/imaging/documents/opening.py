@@ -14,6 +14,7 @@ from srgan_cli.imaging.documents.archive import Archive, ArchiveBinder
 from srgan_cli.imaging.documents.binding import Binder, TiffBinder
 from srgan_cli.imaging.documents.document import Contents, Document, bare
 from srgan_cli.imaging.documents.moving import ApngBinder, GifBinder, MovingBinder, WebpBinder
+from srgan_cli.imaging.documents.pdf import PdfBinder, PdfPictures
 from srgan_cli.imaging.documents.tiff import TiffPages
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import OpenPicture, read_header
@@ -32,8 +33,11 @@ def open_document(origin: Path | bytes, *, max_pixels: int, accept_damaged: bool
 
 
 def _opened(origin: Path | bytes, source: Source, max_pixels: int, accept_damaged: bool) -> Document:
-    if sniffing.container(source) == "zip":
+    container = sniffing.container(source)
+    if container == "zip":
         return Archive(source, max_pixels, accept_damaged=accept_damaged)
+    if container == "pdf":
+        return PdfPictures(source, max_pixels, accept_damaged=accept_damaged)
     format = sniffing.sniff(source)  # noqa: A001
     if format == "tiff":
         return TiffPages(source, max_pixels, accept_damaged=accept_damaged)
@@ -70,7 +74,7 @@ def sample_of(origin: Path | bytes, number: int, *, max_pixels: int) -> Path | b
     if container_of(origin) is None:
         return origin
     with open_document(origin, max_pixels=max_pixels) as document:
-        return document.sample(number - 1) if isinstance(document, Archive) else origin
+        return document.sample(number - 1) if isinstance(document, (Archive, PdfPictures)) else origin
 
 
 def read_contents(origin: Path | bytes, wanted: PageRange, *, max_pixels: int) -> Contents:
@@ -123,6 +127,8 @@ def binder_of(
     """
     if isinstance(document, Archive):
         return ArchiveBinder(file, options, document, numbers, state, keeps_others=keeps_others)
+    if isinstance(document, PdfPictures):
+        return PdfBinder(file, options, document, numbers)
     if format == "tiff":
         return TiffBinder(file, options, raw_bytes, state)
     timing = document.timing

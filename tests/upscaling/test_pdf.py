@@ -1,0 +1,156 @@
+"""PDFs of scanned pages: pictures replaced, all else kept, and what is odd or locked left alone or refused."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from tests.imaging import samples
+from tests.upscaling.pictures import tree
+from tests.upscaling.test_documents import Run, model, srgan
+
+pikepdf = pytest.importorskip("pikepdf")
+__all__ = ["model", "srgan"]  # fixtures
+pytestmark = pytest.mark.timeout(60)
+
+TEXT = b"BT /F1 9 Tf 3 Tr 10 10 Td (found by search) Tj ET"
+
+
+def image(pdf: Any, data: bytes, width: int, height: int, **more: Any) -> Any:
+    found = pikepdf.Stream(pdf, data)
+    found.Type, found.Subtype = pikepdf.Name.XObject, pikepdf.Name.Image
+    found.Width, found.Height, found.BitsPerComponent = width, height, 8
+    found.ColorSpace = pikepdf.Name.DeviceRGB
+    for key, value in more.items():
+        found[f"/{key}"] = value
+    return pdf.make_indirect(found)
+
+
+def scans(path: Path, *, odd: bool = False, **options: Any) -> Path:
+    """A JPEG on one page, deflated grey on the next, both under a text layer."""
+    name = pikepdf.Name
+    pdf = pikepdf.new()
+    colour, grey = samples.pixels(24, 16, 3), samples.pixels(20, 10, 1)
+    jpeg = samples.encoded(Pillow.fromarray(colour), "JPEG", quality=92)
+    profile = pdf.make_indirect(pikepdf.Stream(pdf, samples.grey_profile(), N=1))
+    mask = image(pdf, zlib.compress(bytes([255]) * 200), 10, 20, Filter=name.FlateDecode, ColorSpace=name.DeviceGray)
+    pictures = [
+        image(pdf, jpeg, 16, 24, Filter=name.DCTDecode, Interpolate=True),
+        image(
+            pdf, zlib.compress(grey.tobytes()), 10, 20, Filter=name.FlateDecode, SMask=mask,
+            ColorSpace=pikepdf.Array([name.ICCBased, profile]),
+        ),
+    ]  # fmt: skip
+    if odd:
+        one = {"BitsPerComponent": 1, "ColorSpace": name.DeviceGray}
+        pictures += [
+            image(pdf, b"\x97JB2", 16, 24, Filter=name.JBIG2Decode, **one),
+            image(pdf, b"\0\x10\1", 16, 24, Filter=name.CCITTFaxDecode, **one),
+            image(pdf, b"\xff\x4f\xff\x51", 16, 24, Filter=name.JPXDecode),
+            image(pdf, jpeg, 16, 24, Filter=name.DCTDecode, Decode=[1, 0, 1, 0, 1, 0]),
+            image(pdf, zlib.compress(bytes(16 * 24 * 4)), 16, 24, Filter=name.FlateDecode, ColorSpace=name.DeviceCMYK),
+        ]
+    for number, picture in enumerate(pictures):
+        page = pdf.add_blank_page(page_size=(160, 240))
+        page.CropBox = pikepdf.Array([5, 5, 150, 230])
+        page.Rotate = 90 * (number % 2)
+        page.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(Im0=picture))
+        page.Contents = pdf.make_stream(b"q 160 0 0 240 0 0 cm /Im0 Do Q " + TEXT)
+    pdf.docinfo["/Title"] = "Scans"
+    pdf.save(path, **options)
+    return path
+
+
+def pictures_of(path: str, *, odd: bool = False) -> list[Any]:
+    with pikepdf.open(path) as pdf:
+        assert odd or pdf.check_pdf_syntax() == []  # of odd pictures it says that it cannot look at them
+        found = []
+        for page in pdf.pages:
+            obj = page.Resources.XObject.Im0
+            shown = None if odd else pikepdf.PdfImage(obj).as_pil_image()
+            found.append((int(obj.Width), int(obj.Height), str(obj.get("/Filter")), shown, bytes(obj.read_raw_bytes())))
+        return found
+
+
+@pytest.mark.parametrize("layout", ["disable", "generate"])
+def test_pictures_grow_and_all_else_stays(srgan: Run, tmp_path: Path, layout: str) -> None:
+    scans(tmp_path / "in.pdf", object_stream_mode=getattr(pikepdf.ObjectStreamMode, layout))
+    code, said = srgan("in.pdf")
+    assert (code, "2 pages" in said) == (0, True), said
+    first, second = pictures_of("in_x2.pdf")
+    assert first[:3] == (32, 48, "/DCTDecode")
+    assert second[:3] == (20, 40, "/FlateDecode")
+    with Pillow.open(io.BytesIO(first[4])) as jpeg:
+        assert jpeg.size == (32, 48)
+    assert np.asarray(second[3]).shape[:2] == (40, 20)
+    with pikepdf.open("in.pdf") as was, pikepdf.open("in_x2.pdf") as now:
+        assert now.docinfo["/Title"] == "Scans"
+        for old, new in zip(was.pages, now.pages, strict=True):
+            assert [float(x) for x in new.MediaBox] == [float(x) for x in old.MediaBox]
+            assert [float(x) for x in new.CropBox] == [5, 5, 150, 230]
+            assert new.get("/Rotate") == old.get("/Rotate")
+            assert new.Contents.read_bytes() == old.Contents.read_bytes()
+        grey = now.pages[1].Resources.XObject.Im0
+        assert bytes(grey.ColorSpace[1].read_bytes()) == samples.grey_profile()
+        assert int(grey.SMask.Width) == 10
+        assert now.pages[0].Resources.XObject.Im0.Interpolate
+
+
+def test_pages_are_the_same_as_pictures_alone(srgan: Run, tmp_path: Path) -> None:
+    scans(tmp_path / "in.pdf")
+    assert srgan("in.pdf", "--format", "png", "-o", "out.pdf")[0] == 0
+    with pikepdf.open("in.pdf") as was:
+        (tmp_path / "a.jpg").write_bytes(was.pages[0].Resources.XObject.Im0.read_raw_bytes())
+    assert srgan("a.jpg", "-o", "a.png")[0] == 0
+    with Pillow.open("a.png") as alone:
+        assert np.array_equal(np.asarray(alone), np.asarray(pictures_of("out.pdf")[0][3]))
+    assert srgan("in.pdf", "-o", "out.png")[0] == 0
+    assert {path.name for path in tmp_path.glob("out-*")} == {"out-001.png", "out-002.png"}
+    assert srgan("in.pdf", "--page", "2", "-o", "second.pdf")[0] == 0
+    assert [one[:2] for one in pictures_of("second.pdf")] == [(16, 24), (20, 40)]
+    code, said = srgan("in.pdf", "--format", "webp", "-o", "other.pdf")
+    assert (code, "jpeg, or png" in said) == (2, True), said
+
+
+def test_what_is_odd_is_kept_to_the_byte_and_told(srgan: Run, tmp_path: Path) -> None:
+    scans(tmp_path / "in.pdf", odd=True)
+    code, said = srgan("in.pdf", "-o", "out.pdf")
+    assert code == 0, said
+    for words in ("one bit (CCITT, JBIG2, stencils): 2", "JPEG 2000: 1", "turned round or masked", "CMYK"):
+        assert words in said
+    assert [one[4] for one in pictures_of("out.pdf", odd=True)[2:]] == [
+        one[4] for one in pictures_of("in.pdf", odd=True)[2:]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"), [({"user": "u", "owner": "o"}, "password"), ({"user": "", "owner": "o"}, "encrypted")]
+)
+def test_locked_pdfs_are_refused(srgan: Run, tmp_path: Path, options: dict[str, str], says: str) -> None:
+    scans(tmp_path / "in.pdf", encryption=pikepdf.Encryption(**options))
+    code, said = srgan("in.pdf", "-o", "out.pdf")
+    assert (code, says in said) == (3, True), said
+
+
+def test_hostile_pdfs_are_refused_in_a_sentence(srgan: Run, tmp_path: Path) -> None:
+    scans(tmp_path / "in.pdf")
+    data = (tmp_path / "in.pdf").read_bytes()
+    with pikepdf.new() as empty:
+        empty.add_blank_page()
+        empty.save("empty.pdf")
+    bad = data.replace(b"\xff\xd8", b"\0\0", 1)
+    for made, says in (
+        (b"%PDF-1.7\n" + bytes(300), "damaged"),
+        (bad, "page"),
+        (Path("empty.pdf").read_bytes(), "without"),
+    ):
+        (tmp_path / "in.pdf").write_bytes(made)
+        code, said = srgan("in.pdf", "-o", "out.pdf")
+        assert (code, says in said, "defect" in said) == (3, True, False), said
+    assert tree(tmp_path) == {"in.pdf", "empty.pdf"}
