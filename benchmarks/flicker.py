@@ -4,8 +4,8 @@
     python -m benchmarks.flicker [PICTURE] [--model NAME] [--frames N] [--alone]
 
 One JSON line a case: `result` and `bicubic` in levels of 255, and their `ratio`. Noise is Gaussian, another in each
-frame, of the standard deviation that `noise` says. `--alone` enlarges each frame as a picture of its own. Exit code 1 if
-a ratio is above 1.2.
+frame, of the standard deviation that `noise` says. `--alone` enlarges each frame as a picture of its own. Exit code 1
+if a ratio is above 1.2.
 """
 
 from __future__ import annotations
