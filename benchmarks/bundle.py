@@ -32,8 +32,8 @@ from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import load_generator, load_model, save_weights
 
-MOST_BYTES = 4 << 20
-MOST_FP16_COST_DB = 0.01
+MAX_BYTES = 4 << 20
+MAX_FP16_COST_DB = 0.01
 # A recipe's sections, and the phase of training without which they say nothing; the others are about where and how
 # often, which leaves no trace in the result.
 _SECTIONS = {
@@ -137,13 +137,13 @@ def _fitting(generator: Generator, card: Card, data: Path | None) -> tuple[Card,
             save_weights(trial, generator, card, half=True)
             save_weights(exact, generator, card)
             cost_db = fp16_cost(exact, trial, data)
-            half, known = cost_db < MOST_FP16_COST_DB, {"fp16_cost_db": round(cost_db, 4)}
+            half, known = cost_db < MAX_FP16_COST_DB, {"fp16_cost_db": round(cost_db, 4)}
         card = replace(card, recipe={**card.recipe, "precision": "fp16" if half else "fp32", **known})
         save_weights(trial, generator, card, half=half)
         size_bytes = trial.stat().st_size
-    if size_bytes > MOST_BYTES:
+    if size_bytes > MAX_BYTES:
         why = "" if half else f" in fp32, and fp16 costs {known['fp16_cost_db']} dB on Set5"
-        raise WeightsError(f"{card.name} takes {size_bytes:,} bytes{why}; bundled models have at most {MOST_BYTES:,}")
+        raise WeightsError(f"{card.name} takes {size_bytes:,} bytes{why}; bundled models have at most {MAX_BYTES:,}")
     return card, half, size_bytes
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
-MOST_BYTES = 60 << 20
+MAX_BYTES = 60 << 20
 FOLDERS = ("srgan_cli", "weights", "benchmarks", "tests", "scripts", "examples")
 # What a bare machine with PyTorch lacks; compiled parts are for this Python and system.
 PACKAGES = (
@@ -43,12 +43,12 @@ def pack(target: Path, pictures: Path) -> int:
             tar.add(source, f"{VENDOR}/{name}")
         for path in _photos(pictures):
             # 512 bytes for its entry, up to 511 of padding, and 10 KiB for the end of the tar
-            if tar.offset + path.stat().st_size + 1024 > MOST_BYTES - 10240:
+            if tar.offset + path.stat().st_size + 1024 > MAX_BYTES - 10240:
                 break
             tar.add(path, f"{PICTURES}/{path.relative_to(pictures)}")
     size = target.stat().st_size
-    if size > MOST_BYTES:
-        raise SystemExit(f"{target} has {size / 2**20:.1f} MiB, and the most is {MOST_BYTES >> 20}")
+    if size > MAX_BYTES:
+        raise SystemExit(f"{target} has {size / 2**20:.1f} MiB, and the most is {MAX_BYTES >> 20}")
     return size
 
 

@@ -30,7 +30,7 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output
 from srgan_cli.upscaling import batch
-from srgan_cli.upscaling.crew.dispatch import MOST_PICTURES, Dispatch
+from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
 from srgan_cli.upscaling.crew.messages import Done, Event, Over, Pictures, Started, Unit
 from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.observer import Silent, Tally
@@ -91,7 +91,7 @@ def driver(workers: int, pictures: int) -> dict[str, object]:
         options, observer, tally, places = UpscaleOptions(), Silent(), Tally(), Places()
         records = Records(places, "key")
         roster = Roster(Instant(workers), observer)
-        share = Share(plan, options, records, observer, tally, ahead=workers * (MOST_PICTURES + 2))
+        share = Share(plan, options, records, observer, tally, ahead=workers * (MAX_PICTURES + 2))
         began, busy = time.perf_counter(), time.process_time()
         with batch.closing(places, records, observer):
             Dispatch(options, roster, share, records, observer, tally).run()

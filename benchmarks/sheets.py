@@ -25,7 +25,7 @@ from benchmarks import auto
 from benchmarks import scores as bundled_scores
 from benchmarks.detail import IMAGES
 
-MOST_BYTES = 290_000
+MAX_BYTES = 290_000
 ALL = ("fidelity", "srgan", "photo")
 _WEAR = {"": auto.png, "jpeg": auto.jpeg(50), "noise": auto.noisy(15.0)}
 
@@ -98,7 +98,7 @@ def _as_jpeg(sheet: Image.Image, qualities: Sequence[int] = (92, 88, 84, 80, 75)
     for quality in qualities:
         data = io.BytesIO()
         sheet.save(data, "JPEG", quality=quality, optimize=True)
-        if data.tell() <= MOST_BYTES:
+        if data.tell() <= MAX_BYTES:
             break
     return data.getvalue()
 

@@ -66,7 +66,7 @@ def report(case: str, model: str, turns: list[tuple[Cost, Cost]]) -> None:
         "case": case,
         "model": model,
         "ratio": round(statistics.median(ratios), 3),
-        "least_ratio": round(min(ratios), 3),
+        "min_ratio": round(min(ratios), 3),
         "cpu_ratio": round(statistics.median(cpu_ratios), 3),
         "seconds": round(statistics.median(cost.seconds for cost, _ in turns), 3),
         "torch_seconds": round(statistics.median(torch.seconds for _, torch in turns), 3),

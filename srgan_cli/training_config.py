@@ -232,7 +232,7 @@ class WatchSettings:
 
     def __post_init__(self) -> None:
         whole = ("validate_every_steps", "checkpoint_every_steps")
-        check_numbers("watch", self, dict.fromkeys(whole, (0, 1000000000.0)))
+        check_numbers("watch", self, dict.fromkeys(whole, (0, 1e9)))
         check_numbers("watch", self, {"log_every_steps": (1, 1e6), "max_rollbacks": (0, 100), "samples": (0, 64)})
         check_numbers("watch", self, {"validate_every_s": (0.1, 1e9), "checkpoint_every_s": (0.1, 1e9)})
 

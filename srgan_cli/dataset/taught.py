@@ -271,14 +271,14 @@ def _fill(
 ) -> int:
     """Make what is missing of the first pieces; how many of them are whole then."""
     known = _whole(file, pieces, allowed.limit)
-    most_bytes = _room(file, pieces, allowed)
+    max_bytes = _room(file, pieces, allowed)
     done, made, began_s = 0, 0, clock()
     while done < allowed.limit:
         if done not in known:
             elapsed_s = clock() - began_s
             # What earlier runs have kept counts as if it had been made now: time is for learning, too.
             enough = done and made and done >= allowed.total(made, elapsed_s)
-            if not allowed.count and (enough or pieces[done].end > most_bytes):
+            if not allowed.count and (enough or pieces[done].end > max_bytes):
                 break
             _make(file, pieces, done, teacher)
             made += 1

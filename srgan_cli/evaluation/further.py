@@ -24,7 +24,7 @@ Name: TypeAlias = Literal["niqe", "vgg19", "lpips", "dists"]
 NAMES: tuple[Name, ...] = get_args(Name)
 _VGG_LAYER = "conv3_4"
 # These networks keep everything on the way: of larger pictures they see the middle.
-MOST_PX = 1024
+MAX_PX = 1024
 # Five halvings of a smaller picture leave nothing for the last layers of these networks.
 _MIN_PX = 64
 
@@ -71,8 +71,8 @@ def _make(name: Name, vgg_weights: Path | None, device: str) -> Metric:
 
 def _of_the_middle(metric: Metric) -> Metric:
     def middle(pixels: Pixels) -> Pixels:
-        top, left = (max(0, side - MOST_PX) // 2 for side in pixels.shape[:2])
-        return pixels[top : top + MOST_PX, left : left + MOST_PX]
+        top, left = (max(0, side - MAX_PX) // 2 for side in pixels.shape[:2])
+        return pixels[top : top + MAX_PX, left : left + MAX_PX]
 
     return Metric(metric.key, lambda result, original: metric.measure(middle(result), middle(original)))
 

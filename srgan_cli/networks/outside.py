@@ -24,11 +24,11 @@ Run: TypeAlias = Callable[[Array], Array]
 
 _SCALES = range(2, 17)
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-_LEAST_SIZES = (1, 8, 16, 32, 64, 128)
+_MIN_SIZES = (1, 8, 16, 32, 64, 128)
 # A result scaled down is correlated this much with what went in, or it is not the same picture.
-_LEAST_CORRELATION = 0.7
+_MIN_CORRELATION = 0.7
 # … and lies as near as this to it in the mean: values are meant as [0, 1].
-_MOST_OFFSET = 0.25
+_MAX_OFFSET = 0.25
 _TRIED_PX = (18, 23)  # odd, and both sides different
 
 
@@ -43,7 +43,7 @@ class Needs:
 def probe(run: Run, name: str, *, channels: int = 3) -> Needs:
     """What `run` does and asks for. Raises `WeightsError` when it is nothing that enlarges any picture."""
     size_multiple, scale = _multiple(run, name, channels)
-    sides = ((least, _up(least, size_multiple)) for least in _LEAST_SIZES)
+    sides = ((least, _up(least, size_multiple)) for least in _MIN_SIZES)
     least = next((least for least, side in sides if _scale(run, side, channels) == scale), None)
     if least is None:
         raise WeightsError(f"{name} takes no small pictures, so it cannot run tile by tile")
@@ -106,7 +106,7 @@ def _check_picture(run: Run, name: str, scale: int, side: int, channels: int) ->
     small = high.reshape(channels, side, scale, side, scale).mean((2, 4))
     offset = float(np.abs(small.mean((1, 2)) - low.mean((1, 2))).max())
     correlation = float(np.corrcoef(small.ravel(), low.ravel())[0, 1]) if float(small.std()) > 0 else 0.0
-    if correlation < _LEAST_CORRELATION or offset > _MOST_OFFSET:
+    if correlation < _MIN_CORRELATION or offset > _MAX_OFFSET:
         raise WeightsError(
             f"{name} does not give its picture back enlarged (correlation {correlation:.2f}, {offset:.2f} brighter or "
             "darker); srgan needs a network from RGB in [0, 1] to the same, enlarged"

@@ -205,7 +205,7 @@ def _step(event: Mapping[str, Any]) -> int:
 
 
 def _whole_lines_bytes(path: Path, max_bytes: int) -> int:
-    """Where the last whole line within `most_bytes` ends: after a power cut the log may be shorter than it was."""
+    """Where the last whole line within `max_bytes` ends: after a power cut the log may be shorter than it was."""
     with path.open("rb") as file:
         return file.read(max_bytes).rfind(b"\n") + 1
 

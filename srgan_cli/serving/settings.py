@@ -10,7 +10,7 @@ from typing import TypeAlias
 from srgan_cli.config import AUTO_MODEL, EngineOptions, UpscaleOptions
 from srgan_cli.errors import SettingsError
 
-_LEAST_TOKEN = 16
+_MIN_TOKEN = 16
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -55,10 +55,10 @@ class ServeOptions:
                 raise SettingsError(f"--{name.removesuffix('_s').replace('_', '-')} must be a number above 0")
         if self.held_bytes < self.max_bytes:
             raise SettingsError("--max-held must be at least --max-bytes")
-        if self.token is not None and (len(self.token) < _LEAST_TOKEN or not self.token.isascii()
+        if self.token is not None and (len(self.token) < _MIN_TOKEN or not self.token.isascii()
                                        or not self.token.isprintable() or " " in self.token):  # fmt: skip
             raise SettingsError(
-                f"--token must have at least {_LEAST_TOKEN} letters, digits or signs, without spaces; one is made by "
+                f"--token must have at least {_MIN_TOKEN} letters, digits or signs, without spaces; one is made by "
                 "python -c 'import secrets; print(secrets.token_urlsafe(24))'"
             )
         if self.token is None and not self.is_loopback:

@@ -19,8 +19,8 @@ from srgan_cli.serving.room import FullError, Share
 from srgan_cli.serving.settings import ServeOptions
 
 _SLOWEST_BYTES_PER_S = 1_000  # of an upload as a whole, after the first `client_timeout_s`
-_MOST_FIELDS = 64
-_MOST_FIELD_BYTES = 4_096
+_MAX_FIELDS = 64
+_MAX_FIELD_BYTES = 4_096
 _DRAINED_BYTES = 1 << 20
 
 
@@ -131,7 +131,7 @@ def _words(pairs: list[tuple[str, str]]) -> dict[str, str]:
         key = name.replace("-", "_")
         if key in words:
             raise ProblemError(400, f"{shown(name)} is given twice")
-        if len(words) >= _MOST_FIELDS or len(value) > _MOST_FIELD_BYTES:
+        if len(words) >= _MAX_FIELDS or len(value) > _MAX_FIELD_BYTES:
             raise ProblemError(400, "there are too many options, or one is too long")
         words[key] = value
     return words
@@ -203,7 +203,7 @@ class _Form:
         _, self._kind = parse_options_header(self._headers.get(b"content-disposition", b""))
         if self._is_file and self._picture is not None:
             raise ProblemError(400, "the form has more than one picture; send each in a request of its own")
-        if not self._is_file and len(self._pairs) >= _MOST_FIELDS:
+        if not self._is_file and len(self._pairs) >= _MAX_FIELDS:
             raise ProblemError(400, "the form has too many fields")
 
     @property
@@ -212,7 +212,7 @@ class _Form:
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._part += data[start:end]
-        if not self._is_file and len(self._part) > _MOST_FIELD_BYTES:
+        if not self._is_file and len(self._part) > _MAX_FIELD_BYTES:
             raise ProblemError(400, "a field of the form is too long; a picture needs a file name")
 
     def _end(self) -> None:

@@ -24,7 +24,7 @@ from srgan_cli.training_config import Objective, Phase
 # Of the medians that a gradient's size is compared with. Ten times is an ordinary bad batch.
 _EXPLODED, _CALM, _VANISHED = 100.0, 10.0, 1e-4
 _MAX_NORMS = 200
-_FEWEST_NORMS = 10
+_MIN_NORMS = 10
 # A discriminator's loss when it can only guess, as means over verdicts of the real and of the fake, added up: 2 ln 2
 # where the loss is a cross-entropy (Goodfellow et al. 2014, section 4.1), 2 for hinge, ½ · ¼ + ½ · ¼ for least squares.
 _GUESSING: Mapping[Objective, float] = {
@@ -181,7 +181,7 @@ class Monitor:
             if exploded:
                 return findings  # and do not let it become usual
         self._norms = [*self._norms[1 - _MAX_NORMS :], norm]
-        if self._first_norm is None and len(self._norms) >= _FEWEST_NORMS:
+        if self._first_norm is None and len(self._norms) >= _MIN_NORMS:
             self._first_norm = statistics.median(self._norms)
         return findings
 

@@ -17,11 +17,11 @@ WORN_QUALITY = {"JPEG": 96, "WebP": 90}
 # Above these, of BSD100's pictures of 120 × 80, 240 × 160 and 480 × 320 px, clean: 1, 4 and 2 %; with noise of 3 levels
 # in each colour (2 in luma): 78, 97 and 98 %; with 4.5 levels: 94, 100 and 100 %.
 # `SURE_NOISE` is more than a clean one shows.
-WORN_NOISE, MOST_GRAIN_OF_NOISE = 1.6, 1.3
+WORN_NOISE, MAX_GRAIN_OF_NOISE = 1.6, 1.3
 SURE_NOISE = 6.0
 # Coarse grain beside little fine noise: that of old scans that were enlarged, and of 1 to 2 % of clean pictures; of
 # those of 120 × 80 px, in which half the size has no quiet spots left, 6 %.
-WORN_GRAIN, LEAST_GRAIN_OF_SCANS, LEAST_PX_FOR_GRAIN = 4.0, 3.0, 20_000
+WORN_GRAIN, MIN_GRAIN_OF_SCANS, MIN_PX_FOR_GRAIN = 4.0, 3.0, 20_000
 # All 228 small pictures of BSD100 and Set14 at ×2 and ×4 stay at or below 1.06; 50 of them as JPEGs of quality 97, too.
 WORN_BLOCKING = 1.08
 
@@ -54,10 +54,10 @@ def judge(signs: Signs) -> ModelChoice:
         return ModelChoice(WORN, f"{signs.codec} of quality {signs.quality}")
     if signs.earlier_quality is not None:
         return ModelChoice(WORN, f"it was a JPEG of quality {signs.earlier_quality} once")
-    if signs.noise >= SURE_NOISE or signs.noise >= max(WORN_NOISE, signs.grain / MOST_GRAIN_OF_NOISE):
+    if signs.noise >= SURE_NOISE or signs.noise >= max(WORN_NOISE, signs.grain / MAX_GRAIN_OF_NOISE):
         return ModelChoice(WORN, f"noisy: a standard deviation of about {signs.noise:.0f} levels")
-    coarse = signs.grain >= max(WORN_GRAIN, LEAST_GRAIN_OF_SCANS * signs.noise)
-    if coarse and signs.pixels >= LEAST_PX_FOR_GRAIN:
+    coarse = signs.grain >= max(WORN_GRAIN, MIN_GRAIN_OF_SCANS * signs.noise)
+    if coarse and signs.pixels >= MIN_PX_FOR_GRAIN:
         return ModelChoice(
             WORN, f"coarse grain: a standard deviation of about {signs.grain:.0f} levels at half the size"
         )

@@ -296,7 +296,7 @@ class Upscaler:
             if not self.compute.is_out_of_memory(err):
                 raise _device_error(err, self.compute) from err
             window_px = 0.0  # the run starts with the smallest tile and halves that if it must
-        return int(max(64, min(self.compute.most_window_px, window_px) - 2 * self.chain.halo_px))
+        return int(max(64, min(self.compute.max_window_px, window_px) - 2 * self.chain.halo_px))
 
 
 def _truth(compute: Backend) -> str:

@@ -15,7 +15,7 @@ from srgan_cli.imaging.output import Output, decide, output_format
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.tiles import choose_scales
 
-_LEAST_DIGITS = 3  # of a page's number in a name: most documents have fewer than 1000 pages, and names sort as they do
+_MIN_DIGITS = 3  # of a page's number in a name: most documents have fewer than 1000 pages, and names sort as they do
 
 
 class SeveralResultsError(SettingsError):
@@ -102,7 +102,7 @@ def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int,
             f"-o - writes one result to stdout, but there are {len(contents.pages)} {contents.kind}; choose one with "
             "--page, or a --format that holds several"
         )
-    digits = 0 if len(contents.pages) == 1 else max(_LEAST_DIGITS, len(str(contents.numbers[-1])))
+    digits = 0 if len(contents.pages) == 1 else max(_MIN_DIGITS, len(str(contents.numbers[-1])))
     singles = []
     for number, header in zip(contents.numbers, contents.pages, strict=True):
         word = contents.kind.removesuffix("s")

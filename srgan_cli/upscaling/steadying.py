@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Levels = np.ndarray[Any, np.dtype[np.float32]]  # (H, W), in levels of 255
 
-_LEAST_LEVELS = 2.0  # a mean difference over 5 × 5 px that is motion, in a picture without noise
+_MIN_LEVELS = 2.0  # a mean difference over 5 × 5 px that is motion, in a picture without noise
 # Noise of standard deviation s in both frames makes a mean difference (of the largest channel) of 2 s, within a quarter
 # over 25 px; so this times the quietest tenth of the picture is motion. More than what one frame's own noise explains
 # is not noise, though: a camera that pans leaves no part at rest.
@@ -113,7 +113,7 @@ def _motion(low: Pixels, reference: Pixels) -> Levels:
     difference = np.abs(low.astype(np.float32) - reference).max(2) / unit
     mean = _box(difference, 2)
     quiet = float(np.quantile(mean, 0.1))
-    bound = max(_LEAST_LEVELS, min(_TIMES_QUIET * quiet, _TIMES_NOISE * _noise(low, unit)))
+    bound = max(_MIN_LEVELS, min(_TIMES_QUIET * quiet, _TIMES_NOISE * _noise(low, unit)))
     moved = (mean > bound).astype(np.float32)
     grown = (_box(moved, _GROWN_PX) > 0).astype(np.float32)
     return _box(grown, 1)

@@ -32,8 +32,8 @@ _BATCH = 64  # pictures that are planned at a time
 _LOOK_S = 60.0  # how often a folder is looked through, events or not
 _NETWORK_LOOK_S = 5.0
 _NAP_S = 0.5
-_LEAST_S, _SCAN_SHARE = 0.2, 5  # a look takes at most a fifth of the time
-_AGAIN_S, _MOST_AGAIN_S = 30.0, 3600.0
+_MIN_S, _SCAN_SHARE = 0.2, 5  # a look takes at most a fifth of the time
+_AGAIN_S, _MAX_AGAIN_S = 30.0, 3600.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class _Watching:
                 self._make(_first_batch(ready, seen), seen)
             self._failed.keep(seen)
             if not ready:
-                self._wait(max(_LEAST_S, _SCAN_SHARE * scan_s))
+                self._wait(max(_MIN_S, _SCAN_SHARE * scan_s))
 
     def close(self) -> None:
         if self._events is not None:
@@ -170,13 +170,13 @@ class _Watching:
         self._look_s = _NETWORK_LOOK_S
         self._reporter.note(f"the system reports no more changes ({shown(reason)}): looking every {self._look_s:g} s")
 
-    def _wait(self, least_s: float) -> None:
+    def _wait(self, min_s: float) -> None:
         """Until there may be something to do, but long enough for a look to cost little."""
-        time.sleep(least_s)
+        time.sleep(min_s)
         waits = [self._look_s, self._settling.seconds_left(), self._failed.seconds_left()]
         if not self._is_there:
             waits.append(_NETWORK_LOOK_S)
-        end = time.monotonic() + min(wait for wait in waits if wait is not None) - least_s
+        end = time.monotonic() + min(wait for wait in waits if wait is not None) - min_s
         while not self._is_over() and (left := end - time.monotonic()) > 0:
             if self._events is None:
                 time.sleep(min(left, _NAP_S))
@@ -288,7 +288,7 @@ class _Failed:
         before = self._attempts.get(failure.source)
         tries = 1 + (before.tries if before is not None and before.sight == sight else 0)
         lasting = issubclass(failure.kind, (UnreadablePictureError, DefectError))
-        pause_s = min(_MOST_AGAIN_S, _AGAIN_S * 2 ** (tries - 1))
+        pause_s = min(_MAX_AGAIN_S, _AGAIN_S * 2 ** (tries - 1))
         self._attempts[failure.source] = _Attempt(sight, failure.reason, lasting, tries, time.time() + pause_s)
 
     def drop(self, path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_name_says_family_and_scale(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(bundle, "MAX_BYTES", 1_000_000)
     with pytest.raises(WeightsError, match="at most 1,000,000"):
         bundled(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -119,8 +119,8 @@ def test_each_sign_decides_at_its_threshold() -> None:
     assert model(grain=choice.WORN_GRAIN) == WORN
     assert model(grain=choice.WORN_GRAIN - 0.01) == CLEAN
     assert model(noise=4, grain=12.1) == WORN, "of a scan that was enlarged"
-    assert model(noise=4, grain=12.1, pixels=choice.LEAST_PX_FOR_GRAIN) == WORN
-    assert model(noise=4, grain=12.1, pixels=choice.LEAST_PX_FOR_GRAIN - 1) == CLEAN, "too few to tell"
+    assert model(noise=4, grain=12.1, pixels=choice.MIN_PX_FOR_GRAIN) == WORN
+    assert model(noise=4, grain=12.1, pixels=choice.MIN_PX_FOR_GRAIN - 1) == CLEAN, "too few to tell"
     assert model(blocking=choice.WORN_BLOCKING) == WORN
     assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
     assert model(codec="JPEG", quality=98, blocking=choice.WORN_BLOCKING) == WORN, "saved again from something worse"

@@ -337,7 +337,7 @@ def test_the_tile_follows_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> No
     assert tiles == sorted(tiles)
     assert tiles[0] >= 16
     assert tiles[1] < tiles[2]
-    assert tiles[-1] == tile(1 << 41) <= protocol.MOST_WINDOW_PX - 2 * model.halo_px
+    assert tiles[-1] == tile(1 << 41) <= protocol.MAX_WINDOW_PX - 2 * model.halo_px
 
 
 def test_a_model_stays_as_it_was() -> None:

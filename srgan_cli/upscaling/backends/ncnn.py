@@ -23,11 +23,11 @@ from srgan_cli.networks.ncnn_process import VulkanDevice, is_installed, vulkan_d
 from srgan_cli.networks.outside import enlarge
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling.backends.memory import free_host_bytes
-from srgan_cli.upscaling.backends.protocol import MEMORY_SHARE, Backend, Device, Prepared, RunPrecision
+from srgan_cli.upscaling.backends.protocol import MEMORY_FRACTION, Backend, Device, Prepared, RunPrecision
 from srgan_cli.upscaling.backends.pytorch import PyTorch, inference, is_out_of_memory
 
 # Larger windows gain little, and Windows ends a driver's work that takes longer than two seconds.
-MOST_WINDOW_PX = 384
+MAX_WINDOW_PX = 384
 # A layer's input and output, both again as Winograd's transforms (36/16 of them), and what skips the layer.
 _COPIES = 3.5
 
@@ -52,8 +52,8 @@ class Ncnn:
         return _HOST
 
     @property
-    def most_window_px(self) -> int:
-        return MOST_WINDOW_PX
+    def max_window_px(self) -> int:
+        return MAX_WINDOW_PX
 
     @property
     def windows_at_once(self) -> int:
@@ -81,7 +81,7 @@ class Ncnn:
         free_bytes = free_host_bytes()
         if self.vulkan is not None:
             free_bytes = min(free_bytes, self.vulkan.free_bytes)
-        return free_bytes * MEMORY_SHARE
+        return free_bytes * MEMORY_FRACTION
 
     def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
         values = max((one.values_per_px for one in networks if isinstance(one, _Ours | _Theirs)), default=0.0)

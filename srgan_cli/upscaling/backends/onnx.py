@@ -15,7 +15,7 @@ from srgan_cli.networks.onnx_files import OnnxGenerator, providers
 from srgan_cli.networks.outside import enlarge
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling.backends.memory import free_host_bytes
-from srgan_cli.upscaling.backends.protocol import MEMORY_SHARE, Backend, Prepared, RunPrecision
+from srgan_cli.upscaling.backends.protocol import MEMORY_FRACTION, Backend, Prepared, RunPrecision
 from srgan_cli.upscaling.backends.pytorch import CPU_TILE_BYTES, inference, is_out_of_memory
 
 # Large networks of this kind hold 64 features at four times the resolution, three times over: the runtime does not say.
@@ -42,7 +42,7 @@ class Onnx:
         return _HOST
 
     @property
-    def most_window_px(self) -> int:
+    def max_window_px(self) -> int:
         return 512
 
     @property
@@ -63,7 +63,7 @@ class Onnx:
         return inference(_HOST)
 
     def budget_bytes(self) -> float:
-        return min(free_host_bytes() * MEMORY_SHARE, CPU_TILE_BYTES)
+        return min(free_host_bytes() * MEMORY_FRACTION, CPU_TILE_BYTES)
 
     def bytes_per_px(self, _networks: Sequence[Prepared], _probe: Callable[[int], object]) -> float:
         return _BYTES_PER_PX

@@ -33,7 +33,14 @@ from srgan_cli.networks.graph import (
 )
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling.backends.memory import free_host_bytes
-from srgan_cli.upscaling.backends.protocol import MEMORY_SHARE, MOST_WINDOW_PX, Backend, Device, Prepared, RunPrecision
+from srgan_cli.upscaling.backends.protocol import (
+    MAX_WINDOW_PX,
+    MEMORY_FRACTION,
+    Backend,
+    Device,
+    Prepared,
+    RunPrecision,
+)
 from srgan_cli.upscaling.backends.pytorch import CPU_TILE_BYTES, PyTorch, inference, is_out_of_memory
 
 NAMES: Final = {"CPU": "openvino", "GPU": "openvino:gpu", "NPU": "openvino:npu"}
@@ -63,8 +70,8 @@ class OpenVino:
         return _HOST
 
     @property
-    def most_window_px(self) -> int:
-        return MOST_WINDOW_PX if self.target == "CPU" else 512
+    def max_window_px(self) -> int:
+        return MAX_WINDOW_PX if self.target == "CPU" else 512
 
     @property
     def windows_at_once(self) -> int:
@@ -83,7 +90,7 @@ class OpenVino:
         return inference(_HOST)
 
     def budget_bytes(self) -> float:
-        return min(free_host_bytes() * MEMORY_SHARE, CPU_TILE_BYTES)
+        return min(free_host_bytes() * MEMORY_FRACTION, CPU_TILE_BYTES)
 
     def bytes_per_px(self, networks: Sequence[Prepared], _probe: Callable[[int], object]) -> float:
         values = max((one.values_per_px for one in networks if isinstance(one, _Network)), default=0.0)

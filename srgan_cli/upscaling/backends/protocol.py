@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 RunPrecision: TypeAlias = Literal["fp32", "fp16", "bf16"]
 
 # What a first guess may take of the memory that is free: the rest is for everything that a guess forgets.
-MEMORY_SHARE = 0.6
+MEMORY_FRACTION = 0.6
 # Side of the largest window, halo included.
-MOST_WINDOW_PX = 1024
+MAX_WINDOW_PX = 1024
 ACCELERATOR_BATCH = 8
 
 
@@ -77,7 +77,7 @@ class Backend(Protocol):
         """The sentences that `srgan doctor` prints: why this device, and why this precision."""
 
     @property
-    def most_window_px(self) -> int:
+    def max_window_px(self) -> int:
         """Side of the largest window, halo included, that is worth it or possible."""
 
     @property

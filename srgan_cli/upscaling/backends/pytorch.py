@@ -20,8 +20,8 @@ from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling.backends.memory import free_host_bytes, keep_large_blocks, total_host_bytes
 from srgan_cli.upscaling.backends.protocol import (
     ACCELERATOR_BATCH,
-    MEMORY_SHARE,
-    MOST_WINDOW_PX,
+    MAX_WINDOW_PX,
+    MEMORY_FRACTION,
     Device,
     Prepared,
     RunPrecision,
@@ -31,7 +31,7 @@ from srgan_cli.upscaling.backends.protocol import (
 # of a small machine's memory, where others want to live too. For the networks we ship a window of 1024 px takes 1.1 GiB
 # in bf16, and one of some 840 px as much in fp32; the halo costs 7 % of the first and 9 % of the second.
 CPU_TILE_BYTES = 1100 << 20
-_CPU_TILE_SHARE = 6
+_CPU_TILE_DIVISOR = 6
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _PRECISIONS: dict[torch.dtype, RunPrecision] = {
@@ -57,8 +57,8 @@ class PyTorch:
         return _PRECISIONS[self.dtype]
 
     @property
-    def most_window_px(self) -> int:
-        return MOST_WINDOW_PX
+    def max_window_px(self) -> int:
+        return MAX_WINDOW_PX
 
     @property
     def windows_at_once(self) -> int:
@@ -78,10 +78,10 @@ class PyTorch:
         return inference(self.device)
 
     def budget_bytes(self) -> float:
-        fraction = free_memory_bytes(self.device) * MEMORY_SHARE
+        fraction = free_memory_bytes(self.device) * MEMORY_FRACTION
         if self.device.type != "cpu":
             return fraction
-        return min(fraction, CPU_TILE_BYTES, total_host_bytes() / _CPU_TILE_SHARE)
+        return min(fraction, CPU_TILE_BYTES, total_host_bytes() / _CPU_TILE_DIVISOR)
 
     def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
         estimated = _estimated_bytes_per_px(networks, probe)

@@ -26,7 +26,7 @@ from srgan_cli.upscaling.sharing import Share
 # A worker gets pictures for about so long at a time: little enough for all to end together, much enough for reading,
 # network and writing to overlap.
 _UNIT_SECONDS = 4.0
-MOST_PICTURES = 16
+MAX_PICTURES = 16
 _LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
 
@@ -132,7 +132,7 @@ class Dispatch:
         budget = self._speeds.get(worker, 0.0) * _UNIT_SECONDS
         fair = -(-len(self._waiting) // (2 * max(1, self._roster.count)))
         jobs: list[Job] = []
-        while self._waiting and len(jobs) < min(MOST_PICTURES, max(1, fair)):
+        while self._waiting and len(jobs) < min(MAX_PICTURES, max(1, fair)):
             if jobs and budget < self._waiting[0].network_pixels:
                 break
             jobs.append(self._waiting.popleft())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from srgan_cli.config import WorkerOptions
 from srgan_cli.errors import DeviceError, SettingsError
 from srgan_cli.upscaling import batch
-from srgan_cli.upscaling.crew.dispatch import MOST_PICTURES, Dispatch
+from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
 from srgan_cli.upscaling.crew.large import CrewUpscaler
 from srgan_cli.upscaling.crew.messages import Brief, Crew
 from srgan_cli.upscaling.crew.processes import Processes
@@ -90,7 +90,7 @@ def _is_for_all(job: Job, split_pixels: int) -> bool:
 def _make_apart(session: Session, plan: Plan, roster: Roster, observer: Observer, tally: Tally) -> None:
     places = Places()
     records = Records(places, session.settings_key)
-    share = Share(plan, session.options, records, observer, tally, ahead=roster.count * (MOST_PICTURES + 2))
+    share = Share(plan, session.options, records, observer, tally, ahead=roster.count * (MAX_PICTURES + 2))
     with batch.closing(places, records, observer):
         Dispatch(session.options, roster, share, records, observer, tally).run()
 
