@@ -259,6 +259,7 @@ def test_rows_that_kill_every_worker_fail_one_picture(large: Path, model: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(280)
 def test_processes_that_die_and_fail_leave_nothing_undone(
     twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +284,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(280)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_run_that_is_ended_goes_on_and_leaves_no_worker(twelve: Path, model: Path, number: signal.Signals) -> None:
     for more in range(60):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -102,6 +103,8 @@ class Cluster:
 
     def _begin(self) -> None:
         address = None if self._options.address == "local" else self._options.address
+        if address is None:
+            os.environ.setdefault("RAY_worker_niceness", "0")  # as other processes; Ray's own choice is to yield to all
         try:
             self._ray.init(
                 address=address, log_to_driver=False, include_dashboard=False if address is None else None,
