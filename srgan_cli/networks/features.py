@@ -166,7 +166,7 @@ def _download() -> dict[str, Tensor]:
     # No network, no disk, a file that is not what its name says, or one in the cache that a killed download left.
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:
         raise WeightsError(
-            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be fetched ({err}; a spoilt "
+            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be fetched ({err}; a corrupt "
             f"download would lie in {torch.hub.get_dir()}). Two ways out: "
             "--vgg-weights FILE, with that file fetched elsewhere or another of its kind; or --perceptual random, "
             "a fixed random VGG that needs no file"

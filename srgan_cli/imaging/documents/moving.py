@@ -78,7 +78,7 @@ class MovingBinder(_Frames, ABC):
 
 
 class WebpBinder(MovingBinder):
-    """RFC 9649. What is told of the picture stands in front of the frames, so that nothing is left for the end."""
+    """RFC 9649. What describes the picture stands in front of the frames, so that nothing is left for the end."""
 
     def add(self, page: Page) -> Notes:
         pixels, box, metadata, notes = self._final(page, even=True)
