@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Iterator, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -131,8 +133,14 @@ def serve(
     click.echo(server.address)
     if opens:
         click.launch(server.address)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn's own handlers end it, and then raise the signal again
+        signal.signal(number, _already_ended)
     server.run()
     return 0
+
+
+def _already_ended(_number: int, _frame: FrameType | None) -> None:
+    """To be ended is how a server ends."""
 
 
 def _report(err: BaseException) -> None:
