@@ -5,9 +5,9 @@
 
 Turn by turn, one request on a connection that stays open and one call of `upscale_file` with a held model, PNG in and
 out, in one process; so both find the same machine. `overhead_ms` is the difference of the medians, `ratio` theirs, and
-`least_overhead_ms` the difference of the quickest; `around_making_p50_ms` is what a request took beyond the making of its
-picture, as the server measured that. The line of `side_px` 0 leaves the making out: what the server and HTTP cost by
-themselves.
+`least_overhead_ms` the difference of the quickest; `around_making_p50_ms` is what a request took beyond the making of
+its picture, as the server measured that. The line of `side_px` 0 leaves the making out: what the server and HTTP cost
+by themselves.
 """
 
 from __future__ import annotations
