@@ -73,7 +73,7 @@ def build(
     handlers: dict[Any, Any] = {HTTPException: _http_problem}
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, options=options)],
+        middleware=[Middleware(Guard, options=options, on_refusal=service.refused)],
         exception_handlers=handlers,
         lifespan=service.lifespan,
     )
@@ -139,6 +139,11 @@ class Service:
             return response
 
         return wrapped
+
+    def refused(self, method: str, status: int) -> None:
+        """Before it came to a route: another site, another name, no token."""
+        self.metrics.requests[("refused", status)] += 1
+        self.on_request(method, "refused", status, 0.0)
 
     # ------------------------------------------------------------------------------------------------------- pictures
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -35,8 +36,9 @@ _HEADERS = {
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
-        self._app, self._options = app, options
+    def __init__(self, app: ASGIApp, options: ServeOptions, on_refusal: Callable[[str, int], None]) -> None:
+        """`on_refusal` hears the method and the status of each request that gets no further."""
+        self._app, self._options, self._on_refusal = app, options, on_refusal
         names = LOOPBACK_NAMES if options.is_loopback else ()
         self._hosts = {name.casefold() for name in (*names, options.host, *options.allow_hosts)}
 
@@ -55,7 +57,9 @@ class Guard:
         problem = self._refusal(scope, Headers(scope=scope))
         if problem is None:
             await self._app(scope, receive, guarded)
-        elif problem.status == 401 and scope["path"] == "/" and scope["method"] == "GET":
+            return
+        self._on_refusal(scope["method"], problem.status)
+        if problem.status == 401 and scope["path"] == "/" and scope["method"] == "GET":
             from starlette.responses import RedirectResponse
 
             await RedirectResponse("/login", 303)(scope, receive, guarded)

@@ -97,6 +97,8 @@ def test_the_token(locked: HttpServer) -> None:
     assert get(locked, "/v1/models", Authorization=f"Bearer {TOKEN}").status == 200
     assert get(locked, "/v1/models", Cookie=f"srgan_token={TOKEN}").status == 200
     assert get(locked, "/healthz").status == 200
+    metrics = get(locked, "/metrics", Authorization=f"Bearer {TOKEN}").body.decode()
+    assert 'srgan_requests_total{route="refused",status="401"}' in metrics
     assert post(locked, "/v1/upscale", png(), Authorization=f"Bearer {TOKEN}").status == 200
 
 
