@@ -53,6 +53,11 @@ class ServeOptions:
         ):
             if not 0 < getattr(self, name) < float("inf"):
                 raise SettingsError(f"--{name.removesuffix('_s').replace('_', '-')} must be a number above 0")
+        if self.engine.has_several_devices:
+            raise SettingsError(
+                f"--device {self.engine.device} names several devices, and a server makes one picture at a time; "
+                "start a server for each, on ports of their own"
+            )
         if self.held_bytes < self.max_bytes:
             raise SettingsError("--max-held must be at least --max-bytes")
         if self.token is not None and (len(self.token) < _MIN_TOKEN or not self.token.isascii()

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from srgan_cli.cli import main
+from srgan_cli.config import EngineOptions
 from srgan_cli.errors import ExitCode, SettingsError
 from srgan_cli.serving.server import HttpServer
 from srgan_cli.serving.settings import ServeOptions
@@ -116,6 +117,11 @@ def test_signing_in(locked: HttpServer) -> None:
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert get(locked, "/", Cookie=cookie.split(";")[0]).status == 200
+
+
+def test_several_devices_are_several_servers() -> None:
+    with pytest.raises(SettingsError, match="a server for each"):
+        ServeOptions(engine=EngineOptions("cpu:2x1"))
 
 
 def test_a_port_that_is_taken(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,17 @@ def test_what_makes_no_sense(server: HttpServer, query: str, status: int, words:
     assert words in answer.detail
 
 
+def test_pages_and_frames(server: HttpServer) -> None:
+    file = io.BytesIO()
+    frames = [Pillow.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
+    all_pages = post(server, "/v1/upscale?scale=2", file.getvalue())
+    one = post(server, "/v1/upscale?scale=2&page=2&format=png", file.getvalue())
+    assert all_pages.headers["Content-Type"] == "image/tiff"
+    assert getattr(Pillow.open(io.BytesIO(all_pages.body)), "n_frames", 1) == 3
+    assert one.size == (16, 16)
+
+
 def test_large_pictures_may_be_given_back(server: HttpServer) -> None:
     answer = post(server, "/v1/upscale?long_side=5&only_enlarge=true&copy_large=copy", png())
     assert (answer.status, answer.body) == (200, png())
