@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DeviceError, PictureError, SrganError, WeightsError
+from srgan_cli.upscaling.claims import sweep
 from srgan_cli.upscaling.documents import Bench
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.pipeline import Assign, Expected, Pipeline
@@ -47,6 +48,10 @@ def run(
         observer.failed(failure)
     if options.resume:
         clear_behind(skip.target for skip in plan.skips)
+        if not plan.jobs:  # else whoever claims the first one does
+            sweep(
+                folder for skip in plan.skips for folder in (skip.target.parent, options.output or skip.target.parent)
+            )
     places = Places()
     records = Records(places, settings_key)
     share = Share(plan, options, records, observer, tally)

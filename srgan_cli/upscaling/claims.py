@@ -21,6 +21,7 @@ import secrets
 import stat
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -183,6 +184,14 @@ class Claims:
 def _following(path: Path) -> Path:
     """The file of a claim's next generation."""
     return path.with_name(f"{path.stem}.{int(path.suffix[1:]) + 1}")
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """Remove what dead processes have left in folders that nothing is to be claimed in any more."""
+    for folder in dict.fromkeys(folders):
+        if _claims_in(folder):
+            with contextlib.suppress(OSError), Claims(folder) as claims:
+                claims.sweep()
 
 
 def _claims_in(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -215,11 +217,25 @@ def test_what_a_killed_encoder_left_is_removed_by_resume(low: Path, model: Path)
     assert left(low) == {"scan.png", "old.png", others.name}
 
 
+_KILLED = """
+import os, sys
+from pathlib import Path
+from srgan_cli.upscaling.claims import Claims
+
+Claims(Path(sys.argv[1])).take("scan.png")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_what_a_run_left_that_was_killed_behind_its_result_is_removed_by_resume(low: Path, model: Path) -> None:
     folder = low.parent.parent / "out"
     assert run(low, model, Watch()).exit_code == 0
     for name in (SCRATCH, f"{SCRATCH}.lock", JOURNAL):
         (folder / name).write_bytes(b"")
+    dead = subprocess.run([sys.executable, "-c", _KILLED, str(folder)])
+    assert dead.returncode == -9
+    assert len([name for name in left(low) if name.startswith(".srgan-claim.")]) == 2
     with lock(folder / f"{SCRATCH}.lock") or pytest.fail("locked"):
         assert run(low, model, Watch()).exit_code == 0
         assert left(low) == {"scan.png", SCRATCH, f"{SCRATCH}.lock", JOURNAL}  # somebody is at work
