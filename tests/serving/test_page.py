@@ -178,7 +178,9 @@ def test_the_keyboard_alone(page: Any) -> None:
         raise AssertionError(f"{name} cannot be reached")
 
     choosers: list[Any] = []
-    page.on("filechooser", choosers.append)  # long before it is wanted: the browser is told to ask us, not a person
+    page.on(
+        "filechooser", lambda chooser: choosers.append(chooser)
+    )  # long before it is wanted: the browser is told to ask us, not a person
     tab_to("model")
     tab_to("size")
     page.keyboard.press("Home")
