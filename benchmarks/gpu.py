@@ -62,7 +62,11 @@ def main() -> int:
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("results.jsonl"), metavar="FILE")
     parser.add_argument(
-        "--pictures", type=Path, default=gpu_pack.ROOT / "pictures", metavar="DIR", help="sharp photos to train on"
+        "--pictures",
+        type=Path,
+        default=gpu_pack.pictures(),
+        metavar="DIR",
+        help="sharp photos to train on [default: those of the pack, or examples/]",
     )
     parser.add_argument("--minutes", type=float, default=9.0, help="a part ends before that [default: 9]")
     parser.add_argument("--tiny", action="store_true", help="the smallest sizes, to see that everything works")

@@ -32,6 +32,12 @@ _BEGIN, _END = "<!-- gpu programme: begin -->", "<!-- gpu programme: end -->"
 Line: TypeAlias = Mapping[str, Any]
 
 
+def pictures() -> Path:
+    """Those that a pack has brought along; in a checkout, the few of examples/, which do for --tiny."""
+    packed = ROOT / PICTURES
+    return packed if packed.is_dir() else ROOT / "examples"
+
+
 def pack(target: Path, pictures: Path) -> int:
     """Write a tar of the project, of what a bare machine lacks, and of as many pictures as fit; returns its bytes."""
     with tarfile.open(target, "w") as tar:
