@@ -49,6 +49,8 @@ _PAIRS = Stage("-m benchmarks.pairs {photos} {teacher} {out}/pairs --seconds 120
 _X4 = "--hr-dir {out}/pairs/taught --lr-dir {out}/pairs/low"
 _X2 = "--hr-dir {out}/pairs/taught-x2 --lr-dir {out}/pairs/low --scale 2"
 
+_DRAWINGS = Stage("-m benchmarks.drawings {out}/drawings --count 100 --seed 1", "drawings/drawing-099.png")
+
 RECIPES = (
     Recipe(
         "photo-x4",
@@ -67,6 +69,20 @@ RECIPES = (
                 "photo-x4-c",
                 f"{_X4} --init {{out}}/photo-x4-b --phase adversarial --batch 12 --crop 192 --seed 5 {_TAUGHT} "
                 "--set adversarial.learning_rate=4e-4 --set adversarial.perceptual_crops=4 --budget 20m",
+            ),
+        ),
+    ),
+    Recipe(
+        "srgan-x4",
+        (
+            _DRAWINGS,
+            _train(
+                "srgan-x4-fifth",
+                "--hr-dir {photos} --hr-dir {out}/drawings --phase adversarial --init srgan-x4 --batch 8 --seed 11 "
+                "--set adversarial.pixel_weight=0.3 --set adversarial.perceptual_weight=3 "
+                "--set adversarial.perceptual_crops=4 --set adversarial.adversarial_weight=0.08 "
+                "--set adversarial.chroma_weight=5 --set adversarial.flat_weight=3 "
+                "--set adversarial.learning_rate=2e-4 --set adversarial.discriminator_learning_rate=3e-4 --budget 36m",
             ),
         ),
     ),
