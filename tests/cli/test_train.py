@@ -353,7 +353,7 @@ def test_a_terminal_has_a_live_line_that_goes_away(trainer: Trainer, terminal: i
     trainer.run = run
     assert main(["train", "--hr-dir", "photos"]) == 0
     text = terminal.getvalue()
-    assert "looking at the pictures … 0 s" in text
+    assert "scanning the pictures … 0 s" in text
     assert "adversarial  43%  step 12 300  7.43 steps/s  pixel 0.0213  28.40 dB  28:2" in text
     assert text.endswith("--model runs/photos\n")
     assert "\x1b[?25h" in text  # the cursor is back
@@ -417,7 +417,7 @@ def test_what_is_about_to_be_done_in_one_line() -> None:
     }  # fmt: skip
     assert summary(facts) == (
         "cuda:0 bf16; 4 processes; compact of 0.64 M parameters, x4; 16 crops of 128 px a step; for 30 min; "
-        "going on from step 20"
+        "resuming from step 20"
     )
 
 
@@ -470,7 +470,7 @@ def test_a_whole_run_and_its_model_in_use(
     ]  # fmt: skip
     assert main(command) == 0
     err = capsys.readouterr().err
-    assert "3 pictures to learn from, 1 to judge by" in err
+    assert "3 pictures to learn from, 1 to validate with" in err
     assert "photos/no.png" in err
     assert "done after 4 steps" in err
     assert main(command) == 0

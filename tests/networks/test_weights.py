@@ -157,7 +157,7 @@ def test_a_file_that_does_not_fit_is_a_sentence(tmp_path: Path) -> None:
         "damaged": good[:-7],
         "cut short": good[:20],
         "is empty": b"",
-        "no architecture 'magic'": tampered(tensors, metadata, architecture="magic"),
+        "unknown architecture 'magic'": tampered(tensors, metadata, architecture="magic"),
         "features must be": tampered(tensors, metadata, config='{"features": 1e99}'),
         r"not those of its settings \('body\.0": tampered(tensors, metadata, config='{"scale": 2, "features": 500}'),
         "no setting 'colour'": tampered(tensors, metadata, config='{"colour": 1}'),

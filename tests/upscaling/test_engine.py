@@ -158,7 +158,7 @@ def test_models_in_a_chain_run_in_the_order_given() -> None:
     ids=["no channels", "five channels", "floats"],
 )
 def test_arrays_that_are_no_pictures_are_refused(low: Pixels) -> None:
-    with pytest.raises(ValueError, match="want"):
+    with pytest.raises(ValueError, match="expected"):
         Upscaler(model_of(Nearest()), fp32()).upscale(low)
 
 

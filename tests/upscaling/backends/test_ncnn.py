@@ -135,7 +135,7 @@ def test_auto_takes_a_real_gpu_and_software_only_when_asked(monkeypatch: pytest.
     assert choose(EngineOptions("vulkan:1", "fp32"))[:2] == ("vulkan:1", "fp32")
     assert choose(EngineOptions("vulkan:1", "bf16"))[:2] == ("vulkan:1", "fp32")
     names = [device.name for device in choice.devices()]
-    assert names == ["vulkan:0", "vulkan:1", "vulkan:2", "cpu"]
+    assert [name for name in names if not name.startswith("openvino")] == ["vulkan:0", "vulkan:1", "vulkan:2", "cpu"]
     assert "only when asked" in str(choice.devices()[0])
 
 
@@ -177,7 +177,7 @@ def test_a_driver_that_dies_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         choose(VULKAN)
     assert choose(EngineOptions())[0] == "cpu"
     assert any("SIGABRT" in sentence for sentence in choice.absences())
-    assert [device.name for device in choice.devices()] == ["cpu"]
+    assert [device.name for device in choice.devices() if device.name != "openvino"] == ["cpu"]
 
 
 def test_a_driver_that_hangs_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
