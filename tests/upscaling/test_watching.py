@@ -323,7 +323,7 @@ def test_a_network_drive_is_looked_at_by_itself(options: WatchOptions, monkeypat
     monkeypatch.setattr(watching, "network_drive", lambda _folder: "nfs4")
     monkeypatch.setattr(watching, "_NETWORK_LOOK_S", 0.1)
     with Watched(replace(options, poll_s=None)) as watched:
-        assert "network drive (nfs4)" in watched.notes[0]
+        watched.until(lambda: any("network drive (nfs4)" in note for note in watched.notes))
         picture(options.folder / "a.png")
         watched.until(lambda: watched.results() == {"a.png"})
 
