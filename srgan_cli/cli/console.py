@@ -382,7 +382,7 @@ def _memory(session: Session) -> str:
     if known:
         return f"about {size(max(known))} at most"
     pictures = size(max(job.memory_bytes for job in jobs))
-    return f"about {pictures} for the largest picture, besides program and network (known after the first run here)"
+    return f"about {pictures} for the largest picture, besides program and network (known after a first run of a few megapixels here)"
 
 
 def _plan_totals(session: Session) -> str:
@@ -401,7 +401,7 @@ def _plan_totals(session: Session) -> str:
             + f"; results: at most about {size(raw)} on disk"
         )
         if pace is None or seconds is None:
-            lines.append("time and tiles: not known before the first run with this model on this machine")
+            lines.append("time and tiles: not known before a first run of a few megapixels with this model on this machine")
         else:
             tiles = sum(session.tiles(job) or 0 for job in jobs)
             lines.append(
