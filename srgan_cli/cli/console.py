@@ -401,7 +401,9 @@ def _plan_totals(session: Session) -> str:
             + f"; results: at most about {size(raw)} on disk"
         )
         if pace is None or seconds is None:
-            lines.append("time and tiles: not known before a first run of a few megapixels with this model on this machine")
+            lines.append(
+                "time and tiles: not known before a first run of a few megapixels with this model on this machine"
+            )
         else:
             tiles = sum(session.tiles(job) or 0 for job in jobs)
             lines.append(
