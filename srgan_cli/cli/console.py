@@ -382,7 +382,8 @@ def _memory(session: Session) -> str:
     if known:
         return f"about {size(max(known))} at most"
     pictures = size(max(job.memory_bytes for job in jobs))
-    return f"about {pictures} for the largest picture, besides program and network (known after a first run of a few megapixels here)"
+    known_after = "known after a first run of a few megapixels here"
+    return f"about {pictures} for the largest picture, besides program and network ({known_after})"
 
 
 def _plan_totals(session: Session) -> str:
