@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.decoding import WholeRows, boundary
 from srgan_cli.imaging.documents import apng, gif, webp
-from srgan_cli.imaging.documents.document import MAX_PAGES, Kind, Timing, check_count
+from srgan_cli.imaging.documents.document import MAX_PAGES, Closing, Kind, Timing, check_count
 from srgan_cli.imaging.documents.reel import Frame, Reel
 from srgan_cli.imaging.image import Header, Metadata, Pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
@@ -29,7 +27,7 @@ _READERS: dict[str, Callable[[Source, int], Reel]] = {
 }
 
 
-class Animation:
+class Animation(Closing):
     """An open animation. Closes `source`. Frames are composited in order: to go back starts at the first again."""
 
     kind: Kind = "frames"
@@ -79,12 +77,6 @@ class Animation:
 
     def close(self) -> None:
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def _blank(self) -> Pixels:
         reel = self._reel

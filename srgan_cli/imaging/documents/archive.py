@@ -12,16 +12,16 @@ import re
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import UnreadablePictureError, shown
 from srgan_cli.imaging.documents.binding import Notes, Page
-from srgan_cli.imaging.documents.document import Kind, Timing, check_count
+from srgan_cli.imaging.documents.document import Closing, Kind, Timing, check_count
 from srgan_cli.imaging.documents.stream import Stream
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES, format_of_suffix
@@ -41,7 +41,14 @@ _ARCHIVES = (".zip", ".cbz", ".rar", ".cbr", ".7z", ".cb7", ".tar", ".gz", ".xz"
 _COPIED_BYTES = 1 << 20
 
 
-class Archive:
+_DAMAGE: tuple[type[Exception], ...] = (zlib.error,)  # bz2 has no error of its own
+with suppress(ImportError):  # some builds of Python have no lzma
+    from lzma import LZMAError
+
+    _DAMAGE = (*_DAMAGE, LZMAError)
+
+
+class Archive(Closing):
     """An open archive, whose pages are its pictures in the archive's own order. Closes `source`."""
 
     kind: Kind = "pages"
@@ -100,24 +107,14 @@ class Archive:
         self._zip.close()
         self._source.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
     @contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, EOFError, ValueError) as err:
+        except (*_DAMAGE, zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, EOFError, ValueError) as err:
             raise UnreadablePictureError(f"{self.name} is damaged or incomplete: {err}") from err
         except (NotImplementedError, RuntimeError) as err:
             raise UnreadablePictureError(f"{self.name} is packed in a way that cannot be read here: {err}") from err
-        except Exception as err:
-            if type(err).__module__ in ("zlib", "lzma", "_lzma", "bz2"):
-                raise UnreadablePictureError(f"{self.name} is damaged or incomplete: {err}") from err
-            raise
 
 
 def _is_picture(member: zipfile.ZipInfo) -> bool:

@@ -56,6 +56,19 @@ class Document(Protocol):
     ) -> None: ...
 
 
+class Closing:
+    """A context manager that closes itself at the end."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
 @dataclass(frozen=True)
 class Contents:
     """Those pages of a document that a run is about, before a pixel of them is decoded.

@@ -10,14 +10,14 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import SettingsError, UnreadablePictureError
 from srgan_cli.extras import how_to_install
+from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.documents.binding import Notes, Page
-from srgan_cli.imaging.documents.document import Kind, Timing, check_count
+from srgan_cli.imaging.documents.document import Closing, Kind, Timing, check_count
 from srgan_cli.imaging.documents.stream import Stream
 from srgan_cli.imaging.encoding import encode, final_pixels
 from srgan_cli.imaging.image import Header
@@ -38,7 +38,7 @@ def _pikepdf() -> Any:
     return pikepdf
 
 
-class PdfPictures:
+class PdfPictures(Closing):
     """An open PDF, whose pages are the pictures in it, in the order of their objects. Closes `source`."""
 
     kind: Kind = "pages"
@@ -88,14 +88,12 @@ class PdfPictures:
         obj, kind = self._found[number]
         if kind == "raw":
             return bytes(obj.read_raw_bytes())
-        try:
-            stream = io.BytesIO()
+        stream = io.BytesIO()
+        with boundary(f"page {number + 1} of {self.source.name}"):
             picture = _pikepdf().PdfImage(obj).as_pil_image()
             # A mask is a picture of its own in the file, and stays there; some versions of pikepdf put it in as alpha.
             plain = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
             plain.save(stream, "PNG", compress_level=1)
-        except Exception as err:
-            raise UnreadablePictureError(f"page {number + 1} of {self.source.name} cannot be decoded: {err}") from err
         return stream.getvalue()
 
     def _kind_of(self, obj: Any) -> str | None:
@@ -120,12 +118,6 @@ class PdfPictures:
     def close(self) -> None:
         self._pdf.close()
         self.source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
 
 def opened(source: Source) -> Any:

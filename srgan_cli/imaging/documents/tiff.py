@@ -7,18 +7,17 @@ does not walk over 4,999 others.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from srgan_cli.imaging import tiff_kinds
-from srgan_cli.imaging.documents.document import Kind, Timing
+from srgan_cli.imaging.documents.document import Closing, Kind, Timing
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata.ifd import Structure, Table
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source, vips_module
 
 
-class TiffPages:
+class TiffPages(Closing):
     """An open TIFF of several pages; the levels of a pyramid, previews and masks are none. Closes `source`."""
 
     kind: Kind = "pages"
@@ -45,12 +44,6 @@ class TiffPages:
 
     def close(self) -> None:
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
 
 class _Page(Source):
