@@ -41,7 +41,14 @@ _ARCHIVES = (".zip", ".cbz", ".rar", ".cbr", ".7z", ".cb7", ".tar", ".gz", ".xz"
 _COPIED_BYTES = 1 << 20
 
 
-_DAMAGE: tuple[type[Exception], ...] = (zlib.error,)  # bz2 has no error of its own
+_DAMAGE: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+)
 with suppress(ImportError):  # some builds of Python have no lzma
     from lzma import LZMAError
 
@@ -111,7 +118,7 @@ class Archive(Closing):
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (*_DAMAGE, zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, EOFError, ValueError) as err:
+        except _DAMAGE as err:
             raise UnreadablePictureError(f"{self.name} is damaged or incomplete: {err}") from err
         except (NotImplementedError, RuntimeError) as err:
             raise UnreadablePictureError(f"{self.name} is packed in a way that cannot be read here: {err}") from err
