@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image as Pillow
 
 from srgan_cli import UpscaleOptions, upscale_file
-from srgan_cli.config import PageRange, Size, WriteOptions
+from srgan_cli.config import PageRange, WriteOptions
+from srgan_cli.sizes import Size
 
 _SIDE_PX, _DISC_PX, _SCALE, _AROUND_PX = 160, 28, 4, 8
 _NOISES = (0.0, 1.0, 2.0)

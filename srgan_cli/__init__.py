@@ -31,15 +31,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WriteOptions
+    from srgan_cli.config import EngineOptions, UpscaleOptions, WriteOptions
     from srgan_cli.errors import SrganError
     from srgan_cli.networks.weights import Model, load_model
+    from srgan_cli.sizes import Size
     from srgan_cli.upscaling.engine import Upscaler
     from srgan_cli.upscaling.single import upscale_file
 
 _HOMES = {
     "EngineOptions": "srgan_cli.config",
-    "Size": "srgan_cli.config",
+    "Size": "srgan_cli.sizes",
     "UpscaleOptions": "srgan_cli.config",
     "WriteOptions": "srgan_cli.config",
     "SrganError": "srgan_cli.errors",

@@ -5,13 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import SettingsError, in_python
 
 
 def check(condition: bool, message: str) -> None:
     """Raise `SettingsError` with `message` unless `condition` holds."""
     if not condition:
         raise SettingsError(message)
+
+
+def check_option(condition: bool, message: str) -> None:
+    """Raise `SettingsError` unless `condition` holds. `message` names options as the command line does (`--scale`)."""
+    if not condition:
+        raise option_error(message)
+
+
+def option_error(message: str) -> SettingsError:
+    """The error with the options' names in Python; the command shows `message` as it is."""
+    return SettingsError(in_python(message), terminal=message)
 
 
 def check_numbers(section: str, values: object, bounds: Mapping[str, tuple[float, float]]) -> None:

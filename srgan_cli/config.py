@@ -10,176 +10,23 @@ import re
 import string
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
-from srgan_cli.errors import SettingsError, in_python
+from srgan_cli.checking import check_option, option_error
+from srgan_cli.sizes import Size
 
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
 Strip: TypeAlias = Literal["none", "gps", "all"]
 BitDepth: TypeAlias = Literal["keep", 8, 16]
 ExportFormat: TypeAlias = Literal["onnx", "ncnn", "pth", "safetensors"]
 TiffLayout: TypeAlias = Literal["strip", "tile", "pyramid"]
-CopyLarge: TypeAlias = Literal["skip", "copy", "reduce"]
 
 AUTO_MODEL = "auto"  # chosen for each picture, see upscaling.choice
 DEFAULT_MODEL = "srgan"  # where nothing is chosen
 # How far from `fidelity` to `srgan`, see docs/MODELS.md: most of the gain in looks for the least loss.
 DEFAULT_DETAIL = 0.9
-MAX_SCALE = 16.0
-MM_PER_INCH = 25.4
-# ISO 216 and the North American sizes, in mm.
-PAPERS: dict[str, tuple[float, float]] = {
-    "a0": (841, 1189), "a1": (594, 841), "a2": (420, 594), "a3": (297, 420), "a4": (210, 297), "a5": (148, 210),
-    "a6": (105, 148), "letter": (215.9, 279.4), "legal": (215.9, 355.6), "tabloid": (279.4, 431.8),
-}  # fmt: skip
-_PRINT_DPI = 300.0  # what print shops ask for
 # libvips and most decoders refuse nothing; a person who points at a folder should not lose the machine to one file.
 DEFAULT_MAX_PIXELS = 2_000_000_000
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise _refused(message)
-
-
-def _refused(message: str) -> SettingsError:
-    """For those who make settings in Python; the command shows `message` as it is."""
-    return SettingsError(in_python(message), terminal=message)
-
-
-class Aim(NamedTuple):
-    """How large one picture is to become. `ratio` is the enlargement; `note` what a person should know."""
-
-    width: int
-    height: int
-    ratio: float
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large the result is to be: at most one of the first six fields is set (`scale` 4 when none is).
-
-    `fit` is a box (width, height) in px that the result just fills, keeping its proportions; `paper` the same in mm at
-    `dpi` (300 by default), turned as the picture is. `dpi` is also the resolution that is written. With
-    `only_enlarge`, a picture that is large enough is not an error: `copy_large` says what becomes of it.
-    """
-
-    scale: float | None = None
-    width: int | None = None
-    height: int | None = None
-    long_side: int | None = None
-    fit: tuple[int, int] | None = None
-    paper: tuple[float, float] | None = None
-    dpi: float | None = None
-    only_enlarge: bool = False
-    copy_large: CopyLarge = "skip"
-
-    def __post_init__(self) -> None:
-        names = ("scale", "width", "height", "long_side", "fit", "paper")
-        given = [name for name in names if getattr(self, name) is not None]
-        _check(
-            len(given) <= 1,
-            f"give only one of --scale, --width, --height, --long-side, --fit and --print (got {', '.join(given)})",
-        )
-        if not given:
-            object.__setattr__(self, "scale", 4.0)
-        if self.scale is not None:
-            _check(1.0 < self.scale <= MAX_SCALE, f"--scale must be above 1 and at most 16, not {self.scale:g}")
-            _check(not self.only_enlarge, "--only-enlarge needs a size in px or on paper, such as --long-side 4000; "
-                   "--scale always enlarges")  # fmt: skip
-        for name in ("width", "height", "long_side"):
-            value = getattr(self, name)
-            _check(value is None or value >= 1, f"--{name.replace('_', '-')} must be at least 1 px")
-        _check(self.fit is None or min(self.fit) >= 1, "--fit must be at least 1x1 px")
-        _check(self.paper is None or min(self.paper) >= 1, "--print must be at least 1x1 mm")
-        _check(self.dpi is None or 1 <= self.dpi <= 65_535, f"--dpi must be between 1 and 65535, not {self.dpi:g}"
-               if self.dpi is not None else "")  # fmt: skip
-        _check(self.copy_large in get_args(CopyLarge), f"--copy-large must be skip, copy or reduce, not "
-               f"{self.copy_large!r}")  # fmt: skip
-        _check(self.copy_large == "skip" or self.only_enlarge, "--copy-large is for --only-enlarge")
-
-    @property
-    def resolution(self) -> float | None:
-        """The px per inch to be written; None: as the input has it."""
-        return _PRINT_DPI if self.paper is not None and self.dpi is None else self.dpi
-
-    def target(self, width: int, height: int) -> Aim:
-        """What an input of `width` × `height` px becomes: at most 16 times as large, with a note where that is less
-        than was asked for. With `only_enlarge` the ratio may be 1 or less.
-
-        Raises `SettingsError` when the result would be smaller than the input without `only_enlarge`.
-        """
-        ratio = self._ratio(width, height)
-        result = _times(width, height, ratio)
-        if ratio < 1.0 and not self.only_enlarge:
-            raise _refused(
-                f"{result[0]}x{result[1]} px is smaller than the picture itself ({width}x{height} px), "
-                "and srgan only enlarges; --only-enlarge leaves such pictures out, or copies or reduces them"
-            )
-        if ratio <= MAX_SCALE:
-            return Aim(*result, ratio)
-        capped = _times(width, height, MAX_SCALE)
-        note = (
-            f"{result[0]}x{result[1]} px is more than 16 times its size: it becomes {capped[0]}x{capped[1]} px, "
-            "16 times as large"
-        )
-        return Aim(*capped, MAX_SCALE, note)
-
-    def _ratio(self, width: int, height: int) -> float:
-        if self.scale is not None:
-            return self.scale
-        if self.width is not None:
-            return self.width / width
-        if self.height is not None:
-            return self.height / height
-        if self.long_side is not None:
-            return self.long_side / max(width, height)
-        box = self.fit if self.fit is not None else self._sheet(width, height)
-        return min(box[0] / width, box[1] / height)
-
-    def _sheet(self, width: int, height: int) -> tuple[int, int]:
-        """The paper in px, turned as the picture is."""
-        assert self.paper is not None
-        assert self.resolution is not None
-        short, long = sorted(max(1, round(side / MM_PER_INCH * self.resolution)) for side in self.paper)
-        return (long, short) if width >= height else (short, long)
-
-    @staticmethod
-    def parse_side(text: str) -> tuple[int, bool]:
-        """`'4000'` -> `(4000, False)`; `'4000<'` -> `(4000, True)`: only what is smaller is enlarged."""
-        match = re.fullmatch(r"(\d+)\s*(<?)", text.strip(), re.ASCII)
-        if match is None:
-            raise _refused(f"expects a number of px, for example 4000 (or '4000<': only enlarge), not {text!r}")
-        return int(match[1]), match[2] == "<"
-
-    @staticmethod
-    def parse_box(text: str) -> tuple[int, int]:
-        """`'1920x1080'` -> `(1920, 1080)`."""
-        match = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text.strip().lower(), re.ASCII)
-        if match is None:
-            raise _refused(f"--fit expects WIDTHxHEIGHT in px, for example 3840x2160, not {text!r}")
-        return int(match[1]), int(match[2])
-
-    @staticmethod
-    def parse_paper(text: str) -> tuple[float, float]:
-        """`'A3'` or `'30x40cm'` -> width and height in mm. Raises `SettingsError`."""
-        wanted = text.strip().lower()
-        if wanted in PAPERS:
-            return PAPERS[wanted]
-        number = r"(\d+(?:\.\d+)?)"
-        match = re.fullmatch(rf"{number}\s*(?:mm|cm|in)?\s*[x×]\s*{number}\s*(mm|cm|in|\")", wanted, re.ASCII)
-        if match is None:
-            raise _refused(
-                f"--print expects a paper size ({', '.join(PAPERS)}) or WIDTHxHEIGHT with a unit, for example 30x40cm "
-                f"or 8x10in, not {text!r}"
-            )
-        mm = {"mm": 1.0, "cm": 10.0}.get(match[3], MM_PER_INCH)
-        return float(match[1]) * mm, float(match[2]) * mm
-
-
-def _times(width: int, height: int, ratio: float) -> tuple[int, int]:
-    return max(1, round(width * ratio)), max(1, round(height * ratio))
 
 
 @dataclass(frozen=True)
@@ -190,7 +37,7 @@ class PageRange:
     last: int | None = None
 
     def __post_init__(self) -> None:
-        _check(
+        check_option(
             self.first >= 1 and (self.last is None or self.last >= self.first),
             f"--page expects N, N-M or all, counted from 1, not {self.first}-{self.last}",
         )
@@ -214,7 +61,7 @@ class PageRange:
         if text.strip().lower() == "all":
             return PageRange()
         if match is None:
-            raise _refused(f"--page expects N, N-M or all, counted from 1, not {text!r}")
+            raise option_error(f"--page expects N, N-M or all, counted from 1, not {text!r}")
         first = int(match[1])
         return PageRange(first, first if match[2] is None else int(match[3]) if match[3] else None)
 
@@ -245,21 +92,21 @@ class EngineOptions:
     color_lock: bool | None = None  # None: on for adversarial weights
 
     def __post_init__(self) -> None:
-        _check(
+        check_option(
             all(re.fullmatch(rf"{_DEVICE}|(cuda|xpu):all|{_SHARES}", one) for one in self.device.split(",")),
             f"--device must be auto, cpu, cuda[:N], mps, xpu, vulkan[:N] or openvino[:gpu|npu], or several: "
             f"cuda:0,cuda:1, cuda:all or cpu:WORKERSxTHREADS, not {self.device!r}",
         )
-        _check(
+        check_option(
             self.precision in ("auto", "fp32", "fp16", "bf16"),
             f"--precision must be auto, fp32, fp16 or bf16, not {self.precision!r}",
         )
         shares = [re.fullmatch(_SHARES, one) for one in self.device.split(",")]
-        _check(
+        check_option(
             all(share is None or (int(share[1]) > 0 and int(share[2]) > 0) for share in shares),
             f"--device {self.device} has no workers, or none of their threads",
         )
-        _check(
+        check_option(
             self.tile_px is None or 1 <= self.tile_px <= 16384,
             f"--tile must be auto or between 1 and 16384 px, not {self.tile_px}",
         )
@@ -303,26 +150,26 @@ class WriteOptions:
     keep_text: bool = False  # of PNG (prompts, workflows), in EXIF's UserComment where the result is not a PNG
 
     def __post_init__(self) -> None:
-        _check(
+        check_option(
             self.quality is None or 1 <= self.quality <= 100,
             f"--quality must be between 1 and 100, not {self.quality}",
         )
-        _check(0 <= self.png_level <= 9, f"--png-level must be between 0 and 9, not {self.png_level}")
-        _check(self.bit_depth in ("keep", 8, 16), f"--bit-depth must be keep, 8 or 16, not {self.bit_depth!r}")
-        _check(
+        check_option(0 <= self.png_level <= 9, f"--png-level must be between 0 and 9, not {self.png_level}")
+        check_option(self.bit_depth in ("keep", 8, 16), f"--bit-depth must be keep, 8 or 16, not {self.bit_depth!r}")
+        check_option(
             self.tiff_layout in get_args(TiffLayout),
             f"--tiff-layout must be strip, tile or pyramid, not {self.tiff_layout!r}",
         )
-        _check(
+        check_option(
             self.tiff_layout == "strip" or self.format in (None, "tiff", "tif"),
             f"--tiff-layout has no meaning for {self.format}",
         )
-        _check(
+        check_option(
             16 <= self.tiff_tile_px <= 4096 and self.tiff_tile_px % 16 == 0,
             f"--tile-size must be a multiple of 16 px up to 4096, not {self.tiff_tile_px}",
         )
-        _check(self.strip in ("none", "gps", "all"), f"--strip must be gps or all, not {self.strip!r}")
-        _check(
+        check_option(self.strip in ("none", "gps", "all"), f"--strip must be gps or all, not {self.strip!r}")
+        check_option(
             self.background is None or (len(self.background) == 3 and all(0 <= v <= 255 for v in self.background)),
             "--background must be three numbers between 0 and 255",
         )
@@ -337,7 +184,7 @@ class Shard:
     count: int
 
     def __post_init__(self) -> None:
-        _check(
+        check_option(
             1 <= self.number <= self.count <= 1_000_000,
             f"--shard must be K/N with K from 1 to N, not {self.number}/{self.count}",
         )
@@ -353,7 +200,7 @@ class Shard:
         """`'3/10'` -> the third of ten."""
         match = re.fullmatch(r"(\d{1,7})\s*/\s*(\d{1,7})", text.strip(), re.ASCII)
         if match is None:
-            raise _refused(f"--shard expects K/N, for example 3/10 for the third of ten parts, not {text!r}")
+            raise option_error(f"--shard expects K/N, for example 3/10 for the third of ten parts, not {text!r}")
         return Shard(int(match[1]), int(match[2]))
 
 
@@ -366,13 +213,13 @@ class RayOptions:
     gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(
+        check_option(
             re.fullmatch(r"local|auto|ray://\S+|[\w.\-]+:\d+", self.address) is not None,
             f"--ray expects local, auto or an address such as ray://head:10001, not {self.address!r}; "
             "put --ray=local before an input",
         )
-        _check(0 < self.cpus <= 4096, f"--ray-cpus must be above 0, not {self.cpus:g}")
-        _check(0 <= self.gpus <= 64, f"--ray-gpus must be from 0 to 64, not {self.gpus:g}")
+        check_option(0 < self.cpus <= 4096, f"--ray-cpus must be above 0, not {self.cpus:g}")
+        check_option(0 <= self.gpus <= 64, f"--ray-gpus must be from 0 to 64, not {self.gpus:g}")
 
 
 @dataclass(frozen=True)
@@ -407,17 +254,19 @@ class UpscaleOptions:
     queue_bytes: int = 512 << 20
 
     def __post_init__(self) -> None:
-        _check(
+        check_option(
             sum((self.overwrite, self.skip_existing, self.resume)) <= 1,
             "give only one of --overwrite, --skip-existing and --resume",
         )
-        _check(self.max_pixels >= 1, "--max-pixels must be at least 1")
-        _check(self.split_pixels >= 0, "--split-pixels must not be negative")
-        _check(
+        check_option(self.max_pixels >= 1, "--max-pixels must be at least 1")
+        check_option(self.split_pixels >= 0, "--split-pixels must not be negative")
+        check_option(
             self.timeout_s is None or 0 < self.timeout_s < float("inf"),
             f"--timeout must be a number of seconds above 0, not {self.timeout_s}",
         )
-        _check(self.detail is None or 0.0 <= self.detail <= 1.0, f"--detail must be between 0 and 1, not {self.detail}")
+        check_option(
+            self.detail is None or 0.0 <= self.detail <= 1.0, f"--detail must be between 0 and 1, not {self.detail}"
+        )
         if self.name_pattern is not None:
             _check_pattern(self.name_pattern)
 
@@ -443,11 +292,11 @@ def _check_pattern(pattern: str) -> None:
                 raise ValueError(name)
         example = pattern.format(**_PATTERN_FIELDS)
     except (KeyError, IndexError, ValueError) as err:
-        raise _refused(
+        raise option_error(
             f"--name {pattern!r} is not a pattern: use {{stem}}, {{ext}}, {{scale}}, {{model}}, "
             "{width}, {height}, {index} and {page}, as in {stem}-{index:03}{ext}"
         ) from err
-    _check(not set("/\\\0") & set(example) and example != "", "--name must be a file name, without folders")
+    check_option(not set("/\\\0") & set(example) and example != "", "--name must be a file name, without folders")
 
 
 EXPORT_SUFFIXES: dict[str, ExportFormat] = {
@@ -476,13 +325,15 @@ class ExportOptions:
     def __post_init__(self) -> None:
         told = EXPORT_SUFFIXES.get(self.output.suffix.lower())
         if self.format is None:
-            _check(told is not None, f"-o {self.output} must end in {', '.join(EXPORT_SUFFIXES)}, or give --format")
+            check_option(
+                told is not None, f"-o {self.output} must end in {', '.join(EXPORT_SUFFIXES)}, or give --format"
+            )
             object.__setattr__(self, "format", told)
         elif told is None:
             suffix = next(suffix for suffix, name in EXPORT_SUFFIXES.items() if name == self.format)
             object.__setattr__(self, "output", self.output.with_name(self.output.name + suffix))
-        _check(told in (None, self.format), f"-o {self.output} does not fit --format {self.format}")
-        _check(self.author is None or self.openmodeldb is not None, "--author goes with --openmodeldb")
+        check_option(told in (None, self.format), f"-o {self.output} does not fit --format {self.format}")
+        check_option(self.author is None or self.openmodeldb is not None, "--author goes with --openmodeldb")
 
     @property
     def files(self) -> tuple[Path, ...]:

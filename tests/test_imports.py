@@ -36,6 +36,7 @@ ROOMS = (
     "training_config",
     "training_data_config",
     "config",
+    "sizes",
     "stored",
     "extras",
     "checking",
@@ -94,7 +95,7 @@ def at_once(module: str) -> list[Import]:
 
 @cache
 def module_in_package(name: str) -> str | None:
-    """`srgan_cli.config.Size` -> `config`; None for what is not ours."""
+    """`srgan_cli.sizes.Size` -> `sizes`; None for what is not ours."""
     parts = name.split(".")
     if parts[0] != "srgan_cli":
         return None

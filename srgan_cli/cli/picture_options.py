@@ -15,13 +15,10 @@ from srgan_cli.config import (
     AUTO_MODEL,
     DEFAULT_DETAIL,
     DEFAULT_MAX_PIXELS,
-    PAPERS,
     BitDepth,
-    CopyLarge,
     EngineOptions,
     PageRange,
     Precision,
-    Size,
     Strip,
     TiffLayout,
     UpscaleOptions,
@@ -29,6 +26,7 @@ from srgan_cli.config import (
 )
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.formats import FORMATS
+from srgan_cli.sizes import PAPERS, CopyLarge, Size
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")

@@ -28,13 +28,14 @@ from srgan_cli.comparison.scenes import (
 )
 from srgan_cli.comparison.sheet import SheetRow, draw_sheet, row_of
 from srgan_cli.comparison.viewer import Exhibit, build_page
-from srgan_cli.config import MAX_SCALE, EngineOptions, WriteOptions
+from srgan_cli.config import EngineOptions, WriteOptions
 from srgan_cli.errors import ExitCode, NothingToDoError, PictureError, SettingsError, shown
 from srgan_cli.evaluation.session import load_upscalers, shared_scale
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide, output_format
 from srgan_cli.imaging.writing import check_place, write_picture, write_text
+from srgan_cli.sizes import MAX_SCALE
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srgan_cli.config import DEFAULT_MODEL, MAX_SCALE, EngineOptions, WriteOptions
+from srgan_cli.config import DEFAULT_MODEL, EngineOptions, WriteOptions
 from srgan_cli.dataset import alignment
 from srgan_cli.errors import ExitCode, NothingToDoError, SettingsError, shown
 from srgan_cli.evaluation import further, pairs
@@ -23,6 +23,7 @@ from srgan_cli.evaluation.evaluate import (
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide
 from srgan_cli.imaging.writing import write_picture
+from srgan_cli.sizes import MAX_SCALE
 from srgan_cli.upscaling.session import select
 
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from srgan_cli.config import Aim, UpscaleOptions
+from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import SettingsError, UnreadablePictureError
 from srgan_cli.imaging.documents.document import Contents
 from srgan_cli.imaging.documents.pdf import check_inside
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, container_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output, decide, output_format
+from srgan_cli.sizes import Aim
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.tiles import choose_scales
 

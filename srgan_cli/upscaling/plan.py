@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from srgan_cli.config import Aim, UpscaleOptions, WriteOptions
+from srgan_cli.config import UpscaleOptions, WriteOptions
 from srgan_cli.errors import (
     ExitCode,
     PictureError,
@@ -31,6 +31,7 @@ from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, decide
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.imaging.writing import check_place
+from srgan_cli.sizes import Aim
 from srgan_cli.upscaling import inputs, names
 from srgan_cli.upscaling.inputs import STREAM, Failure, InputFile, Walk
 from srgan_cli.upscaling.ledger import Ledger, ResultState, identity

@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, Size, UpscaleOptions
+from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, UpscaleOptions
 from srgan_cli.errors import PictureError, SettingsError
 from srgan_cli.imaging.documents.opening import sample_of
 from srgan_cli.imaging.sources import vips_module
 from srgan_cli.networks import library, registry
 from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
+from srgan_cli.sizes import Size
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose_model
 from srgan_cli.upscaling.held import Upscalers

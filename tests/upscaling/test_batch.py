@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from srgan_cli import Upscaler, load_model
 from srgan_cli.cli import main
-from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WriteOptions
+from srgan_cli.config import EngineOptions, UpscaleOptions, WriteOptions
 from srgan_cli.errors import (
     DefectError,
     DeviceError,
@@ -30,6 +30,7 @@ from srgan_cli.errors import (
 from srgan_cli.imaging import writing
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.reading import open_picture
+from srgan_cli.sizes import Size
 from srgan_cli.upscaling import intake, pipeline
 from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.inputs import Failure

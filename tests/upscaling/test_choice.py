@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from srgan_cli.cli import main
-from srgan_cli.config import DEFAULT_DETAIL, EngineOptions, Size, UpscaleOptions
+from srgan_cli.config import DEFAULT_DETAIL, EngineOptions, UpscaleOptions
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.imaging.signs import Signs
 from srgan_cli.networks import registry
 from srgan_cli.networks.weights import load_generator, load_model
+from srgan_cli.sizes import Size
 from srgan_cli.upscaling import choice
 from srgan_cli.upscaling.choice import CLEAN, WORN, ModelChoice, choose_model, judge
 from srgan_cli.upscaling.session import Session, prepare, select

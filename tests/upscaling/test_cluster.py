@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from srgan_cli.config import EngineOptions, RayOptions, Size, UpscaleOptions
+from srgan_cli.config import EngineOptions, RayOptions, UpscaleOptions
+from srgan_cli.sizes import Size
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.session import Session, prepare
 from tests.faults import save_tiny

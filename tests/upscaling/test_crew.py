@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from srgan_cli.config import EngineOptions, RayOptions, Size, UpscaleOptions, WorkerOptions
+from srgan_cli.config import EngineOptions, RayOptions, UpscaleOptions, WorkerOptions
 from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsError
+from srgan_cli.sizes import Size
 from srgan_cli.upscaling import journal
 from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
 from srgan_cli.upscaling.crew.messages import Pictures, Piece

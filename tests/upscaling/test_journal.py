@@ -14,9 +14,10 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli import Upscaler
-from srgan_cli.config import EngineOptions, Size, UpscaleOptions
+from srgan_cli.config import EngineOptions, UpscaleOptions
 from srgan_cli.errors import DeviceError
 from srgan_cli.files import lock, part_name
+from srgan_cli.sizes import Size
 from srgan_cli.upscaling import journal, plan
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import FILE_NAME

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srgan_cli.config import Size, UpscaleOptions, WriteOptions
+from srgan_cli.config import UpscaleOptions, WriteOptions
 from srgan_cli.errors import NothingToDoError, SettingsError
+from srgan_cli.sizes import Size
 from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, identity
 from srgan_cli.upscaling.plan import Plan, plan
 from tests.upscaling.pictures import picture

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli import __version__
-from srgan_cli.config import EngineOptions, Size, UpscaleOptions, WriteOptions
+from srgan_cli.config import EngineOptions, UpscaleOptions, WriteOptions
 from srgan_cli.errors import SettingsError
 from srgan_cli.files import file_sha256
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.metadata.provenance import Record
 from srgan_cli.imaging.reading import read_header
+from srgan_cli.sizes import Size
 from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.plan import Plan

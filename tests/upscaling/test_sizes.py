@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
-from srgan_cli.config import CopyLarge, Size, WriteOptions
+from srgan_cli.config import WriteOptions
 from srgan_cli.errors import SettingsError
+from srgan_cli.sizes import CopyLarge, Size
 from tests.upscaling.pictures import picture
 from tests.upscaling.test_plan import planned
 
