@@ -288,7 +288,7 @@ def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
     device = next(eye.parameters()).device
     last: list[tuple[Pixels, torch.Tensor]] = []  # the original seen last, and its features
 
-    def look(pixels: Pixels) -> torch.Tensor:
+    def features_of(pixels: Pixels) -> torch.Tensor:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             found: torch.Tensor = eye(tensor_of(pixels).to(device))[eye.layers[-1]]
         return found.float()
@@ -297,8 +297,8 @@ def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
         if min(original.shape[:2]) < eye.minimum_size_px:
             return None
         if not last or last[0][0] is not original:
-            last[:] = [(original, look(original))]
-        return relative_difference(look(result), last[0][1])
+            last[:] = [(original, features_of(original))]
+        return relative_difference(features_of(result), last[0][1])
 
     return Metric(f"vgg19_{eye.layers[-1]}", distance)
 

@@ -37,15 +37,15 @@ class _Command(Command):
     """`--hr-dir photos/*/` means all of them; click's options take a fixed number of values each."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        spread: list[str] = []
+        separate: list[str] = []
         option: str | None = None
         for arg in args:
             if arg.startswith("-"):
                 option = arg if arg in _SEVERAL else None
-            elif option is not None and spread[-1] != option:
-                spread.append(option)
-            spread.append(arg)
-        return super().parse_args(ctx, spread)
+            elif option is not None and separate[-1] != option:
+                separate.append(option)
+            separate.append(arg)
+        return super().parse_args(ctx, separate)
 
 
 def _budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

@@ -82,25 +82,11 @@ class CompareOptions:
         _refuse_folders(self)
         if not self.models:
             _refuse_without_models(self)
-        if self.high is not None and self.high_dir is not None:
-            raise SettingsError("--high names one original and --high-dir a folder of them; give one of the two")
-        if self.high is not None and len(self.inputs) != 1:
-            raise SettingsError(
-                f"--high is the original of one INPUT, but there are {len(self.inputs)}; give --high-dir"
-            )
+        _check_originals(self)
         if self.scale is not None and not 2 <= self.scale <= MAX_SCALE:
             raise SettingsError(f"--scale must be between 2 and {MAX_SCALE:g}, not {self.scale}")
-        if self.crops is not None and not 1 <= self.crops <= 100:
-            raise SettingsError(f"--crops must be between 1 and 100, not {self.crops}")
-        if self.crops is not None and self.at:
-            raise SettingsError("--at names the places and --crops lets them be chosen; give one of the two")
-        if self.crop_px is not None and not 16 <= self.crop_px <= 4096:
-            raise SettingsError(f"--crop-px must be between 16 and 4096, not {self.crop_px}")
-        if not 100 <= self.zoom_percent <= 400:
-            raise SettingsError(f"--zoom must be between 100 and 400 (per cent), not {self.zoom_percent}")
-        if self.zoom_percent % 100 and not self.smooth:
-            raise SettingsError(f"--zoom {self.zoom_percent} would show some pixels wider than others; give 100, 200, "
-                                "300 or 400, or --smooth")  # fmt: skip
+        _check_places(self)
+        _check_zoom(self)
         if self.page_bytes < 1_000_000:
             raise SettingsError("--page-mb must be at least 1")
 
@@ -111,6 +97,35 @@ class CompareOptions:
     @property
     def is_page(self) -> bool:
         return self.output.suffix.lower() in PAGE_SUFFIXES
+
+
+def _check_originals(options: CompareOptions) -> None:
+    """One original for one input, or a folder of them."""
+    if options.high is not None and options.high_dir is not None:
+        raise SettingsError("--high names one original and --high-dir a folder of them; give one of the two")
+    if options.high is not None and len(options.inputs) != 1:
+        raise SettingsError(
+            f"--high is the original of one INPUT, but there are {len(options.inputs)}; give --high-dir"
+        )
+
+
+def _check_places(options: CompareOptions) -> None:
+    """Where to cut, and how large."""
+    if options.crops is not None and not 1 <= options.crops <= 100:
+        raise SettingsError(f"--crops must be between 1 and 100, not {options.crops}")
+    if options.crops is not None and options.at:
+        raise SettingsError("--at names the places and --crops lets them be chosen; give one of the two")
+    if options.crop_px is not None and not 16 <= options.crop_px <= 4096:
+        raise SettingsError(f"--crop-px must be between 16 and 4096, not {options.crop_px}")
+
+
+def _check_zoom(options: CompareOptions) -> None:
+    """Whole factors, or smooth."""
+    if not 100 <= options.zoom_percent <= 400:
+        raise SettingsError(f"--zoom must be between 100 and 400 (per cent), not {options.zoom_percent}")
+    if options.zoom_percent % 100 and not options.smooth:
+        raise SettingsError(f"--zoom {options.zoom_percent} would show some pixels wider than others; give 100, 200, "
+                            "300 or 400, or --smooth")  # fmt: skip
 
 
 def _refuse_folders(options: CompareOptions) -> None:
@@ -327,8 +342,8 @@ def _placed(scene: Scene, options: CompareOptions, count: int, side_px: int) -> 
         part_px = side_px // networks[0].upscaler.scale + 2 * max(one.upscaler.chain.halo_px for one in networks)
         if networks[0].low.size // 3 > tries * part_px**2:
             boxes = most_different(scene, [scene.guide], tries, side_px)
-            spread = {box: difference([scene.views[i].crop(box) for i in judged]) for box in boxes}
-            return scene, sorted(boxes, key=lambda box: -spread[box])[:count]
+            differences = {box: difference([scene.views[i].crop(box) for i in judged]) for box in boxes}
+            return scene, sorted(boxes, key=lambda box: -differences[box])[:count]
         scene = scene.settled()
     return scene, most_different(scene, [scene.views[i] for i in judged], count, side_px)
 

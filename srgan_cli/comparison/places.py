@@ -70,7 +70,7 @@ def most_different(scene: Scene, views: Sequence[View], count: int, side_px: int
         black = np.broadcast_to(np.uint8(0), (1, 1, 3))
         views = (*views, Still("", "", black, scene.width, scene.height, "nearest"))
     cell_px = _cell_px(scene, side_px)
-    grid = np.vstack([_spread(pictures, cell_px) for pictures in _bands(scene, views, cell_px)])
+    grid = np.vstack([_std_of_cells(pictures, cell_px) for pictures in _bands(scene, views, cell_px)])
     return _best(grid, scene, count, side_px, cell_px)
 
 
@@ -78,7 +78,7 @@ def difference(pictures: Sequence[Pixels]) -> float:
     """How much crops of one size differ in structure: comparable between crops of that size."""
     height, width = pictures[0].shape[:2]
     cell_px = min(max(_MIN_CELL_PX, width // _CELLS_ACROSS), width, height)
-    return float(_spread(pictures, cell_px).sum())
+    return float(_std_of_cells(pictures, cell_px).sum())
 
 
 def _cell_px(scene: Scene, side_px: int) -> int:
@@ -93,7 +93,7 @@ def _bands(scene: Scene, views: Sequence[View], cell_px: int) -> Iterator[list[P
         yield [view.crop(Box(0, top, scene.width, rows)) for view in views]
 
 
-def _spread(pictures: Sequence[Pixels], cell_px: int) -> Grid:
+def _std_of_cells(pictures: Sequence[Pixels], cell_px: int) -> Grid:
     """Of every whole cell, how far the pictures' luma is apart, less what they differ by as a whole there.
 
     The standard deviation and not the variance: one hard edge must not outweigh a meadow.

@@ -21,7 +21,7 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.metadata.update import profile_fits
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.imaging.sources import vips_module
-from srgan_cli.imaging.turns import shared
+from srgan_cli.imaging.vips_lock import shared
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler

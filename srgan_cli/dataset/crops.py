@@ -82,7 +82,7 @@ class Crops:
         assert 0 <= rank < world
         self.wait_s = 0.0
         self._cache, self._seed, self._batch = cache, seed, batch
-        self._crop_px, self._scale, self._turns, self._pin = crop_px, scale, augment, pin
+        self._crop_px, self._scale, self._augment, self._pin = crop_px, scale, augment, pin
         self._rank, self._world = rank, world
         self._taught = taught
         self._count = len(cache if taught is None else taught)
@@ -154,7 +154,7 @@ class Crops:
             int(at * ((length - side_px) // step_px + 1)) * step_px
             for at, length in zip((top, left), views[0].shape[:2], strict=True)
         )
-        move = int(turn * 8) if self._turns else 0
+        move = int(turn * 8) if self._augment else 0
         for view, target, unit in zip(views, targets, (1, self._scale, 1), strict=True):
             if view is not None and target is not None:
                 _move(view[y // unit :, x // unit :][: side_px // unit, : side_px // unit], move, target)

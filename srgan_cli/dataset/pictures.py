@@ -37,14 +37,14 @@ class Facts:
     """What one look at a picture tells.
 
     `width` and `height` are of the whole picture, upright. `digest` (hex) is equal for equal pictures: of its size and
-    its pixels as they were looked at. `spread` is the standard deviation of its grey levels (of 255), without the
+    its pixels as they were looked at. `std` is the standard deviation of its grey levels (of 255), without the
     finest grain. `jpeg_quality` is on libjpeg's scale of 1 to 100, None for other formats.
     """
 
     width: int
     height: int
     digest: str
-    spread: float
+    std: float
     jpeg_quality: int | None
 
 
@@ -66,7 +66,7 @@ def look_at(path: Path) -> Facts:
     width, height = header.width, header.height
     digest = hashlib.blake2b(f"{width}x{height};".encode(), digest_size=16)
     digest.update(pixels.data)
-    return Facts(width, height, digest.hexdigest(), _spread(pixels), quality if codec == "JPEG" else None)
+    return Facts(width, height, digest.hexdigest(), _grey_std(pixels), quality if codec == "JPEG" else None)
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def _patient_pillow() -> Iterator[None]:
         yield
 
 
-def _spread(pixels: Bytes) -> float:
+def _grey_std(pixels: Bytes) -> float:
     height, width = pixels.shape[:2]
     factor = min(1.0, _GLANCE_PX / min(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))

@@ -178,10 +178,10 @@ class _Memory:
 
     def get(self, key: str) -> Facts | None:
         with suppress(KeyError, TypeError, ValueError):
-            width, height, digest, spread, quality = self._entries[key]
+            width, height, digest, std, quality = self._entries[key]
             quality = None if quality is None else stored.whole(quality)
             int(stored.text(digest), 16)
-            return Facts(stored.whole(width, 1), stored.whole(height, 1), str(digest), stored.real(spread), quality)
+            return Facts(stored.whole(width, 1), stored.whole(height, 1), str(digest), stored.real(std), quality)
         return None
 
     def put(self, key: str, facts: Facts) -> None:
@@ -267,8 +267,12 @@ class _Sieve:
         quality, least = facts.jpeg_quality, self._settings.min_jpeg_quality
         if quality is not None and quality < least:
             return Refusal(file.path, f"compressed as JPEG of quality {quality}, below {least}", "heavily compressed")
-        if facts.spread < self._settings.min_std:
-            return Refusal(file.path, f"nearly flat: grey levels spread by {facts.spread:.1f} of 255", "nearly flat")
+        if facts.std < self._settings.min_std:
+            return Refusal(
+                file.path,
+                f"nearly flat: the standard deviation of its grey levels is {facts.std:.1f} of 255",
+                "nearly flat",
+            )
         return None
 
     def _keys(self, file: PictureFile) -> list[tuple[str, ...]]:

@@ -33,7 +33,7 @@ from srgan_cli.imaging.image import Pixels
 _BLOCK_PX = 96  # the paper's, section II-B
 _SCALES = 2
 _WINDOW_PX, _SIGMA_PX = 7, 7 / 6
-_SHARPNESS_SHARE = 0.75  # T of section II-B: blocks below this share of the sharpest are not learned from
+_SHARPNESS_FRACTION = 0.75  # T of section II-B: blocks below this fraction of the sharpest are not learned from
 _MIN_BLOCKS = 2  # one has no covariance
 _FEATURES = 18 * _SCALES
 
@@ -68,7 +68,7 @@ def fit(pictures: Iterable[Pixels]) -> NaturalModel:
     for picture in pictures:
         blocks, sharpness = _block_features(grey_plane(picture))
         if len(blocks):
-            chosen.append(blocks[sharpness > _SHARPNESS_SHARE * sharpness.max()])
+            chosen.append(blocks[sharpness > _SHARPNESS_FRACTION * sharpness.max()])
     features = np.concatenate(chosen) if chosen else np.empty((0, _FEATURES))
     if len(features) <= _FEATURES:
         raise ValueError(f"{len(features)} sharp blocks of {_BLOCK_PX} px are too few to fit {_FEATURES} features")

@@ -3,8 +3,8 @@
 Decoders raise whatever they stumble over. Behind this boundary it is always a `PictureError` with this file's reason,
 so that one odd file costs one picture and never a run.
 
-libvips keeps what it has to say in one buffer for the whole process (see `turns`). So decoders share it while all goes
-well, and whoever meets an error decodes again, alone, to learn what was said about this very file.
+libvips keeps its error messages in one buffer for the whole process (see `vips_lock`). So decoders hold its lock together
+while all goes well; after an error, a file is decoded again by one thread alone, to learn what libvips said about it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from srgan_cli.errors import SrganError, UnreadablePictureError, as_defect, is_o
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.oddities import HARMLESS
 from srgan_cli.imaging.sources import VIPS_OPENINGS, reason_given, vips_module
-from srgan_cli.imaging.turns import alone, shared
+from srgan_cli.imaging.vips_lock import alone, shared
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from srgan_cli.imaging.metadata.colour import hdr_of, profile_of
 from srgan_cli.imaging.metadata.update import profile_fits
 from srgan_cli.imaging.output import Output
 from srgan_cli.imaging.sources import reason_given, vips_module
-from srgan_cli.imaging.turns import shared
+from srgan_cli.imaging.vips_lock import shared
 
 # libtiff changes to BigTIFF by itself for no one; below this there is room for what deflate adds to noise.
 CLASSIC_TIFF_BYTES = 3_900_000_000

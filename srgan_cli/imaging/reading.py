@@ -30,7 +30,7 @@ from srgan_cli.imaging.oddities import tidied
 from srgan_cli.imaging.plain import DEPTHS, as_plain, full_range, turned_image
 from srgan_cli.imaging.resizing import array_to_vips, vips_to_array
 from srgan_cli.imaging.sources import Source, has_vips, vips_module
-from srgan_cli.imaging.turns import shared
+from srgan_cli.imaging.vips_lock import shared
 from srgan_cli.imaging.whole import ALWAYS_WHOLE, WholePicture
 
 _LOADERS = {"png": "png", "jpeg": "jpeg", "webp": "webp", "tiff": "tiff", "avif": "heif", "gif": "gif"}

@@ -1,5 +1,5 @@
 """Lanczos-3 resampling, and the way between arrays and libvips. Arrays in, arrays out; never a copy where none is
-needed. Whoever calls what gives or takes a libvips image has a turn at libvips (see `turns`)."""
+needed. Whoever calls what gives or takes a libvips image holds its lock (see `vips_lock`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.sources import vips_module
-from srgan_cli.imaging.turns import shared
+from srgan_cli.imaging.vips_lock import shared
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:

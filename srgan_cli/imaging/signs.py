@@ -51,7 +51,7 @@ class Signs:
     earlier_quality: int | None = None
 
 
-def look(source: Path | bytes, *, max_pixels: int) -> Signs:
+def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
     """The signs of a picture file of any format.
 
     At most about 8 megapixels are decoded, unless its decoder must have the whole picture (see `reading`). Raises

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from PIL import ImageFont
 
 from srgan_cli.comparison.embedding import render
-from srgan_cli.runlog.scales import Point, log_ticks, number, smoothed, spread, thinned, tick_labels, ticks
+from srgan_cli.runlog.scales import Point, kept_apart, log_ticks, number, smoothed, thinned, tick_labels, ticks
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -207,7 +207,7 @@ def _end_names(series: Sequence[Series], x_axis: _Axis, y_axis: _Axis) -> list[S
     """A line's name beside its end, in its colour; names that would overlap are moved apart."""
     shown = [one for one in series if one.points]
     wanted = [y_axis.px(_last(one)) for one in shown]
-    places = spread(wanted, _LINE_PX, y_axis.last_px - 4, y_axis.first_px)
+    places = kept_apart(wanted, _LINE_PX, y_axis.last_px - 4, y_axis.first_px)
     return [
         Text(x_axis.last_px + 8, y, _name(one, x_axis.most), _role(one)) for one, y in zip(shown, places, strict=True)
     ]

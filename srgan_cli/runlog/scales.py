@@ -98,14 +98,14 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
     return [(x, float(value)) for (x, _), value in zip(points, mean, strict=True)]
 
 
-def spread(wanted: Sequence[float], apart: float, least: float, most: float) -> list[float]:
+def kept_apart(wanted: Sequence[float], apart: float, least: float, most: float) -> list[float]:
     """Places near those wanted, at least `apart` from each other, and within [least, most] as far as there is room."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     places = list(wanted)
-    floor = least
+    lowest = least
     for i in order:  # down the page …
-        places[i] = floor = max(places[i], floor)
-        floor += apart
+        places[i] = lowest = max(places[i], lowest)
+        lowest += apart
     ceiling = most
     for i in reversed(order):  # … and up again from its end
         places[i] = ceiling = min(places[i], ceiling)

@@ -33,7 +33,7 @@ _GUESSING: Mapping[Objective, float] = {
     "hinge": 2.0,
     "least-squares": 0.25,
 }
-_WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a share of guessing's
+_WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a fraction of guessing's
 _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
 
 
@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DiscriminatorNumbers:
-    """`loss`: of real and fake added up, without penalties. `accuracy`: the share of right verdicts, 0 … 1.
+    """`loss`: of real and fake added up, without penalties. `accuracy`: the fraction of right verdicts, 0 … 1.
 
     `gradient_norm`: of all its gradients together, before they are clipped.
     """

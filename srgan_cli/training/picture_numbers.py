@@ -116,8 +116,8 @@ def _grid(results: Sequence[Plane], highs: Sequence[Plane], scale: int) -> float
     blocks = np.array([value for picture in ours for value in picture])
     if not blocks.size:
         return math.nan
-    own, spread = (np.concatenate([picture[i] for picture in truth]) for i in (0, 1))
-    flat = np.argsort(spread, kind="stable")[: max(1, spread.size // 4)]
+    own, total = (np.concatenate([picture[i] for picture in truth]) for i in (0, 1))
+    flat = np.argsort(total, kind="stable")[: max(1, total.size // 4)]
     return math.sqrt(max(0.0, float(np.mean(blocks[flat]) - np.mean(own[flat]))))
 
 
@@ -135,7 +135,7 @@ def _repeating(plane: Plane, period: int) -> tuple[Plane, Plane]:
     fine = fine[: rows * side, : columns * side]
     blocks = fine.reshape(rows, _PERIODS, period, columns, _PERIODS, period)
     mean_period = blocks.mean(axis=(1, 4))  # -> (rows, period, columns, period)
-    folded, spread = mean_period.var(axis=(1, 3)).ravel(), blocks.var(axis=(1, 2, 4, 5)).ravel()
+    folded, total = mean_period.var(axis=(1, 3)).ravel(), blocks.var(axis=(1, 2, 4, 5)).ravel()
     # Noise does not quite average out: of its variance, one part in as many as there are periods is left.
     count = _PERIODS * _PERIODS
-    return (count * folded - spread) / (count - 1), spread
+    return (count * folded - total) / (count - 1), total

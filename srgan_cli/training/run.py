@@ -259,7 +259,7 @@ def _targets(examples: Examples, weight: float) -> list[tuple[float, Tensor]]:
     if examples.taught is None:
         return [(1.0, examples.high)]
     both = [(weight, examples.taught), (1.0 - weight, examples.high)]
-    return [(share, target) for share, target in both if share]
+    return [(part, target) for part, target in both if part]
 
 
 def _real(examples: Examples, kind: Literal["original", "teacher", "both"], group: Processes) -> Tensor:

@@ -39,7 +39,7 @@ def scanned(run: Run, observer: TrainingObserver) -> Scan:
     """Which pictures are learned from and which are held out, as the first process finds them."""
     config = run.config
 
-    def look() -> Scan:
+    def find() -> Scan:
         found = scan(config.data, scale=run.generator.scale, crop_px=_high_px(run), advance=observer.scanning)
         if config.teacher.unlabelled_dirs:
             unlabelled, refused = scan_unlabelled(
@@ -51,7 +51,7 @@ def scanned(run: Run, observer: TrainingObserver) -> Scan:
             observer.note(sentence)
         return found
 
-    return processes.first_does(look, run.group)
+    return processes.first_does(find, run.group)
 
 
 def prepare(run: Run, state: State, found: Scan, observer: TrainingObserver) -> Sources:

@@ -135,6 +135,12 @@ def generator_terms(
         terms.add("feature_matching", settings.feature_matching_weight * ramp, matching)
     if ema_result is not None:
         terms.add("artifact", settings.artifact_weight, losses.artifact(result, ema_result, high))
+    _add_terms_of_pixels(terms, result, high, generator.scale, settings)
+    return terms, result
+
+
+def _add_terms_of_pixels(terms: Terms, result: Tensor, high: Tensor, scale: int, settings: AdversarialSettings) -> None:
+    """What is computed of result and original alone, where its weight asks for it."""
     if settings.frequency_weight:
         terms.add("frequency", settings.frequency_weight, losses.frequency(result, high))
     if settings.chroma_weight:
@@ -142,15 +148,14 @@ def generator_terms(
     if settings.flat_weight:
         terms.add("flat", settings.flat_weight, losses.flat(result, high))
     if settings.grid_weight:
-        terms.add("grid", settings.grid_weight, losses.grid(result, high, generator.scale))
+        terms.add("grid", settings.grid_weight, losses.grid(result, high, scale))
     if settings.consistency_weight:
-        terms.add("consistency", settings.consistency_weight, losses.consistency(result, high, generator.scale))
-    return terms, result
+        terms.add("consistency", settings.consistency_weight, losses.consistency(result, high, scale))
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How the discriminator did, as 0-d tensors: mean logits, and the share of its verdicts that were right."""
+    """How the discriminator did, as 0-d tensors: mean logits, and the fraction of its verdicts that were right."""
 
     real: Tensor
     fake: Tensor

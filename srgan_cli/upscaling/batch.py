@@ -11,6 +11,7 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DeviceError, PictureError, SrganError, WeightsError
 from srgan_cli.upscaling.claims import sweep
 from srgan_cli.upscaling.documents import Bench
+from srgan_cli.upscaling.intake import Intake
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.pipeline import Assign, Expected, Pipeline
 from srgan_cli.upscaling.places import Places, clear_behind
@@ -139,21 +140,26 @@ def _upscale_all(
                 pipeline.tally.cut_short = True
                 pipeline.end_reading()
                 return
-            job = one.job
-            upscaler = upscaler_of(job)
-            try:
-                if job.is_copy:
-                    results.copy(job)
-                elif job.pages:
-                    results.bind(one, bench)
-                else:
-                    pipeline.upscale(one, upscaler)
-            except BrokenPipeError:  # the observer's: nobody listens any more
-                pipeline.end_reading()
-                raise
-            except SrganError as err:
-                if not isinstance(err, PictureError):  # a device or weights: no picture would fare better
-                    raise
-                results.fail(job, err)
-            except Exception as err:  # noqa: BLE001 - a defect costs this picture, and is reported as one
-                results.fail(job, err)
+            _make(one, bench, pipeline, results)
+
+
+def _make(one: Intake, bench: Bench, pipeline: Pipeline, results: Results) -> None:
+    """One picture. What is wrong with it is a failure of it alone; what is wrong with device or weights is raised."""
+    job = one.job
+    upscaler = bench.upscaler_of(job)
+    try:
+        if job.is_copy:
+            results.copy(job)
+        elif job.pages:
+            results.bind(one, bench)
+        else:
+            pipeline.upscale(one, upscaler)
+    except BrokenPipeError:  # the observer's: nobody listens any more
+        pipeline.end_reading()
+        raise
+    except PictureError as err:
+        results.fail(job, err)
+    except SrganError:  # a device or weights: no picture would fare better
+        raise
+    except Exception as err:  # noqa: BLE001 - a defect costs this picture, and is reported as one
+        results.fail(job, err)

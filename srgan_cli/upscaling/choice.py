@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srgan_cli.errors import PictureError
-from srgan_cli.imaging.signs import Signs, file_signs, look
+from srgan_cli.imaging.signs import Signs, file_signs, find_signs
 
 # The two that are chosen from.
 CLEAN, WORN = "srgan", "photo"
@@ -43,7 +43,7 @@ def choose_model(source: Path | bytes, *, max_pixels: int) -> ModelChoice:
         codec, quality = file_signs(source)
         if _is_low(codec, quality):
             return ModelChoice(WORN, f"{codec} of quality {quality}")
-        return judge(look(source, max_pixels=max_pixels))
+        return judge(find_signs(source, max_pixels=max_pixels))
     except PictureError:
         return ModelChoice(CLEAN, "it could not be examined")
 

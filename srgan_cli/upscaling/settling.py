@@ -45,7 +45,7 @@ class Settling:
         self._unrest: dict[Path, _Unrest] = {}
         self.dealt_with: dict[Path, Sight] = {}
 
-    def look(self, seen: dict[Path, Sight], now: float | None = None) -> list[Path]:
+    def update(self, seen: dict[Path, Sight], now: float | None = None) -> list[Path]:
         """Those at rest, of all files that are there; what is there no more is forgotten."""
         now = time.time() if now is None else now
         for gone in [path for path in (*self._unrest, *self.dealt_with) if path not in seen]:

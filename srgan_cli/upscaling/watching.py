@@ -135,7 +135,7 @@ class _Watching:
             scan_s = time.monotonic() - began
             for path in self._failed.due():
                 self._settling.again(path)
-            ready = self._settling.look(seen)
+            ready = self._settling.update(seen)
             if ready:  # one batch, and another look: of thousands, many may be renamed or gone by their turn
                 self._make(_first_batch(ready, seen), seen)
             self._failed.keep(seen)

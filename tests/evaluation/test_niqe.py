@@ -49,8 +49,8 @@ def test_the_local_normalisation_is_the_papers() -> None:
     window = plane[1:8, 1:8]
     mean = (weights * window).sum()
     deviation = math.sqrt((weights * (window - mean) ** 2).sum())
-    normal, spread = module._normalised(plane)
-    assert spread[4, 4] == pytest.approx(deviation)
+    normal, std = module._normalised(plane)
+    assert std[4, 4] == pytest.approx(deviation)
     assert normal[4, 4] == pytest.approx((plane[4, 4] - mean) / (deviation + 1))
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging.signs import blocking_of, file_signs, look, noise_of
+from srgan_cli.imaging.signs import blocking_of, file_signs, find_signs, noise_of
 from tests.imaging import samples
 
 Array = np.ndarray[Any, Any]
@@ -279,7 +279,7 @@ def test_every_kind_of_pixel_has_the_same_noise(channels: int, depth: int, tmp_p
     path = tmp_path / "a.png"
     _save(pixels, depth, path)
     expected = noise_of(grey[64:, :, 0].astype(np.float32))  # from a quarter of the height
-    assert look(path, max_pixels=samples.MANY).noise == pytest.approx(expected, rel=0.02)
+    assert find_signs(path, max_pixels=samples.MANY).noise == pytest.approx(expected, rel=0.02)
 
 
 def _save(pixels: Array, depth: int, path: Path) -> None:
@@ -294,11 +294,11 @@ def _save(pixels: Array, depth: int, path: Path) -> None:
 
 
 def test_look_tells_all_signs() -> None:
-    signs = look(jpeg(photo(), 30), max_pixels=samples.MANY)
+    signs = find_signs(jpeg(photo(), 30), max_pixels=samples.MANY)
     assert (signs.codec, signs.quality) == ("JPEG", 30)
     assert signs.noise < 1
     assert signs.blocking > 1.1
-    signs = look(png(noisy(photo(), 8)), max_pixels=samples.MANY)
+    signs = find_signs(png(noisy(photo(), 8)), max_pixels=samples.MANY)
     assert (signs.codec, signs.quality) == (None, None)
     assert signs.noise == pytest.approx(8, rel=0.2)
     assert signs.grain == pytest.approx(4, rel=0.25)
@@ -309,15 +309,15 @@ def test_look_tells_all_signs() -> None:
 def test_noise_that_was_enlarged_is_coarse_grain() -> None:
     small = Pillow.fromarray(noisy(photo(160, 200), 8))
     large = np.asarray(small.resize((400, 320), Pillow.Resampling.BICUBIC))
-    signs = look(png(large), max_pixels=samples.MANY)
+    signs = find_signs(png(large), max_pixels=samples.MANY)
     assert signs.grain > 4
     assert signs.grain > 3 * signs.noise
-    assert look(png(photo()), max_pixels=samples.MANY).grain < 1
+    assert find_signs(png(photo()), max_pixels=samples.MANY).grain < 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (5000, 3), (3, 5000), (2100, 300), (70, 2000), (33, 65)])
 def test_pictures_of_any_shape(width: int, height: int) -> None:
-    signs = look(png(np.full((height, width, 3), 90, np.uint8)), max_pixels=samples.MANY)
+    signs = find_signs(png(np.full((height, width, 3), 90, np.uint8)), max_pixels=samples.MANY)
     assert (signs.noise, signs.grain, signs.blocking) == (0, 0, 1)
 
 
@@ -336,13 +336,13 @@ def test_files_that_cannot_be_looked_at(tmp_path: Path) -> None:
     whole = jpeg(noisy(photo(), 20), 60)
     for data in (b"", b"GIF89a", b"no picture", whole[:300]):
         with pytest.raises(UnreadablePictureError):
-            look(data, max_pixels=samples.MANY)
+            find_signs(data, max_pixels=samples.MANY)
     with pytest.raises(UnreadablePictureError, match="no such file"):
         file_signs(tmp_path / "none.jpg")
     with pytest.raises(UnreadablePictureError):
         file_signs(b"no picture")
     with pytest.raises(UnreadablePictureError, match="max-pixels"):
-        look(whole, max_pixels=100)
+        find_signs(whole, max_pixels=100)
 
 
 @pytest.mark.skipif(not samples.REAL.is_dir(), reason="needs the real pictures")

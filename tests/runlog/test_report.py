@@ -21,7 +21,7 @@ from srgan_cli.runlog.charts import Chart, Series, Stroke, Text, layout, svg
 from srgan_cli.runlog.curves import history, panels, points
 from srgan_cli.runlog.record import RunRecord
 from srgan_cli.runlog.report import duration, write_report
-from srgan_cli.runlog.scales import log_ticks, number, smoothed, spread, thinned, tick_labels, ticks
+from srgan_cli.runlog.scales import kept_apart, log_ticks, number, smoothed, thinned, tick_labels, ticks
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import to_toml
 
@@ -88,7 +88,7 @@ def test_a_smoothed_line_is_the_mean_of_a_window_that_opens_slowly() -> None:
 
 @given(st.lists(st.floats(0, 100), max_size=6))
 def test_names_keep_their_distance_and_their_order(wanted: list[float]) -> None:
-    places = spread(wanted, 15, 0, 100)
+    places = kept_apart(wanted, 15, 0, 100)
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     assert all(places[b] - places[a] >= 15 - 1e-9 for a, b in itertools.pairwise(order))
     assert all(-1e-9 <= place <= 100 for place in places)

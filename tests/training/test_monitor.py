@@ -312,11 +312,11 @@ def test_a_grid_is_found_by_its_period_and_measured_in_levels(scale: int) -> Non
     highs = [high[:side, :side] for high in originals(side=max(side, 4))]
     dots = np.zeros((scale, scale, 1))
     dots[0, 0] = 10.0
-    spread = 10.0 * math.sqrt(scale**2 - 1) / scale**2
+    std = 10.0 * math.sqrt(scale**2 - 1) / scale**2
     found = picture_numbers(
         changed(highs, lambda high: high + np.tile(dots, (32, 32, 1))), lows(highs, scale), highs, scale
     )
-    assert found.grid == pytest.approx(spread, rel=0.15)
+    assert found.grid == pytest.approx(std, rel=0.15)
 
 
 def test_a_checkerboard_is_a_grid_but_noise_and_slopes_are_none() -> None:

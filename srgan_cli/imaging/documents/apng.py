@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from srgan_cli.imaging.documents.reel import Blocks, Disposal, Frame, Reel
@@ -23,38 +24,63 @@ def read_reel(source: Source, most: int) -> Reel:
     head = blocks.read(16, 13)
     if len(head) < 13 or blocks.read(0, 8) != _SIGNATURE:
         raise ValueError("no PNG")
-    width, height, depth, colour = struct.unpack(">IIBB", head[:10])
-    needed: list[bytes] = []
-    plays, control, parts, frames = 0, b"", list[tuple[int, int]](), list[Frame]()
-
-    def end_frame() -> None:
-        if control and parts:
-            frames.append(_frame(source, head, b"".join(needed), control, tuple(parts), first=not frames))
-
-    at, has_pixels = 8, False
-    for _ in range(_MAX_CHUNKS):
-        if len(frames) >= most or len(start := blocks.read(at, 8)) < 8 or start[4:] == b"IEND":
+    found = _Found(source, head)
+    for kind, at, size in _chunks(blocks):
+        if len(found.frames) >= most:
             break
-        size, kind = int.from_bytes(start[:4], "big"), start[4:]
-        if kind == b"acTL":
-            plays = blocks.number(at + 12, ">I")
-        elif kind == b"fcTL" and size == 26:
-            end_frame()
-            control, parts = blocks.read(at + 8, 26), []
-        elif kind == b"IDAT" or kind == b"fdAT":
-            parts.append((at + 8, size) if kind == b"IDAT" else (at + 12, size - 4))
-            has_pixels = True
-        elif kind in _NEEDED and not has_pixels:
-            needed.append(_chunk(kind, source.read_at(at + 8, size)))
-        at += 12 + size
-    end_frame()
-    alpha = colour in (4, 6) or any(one[4:8] == b"tRNS" for one in needed)
+        found.take(kind, blocks, at, size)
+    found.end_frame()
+    width, height, depth, colour = struct.unpack(">IIBB", head[:10])
     channels = _CHANNELS.get(colour, 3)
-    opaque = Reel(width, height, channels, 16 if depth == 16 else 8, plays, tuple(frames[:most]))
-    holes = any(one.disposal == "clear" for one in frames) or (bool(frames) and not opaque.covers(frames[0]))
-    if (alpha or holes) and channels in (1, 3):
-        return Reel(width, height, channels + 1, opaque.depth, plays, opaque.frames)
-    return opaque
+    reel = Reel(width, height, channels, 16 if depth == 16 else 8, found.plays, tuple(found.frames[:most]))
+    has_alpha = colour in (4, 6)
+    return reel if has_alpha else reel.with_alpha(any(chunk[4:8] == b"tRNS" for chunk in found.needed))
+
+
+def _chunks(blocks: Blocks) -> Iterator[tuple[bytes, int, int]]:
+    """Of each chunk its kind, and where its data begin and how long they are."""
+    at = 8
+    for _ in range(_MAX_CHUNKS):
+        start = blocks.read(at, 8)
+        if len(start) < 8 or start[4:] == b"IEND":
+            return
+        size = int.from_bytes(start[:4], "big")
+        yield start[4:], at + 8, size
+        at += 12 + size
+
+
+@dataclass
+class _Found:
+    """What has been read so far: whole frames; what each needs; and control and data of the one under way."""
+
+    source: Source
+    head: bytes
+    plays: int = 0
+    frames: list[Frame] = field(default_factory=list)
+    needed: list[bytes] = field(default_factory=list)
+    control: bytes = b""
+    parts: list[tuple[int, int]] = field(default_factory=list)
+    has_pixels: bool = False
+
+    def take(self, kind: bytes, blocks: Blocks, at: int, size: int) -> None:
+        if kind == b"acTL":
+            self.plays = blocks.number(at + 4, ">I")
+        elif kind == b"fcTL" and size == 26:
+            self.end_frame()
+            self.control, self.parts = blocks.read(at, 26), []
+        elif kind in (b"IDAT", b"fdAT"):
+            skipped = 0 if kind == b"IDAT" else 4  # its number
+            self.parts.append((at + skipped, size - skipped))
+            self.has_pixels = True
+        elif kind in _NEEDED and not self.has_pixels:
+            self.needed.append(_chunk(kind, self.source.read_at(at, size)))
+
+    def end_frame(self) -> None:
+        if self.control and self.parts:
+            needed = b"".join(self.needed)
+            self.frames.append(
+                _frame(self.source, self.head, needed, self.control, tuple(self.parts), first=not self.frames)
+            )
 
 
 def _frame(

@@ -42,11 +42,7 @@ def read_reel(source: Source, most: int) -> Reel:
             at, control = end, b"\0\0\0\0"
         else:
             break
-    opaque = Reel(width, height, 3, 8, plays, tuple(frames))
-    clear = first_is_clear or any(frame.disposal == "clear" for frame in frames)
-    if clear or (frames and not opaque.covers(frames[0])):
-        return Reel(width, height, 4, 8, plays, tuple(frames))
-    return opaque
+    return Reel(width, height, 3, 8, plays, tuple(frames)).with_alpha(first_is_clear)
 
 
 def _table_bytes(flags: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from srgan_cli.imaging.image import Depth
@@ -44,6 +44,14 @@ class Reel:
         """Whether a frame draws over all of the canvas."""
         right, bottom = frame.left + frame.width, frame.top + frame.height
         return frame.left <= 0 and frame.top <= 0 and right >= self.width and bottom >= self.height
+
+    def with_alpha(self, alpha: bool) -> Reel:
+        """The same with one more channel, for transparency, where `alpha` says so or frames leave some of the canvas
+        empty."""
+        has_holes = any(frame.disposal == "clear" for frame in self.frames)
+        if not alpha and not has_holes and (not self.frames or self.covers(self.frames[0])):
+            return self
+        return replace(self, channels=self.channels + 1)
 
 
 class Blocks:

@@ -25,10 +25,7 @@ def read_reel(source: Source, most: int) -> Reel:
         elif head[:4] == b"ANMF":
             frames.append(_frame(source, blocks, at + 8, size))
         at += 8 + size + size % 2
-    reel = Reel(width, height, 3, 8, plays, tuple(frames))
-    if alpha or any(one.disposal == "clear" for one in frames) or (frames and not reel.covers(frames[0])):
-        return Reel(width, height, 4, 8, plays, tuple(frames))
-    return reel
+    return Reel(width, height, 3, 8, plays, tuple(frames)).with_alpha(alpha)
 
 
 def _three(blocks: Blocks, at: int) -> int:

@@ -1,7 +1,7 @@
-"""Turns at libvips, whose account of what went wrong belongs to the whole process.
+"""A lock on libvips, whose error messages belong to the whole process.
 
-Its error buffer is one for all threads, and even looking up a method of a `pyvips.Image` empties it. So whoever calls
-libvips shares it with the others, and whoever wants to know what it says of one file is alone with it meanwhile.
+Its error buffer is one for all threads, and even looking up a method of a `pyvips.Image` empties it. So callers of
+libvips hold this lock together (`shared`), and one that reads the messages about its own file holds it alone (`alone`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _Turns:
-    """Many share, or one is alone. Not reentrant."""
+class _SharedLock:
+    """Held by many together, or by one alone. Not reentrant."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -50,5 +50,5 @@ class _Turns:
                 self._changed.notify_all()
 
 
-_TURNS = _Turns()
-shared, alone = _TURNS.shared, _TURNS.alone
+_LOCK = _SharedLock()
+shared, alone = _LOCK.shared, _LOCK.alone
