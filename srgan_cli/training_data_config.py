@@ -6,9 +6,11 @@ Sections of `training_config`, checked in the same way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from srgan_cli.checking import check, check_choice, check_numbers
+
+DegradationKind: TypeAlias = Literal["bicubic", "photo"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class DegradationSettings:
     size together; 0 leaves bicubic. Noise, poisson and resize are drawn evenly in their logarithm.
     """
 
-    kind: Literal["bicubic", "photo"] = "bicubic"
+    kind: DegradationKind = "bicubic"
     strength: float = 1.0
     rounds: int = 2
     blur_fraction: float = 0.8  # of crops that are blurred in a round
@@ -73,7 +75,7 @@ class DegradationSettings:
     sharpen_target: float = 0.0  # unsharp mask on the high crop; Real-ESRGAN has 0.5 with GAN training
 
     def __post_init__(self) -> None:
-        check_choice("degradation", self, kind=("bicubic", "photo"))
+        check_choice("degradation", self, kind=get_args(DegradationKind))
         fractions = (
             "blur_fraction",
             "ringing_fraction",

@@ -14,10 +14,13 @@ from srgan_cli.cli.options import (
     device_option,
     high_dir_option,
     no_config_option,
+    output_option,
+    overwrite_option,
     path,
     precision_option,
     quiet_option,
     refuse_addresses,
+    scale_option,
 )
 from srgan_cli.config import EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
@@ -40,14 +43,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 
 @click.command(cls=Command, no_args_is_help=True)
 @click.argument("inputs", nargs=-1, metavar="PICTURE...", type=click.Path(readable=False))
-@_output(
-    "-o",
-    "--output",
-    required=True,
-    callback=path,
-    metavar="FILE",
-    help="A sheet of crops (.png, .jpg, …), or one page with a slider (.html).",
-)
+@output_option("A sheet of crops (.png, .jpg, …), or one page with a slider (.html).", metavar="FILE", required=True)
 @_models(
     "-m",
     "--models",
@@ -55,7 +51,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     metavar="NAME,…",
     help="Enlarge each PICTURE with each of these (as in `srgan upscale`), beside bicubic.",
 )
-@_models("-s", "--scale", type=int, metavar="N", help="With --models: enlarge N times. [default: their own scale]")
+@scale_option("With --models: enlarge N times. [default: their own scale]", heading="Models")
 @_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: the original, to be shown too.")
 @high_dir_option("high_dir", "Models", "With several PICTUREs: a folder of originals of the same names.")
 @_models(
@@ -96,7 +92,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     help="How a smaller picture is brought to the size of the largest.",
 )
 @_output("--page-mb", type=int, default=48, show_default=True, metavar="N", help="About how large a page may become.")
-@_output("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@overwrite_option("Replace the output if it exists.", heading="Output")
 @device_option()
 @precision_option()
 @quiet_option("No progress, no notes.")

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
 
 from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.options import (
+    degradation_option,
     device_option,
     high_dir_option,
     json_option,
@@ -24,6 +25,7 @@ from srgan_cli.cli.options import (
     no_config_option,
     precision_option,
     quiet_option,
+    scale_option,
     tile_option,
     verbose_option,
     vgg_weights_option,
@@ -31,6 +33,7 @@ from srgan_cli.cli.options import (
 from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.files import check_publishable, publish_text, reason
+from srgan_cli.training_data_config import DegradationKind
 
 if TYPE_CHECKING:
     from srgan_cli.evaluation.further import Name
@@ -81,12 +84,10 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 )
 @high_dir_option("high_dir", "Pictures", "The originals, at full size.", required=True)
 @low_dir_option("low_dir", "Pictures", "Their small pictures, of the same names. [default: made by --degradation]")
-@_pictures(
-    "--degradation",
-    type=click.Choice(["bicubic", "photo"]),
-    help="How to make the small pictures: MATLAB's bicubic, as the field does, or as photos are. [default: bicubic]",
+@degradation_option(
+    "How to make the small pictures: MATLAB's bicubic, as the field does, or as photos are. [default: bicubic]"
 )
-@_pictures("-s", "--scale", type=int, metavar="N", help="Enlarge N times. [default: the models' own scale]")
+@scale_option("Enlarge N times. [default: the models' own scale]", heading="Pictures")
 @_measures(
     "--metrics",
     callback=_metrics,
@@ -106,9 +107,10 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 @verbose_option("A line for each picture too.")
 @no_config_option()
 def evaluate(
-    models: tuple[str, ...], high_dir: Path, low_dir: Path | None, degradation: str | None, scale: int | None,
-    metrics: tuple[str, ...] | None, vgg_weights: Path | None, save: Path | None, csv_file: Path | None, device: str,
-    precision: Precision, tile_px: int | None, as_json: bool, quiet: bool, verbose: bool,
+    models: tuple[str, ...], high_dir: Path, low_dir: Path | None, degradation: DegradationKind | None,
+    scale: int | None, metrics: tuple[str, ...] | None, vgg_weights: Path | None, save: Path | None,
+    csv_file: Path | None, device: str, precision: Precision, tile_px: int | None, as_json: bool, quiet: bool,
+    verbose: bool,
 ) -> int:  # fmt: skip
     """Compare enlarged pictures with their originals, beside bicubic and Lanczos as the baseline.
 
@@ -125,7 +127,7 @@ def evaluate(
         high_dir=high_dir,
         models=models,
         low_dir=low_dir,
-        degradation=cast('Literal["bicubic", "photo"] | None', degradation),
+        degradation=degradation,
         scale=scale,
         save=save,
         metrics=cast("tuple[Name, ...] | None", metrics),

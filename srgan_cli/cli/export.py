@@ -7,20 +7,20 @@ from pathlib import Path
 
 import click
 
-from srgan_cli.cli.options import json_option
+from srgan_cli.cli.options import (
+    json_option,
+    output_option,
+    overwrite_option,
+    scale_option,
+)
 from srgan_cli.config import ExportFormat, ExportOptions
 from srgan_cli.errors import shown
 
 
 @click.command(no_args_is_help=True)
 @click.argument("model", metavar="NAME|FILE|RUN")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="File to write; the format follows from its extension.",
+@output_option(
+    "File to write; the format follows from its extension.", metavar="FILE", heading="Options", required=True
 )
 @click.option(
     "--format",
@@ -35,8 +35,8 @@ from srgan_cli.errors import shown
     show_default=True,
     help="Of the weights, and in ONNX of the arithmetic. Pictures go in and come out as fp32.",
 )
-@click.option("-s", "--scale", type=float, metavar="N", help="For a family: which scale. [default: 4]")
-@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@scale_option("For a family: which scale. [default: 4]", number=float)
+@overwrite_option("Replace files that exist.")
 @click.option(
     "--openmodeldb",
     type=click.Path(path_type=Path),

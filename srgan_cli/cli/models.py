@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 
-from srgan_cli.cli.options import json_option
+from srgan_cli.cli.options import json_option, overwrite_option
 from srgan_cli.config import DEFAULT_DETAIL
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks import library, registry
@@ -103,7 +103,7 @@ def path(name: str, as_json: bool) -> None:
     "--licence", metavar="TEXT", help="Its licence, an SPDX name if it has one. [default: what the file says]"
 )
 @click.option("--sha256", metavar="HEX", help="Refuse the file if this is not its SHA-256.")
-@click.option("--overwrite", is_flag=True, help="Replace your model of that name.")
+@overwrite_option("Replace your model of that name.")
 @json_option()
 def add(source: str, name: str | None, licence: str | None, sha256: str | None, overwrite: bool, as_json: bool) -> None:
     """Put a model into your own folder, from a file or an address, under a name for --model.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 from click.shell_completion import CompletionItem
@@ -13,6 +13,7 @@ from srgan_cli.cli.command import under
 from srgan_cli.cli.habits import address
 from srgan_cli.config import DEFAULT_MODEL
 from srgan_cli.errors import SettingsError
+from srgan_cli.training_data_config import DegradationKind
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _Decorator = Callable[[_F], _F]
@@ -112,6 +113,26 @@ def tile_option() -> _Decorator[Any]:
         "--tile", "tile_px", type=Completed("auto"), default="auto", show_default=True, callback=tile,
         metavar="auto|PX", help="Side of a tile. Changes memory and speed, never the picture.",
     )  # fmt: skip
+
+
+def scale_option(
+    text: str, *, heading: str = "Options", number: type[int | float] = int, **more: Any
+) -> _Decorator[Any]:
+    """By how much to enlarge."""
+    return under(heading)("-s", "--scale", type=number, metavar="N", help=text, **more)
+
+
+def output_option(text: str, *, metavar: str, heading: str = "Output", **more: Any) -> _Decorator[Any]:
+    return under(heading)("-o", "--output", metavar=metavar, help=text, **{"callback": path, **more})
+
+
+def overwrite_option(text: str, *, heading: str = "Options", **more: Any) -> _Decorator[Any]:
+    return under(heading)("--overwrite", is_flag=True, help=text, **more)
+
+
+def degradation_option(text: str) -> _Decorator[Any]:
+    """How pictures are downscaled and worn where there are no small counterparts."""
+    return under("Pictures")("--degradation", type=click.Choice(get_args(DegradationKind)), help=text)
 
 
 def high_dir_option(name: str, heading: str, text: str, **more: Any) -> _Decorator[Any]:

@@ -10,7 +10,14 @@ from typing import Any, TypeVar, get_args
 import click
 
 from srgan_cli.cli.command import Command, under
-from srgan_cli.cli.options import Completed, device_option, model_option, precision_option, tile_option
+from srgan_cli.cli.options import (
+    Completed,
+    device_option,
+    model_option,
+    precision_option,
+    scale_option,
+    tile_option,
+)
 from srgan_cli.config import (
     AUTO_MODEL,
     DEFAULT_DETAIL,
@@ -71,13 +78,8 @@ _FORMATS = tuple(key for key, known in FORMATS.items() if known.writable)
 _size, _model, _inputs, _output, _metadata = map(under, ("Size", "Model", "Inputs", "Output", "Metadata"))
 
 _SIZE_AND_MODEL = (
-    _size(
-        "-s",
-        "--scale",
-        type=float,
-        instead="size",
-        metavar="N",
-        help="Enlarge N times, any number above 1 up to 16. [default: 4]",
+    scale_option(
+        "Enlarge N times, any number above 1 up to 16. [default: 4]", heading="Size", number=float, instead="size"
     ),
     _size("--long-side", type=_Side(), instead="size", metavar="PX[<]", help="The result's longer side."),
     _size("--width", type=_Side(), instead="size", metavar="PX[<]", help="The result's width; the height follows."),

@@ -13,6 +13,7 @@ import click
 from srgan_cli import training_presets as settings
 from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.options import (
+    degradation_option,
     device_option,
     high_dir_option,
     json_option,
@@ -20,6 +21,7 @@ from srgan_cli.cli.options import (
     no_config_option,
     precision_option,
     quiet_option,
+    scale_option,
     vgg_weights_option,
 )
 from srgan_cli.errors import SettingsError, shown
@@ -92,12 +94,10 @@ _pictures, _run_options, _length, _network, _compute = map(
     metavar="DIR...",
     help="With --teacher: pictures as you will enlarge them, which need no originals.",
 )
-@_network("--scale", type=int, metavar="N", help="Enlarge N times. [default: 4]")
+@scale_option("Enlarge N times. [default: 4]", heading="Model and losses")
 @_pictures("--batch", type=int, metavar="N", help="Crops a step.")
 @_pictures("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
-@_pictures(
-    "--degradation", type=click.Choice(["bicubic", "photo"]), help="How small pictures are made of the sharp ones."
-)
+@degradation_option("How small pictures are made of the sharp ones.")
 @vgg_weights_option("Model and losses", "downloaded once")
 @_network(
     "--perceptual", type=click.Choice(["vgg19", "random"]), help="Features to compare by; random needs no weights."

@@ -12,7 +12,15 @@ from types import FrameType
 import click
 
 from srgan_cli.cli.command import under
-from srgan_cli.cli.options import json_option, no_config_option, quiet_option, refuse_addresses, verbose_option
+from srgan_cli.cli.options import (
+    json_option,
+    no_config_option,
+    output_option,
+    overwrite_option,
+    quiet_option,
+    refuse_addresses,
+    verbose_option,
+)
 from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
 from srgan_cli.config import RayOptions, Shard, UpscaleOptions
 from srgan_cli.errors import NothingToDoError, SettingsError
@@ -32,14 +40,13 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     help="Read more inputs from a list: one per line, or NUL-separated.",
 )
 @reading
-@_output(
-    "-o",
-    "--output",
+@output_option(
+    "Result file, folder, or - for stdout. [default: beside each input, as {stem}_x{scale}{ext}]",
     metavar="FILE|DIR|-",
     type=click.Path(allow_dash=True),
-    help="Result file, folder, or - for stdout. Default: beside each input, as {stem}_x{scale}{ext}.",
+    callback=None,
 )
-@_output("--overwrite", is_flag=True, instead="existing", help="Replace results that exist.")
+@overwrite_option("Replace results that exist.", heading="Output", instead="existing")
 @writing_and_computing
 @_many(
     "--resume",

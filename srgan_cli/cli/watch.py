@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from srgan_cli.cli.command import under
-from srgan_cli.cli.options import json_option, no_config_option, path, quiet_option
+from srgan_cli.cli.options import (
+    json_option,
+    no_config_option,
+    output_option,
+    path,
+    quiet_option,
+)
 from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
 from srgan_cli.cli.upscale import as_interrupt, write_failed
 from srgan_cli.config import UpscaleOptions
@@ -55,14 +61,7 @@ _watching, _output = under("Watching"), under("Output")
 )
 @size_and_model
 @reading
-@_output(
-    "-o",
-    "--output",
-    required=True,
-    metavar="DIR",
-    callback=path,
-    help="Folder for the results, and for the record of what is done.",
-)
+@output_option("Folder for the results, and for the record of what is done.", metavar="DIR", required=True)
 @writing_and_computing
 @quiet_option()
 @json_option("Events on stdout, one JSON object per line.")

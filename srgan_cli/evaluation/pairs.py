@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from srgan_cli.config import DEFAULT_MAX_PIXELS
 from srgan_cli.dataset.twins import Twins
@@ -16,6 +15,7 @@ from srgan_cli.imaging.formats import format_of_suffix
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.imaging.rgb import as_8_bit
+from srgan_cli.training_data_config import DegradationKind
 
 # `compare` needs SSIM's window of 11 px after the border, which is the scale, has been cut off.
 _SSIM_PX = 11
@@ -23,8 +23,6 @@ _SSIM_PX = 11
 # (high (H, W, C) uint8, number of the picture) -> low (H / scale, W / scale, C) uint8
 # With the photo degradation every picture's blur and noise are drawn from this and its number, the same in each run.
 _SEED = 0
-
-Kind: TypeAlias = Literal["bicubic", "photo"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def read_pairs(
-    files: Iterable[Files], *, scale: int, degradation: Kind = "bicubic", on_failure: Callable[[str], None]
+    files: Iterable[Files], *, scale: int, degradation: DegradationKind = "bicubic", on_failure: Callable[[str], None]
 ) -> Iterator[NamedPair]:
     """Names, low and high pictures, one at a time; what cannot be used goes to `on_failure`, as a sentence.
 
@@ -116,14 +114,14 @@ def read_pairs(
             on_failure(str(err))
 
 
-def _made(high: Pixels, number: int, scale: int, kind: Kind) -> Pixels:
+def _made(high: Pixels, number: int, scale: int, kind: DegradationKind) -> Pixels:
     from srgan_cli.dataset.low_pictures import low_picture
     from srgan_cli.training_data_config import DegradationSettings
 
     return low_picture(high, DegradationSettings(kind=kind), scale, _SEED, number)
 
 
-def _pair(one: Files, number: int, scale: int, degradation: Kind) -> NamedPair:
+def _pair(one: Files, number: int, scale: int, degradation: DegradationKind) -> NamedPair:
     whole = read_rgb(one.high)
     height, width = (side // scale * scale for side in whole.shape[:2])
     least = -(-(_SSIM_PX + 2 * scale) // scale) * scale

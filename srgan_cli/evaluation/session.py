@@ -24,6 +24,7 @@ from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide
 from srgan_cli.imaging.writing import write_picture
 from srgan_cli.sizes import MAX_SCALE
+from srgan_cli.training_data_config import DegradationKind
 from srgan_cli.upscaling.session import select
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class EvaluateOptions:
     high_dir: Path
     models: tuple[str, ...] = (DEFAULT_MODEL,)
     low_dir: Path | None = None
-    degradation: pairs.Kind | None = None  # how low pictures are made where none are given; None: bicubic
+    degradation: DegradationKind | None = None  # how low pictures are made where none are given; None: bicubic
     scale: int | None = None
     save: Path | None = None
     metrics: tuple[further.Name, ...] | None = None

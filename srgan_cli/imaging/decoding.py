@@ -3,8 +3,8 @@
 Decoders raise whatever they stumble over. Behind this boundary it is always a `PictureError` with this file's reason,
 so that one odd file costs one picture and never a run.
 
-libvips keeps its error messages in one buffer for the whole process (see `vips_lock`). So decoders hold its lock together
-while all goes well; after an error, a file is decoded again by one thread alone, to learn what libvips said about it.
+libvips keeps its error messages in one buffer for the whole process (see `vips_lock`). So decoders hold its lock
+together while all goes well; after an error, one thread decodes the file again, alone, to learn what libvips said.
 """
 
 from __future__ import annotations

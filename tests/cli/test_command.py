@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import click
 import pytest
 
+import srgan_cli.cli
 from srgan_cli.cli import cli, main
 from srgan_cli.cli.command import Command
 from srgan_cli.errors import ExitCode
@@ -46,6 +48,19 @@ def test_help_has_headings_the_most_used_first(capsys: pytest.CaptureFixture[str
     assert headings == ["Size", "Model", "Inputs", "Output", "Metadata", "Compute", "Many pictures", "Options"]
     size = lines.index("Size:")
     assert "--scale" in lines[size + 1]
+
+
+SHARED = (
+    "--degradation", "--device", "--json", "--model", "--no-config", "--output", "--overwrite", "--quiet", "--scale",
+    "--tile", "--verbose", "--vgg-weights",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("option", SHARED)
+def test_an_option_of_several_commands_is_declared_once(option: str) -> None:
+    sources = [path.read_text(encoding="utf-8") for path in Path(srgan_cli.cli.__file__).parent.glob("*.py")]
+    declared = re.compile(rf'\(\s*(?:"-\w",\s*)?"{option}",')
+    assert sum(len(declared.findall(source)) for source in sources) == 1
 
 
 def test_every_option_of_a_command_is_in_its_help_once(capsys: pytest.CaptureFixture[str]) -> None:
