@@ -21,6 +21,7 @@ Phases: TypeAlias = Literal["both", "fidelity", "adversarial"]
 PixelLoss: TypeAlias = Literal["l1", "mse"]
 Objective: TypeAlias = Literal["nonsaturating", "relativistic", "hinge", "least-squares"]
 Schedule: TypeAlias = Literal["constant", "cosine", "halfway"]
+Optimizer: TypeAlias = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class FidelitySettings:
     learning_rate: float = 1e-3
     schedule: Schedule = "cosine"  # halfway: a tenth of the rate for the second half
     warmup_steps: int = 200
+    optimizer: Optimizer = "muon"  # of the generator, see training.muon
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
@@ -65,7 +67,7 @@ class FidelitySettings:
     ema: float = 0.999  # 0: none
 
     def __post_init__(self) -> None:
-        check_choice("fidelity", self, loss=("l1", "mse"), schedule=("constant", "cosine", "halfway"))
+        check_choice("fidelity", self, loss=("l1", "mse"))
         _check_phase("fidelity", self)
         check_numbers("fidelity", self, {"learning_rate": (0, 1), "frequency_weight": (0, 100)})
 
@@ -98,6 +100,7 @@ class AdversarialSettings:
     discriminator_learning_rate: float = 2e-4
     schedule: Schedule = "cosine"
     warmup_steps: int = 0
+    optimizer: Optimizer = "muon"  # of the generator; the discriminator's is always AdamW
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
@@ -110,7 +113,6 @@ class AdversarialSettings:
             self,
             objective=("nonsaturating", "relativistic", "hinge", "least-squares"),
             pixel_loss=("l1", "mse"),
-            schedule=("constant", "cosine", "halfway"),
         )
         _check_phase("adversarial", self)
         weights = [f.name for f in dataclasses.fields(self) if f.name.endswith("_weight")]
@@ -121,6 +123,7 @@ class AdversarialSettings:
 
 
 def _check_phase(section: str, values: FidelitySettings | AdversarialSettings) -> None:
+    check_choice(section, values, schedule=("constant", "cosine", "halfway"), optimizer=("adamw", "muon"))
     check_numbers(
         section,
         values,

@@ -20,6 +20,7 @@ from srgan_cli.networks.registry import resolve
 from srgan_cli.networks.weights import load_generator
 from srgan_cli.training import checkpoint, preflight, processes, schedule
 from srgan_cli.training.losses import PerceptualLoss
+from srgan_cli.training.muon import Muon
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import (
@@ -210,13 +211,15 @@ def _placed(network: _Network, device: torch.device) -> _Network:
 
 def _learner(network: nn.Module, settings: FidelitySettings | AdversarialSettings, autocast: Autocast) -> Learner:
     device = next(network.parameters()).device
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-        weight_decay=settings.weight_decay,
-        fused=device.type in ("cpu", "cuda"),
-    )
+    betas = (settings.beta1, settings.beta2)
+    optimizer: torch.optim.Optimizer
+    if settings.optimizer == "muon" and isinstance(network, Generator):
+        optimizer = Muon(network.parameters(), settings.learning_rate, betas, settings.weight_decay)
+    else:
+        fused = device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(
+            network.parameters(), settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=fused
+        )
     scaler = torch.amp.GradScaler(device.type, enabled=autocast.dtype == torch.float16)
     return Learner(network, optimizer, scaler)
 
