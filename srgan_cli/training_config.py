@@ -56,10 +56,10 @@ class FidelitySettings:
     crop_px: int = 128  # of the high picture
     small_crop_px: int = 0  # smaller crops for the first `small_crop_fraction` of the phase; 0: none
     small_crop_fraction: float = 0.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     schedule: Schedule = "cosine"  # halfway: a tenth of the rate for the second half
     warmup_steps: int = 200
-    optimizer: Optimizer = "muon"  # of the generator, see training.muon
+    optimizer: Optimizer = "muon"  # see training.muon
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
@@ -100,7 +100,7 @@ class AdversarialSettings:
     discriminator_learning_rate: float = 2e-4
     schedule: Schedule = "cosine"
     warmup_steps: int = 0
-    optimizer: Optimizer = "muon"  # of the generator; the discriminator's is always AdamW
+    optimizer: Optimizer = "adamw"  # the generator's; the discriminator's always is
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0

@@ -68,7 +68,6 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
                 "beta2": 0.999,
                 "clip_norm": 0.0,
                 "ema": 0.0,
-                "optimizer": "adamw",
             },
             "perceptual": {
                 "layers": {"conv5_4": 1.0},

@@ -40,6 +40,7 @@ class Signs:
     across one grid of 8 px are than those off it, in the direction where that is less; 1 where there is no grid, and
     never below. `pixels` is how many were looked at: of few, the quietest parts may be no quiet ones.
     `earlier_quality` is that of a JPEG that the picture was before (`history`); None where there is no trace of one.
+    `one_bit` is true where there are two levels only, as in scans of text: their edges are stairs.
     """
 
     codec: str | None
@@ -49,6 +50,7 @@ class Signs:
     blocking: float
     pixels: int
     earlier_quality: int | None = None
+    one_bit: bool = False
 
 
 def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
@@ -61,8 +63,20 @@ def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
     with open_picture(source, max_pixels=max_pixels) as picture:
         luma = _luma_strip(picture)
     return Signs(
-        codec, quality, noise_of(luma), noise_of(_halved(luma)), blocking_of(luma), luma.size, jpeg_quality_of(luma)
+        codec,
+        quality,
+        noise_of(luma),
+        noise_of(_halved(luma)),
+        blocking_of(luma),
+        luma.size,
+        jpeg_quality_of(luma),
+        _has_one_bit(luma),
     )
+
+
+def _has_one_bit(luma: Plane) -> bool:
+    darkest, brightest = luma.min(), luma.max()
+    return bool(darkest < brightest and np.all((luma == darkest) | (luma == brightest)))
 
 
 def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:

@@ -2,8 +2,8 @@
 
 A gradient's few strongest directions make up most of AdamW's step too, and the others hardly learn. Muon (Jordan et
 al. 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a weight matrix by the nearest orthogonal
-one. Its size is chosen so that AdamW's learning rates are near to right (Liu et al. 2025, arXiv:2502.16982, section 2.2).
-torch's own Muon takes matrices only; here a kernel (out, in, k, k) is the matrix (out, in·k·k).
+one. Its size is chosen so that AdamW's learning rates are near to right (Liu et al. 2025, arXiv:2502.16982, section
+2.2). torch's own Muon takes matrices only; here a kernel (out, in, k, k) is the matrix (out, in·k·k).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     """Near the nearest orthogonal ones, (N, rows, columns): their singular vectors, all values between .7 and 1.2."""
     a, b, c = _POLYNOMIAL
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).float()
+    x: Tensor = (matrices.mT if tall else matrices).float()
     x = x / x.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
     for _ in range(_ITERATIONS):
         gram = x @ x.mT

@@ -52,6 +52,8 @@ def judge(signs: Signs) -> ModelChoice:
     """The choice for a picture that shows these signs."""
     if _is_low(signs.codec, signs.quality):
         return ModelChoice(WORN, f"{signs.codec} of quality {signs.quality}")
+    if signs.one_bit:
+        return ModelChoice(WORN, "two levels only, so its edges are stairs")
     if signs.earlier_quality is not None:
         return ModelChoice(WORN, f"it was a JPEG of quality {signs.earlier_quality} once")
     if signs.noise >= SURE_NOISE or signs.noise >= max(WORN_NOISE, signs.grain / MAX_GRAIN_OF_NOISE):

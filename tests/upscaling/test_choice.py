@@ -126,6 +126,16 @@ def test_each_sign_decides_at_its_threshold() -> None:
     assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
     assert model(codec="JPEG", quality=98, blocking=choice.WORN_BLOCKING) == WORN, "saved again from something worse"
     assert model(earlier_quality=92) == WORN
+    assert model(one_bit=True) == WORN
+
+
+def test_a_scan_of_one_bit_is_worn_and_a_grey_or_plain_one_is_not(saved: Saved, photo: Image.Image) -> None:
+    grey = photo.convert("L")
+    bits = grey.convert("1", dither=Image.Dither.NONE)
+    found = choose_model(saved("bits.png", bits), max_pixels=10**8)
+    assert (found.model, "two levels" in found.why) == (WORN, True)
+    assert choose_model(saved("grey.png", grey), max_pixels=10**8).model == CLEAN
+    assert choose_model(saved("white.png", Image.new("1", (64, 64), 1)), max_pixels=10**8).model == CLEAN
 
 
 # ---------------------------------------------------------------------------------------------------------------- a run

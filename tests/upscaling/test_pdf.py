@@ -51,8 +51,8 @@ def scans(path: Path, *, odd: bool = False, **options: Any) -> Path:
         one = {"BitsPerComponent": 1, "ColorSpace": name.DeviceGray}
         pictures += [
             image(pdf, b"\x97JB2", 16, 24, Filter=name.JBIG2Decode, **one),
-            image(pdf, b"\0\x10\1", 16, 24, Filter=name.CCITTFaxDecode, **one),
-            image(pdf, b"\xff\x4f\xff\x51", 16, 24, Filter=name.JPXDecode),
+            image(pdf, b"\0\x10\1", 16, 24, Filter=name.CCITTFaxDecode, ImageMask=True, **one),
+            image(pdf, bytes(16 * 24 * 2), 16, 24, ColorSpace=name.DeviceGray, BitsPerComponent=16),
             image(pdf, jpeg, 16, 24, Filter=name.DCTDecode, Decode=[1, 0, 1, 0, 1, 0]),
             image(pdf, zlib.compress(bytes(16 * 24 * 4)), 16, 24, Filter=name.FlateDecode, ColorSpace=name.DeviceCMYK),
         ]
@@ -122,11 +122,84 @@ def test_what_is_odd_is_kept_to_the_byte_and_told(srgan: Run, tmp_path: Path) ->
     scans(tmp_path / "in.pdf", odd=True)
     code, said = srgan("in.pdf", "-o", "out.pdf")
     assert code == 0, said
-    for words in ("one bit (CCITT, JBIG2, stencils): 2", "JPEG 2000: 1", "turned round or masked", "CMYK"):
+    for words in (
+        "JBIG2: 1",
+        "stencils: 1",
+        "turned round: 1",
+        "rarer colours (CMYK, Lab, spot colours, 2, 4 or 16 bits): 2",
+    ):
         assert words in said
     assert [one[4] for one in pictures_of("out.pdf", odd=True)[2:]] == [
         one[4] for one in pictures_of("in.pdf", odd=True)[2:]
     ]
+
+
+def bits() -> Pillow.Image:
+    """Black letters, more or less, on white."""
+    page = np.full((48, 32), 255, np.uint8)
+    page[6:20, 4:10] = page[24:28, 8:30] = page[34:42, 16:20] = 0
+    return Pillow.fromarray(page).convert("1")
+
+
+def ccitt(picture: Pillow.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "TIFF", compression="group4")
+    with Pillow.open(stream) as tiff:
+        at, count = tiff.tag_v2[273][0], tiff.tag_v2[279][0]  # type: ignore[attr-defined]
+    return stream.getvalue()[at : at + count]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("how", ["ccitt", "black is 1", "packed", "palette"])
+def test_pages_of_one_bit_become_grey(srgan: Run, tmp_path: Path, how: str, turned: bool) -> None:
+    if how == "palette" and turned:
+        pytest.skip("a palette that is turned round is kept as it is")
+    name, pdf = pikepdf.Name, pikepdf.new()
+    more: dict[str, Any] = {"BitsPerComponent": 1, "ColorSpace": name.DeviceGray}
+    if how in ("ccitt", "black is 1"):
+        parameters = {"/K": -1, "/Columns": 32, "/Rows": 48, "/BlackIs1": how == "black is 1"}
+        data, more = (
+            ccitt(bits()),
+            more | {"Filter": name.CCITTFaxDecode, "DecodeParms": pikepdf.Dictionary(parameters)},
+        )
+    else:
+        data, more = zlib.compress(bits().tobytes()), more | {"Filter": name.FlateDecode}
+    if how == "palette":
+        more["ColorSpace"] = pikepdf.Array([name.Indexed, name.DeviceRGB, 1, pikepdf.String(b"\0\0\0\xff\xff\xff")])
+    if turned:
+        more["Decode"] = [1, 0]
+    page = pdf.add_blank_page(page_size=(32, 48))
+    page.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(Im0=image(pdf, data, 32, 48, **more)))
+    page.Contents = pdf.make_stream(b"q 32 0 0 48 0 0 cm /Im0 Do Q")
+    pdf.save("in.pdf")
+    code, said = srgan("in.pdf", "-o", "out.pdf")
+    assert code == 0, said
+    before, after = (np.asarray(pictures_of(path)[0][3].convert("L")).astype(int) for path in ("in.pdf", "out.pdf"))
+    assert after.shape == (96, 64)
+    assert np.corrcoef(before.ravel(), after.reshape(48, 2, 32, 2).mean((1, 3)).ravel())[0, 1] > 0.8
+    with pikepdf.open("out.pdf") as out:
+        obj = out.pages[0].Resources.XObject.Im0
+        assert (int(obj.BitsPerComponent), "/Decode" in obj, "/DecodeParms" in obj) == (8, False, False)
+
+
+@pytest.mark.parametrize("space", [True, False])
+def test_pages_of_jpeg_2000_grow(srgan: Run, tmp_path: Path, space: bool) -> None:
+    name, pdf = pikepdf.Name, pikepdf.new()
+    data = samples.encoded(Pillow.fromarray(samples.pixels(40, 32, 3)), "JPEG2000")
+    picture = image(pdf, data, 32, 40, Filter=name.JPXDecode)
+    if not space:
+        del picture["/ColorSpace"], picture["/BitsPerComponent"]
+    page = pdf.add_blank_page(page_size=(32, 40))
+    page.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(Im0=picture))
+    pdf.save("in.pdf")
+    code, said = srgan("in.pdf", "-o", "out.pdf")
+    assert code == 0, said
+    (tmp_path / "alone.jp2").write_bytes(data)
+    assert srgan("alone.jp2", "-o", "alone.png")[0] == 0
+    width, height, filter_, shown, _ = pictures_of("out.pdf")[0]
+    assert (width, height, filter_) == (64, 80, "/FlateDecode")
+    with Pillow.open("alone.png") as alone:
+        assert np.array_equal(np.asarray(alone), np.asarray(shown))
 
 
 @pytest.mark.parametrize(

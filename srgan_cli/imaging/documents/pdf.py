@@ -1,8 +1,9 @@
 """PDFs of scanned pages: the pictures in them become larger ones, and all else stays as it is.
 
-A picture is taken out as it is stored (a JPEG byte for byte, what is packed without loss as a PNG). The result is a
-copy of the file without those pictures, and an incremental update behind it (ISO 32000-1, section 7.5.6) that gives
-their objects new contents: text layer, page boxes, outlines and links are not touched. One picture is held at a time.
+A picture is taken out as it is stored (JPEG and JPEG 2000 byte for byte, what is packed without loss as a PNG); one of
+one bit becomes grey. The result is a copy of the file without those pictures, and an incremental update behind it
+(ISO 32000-1, section 7.5.6) that gives their objects new contents: text layer, page boxes, outlines and links are not
+touched. One picture is held at a time.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ from srgan_cli.imaging.sources import Source
 
 FORMATS_INSIDE = ("jpeg", "png")  # png: without loss
 _MARK = "/SrganPicture"
-_CHANGED = ("/Width", "/Height", "/BitsPerComponent", "/Filter", "/DecodeParms", "/Length", "/ColorSpace", _MARK)
+_CHANGED = (
+    "/Width", "/Height", "/BitsPerComponent", "/Filter", "/DecodeParms", "/Decode", "/Length", "/ColorSpace", _MARK,
+)  # fmt: skip
+_STORED = ("/DCTDecode", "/JPXDecode")  # files of their own
 _DEVICES = {"/DeviceGray": 1, "/DeviceRGB": 3}
+_RARER = "in rarer colours (CMYK, Lab, spot colours, 2, 4 or 16 bits)"
 
 
 def _pikepdf() -> Any:
@@ -97,23 +102,25 @@ class PdfPictures(Closing):
         return stream.getvalue()
 
     def _kind_of(self, obj: Any) -> str | None:
-        """`raw` for a JPEG, `pixels` for what is packed without loss; None for what is kept, which is noted."""
-        why = _why_kept(obj)
-        names = _filters(obj)
-        if why is None and names == ["/DCTDecode"]:
-            data = bytes(obj.read_raw_bytes())
-            try:
-                with open_picture(data, max_pixels=self._max_pixels) as picture:
-                    if picture.header.orientation != 1:
-                        why = "lying on their side by EXIF, which a PDF does not obey"
-            except UnreadablePictureError:
-                pass  # whoever opens it as a page says what is wrong
-            if why is None:
-                return "raw"
+        """`raw` for a JPEG (2000), `pixels` for what is packed without loss; None for what is kept, which is noted."""
+        stored = _filters(obj)[-1:] in ([name] for name in _STORED)
+        why = _why_kept(obj) or (self._why_file_kept(obj) if stored else None)
         if why is not None:
             self._kept.append(why)
             return None
-        return "pixels"
+        return "raw" if stored else "pixels"
+
+    def _why_file_kept(self, obj: Any) -> str | None:
+        try:
+            with open_picture(bytes(obj.read_raw_bytes()), max_pixels=self._max_pixels) as picture:
+                header = picture.header
+        except UnreadablePictureError:
+            return None  # whoever opens it as a page says what is wrong
+        if header.orientation != 1:
+            return "lying on their side by EXIF, which a PDF does not obey"
+        if header.depth != 8 or header.channels not in (1, 3):
+            return _RARER
+        return None
 
     def close(self) -> None:
         self._pdf.close()
@@ -156,28 +163,37 @@ def _filters(obj: Any) -> list[str]:
 
 
 def _why_kept(obj: Any) -> str | None:
-    """Why a picture is not enlarged, or None."""
+    """Why a picture is not enlarged, or None; of one that is stored as a file, what the PDF alone says."""
     pikepdf = _pikepdf()
-    bits = int(obj.get("/BitsPerComponent", 8))
-    if bool(obj.get("/ImageMask", False)) or bits == 1:
-        return "of one bit (CCITT, JBIG2, stencils)"
-    if {"/JBIG2Decode", "/CCITTFaxDecode"} & set(_filters(obj)):
-        return "of one bit (CCITT, JBIG2, stencils)"
-    if "/JPXDecode" in _filters(obj):
-        return "in JPEG 2000"
-    if "/DCTDecode" in _filters(obj)[:-1] or len(_filters(obj)) > 1:
+    filters, space = _filters(obj), obj.get("/ColorSpace")
+    stored = bool({*_STORED} & {*filters})
+    indexed = isinstance(space, pikepdf.Array) and space[0] == "/Indexed"
+    if bool(obj.get("/ImageMask", False)):
+        return "stencils"
+    if "/JBIG2Decode" in filters:
+        return "in JBIG2"
+    if len(filters) > 1:
         return "packed twice"
-    if "/Decode" in obj or isinstance(obj.get("/Mask"), pikepdf.Array) or "/SMaskInData" in obj:
-        return "with colours that are turned round or masked by their value"
-    if bits != 8 or _colours(obj) is None:
-        return "in rarer colours (CMYK, Lab, spot colours, 16 bits)"
+    if indexed and stored:
+        return _RARER
+    if "/Decode" in obj and (stored or indexed):
+        return "with colours that are turned round"
+    if isinstance(obj.get("/Mask"), pikepdf.Array) or "/SMaskInData" in obj:
+        return "masked by their colour"
+    if int(obj.get("/BitsPerComponent", 8)) not in (1, 8) or _colours(obj) is None:
+        return _RARER
     return None
 
 
 def _colours(obj: Any) -> tuple[int, str] | None:
-    """How many colours, and the colour space of a result of as many, as PDF has it; None for what is left alone."""
+    """How many colours, and the colour space of a result of as many, as PDF has it; None for what is left alone.
+
+    No colours and no space: the picture's own file (JPEG 2000) says them.
+    """
     pikepdf = _pikepdf()
     space = obj.get("/ColorSpace")
+    if space is None and "/JPXDecode" in _filters(obj):
+        return 0, ""  # in the file itself
     if isinstance(space, pikepdf.Name):
         count = _DEVICES.get(str(space))
         return None if count is None else (count, str(space))
@@ -269,8 +285,7 @@ class PdfBinder:
         copy = pikepdf.open(self._file)
         for obj in _pictures(copy):
             if _MARK in obj:
-                colours = _colours(obj)
-                assert colours is not None
+                colours = _colours(obj) or (0, "")  # of JPEG 2000, whose filter is gone by now
                 others = " ".join(f"{key} {_text(obj[key])}" for key in obj if key not in
                                   (*_CHANGED, "/Type", "/Subtype"))  # fmt: skip
                 self._objects[int(obj[_MARK])] = (obj.objgen, others, colours)
