@@ -22,7 +22,10 @@ _TAUGHT = (
     "--set data.levels=[1.0] --set data.min_std=0 --set adversarial.learning_rate=3e-4 "
     "--set adversarial.pixel_weight=2 --set adversarial.perceptual_weight=1 --set adversarial.adversarial_weight=0.05"
 )
-_FIRST = "--set fidelity.optimizer=adamw --set fidelity.learning_rate=5e-4 --set fidelity.frequency_weight=5 --set fidelity.warmup_steps=50"
+_FIRST = (
+    "--set fidelity.optimizer=adamw --set fidelity.learning_rate=5e-4 --set fidelity.frequency_weight=5 "
+    "--set fidelity.warmup_steps=50"
+)
 
 
 @dataclass(frozen=True)
