@@ -17,7 +17,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.fuzz.running import Case, Finding, case
+from tests.fuzz.finding import Finding
+from tests.fuzz.running import Case, case
 from tests.fuzz.worker import Worker
 
 

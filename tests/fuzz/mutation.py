@@ -1,15 +1,19 @@
-"""Mutation that knows the structure of a file: its chunks, segments, boxes and directory entries, and their lengths."""
+"""Mutation that knows the structure of a file: see `parts`."""
 
 from __future__ import annotations
 
+import io
 import random
+import re
 import struct
+import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
-Part: TypeAlias = tuple[int, int]  # begin, end of a chunk, a segment, a box, a directory entry
+from tests.fuzz.parts import parts_of, tables_of
+
 _ODD = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE, 1 << 20)
+_HEAD_BYTES = 40  # of a part, where lengths, sizes, counts and offsets stand
 
 
 def mutated(data: bytes, others: Sequence[bytes], dice: random.Random) -> bytes:
@@ -20,63 +24,6 @@ def mutated(data: bytes, others: Sequence[bytes], dice: random.Random) -> bytes:
         if not data:
             break
     return data
-
-
-def parts_of(data: bytes) -> list[Part]:
-    """Where the parts of a file stand, as far as its lengths make sense."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return _walk(data, 8, lambda at: 12 + _u32(data, at, ">"))
-    if data[:2] == b"\xff\xd8":
-        return _walk(data, 2, lambda at: 2 + _u16(data, at + 2, ">"))
-    if data[:4] == b"RIFF":
-        return _walk(data, 12, lambda at: 8 + _u32(data, at + 4, "<") + _u32(data, at + 4, "<") % 2)
-    if data[4:8] == b"ftyp":
-        return _boxes(data, 0, len(data))
-    if data[:2] in (b"II", b"MM"):
-        return _entries(data)
-    return [(at, at + 8) for at in range(0, min(len(data), 200), 8)]
-
-
-def _u16(data: bytes, at: int, order: str) -> int:
-    return int(struct.unpack(order + "H", data[at : at + 2].ljust(2, b"\0"))[0])
-
-
-def _u32(data: bytes, at: int, order: str) -> int:
-    return int(struct.unpack(order + "I", data[at : at + 4].ljust(4, b"\0"))[0])
-
-
-def _walk(data: bytes, at: int, length: Callable[[int], int]) -> list[Part]:
-    found: list[Part] = []
-    while at + 4 <= len(data) and len(found) < 200:
-        end = min(at + max(4, length(at)), len(data))
-        found.append((at, end))
-        at = end
-    return found
-
-
-def _boxes(data: bytes, at: int, end: int, depth: int = 0) -> list[Part]:
-    found: list[Part] = []
-    while at + 8 <= end and len(found) < 200:
-        size = _u32(data, at, ">")
-        stop = min(at + size, end) if size >= 8 else end
-        found.append((at, stop))
-        inside = {b"meta": 12, b"iprp": 8, b"ipco": 8, b"iinf": 14, b"iref": 12}.get(data[at + 4 : at + 8])
-        if inside and depth < 4:
-            found += _boxes(data, at + inside, stop, depth + 1)
-        at = stop
-    return found
-
-
-def _entries(data: bytes) -> list[Part]:
-    order = "<" if data[:2] == b"II" else ">"
-    found: list[Part] = []
-    at, seen = _u32(data, 4, order), set()
-    while 8 <= at < len(data) and at not in seen and len(found) < 200:
-        seen.add(at)
-        count = min(_u16(data, at, order), 60)
-        found += [(at + 2 + 12 * n, at + 14 + 12 * n) for n in range(count)]
-        at = _u32(data, at + 2 + 12 * count, order)
-    return found or [(0, 8)]
 
 
 # ------------------------------------------------------------------------------------------------------------- changes
@@ -93,7 +40,7 @@ def _number(data: bytes, _others: Sequence[bytes], dice: random.Random) -> bytes
     """An odd number somewhere in the head of a part: most often a length, a size, a count or an offset."""
     begin, end = dice.choice(parts_of(data) or [(0, len(data))])
     width = dice.choice((1, 2, 4, 4))
-    at = min(begin + dice.randrange(0, max(1, min(24, end - begin))), len(data) - 1)
+    at = min(begin + dice.randrange(0, max(1, min(_HEAD_BYTES, end - begin))), len(data) - 1)
     value = dice.choice(_ODD) & ((1 << 8 * width) - 1)
     packed = value.to_bytes(width, dice.choice(("little", "big")))
     return _checked(data[:at] + packed + data[at + width :])
@@ -140,6 +87,115 @@ def _spliced(data: bytes, others: Sequence[bytes], dice: random.Random) -> bytes
     return _checked(data[:at] + other[begin:end] + data[at:]) if dice.random() < 0.7 else data[:at] + other[begin:]
 
 
+def _special(data: bytes, others: Sequence[bytes], dice: random.Random) -> bytes:
+    """What only this kind of file has; an odd number for all others."""
+    if data[:2] == b"PK":
+        return _member(data, others, dice)
+    if data[:5] == b"%PDF-":
+        return dice.choice((_word, _word, _stream))(data, others, dice)
+    if data[:2] in (b"II", b"MM"):
+        return _linked(data, dice)
+    return _number(data, others, dice)
+
+
+def _linked(data: bytes, dice: random.Random) -> bytes:
+    """A TIFF whose chain of tables leads somewhere else: back, to itself, nowhere; or a field that holds a table."""
+    tables = tables_of(data)
+    if not tables:
+        return data
+    order = "little" if data[:2] == b"II" else "big"
+    begin, end = dice.choice(tables).link
+    if dice.random() < 0.3 and tables[0].entries:
+        begin, end = dice.choice(tables[0].entries)
+        begin = end - (8 if end - begin == 20 else 4)
+    places = [table.at for table in tables]
+    target = dice.choice([*places, 0, 4, len(data), len(data) - 2, dice.randrange(len(data))])
+    return data[:begin] + target.to_bytes(end - begin, order) + data[end:]  # type: ignore[arg-type]
+
+
+def _member(data: bytes, others: Sequence[bytes], dice: random.Random) -> bytes:
+    """An archive with one member mutated in itself, renamed, doubled, or another file in its place; its sums right."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            members = [(info.filename, file.read(info)) for info in file.infolist()]
+    except Exception:  # noqa: BLE001 - what was changed before
+        return _number(data, others, dice)
+    place = dice.randrange(len(members))
+    name, inside = members[place]
+    what = dice.random()
+    if what < 0.6:
+        members[place] = name, mutated(inside, others, dice) if inside else b"?"
+    elif what < 0.75:
+        members[place] = name, dice.choice(others)
+    elif what < 0.9:
+        members[place] = dice.choice(_NAMES).replace("*", name), inside
+    else:
+        members.insert(place, (f"0{name}", inside))
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", dice.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as file:
+        for name, inside in dict(members).items():
+            file.writestr(name or "?", inside)
+    return stream.getvalue()
+
+
+_NAMES = (
+    "../*",
+    "/*",
+    "C:/*",
+    "a/../*",
+    "\\*",
+    "*.exe",
+    "*\n",
+    "\x1b[31m*",
+    "a" * 300 + "*",
+    "\u202e*",
+    "CON.png",
+    "*/",
+    "-o.png",
+)
+
+
+def _word(data: bytes, _others: Sequence[bytes], dice: random.Random) -> bytes:
+    """A PDF with another number or another name in one of its places."""
+    if dice.random() < 0.5:
+        found, new = (
+            list(re.finditer(rb"(?<=[ \n\[])-?\d+(?=[ \n\]/>])", data)),
+            str(dice.choice((*_ODD, -1, 3, 7))).encode(),
+        )
+    else:
+        found, new = list(re.finditer(rb"/[A-Za-z0-9]+", data)), dice.choice(_PDF_NAMES)
+    if not found:
+        return data
+    one = dice.choice(found)
+    return data[: one.start()] + new + data[one.end() :]
+
+
+_PDF_NAMES = (
+    *b"/FlateDecode /DCTDecode /LZWDecode /ASCIIHexDecode /ASCII85Decode /RunLengthDecode /JPXDecode".split(),
+    *b"/DeviceGray /DeviceRGB /DeviceCMYK /Indexed /Image /Width /Height /Length /Filter /SMask /Encrypt".split(),
+    *b"[] null <<>> true () 9.5 -1".split(),
+    b"1 0 R",
+    b"99 0 R",
+    b"[1 0 R 1 0 R]",
+    b"/Prev 9",
+    b"[/FlateDecode /FlateDecode /DCTDecode]",
+)
+
+
+def _stream(data: bytes, others: Sequence[bytes], dice: random.Random) -> bytes:
+    """A PDF with one of its streams mutated, or unpacked, mutated, and packed again."""
+    found = list(re.finditer(rb"(?<=stream\n)(.*?)(?=\nendstream)", data, re.S))
+    if not found:
+        return data
+    one = dice.choice(found)
+    inside = one.group()
+    try:
+        new = zlib.compress(mutated(zlib.decompress(inside), others, dice))
+    except zlib.error:
+        new = mutated(inside, others, dice) if inside else b"?"
+    return data[: one.start()] + new + data[one.end() :]
+
+
 def _checked(data: bytes) -> bytes:
     """With the checksums of a PNG set right, so that what is changed is looked at and not refused for its sum."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
@@ -151,5 +207,5 @@ def _checked(data: bytes) -> bytes:
     return bytes(result)
 
 
-_CHANGES = (_bits, _number, _cut, _without, _twice, _swapped, _run, _spliced)
-_WEIGHTS = (20, 35, 12, 8, 8, 5, 12, 10)
+_CHANGES = (_bits, _number, _cut, _without, _twice, _swapped, _run, _spliced, _special)
+_WEIGHTS = (20, 35, 12, 8, 8, 5, 12, 10, 35)

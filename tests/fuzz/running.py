@@ -17,25 +17,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
-
 from srgan_cli.cli import main
 from srgan_cli.dataset.pictures import look_at
 from srgan_cli.errors import DefectError, PictureError
 from srgan_cli.evaluation.pairs import read_rgb
-from srgan_cli.imaging.reading import read_header
+from srgan_cli.imaging.formats import container_of_suffix
 from srgan_cli.upscaling.choice import choose_model
 from srgan_cli.upscaling.ledger import FILE_NAME
 from tests.faults import save_tiny
+from tests.fuzz.corpus import all_seeds
+from tests.fuzz.finding import MAX_PIXELS, SCALE, Finding, of_results
 from tests.fuzz.mutation import mutated
-from tests.fuzz.seeds import all_seeds
 from tests.upscaling.pictures import picture
 
 MAX_S = 20.0
 MAX_BYTES = 2 << 30
-SCALE = 2
-_MAX_PIXELS = 50_000_000
 _SOUND = "0 sound.png"
 _ONE_IN = 4  # files, what is slow is done with
 
@@ -47,14 +43,6 @@ class Case:
     origin: str
     suffix: str
     data: bytes
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What did not hold: `kind` for counting, and all that can be said of it."""
-
-    kind: str
-    detail: str
 
 
 def case(seed: int, number: int) -> Case:
@@ -95,9 +83,13 @@ class Checker:
         shutil.rmtree(work, ignore_errors=True)
         (work / "in").mkdir(parents=True)
         (work / "in" / _SOUND).write_bytes(self._sound)
+        inputs = [work / "in"]
         if one is not None:
-            (work / "in" / f"1 hostile{one.suffix}").write_bytes(one.data)
-        code, said = _run("upscale", work / "in", "-o", work / "out", "--max-pixels", _MAX_PIXELS, "--model", model,
+            hostile = work / "in" / f"1 hostile{one.suffix}"
+            hostile.write_bytes(one.data)
+            if container_of_suffix(one.suffix):  # these are for a run where they are named
+                inputs.append(hostile)
+        code, said = _run("upscale", *inputs, "-o", work / "out", "--max-pixels", MAX_PIXELS, "--model", model,
                           "--scale", SCALE, "--device", "cpu", "--precision", "fp32")  # fmt: skip
         made = {path.name: path.read_bytes() for path in (work / "out").rglob("*") if path.is_file()}
         return code, said, made, work
@@ -108,17 +100,17 @@ class Checker:
         except BaseException:  # noqa: BLE001 - that is what is looked for
             yield Finding("traceback", traceback.format_exc())
             return
-        result = next((name for name in made if name.startswith("1 hostile")), None)
-        if code not in (0, 1) or (code == 0) != (result is not None):
+        results = sorted(name for name in made if name.startswith("1 hostile"))
+        if code not in (0, 1) or (code == 0) != bool(results):
             yield Finding("exit code", f"{code}, with {sorted(made)}: {said}")
         yield from _of_words(said)
         if made.get(_SOUND) != self._expected[model]:
             yield Finding("sound picture", f"its result is missing or another one: {said}")
-        strange = set(made) - {_SOUND, FILE_NAME, result}
+        strange = set(made) - {_SOUND, FILE_NAME, *results}
         if strange:
             yield Finding("leftover", f"{sorted(strange)}")
-        if result is not None:
-            yield from _of_result(work / "in" / f"1 hostile{one.suffix}", work / "out" / result)
+        if results:
+            yield from of_results(work / "in" / f"1 hostile{one.suffix}", [work / "out" / name for name in results])
 
     def _of_compare(self, arguments: tuple[str, ...]) -> Iterator[Finding]:
         """`srgan compare` of the file with its result, if there is one, else with the sound picture."""
@@ -153,26 +145,12 @@ def _of_words(said: str) -> Iterator[Finding]:
         yield Finding("defect", said)
 
 
-def _of_result(source: Path, result: Path) -> Iterator[Finding]:
-    low = read_header(source, max_pixels=_MAX_PIXELS)
-    high = read_header(result, max_pixels=_MAX_PIXELS * SCALE**2)
-    if (high.width, high.height) != (low.width * SCALE, low.height * SCALE):
-        yield Finding("size", f"{low.width}x{low.height} became {high.width}x{high.height}")
-    with contextlib.suppress(UnidentifiedImageError), Pillow.open(result) as opened:  # by another reader
-        if opened.size != (high.width, high.height):
-            yield Finding("size", f"the result is {opened.size} to another reader")
-        try:
-            opened.load()
-        except OSError as err:
-            yield Finding("result", f"another reader cannot read the result: {err}")
-
-
 def _of_readers(path: Path, data: bytes) -> list[Finding]:
     path.write_bytes(data)
     readers: dict[str, Callable[[], object]] = {
         "train": lambda: look_at(path),
         "evaluate": lambda: read_rgb(path),
-        "auto": lambda: choose_model(path, max_pixels=_MAX_PIXELS),
+        "auto": lambda: choose_model(path, max_pixels=MAX_PIXELS),
     }
     found = []
     for name, reader in readers.items():

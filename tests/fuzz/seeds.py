@@ -1,8 +1,7 @@
-"""Sound pictures of every format, depth and layout that can be made here: what mutation starts from."""
+"""Sound pictures of every format, depth and layout that can be made here. What holds many of them: `documents`."""
 
 from __future__ import annotations
 
-import functools
 import io
 import struct
 import zlib
@@ -29,40 +28,40 @@ class Seed:
     data: bytes
 
 
-@functools.cache
-def all_seeds() -> tuple[Seed, ...]:
-    """What this machine's codecs can make; the same in every run."""
-    found = [seed for make in (_png, _jpeg, _webp, _gif, _bmp, _tiff, _tiff_of_vips, _avif) for seed in make()]
-    return tuple(seed for seed in found if seed.data)
+def pictures() -> Iterator[Seed]:
+    """Files of one picture, and a few animations; without data where a codec is missing."""
+    for make in (_png, _jpeg, _webp, _gif, _bmp, _tiff, _tiff_of_vips, _avif, _heic, _jpeg2000):
+        yield from make()
 
 
-def _picture(mode: str) -> Pillow.Image:
+def picture(mode: str) -> Pillow.Image:
     channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
     if mode in channels:
         pixels = samples.pixels(HEIGHT, WIDTH, channels[mode])
         return Pillow.fromarray(pixels[:, :, 0] if mode == "L" else pixels)
     if mode.startswith("I;16") or mode == "I":
         return Pillow.fromarray(samples.pixels(HEIGHT, WIDTH, 1, 16)[:, :, 0])
-    return _picture("RGB").convert(mode)
+    return picture("RGB").convert(mode)
 
 
-def _saved(picture: Pillow.Image, format: str, **options: Any) -> bytes:  # noqa: A002
+def saved(image: Pillow.Image, format: str, **options: Any) -> bytes:  # noqa: A002
+    """As a file; nothing where Pillow cannot write that here."""
     stream = io.BytesIO()
     with suppress(OSError, ValueError, KeyError, TypeError):  # a codec that is not there, or cannot do this
-        picture.save(stream, format, **options)
+        image.save(stream, format, **options)
         return stream.getvalue()
     return b""
 
 
 def _png() -> Iterator[Seed]:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        yield Seed(f"png {mode}", ".png", _saved(_picture(mode), "PNG"))
+        yield Seed(f"png {mode}", ".png", saved(picture(mode), "PNG"))
     text = PngImagePlugin.PngInfo()
     text.add_text("Title", "a", zip=True)
     text.add_itxt("XML:com.adobe.xmp", samples.XMP.decode())
     about = {"icc_profile": samples.srgb(), "exif": samples.exif(), "dpi": (300, 300), "pnginfo": text}
-    yield Seed("png with everything", ".png", _saved(_picture("RGB"), "PNG", **about))
-    yield Seed("png palette with alpha", ".png", _saved(_picture("P"), "PNG", transparency=bytes(range(200))))
+    yield Seed("png with everything", ".png", saved(picture("RGB"), "PNG", **about))
+    yield Seed("png palette with alpha", ".png", saved(picture("P"), "PNG", transparency=bytes(range(200))))
     for depth, colour in ((1, 0), (2, 0), (4, 0), (2, 3), (4, 3), (16, 0), (16, 2), (16, 4), (16, 6)):
         yield Seed(f"png {depth} bit, colour {colour}", ".png", _plain_png(depth, colour))
     for chunk, value in ((b"gAMA", struct.pack(">I", 45455)), (b"sRGB", b"\0"), (b"cICP", bytes([9, 16, 0, 1])),
@@ -87,36 +86,36 @@ def _plain_png(depth: int, colour: int, extra: bytes = b"", value: bytes = b"") 
 
 def _jpeg() -> Iterator[Seed]:
     for mode in ("L", "RGB", "CMYK"):
-        yield Seed(f"jpeg {mode}", ".jpg", _saved(_picture(mode), "JPEG"))
+        yield Seed(f"jpeg {mode}", ".jpg", saved(picture(mode), "JPEG"))
     for options in ({"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 1}, {"optimize": True},
                     {"quality": 5}, {"keep_rgb": True}):  # fmt: skip
-        yield Seed(f"jpeg {options}", ".jpg", _saved(_picture("RGB"), "JPEG", **options))
+        yield Seed(f"jpeg {options}", ".jpg", saved(picture("RGB"), "JPEG", **options))
     about = {"icc_profile": samples.srgb(), "exif": samples.exif(), "dpi": (300, 300), "xmp": samples.XMP}
-    yield Seed("jpeg with everything", ".jpg", _saved(_picture("RGB"), "JPEG", **about))
-    yield Seed("jpeg exif, big endian", ".jpg", _saved(_picture("RGB"), "JPEG", exif=samples.exif(">")))
+    yield Seed("jpeg with everything", ".jpg", saved(picture("RGB"), "JPEG", **about))
+    yield Seed("jpeg exif, big endian", ".jpg", saved(picture("RGB"), "JPEG", exif=samples.exif(">")))
 
 
 def _webp() -> Iterator[Seed]:
     for options in ({}, {"lossless": True}, {"exact": True, "lossless": True}):
         for mode in ("RGB", "RGBA"):
-            yield Seed(f"webp {mode} {options}", ".webp", _saved(_picture(mode), "WEBP", **options))
+            yield Seed(f"webp {mode} {options}", ".webp", saved(picture(mode), "WEBP", **options))
     about = {"icc_profile": samples.srgb(), "exif": samples.exif(), "xmp": samples.XMP}
-    yield Seed("webp with everything", ".webp", _saved(_picture("RGBA"), "WEBP", **about))
-    frames = [_picture("RGB").rotate(90 * n) for n in range(3)]
-    yield Seed("webp animation", ".webp", _saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    yield Seed("webp with everything", ".webp", saved(picture("RGBA"), "WEBP", **about))
+    frames = [picture("RGB").rotate(90 * n) for n in range(3)]
+    yield Seed("webp animation", ".webp", saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
 
 
 def _gif() -> Iterator[Seed]:
-    yield Seed("gif", ".gif", _saved(_picture("P"), "GIF"))
-    yield Seed("gif transparent", ".gif", _saved(_picture("P"), "GIF", transparency=3))
-    frames = [_picture("RGB").rotate(20 * n).convert("P") for n in range(3)]
-    yield Seed("gif animation", ".gif", _saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
-    yield Seed("gif interlaced", ".gif", _saved(_picture("L"), "GIF", interlace=True))
+    yield Seed("gif", ".gif", saved(picture("P"), "GIF"))
+    yield Seed("gif transparent", ".gif", saved(picture("P"), "GIF", transparency=3))
+    frames = [picture("RGB").rotate(20 * n).convert("P") for n in range(3)]
+    yield Seed("gif animation", ".gif", saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    yield Seed("gif interlaced", ".gif", saved(picture("L"), "GIF", interlace=True))
 
 
 def _bmp() -> Iterator[Seed]:
     for mode in ("1", "L", "P", "RGB", "RGBA"):
-        yield Seed(f"bmp {mode}", ".bmp", _saved(_picture(mode), "BMP"))
+        yield Seed(f"bmp {mode}", ".bmp", saved(picture(mode), "BMP"))
     yield Seed("bmp rle", ".bmp", _rle_bmp())
 
 
@@ -130,13 +129,13 @@ def _rle_bmp() -> bytes:
 
 def _tiff() -> Iterator[Seed]:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F", "YCbCr", "LAB"):
-        yield Seed(f"tiff {mode}", ".tif", _saved(_picture(mode), "TIFF"))
+        yield Seed(f"tiff {mode}", ".tif", saved(picture(mode), "TIFF"))
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4", "webp", "zstd", "tiff_ccitt"):
-        picture = _picture("1" if compression in ("group4", "tiff_ccitt") else "RGB")
-        yield Seed(f"tiff {compression}", ".tif", _saved(picture, "TIFF", compression=compression))
-    frames = [_picture("RGB"), _picture("RGB").rotate(90)]
-    yield Seed("tiff pages", ".tif", _saved(frames[0], "TIFF", save_all=True, append_images=frames[1:]))
-    yield Seed("tiff exif", ".tif", _saved(_picture("RGB"), "TIFF", icc_profile=samples.srgb(), dpi=(300, 300)))
+        mode = "1" if compression in ("group4", "tiff_ccitt") else "RGB"
+        yield Seed(f"tiff {compression}", ".tif", saved(picture(mode), "TIFF", compression=compression))
+    frames = [picture("RGB"), picture("RGB").rotate(90)]
+    yield Seed("tiff pages", ".tif", saved(frames[0], "TIFF", save_all=True, append_images=frames[1:]))
+    yield Seed("tiff exif", ".tif", saved(picture("RGB"), "TIFF", icc_profile=samples.srgb(), dpi=(300, 300)))
 
 
 def _tiff_of_vips() -> Iterator[Seed]:
@@ -160,3 +159,29 @@ def _avif() -> Iterator[Seed]:
         image = pyvips.Image.new_from_array(samples.pixels(HEIGHT * 2, WIDTH * 2, channels, depth))
         with suppress(pyvips.Error):
             yield Seed(f"avif {bits}x{channels}", ".avif", image.heifsave_buffer(compression="av1", bitdepth=bits))
+
+
+def _heic() -> Iterator[Seed]:
+    """Where pillow-heif is installed."""
+    with suppress(ImportError):
+        import pillow_heif
+
+        about = {"icc_profile": samples.srgb(), "exif": samples.exif(), "xmp": samples.XMP}
+        for title, modes, options in (("L", ("L",), {}), ("RGB", ("RGB",), {}), ("RGBA", ("RGBA",), {}),
+                                      ("16 bits", ("I;16",), {}), ("of two", ("RGB", "L"), {}),
+                                      ("with everything", ("RGB",), about)):  # fmt: skip
+            file = pillow_heif.HeifFile()
+            for mode in modes:
+                file.add_from_pillow(picture(mode))
+            stream = io.BytesIO()
+            with suppress(RuntimeError, ValueError, OSError):  # no encoder for HEVC
+                file.save(stream, quality=60, **options)
+            yield Seed(f"heic {title}", ".heic", stream.getvalue())
+
+
+def _jpeg2000() -> Iterator[Seed]:
+    for mode in ("L", "LA", "RGB", "RGBA", "I;16", "YCbCr"):
+        yield Seed(f"jpeg2000 {mode}", ".jp2", saved(picture(mode), "JPEG2000"))
+    for options in ({"irreversible": True}, {"tile_size": (16, 16)}, {"num_resolutions": 2}, {"no_jp2": True},
+                    {"progression": "RPCL"}, {"quality_layers": [20, 4], "quality_mode": "rates"}):  # fmt: skip
+        yield Seed(f"jpeg2000 {options}", ".jp2", saved(picture("RGB"), "JPEG2000", **options))

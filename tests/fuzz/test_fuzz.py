@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fuzz.mutation import mutated, parts_of
+from tests.fuzz.corpus import all_seeds
+from tests.fuzz.mutation import mutated
+from tests.fuzz.parts import parts_of, tables_of
 from tests.fuzz.running import Case, Checker, case, checker
-from tests.fuzz.seeds import Seed, all_seeds
+from tests.fuzz.seeds import Seed
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +23,9 @@ def checks() -> Iterator[Checker]:
 
 def test_there_are_seeds_of_every_format() -> None:
     formats = {seed.suffix for seed in all_seeds()}
-    assert formats == {".png", ".jpg", ".webp", ".gif", ".bmp", ".tif", ".avif"}
-    assert len(all_seeds()) > 90
+    extras = {".heic", ".pdf"}  # of packages that need not be here
+    assert formats - extras == {".png", ".jpg", ".webp", ".gif", ".bmp", ".tif", ".avif", ".jp2", ".cbz", ".zip"}
+    assert len(all_seeds()) > 140
 
 
 def test_a_case_is_the_same_again() -> None:
@@ -32,10 +35,28 @@ def test_a_case_is_the_same_again() -> None:
 
 def test_parts_cover_files_of_chunks() -> None:
     for seed in all_seeds():
-        if seed.suffix in (".png", ".webp"):
-            parts = parts_of(seed.data)
+        parts = parts_of(seed.data)
+        assert all(0 <= begin <= end <= len(seed.data) for begin, end in parts)
+        assert parts
+        if seed.suffix in (".png", ".cbz", ".zip"):
             assert parts[-1][1] == len(seed.data)
             assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
+
+
+def test_parts_are_found_where_they_are() -> None:
+    """By what stands at their begin."""
+    starts = {".pdf": b" 0 obj", ".gif": b",\0\0\0\0", ".jp2": b"\xff\x93", ".heic": b"ftyp", ".jpg": b"\xff\xda"}
+    for seed in all_seeds():
+        if seed.suffix in starts:
+            heads = [seed.data[begin : begin + 12] for begin, _ in parts_of(seed.data)]
+            assert any(starts[seed.suffix] in head for head in heads), seed.name
+
+
+def test_a_chain_of_tables_is_followed() -> None:
+    chains = {seed.name: len(tables_of(seed.data)) for seed in all_seeds() if seed.suffix == ".tif"}
+    assert chains["pages raw"] == 5
+    assert chains["pages of a BigTIFF"] == 3
+    assert chains["pages by hand >"] == 3
 
 
 def test_mutation_changes_most_files() -> None:

@@ -9,7 +9,8 @@ import time
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from tests.fuzz.running import MAX_BYTES, MAX_S, Finding, case, checker
+from tests.fuzz.finding import Finding
+from tests.fuzz.running import MAX_BYTES, MAX_S, case, checker
 
 GRACE_S = 60.0  # beyond the limit, before a process is ended
 _FENCE_BYTES = 4 << 30  # of data, beyond which nothing is allocated: the machine is not to suffer

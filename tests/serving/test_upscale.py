@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from srgan_cli import Size, UpscaleOptions, WriteOptions, upscale_file
 from srgan_cli.serving.server import HttpServer
 from srgan_cli.serving.settings import ServeOptions
-from tests.fuzz.seeds import all_seeds
+from tests.fuzz.corpus import all_seeds
 from tests.serving.servers import ask, form, gauge, get, png, post, running
 
 CAT = Path(__file__).parents[2] / "examples" / "cat.jpg"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from srgan_cli.imaging.documents.opening import open_document
 from tests.imaging import samples
 from tests.upscaling.pictures import tree
 from tests.upscaling.test_documents import Run, model, srgan
@@ -227,3 +228,68 @@ def test_hostile_pdfs_are_refused_in_a_sentence(srgan: Run, tmp_path: Path) -> N
         code, said = srgan("in.pdf", "-o", "out.pdf")
         assert (code, says in said, "defect" in said) == (3, True, False), said
     assert tree(tmp_path) == {"in.pdf", "empty.pdf"}
+
+
+def test_a_picture_that_unpacks_to_more_than_it_is_is_refused(srgan: Run, tmp_path: Path) -> None:
+    """By whatever it is packed with; LZW is what TIFF has, too."""
+    name = pikepdf.Name
+    black = Pillow.new("L", (4000, 4000))
+    tiff = samples.encoded(black, "TIFF", compression="tiff_lzw", strip_size=16_000_000)
+    with Pillow.open(io.BytesIO(tiff)) as opened:
+        at, size = opened.tag_v2[273][0], opened.tag_v2[279][0]
+    lzw = tiff[at : at + size]
+    for data, filter_ in ((zlib.compress(bytes(16_000_000)), name.FlateDecode), (lzw, name.LZWDecode)):
+        for width, height, code in ((10, 20, 3), (4000, 4000, 0)):
+            pdf = pikepdf.new()
+            page = pdf.add_blank_page()
+            one = image(pdf, data, width, height, Filter=filter_, ColorSpace=name.DeviceGray)
+            page.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(Im0=one))
+            pdf.save("in.pdf", compress_streams=False)
+            if code:
+                got, said = srgan("in.pdf", "-o", "out.pdf")
+                assert (got, "bomb" in said) == (code, True), said
+            else:
+                with open_document(Path("in.pdf"), max_pixels=samples.MANY) as document:
+                    assert document.header(0).width == 4000
+
+
+def test_an_object_stream_may_not_unpack_without_end(srgan: Run, tmp_path: Path) -> None:
+    objects = zlib.compress(b"5 0 << /Type /Pages /Kids [] /Count 0 >> " + b" " * (70 << 20), 9)
+    parts = [
+        b"1 0 obj << /Type /Catalog /Pages 5 0 R >> endobj\n",
+        b"3 0 obj << /Type /ObjStm /N 1 /First 4 /Filter /FlateDecode /Length %d >> stream\n" % len(objects),
+    ]
+    head = b"%PDF-1.7\n"
+    places = [len(head), len(head) + len(parts[0])]
+    body = head + parts[0] + parts[1] + objects + b"\nendstream endobj\n"
+    rows = [(0, 0, 0), (1, places[0], 0), (0, 0, 0), (1, places[1], 0), (1, len(body), 0), (2, 3, 0)]
+    table = b"".join(kind.to_bytes(1) + at.to_bytes(4) + more.to_bytes(2) for kind, at, more in rows)
+    body += b"4 0 obj << /Type /XRef /W [1 4 2] /Size 6 /Root 1 0 R /Length %d >> stream\n" % len(table)
+    data = body + table + b"\nendstream endobj\nstartxref\n%d\n%%%%EOF\n" % (body.rindex(b"4 0 obj"))
+    (tmp_path / "in.pdf").write_bytes(data)
+    code, said = srgan("in.pdf", "-o", "out.pdf")
+    assert (code, "defect" in said) == (3, False), said
+    assert "without pictures" in said or "damaged" in said
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (b"/BitsPerComponent 8", b"/BitsPerComponent/A"),
+        (b"/ICCBased", b"/Indexed "),
+        (b"/ColorSpace /DeviceRGB", b"/ColorSpace [null 3 ]"),
+        (b"/Filter /DCTDecode", b"/Filter [null 7 ()]"),
+        (b"/Width 16", b"/Width()  "),
+        (b"/Width 16", b"/Width -1 "),
+        (b"/SMask ", b"/SMask 9 "),
+    ],
+)
+def test_what_is_not_as_pdf_has_it_is_no_defect(srgan: Run, tmp_path: Path, was: bytes, now: bytes) -> None:
+    scans(tmp_path / "in.pdf", compress_streams=False)
+    data = (tmp_path / "in.pdf").read_bytes()
+    assert was in data
+    for more in (b"", b" /AcroForm 7"):
+        (tmp_path / "in.pdf").write_bytes(data.replace(was, now).replace(b"/Type /Catalog", b"/Type /Catalog" + more))
+        code, said = srgan("in.pdf", "-o", "out.pdf", "--overwrite")
+        assert code in (0, 3), said
+        assert "defect" not in said

@@ -15,10 +15,23 @@ from typing import Any, BinaryIO
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import SettingsError, UnreadablePictureError
-from srgan_cli.extras import how_to_install
+from srgan_cli.imaging import sniffing
 from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.documents.binding import Notes, Page
 from srgan_cli.imaging.documents.document import Closing, Kind, Timing, check_count
+from srgan_cli.imaging.documents.pdf_bounds import check_unpacked, limit_structure
+from srgan_cli.imaging.documents.pdf_objects import (
+    RARER,
+    STORED,
+    colours,
+    entries,
+    filters,
+    is_signed,
+    library,
+    pictures,
+    size_of,
+    why_kept,
+)
 from srgan_cli.imaging.documents.stream import Stream
 from srgan_cli.imaging.encoding import encode, final_pixels
 from srgan_cli.imaging.image import Header
@@ -30,17 +43,6 @@ _MARK = "/SrganPicture"
 _CHANGED = (
     "/Width", "/Height", "/BitsPerComponent", "/Filter", "/DecodeParms", "/Decode", "/Length", "/ColorSpace", _MARK,
 )  # fmt: skip
-_STORED = ("/DCTDecode", "/JPXDecode")  # files of their own
-_DEVICES = {"/DeviceGray": 1, "/DeviceRGB": 3}
-_RARER = "in rarer colours (CMYK, Lab, spot colours, 2, 4 or 16 bits)"
-
-
-def _pikepdf() -> Any:
-    try:
-        import pikepdf
-    except ImportError as err:
-        raise UnreadablePictureError(f"PDFs need one more package: {how_to_install('pdf')}") from err
-    return pikepdf
 
 
 class PdfPictures(Closing):
@@ -51,9 +53,9 @@ class PdfPictures(Closing):
 
     def __init__(self, source: Source, max_pixels: int, *, accept_damaged: bool = False) -> None:
         self.source, self._max_pixels, self._accept = source, max_pixels, accept_damaged
-        self._pdf = opened(source)
+        self._pdf = _opened(source)
         self._kept: list[str] = []
-        self._found = [(obj, kind) for obj in _pictures(self._pdf) if (kind := self._kind_of(obj)) is not None]
+        self._found = [(obj, kind) for obj in pictures(self._pdf) if (kind := self._kind_of(obj)) is not None]
         check_count(source, len(self._found))
         if not self._found:
             why = f": {'; '.join(dict.fromkeys(self._kept))}" if self._kept else ""
@@ -69,8 +71,7 @@ class PdfPictures(Closing):
             f"pictures of the PDF that are kept as they are, {why}: {self._kept.count(why)}"
             for why in dict.fromkeys(self._kept)
         )
-        form = self._pdf.Root.get("/AcroForm")
-        if form is not None and int(form.get("/SigFlags", 0)) & 1:
+        if is_signed(self._pdf):
             told += ("the PDF is signed, and the signature does not hold for the result",)
         return told
 
@@ -94,8 +95,11 @@ class PdfPictures(Closing):
         if kind == "raw":
             return bytes(obj.read_raw_bytes())
         stream = io.BytesIO()
-        with boundary(f"page {number + 1} of {self.source.name}"):
-            picture = _pikepdf().PdfImage(obj).as_pil_image()
+        name = f"page {number + 1} of {self.source.name}"
+        with boundary(name):
+            sniffing.check_pixels(self.source, *size_of(obj), self._max_pixels)
+            check_unpacked(obj, name)
+            picture = library().PdfImage(obj).as_pil_image()
             # A mask is a picture of its own in the file, and stays there; some versions of pikepdf put it in as alpha.
             plain = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
             plain.save(stream, "PNG", compress_level=1)
@@ -103,8 +107,8 @@ class PdfPictures(Closing):
 
     def _kind_of(self, obj: Any) -> str | None:
         """`raw` for a JPEG (2000), `pixels` for what is packed without loss; None for what is kept, which is noted."""
-        stored = _filters(obj)[-1:] in ([name] for name in _STORED)
-        why = _why_kept(obj) or (self._why_file_kept(obj) if stored else None)
+        stored = filters(obj)[-1:] in ([name] for name in STORED)
+        why = why_kept(obj) or (self._why_file_kept(obj) if stored else None)
         if why is not None:
             self._kept.append(why)
             return None
@@ -119,7 +123,7 @@ class PdfPictures(Closing):
         if header.orientation != 1:
             return "lying on their side by EXIF, which a PDF does not obey"
         if header.depth != 8 or header.channels not in (1, 3):
-            return _RARER
+            return RARER
         return None
 
     def close(self) -> None:
@@ -127,9 +131,10 @@ class PdfPictures(Closing):
         self.source.close()
 
 
-def opened(source: Source) -> Any:
+def _opened(source: Source) -> Any:
     """Raises `UnreadablePictureError` for what is locked or no PDF."""
-    pikepdf = _pikepdf()
+    pikepdf = library()
+    limit_structure()
     try:
         pdf = pikepdf.open(io.BufferedReader(Stream(source)))
     except pikepdf.PasswordError as err:
@@ -142,69 +147,6 @@ def opened(source: Source) -> Any:
             f"{source.name} is encrypted, and its owner restricts what may be done with it: unlock it first"
         )
     return pdf
-
-
-def _pictures(pdf: Any) -> list[Any]:
-    """Image streams that are not the mask of another."""
-    pikepdf = _pikepdf()
-    found, masks = [], set()
-    for obj in pdf.objects:
-        if isinstance(obj, pikepdf.Stream) and obj.get("/Subtype") == "/Image":
-            found.append(obj)
-            masks |= {obj[key].objgen for key in ("/SMask", "/Mask") if isinstance(obj.get(key), pikepdf.Stream)}
-    return [obj for obj in found if obj.objgen not in masks]
-
-
-def _filters(obj: Any) -> list[str]:
-    value = obj.get("/Filter")
-    if value is None:
-        return []
-    return [str(value)] if not isinstance(value, _pikepdf().Array) else [str(one) for one in value]
-
-
-def _why_kept(obj: Any) -> str | None:
-    """Why a picture is not enlarged, or None; of one that is stored as a file, what the PDF alone says."""
-    pikepdf = _pikepdf()
-    filters, space = _filters(obj), obj.get("/ColorSpace")
-    stored = bool({*_STORED} & {*filters})
-    indexed = isinstance(space, pikepdf.Array) and space[0] == "/Indexed"
-    if bool(obj.get("/ImageMask", False)):
-        return "stencils"
-    if "/JBIG2Decode" in filters:
-        return "in JBIG2"
-    if len(filters) > 1:
-        return "packed twice"
-    if indexed and stored:
-        return _RARER
-    if "/Decode" in obj and (stored or indexed):
-        return "with colours that are turned round"
-    if isinstance(obj.get("/Mask"), pikepdf.Array) or "/SMaskInData" in obj:
-        return "masked by their colour"
-    if int(obj.get("/BitsPerComponent", 8)) not in (1, 8) or _colours(obj) is None:
-        return _RARER
-    return None
-
-
-def _colours(obj: Any) -> tuple[int, str] | None:
-    """How many colours, and the colour space of a result of as many, as PDF has it; None for what is left alone.
-
-    No colours and no space: the picture's own file (JPEG 2000) says them.
-    """
-    pikepdf = _pikepdf()
-    space = obj.get("/ColorSpace")
-    if space is None and "/JPXDecode" in _filters(obj):
-        return 0, ""  # in the file itself
-    if isinstance(space, pikepdf.Name):
-        count = _DEVICES.get(str(space))
-        return None if count is None else (count, str(space))
-    if not isinstance(space, pikepdf.Array) or not len(space):
-        return None
-    if space[0] == "/ICCBased":
-        count = int(space[1].get("/N", 0))
-        return (count, space.unparse().decode("latin-1")) if count in (1, 3) else None
-    if space[0] == "/Indexed" and isinstance(space[1], pikepdf.Name) and str(space[1]) == "/DeviceRGB":
-        return 3, "/DeviceRGB"
-    return None
 
 
 class PdfBinder:
@@ -268,10 +210,10 @@ class PdfBinder:
 
     def _copy(self) -> None:
         """All but the pictures that are replaced; and where those objects are in it."""
-        pikepdf = _pikepdf()
+        pikepdf = library()
         wanted = {self._document.identity(number - 1): number for number in self._numbers}
         pdf = pikepdf.open(io.BufferedReader(Stream(self._document.source)))
-        for obj in _pictures(pdf):
+        for obj in pictures(pdf):
             if (number := wanted.get(obj.objgen)) is not None:
                 obj[_MARK] = number
                 obj.write(b"")
@@ -283,27 +225,16 @@ class PdfBinder:
         self._file.flush()
         self._file.seek(0)
         copy = pikepdf.open(self._file)
-        for obj in _pictures(copy):
+        for obj in pictures(copy):
             if _MARK in obj:
-                colours = _colours(obj) or (0, "")  # of JPEG 2000, whose filter is gone by now
-                others = " ".join(f"{key} {_text(obj[key])}" for key in obj if key not in
-                                  (*_CHANGED, "/Type", "/Subtype"))  # fmt: skip
-                self._objects[int(obj[_MARK])] = (obj.objgen, others, colours)
-        self._trailer = " ".join(f"{key} {_text(copy.trailer[key])}" for key in list(copy.trailer) if key != "/Prev")
+                found = colours(obj) or (0, "")  # of JPEG 2000, whose filter is gone by now
+                others = entries(obj, (*_CHANGED, "/Type", "/Subtype"))
+                self._objects[int(obj[_MARK])] = (obj.objgen, others, found)
+        self._trailer = entries(copy.trailer, ("/Prev",))
         copy.close()
         end = self._file.seek(0, 2)
         self._file.seek(max(0, end - 2048))
-        found = re.findall(rb"startxref\s+(\d+)", self._file.read())
-        self._previous = int(found[-1])
-
-
-def _text(obj: Any) -> str:
-    """An object as a PDF has it; one that stands elsewhere as a reference."""
-    if getattr(obj, "is_indirect", False):
-        return f"{obj.objgen[0]} {obj.objgen[1]} R"
-    if hasattr(obj, "unparse"):
-        return str(obj.unparse().decode("latin-1"))
-    return "true" if obj is True else "false" if obj is False else str(obj)
+        self._previous = int(re.findall(rb"startxref\s+(\d+)", self._file.read())[-1])
 
 
 def check_inside(format: str) -> None:  # noqa: A002

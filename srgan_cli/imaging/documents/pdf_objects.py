@@ -1,0 +1,142 @@
+"""What stands in a PDF, which may be anything: pictures, their filters and their colours.
+
+A stranger's file has numbers where names belong, and references that lead nowhere: what is not as ISO 32000-1 has it
+is taken as not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.extras import how_to_install
+
+STORED = ("/DCTDecode", "/JPXDecode")  # files of their own
+RARER = "in rarer colours (CMYK, Lab, spot colours, 2, 4 or 16 bits)"
+_DEVICES = {"/DeviceGray": 1, "/DeviceRGB": 3}
+
+
+def library() -> Any:
+    """Raises `UnreadablePictureError` where it is missing."""
+    try:
+        import pikepdf
+    except ImportError as err:
+        raise UnreadablePictureError(f"PDFs need one more package: {how_to_install('pdf')}") from err
+    return pikepdf
+
+
+def pictures(pdf: Any) -> list[Any]:
+    """Image streams that something refers to, and that are not the mask of another; in the order of their numbers."""
+    pikepdf = library()
+    found, masks = [], set()
+    for obj in _reachable(pdf):
+        if isinstance(obj, pikepdf.Stream) and obj.get("/Subtype") == "/Image":
+            found.append(obj)
+            masks |= {obj[key].objgen for key in ("/SMask", "/Mask") if isinstance(obj.get(key), pikepdf.Stream)}
+    return sorted((obj for obj in found if obj.objgen not in masks), key=lambda obj: obj.objgen)
+
+
+def _reachable(pdf: Any) -> Iterator[Any]:
+    """Objects with numbers of their own that the file's root leads to: what an edit has left behind is not among
+    them, nor is it in a copy of the file."""
+    pikepdf = library()
+    seen, ahead = set[tuple[int, int]](), [pdf.trailer]
+    while ahead:
+        obj = ahead.pop()
+        if getattr(obj, "is_indirect", False):
+            if obj.objgen in seen:
+                continue
+            seen.add(obj.objgen)
+            yield obj
+        if isinstance(obj, pikepdf.Array):
+            ahead.extend(obj)
+        elif isinstance(obj, (pikepdf.Dictionary, pikepdf.Stream)):
+            ahead.extend(obj[key] for key in list(obj.keys()))
+
+
+def is_signed(pdf: Any) -> bool:
+    root = pdf.trailer.get("/Root")
+    return bool(whole_number(_entry(_entry(root, "/AcroForm"), "/SigFlags"), 0) & 1)
+
+
+def size_of(obj: Any) -> tuple[int, int]:
+    """Width and height in px, as the picture's dictionary has them; 0 for what it does not have."""
+    width, height = (max(0, whole_number(obj.get(key), 0)) for key in ("/Width", "/Height"))
+    return width, height
+
+
+def filters(obj: Any) -> list[str]:
+    """The names of what a stream is packed with, in their order."""
+    value = obj.get("/Filter")
+    return [str(one) for one in (value if isinstance(value, library().Array) else [value]) if one is not None]
+
+
+def why_kept(obj: Any) -> str | None:
+    """Why a picture is not enlarged, or None; of one that is stored as a file, what the PDF alone says."""
+    pikepdf = library()
+    names, space = filters(obj), obj.get("/ColorSpace")
+    stored = bool({*STORED} & {*names})
+    indexed = isinstance(space, pikepdf.Array) and len(space) > 0 and space[0] == "/Indexed"
+    if obj.get("/ImageMask") is True:
+        return "stencils"
+    if "/JBIG2Decode" in names:
+        return "in JBIG2"
+    if len(names) > 1:
+        return "packed twice"
+    if indexed and stored:
+        return RARER
+    if "/Decode" in obj and (stored or indexed):
+        return "with colours that are turned round"
+    if isinstance(obj.get("/Mask"), pikepdf.Array) or "/SMaskInData" in obj:
+        return "masked by their colour"
+    if whole_number(obj.get("/BitsPerComponent"), 8) not in (1, 8) or colours(obj) is None:
+        return RARER
+    return None
+
+
+def colours(obj: Any) -> tuple[int, str] | None:
+    """How many colours, and the colour space of a result of as many, as PDF has it; None for what is left alone.
+
+    No colours and no space: the picture's own file (JPEG 2000) says them.
+    """
+    pikepdf = library()
+    space = obj.get("/ColorSpace")
+    if space is None and "/JPXDecode" in filters(obj):
+        return 0, ""  # in the file itself
+    if isinstance(space, pikepdf.Name):
+        count = _DEVICES.get(str(space))
+        return None if count is None else (count, str(space))
+    if not isinstance(space, pikepdf.Array) or len(space) < 2:
+        return None
+    if space[0] == "/ICCBased":
+        count = whole_number(_entry(space[1], "/N"), 0)
+        return (count, text(space)) if count in (1, 3) else None
+    return (3, "/DeviceRGB") if space[0] == "/Indexed" and space[1] == "/DeviceRGB" else None
+
+
+def text(obj: Any) -> str:
+    """An object as a PDF has it; one that stands elsewhere as a reference."""
+    if getattr(obj, "is_indirect", False):
+        return f"{obj.objgen[0]} {obj.objgen[1]} R"
+    if hasattr(obj, "unparse"):
+        return str(obj.unparse().decode("latin-1"))
+    return "true" if obj is True else "false" if obj is False else str(obj)
+
+
+def entries(obj: Any, without: tuple[str, ...] = ()) -> str:
+    """All of a dictionary as a PDF has it, between its brackets."""
+    pikepdf = library()
+    return " ".join(f"{text(pikepdf.Name(key))} {text(obj[key])}" for key in list(obj.keys()) if key not in without)
+
+
+def _entry(obj: Any, key: str) -> Any:
+    """Of a dictionary or a stream; None for what is neither."""
+    pikepdf = library()
+    return obj.get(key) if isinstance(obj, (pikepdf.Dictionary, pikepdf.Stream)) else None
+
+
+def whole_number(value: Any, default: int) -> int:
+    """A number of a PDF, or `default` for what is none."""
+    return int(value) if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else default

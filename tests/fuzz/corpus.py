@@ -1,0 +1,14 @@
+"""All that mutation starts from."""
+
+from __future__ import annotations
+
+import functools
+
+from tests.fuzz.documents import documents
+from tests.fuzz.seeds import Seed, pictures
+
+
+@functools.cache
+def all_seeds() -> tuple[Seed, ...]:
+    """What this machine's codecs can make; the same in every run."""
+    return tuple(seed for seed in (*pictures(), *documents()) if seed.data)

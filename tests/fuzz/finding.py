@@ -1,0 +1,64 @@
+"""What does not hold, and whether results do."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
+
+from srgan_cli.config import PageRange
+from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging.documents.opening import container_of, read_contents
+from srgan_cli.imaging.reading import read_header
+
+SCALE = 2
+MAX_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What did not hold: `kind` for counting, and all that can be said of it."""
+
+    kind: str
+    detail: str
+
+
+def of_results(source: Path, results: Sequence[Path]) -> Iterator[Finding]:
+    """Each picture of a file is there, twice as large, and another reader can read it."""
+    low = _sizes(source, MAX_PIXELS)
+    high = [size for result in results for size in _sizes(result, MAX_PIXELS * SCALE**2)]
+    expected = [(width * SCALE, height * SCALE) for width, height in low]
+    if container_of(source) == "pdf":  # by the numbers of its objects, which the copy has anew
+        expected, high = sorted(expected), sorted(high)
+    if expected != high:
+        yield Finding("size", f"{low} became {high}")
+    for result in results:
+        yield from _of_another_reader(result)
+
+
+def _sizes(path: Path, max_pixels: int) -> list[tuple[int, int]]:
+    try:
+        pages = read_contents(path, PageRange(), max_pixels=max_pixels).pages
+    except UnreadablePictureError:
+        pages = (read_header(path, max_pixels=max_pixels),)
+    return [(page.width, page.height) for page in pages]
+
+
+def _of_another_reader(result: Path) -> Iterator[Finding]:
+    if zipfile.is_zipfile(result):
+        with zipfile.ZipFile(result) as file:
+            if (bad := file.testzip()) is not None:
+                yield Finding("result", f"{bad!r} in it is damaged")
+        return
+    with contextlib.suppress(UnidentifiedImageError), Pillow.open(result) as opened:
+        try:
+            for number in range(getattr(opened, "n_frames", 1)):
+                opened.seek(number)
+                opened.load()
+        except (OSError, EOFError, ValueError) as err:
+            yield Finding("result", f"another reader cannot read the result: {err}")
