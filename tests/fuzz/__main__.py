@@ -11,6 +11,7 @@ sound picture beside it to the bit.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 from tests.fuzz.finding import Finding
 from tests.fuzz.running import Case, case
 from tests.fuzz.worker import Worker
+
+_TOGETHER = 20  # files in one folder, and one by one where something is found
 
 
 def main() -> int:
@@ -35,20 +38,21 @@ def main() -> int:
     counts: Counter[str] = Counter()
     workers = [Worker(args.seed) for _ in range(args.jobs)]
     for worker in workers:
-        worker.take(next(numbers, None))
+        worker.take(list(itertools.islice(numbers, _TOGETHER)))
     done = 0
-    while any(worker.number is not None for worker in workers):
+    while any(worker.numbers for worker in workers):
         for worker in workers:
             answer = worker.answer()
-            if answer is None or worker.number is None:
+            if answer is None:
                 continue
-            done += 1
-            counts.update(finding.kind for finding in answer)
-            if answer:
-                _report(case(args.seed, worker.number), worker.number, answer, args.keep)
-            if done % 500 == 0:
+            done += len(answer)
+            for number, found in answer.items():
+                counts.update(finding.kind for finding in found)
+                if found:
+                    _report(case(args.seed, number), number, found, args.keep)
+            if done % 500 < _TOGETHER:
                 sys.stderr.write(f"{done} of {args.files}: {dict(counts)}\n")
-            worker.take(next(numbers, None))
+            worker.take(list(itertools.islice(numbers, _TOGETHER)))
     for worker in workers:
         worker.end()
     seconds = time.monotonic() - began

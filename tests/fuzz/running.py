@@ -1,4 +1,4 @@
-"""One hostile file through the real commands, beside a sound one; and what must hold whatever it was.
+"""Hostile files through the real commands, beside a sound one; and what must hold whatever they were.
 
 A file is known by a seed and a number: the same two give the same bytes again.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import random
 import shutil
 import tempfile
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,72 +60,75 @@ class Checker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._work = folder / "work"
         self._model = str(save_tiny(folder / "tiny.safetensors", SCALE, features=4))
         self._sound = picture(folder / _SOUND, 12, 9).read_bytes()
-        self._expected = {model: self._upscaled(None, model)[2][_SOUND] for model in (self._model, "auto")}
+        self._expected = {model: self._upscaled([], model)[2][_SOUND] for model in (self._model, "auto")}
 
-    def check(self, one: Case) -> list[Finding]:
-        """All that does not hold of `srgan upscale`, of the readers of `train`, `evaluate` and `--model auto`, and for
-        one in four of another command: which one follows from the file's bytes."""
-        began = time.monotonic()
-        found = list(self._of_upscale(one, self._model))
-        found += _of_readers(self._folder / f"alone{one.suffix}", one.data)
-        further = zlib.crc32(one.data) % (4 * _ONE_IN)
-        if further == 3:
-            found += list(self._of_upscale(one, "auto"))
-        elif further < 3:
-            found += list(self._of_compare(_COMPARISONS[further]))
-        seconds = time.monotonic() - began
+    def check(self, cases: Sequence[Case]) -> list[Finding]:
+        """All that does not hold of `srgan upscale` of a folder with these files, of the readers of `train`, `evaluate`
+        and `--model auto`, and for one in four of another command: which one follows from the file's bytes."""
+        began = time.process_time()
+        found = list(self._of_upscale(cases, self._model))
+        further = [zlib.crc32(one.data) % (4 * _ONE_IN) for one in cases]
+        for place, (one, which) in enumerate(zip(cases, further, strict=True), start=1):
+            found += _of_readers(self._folder / f"alone{one.suffix}", one.data)
+            if which < len(_COMPARISONS):
+                found += list(self._of_compare(place, _COMPARISONS[which]))
+        if lots := [one for one, which in zip(cases, further, strict=True) if which == len(_COMPARISONS)]:
+            found += list(self._of_upscale(lots, "auto"))
+        seconds = time.process_time() - began  # the machine may have others to serve
         return [*found, Finding("slow", f"{seconds:.1f} s")] if seconds > MAX_S else found
 
-    def _upscaled(self, one: Case | None, model: str) -> tuple[int, str, dict[str, bytes], Path]:
-        """Exit code, what was said, and the output folder's files."""
-        work = self._folder / "work"
+    def _upscaled(self, cases: Sequence[Case], model: str) -> tuple[int, str, dict[str, bytes], list[Path]]:
+        """Exit code, what was said, the output folder's files, and the hostile ones."""
+        work = self._work
         shutil.rmtree(work, ignore_errors=True)
         (work / "in").mkdir(parents=True)
         (work / "in" / _SOUND).write_bytes(self._sound)
-        inputs = [work / "in"]
-        if one is not None:
-            hostile = work / "in" / f"1 hostile{one.suffix}"
-            hostile.write_bytes(one.data)
-            if container_of_suffix(one.suffix):  # these are for a run where they are named
-                inputs.append(hostile)
-        code, said = _run("upscale", *inputs, "-o", work / "out", "--max-pixels", MAX_PIXELS, "--model", model,
-                          "--scale", SCALE, "--device", "cpu", "--precision", "fp32")  # fmt: skip
+        hostile = [work / "in" / f"{place} hostile{one.suffix}" for place, one in enumerate(cases, start=1)]
+        for path, one in zip(hostile, cases, strict=True):
+            path.write_bytes(one.data)
+        named = [path for path in hostile if container_of_suffix(path.suffix)]  # which no folder is searched for
+        code, said = _run("upscale", work / "in", *named, "-o", work / "out", "--max-pixels", MAX_PIXELS,
+                          "--model", model, "--scale", SCALE, "--device", "cpu", "--precision", "fp32")  # fmt: skip
         made = {path.name: path.read_bytes() for path in (work / "out").rglob("*") if path.is_file()}
-        return code, said, made, work
+        return code, said, made, hostile
 
-    def _of_upscale(self, one: Case, model: str) -> Iterator[Finding]:
+    def _of_upscale(self, cases: Sequence[Case], model: str) -> Iterator[Finding]:
         try:
-            code, said, made, work = self._upscaled(one, model)
+            code, said, made, hostile = self._upscaled(cases, model)
         except BaseException:  # noqa: BLE001 - that is what is looked for
             yield Finding("traceback", traceback.format_exc())
             return
-        results = sorted(name for name in made if name.startswith("1 hostile"))
-        if code not in (0, 1) or (code == 0) != bool(results):
+        results = [sorted(name for name in made if name.startswith(path.stem)) for path in hostile]
+        if code not in (0, 1) or (code == 0) != all(results):
             yield Finding("exit code", f"{code}, with {sorted(made)}: {said}")
         yield from _of_words(said)
         if made.get(_SOUND) != self._expected[model]:
             yield Finding("sound picture", f"its result is missing or another one: {said}")
-        strange = set(made) - {_SOUND, FILE_NAME, *results}
+        strange = set(made) - {_SOUND, FILE_NAME, *itertools.chain(*results)}
         if strange:
             yield Finding("leftover", f"{sorted(strange)}")
-        if results:
-            yield from of_results(work / "in" / f"1 hostile{one.suffix}", [work / "out" / name for name in results])
+        for path, names in zip(hostile, results, strict=True):
+            if names:
+                yield from of_results(path, [self._work / "out" / name for name in names])
 
-    def _of_compare(self, arguments: tuple[str, ...]) -> Iterator[Finding]:
+    def _of_compare(self, place: int, arguments: tuple[str, ...]) -> Iterator[Finding]:
         """`srgan compare` of the file with its result, if there is one, else with the sound picture."""
-        work = self._folder / "work"
-        hostile = next((work / "in").glob("1 hostile*"))
-        made = next((work / "out").glob("1 hostile*"), work / "in" / _SOUND)
+        work = self._work
+        hostile = next((work / "in").glob(f"{place} hostile*"))
+        made = next((work / "out").glob(f"{place} hostile*"), work / "in" / _SOUND)
         named = {"file": hostile, "made": made, "in": work / "in", "out": work / "out"}
         *of, target = arguments
+        (work / target).unlink(missing_ok=True)
         try:
             code, said = _run("compare", *(named[name] for name in of), "-o", work / target)
         except BaseException:  # noqa: BLE001 - that is what is looked for
             yield Finding("traceback of compare", traceback.format_exc())
             return
-        if code not in (0, 1, 2, 3) or (code == 0) != (work / target).is_file():
+        is_there = (work / target).is_file()
+        if code not in (0, 1, 2, 3) or (code == 0 and not is_there) or (code > 1 and is_there):
             yield Finding("exit code of compare", f"{code}: {said}")
         yield from _of_words(said)
 

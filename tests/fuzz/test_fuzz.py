@@ -12,7 +12,6 @@ from tests.fuzz.corpus import all_seeds
 from tests.fuzz.mutation import mutated
 from tests.fuzz.parts import parts_of, tables_of
 from tests.fuzz.running import Case, Checker, case, checker
-from tests.fuzz.seeds import Seed
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +64,13 @@ def test_mutation_changes_most_files() -> None:
     assert sum(changed) > 0.9 * len(changed)
 
 
-@pytest.mark.parametrize("seed", all_seeds()[::9], ids=lambda seed: seed.name)
-def test_sound_files_are_made(seed: Seed, checks: Checker) -> None:
-    assert checks.check(Case(seed.name, seed.suffix, seed.data)) == []
+@pytest.mark.parametrize("start", range(9))
+def test_sound_files_are_made(start: int, checks: Checker) -> None:
+    seeds = all_seeds()[start::18]
+    assert checks.check([Case(seed.name, seed.suffix, seed.data) for seed in seeds]) == []
 
 
-@pytest.mark.parametrize("start", range(0, 40, 10))
+@pytest.mark.parametrize("start", range(0, 60, 15))
 def test_hostile_files_do_no_harm(start: int, checks: Checker) -> None:
-    for number in range(start, start + 10):
-        assert checks.check(case(0, number)) == [], f"file {number} of seed 0"
+    found = checks.check([case(0, number) for number in range(start, start + 15)])
+    assert found == [], f"files {start} to {start + 14} of seed 0"

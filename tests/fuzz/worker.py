@@ -8,20 +8,24 @@ import resource
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import TypeAlias
 
 from tests.fuzz.finding import Finding
-from tests.fuzz.running import MAX_BYTES, MAX_S, case, checker
+from tests.fuzz.running import MAX_BYTES, MAX_S, Checker, case, checker
 
 GRACE_S = 60.0  # beyond the limit, before a process is ended
 _FENCE_BYTES = 4 << 30  # of data, beyond which nothing is allocated: the machine is not to suffer
 
 
+Found: TypeAlias = dict[int, list[Finding]]
+
+
 class Worker:
-    """A process that checks one file after another, and is made anew when one has ended it."""
+    """A process that checks some files after others, and is made anew when one of them has ended it."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self.number: int | None = None
+        self.numbers: list[int] = []
         self._start()
 
     def _start(self) -> None:
@@ -30,36 +34,45 @@ class Worker:
         self._process: BaseProcess = context.Process(target=_work, args=(self._seed, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        assert self._pipe.poll(120), "it does not start"
+        assert self._pipe.poll(300), "it does not start"
         assert self._pipe.recv() == "ready"
 
-    def take(self, number: int | None) -> None:
-        self.number = number
+    def take(self, numbers: list[int]) -> None:
+        self.numbers = numbers
         self._began = time.monotonic()
-        if number is not None:
-            self._pipe.send(number)
+        if numbers:
+            self._pipe.send(numbers)
 
-    def answer(self) -> list[Finding] | None:
-        """What was found of the file; None as long as it is looked at."""
-        if self.number is None:
+    def answer(self) -> Found | None:
+        """What was found of each file; None as long as they are looked at. Where several have ended the process, they
+        are taken again one by one."""
+        if not self.numbers:
             return None
         try:
             if self._pipe.poll(0.05):
-                found: list[Finding] = self._pipe.recv()
+                found: Found = self._pipe.recv()
                 return found
         except EOFError:
-            return self._again(Finding("crash", f"the process ended with {self._process.exitcode}"))
-        if time.monotonic() - self._began > MAX_S + GRACE_S:
+            return self._again("crash", "the process ended")
+        most = MAX_S * len(self.numbers) + GRACE_S
+        if time.monotonic() - self._began > most:
             self._process.kill()
-            return self._again(Finding("hang", f"after {MAX_S + GRACE_S:.0f} s"))
+            return self._again("hang", f"after {most:.0f} s")
         return None
 
-    def _again(self, finding: Finding) -> list[Finding]:
+    def _again(self, kind: str, detail: str) -> Found:
         self._process.join(10)
-        if finding.kind == "crash":
-            finding = Finding("crash", f"the process ended with {self._process.exitcode}")
+        code = self._process.exitcode
         self._start()
-        return [finding]
+        if len(self.numbers) == 1:
+            return {self.numbers[0]: [Finding(kind, f"{detail}: {code}")]}
+        found: Found = {}
+        for number in self.numbers:
+            self.take([number])
+            while (answer := self.answer()) is None:
+                pass
+            found |= answer
+        return found
 
     def end(self) -> None:
         self._process.kill()
@@ -77,11 +90,19 @@ def _work(seed: int, pipe: Connection) -> None:
     with checker() as checks:
         pipe.send("ready")
         while True:
-            before = _peak_bytes()
-            found = checks.check(case(seed, pipe.recv()))
-            if _peak_bytes() - before > MAX_BYTES:
-                found.append(Finding("memory", f"{(_peak_bytes() - before) >> 20} MiB more"))
-            pipe.send(found)
+            numbers = pipe.recv()
+            together = _checked(checks, seed, numbers) if len(numbers) > 1 else [Finding("", "")]
+            found = {number: _checked(checks, seed, [number]) for number in numbers} if together else {}
+            if together and not any(found.values()) and len(numbers) > 1:
+                found[numbers[0]] = [Finding(f"{one.kind}, together", f"{numbers}: {one.detail}") for one in together]
+            pipe.send({number: found.get(number, []) for number in numbers})
+
+
+def _checked(checks: Checker, seed: int, numbers: list[int]) -> list[Finding]:
+    before = _peak_bytes()
+    found = checks.check([case(seed, number) for number in numbers])
+    more = _peak_bytes() - before
+    return [*found, Finding("memory", f"{more >> 20} MiB more")] if more > MAX_BYTES else found
 
 
 def _peak_bytes() -> int:

@@ -235,6 +235,7 @@ def test_a_picture_that_unpacks_to_more_than_it_is_is_refused(srgan: Run, tmp_pa
     name = pikepdf.Name
     black = Pillow.new("L", (4000, 4000))
     tiff = samples.encoded(black, "TIFF", compression="tiff_lzw", strip_size=16_000_000)
+    opened: Any
     with Pillow.open(io.BytesIO(tiff)) as opened:
         at, size = opened.tag_v2[273][0], opened.tag_v2[279][0]
     lzw = tiff[at : at + size]
