@@ -231,6 +231,9 @@ class UpscaleOptions:
     output_is_folder: bool = False  # `-o large/`: a folder, also when it is not there yet
     model: str = AUTO_MODEL
     detail: float | None = None  # of srgan, from 0 (true to the picture) to 1; None: DEFAULT_DETAIL
+    # What is put on: as much as the input has, or of a strength from 0 to 1. The same seed gives the same file.
+    grain: float | Literal["auto"] | None = None
+    seed: int = 0
     size: Size = field(default_factory=Size)
     engine: EngineOptions = field(default_factory=EngineOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
@@ -269,6 +272,15 @@ class UpscaleOptions:
         )
         if self.name_pattern is not None:
             _check_pattern(self.name_pattern)
+        check_option(
+            self.grain in (None, "auto") or (not isinstance(self.grain, str) and 0.0 <= self.grain <= 1.0),
+            f"--grain must be auto or between 0 and 1, not {self.grain}",
+        )
+        check_option(0 <= self.seed < 2**63, f"--seed must be a whole number from 0 on, not {self.seed}")
+
+    @property
+    def has_grain(self) -> bool:
+        return self.grain not in (None, 0)
 
 
 _PATTERN_FIELDS = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.options import (
@@ -60,6 +61,25 @@ class _Side(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
             return value if isinstance(value, tuple) else Size.parse_side(str(value))
         except SettingsError as err:
             self.fail(err.sentence, param, ctx)
+
+
+class _Grain(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
+    """`auto`, or a number."""
+
+    name = "grain"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Literal["auto"] | None:
+        if value == "auto":
+            return "auto"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem("auto")] if "auto".startswith(incomplete) else []
 
 
 def _color(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int, int] | None:
@@ -118,6 +138,20 @@ _SIZE_AND_MODEL = (
         "--color-lock/--no-color-lock",
         default=None,
         help="Hold the result's colours to the input's. [default: on for adversarial models]",
+    ),
+    _model(
+        "--grain",
+        type=_Grain(),
+        metavar="auto|0-1",
+        help="Film grain put onto the result: as much as the input has, or of a strength. [default: none]",
+    ),
+    _model(
+        "--seed",
+        type=int,
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Another number gives other grain of the same strength.",
     ),
 )
 _READING = (
@@ -255,6 +289,7 @@ def _options(
     scale: float | None, long_side: tuple[int, bool] | None, width: tuple[int, bool] | None,
     height: tuple[int, bool] | None, fit: str | None, paper: str | None, dpi: float | None, only_enlarge: bool,
     copy_large: CopyLarge | None, model: str, detail: float | None, color_lock: bool | None,
+    grain: float | Literal["auto"] | None, seed: int,
     include: tuple[str, ...], exclude: tuple[str, ...], pages: str, max_pixels: int, accept_damaged: bool,
     timeout_s: float | None,
     format_: str | None, quality: int | None, name_pattern: str | None, bit_depth: str, lossless: bool,
@@ -268,6 +303,8 @@ def _options(
     return UpscaleOptions(
         model=model,
         detail=detail,
+        grain=grain,
+        seed=seed,
         size=Size(
             scale=scale,
             width=None if width is None else width[0],

@@ -37,11 +37,13 @@ _TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uin
 
 @dataclass(frozen=True)
 class Pending:
-    """A band that has been started. `finish` blocks until it is in `out` and returns how many tiles went to fp32."""
+    """A band that has been started. `finish` blocks until it is in `out` and returns how many tiles went to fp32. All
+    rows above `final` are finished then."""
 
     rows: Span
     tiles: int
     finish: Callable[[], int]
+    final: int
 
 
 class Runner(Protocol):
@@ -139,7 +141,7 @@ class HostRunner:
         if rows.window * columns[0].window > TRIM_PX:
             several = len(columns) > 1 or rows.core < out.shape[0] // self._scale
             release_free_blocks(0 if several else FREE_BLOCKS_BYTES)
-        return Pending(rows, len(columns), lambda: redone)
+        return Pending(rows, len(columns), lambda: redone, rows.stop)
 
     def _tile(self, low: Pixels, rows: Span, column: Span, target: Pixels) -> bool:
         """One tile into the band's finished rows; whether it had to be done again in fp32.
@@ -190,7 +192,7 @@ class DeviceRunner:
                 target[...] = host.numpy()
             return len(bad)
 
-        return Pending(rows, len(columns), finish)
+        return Pending(rows, len(columns), finish, rows.stop)
 
     def _run(
         self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], high: Tensor, batch_px: int
@@ -273,7 +275,7 @@ class BlendingRunner:
         carry = total[:, (final - top) * scale :].clone()
         out[top * scale : final * scale] = integers.transpose(1, 2, 0)
         self._carry = carry  # last: a band that ran out of memory is started again
-        return Pending(rows, len(columns), lambda: redone)
+        return Pending(rows, len(columns), lambda: redone, final)
 
     def _float_tile(self, chain: Chain, window: Tensor) -> Tensor:
         """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -26,6 +27,7 @@ from srgan_cli.imaging.documents.opening import binder_of
 from srgan_cli.imaging.metadata.provenance import Record
 from srgan_cli.imaging.reading import OpenPicture
 from srgan_cli.imaging.writing import described
+from srgan_cli.upscaling.graining import Graining, graining_of
 from srgan_cli.upscaling.growing import Growing, growing
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.ledger import identity
@@ -118,11 +120,13 @@ def _bind(
         bench.observer.note(f"{job.source}: resuming at {word} {file.pages + 1} of {len(job.pages)}")
         bench.observer.advanced(job, sum(page.network_pixels for page in job.pages[: file.pages]))
     steady = Steady() if document.kind == "frames" else None
+    grainings = _Grainings(job, document, bench)
     with _Encoder(binder, file, told) as encoder:
         for page in job.pages[file.pages :]:
             part = page_of(job, page)
             with _naming(page.number, document):
-                bound, canvas, damage = _enlarged(job, part, document, bench, record, target, steady)
+                graining = grainings.of(part)
+                bound, canvas, damage = _enlarged(job, part, document, bench, record, target, steady, graining)
                 encoder.take(page.number, bound, canvas)
             damaged.add(page.number, () if damage is None else (damage,))
     try:
@@ -156,6 +160,7 @@ def _enlarged(
     record: Record,
     target: Path | BinaryIO,
     steady: Steady | None,
+    graining: Graining | None,
 ) -> tuple[Page, Canvas, str | None]:
     patience = bench.patience_of(part)
     with patience.working(), document.open((part.page or 1) - 1) as picture:
@@ -166,7 +171,7 @@ def _enlarged(
             raise UnreadablePictureError("it has changed since the run began")
         canvas = _canvas(part, target)
         try:
-            _fill(job, part, picture, canvas, bench, patience, steady)
+            _fill(job, part, picture, canvas, bench, patience, steady, graining)
         except BaseException:
             canvas.close()
             raise
@@ -193,11 +198,23 @@ def _canvas(part: Job, target: Path | BinaryIO) -> Canvas:
 
 
 def _fill(
-    job: Job, part: Job, picture: OpenPicture, canvas: Canvas, bench: Bench, patience: Patience, steady: Steady | None
+    job: Job,
+    part: Job,
+    picture: OpenPicture,
+    canvas: Canvas,
+    bench: Bench,
+    patience: Patience,
+    steady: Steady | None,
+    graining: Graining | None,
 ) -> None:
     header, upscaler = part.header, bench.upscaler_of(part)
+    done = 0
 
     def final(rows: int) -> None:
+        nonlocal done
+        if graining is not None:
+            graining.put(canvas.pixels, done, done + rows)
+        done += rows
         bench.observer.advanced(job, rows * part.network_pixels // header.height)
         patience.check()
 
@@ -212,6 +229,27 @@ def _fill(
         upscaler.upscale_rows(picture, canvas.pixels, on_rows=final)
     bench.tally.network_seconds += time.perf_counter() - began
     bench.tally.network_pixels += part.network_pixels
+
+
+class _Grainings:
+    """The grain of each page; one for all frames of an animation, so that what stands still does not flicker: measured
+    in the first, and of one pattern."""
+
+    def __init__(self, job: Job, document: Document, bench: Bench) -> None:
+        self._job, self._document, self._bench = job, document, bench
+        self._of_frames: list[Graining | None] = []
+
+    def of(self, part: Job) -> Graining | None:
+        if self._document.kind == "pages":
+            return self._made(part, part.page or 0)
+        if not self._of_frames:
+            self._of_frames.append(self._made(page_of(self._job, self._job.pages[0]), 0))
+        return self._of_frames[0]
+
+    def _made(self, part: Job, page: int) -> Graining | None:
+        bench, number = self._bench, part.page or 1
+        again = partial(self._document.open, number - 1)
+        return graining_of(part, bench.options, bench.upscaler_of(part), again, bench.observer.detail, page=page)
 
 
 class _Encoder:

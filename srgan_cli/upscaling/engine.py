@@ -158,7 +158,7 @@ class Upscaler:
         halo_px = self._halo_px(out.shape[2])
         runner = bands.runner(self.chain)
         waiting: list[bands.Pending] = []  # bands that run, or whose results are on their way
-        top = self.first_row(first_row)
+        top = final = self.first_row(first_row)
         while top < height or waiting:
             if top < height:
                 whole_px = 0 if self.options.tile_px else self.tile_px + 2 * halo_px
@@ -185,7 +185,8 @@ class Upscaler:
                     break
                 waiting.pop(0)
                 self._count(band, redone)
-                on_rows(band.rows.core)
+                on_rows(band.final - final)
+                final = band.final
 
     def _attempt(self, step: Callable[[], _T]) -> _T | None:
         """What a step on the device gives, or None when it ran out of memory. Raises `DeviceError` for other errors.

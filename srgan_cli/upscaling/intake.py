@@ -88,7 +88,7 @@ def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[J
         return job, None
     if job.pages:
         return job, _document(job, options)
-    picture = _opened(job, options)
+    picture = open_alone(job, options)
     try:
         if bare(picture.header) != bare(replace(job.header, notes=picture.header.notes)):
             raise UnreadablePictureError("it has changed since the run began")
@@ -102,7 +102,8 @@ def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[J
         raise
 
 
-def _opened(job: Job, options: UpscaleOptions) -> OpenPicture:
+def open_alone(job: Job, options: UpscaleOptions) -> OpenPicture:
+    """The picture of a job that is no document. Raises what `open_picture` does."""
     source = job.source if job.data is None else job.data
     if job.page is None:
         return open_picture(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DeviceError, InterruptedRunError, PictureError, WeightsError, shown
 from srgan_cli.upscaling.budget import ByteBudget
-from srgan_cli.upscaling.intake import Intake, Opened, open_ahead
+from srgan_cli.upscaling.graining import graining_of
+from srgan_cli.upscaling.intake import Intake, Opened, open_ahead, open_alone
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job
@@ -181,9 +182,19 @@ class Pipeline:
     def _fill(self, finished: Finished, rows: RowSource, upscaler: Upscaler | Unchanged) -> None:
         job, canvas, journal = finished.job, finished.canvas, finished.journal
         first_row = upscaler.first_row(finished.rows)
-        finished.rows = 0
+        finished.rows = first_row
+        graining = graining_of(
+            job,
+            self._options,
+            upscaler,
+            partial(open_alone, job, self._options),
+            self._observer.detail,
+            page=job.page or 0,
+        )
 
         def final(count: int) -> None:
+            if graining is not None:
+                graining.put(canvas.pixels, finished.rows, finished.rows + count)
             finished.rows += count
             self._observer.advanced(job, count * job.network_pixels // job.header.height)
             if journal is not None and journal.is_due():
@@ -192,7 +203,7 @@ class Pipeline:
             finished.patience.check()
 
         if first_row:
-            final(first_row)
+            self._observer.advanced(job, first_row * job.network_pixels // job.header.height)
             self._observer.note(f"{job.source}: resuming at row {first_row} of {job.header.height}")
         upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, first_row=first_row)
         self.tally.network_pixels += (job.header.height - first_row) * job.network_pixels // job.header.height

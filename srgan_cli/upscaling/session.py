@@ -328,6 +328,7 @@ def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) 
         "color_lock": options.engine.color_lock,
         "precision": options.engine.precision,
         **({} if options.pages.is_all else {"pages": asdict(options.pages)}),
+        **({"grain": options.grain, "seed": options.seed} if options.has_grain else {}),
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -127,7 +127,7 @@ def test_an_error_when_a_band_is_finished_is_a_device_error(monkeypatch: pytest.
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     real = bands.HostRunner.start
-    monkeypatch.setattr(bands.HostRunner, "start", lambda *args: bands.Pending(real(*args).rows, 1, finish))
+    monkeypatch.setattr(bands.HostRunner, "start", lambda *args: bands.Pending(real(*args).rows, 1, finish, 0))
     with pytest.raises(DeviceError, match="device-side assert"):
         Upscaler(model_of(Nearest()), fp32(8)).upscale(noise(20, 20))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from srgan_cli.upscaling.crew.messages import Event, Gone, Over, Piece, Pieced, 
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.rows import RowSource, RowWindow
-from srgan_cli.upscaling.tiles import next_rows
+from srgan_cli.upscaling.tiles import Span, next_rows
 
 _LOOK_SECONDS = 0.5
 
@@ -41,6 +42,26 @@ class CrewUpscaler:
             raise DeviceError("this model fades its tiles together, so that its pictures cannot be shared out in bands")
         making = _Making(self._roster, self._job, survey, scratch if survey.sees_probe else None)
         making.run(source, out, on_rows or (lambda _rows: None), first_row)
+
+    def upscale(self, low: Pixels) -> Pixels:
+        """(H, W, C) -> (H·scale, W·scale, C), by one of the workers."""
+        survey = self._survey(None)
+        header = replace(self._job.header, width=low.shape[1], height=low.shape[0], channels=low.shape[2])
+        job = replace(self._job, header=header)
+        piece = Piece(job, Span(0, 0, len(low), len(low)), np.ascontiguousarray(low), survey.tile_px, None)
+        for _ in range(TRIES):
+            worker = self._roster.idle()[0]
+            self._roster.give(worker, piece)
+            made: Pixels | None = None
+            while self._roster.busy:
+                for one, event in self._roster.wait(_LOOK_SECONDS):
+                    if isinstance(event, Pieced):
+                        made = event.high
+                    elif isinstance(event, (Over, Gone)):
+                        self._roster.settle(one, event)
+            if made is not None:
+                return made
+        raise PictureError(f"each of the {TRIES} workers that tried to make a part of it has ended")
 
     def _survey(self, scratch: Path | None) -> Surveyed:
         """How all workers can cut the picture; its scratch file is used if all of them see it."""
