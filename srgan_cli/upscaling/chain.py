@@ -29,6 +29,7 @@ BLEND_PX = 32
 
 _LOCK_SIGMA_PX = 3.0
 _LOCK_RADIUS_PX = 8
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # of luma, BT.601
 
 
 class Difference(NamedTuple):
@@ -78,7 +79,9 @@ class Chain:
         subpixels = self._networks[-1].subpixels(middle)
         if trace is not None:
             subpixels += trace
-        return self._locked(subpixels, low) if self.color_lock else subpixels
+        if not self.color_lock:
+            return subpixels
+        return _without_new_colours(self._locked(subpixels, low), low)
 
     def high(self, low: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H·s, W·s), as `subpixels`."""
@@ -135,6 +138,30 @@ class _Grey:
         height, width = low.shape[-2:]
         subpixels = self._network.subpixels(low.reshape(-1, 1, height, width))  # (N, 3, H, W) -> (3N, r², h, w)
         return subpixels.reshape(-1, 3 * subpixels.shape[1], *subpixels.shape[2:])
+
+
+def _without_new_colours(subpixels: Tensor, low: Tensor) -> Tensor:
+    """Take away colours that the input has nowhere near, in place: specks around letters and in foliage.
+
+    Red minus luma and blue minus luma stay between the least and the largest of the input's within one px; luma stays
+    as it is. (N, 3r², h, w), (N, 3, H, W) -> (N, 3r², h, w)
+    """
+    count, channels, height, width = subpixels.shape
+    red, green, blue = subpixels.view(count, 3, channels // 3, height, width).unbind(1)
+    luma = (red * _RED).add_(green, alpha=_GREEN).add_(blue, alpha=_BLUE)
+    low_luma = low[:, :1] * _RED + low[:, 1:2] * _GREEN + low[:, 2:] * _BLUE
+    for color, low_color in ((red, low[:, :1]), (blue, low[:, 2:])):
+        difference = low_color - low_luma
+        largest = F.max_pool2d(difference, 3, stride=1, padding=1)
+        least = -F.max_pool2d(-difference, 3, stride=1, padding=1)
+        if height != low.shape[-2]:
+            least, largest = (F.interpolate(bound, (height, width), mode="nearest") for bound in (least, largest))
+        color.sub_(luma)
+        torch.clamp(color, least, largest, out=color)
+    green.copy_(luma).add_(red, alpha=-_RED / _GREEN).add_(blue, alpha=-_BLUE / _GREEN)
+    red.add_(luma)
+    blue.add_(luma)
+    return subpixels
 
 
 def _smooth(x: Tensor) -> Tensor:

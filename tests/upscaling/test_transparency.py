@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -16,7 +17,9 @@ from tests.faults import (
     model_of,
     tiny_model,
 )
-from tests.upscaling.engines import WHOLE, Pixels, fp32, noise, running_on
+from tests.upscaling.engines import CHAINS, WHOLE, Pixels, fp32, noise, running_on
+
+LUMA = np.array([0.299, 0.587, 0.114])  # BT.601
 
 # ------------------------------------------------------------------------------------------------ grey and transparency
 
@@ -135,10 +138,30 @@ def test_color_lock_leaves_texture_alone() -> None:
     model = tiny_model("compact", 4)
     off = Upscaler(model, fp32(color_lock=False)).upscale(low).astype(float)
     on = Upscaler(model, fp32(color_lock=True)).upscale(low).astype(float)
-    change = on - off
+    change = (on - off) @ LUMA
     unclipped = np.all((on > 0) & (on < 255) & (off > 0) & (off < 255), axis=2)
     steps = np.abs(np.diff(change, axis=1))[unclipped[:, 1:] & unclipped[:, :-1]]
     assert steps.max() < 4, "the correction itself is smooth"
+
+
+@pytest.mark.parametrize("chain", ["compact x3", "srresnet x4", "x2 then x4"])
+@pytest.mark.parametrize("tile_px", [7, WHOLE])
+def test_color_lock_lets_no_colour_in_that_is_not_near(chain: str, tile_px: int) -> None:
+    """Whatever the networks (their weights are random) make of it."""
+    low = np.random.default_rng(3).integers(100, 140, (24, 21, 3)).astype(np.uint8)
+    low[:, 10:] = low[:, 10:, :1]  # grey
+    upscaler = Upscaler(CHAINS[chain], fp32(tile_px, color_lock=True))
+    high, scale = upscaler.upscale(low).astype(float), upscaler.scale
+    unclipped = np.all((high > 0) & (high < 255), axis=2)
+    assert unclipped.mean() > 0.2
+    for color in (0, 2):
+        near = cv2.copyMakeBorder(low[..., color] - low @ LUMA, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        around = np.lib.stride_tricks.sliding_window_view(near, (3, 3))
+        least, largest = (np.kron(bound, np.ones((scale, scale))) for bound in (around.min((2, 3)), around.max((2, 3))))
+        found = high[..., color] - high @ LUMA
+        assert ((found >= least - 1.01) & (found <= largest + 1.01))[unclipped].all()
+    grey = high[:, 11 * scale :]
+    assert (np.ptp(grey, axis=2) <= 1).all()
 
 
 @pytest.mark.parametrize(("adversarial", "asked", "on"), [
