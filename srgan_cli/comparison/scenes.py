@@ -114,7 +114,7 @@ class Enlarged:
         scale, halo_px = self.upscaler.scale, self.upscaler.chain.halo_px
         x0, x1 = max(0, box.left // scale - halo_px), -(-box.right // scale) + halo_px
         y0, y1 = max(0, box.top // scale - halo_px), -(-box.bottom // scale) + halo_px
-        high = self.upscaler.upscale(self.low[y0:y1, x0:x1])
+        high = self.upscaler.upscale(self.low[y0:y1, x0:x1], (y0, x0))
         left, top = box.left - x0 * scale, box.top - y0 * scale
         return high[top : top + box.height, left : left + box.width]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import tempfile
@@ -21,7 +20,7 @@ from srgan_cli import files
 from srgan_cli.config import ExportFormat, ExportOptions
 from srgan_cli.errors import SettingsError, WeightsError, shown
 from srgan_cli.networks import openmodeldb
-from srgan_cli.networks.generators import SRVGG, Generator
+from srgan_cli.networks.generators import SRVGG, Generator, settings_of
 from srgan_cli.networks.graph import INPUT, OUTPUT
 from srgan_cli.networks.ncnn_format import ncnn_model
 from srgan_cli.networks.onnx_format import onnx_model
@@ -70,7 +69,7 @@ def export(model: Model, options: ExportOptions) -> Exported:
 
 def _openmodeldb(model: Model, options: ExportOptions) -> str:
     config = getattr(model.network, "config", None)
-    sizes = dataclasses.asdict(config) if config is not None else {}
+    sizes = settings_of(config) if config is not None else {}
     subject = openmodeldb.Subject(model.name, model.entry, model.architecture, sizes, model.scale, model.input_channels)
     return openmodeldb.to_json(openmodeldb.record(subject, options.files, author=options.author or openmodeldb.AUTHOR))
 

@@ -30,6 +30,7 @@ __all__ = [
     "fold",
     "halo_px",
     "not_finite",
+    "settings_of",
 ]
 
 Config: TypeAlias = SRResNetConfig | CompactConfig | SRVGGConfig
@@ -55,6 +56,12 @@ def build(architecture: str, config: Mapping[str, object]) -> Generator:
     strange = sorted(str(name) for name in set(config) - names)
     check(not strange, f"{architecture} has no setting {', '.join(map(repr, strange))}")
     return make(config_type(**config))  # type: ignore[arg-type]  # the dataclass checks its values
+
+
+def settings_of(config: Config) -> dict[str, object]:
+    """As plain values, for `build`. What networks had not from the beginning is left out where it is off, so that their
+    files stay as they are."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name != "noise" or value}
 
 
 def fold(generator: Generator) -> Generator:

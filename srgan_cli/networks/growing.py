@@ -7,7 +7,6 @@ where the shallower one ended.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import cast
 
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
-from srgan_cli.networks.generators import SRVGG, Compact, Config, Generator, build
+from srgan_cli.networks.generators import SRVGG, Compact, Config, Generator, build, settings_of
 
 _SCALABLE = (Compact.architecture, SRVGG.architecture)  # whose last layer's channels are a small picture
 
@@ -42,11 +41,27 @@ def grown(source: Generator, architecture: str, config: Mapping[str, object]) ->
     tensors = {}
     for key, fresh in target.state_dict().items():
         block, name = _layer(key, architecture, after)
+        if name == "strength" and not source.has_noise:
+            tensors[key] = fresh  # 0
+            continue
         tensor = learned[places[block], name] if block in places else _idle(name, fresh, architecture)
         scaled = source.scale != target.scale and name.startswith("tail.")
         tensors[key] = _rescaled(tensor, source.scale, target.scale) if scaled else tensor
     target.load_state_dict(tensors)
     return target
+
+
+def with_noise(source: Generator) -> Generator:
+    """The same network, which may learn what to make of noise: all strengths are 0 at first.
+
+    Raises `WeightsError` where its architecture has no place for noise.
+    """
+    if source.has_noise:
+        return source
+    settings = _settings(source)
+    if not isinstance(source, Compact):
+        raise WeightsError(f"generator.noise is for compact networks, and this one is {source.architecture}")
+    return grown(source, source.architecture, {**settings, "noise": True})
 
 
 def _blocks(source: Generator, target: Generator) -> tuple[int, int]:
@@ -55,6 +70,8 @@ def _blocks(source: Generator, target: Generator) -> tuple[int, int]:
     for name in ("features", "batch_norm"):
         if old.get(name) != new.get(name):
             raise WeightsError(f"{name} cannot change from {old.get(name)} to {new.get(name)}: no layer would fit")
+    if source.has_noise and not target.has_noise:
+        raise WeightsError("generator.noise cannot be taken from a network that has learned with it; set it to true")
     before, after = cast(int, old["blocks"]), cast(int, new["blocks"])
     if after < before:
         raise WeightsError(f"blocks cannot go from {before} to {after}: only more of them keep what was learned")
@@ -66,7 +83,7 @@ def _blocks(source: Generator, target: Generator) -> tuple[int, int]:
 
 
 def _settings(generator: Generator) -> dict[str, object]:
-    return dataclasses.asdict(cast(Config, generator.config))
+    return settings_of(cast(Config, generator.config))
 
 
 def _layer(key: str, architecture: str, blocks: int) -> tuple[int | None, str]:

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
+from srgan_cli.networks.noise import Noise
 
 # A layer for the receptive field: (kernel side, its resolution as a multiple of the low picture's).
 Layer: TypeAlias = tuple[int, int]
@@ -70,8 +71,17 @@ class Generator(nn.Module):
     def subpixels(self, low: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, low: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.subpixels(low), self.shuffle)
+    @property
+    def has_noise(self) -> bool:
+        """Whether `drawn` makes of noise what `subpixels` does not."""
+        return False
+
+    def drawn(self, low: Tensor, noise: Noise | None) -> Tensor:
+        """As `subpixels`, with `noise` for what the network has learned to make of it; None: without."""
+        return self.subpixels(low)
+
+    def forward(self, low: Tensor, noise: Noise | None = None) -> Tensor:
+        return F.pixel_shuffle(self.subpixels(low) if noise is None else self.drawn(low, noise), self.shuffle)
 
     def simplify(self) -> None:
         """Rewrite the weights in place so that inference has less work and the same result; doing it twice is safe."""

@@ -79,6 +79,11 @@ class Entry(Card):
     def file(self) -> str:
         return self.path.name
 
+    @property
+    def has_noise(self) -> bool:
+        """Whether it draws its detail from noise, so that there are variants of a result."""
+        return bool(self.config.get("noise"))
+
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "path": str(self.path), "file": self.file}
@@ -184,7 +189,9 @@ def blend_name(name: str, detail: float) -> str:
 def start_of(entry: Entry) -> Entry | None:
     """The model that `entry` was fine-tuned from and can be blended with: the one at detail 0. None: there is none."""
     family = _STARTS.get(entry.family)
-    starts = [e for e in entries() if e.family == family and (e.scale, e.config) == (entry.scale, entry.config)]
+    config = {**entry.config}
+    config.pop("noise", None)  # which it may have learned since
+    starts = [e for e in entries() if e.family == family and (e.scale, e.config) == (entry.scale, config)]
     return starts[0] if starts else None
 
 

@@ -58,7 +58,8 @@ class _Ours(spandrel.Architecture[Generator]):  # type: ignore[misc]  # spandrel
 
 
 def _compact(state: _State) -> dict[str, object]:
-    return {**_sizes(state), "scale": math.isqrt(state["tail.weight"].shape[0] // 3)}
+    noise = {"noise": True} if "body.0.strength" in state else {}  # whose result is that without
+    return {**_sizes(state), **noise, "scale": math.isqrt(state["tail.weight"].shape[0] // 3)}
 
 
 def _srresnet(state: _State) -> dict[str, object]:

@@ -20,7 +20,7 @@ from srgan_cli.errors import WeightsError
 from srgan_cli.files import file_sha256, publish_bytes, reason
 from srgan_cli.networks import library
 from srgan_cli.networks.blank import without_numbers
-from srgan_cli.networks.generators import Config, Generator, build, fold
+from srgan_cli.networks.generators import Config, Generator, build, fold, settings_of
 from srgan_cli.networks.outside import Needs
 from srgan_cli.networks.registry import (
     MODEL_SUFFIXES,
@@ -142,7 +142,7 @@ def _between(start: Entry, end: Entry, detail: float) -> Model:
     begin = load_generator(start.path).state_dict()
     with torch.no_grad():
         for key, tensor in generator.state_dict().items():
-            tensor.copy_(torch.lerp(begin[key], tensor, detail))
+            tensor.copy_(torch.lerp(begin.get(key, torch.zeros_like(tensor)), tensor, detail))  # no noise at first
     mixed = hashlib.sha256(f"{start.sha256} {end.sha256} {detail:.6f}".encode()).hexdigest()
     return dataclasses.replace(
         _our_model(generator, end), name=blend_name(end.name, detail), sha256=mixed, adversarial=detail > 0
@@ -179,7 +179,7 @@ def save_weights(path: Path, generator: Generator, card: Card, *, half: bool = F
     `half` keeps the convolutions' kernels as fp16, which halves the file; biases, slopes and statistics stay as they
     are. `generator` must be one of `build`, not folded. Raises `WeightsError` when the file cannot be written.
     """
-    config = dataclasses.asdict(cast("Config", generator.config))
+    config = settings_of(cast("Config", generator.config))
     parameters = sum(parameter.numel() for parameter in generator.parameters())
     metadata = metadata_of(card, generator.architecture, config, generator.scale, parameters)
     assert _shapes(generator) == _shapes(_blank(generator.architecture, config)), "a folded network is not kept"

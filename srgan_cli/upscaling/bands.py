@@ -18,6 +18,7 @@ from torch import Tensor
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.networks.noise import Noise
 from srgan_cli.upscaling import pixels
 from srgan_cli.upscaling.backends.memory import release_free_blocks
 from srgan_cli.upscaling.chain import BLEND_PX, Chain
@@ -57,11 +58,12 @@ class Runner(Protocol):
         """`batch_px`: how many low-resolution px may go through the network at a time."""
 
 
-def runner(chain: Chain) -> Runner:
-    """The runner that fits the chain and its device."""
+def runner(chain: Chain, noise: Noise | None = None, origin: tuple[int, int] = (0, 0)) -> Runner:
+    """The runner that fits the chain and its device. `noise` is for networks that draw from it, in pictures whose first
+    row and column are those of `origin` in the whole."""
     if chain.blend_px:
-        return BlendingRunner(chain)
-    return DeviceRunner(chain) if chain.device.type == "cuda" else HostRunner(chain)
+        return BlendingRunner(chain, noise, origin)
+    return (DeviceRunner if chain.device.type == "cuda" else HostRunner)(chain, noise, origin)
 
 
 class _Output(NamedTuple):
@@ -75,16 +77,21 @@ class _Output(NamedTuple):
 class _Tiles:
     """Windows in, cores out, as integers; and the fp32 copy of the chain, made when it is first needed."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
         self.chain = chain
+        self._noise, self._origin = noise, origin
         self._exact: Chain | None = None
 
-    def run(self, chain: Chain, windows: Tensor) -> _Output:
-        """(N, h, w, C) integers, of pictures with C channels, through the network."""
+    def run(self, chain: Chain, windows: Tensor, rows: Span, columns: Sequence[Span]) -> _Output:
+        """(N, h, w, C) integers, of pictures with C channels, through the network; they lie at `rows` and each at one
+        of the `columns`."""
+        top, left = self._origin
+        corners = [(top + rows.begin, left + column.begin) for column in columns]
         low, alpha = pixels.split(windows)
         low = low if alpha is None else pixels.bleed(low, alpha)
         # Apple's GPUs lack some of the integer types; there the network alone runs on the device.
-        subpixels = chain.subpixels(low.to(chain.device)).to(windows.device)
+        noise = None if self._noise is None else self._noise.at(corners)
+        subpixels = chain.subpixels(low.to(chain.device), noise).to(windows.device)
         # The sum of a tile is finite only where each of its values is: one pass and no mask.
         finite = torch.isfinite(subpixels.sum((1, 2, 3)))
         if windows.shape[-1] <= 2:
@@ -131,8 +138,8 @@ class HostRunner:
     asynchronous = False
     band_bytes: int | None = None
 
-    def __init__(self, chain: Chain) -> None:
-        self._tiles = _Tiles(chain)
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
+        self._tiles = _Tiles(chain, noise, origin)
         self._scale = chain.scale
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
@@ -149,10 +156,10 @@ class HostRunner:
         A function of its own, so that a tile's subpixels are gone before the next tile's are made.
         """
         window = _tensor(low[:, column.begin : column.end])[None]
-        output = self._tiles.run(self._tiles.chain, window)
+        output = self._tiles.run(self._tiles.chain, window, rows, (column,))
         redone = not output.finite
         if redone:
-            output = self._tiles.run(self._tiles.exact(), window)
+            output = self._tiles.run(self._tiles.exact(), window, rows, (column,))
             if not output.finite:
                 raise _not_finite(self._tiles.chain)
         for down, across, piece in self._tiles.pieces(output, rows, (column,), _TORCH_DTYPES[target.dtype], STRIP_PX):
@@ -167,8 +174,8 @@ class DeviceRunner:
     asynchronous = True
     band_bytes: int | None = BAND_BYTES
 
-    def __init__(self, chain: Chain) -> None:
-        self._tiles = _Tiles(chain)
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
+        self._tiles = _Tiles(chain, noise, origin)
         self._scale, self._device = chain.scale, chain.device
         self._cuda = chain.device.type == "cuda"
         self._copies = torch.cuda.Stream(chain.device) if self._cuda else None  # type: ignore[no-untyped-call]
@@ -204,7 +211,7 @@ class DeviceRunner:
             batch = columns[first : first + per_batch]
             # Moved as bits: PyTorch has few kernels for uint16 on a GPU.
             windows = torch.stack([pixels.bits(band)[:, c.begin : c.end] for c in batch]).view(band.dtype)
-            output = self._tiles.run(chain, windows)
+            output = self._tiles.run(chain, windows, rows, batch)
             for down, across, piece in self._tiles.pieces(output, rows, batch, high.dtype, rows.core):
                 pixels.bits(high)[down, across] = pixels.bits(piece)
             flags.append(output.finite)
@@ -242,8 +249,8 @@ class BlendingRunner:
     asynchronous = False
     band_bytes: int | None = BAND_BYTES // 4  # it is summed in fp32
 
-    def __init__(self, chain: Chain) -> None:
-        self._tiles = _Tiles(chain)
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
+        self._tiles = _Tiles(chain, noise, origin)
         self._carry: Tensor | None = None
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
@@ -255,9 +262,9 @@ class BlendingRunner:
         for column in columns:
             left, right = _faded(column, width)
             window = _tensor(low[:, column.begin : column.end])[None]
-            high = self._float_tile(chain, window)
+            high = self._float_tile(chain, window, rows, column)
             if not torch.isfinite(high.sum()):
-                high, redone = self._float_tile(self._tiles.exact(), window), redone + 1
+                high, redone = self._float_tile(self._tiles.exact(), window, rows, column), redone + 1
                 if not torch.isfinite(high.sum()):
                     raise _not_finite(chain)
             inside = high[
@@ -277,9 +284,9 @@ class BlendingRunner:
         self._carry = carry  # last: a band that ran out of memory is started again
         return Pending(rows, len(columns), lambda: redone, final)
 
-    def _float_tile(self, chain: Chain, window: Tensor) -> Tensor:
+    def _float_tile(self, chain: Chain, window: Tensor, rows: Span, column: Span) -> Tensor:
         """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host."""
-        output = self._tiles.run(chain, window.to(chain.device))
+        output = self._tiles.run(chain, window.to(chain.device), rows, (column,))
         high = F.pixel_shuffle(output.subpixels, chain.shuffle)
         if output.alpha is not None:
             high = torch.cat((high, pixels.enlarge_alpha(output.alpha, chain.scale)), dim=1)

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srgan_cli.networks.generators import bilinear_subpixels, not_finite
+from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling.backends.protocol import Backend, Prepared
+from srgan_cli.upscaling.backends.protocol import Backend, Drawing, Prepared
 from srgan_cli.upscaling.tiles import Pass, chain_halo
 
 # Half-precision results that differ more from fp32 are not trusted: by one of 255 levels as the root of the mean square
@@ -64,24 +65,38 @@ class Chain:
         each = zip(self._prepared, models, strict=True)
         self._networks = [_Grey(one) if m.input_channels == 1 else one for one, m in each]
         self.shuffle = self._networks[-1].shuffle
+        # Whether all that could draw from noise do, on this backend.
+        self.draws = all(
+            isinstance(one, Drawing) for one, m in zip(self._networks, models, strict=True) if m.network.has_noise
+        )
 
     def exact(self) -> Chain:
         """The same chain in fp32."""
         return Chain(self.models, self.backend.exact(), color_lock=self.color_lock)
 
-    def subpixels(self, low: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 3r², H·s/r, W·s/r) with r = `shuffle`, all fp32; may overshoot [0, 1]."""
+    def subpixels(self, low: Tensor, noise: Noise | None = None) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N, 3r², H·s/r, W·s/r) with r = `shuffle`, all fp32; may overshoot [0, 1].
+
+        `noise` is that of the N windows, for networks that make something of it.
+        """
         middle, trace = low, None
-        for one in self._networks[:-1]:
-            middle = F.pixel_shuffle(one.subpixels(middle), one.shuffle)
+        for number in range(len(self._networks) - 1):
+            middle = F.pixel_shuffle(self._pass(number, middle, noise), self._networks[number].shuffle)
             trace = not_finite(middle) if trace is None else trace + not_finite(middle)
             middle = middle.clamp_(0.0, 1.0).contiguous(memory_format=torch.channels_last)
-        subpixels = self._networks[-1].subpixels(middle)
+        subpixels = self._pass(len(self._networks) - 1, middle, noise)
         if trace is not None:
             subpixels += trace
         if not self.color_lock:
             return subpixels
         return _without_new_colours(self._locked(subpixels, low), low)
+
+    def _pass(self, number: int, low: Tensor, noise: Noise | None) -> Tensor:
+        one = self._networks[number]
+        if noise is None or not isinstance(one, Drawing):
+            return one.subpixels(low)
+        scale = math.prod(model.scale for model in self.models[:number])
+        return one.drawn(low, noise.of_pass(number, scale))
 
     def high(self, low: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H·s, W·s), as `subpixels`."""

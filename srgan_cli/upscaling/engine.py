@@ -8,6 +8,7 @@ is one band of the input. The result goes straight into an array that the caller
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import numpy as np
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError, OutOfMemoryError, SettingsError
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling import bands, pixels
 from srgan_cli.upscaling.backends.choice import choose
@@ -53,7 +55,8 @@ class Upscaler:
     Arrays are HWC, RGB order, with C of 1 (grey), 2 (grey + alpha), 3 or 4 (RGBA, straight alpha). Tiling changes
     nothing: the result is that of the whole picture, to float rounding. Several threads may share one: their pictures
     are enlarged one after the other. Raises `DeviceError` when the device asked
-    for is missing, `OutOfMemoryError` when not even a tile of 16 px fits.
+    for is missing, `OutOfMemoryError` when not even a tile of 16 px fits. Networks that draw their detail from noise
+    draw it from that of seed 0, see `varied`.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Upscaler:
             self.tile_px = max(self.tile_px, SMALLEST_BLENDED_TILE_PX)
         self.windows_at_once = self.compute.windows_at_once
         self.statistics = Statistics()
+        self.noise = Noise() if self.has_noise and self.chain.draws else None
         self._one_at_a_time = threading.Lock()
 
     @property
@@ -83,27 +87,57 @@ class Upscaler:
         """How many times wider and higher the result is."""
         return self.chain.scale
 
-    def upscale(self, low: Pixels) -> Pixels:
-        """(H, W, C) uint8 or uint16 -> (H·scale, W·scale, C) of the same type."""
+    @property
+    def has_noise(self) -> bool:
+        """Whether one of its networks draws its detail from noise, so that there are variants of a result."""
+        return any(model.network.has_noise for model in self.models)
+
+    def varied(self, seed: int = 0, variation: float = 1.0) -> Upscaler:
+        """One that shares the networks and draws their detail from the noise of a seed, of a strength from 0 to 1.
+
+        Raises `DeviceError` where the device cannot; of networks without noise it is the same.
+        """
+        if not self.has_noise:
+            return self
+        if variation and not self.chain.draws:
+            names = " and ".join(model.name for model in self.models)
+            raise DeviceError(
+                f"{names} draws its detail from noise, and {self.compute.name} computes it without: give --device cpu "
+                "(or another of PyTorch's), or --variation 0"
+            )
+        other = copy.copy(self)
+        other.noise = Noise(seed, variation) if variation else None
+        return other
+
+    def upscale(self, low: Pixels, origin: tuple[int, int] = (0, 0)) -> Pixels:
+        """(H, W, C) uint8 or uint16 -> (H·scale, W·scale, C) of the same type. `origin` is the row and the column of a
+        larger picture that `low` begins at, where it is a part of one."""
         if low.ndim != 3 or low.shape[2] not in (1, 2, 3, 4) or low.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"expected (H, W, 1 to 4) of uint8 or uint16, not {low.shape} of {low.dtype}")
         height, width, channels = low.shape
         high = np.empty((height * self.scale, width * self.scale, channels), low.dtype)
-        self.upscale_rows(ArrayRows(low), high)
+        self.upscale_rows(ArrayRows(low), high, origin=origin)
         return high
 
     def upscale_rows(
-        self, source: RowSource, out: Pixels, *, on_rows: Callable[[int], None] | None = None, first_row: int = 0
+        self,
+        source: RowSource,
+        out: Pixels,
+        *,
+        on_rows: Callable[[int], None] | None = None,
+        first_row: int = 0,
+        origin: tuple[int, int] = (0, 0),
     ) -> None:
         """Enlarge all of `source`'s rows into `out`, (H·scale, W·scale, C), whose type decides the depth.
 
         `on_rows` is called after each band with how many low-resolution rows have become final. With `first_row` the
         bands above that row are taken as done (an interrupted run that is resumed); the source still starts at row 0.
-        Models whose tiles are faded together compute every row again.
+        Models whose tiles are faded together compute every row again. `origin` as for `upscale`.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
         with self._one_at_a_time, self.compute.inference():
-            self._run_bands(RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
+            runner = bands.runner(self.chain, self.noise, origin)
+            self._run_bands(runner, RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
 
     def first_row(self, done_rows: int) -> int:
         """Where a picture can be resumed, of which an interrupted run had finished `done_rows`: there, or at the
@@ -124,7 +158,8 @@ class Upscaler:
         With the tile's side that `upscale_rows` has, and a band of it, the result is the same to the bit.
         """
         with self._one_at_a_time, self.compute.inference():
-            runner, halo_px = bands.runner(self.chain), self._halo_px(out.shape[2])
+            runner = bands.runner(self.chain, self.noise, (rows.start, 0))
+            halo_px = self._halo_px(out.shape[2])
             top = rows.start
             while top < rows.stop:
                 side = min(tile_px, self.tile_px)
@@ -148,6 +183,7 @@ class Upscaler:
 
     def _run_bands(
         self,
+        runner: bands.Runner,
         window: RowWindow,
         out: Pixels,
         height: int,
@@ -156,7 +192,6 @@ class Upscaler:
         first_row: int,
     ) -> None:
         halo_px = self._halo_px(out.shape[2])
-        runner = bands.runner(self.chain)
         waiting: list[bands.Pending] = []  # bands that run, or whose results are on their way
         top = final = self.first_row(first_row)
         while top < height or waiting:

@@ -64,7 +64,8 @@ class Steady:
         above, before = min(halo, top), min(halo, left)
         seen = np.ascontiguousarray(low[top - above : bottom + halo, left - before : right + halo])
         high = np.empty((seen.shape[0] * scale, seen.shape[1] * scale, seen.shape[2]), out.dtype)
-        upscaler.upscale_rows(ArrayRows(seen), high, on_rows=lambda _rows: check())
+        origin = int(top - above), int(left - before)
+        upscaler.upscale_rows(ArrayRows(seen), high, on_rows=lambda _rows: check(), origin=origin)
         high = high[above * scale :, before * scale :][: (bottom - top) * scale, : (right - left) * scale]
         place = slice(top * scale, bottom * scale), slice(left * scale, right * scale)
         share = _enlarged(moving[top:bottom, left:right], scale, smooth=False)[:, :, None]

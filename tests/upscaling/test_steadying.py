@@ -29,7 +29,7 @@ class Sharpening:
     scale = SCALE
     chain = SimpleNamespace(blend_px=0, halo_px=1)
 
-    def upscale_rows(self, source: RowSource, out: Pixels, *, on_rows: Any = None) -> None:
+    def upscale_rows(self, source: RowSource, out: Pixels, *, on_rows: Any = None, origin: Any = None) -> None:
         low = source.read_rows(SIDE).astype(float)
         around = np.pad(low, ((1, 1), (1, 1), (0, 0)), mode="edge")
         mean = (around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:]) / 4

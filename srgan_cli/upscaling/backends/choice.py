@@ -44,6 +44,8 @@ def choose(
     best = pytorch.choose(options, half_ok=half_ok, bf16_ok=bf16_ok)
     if options.device != "auto" or best.device.type != "cpu" or ncnn.why_not(models) is not None:
         return best
+    if any(model.network.has_noise for model in models):  # which ncnn computes without
+        return best
     gpu, why_none = _real_gpu()
     if gpu is not None:
         return ncnn.chosen(gpu, options, half_ok=half_ok)

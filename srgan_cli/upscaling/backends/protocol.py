@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from srgan_cli.networks.noise import Noise
     from srgan_cli.networks.weights import Model
 
 RunPrecision: TypeAlias = Literal["fp32", "fp16", "bf16"]
@@ -52,6 +53,14 @@ class Prepared(Protocol):
 
     def subpixels(self, low: Tensor) -> Tensor:
         """(N, C, H, W) fp32 -> (N, C·r², H·s/r, W·s/r) fp32 with r = `shuffle`; both lie on the backend's `device`."""
+
+
+@runtime_checkable
+class Drawing(Prepared, Protocol):
+    """One that can draw its detail from noise."""
+
+    def drawn(self, low: Tensor, noise: Noise) -> Tensor:
+        """As `subpixels`."""
 
 
 class Backend(Protocol):

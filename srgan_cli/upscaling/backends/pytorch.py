@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError
+from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
 from srgan_cli.upscaling.backends.memory import free_host_bytes, keep_large_blocks, total_host_bytes
 from srgan_cli.upscaling.backends.protocol import (
@@ -117,6 +118,9 @@ class _Network:
 
     def subpixels(self, low: Tensor) -> Tensor:
         return self.network.subpixels(low)
+
+    def drawn(self, low: Tensor, noise: Noise) -> Tensor:
+        return self.network.drawn(low, noise)
 
 
 def _estimated_bytes_per_px(networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
