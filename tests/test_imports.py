@@ -170,7 +170,7 @@ def test_pictures_need_no_torch_at_all(module: str) -> None:
         "networks.registry",
         "upscaling.inputs",
         "upscaling.names",
-        "upscaling.plan",
+        "upscaling.planning",
         "upscaling.observer",
         "upscaling.session",
         "upscaling.ledger",

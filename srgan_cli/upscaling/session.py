@@ -29,7 +29,8 @@ from srgan_cli.upscaling.choice import CLEAN, WORN, choose_model
 from srgan_cli.upscaling.held import Upscalers
 from srgan_cli.upscaling.inputs import STREAM, InputFile
 from srgan_cli.upscaling.places import journal_of, rows_kept
-from srgan_cli.upscaling.plan import Job, Plan, plan
+from srgan_cli.upscaling.plan import Job, Plan
+from srgan_cli.upscaling.planning import plan
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler

@@ -15,7 +15,8 @@ from srgan_cli.config import UpscaleOptions, WriteOptions
 from srgan_cli.errors import NothingToDoError, SettingsError
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, identity
-from srgan_cli.upscaling.plan import Plan, plan
+from srgan_cli.upscaling.plan import Plan
+from srgan_cli.upscaling.planning import plan
 from tests.upscaling.pictures import picture
 
 KEY = "settings"

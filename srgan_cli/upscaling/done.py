@@ -1,0 +1,75 @@
+"""What earlier runs have done already: by the folder's record, or by what a result says of itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import (
+    PictureError,
+    SettingsError,
+)
+from srgan_cli.imaging.metadata import provenance
+from srgan_cli.imaging.reading import read_header
+from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.upscaling.ledger import Ledger, ResultState, identity
+from srgan_cli.upscaling.plan import Job, Skip
+
+_ANY_SIZE = 1 << 62
+
+
+def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str) -> tuple[list[Job], list[Skip]]:
+    """The jobs that are left to do, and those that are skipped since their result exists and may stay.
+
+    Raises `SettingsError` for a result that exists where nothing says what to do about it, or that no run made.
+    """
+    todo: list[Job] = []
+    skips: list[Skip] = []
+    ledgers: dict[Path, Ledger] = {}
+    for job in jobs:
+        if job.target == STREAM or options.overwrite or not os.path.lexists(job.target):
+            todo.append(replace(job, is_new=not options.overwrite))
+        elif options.skip_existing:
+            skips.append(Skip(job.source, job.target, "it exists already"))
+        elif options.resume:
+            assert job.ledger is not None
+            ledger = ledgers.setdefault(job.ledger, Ledger.load(job.ledger))
+            state = ledger.state(job.target, identity(job.source), settings_key)
+            if state == "unknown" or (state == "stale" and ledger.lists(job.target)):
+                state = _recorded_state(job, settings_key, state)
+            if state == "done":
+                skips.append(Skip(job.source, job.target, "it is done, with the same settings and weights"))
+            elif state == "stale":
+                todo.append(replace(job, is_new=False))
+            else:
+                raise SettingsError(
+                    f"{job.target} exists, but no earlier run made it (its record is {ledger.path.name}); move it "
+                    "away, or give --overwrite or --skip-existing"
+                )
+        else:
+            count = sum(os.path.lexists(j.target) for j in jobs)
+            others = f", and {count - 1} more" if count > 1 else ""
+            raise SettingsError(
+                f"{job.target} exists already{others}; give --overwrite, --skip-existing or --resume, or another -o"
+            )
+    return todo, skips
+
+
+def _recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultState:
+    """What a result says of itself, where the folder's record is lost, or times have changed in a copy: done, if it was
+    made of these very bytes with these settings; stale, if of a picture of this name; else what was `listed`."""
+    try:
+        made = read_header(job.target, max_pixels=_ANY_SIZE)
+        record = provenance.read(made.metadata)
+        if record is None or record.source_name != provenance.name_digest(job.source):
+            return listed
+        whole = (made.width, made.height, made.format) == (job.output.width, job.output.height, job.output.format)
+        if record.settings == settings_key and whole:
+            source = job.source if job.data is None else job.data
+            return "done" if record.source_digest == provenance.bytes_digest(source) else "stale"
+    except (PictureError, OSError):
+        return listed
+    return "stale"
