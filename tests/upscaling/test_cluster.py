@@ -20,8 +20,8 @@ from srgan_cli.sizes import Size
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.session import Session, prepare
 from tests.faults import save_tiny
+from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.pictures import picture, tree
-from tests.upscaling.test_batch import Recorder
 
 pytestmark = [
     pytest.mark.slow,

@@ -27,9 +27,9 @@ from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.session import Session, prepare
 from tests.faults import save_tiny
+from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import Deed, Killed, Threads, third_dies_and_fifth_fails
 from tests.upscaling.pictures import cut_short, picture, tree
-from tests.upscaling.test_batch import Recorder
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -8,7 +8,7 @@ import pytest
 
 from srgan_cli.config import WriteOptions
 from tests.upscaling.pictures import picture
-from tests.upscaling.test_plan import names, planned
+from tests.upscaling.planning.plans import names, planned
 
 PNG = WriteOptions(format="png")
 

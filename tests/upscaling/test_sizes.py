@@ -12,7 +12,7 @@ from srgan_cli.config import WriteOptions
 from srgan_cli.errors import SettingsError
 from srgan_cli.sizes import CopyLarge, Size
 from tests.upscaling.pictures import picture
-from tests.upscaling.test_plan import planned
+from tests.upscaling.planning.plans import planned
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,40 @@
+"""What the tests of `srgan upscale` share."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as Pillow
+
+pytestmark = pytest.mark.timeout(120)
+
+
+Run = Callable[..., tuple[int, bytes, str]]
+
+
+class _Stdin:
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+
+
+def child(*arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "srgan_cli", *arguments], input=stdin, capture_output=True, timeout=60, cwd=cwd
+    )
+
+
+def size_of(file: Path | bytes) -> tuple[int, int]:
+    with Pillow.open(io.BytesIO(file) if isinstance(file, bytes) else file) as result:
+        result.load()
+        return result.size
+
+
+def events(out: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]

@@ -1,0 +1,112 @@
+"""`srgan upscale`: stdin, stdout, and lists of names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.upscale.commands import Run, child, size_of
+from tests.upscaling.pictures import picture, tree
+
+# ----------------------------------------------------------------------------------------------------- stdin and stdout
+
+
+def test_a_stream_in_and_a_stream_out(srgan: Run, here: Path) -> None:
+    data = picture(here / "a.jpg").read_bytes()
+    code, out, err = srgan("-", "-o", "-", "--format", "png", stdin=data)
+    assert code == 0, err
+    assert out.startswith(b"\x89PNG")
+    assert size_of(out) == (48, 36)
+    code, out, _ = srgan("-", "-o", "-", stdin=data)
+    assert out.startswith(b"\xff\xd8"), "without --format as it came"
+
+
+def test_a_stream_in_and_a_file_out(srgan: Run, here: Path) -> None:
+    code, out, _ = srgan("-", "-o", "b.webp", stdin=picture(here / "a.png").read_bytes())
+    assert (code, out) == (0, b"")
+    assert size_of(here / "b.webp") == (48, 36)
+
+
+@pytest.mark.parametrize("data", [b"", b"text"])
+def test_a_stream_that_is_no_picture(srgan: Run, data: bytes) -> None:
+    code, out, err = srgan("-", "-o", "-", stdin=data)
+    assert (code, out) == (3, b"")
+    assert "stdin" in err or "-" in err
+
+
+def test_streams_between_processes(here: Path, model: Path) -> None:
+    data = picture(here / "a.png").read_bytes()
+    done = child("upscale", "-", "-o", "-", "-m", str(model), "--device", "cpu", stdin=data)
+    assert done.returncode == 0, done.stderr
+    assert size_of(done.stdout) == (48, 36)
+
+
+def test_a_reader_that_goes_away_is_no_traceback(here: Path, model: Path) -> None:
+    for i in range(4):
+        picture(here / "in" / f"{i}.png", seed=i)
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "srgan_cli", "upscale", "in", "-o", "out/", "--json", "--device", "cpu"]
+    try:
+        done = subprocess.run([*command, "-m", str(model)], stdout=write, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(write)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    assert not [name for name in tree(here / "out") if name.endswith(".part")]
+
+
+# ------------------------------------------------------------------------------------------------------- lists of names
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\0"])
+@pytest.mark.parametrize("through", ["file", "stdin"])
+def test_names_from_a_list(srgan: Run, here: Path, separator: bytes, through: str) -> None:
+    names = ["a.png", "with space.png", "ü.png", "-dash.png", os.fsdecode(b"\xff.png")]
+    if separator == b"\0":
+        names.append("line\nbreak.png")
+    for number, name in enumerate(names):
+        picture(here / name, seed=number)
+    data = separator.join(map(os.fsencode, names))
+    (here / "list").write_bytes(data)
+    code, _, err = srgan("--files-from", "list" if through == "file" else "-", "-o", "out/", stdin=data)
+    assert code == 0, err
+    assert {path.name for path in (here / "out").glob("*.png")} == set(names)
+
+
+def test_a_list_and_arguments_add_up(srgan: Run, here: Path) -> None:
+    picture(here / "a.png")
+    picture(here / "b.png")
+    (here / "list").write_text("\nb.png\n\n")
+    code, _, err = srgan("a.png", "--files-from", "list", "-o", "out/")
+    assert code == 0
+    assert "2 done" in err
+
+
+def test_what_failed_can_be_tried_again(srgan: Run, here: Path) -> None:
+    odd = [os.fsdecode(b"in/\xff\nx.png"), "in/b c.png"]
+    for number, name in enumerate(["in/a.png", *odd]):
+        picture(here / name, seed=number)
+    whole = {name: Path(name).read_bytes() for name in odd}
+    for name in odd:
+        Path(name).write_bytes(b"")
+    code, _, _ = srgan("in", "-o", "out/", "--failed", "failed.txt")
+    assert code == 1
+    for name, data in whole.items():
+        Path(name).write_bytes(data)
+    code, _, err = srgan("--files-from", "failed.txt", "-o", "out/", "--failed", "failed.txt")
+    assert code == 0, err
+    assert "2 done" in err
+    assert {path.name for path in (here / "out").glob("*.png")} == {Path(name).name for name in ["a.png", *odd]}
+    assert Path("failed.txt").read_bytes() == b"", "nothing failed any more"
+
+
+def test_the_list_of_what_failed_may_be_impossible_to_write(srgan: Run, here: Path) -> None:
+    picture(here / "a.png")
+    code, _, err = srgan("a.png", "--failed", "no/folder/list.txt")
+    assert code == 2
+    assert "--failed" in err

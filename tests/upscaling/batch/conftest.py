@@ -1,0 +1,35 @@
+"""Fixtures that several of these tests take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import save_tiny
+from tests.upscaling.pictures import picture
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 4, features=4)
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    """in/ with five pictures."""
+    for number, name in enumerate("abcde"):
+        picture(tmp_path / "in" / f"{name}.png", 20 + number, 16, seed=number)
+    return tmp_path / "in"
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 5
+    while [t for t in threading.enumerate() if t.name.startswith("srgan-")] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("srgan-")]
