@@ -1,6 +1,6 @@
 """Runs that are killed, interrupted, starved of disk, led astray by links, or crowded: is anything lost?
 
-    python -m tests.fuzz.campaigns --runs 100 --seed 1                     # all of them, upscale and train
+    python -m tests.fuzz.campaigns --runs 100 --seed 1                     # all of them, upscale, documents and train
     python -m tests.fuzz.campaigns kill crowd4 --of upscale --runs 500
 
 Each run is disturbed at a random moment and then given the same command again until it ends well. What must hold: no
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,12 +34,17 @@ from typing import NoReturn
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from PIL import Image as Pillow
+
 from srgan_cli.cli import main as srgan
 from srgan_cli.errors import WeightsError
 from srgan_cli.files import part_name
 from srgan_cli.networks.registry import parse_header
 from srgan_cli.upscaling.ledger import FILE_NAME
 from tests.faults import save_tiny
+from tests.fuzz.documents import documents
+from tests.imaging import samples
+from tests.imaging.documents.films import film
 from tests.upscaling.pictures import picture
 
 _PATIENCE_S = 120.0
@@ -61,8 +67,8 @@ class Workload:
         if self.name == "train":
             model = where / self.folder / "model.safetensors"
             return {"model.safetensors": model.read_bytes()} if model.exists() else {}
-        found = (where / self.folder).rglob("*.png")
-        return {p.name: p.read_bytes() for p in found if not p.name.startswith(".") and p.is_file()}
+        found = (where / self.folder).rglob("[!.]*")
+        return {path.name: path.read_bytes() for path in found if path.is_file()}
 
     def are_equal(self, found: dict[str, bytes], expected: dict[str, bytes]) -> bool:
         """To the bit. A model's card says how long it took, which differs; its numbers must not."""
@@ -83,8 +89,17 @@ def _numbers(model: bytes) -> bytes:
 
 
 def _upscale(where: Path) -> list[str]:
-    return ["upscale", str(where / "in"), "-o", str(where / "out"), "-r", "--resume", "-q", "--scale", "2",
-            "--model", str(where / "tiny.safetensors"), "--device", "cpu", "--precision", "fp32"]  # fmt: skip
+    return ["upscale", str(where / "in"), *_upscaling(where)]
+
+
+def _upscaling(where: Path) -> list[str]:
+    return ["-o", str(where / "out"), "-r", "--resume", "-q", "--scale", "2", "--device", "cpu", "--precision", "fp32",
+            "--model", str(where / "tiny.safetensors")]  # fmt: skip
+
+
+def _documents(where: Path) -> list[str]:
+    inputs = (where / "documents").iterdir()
+    return ["upscale", *sorted(map(str, inputs)), *_upscaling(where)]
 
 
 def _train(where: Path) -> list[str]:
@@ -95,10 +110,15 @@ def _train(where: Path) -> list[str]:
             "data.val_max=1", f"data.cache_dir={where / 'cache'}"]  # fmt: skip
 
 
-_A = part_name(Path("a.png"))
+def _own(target: str, grown: str) -> tuple[str, ...]:
+    """Names of what stands beside a result while it is made."""
+    part = part_name(Path(target))
+    return FILE_NAME, *(f".{part}.srgan-{what}" for what in ("journal", grown, f"{grown}.lock"))
+
+
 WORKLOADS = {
-    "upscale": Workload("upscale", _upscale, "out", (FILE_NAME, f".{_A}.srgan-journal", f".{_A}.srgan-scratch",
-                        f".{_A}.srgan-scratch.lock"), frozenset({0, 1, 2, 130})),
+    "upscale": Workload("upscale", _upscale, "out", _own("a.png", "scratch"), frozenset({0, 1, 2, 130})),
+    "documents": Workload("documents", _documents, "out", _own("a.tif", "pages"), frozenset({0, 1, 2, 130})),
     "train": Workload("train", _train, "run", ("log.jsonl", "checkpoint", ".lock"),
                       frozenset({0, 1, 2, 4, 130})),
 }  # fmt: skip
@@ -111,6 +131,24 @@ def prepare(where: Path) -> None:
         side = 120 if name in "ae" else dice.randrange(40, 70)
         picture(where / "in" / ("sub" if name == "h" else "") / f"{name}.png", side, side - 5, seed=number)
     save_tiny(where / "tiny.safetensors", 2, features=4)
+    _prepare_documents(where / "documents")
+
+
+def _prepare_documents(where: Path) -> None:
+    """Pages of a TIFF, one with a scratch file; an archive; an animation of each kind; a PDF where pikepdf is there."""
+    where.mkdir()
+    shots = [Pillow.fromarray(samples.pixels(40 + 9 * n, 50 - 5 * n, 3)) for n in range(4)]
+    shots.append(Pillow.fromarray(samples.pixels(120, 110, 3)))
+    shots[0].save(where / "a.tif", save_all=True, append_images=shots[1:])
+    with zipfile.ZipFile(where / "b.cbz", "w") as file:
+        for number, shot in enumerate(shots):
+            file.writestr(f"{number}.png", samples.encoded(shot, "PNG"))
+            file.writestr(f"{number}.txt", b"between")
+    for name, format_ in (("c.gif", "GIF"), ("d.webp", "WEBP"), ("e.png", "PNG")):
+        (where / name).write_bytes(film(format_))
+    for seed in documents():
+        if seed.name == "pdf classic":
+            (where / "f.pdf").write_bytes(seed.data)
 
 
 def start(workload: Workload, where: Path) -> int:
@@ -127,11 +165,12 @@ def _run_as_child(workload: Workload, where: Path) -> NoReturn:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ["XDG_CACHE_HOME"] = str(where / "cache")
-        from srgan_cli.upscaling import journal, plan, results
+        from srgan_cli.upscaling import documents, growing, journal, plan, results
 
-        for module in (plan, results):
+        for module in (plan, results, documents):
             vars(module)["CANVAS_BYTES"] = 100_000  # so that some results have scratch files
-        journal.EVERY_SECONDS = 0.0
+        for other in (journal, growing):
+            vars(other)["EVERY_SECONDS"] = 0.0
         code = int(srgan(workload.arguments(where)))
     except BaseException:  # noqa: BLE001 - a child must not return
         import traceback
@@ -172,7 +211,7 @@ class Campaign:
 
     def _fresh(self) -> Path:
         where = Path(tempfile.mkdtemp(dir=self.base))
-        for name in ("in", "tiny.safetensors"):
+        for name in ("in", "documents", "tiny.safetensors"):
             (where / name).symlink_to(self.base / name)
         return where
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from PIL import Image as Pillow
 
 from tests.fuzz.seeds import HEIGHT, WIDTH, Seed, picture, saved
 from tests.imaging import samples
@@ -152,7 +153,8 @@ def _pdf(pikepdf: Any) -> Any:
         (zlib.compress((grey & 3).tobytes()), {"Filter": name.FlateDecode, "ColorSpace": indexed}),
         (colour.tobytes().hex().encode() + b">", {"Filter": name.ASCIIHexDecode}),
         (plain, {"Filter": name.FlateDecode, "ColorSpace": name.DeviceGray}),
-        (b"\0\x10\1", {"Filter": name.CCITTFaxDecode, "BitsPerComponent": 1, "ColorSpace": name.DeviceGray}),
+        (_fax(), {"Filter": name.CCITTFaxDecode, "BitsPerComponent": 1, "ColorSpace": name.DeviceGray,
+                  "DecodeParms": pikepdf.Dictionary(K=-1, Columns=WIDTH, Rows=HEIGHT)}),
         (saved(picture("RGB"), "JPEG2000", no_jp2=True), {"Filter": name.JPXDecode}),
         (saved(picture("CMYK"), "JPEG"), {"Filter": name.DCTDecode, "ColorSpace": name.DeviceCMYK}),
     ]  # fmt: skip
@@ -161,6 +163,14 @@ def _pdf(pikepdf: Any) -> Any:
         one.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(I0=_xobject(pikepdf, pdf, data, **about)))
         one.Contents = pikepdf.Stream(pdf, b"q 100 0 0 80 0 0 cm /I0 Do Q")
     return pdf
+
+
+def _fax() -> bytes:
+    """The picture in two levels, in CCITT's group 4, taken out of a TIFF."""
+    tiff = saved(picture("1"), "TIFF", compression="group4")
+    opened: Any = Pillow.open(io.BytesIO(tiff))
+    (at, *_), (size, *_) = opened.tag_v2[273], opened.tag_v2[279]
+    return tiff[at : at + size]
 
 
 def _xobject(pikepdf: Any, pdf: Any, data: bytes, **about: Any) -> Any:

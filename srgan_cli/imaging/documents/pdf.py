@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import SettingsError, UnreadablePictureError
 from srgan_cli.imaging import sniffing
-from srgan_cli.imaging.decoding import boundary
+from srgan_cli.imaging.decoding import boundary, damaged
 from srgan_cli.imaging.documents.binding import Notes, Page
 from srgan_cli.imaging.documents.document import Closing, Kind, Timing, check_count
 from srgan_cli.imaging.documents.pdf_bounds import check_unpacked, limit_structure
@@ -99,7 +99,7 @@ class PdfPictures(Closing):
         with boundary(name):
             sniffing.check_pixels(self.source, *size_of(obj), self._max_pixels)
             check_unpacked(obj, name)
-            picture = library().PdfImage(obj).as_pil_image()
+            picture = _decoded(obj, name)
             # A mask is a picture of its own in the file, and stays there; some versions of pikepdf put it in as alpha.
             plain = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
             plain.save(stream, "PNG", compress_level=1)
@@ -129,6 +129,15 @@ class PdfPictures(Closing):
     def close(self) -> None:
         self._pdf.close()
         self.source.close()
+
+
+def _decoded(obj: Any, name: str) -> Any:
+    """By Pillow. Raises `UnreadablePictureError` for what nobody says is damaged."""
+    pikepdf = library()
+    try:
+        return pikepdf.PdfImage(obj).as_pil_image()
+    except (pikepdf.UnsupportedImageTypeError, pikepdf.models.image.NotExtractableError, NotImplementedError) as err:
+        raise damaged(name, f": not supported: {err}") from err
 
 
 def _opened(source: Source) -> Any:
@@ -220,7 +229,8 @@ class PdfBinder:
         self._file.seek(0)
         self._file.truncate(0)
         # A table of the classic kind, which an update of that kind may follow.
-        pdf.save(self._file, object_stream_mode=pikepdf.ObjectStreamMode.disable, compress_streams=False)
+        pdf.save(self._file, object_stream_mode=pikepdf.ObjectStreamMode.disable, compress_streams=False,
+                 deterministic_id=True)  # fmt: skip
         pdf.close()
         self._file.flush()
         self._file.seek(0)

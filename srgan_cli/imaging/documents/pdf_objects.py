@@ -83,6 +83,8 @@ def why_kept(obj: Any) -> str | None:
         return "stencils"
     if "/JBIG2Decode" in names:
         return "in JBIG2"
+    if "/CCITTFaxDecode" in names and "/DecodeParms" not in obj:
+        return "in fax coding without its settings"
     if len(names) > 1:
         return "packed twice"
     if indexed and stored:
