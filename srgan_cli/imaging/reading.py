@@ -154,8 +154,9 @@ class _Loader:
         self.source, self.format = source, format
         self.shrink = shrink if format == "jpeg" else 1
         self.tiff = tiff_kinds.examine(source) if format == "tiff" else None
-        # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`.
-        self.strict = "warning" if format == "jpeg" else "error"
+        # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`. Of a TIFF, a tile
+        # that cannot be decoded comes out black without a word at anything less, since libvips 8.17.
+        self.strict = "warning" if format in ("jpeg", "tiff") else "error"
         self.tidy = False  # leave out what is odd about a JPEG
         self._kept: list[Any] = []  # bytes and sources in Python, which libvips does not keep alive
 
@@ -281,7 +282,7 @@ def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, R
 
     def decode() -> Pixels:
         rows = VipsRows(loader.source.name, lambda strictness, _: loader.load("sequential", strictness), loaded,
-                        loader.refuse, accept_damaged=False)  # fmt: skip
+                        loader.refuse, accept_damaged=False, strict=loader.strict)  # fmt: skip
         samples = tiff_kinds.unpacked(kind, rows.rows(0, loaded.height)[:, :, 0])
         with shared():
             return vips_to_array(turned_image(array_to_vips(samples), kind.orientation))

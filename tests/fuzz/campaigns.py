@@ -224,10 +224,10 @@ class Campaign:
 
     # ------------------------------------------------------------------------------------------------- what must hold
 
-    def _lost(self, what: str, where: Path) -> None:
+    def _lost(self, what: str, where: Path, *names: str) -> None:
         self.losses[what] += 1
         said = (where / "said.txt").read_text(errors="replace") if (where / "said.txt").exists() else ""
-        sys.stderr.write(f"{self.kind} of {self.workload.name}: {what}\n{said[-1500:]}\n")
+        sys.stderr.write(f"{self.kind} of {self.workload.name}: {what}: {sorted(names)}\n{said[-1500:]}\n")
 
     def _ended(self, code: int | None, where: Path) -> None:
         if code is None:
@@ -239,7 +239,7 @@ class Campaign:
         """Whatever has a result's name is that result; a run that trains keeps earlier, whole models meanwhile."""
         for name, data in self.workload.results(where).items():
             if data != self.expected.get(name) and not (self.workload.name == "train" and _is_model(data)):
-                self._lost("half or other result", where)
+                self._lost("half or other result", where, name)
 
     def _finish(self, where: Path) -> None:
         """The same command again, until it ends well: then all is there, and nothing else."""
@@ -251,8 +251,9 @@ class Campaign:
                 break
         if code != 0:
             self._lost(f"not finished: {code}", where)
-        elif not self.workload.are_equal(self.workload.results(where), self.expected):
-            self._lost("result lost or different", where)
+        elif not self.workload.are_equal(found := self.workload.results(where), self.expected):
+            names = {*found, *self.expected}
+            self._lost("result lost or different", where, *(n for n in names if found.get(n) != self.expected.get(n)))
         if self.workload.leftovers(where):
             self._lost(f"left over: {self.workload.leftovers(where)}", where)
         if "Traceback" in (where / "said.txt").read_text(errors="replace"):
