@@ -179,7 +179,7 @@ class VipsRows:
             pixels = self._fetch(top, count) if self._is_odd else self._from_start("error", top, count)
             said = _lines(_take_said())
             lost = [line for line in said if not HARMLESS.search(line)]
-            if not lost and said and not self._tidy:
+            if not lost and not self._tidy and not self._is_odd:
                 return self._tidied(top, count)
             if not lost and (said or self._is_odd or self._is_sound(top, count)):
                 self._is_odd = bool(said) or self._is_odd
@@ -189,7 +189,8 @@ class VipsRows:
         return self._damaged(top, count, _first(lost))
 
     def _tidied(self, top: int, count: int) -> Pixels:
-        """Rows of the file without its oddities: there may be more to tell, and libjpeg tells of one thing only."""
+        """Rows of the file without its oddities: there may be more to tell. libjpeg tells of one thing only, and what
+        libtiff warns of, be it in the table or in the picture, is not heard at all."""
         self._tidy = True
         try:
             return self._from_start(self._strict, top, count)

@@ -29,10 +29,10 @@ Colours = np.ndarray[Any, np.dtype[np.uint8]]
 class GifWriter:
     """Writes a GIF into `file`, one frame behind: whether a frame is cleared away shows in the next.
 
-    `plays`: how often all frames are shown, 0 without end. With `fresh` the file's head is still to be written.
+    `plays`: how often all frames are shown, 0 without end.
     """
 
-    def __init__(self, file: BinaryIO, width: int, height: int, plays: int, *, fresh: bool = True) -> None:
+    def __init__(self, file: BinaryIO, width: int, height: int, plays: int) -> None:
         self._file, self._size = file, (width, height)
         self._palette: Any = None
         self._palette_error = 0.0
@@ -40,11 +40,10 @@ class GifWriter:
         self._opaque = np.zeros((height, width), bool)  # where something is on the screen
         self._waiting: tuple[Colours, np.ndarray[Any, np.dtype[np.bool_]], int] | None = None
         self._rest_ms = 0.0
-        if fresh:
-            file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0x70, 0, 0))
-            if plays != 1:
-                again = 0 if plays == 0 else plays - 1
-                file.write(b"!\xff\x0bNETSCAPE2.0\3\1" + struct.pack("<H", min(again, 65535)) + b"\0")
+        file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0x70, 0, 0))
+        if plays != 1:
+            again = 0 if plays == 0 else plays - 1
+            file.write(b"!\xff\x0bNETSCAPE2.0\3\1" + struct.pack("<H", min(again, 65535)) + b"\0")
 
     def add(self, pixels: Pixels, delay_ms: int) -> None:
         """A frame: (H, W, 3 or 4) uint8 with straight alpha."""

@@ -70,6 +70,8 @@ class OpenPicture:
             return np.empty((0, self.header.width, self.header.channels), self.header.dtype)
         with boundary(self._source.name):
             rows = self._rows.rows(top, count)
+            if rows.shape != (count, self.header.width, self.header.channels):  # some decoders only find out now
+                raise damaged(self._source.name, ": it is not of the size that its header promises")
         self._damage = self._rows.damage
         return rows
 
@@ -154,10 +156,10 @@ class _Loader:
         self.source, self.format = source, format
         self.shrink = shrink if format == "jpeg" else 1
         self.tiff = tiff_kinds.examine(source) if format == "tiff" else None
-        # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`. Of a TIFF, a tile
-        # that cannot be decoded comes out black without a word at anything less, since libvips 8.17.
+        # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`. And at
+        # anything less, libvips 8.17 and later give black for a TIFF's tile that cannot be decoded.
         self.strict = "warning" if format in ("jpeg", "tiff") else "error"
-        self.tidy = False  # leave out what is odd about a JPEG
+        self.tidy = False  # leave out what is odd about a JPEG, or about a TIFF's table
         self._kept: list[Any] = []  # bytes and sources in Python, which libvips does not keep alive
 
     def refuse(self, name: str, reason: str) -> UnreadablePictureError:
@@ -177,10 +179,13 @@ class _Loader:
             return self._loaded(vips_module().Source.new_from_memory(self._kept[0]), options)
         if self.tiff is None:
             return self._loaded(self.source.for_vips(), options)
-        sources = [make() for make in self.tiff.sources]
-        self._kept = sources
-        streams = [one.vips for one in sources] or [self.source.for_vips()]
-        images = [self._loaded(stream, {**options, **self.tiff.options}) for stream in streams]
+        makers = self.tiff.sources or ((self.tiff.tidied,) if self.tidy else ())
+        self._kept = [make() for make in makers]
+        if not makers:
+            streams, options = [self.source.for_vips()], {**options, **self.tiff.options}
+        else:
+            streams = [one.vips for one in self._kept]
+        images = [self._loaded(stream, options) for stream in streams]
         return images[0] if self.tiff.packed else tiff_kinds.assembled(self.tiff, images)
 
     def _loaded(self, stream: Any, options: dict[str, Any]) -> Any:

@@ -78,7 +78,7 @@ def reason_given(err: BaseException) -> str:
 
 
 class Source:
-    """Random access to the bytes of `origin`. Raises `UnreadablePictureError` when it cannot be opened."""
+    """Random access to the bytes of `origin`, from any thread. Raises `UnreadablePictureError` where that fails."""
 
     def __init__(self, origin: Path | bytes) -> None:
         self._bytes: bytes | None = None
@@ -104,11 +104,10 @@ class Source:
         if self._bytes is not None:
             return self._bytes[offset : offset + count]
         try:
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
             parts = []
-            while count and (part := os.read(self._descriptor, count)):
+            while count and (part := _read_at(self._descriptor, offset, count)):
                 parts.append(part)
-                count -= len(part)
+                offset, count = offset + len(part), count - len(part)
         except OSError as err:
             raise UnreadablePictureError(f"{self.name} cannot be read: {_reason(err)}") from err
         return b"".join(parts)
@@ -134,6 +133,19 @@ class Source:
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+_SEEKING = threading.Lock()
+
+
+def _read_at(descriptor: int, offset: int, count: int) -> bytes:
+    """Without the file position, which all threads and libvips share: a document is read for its next page and for what
+    is bound of it at once."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    with _SEEKING:  # on Windows, where libvips has a position of its own
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, count)
 
 
 def _open(path: Path, name: str) -> tuple[int, int]:

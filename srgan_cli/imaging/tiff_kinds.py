@@ -22,7 +22,10 @@ _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254
 _SAMPLES, _PLANAR, _PREDICTOR = 277, 284, 317
 _TILE_WIDTH, _TILE_OFFSETS, _TILE_COUNTS, _SUB_IFDS, _EXTRA, _SAMPLE_FORMAT = 322, 324, 325, 330, 338, 339
 _SUBSAMPLING, _DNG_VERSION, _LAYERS = 530, 0xC612, 37724
-_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _ITULAB = 0, 1, 2, 5, 6, 8, 9, 10
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _ITULAB = 0, 1, 2, 3, 5, 6, 8, 9, 10
+# Also FillOrder, the options of faxes, colour maps, inks, what old and new JPEG needs, YCbCr, and profiles.
+_OF_PIXELS = frozenset({*range(256, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 301, 317, 318, 319, 320,
+                        *range(322, 326), 332, 338, 339, 347, *range(512, 522), *range(529, 533), 34675})  # fmt: skip
 _SENSOR = {32803: "CFA", 34892: "LinearRaw"}
 _COLOURS = {_RGB: 3, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3, _ITULAB: 3}
 _JPEG = 7
@@ -42,9 +45,12 @@ _COMPRESSIONS = {
     50001: "WebP",
     50002: "JPEG XL",
     52546: "JPEG XL",
+    34933: "PNG",
+    34934: "JPEG XR",
     32809: "ThunderScan",
     32766: "NeXT",
 }
+_OFTEN = (34925, 50000, 50001)  # of these it is damage, where it is not said that this libtiff lacks them
 _MAX_PAGES = 10_000
 
 
@@ -53,8 +59,9 @@ class TiffKind:
     """How to read one file. `source` gives what libvips is to read, `options` what it is asked for.
 
     `colours` are how many channels are colour; `alpha` is the index of the channel that is transparency. `packed` is
-    the number of bits of samples that fill no whole bytes: libvips reads their rows as bytes. `planes` are the sources
-    of tiled planes, one a channel. `orientation` is of the chosen page.
+    the number of bits of samples that fill no whole bytes: libvips reads their rows as bytes. `sources` is what libvips
+    is shown in the file's place, if anything, one for each plane; `tidied` is the file without what libtiff may find
+    odd about its table. `orientation` is of the chosen page.
     """
 
     options: dict[str, int]
@@ -70,6 +77,7 @@ class TiffKind:
     packed: int | None = None
     premultiplied: bool = False
     sources: tuple[Callable[[], Any], ...] = field(default=())
+    tidied: Callable[[], Any] = field(default=lambda: None)
 
     @property
     def is_lab(self) -> bool:
@@ -81,7 +89,7 @@ class TiffKind:
         title = _COMPRESSIONS.get(self.compression)
         if title is None and self.compression not in (1, 2, 3, 4, 5, 7, 8, 32773, 32946):
             title = f"method {self.compression}"
-        if title is None:
+        if title is None or (self.compression in _OFTEN and "configured" not in reason):
             return None
         return UnreadablePictureError(
             f"{name} is a TIFF compressed with {title}, which cannot be read here{reason}. Nothing says that it is "
@@ -204,7 +212,7 @@ def _kind(
     compression = number(_COMPRESSION, 1)
     samples = number(_SAMPLES, 1)
     bits = set(structure.numbers(table.find(_BITS))[:samples]) or {1}
-    _refuse_kind(source.name, photometric, bits)
+    _refuse_kind(source.name, photometric, bits, set(structure.numbers(table.find(_SAMPLE_FORMAT))))
     colours = min(_COLOURS.get(photometric, 1), samples)
     extras = structure.numbers(table.find(_EXTRA))[: samples - colours]
     at = next((index for index, what in enumerate(extras) if what in (1, 2)), None)
@@ -220,15 +228,26 @@ def _kind(
     kind = TiffKind(
         options, colours, alpha, samples, photometric, compression, orientation if 1 <= orientation <= 8 else 1,
         (number(_WIDTH, 0), number(_HEIGHT, 0)), frames, notes,
+        tidied=view.changed({} if extras or samples == colours else {_EXTRA: (0,) * (samples - colours)}),
     )  # fmt: skip
     return _viewed(kind, view, bits, number(_PLANAR, 1) == 2, extras)
 
 
-def _refuse_kind(name: str, photometric: int, bits: set[int]) -> None:
+def _refuse_kind(name: str, photometric: int, bits: set[int], formats: set[int]) -> None:
     if photometric == _ITULAB:
         raise UnreadablePictureError(f"{name} is a TIFF in ITULAB colours (of fax machines), which srgan cannot read")
     if photometric in (32844, 32845):
         raise UnreadablePictureError(f"{name} is a TIFF in LogLuv (of high dynamic range), which srgan cannot read")
+    if photometric == _PALETTE and max(bits) > 8:
+        raise UnreadablePictureError(
+            f"{name} is a TIFF with a palette of {max(bits)} bits, which srgan cannot read: save it as RGB"
+        )
+    if max(bits) > 32 or formats & {5, 6}:
+        what = "complex numbers" if formats & {5, 6} else f"{max(bits)} bits"
+        raise UnreadablePictureError(
+            f"{name} holds samples of {what}; srgan reads 8- and 16-bit unsigned integers. Convert it to a 16-bit "
+            "picture first"
+        )
     if len(bits) > 1:
         listed = ", ".join(map(str, sorted(bits)))
         raise UnreadablePictureError(
@@ -239,7 +258,7 @@ def _refuse_kind(name: str, photometric: int, bits: set[int]) -> None:
 def _viewed(kind: TiffKind, view: _View, bits: set[int], planar: bool, extras: tuple[int, ...]) -> TiffKind:
     """The same kind, with what libvips must be shown in the file's place where it could not read that as it is."""
     depth = max(bits)
-    if depth not in (1, 2, 4, 8, 16, 32, 64):
+    if depth not in (1, 2, 4, 8, 16, 32) or (depth < 8 and kind.samples > 1):
         return replace(kind, packed=depth, sources=(view.of_bytes(depth, kind.samples, planar),), options={})
     if planar and kind.samples > 1 and view.table.find(_TILE_OFFSETS):
         sources = tuple(view.of_plane(index, kind.samples, depth) for index in range(kind.samples))
@@ -265,9 +284,10 @@ class _View:
         self._source, self._structure = source, structure
 
     def changed(self, changes: dict[int, int | tuple[int, ...] | None]) -> Callable[[], Any]:
-        """With these fields in the place of the file's own; None: without it."""
+        """With these fields in the place of the file's own; None: without it. Those that say nothing of the pixels are
+        left out, and so is the next page."""
         structure = self._structure
-        fields = {one.tag: one for one in structure.fields(self.table)}
+        fields = {one.tag: one for one in structure.fields(self.table) if one.tag in _OF_PIXELS}
         for tag, value in changes.items():
             fields.pop(tag, None)
             if value is not None:

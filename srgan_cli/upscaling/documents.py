@@ -93,7 +93,8 @@ def making(job: Job, document: Document, bench: Bench, target: Path | BinaryIO, 
     """
     numbers = hashlib.sha256(repr([(p.number, p.output) for p in job.pages]).encode()).hexdigest()[:16]
     key = f"{bench.settings_key}-{identity(job.source)}-{numbers}"
-    with growing(target, key, resume=bench.options.resume) as file:
+    resume = bench.options.resume and document.kind == "pages"  # a frame has the texture of those before it
+    with growing(target, key, resume=resume) as file:
         try:
             notes, damages = _bind(job, document, bench, file, target, record)
         except OSError as err:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import NothingToDoError, PictureError, SrganError, UnreadablePictureError, shown
+from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.documents.document import Contents
 from srgan_cli.imaging.documents.opening import container_of, read_contents
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
@@ -127,13 +128,8 @@ def headers(
     def read(one: InputFile) -> Header | Contents | PictureError:
         source = stdin or b"" if one.source == STREAM else one.source
         try:
-            if container_of(source) is not None:
-                return read_contents(source, options.pages, max_pixels=options.max_pixels)
-            header = read_header(source, max_pixels=options.max_pixels)
-            wanted = tuple(options.pages.of(header.pages))
-            if (header.pages == 1 and wanted) or wanted == (1,):
-                return header
-            return read_contents(source, options.pages, max_pixels=options.max_pixels)
+            with boundary(shown(one.source)):
+                return _header_of(source, options)
         except PictureError as err:
             return err
 
@@ -141,6 +137,15 @@ def headers(
         return [(one, read(one)) for one in found]
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
         return list(zip(found, pool.map(read, found), strict=True))
+
+
+def _header_of(source: Path | bytes, options: UpscaleOptions) -> Header | Contents:
+    if container_of(source) is None:
+        header = read_header(source, max_pixels=options.max_pixels)
+        wanted = options.pages.of(header.pages)  # a file may say that it has billions
+        if (header.pages == 1 and len(wanted)) or wanted == range(1, 2):
+            return header
+    return read_contents(source, options.pages, max_pixels=options.max_pixels)
 
 
 def _unlistable(path: Path, err: OSError) -> Failure:

@@ -14,6 +14,7 @@ from PIL import UnidentifiedImageError
 from srgan_cli.config import PageRange
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.documents.opening import container_of, read_contents
+from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import read_header
 
 SCALE = 2
@@ -30,23 +31,25 @@ class Finding:
 
 def of_results(source: Path, results: Sequence[Path]) -> Iterator[Finding]:
     """Each picture of a file is there, twice as large, and another reader can read it."""
-    low = _sizes(source, MAX_PIXELS)
-    high = [size for result in results for size in _sizes(result, MAX_PIXELS * SCALE**2)]
-    expected = [(width * SCALE, height * SCALE) for width, height in low]
-    if container_of(source) == "pdf":  # by the numbers of its objects, which the copy has anew
+    container = container_of(source)
+    high = [(page.width, page.height) for result in results for page in _pages(result, MAX_PIXELS * SCALE**2)]
+    expected = []
+    for page in _pages(source, MAX_PIXELS):
+        scale = 1 if container == "zip" and page.pages > 1 else SCALE  # an animation in an archive stays as it is
+        expected.append((page.width * scale, page.height * scale))
+    if container == "pdf":  # by the numbers of its objects, which the copy has anew
         expected, high = sorted(expected), sorted(high)
     if expected != high:
-        yield Finding("size", f"{low} became {high}")
+        yield Finding("size", f"{high}, where {expected} was expected")
     for result in results:
         yield from _of_another_reader(result)
 
 
-def _sizes(path: Path, max_pixels: int) -> list[tuple[int, int]]:
+def _pages(path: Path, max_pixels: int) -> tuple[Header, ...]:
     try:
-        pages = read_contents(path, PageRange(), max_pixels=max_pixels).pages
+        return read_contents(path, PageRange(), max_pixels=max_pixels).pages
     except UnreadablePictureError:
-        pages = (read_header(path, max_pixels=max_pixels),)
-    return [(page.width, page.height) for page in pages]
+        return (read_header(path, max_pixels=max_pixels),)
 
 
 def _of_another_reader(result: Path) -> Iterator[Finding]:

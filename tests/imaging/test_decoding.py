@@ -20,12 +20,13 @@ from PIL import Image as Pillow
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import DefectError, PictureError, UnreadablePictureError
 from srgan_cli.imaging import decoding
-from srgan_cli.imaging.decoding import boundary
+from srgan_cli.imaging.decoding import WholeRows, boundary
 from srgan_cli.imaging.encoding import encode
-from srgan_cli.imaging.image import Metadata
+from srgan_cli.imaging.image import Header, Metadata
 from srgan_cli.imaging.output import Output
-from srgan_cli.imaging.reading import open_picture, read_header, read_image
+from srgan_cli.imaging.reading import OpenPicture, open_picture, read_header, read_image
 from srgan_cli.imaging.resizing import resize
+from srgan_cli.imaging.sources import Source
 from tests.imaging import samples
 from tests.imaging.tiffs import tiff
 
@@ -362,3 +363,13 @@ def test_the_emptiest_honest_pictures_pass() -> None:
     assert read(samples.encoded(blank, "PNG", optimize=True)).pixels.min() == 255
     assert read_header(samples.encoded(Pillow.new("L", (9000, 6000)), "JPEG"), max_pixels=samples.MANY).width == 9000
     assert read_header(samples.encoded(Pillow.new("P", (9000, 6000)), "GIF"), max_pixels=samples.MANY).width == 9000
+
+
+def test_pixels_of_another_size_than_the_header_says_are_damage() -> None:
+    """HEIC and JPEG 2000 may only show it when they are decoded."""
+    header = Header(8, 6, 1, 8, "heic")
+    with (
+        OpenPicture(Source(b"x"), header, WholeRows(lambda: np.zeros((5, 8), np.uint8))) as picture,
+        pytest.raises(UnreadablePictureError, match="damaged"),
+    ):
+        picture.read_rows(6)

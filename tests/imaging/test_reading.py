@@ -5,7 +5,9 @@ import os
 import struct
 import sys
 import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image as Pillow
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.reading import open_picture, read_header, read_image
+from srgan_cli.imaging.sources import Source
 from tests.imaging import samples
 
 
@@ -263,3 +266,19 @@ def test_a_canvas_is_transparent_where_its_first_frame_is_not() -> None:
     np.testing.assert_array_equal(image.pixels[:, :, 3], alpha)
     assert (image.pixels[3:13, 5:25, :3] == [255, 0, 0]).all()
     assert read_header(_gif_at(0, 0, (20, 10)), max_pixels=samples.MANY).channels == 3
+
+
+def test_a_file_is_read_from_many_threads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document is decoded for its next page while another thread copies from it."""
+    data = bytes(range(256)) * 1000
+    (tmp_path / "a").write_bytes(data)
+    seek = os.lseek
+
+    def slow_seek(*arguments: int) -> int:
+        at = seek(*arguments)
+        time.sleep(0.001)  # for another thread
+        return at
+
+    monkeypatch.setattr(os, "lseek", slow_seek)
+    with Source(tmp_path / "a") as source, ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda at: source.read_at(at, 500) == data[at : at + 500], range(0, 200_000, 7919)))

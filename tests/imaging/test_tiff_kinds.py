@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import lzma
+import random
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
+from PIL import Image as Pillow
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.image import Image
-from srgan_cli.imaging.reading import read_image
+from srgan_cli.imaging.reading import open_picture, read_image
 from tests.imaging import samples
 from tests.imaging.tiffs import (
     BITS,
@@ -36,8 +42,8 @@ def read(data: bytes) -> Image:
     return read_image(data, max_pixels=samples.MANY)
 
 
-def tiled(array: Any, photometric: int, *, planar: int = 1, more: Any = None) -> bytes:
-    """Tiles of 32 × 16 px; `planar` 2: all those of one channel, then the next's."""
+def tiled(array: Any, photometric: int, *, planar: int = 1, more: Any = None, compression: int = 1) -> bytes:
+    """Tiles of 32 × 16 px; `planar` 2: all those of one channel, then the next's. `compression` is only said."""
     channels = array.shape[2]
 
     def cut(part: Any) -> bytes:
@@ -45,7 +51,8 @@ def tiled(array: Any, photometric: int, *, planar: int = 1, more: Any = None) ->
 
     data = cut(array) if planar == 1 else b"".join(cut(array[:, :, [index]]) for index in range(channels))
     count = 6 * (1 if planar == 1 else channels)
-    tags, _ = page(W, H, [8 * array.itemsize] * channels, photometric, data, more=more)
+    bits = [8 * array.itemsize] * channels
+    tags, _ = page(W, H, bits, photometric, data, compression=compression, more=more)
     tags |= {322: (4, [32]), 323: (4, [16]), PLANAR: (3, [planar]), 325: (4, [len(data) // count] * count)}
     tags[324] = (4, [8 + index * (len(data) // count) for index in range(count)])
     for tag in (OFFSETS, COUNTS, ROWS):
@@ -73,6 +80,8 @@ CASES: dict[str, tuple[bytes, Any]] = {
     "one bit": (tiff(W, H, [1], 1, np.packbits(GREY[:, :, 0] > 99, 1).tobytes()), np.where(GREY > 99, 255, 0)),
     "four bits": (tiff(W, H, [4], 1, packed(GREY >> 4, 4)), (GREY >> 4) * 17),
     "two bits": (tiff(W, H, [2], 1, packed(GREY >> 6, 2)), (GREY >> 6) * 85),
+    "four bits of colour": (tiff(W, H, [4] * 3, 2, packed(RGB >> 4, 4)), (RGB >> 4).astype(int) * 4369),
+    "two bits of colour": (tiff(W, H, [2] * 3, 2, packed(RGB >> 6, 2)), (RGB >> 6).astype(int) * 21845),
     "ten bits": (tiff(W, H, [10], 1, packed(LOW_10, 10)), np.round(LOW_10 * (65535 / 1023))),
     "ten bits, white first": (tiff(W, H, [10], 0, packed(LOW_10, 10)), np.round((1023 - LOW_10) * (65535 / 1023))),
     "twelve bits": (tiff(W, H, [12] * 3, 2, packed(LOW_12, 12)), np.round(LOW_12 * (65535 / 4095))),
@@ -167,6 +176,8 @@ def test_both_codings_of_lab(kind: str, photometric: int, depth: int) -> None:
 
 
 PLAIN = RGB.tobytes()
+# In tiles, libvips gives black for what it cannot decode, unless it is asked to be strict.
+RARE = {34712: "JPEG 2000", 50002: "JPEG XL", 34887: "LERC", 34933: "PNG", 60001: "method 60001"}
 
 
 @pytest.mark.parametrize(
@@ -177,7 +188,13 @@ PLAIN = RGB.tobytes()
         (tiff(W, H, [8] * 3, 6, PLAIN, compression=6), "old-style JPEG"),
         (tiff(W, H, [8] * 3, 2, PLAIN, compression=34887), "LERC"),
         (tiff(W, H, [8] * 3, 2, PLAIN, compression=60001), "method 60001"),
+        *((tiled(RGB, 2, compression=each), words) for each, words in RARE.items()),
+        (tiled(RGB, 2, compression=34712, planar=2), "JPEG 2000"),
         (tiff(W, H, [8] * 3, 10, PLAIN), "ITULAB"),
+        (tiff(W, H, [16], 3, WIDE_GREY.tobytes(), more={320: (3, [0] * (3 << 16))}), "palette of 16 bits"),
+        (tiff(W, H, [64], 1, bytes(W * H * 8)), "8- and 16-bit"),
+        (tiff(W, H, [64], 1, bytes(W * H * 8), more={339: (3, [3])}), "8- and 16-bit"),
+        (tiff(W, H, [64], 1, bytes(W * H * 8), more={339: (3, [6])}), "complex"),
         (tiff(W, H, [16] * 3, 32845, WIDE.tobytes()), "LogLuv"),
         (tiff(W, H, [8, 8, 16], 2, PLAIN * 2), "differ in depth"),
         (tiff(W, H, [12] * 3, 2, packed(LOW_12, 12), compression=8, more={317: (3, [2])}), "12 bits"),
@@ -190,6 +207,58 @@ def test_what_cannot_be_read_is_refused_for_what_it_is(data: bytes, words: str) 
     with pytest.raises(UnreadablePictureError, match=words) as caught:
         read(data)
     assert "is damaged or" not in str(caught.value)
+
+
+@pytest.mark.parametrize("compression", [34925, 50000])
+@pytest.mark.parametrize("in_tiles", [False, True])
+def test_what_some_builds_can_unpack_is_right_or_refused_by_name(compression: int, in_tiles: bool) -> None:
+    """LZMA; and Zstandard, as one block that is stored (RFC 8878, section 3.1.1)."""
+    parts = [RGB[t : t + 16, x : x + 32].tobytes() for t in range(0, H, 16) for x in range(0, W, 32)]
+    whole = RGB.tobytes()
+
+    def stored(data: bytes) -> bytes:
+        head = b"\x28\xb5\x2f\xfd\x60" + (len(data) - 256).to_bytes(2, "little")
+        return head + (len(data) << 3 | 1).to_bytes(3, "little") + data
+
+    pack = lzma.compress if compression == 34925 else stored
+    if in_tiles:
+        tags, _ = page(W, H, [8] * 3, 2, b"", compression=compression)
+        packed_parts = [pack(part) for part in parts]
+        places = np.cumsum([8, *map(len, packed_parts)])[:-1]
+        tags |= {322: (4, [32]), 323: (4, [16]), 324: (4, [*map(int, places)]), 325: (4, [*map(len, packed_parts)])}
+        for tag in (OFFSETS, COUNTS, ROWS):
+            del tags[tag]
+        data = pages([(tags, b"".join(packed_parts))])
+    else:
+        data = tiff(W, H, [8] * 3, 2, pack(whole), compression=compression)
+    name = "LZMA" if compression == 34925 else "Zstandard"
+    with contextlib.suppress(UnreadablePictureError):
+        np.testing.assert_array_equal(read(data).pixels, RGB)
+        return
+    with pytest.raises(UnreadablePictureError, match=f"{name}.*Nothing says that it is damaged"):
+        read(data)
+
+
+@pytest.mark.parametrize("layout", [{"tile_height": 16}, {"tile": True, "tile_width": 16, "tile_height": 16}])
+@pytest.mark.parametrize("compression", ["lzw", "deflate", "packbits", "jpeg", "webp"])
+def test_a_lost_tile_or_strip_is_no_black_one(compression: str, layout: dict[str, Any]) -> None:
+    """What is left of the file is made where that is asked for."""
+    image = pyvips.Image.new_from_array(RGB).copy(interpretation="srgb")
+    data = bytearray(image.tiffsave_buffer(compression=compression, **layout))
+    read(bytes(data))
+    opened: Any = Pillow.open(io.BytesIO(data))
+    last, size = (opened.tag_v2[tag][-1] for tag in ((324, 325) if "tile" in layout else (OFFSETS, COUNTS)))
+    noise = {"packbits": b"\x80" * size, "webp": bytes(size)}.get(compression, random.Random(1).randbytes(size))
+    begin = size // 3 if compression in ("lzw", "deflate", "jpeg") else 0  # of the others only this much is seen
+    data[last + begin : last + size] = noise[begin:]
+    with pytest.raises(UnreadablePictureError, match="damaged"):
+        read(bytes(data))
+    if compression == "jpeg":  # of which nothing may be left
+        return
+    with open_picture(bytes(data), max_pixels=samples.MANY, accept_damaged=True) as picture:
+        kept = picture.read_rows(H)
+        assert picture.damage is not None
+    assert np.abs(kept[:8].astype(int) - RGB[:8]).mean() < 60
 
 
 SMALL = gradient(H // 4, W // 4, 3)

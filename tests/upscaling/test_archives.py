@@ -170,3 +170,17 @@ def test_hostile_archives_are_refused_in_a_sentence(srgan: Run, tmp_path: Path, 
     assert (code, says in said) == (3, True), said
     assert "defect" not in said
     assert tree(tmp_path) == {"in.cbz"}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_a_sentence_whatever_packed_it(srgan: Run, tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "in.cbz", "w", method) as file:
+        file.writestr("a.png", encoded("PNG"))
+        file.writestr("b.bmp", encoded("BMP"))
+    data = bytearray((tmp_path / "in.cbz").read_bytes())
+    at = data.index(b"b.bmp") + 5
+    data[at + 9 : at + 40] = bytes(31)
+    (tmp_path / "in.cbz").write_bytes(data)
+    code, said = srgan("in.cbz", "-o", "out.cbz")
+    assert (code, "damaged" in said, "defect" in said) == (3, True, False), said
+    assert tree(tmp_path) == {"in.cbz"}

@@ -283,6 +283,8 @@ def test_an_object_stream_may_not_unpack_without_end(srgan: Run, tmp_path: Path)
         (b"/Width 16", b"/Width()  "),
         (b"/Width 16", b"/Width -1 "),
         (b"/SMask ", b"/SMask 9 "),
+        (b"/Interpolate", b"/Inter\x80olat"),
+        (b"/Interpolate", b"/Inter#20/  "),
     ],
 )
 def test_what_is_not_as_pdf_has_it_is_no_defect(srgan: Run, tmp_path: Path, was: bytes, now: bytes) -> None:

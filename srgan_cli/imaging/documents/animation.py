@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging.decoding import WholeRows, boundary
+from srgan_cli.imaging.decoding import WholeRows, boundary, damaged
 from srgan_cli.imaging.documents import apng, gif, webp
 from srgan_cli.imaging.documents.document import MAX_PAGES, Closing, Kind, Timing, check_count
 from srgan_cli.imaging.documents.reel import Frame, Reel
@@ -47,6 +47,8 @@ class Animation(Closing):
             self._reel = _READERS[format](source, MAX_PAGES + 1)
         check_count(source, self.count)
         reel = self._reel
+        if not reel.width or not reel.height:
+            raise damaged(source.name, f": its canvas is {reel.width}x{reel.height} px")
         self._header = Header(reel.width, reel.height, reel.channels, reel.depth, format, metadata, (), 1, self.count)
         self._canvas = self._blank()
         self._next = 0

@@ -118,6 +118,10 @@ class Archive(Closing):
     def _reading(self) -> Iterator[None]:
         try:
             yield
+        except OSError as err:
+            if err.errno is not None:  # of the disk; bz2's have no number
+                raise
+            raise UnreadablePictureError(f"{self.name} is damaged or incomplete: {err}") from err
         except _DAMAGE as err:
             raise UnreadablePictureError(f"{self.name} is damaged or incomplete: {err}") from err
         except (NotImplementedError, RuntimeError) as err:

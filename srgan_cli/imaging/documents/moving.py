@@ -8,7 +8,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import UnwritablePictureError
@@ -27,19 +27,15 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 class _Frames:
     """What the binders of animations share: the frame before, and how long each is shown.
 
-    A run that goes on knows no frame before its first one, and writes that whole.
+    Each frame builds upon those before it, so there is no `state` to go on from.
     """
 
-    def __init__(
-        self, file: BinaryIO, options: WriteOptions, timing: Timing, numbers: tuple[int, ...], state: dict[str, Any]
-    ) -> None:
-        self._file, self._options, self._timing, self._numbers = file, options, timing, numbers
-        self._done = state.get("frames", 0) if isinstance(state.get("frames", 0), int) else 0
-        self._before: Pixels | None = None
+    state: ClassVar[dict[str, Any]] = {}
 
-    @property
-    def state(self) -> dict[str, Any]:
-        return {"frames": self._done}
+    def __init__(self, file: BinaryIO, options: WriteOptions, timing: Timing, numbers: tuple[int, ...]) -> None:
+        self._file, self._options, self._timing, self._numbers = file, options, timing, numbers
+        self._done = 0
+        self._before: Pixels | None = None
 
     def _next_delay(self) -> int:
         delay = self._timing.delays_ms[self._numbers[self._done] - 1]
@@ -178,31 +174,16 @@ def _png_pixels(data: bytes) -> bytes:
 
 
 class GifBinder(MovingBinder):
-    """GIF89a. A frame is written when the next one has shown what becomes of it, so a run that goes on starts anew."""
+    """GIF89a. A frame is written when the next one has shown what becomes of it."""
 
-    def __init__(
-        self, file: BinaryIO, options: WriteOptions, timing: Timing, numbers: tuple[int, ...], state: dict[str, Any]
-    ) -> None:
-        super().__init__(file, options, timing, numbers, state)
-        self._writer: GifWriter | None = None
-        self._is_opaque = True
-
-    @property
-    def pages(self) -> int:
-        # The last frame is not written yet; and over the frames of an earlier run nothing could become clear again.
-        return max(0, self._done - 1) if self._is_opaque else 0
-
-    @property
-    def state(self) -> dict[str, Any]:
-        return {"frames": self.pages}
+    _writer: GifWriter | None = None
 
     def add(self, page: Page) -> Notes:
         pixels, _, notes = final_pixels(page.pixels, page.output, page.metadata, self._options)
-        self._is_opaque = pixels.shape[2] == 3
         if self._writer is None:
             height, width = pixels.shape[:2]
             plays = self._timing.plays
-            self._writer = GifWriter(self._file, width, height, plays, fresh=self._done == 0)
+            self._writer = GifWriter(self._file, width, height, plays)
         self._writer.add(pixels, self._next_delay())
         return (*notes, GIF_NOTE)
 

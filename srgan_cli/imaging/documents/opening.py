@@ -133,7 +133,7 @@ def binder_of(
         return TiffBinder(file, options, raw_bytes, state)
     timing = document.timing
     assert timing is not None
-    return _MOVING[format](file, options, timing, numbers, state)
+    return _MOVING[format](file, options, timing, numbers)
 
 
 _MOVING: dict[str, type[MovingBinder]] = {

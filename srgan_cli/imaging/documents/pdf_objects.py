@@ -129,8 +129,16 @@ def text(obj: Any) -> str:
 
 def entries(obj: Any, without: tuple[str, ...] = ()) -> str:
     """All of a dictionary as a PDF has it, between its brackets."""
-    pikepdf = library()
-    return " ".join(f"{text(pikepdf.Name(key))} {text(obj[key])}" for key in list(obj.keys()) if key not in without)
+    return " ".join(f"{_name(key)} {text(obj[key])}" for key in list(obj.keys()) if key not in without)
+
+
+def _name(key: str) -> str:
+    """A name, of whatever bytes, as a PDF has it (ISO 32000-1, section 7.3.5)."""
+    plain = (
+        chr(byte) if chr(byte).isalnum() and byte < 128 else f"#{byte:02x}"
+        for byte in key[1:].encode("utf-8", "surrogateescape")
+    )
+    return "/" + "".join(plain)
 
 
 def _entry(obj: Any, key: str) -> Any:

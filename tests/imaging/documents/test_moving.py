@@ -28,7 +28,7 @@ def bound(format_: str, pictures: list[Pixels], plays: int = 3, **options: Any) 
     metadata = Metadata(icc=samples.srgb(), xmp=b"<x/>")
     numbers = tuple(range(1, len(pictures) + 1))
     timing = Timing(plays, tuple(DELAYS[: len(pictures)]))
-    binder = _BINDERS[format_](file, WriteOptions(**options), timing, numbers, {})
+    binder = _BINDERS[format_](file, WriteOptions(**options), timing, numbers)
     for pixels in pictures:
         height, width, channels = pixels.shape
         depth: Any = 8 if pixels.dtype == np.uint8 else 16
