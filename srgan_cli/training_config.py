@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from srgan_cli.checking import check, check_choice, check_numbers
+from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_data_config import DataSettings, DegradationSettings, TeacherSettings
 
-Phase: TypeAlias = Literal["fidelity", "adversarial"]
+Phase: TypeAlias = Literal["wear", "fidelity", "adversarial"]
 Phases: TypeAlias = Literal["both", "fidelity", "adversarial"]
 PixelLoss: TypeAlias = Literal["l1", "mse"]
 Objective: TypeAlias = Literal["nonsaturating", "relativistic", "hinge", "least-squares"]
@@ -120,6 +121,9 @@ class AdversarialSettings:
         check_numbers("adversarial", self, {"learning_rate": (0, 1), "discriminator_learning_rate": (0, 1)})
         check_numbers("adversarial", self, {"ramp_fraction": (0, 1), "r1_every_steps": (1, 1000)})
         check_numbers("adversarial", self, {"perceptual_crops": (0, 4096)})
+
+
+PhaseSettings: TypeAlias = FidelitySettings | AdversarialSettings | AdaptationSettings
 
 
 def _check_phase(section: str, values: FidelitySettings | AdversarialSettings) -> None:
@@ -259,6 +263,7 @@ class TrainConfig:
     perceptual: PerceptualSettings = field(default_factory=PerceptualSettings)
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    adaptation: AdaptationSettings = field(default_factory=AdaptationSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
 
@@ -296,6 +301,32 @@ class TrainConfig:
                 )
         if "adversarial" in self.phases:
             self._check_judged_sizes()
+        if self.adaptation.on:
+            self._check_adaptation()
+
+    def _check_adaptation(self) -> None:
+        check(
+            self.teacher.model is None,
+            "a teacher would see pictures before their wear is learned; adapt first (--unpaired-lr-dir), and teach "
+            "with what was learned then: --teacher with --degradation RUN",
+        )
+        check(
+            not self.data.low_dirs,
+            "with --lr-dir each sharp picture has its own worn one, and nothing is left to find out: give the worn "
+            "pictures either as pairs (--lr-dir) or without originals (--unpaired-lr-dir)",
+        )
+        check(
+            self.degradation.kind == "bicubic",
+            "the wear is learned from the pictures of --unpaired-lr-dir, in place of another --degradation",
+        )
+        step_px, least_px = 2 * self.generator.scale, 16 * self.generator.scale  # blocks of 8 px, margins of 4
+        for name in self.phases:
+            for crop_px in filter(None, (self.of(name).crop_px, self.of(name).small_crop_px)):
+                check(
+                    crop_px % step_px == 0 and crop_px >= least_px,
+                    f"{name}: a crop of {crop_px} px must be a multiple of {step_px} px and at least {least_px} px, "
+                    "since wear is judged in blocks of 8 px of the low picture",
+                )
 
     def _check_judged_sizes(self) -> None:
         """Whether discriminator and VGG19 can judge all crops of the adversarial phase, which may be hours away."""
@@ -332,7 +363,21 @@ class TrainConfig:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        return ("fidelity", "adversarial") if self.phase == "both" else (self.phase,)
+        learning: tuple[Phase, ...] = ("fidelity", "adversarial") if self.phase == "both" else (self.phase,)
+        return ("wear", *learning) if self.adaptation.on else learning
 
-    def of(self, phase: Phase) -> FidelitySettings | AdversarialSettings:
+    def end_of(self, phase: Phase) -> float:
+        """The fraction of the run that is done when `phase` is over."""
+        wear = self.adaptation.wear_fraction if self.adaptation.on else 0.0
+        ends = {"wear": wear, "fidelity": wear + (1.0 - wear) * self.fidelity_fraction, "adversarial": 1.0}
+        return 1.0 if phase == self.phases[-1] else ends[phase]
+
+    @staticmethod
+    def section_of(phase: Phase) -> str:
+        """The section of the settings that a phase has."""
+        return "adaptation" if phase == "wear" else phase
+
+    def of(self, phase: Phase) -> PhaseSettings:
+        if phase == "wear":
+            return self.adaptation
         return self.fidelity if phase == "fidelity" else self.adversarial

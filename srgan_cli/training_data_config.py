@@ -54,7 +54,8 @@ class DegradationSettings:
     size together; 0 leaves bicubic. Noise, poisson and resize are drawn evenly in their logarithm.
     """
 
-    kind: DegradationKind = "bicubic"
+    kind: Literal["bicubic", "photo", "learned"] = "bicubic"
+    wear: str | None = None  # for learned: the run folder, or the file, that holds the wear
     strength: float = 1.0
     rounds: int = 2
     blur_fraction: float = 0.8  # of crops that are blurred in a round
@@ -75,7 +76,11 @@ class DegradationSettings:
     sharpen_target: float = 0.0  # unsharp mask on the high crop; Real-ESRGAN has 0.5 with GAN training
 
     def __post_init__(self) -> None:
-        check_choice("degradation", self, kind=get_args(DegradationKind))
+        check_choice("degradation", self, kind=("learned", *get_args(DegradationKind)))
+        check(
+            (self.kind == "learned") == (self.wear is not None),
+            "degradation.kind is learned where degradation.wear names a run that has learned wear, and only there",
+        )
         fractions = (
             "blur_fraction",
             "ringing_fraction",

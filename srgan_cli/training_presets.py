@@ -34,6 +34,22 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "robust to real, compressed, noisy pictures: srgan with the photo degradation",
         {"degradation": {"kind": "photo"}},
     ),
+    "adapt": (
+        "to your own worn pictures without originals, --unpaired-lr-dir: from photo, learns their wear first",
+        {
+            "phase": "adversarial",
+            "init": "photo",
+            "data": {"min_std": 0.0},
+            "adversarial": {
+                "batch": 8,
+                "pixel_weight": 2.0,
+                "adversarial_weight": 0.05,
+                "perceptual_crops": 4,
+                "learning_rate": 3e-4,
+                "warmup_steps": 20,
+            },
+        },
+    ),
     "paper": (
         "Ledig et al. 2017 as it was written: SRResNet with batch norm, MSE, VGG54, 1.2 million steps",
         {

@@ -34,6 +34,7 @@ ROOMS = (
     "files",
     "training_presets",
     "training_config",
+    "training_adaptation_config",
     "training_data_config",
     "config",
     "sizes",

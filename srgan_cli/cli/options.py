@@ -130,9 +130,9 @@ def overwrite_option(text: str, *, heading: str = "Options", **more: Any) -> _De
     return under(heading)("--overwrite", is_flag=True, help=text, **more)
 
 
-def degradation_option(text: str) -> _Decorator[Any]:
+def degradation_option(text: str, **more: Any) -> _Decorator[Any]:
     """How pictures are downscaled and worn where there are no small counterparts."""
-    return under("Pictures")("--degradation", type=click.Choice(get_args(DegradationKind)), help=text)
+    return under("Pictures")("--degradation", **{"type": click.Choice(get_args(DegradationKind)), **more}, help=text)
 
 
 def high_dir_option(name: str, heading: str, text: str, **more: Any) -> _Decorator[Any]:

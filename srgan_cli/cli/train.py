@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from srgan_cli.training.observer import Outcome
 
 _DIRS: dict[str, Any] = {"multiple": True, "metavar": "DIR...", "callback": None}
-_SEVERAL = ("--hr-dir", "--high-dir", "--lr-dir", "--low-dir", "--unlabelled-dir", "--set")
+_SEVERAL = (
+    *("--hr-dir", "--high-dir", "--lr-dir", "--low-dir", "--unlabelled-dir", "--unpaired-lr-dir", "--unpaired-low-dir"),
+    "--set",
+)
 
 
 class _Command(Command):
@@ -94,10 +97,22 @@ _pictures, _run_options, _length, _network, _compute = map(
     metavar="DIR...",
     help="With --teacher: pictures as you will enlarge them, which need no originals.",
 )
+@_pictures(
+    "--unpaired-lr-dir",
+    "--unpaired-low-dir",
+    "worn_dirs",
+    multiple=True,
+    metavar="DIR...",
+    help="With --preset adapt: worn pictures without originals, whose wear is learned.",
+)
 @scale_option("Enlarge N times. [default: 4]", heading="Model and losses")
 @_pictures("--batch", type=int, metavar="N", help="Crops a step.")
 @_pictures("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
-@degradation_option("How small pictures are made of the sharp ones.")
+@degradation_option(
+    "How small pictures are made of the sharp ones; RUN: by the wear that an adapted run has learned.",
+    type=str,
+    metavar="bicubic|photo|RUN",
+)
 @vgg_weights_option("Model and losses", "downloaded once")
 @_network(
     "--perceptual", type=click.Choice(["vgg19", "random"]), help="Features to compare by; random needs no weights."
@@ -129,10 +144,11 @@ def train(
     high_dirs: tuple[str, ...], low_dirs: tuple[str, ...], val_dir: str | None, val_low_dir: str | None,
     out: Path | None, preset: str | None, config_file: Path | None, phase: str | None, budget_s: float | None,
     steps: int | None, init: str | None, grow: bool, teacher: str | None,
-    unlabelled_dirs: tuple[str, ...], scale: int | None, batch: int | None, crop_px: int | None,
-    degradation: str | None, vgg_weights: Path | None, perceptual: str | None, objective: str | None,
-    discriminator: str | None, seed: int | None, device: str | None, precision: str | None, threads: int | None,
-    assignments: tuple[str, ...], print_config: bool, preview: Path | None, quiet: bool, as_json: bool,
+    unlabelled_dirs: tuple[str, ...], worn_dirs: tuple[str, ...], scale: int | None, batch: int | None,
+    crop_px: int | None, degradation: str | None, vgg_weights: Path | None, perceptual: str | None,
+    objective: str | None, discriminator: str | None, seed: int | None, device: str | None,
+    precision: str | None, threads: int | None, assignments: tuple[str, ...], print_config: bool,
+    preview: Path | None, quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Train a model on your own pictures.
 
@@ -143,6 +159,7 @@ def train(
     \b
       srgan train --hr-dir photos/ --preset compact --budget 30m
       srgan train --hr-dir photos/ --preset photo --preview sheet.png
+      srgan train --hr-dir sharp/ --unpaired-lr-dir mine/ --preset adapt --budget 30m
       srgan train --hr-dir photos/ --teacher x4plus.safetensors --preset photo
       srgan train --preset paper --print-config > paper.toml
       torchrun --nproc-per-node 4 -m srgan_cli train --hr-dir photos/
@@ -154,12 +171,13 @@ def train(
         phase=phase, budget_s=budget_s, steps=steps, init=init, seed=seed,
         generator=_given(scale=scale, grow=grow or None),
         data=_given(high_dirs=list(high_dirs), low_dirs=list(low_dirs), val_dir=val_dir, val_low_dir=val_low_dir),
-        degradation=_given(kind=degradation),
+        degradation=_degradation(degradation),
         fidelity=phases,
         adversarial={**phases, **_given(objective=objective)},
         perceptual=_given(source=perceptual, weights_file=vgg_weights and str(vgg_weights)),
         discriminator=_given(kind=discriminator),
         teacher=_given(model=teacher, unlabelled_dirs=list(unlabelled_dirs)),
+        adaptation=_given(worn_dirs=list(worn_dirs)),
         compute=_given(device=device, precision=precision, threads=threads),
     )  # fmt: skip
     config = resolve(preset, config_file, options, assignments)
@@ -242,6 +260,13 @@ def default_folder(config: TrainConfig) -> Path:
 def _given(**values: Any) -> dict[str, Any]:
     """What the person said. Options without a word leave the preset alone, and so do sections without options."""
     return {name: value for name, value in values.items() if value not in (None, [], {})}
+
+
+def _degradation(asked: str | None) -> dict[str, Any]:
+    """One of the built-in ones, or that of a run."""
+    if asked in (None, "bicubic", "photo"):
+        return _given(kind=asked)
+    return {"kind": "learned", "wear": asked}
 
 
 def _crops_for(scale: int, preset: str, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ random state that must be saved.
 
 `bicubic` is what all published ×4 results are made with. It equals `evaluation.bicubic`, hence MATLAB's `imresize`.
 
+`learned` is what a wearer makes (`wear`), which was taught by worn pictures: `srgan train --unpaired-lr-dir`.
+
 `photo` repeats what happens to a picture between the lens and us: blur, resizing, noise and compression, and then once
 more, as by a camera and then by whoever passed it on (the second-order model of Real-ESRGAN, X. Wang et al., 2021,
 arXiv:2107.10833, section 3). Other than there, every crop has values of its own, the strengths are settings and milder,
@@ -14,23 +16,18 @@ and the codecs are real ones. It costs 1 to 2 ms a crop of 128 px on one core.
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
-
-# The plugins by name: Pillow would look for them when first needed, and that is not safe in several threads.
-from PIL import Image, JpegImagePlugin, WebPImagePlugin  # noqa: F401
 from torch import Tensor
 
+from srgan_cli.dataset import wear_files
+from srgan_cli.dataset.codecs import BLOCK_PX, Compression, Mapper, all_through_codecs, mapper
 from srgan_cli.dataset.kernels import (
     FILTERS,
     Blur,
@@ -42,14 +39,13 @@ from srgan_cli.dataset.kernels import (
     resize_matrix,
     resized,
 )
+from srgan_cli.dataset.wear import chance, compressed, drawn_compression
+from srgan_cli.dataset.wear_header import refuse_other_scale
 from srgan_cli.training_data_config import DegradationSettings
 
 _TOP = 255.0
 _STREAM = 0x6465_6772  # keeps these random numbers apart from others of the same seed, step and index
 _MIN_QUALITY = 10  # below it a JPEG loses its colours
-_BLOCK_PX = 16  # of JPEG with halved chroma, and of WebP
-
-Mapper: TypeAlias = Callable[..., Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -64,19 +60,6 @@ class Noise:
     shot: float
     grey: bool
     seed: int
-
-
-@dataclass(frozen=True)
-class Compression:
-    """Through a codec and back. `grid_px`: where the crop lies in the grid of blocks, x and y.
-
-    Without it, a network that sees the border of its crop would learn to rely on blocks that start there.
-    """
-
-    codec: Literal["JPEG", "WEBP"]
-    quality: int
-    halved_chroma: bool  # 4:2:0 rather than 4:4:4; WebP has no choice
-    grid_px: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -96,10 +79,21 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Worn:
+    """By a wearer: `name` is the setting's that names it, `seed` decides its grain and which of its blurs."""
+
+    name: str
+    seed: int
+    compression: Compression | None
+
+
+@dataclass(frozen=True)
 class Degradation:
-    """What happens to one crop on its way to the low picture. The last round, if any, has no `factor`."""
+    """What happens to one crop on its way to the low picture: some rounds, or a learned wear in their place. The last
+    round, if any, has no `factor`."""
 
     rounds: tuple[Round, ...]
+    worn: Worn | None = None
 
     BICUBIC: ClassVar[Degradation]  # made smaller, nothing else
 
@@ -124,8 +118,15 @@ def sample(settings: DegradationSettings, rng: np.random.Generator) -> Degradati
     """Draw what happens to one crop. Takes nothing from `rng` where nothing is random."""
     if settings.kind == "bicubic" or settings.strength == 0 or rng.random() < settings.clean_fraction:
         return Degradation.BICUBIC
+    if settings.kind == "learned":
+        return Degradation((), _sample_wear(settings.wear or "", rng))
     last = settings.rounds - 1
     return Degradation(tuple(_sample_round(settings, rng, last=i == last) for i in range(settings.rounds)))
+
+
+def _sample_wear(name: str, rng: np.random.Generator) -> Worn:
+    seed = int(rng.integers(2**63))
+    return Worn(name, seed, drawn_compression(wear_files.opened(name).signs, rng))
 
 
 def _sample_round(settings: DegradationSettings, rng: np.random.Generator, *, last: bool) -> Round:
@@ -185,7 +186,7 @@ def _sample_noise(settings: DegradationSettings, rng: np.random.Generator) -> No
 
 def _sample_compression(settings: DegradationSettings, rng: np.random.Generator) -> Compression:
     quality = _scaled_quality(rng.uniform(*settings.jpeg_quality), settings.strength)
-    x, y = rng.integers(_BLOCK_PX, size=2).tolist()
+    x, y = rng.integers(BLOCK_PX, size=2).tolist()
     return Compression(
         codec="WEBP" if rng.random() < settings.webp_fraction else "JPEG",
         quality=round(quality),
@@ -219,25 +220,38 @@ def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
     if len(values) != len(high):
         raise ValueError(f"expected one degradation a crop, not {len(values)} for {len(high)}")
     with torch.no_grad(), torch.autocast(high.device.type, enabled=False):
-        if not any(value.rounds for value in values):
+        if not any(value.rounds or value.worn for value in values):
             return _bicubic_8bit(high, scale)
         if high.device.type != "cpu":
             # Codecs need the host, and crops differ in size on the way: a GPU would wait for hundreds of copies.
             return apply(high.cpu(), values, scale).to(high.device)
-        clean = [i for i, value in enumerate(values) if not value.rounds]
+        clean = [i for i, value in enumerate(values) if not value.rounds and value.worn is None]
+        worn = [(i, value.worn) for i, value in enumerate(values) if value.worn is not None]
         rough = [i for i, value in enumerate(values) if value.rounds]
         low = high.new_empty(len(high), 3, high.shape[2] // scale, high.shape[3] // scale)
         low[clean] = _bicubic_8bit(high[clean], scale)
-        low[rough] = torch.stack(
-            _photo([high[i].float().contiguous() for i in rough], [values[i] for i in rough], scale)
-        ).to(low)
+        if worn:
+            low[[i for i, _ in worn]] = _worn(high[[i for i, _ in worn]], [value for _, value in worn], scale).to(low)
+        if rough:
+            pictures = [high[i].float().contiguous() for i in rough]
+            low[rough] = torch.stack(_photo(pictures, [values[i] for i in rough], scale)).to(low)
         return low
+
+
+def _worn(high: Tensor, values: Sequence[Worn], scale: int) -> Tensor:
+    """All by one wearer, since they come from one setting."""
+    learned = wear_files.opened(values[0].name)
+    refuse_other_scale(values[0].name, learned.scale, scale)
+    low = bicubic_down(high.float(), scale)
+    height, width = low.shape[2:]
+    by_chance = chance([value.seed for value in values], height, width, low.device)
+    return compressed(learned.network(low, high, by_chance), [value.compression for value in values])
 
 
 def _photo(pictures: list[Tensor], values: Sequence[Degradation], scale: int) -> list[Tensor]:
     """One by one rather than as a batch: after the first round all have different sizes."""
     height, width = pictures[0].shape[1:]
-    with _mapper(len(pictures)) as mapped:
+    with mapper(len(pictures)) as mapped:
         for rounds in zip_longest(*(value.rounds for value in values)):
             for i, one in enumerate(rounds):
                 if one is not None:
@@ -275,37 +289,13 @@ def _with_noise(picture: Tensor, noise: Noise) -> Tensor:
     return picture + torch.clamp(deviation * normal, -room, room)
 
 
-@contextmanager
-def _mapper(jobs: int) -> Iterator[Mapper]:
-    """`map`, in threads where that helps. They live no longer than this: a process that forks later is not hurt."""
-    threads = min(jobs, torch.get_num_threads())
-    if threads < 2:
-        yield map
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        yield pool.map
-
-
 def _compress(pictures: list[Tensor], values: Sequence[Compression | None], mapped: Mapper) -> None:
     """Replace those of `pictures` that have a compression."""
     chosen = [i for i, value in enumerate(values) if value is not None]
     pixels = [_rounded(pictures[i] * _TOP).byte().permute(1, 2, 0).cpu().numpy() for i in chosen]
-    for i, result in zip(chosen, mapped(_through_codec, pixels, [values[i] for i in chosen]), strict=True):
+    compressions = [value for value in values if value is not None]
+    for i, result in zip(chosen, all_through_codecs(pixels, compressions, mapped), strict=True):
         pictures[i] = torch.from_numpy(result).to(pictures[i].device).permute(2, 0, 1).float() / _TOP
-
-
-def _through_codec(pixels: npt.NDArray[np.uint8], values: Compression) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) -> (H, W, 3). The grid is shifted by repeating the first row and column, which are cut off again."""
-    x, y = values.grid_px
-    shifted = np.pad(pixels, ((y, 0), (x, 0), (0, 0)), mode="edge")
-    file = io.BytesIO()
-    if values.codec == "JPEG":
-        subsampling = "4:2:0" if values.halved_chroma else "4:4:4"
-        Image.fromarray(shifted).save(file, "JPEG", quality=values.quality, subsampling=subsampling)
-    else:
-        Image.fromarray(shifted).save(file, "WEBP", quality=values.quality, method=2)  # 4, the default, takes twice
-    with Image.open(file, formats=[values.codec]) as picture:
-        return np.array(picture.convert("RGB"))[y:, x:]
 
 
 # -------------------------------------------------------------------------------------------------- bicubic, sharpening

@@ -14,8 +14,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from srgan_cli.comparison.sheet import fitted
+from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.crops import Picture, scan
-from srgan_cli.dataset.degradation import Compression, Degradation, Noise, Round, apply, rng_for, sample, sharpened
+from srgan_cli.dataset.degradation import Degradation, Noise, Round, apply, rng_for, sample, sharpened
 from srgan_cli.dataset.kernels import Blur, Ringing
 from srgan_cli.dataset.pictures import read_pixels
 from srgan_cli.errors import SettingsError, TrainingError, shown
@@ -117,6 +118,9 @@ def _to_pixels(picture: torch.Tensor) -> Pixels:
 
 def described(value: Degradation) -> tuple[str, ...]:
     """What was drawn, in two short lines a round."""
+    if value.worn is not None:
+        codec = value.worn.compression
+        return ("learned wear", "   " + ("not compressed" if codec is None else _compression_in_words(codec)))
     if not value.rounds:
         return ("bicubic only",)
     return tuple(line for one in value.rounds for line in _round_in_words(one))

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 REPORT_NAME = "report.html"
 TEACHER_NAME = "teacher.png"  # low | student | teacher | original
+WEAR_SHEET_NAME = "wear.png"  # high | bicubic low | worn by F | real worn | G(real worn) | G before
 
-_ELSEWHERE = ("command", "scores", "speeds")  # facts that have a place of their own
+_ELSEWHERE = ("command", "scores", "speeds", "wear")  # facts that have a place of their own
 _PICTURES_BYTES = 3 << 20  # of all pictures, before base64 makes them a third larger
-_TEACHER_BYTES = 1 << 20
+_SHEET_BYTES = 1 << 20
 _SHOWN_PX = 384  # about as wide a crop is shown
 _WIDE_PX, _NARROW_PX = (460, 240), (340, 240)  # about as wide as they are shown, so that letters keep their size
 
@@ -39,8 +40,9 @@ _WIDE_PX, _NARROW_PX = (460, 240), (340, 240)  # about as wide as they are shown
 def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) -> Path:
     """Writes `report.html` into a run folder, from its log and samples, and returns its path.
 
-    `facts` are shown in their order by their names. Three have a place of their own: `command`, the line that was
-    typed; `scores`, by what was scored and then by metric; and `speeds` of student and teacher, in low px a second.
+    `facts` are shown in their order by their names. Four have a place of their own: `command`, the line that was
+    typed; `scores`, by what was scored and then by metric; `speeds` of student and teacher, in low px a second; and
+    `wear`, how real worn pictures look and those that were made.
     Raises `TrainingError` when the page cannot be written.
     """
     run = history(read_log(folder / LOG_NAME))
@@ -52,6 +54,7 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
         **_pictures(folder, run),
         scores=_scores(run, known.get("scores")),
         teacher=_teacher(folder, known.get("speeds")),
+        wear=_wear(folder, known.get("wear")),
         curves=[_curve(chart) for chart in panels(run)],
         events=list(_events(run)),
         command=_command(known),
@@ -248,14 +251,20 @@ def _score(value: Any, decimals: int) -> str:
 
 def _teacher(folder: Path, speeds: object) -> dict[str, object]:
     """The sheet of student and teacher, and how fast each is; nothing where there was no teacher."""
+    sheet = _sheet(folder / TEACHER_NAME)
+    return {**sheet, "speeds": _speeds_in_words(speeds)} if sheet else {}
+
+
+def _sheet(path: Path) -> dict[str, object]:
+    """A picture of the run folder, as small as the page has room for; nothing where there is none."""
     try:
-        with Image.open(folder / TEACHER_NAME) as picture:
+        with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
     except OSError:
         return {}
     encoded = ((codec, codec.encode(pixels)) for codec in CODECS)
-    address = next((codec.address(data) for codec, data in encoded if len(data) <= _TEACHER_BYTES), None)
-    return {"sheet": address, "width": pixels.shape[1], "height": pixels.shape[0], "speeds": _speeds_in_words(speeds)}
+    address = next((codec.address(data) for codec, data in encoded if len(data) <= _SHEET_BYTES), None)
+    return {"sheet": address, "width": pixels.shape[1], "height": pixels.shape[0]}
 
 
 def _speeds_in_words(speeds: object) -> str:
@@ -267,6 +276,28 @@ def _speeds_in_words(speeds: object) -> str:
         f"Measured on this machine, the student enlarges {_count(student)} px of a small picture in a second, its "
         f"teacher {_count(teacher)}: {student / teacher:.1f} times as many."
     )
+
+
+# ---------------------------------------------------------------------------------------------------------- the wear
+
+# What stands side by side of real worn pictures and of those that were made: its name, its unit, decimals.
+_LOOKS: Mapping[str, tuple[str, str, int]] = {
+    "noise": ("Noise in quiet parts", "levels of 255", 2),
+    "blur_across_px": ("Blur of edges, across", "px", 2),
+    "blur_down_px": ("Blur of edges, down", "px", 2),
+    "blocking": ("Blocking", "1 is none", 2),
+}
+
+
+def _wear(folder: Path, numbers: object) -> dict[str, object]:
+    """The sheet of what was learned of the worn pictures, and both as numbers; nothing where nothing was."""
+    found = numbers if isinstance(numbers, Mapping) else {}
+    rows = [
+        (name, unit, *(_score(found.get(f"{who}_{key}"), decimals) for who in ("real", "made")))
+        for key, (name, unit, decimals) in _LOOKS.items()
+    ]
+    others = {key: _score(found.get(key), 2) for key in ("colour_shift", "variation", "accuracy", "hidden_db")}
+    return {**_sheet(folder / WEAR_SHEET_NAME), "rows": rows, **others} if found else {}
 
 
 # -------------------------------------------------------------------------------------------------------------- curves

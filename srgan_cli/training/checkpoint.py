@@ -13,7 +13,7 @@ from srgan_cli.errors import WeightsError
 from srgan_cli.files import publishing, publishing_path
 from srgan_cli.networks.pickles import read_tensors
 from srgan_cli.training import folder
-from srgan_cli.training_config import GeneratorSettings, TrainConfig
+from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
 
 FORMAT = 1
 
@@ -106,6 +106,14 @@ def load(path: Path) -> dict[str, Any]:
 
 def _is_text(name: object) -> bool:
     return isinstance(name, str)
+
+
+def phase_of(state: Mapping[str, Any], config: TrainConfig) -> Phase:
+    """The phase that the run was in: its optimiser is to take its own state back. Raises `WeightsError`."""
+    for phase in config.phases:
+        if state["values"].get("phase") == phase:
+            return phase
+    raise WeightsError("the checkpoint is damaged: its values make no sense (a phase that this run does not have)")
 
 
 def keep(path: Path, other: Path) -> None:

@@ -70,6 +70,8 @@ def card(where: Path, run: Run, state: State, clock: Clock, scan: Scan, latest: 
     for key in _OUR_PATHS:
         del config["data"][key]
     del config["perceptual"]["weights_file"], config["init"], config["teacher"]["unlabelled_dirs"]
+    del config["adaptation"]["worn_dirs"]
+    config["degradation"]["wear"] = config["degradation"]["wear"] and "a wearer's file"
     config["teacher"]["model"] = None if run.teacher is None else teacher_card(run.teacher)
     name = _name(where)
     scores = {key: round(latest[key], 4) for key in ("psnr_y_db", "ssim_y") if math.isfinite(latest.get(key, math.nan))}

@@ -6,15 +6,18 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from srgan_cli.errors import OutOfMemoryError
 from srgan_cli.training import losses, processes
+from srgan_cli.training.adaptation import wear_discriminator_terms, wearer_terms
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run
-from srgan_cli.training.steps import discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.training.steps import Examples, discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import FidelitySettings, Phase
 from srgan_cli.upscaling.backends import pytorch
 
@@ -118,6 +121,9 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
     if run.teacher is not None and run.teacher.inline:
         context_px = run.config.teacher.context_px
         run.teacher(F.pad(low, (context_px,) * 4, mode="replicate"))
+    if isinstance(settings, AdaptationSettings):
+        _try_wear(run, low, high)
+        return
     if isinstance(settings, FidelitySettings):
         weights = (1.0,) if run.teacher is None or run.config.teacher.weight in (0.0, 1.0) else (0.5, 0.5)
         targets = [(weight, high) for weight in weights]
@@ -133,3 +139,13 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
     discriminator.requires_grad_(True)
     discriminator_learner, _ = discriminator_terms(discriminator, result.detach(), high, settings, 0, run.autocast)
     discriminator_learner.total.backward()  # type: ignore[no-untyped-call]
+
+
+def _try_wear(run: Run, low: Tensor, high: Tensor) -> None:
+    """The same of the phase `wear`; gradients are left behind in its networks, and dropped at their first step."""
+    adaptation = run.adaptation
+    assert adaptation is not None
+    terms, made = wearer_terms(adaptation, Examples(low, high, worn=low), np.random.default_rng(0))
+    terms.total.backward()  # type: ignore[no-untyped-call]
+    loss, _ = wear_discriminator_terms(adaptation, made.detach(), made.detach())
+    loss.total.backward()  # type: ignore[no-untyped-call]

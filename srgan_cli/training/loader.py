@@ -40,7 +40,7 @@ class BatchLoader:
         self._crops = self._opened(state, sources.cache, low_px * scale, scale, sources.taught)
         self._paired = sources.cache.paired
         self._unlabelled: Crops | None = None
-        if self._teacher is not None and sources.unlabelled is not None:
+        if (self._teacher is not None or run.adaptation is not None) and sources.unlabelled is not None:
             self._unlabelled = self._opened(state, sources.unlabelled, low_px, 1, None)
         self.waited_s = 0.0
         ahead = run.device.type != "cpu" if ahead is None else ahead
@@ -89,6 +89,8 @@ class BatchLoader:
             low = _on_device(batch.low, self._run.device)
         if batch.taught is not None:
             return self._kept(low, high, _on_device(batch.taught, self._run.device))
+        if self._run.adaptation is not None and self._unlabelled is not None:
+            return Examples(low, high, worn=_on_device(next(self._unlabelled).high, self._run.device))
         return Examples(low, high) if self._teacher is None else self._inline(self._teacher, low, high, batch.step)
 
     def _degraded(self, high: Tensor, step: int) -> Tensor:

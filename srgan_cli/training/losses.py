@@ -32,7 +32,7 @@ _FLAT_WINDOW_PX, _FLAT_STD = 9, 2 / 255
 _GRID_PX = 8  # side of a neighbourhood, in low pixels; half of it from one to the next
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -43,7 +43,7 @@ def _distance(kind: PixelLoss, a: Tensor, b: Tensor) -> Tensor:
 
 def pixel(kind: PixelLoss, result: Tensor, high: Tensor) -> Tensor:
     """Mean absolute (`l1`) or squared (`mse`: Ledig et al. 2017, eq. 4) difference."""
-    return _distance(kind, _wide(result), _wide(high))
+    return _distance(kind, wide(result), wide(high))
 
 
 def frequency(result: Tensor, high: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def frequency(result: Tensor, high: Tensor) -> Tensor:
     The transform is orthonormal, so that a weight holds for crops of any size: white differences count for 0.7 times as
     much as in `pixel`. The field's code does not normalise; its weights are to be multiplied by sqrt(H·W).
     """
-    spectrum = torch.fft.rfft2(_wide(result) - _wide(high), norm="ortho")  # linear, so one transform does for both
+    spectrum = torch.fft.rfft2(wide(result) - wide(high), norm="ortho")  # linear, so one transform does for both
     return torch.view_as_real(spectrum).abs().mean()
 
 
@@ -95,7 +95,7 @@ class PerceptualLoss(nn.Module):
         # = the distance of divided features, but cheaper
         if self.distance == "l1":
             return cast(Tensor, _MeanDistance.apply(found, wanted)) / size
-        return _distance(self.distance, _wide(found), _wide(wanted)) / size**2
+        return _distance(self.distance, wide(found), wide(wanted)) / size**2
 
 
 class _MeanDistance(torch.autograd.Function):
@@ -119,8 +119,8 @@ class _MeanDistance(torch.autograd.Function):
 
 
 def _mean_size(x: Tensor) -> Tensor:
-    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
-    return x.abs().sum(dtype=wide) / x.numel()
+    dtype = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    return x.abs().sum(dtype=dtype) / x.numel()
 
 
 # ---------------------------------------------------------------------------------------------------------- adversarial
@@ -135,10 +135,10 @@ def generator_loss(objective: Objective, fake: Tensor, real: Tensor | None = Non
     - hinge: -D(fake) (Miyato et al. 2018, eq. 17). Can be negative.
     - least-squares: ½ (D(fake) - 1)² (Mao et al. 2017, eq. 9).
     """
-    fake = _wide(fake)
+    fake = wide(fake)
     if objective == "relativistic":
         assert real is not None, "a relativistic generator is judged beside originals"
-        return _relativistic(real=fake, fake=_wide(real))  # eq. 2 is eq. 1 with the sides changed
+        return _relativistic(real=fake, fake=wide(real))  # eq. 2 is eq. 1 with the sides changed
     if objective == "nonsaturating":
         return F.softplus(-fake).mean()
     return -fake.mean() if objective == "hinge" else (fake - 1.0).square().mean() / 2
@@ -152,7 +152,7 @@ def discriminator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tens
     - hinge: max(0, 1 - D(real)) + max(0, 1 + D(fake)) (Miyato et al. 2018, eq. 16).
     - least-squares: ½ (D(real) - 1)² + ½ D(fake)² (Mao et al. 2017, eq. 9).
     """
-    real, fake = _wide(real), _wide(fake)
+    real, fake = wide(real), wide(fake)
     if objective == "relativistic":
         return _relativistic(real, fake)
     if objective == "nonsaturating":
@@ -177,7 +177,7 @@ def r1(discriminator: Callable[[Tensor], Verdict], high: Tensor) -> Tensor:
     every n steps, it should weigh n times as much (Karras et al. 2020, section 3.1).
     """
     with torch.autocast(high.device.type, enabled=False):  # squares of small gradients: not for half precision
-        pictures = _wide(high).detach().requires_grad_()
+        pictures = wide(high).detach().requires_grad_()
         logits = discriminator(pictures).logits
         (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
         verdicts_per_picture = logits[0].numel()
@@ -189,7 +189,7 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 
     The sum over layers of each one's mean. Originals' features count as given.
     """
-    distances = [_distance("l1", _wide(ours), _wide(theirs).detach()) for ours, theirs in zip(fake, real, strict=True)]
+    distances = [_distance("l1", wide(ours), wide(theirs).detach()) for ours, theirs in zip(fake, real, strict=True)]
     return torch.stack(distances).sum()
 
 
@@ -202,7 +202,7 @@ def artifact(result: Tensor, ema: Tensor, high: Tensor) -> Tensor:
     than the moving average's. As in the authors' code, borders are mirrored, variances unbiased, and the weights have
     gradients as well.
     """
-    result, ema, high = _wide(result), _wide(ema).detach(), _wide(high)
+    result, ema, high = wide(result), wide(ema).detach(), wide(high)
     difference = high - result
     residual = difference.abs().sum(dim=1, keepdim=True)  # (N, 3, H, W) -> (N, 1, H, W)
     ema_residual = (high - ema).abs().sum(dim=1, keepdim=True)
@@ -235,7 +235,7 @@ def grid(result: Tensor, high: Tensor, scale: int) -> Tensor:
     averaged over 8 × 8 low pixels, place by place, and its size is the loss. 0 where the means agree.
     """
     with torch.autocast(result.device.type, enabled=False):
-        places = F.pixel_unshuffle(_wide(result) - _wide(high), scale)  # (N, 3, H, W) -> (N, 3·scale², h, w)
+        places = F.pixel_unshuffle(wide(result) - wide(high), scale)  # (N, 3, H, W) -> (N, 3·scale², h, w)
         reach = min(_GRID_PX, *places.shape[2:])
         return F.avg_pool2d(places, reach, max(1, reach // 2)).abs().mean()
 
@@ -247,7 +247,7 @@ def chroma(result: Tensor, high: Tensor) -> Tensor:
     that it invents beside it shows as specks, most of all around black letters, which have none.
     """
     with torch.autocast(result.device.type, enabled=False):  # three small products, whose rounding would be colour
-        difference = _wide(result) - _wide(high)
+        difference = wide(result) - wide(high)
         weights = difference.new_tensor(_CHROMA)
         return torch.einsum("cd,ndhw->nchw", weights, difference).abs().mean()
 
@@ -258,7 +258,7 @@ def flat(result: Tensor, high: Tensor) -> Tensor:
     Each pixel weighs exp(-(s / 2 levels)²), s the standard deviation of the original's luminance in 9×9 px around it:
     1 on paper, .4 at 2 levels, nothing in texture. 0 for equal pictures.
     """
-    result, high = _wide(result), _wide(high)
+    result, high = wide(result), wide(high)
     luminance = (high * high.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)  # (N, 3, H, W) -> (N, 1, H, W)
     quiet = torch.exp(-_local_variance(luminance, _FLAT_WINDOW_PX) / _FLAT_STD**2)
     return (quiet * (result - high)).abs().mean()
@@ -271,7 +271,7 @@ def consistency(result: Tensor, high: Tensor, scale: int) -> Tensor:
     must agree with what it was before the wear.
     """
     with torch.autocast(result.device.type, enabled=False):  # the shrinking is a product of matrices
-        return _distance("l1", bicubic_down(_wide(result), scale), bicubic_down(_wide(high), scale))
+        return _distance("l1", bicubic_down(wide(result), scale), bicubic_down(wide(high), scale))
 
 
 # -------------------------------------------------------------------------------------------------------- all processes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from srgan_cli.training.run import Stepped
+from srgan_cli.training.steps import Stepped
 
 
 @dataclass(frozen=True)

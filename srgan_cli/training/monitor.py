@@ -19,6 +19,7 @@ from typing import Any
 from srgan_cli import stored
 from srgan_cli.errors import WeightsError
 from srgan_cli.training.picture_numbers import ValidationNumbers
+from srgan_cli.training.wear_numbers import WearNumbers
 from srgan_cli.training_config import Objective, Phase
 
 # Of the medians that a gradient's size is compared with. Ten times is an ordinary bad batch.
@@ -34,6 +35,7 @@ _GUESSING: Mapping[Objective, float] = {
     "least-squares": 0.25,
 }
 _WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a fraction of guessing's
+_WEAR_WON_ACCURACY = 0.95
 _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
 
 
@@ -117,6 +119,10 @@ class Monitor:
             "colours": _Alarm(),
             "inconsistent": _Alarm(),
             "grid": _Alarm(times=2),
+            "wear-colours": _Alarm(armed=True),
+            "wear-alike": _Alarm(times=2, armed=True),
+            "wear-discriminator-won": _Alarm(times=3, armed=True),
+            "wear-hidden": _Alarm(times=2, armed=True),
         }
 
     def begin(self, phase: Phase) -> None:
@@ -210,6 +216,8 @@ class Monitor:
 
     def validation(self, step: int, numbers: ValidationNumbers) -> list[Finding]:
         """What a validation shows. Comparisons with NaN are false, so that it sets off nothing."""
+        if self._phase == "wear":  # the generator rests, and what it is given changes
+            return []
         findings = [*self._below_bicubic(step, numbers), *self._collapse(step, numbers)]
         findings += self._colours(step, numbers)
         grid = numbers.grid
@@ -283,6 +291,42 @@ class Monitor:
                 "adversarial.consistency_weight holds them together."
             )
             findings.append(Finding("inconsistent", sentence))
+        return findings
+
+    # ------------------------------------------------------------------------------------------------------- the wearer
+
+    def wear(self, step: int, now: WearNumbers) -> list[Finding]:
+        """What a look at the wearer shows, where wear is learned; the run continues in any case."""
+        findings = []
+        shift = now.colour_shift
+        if self._alarms["wear-colours"].see(step, good=shift < 2, bad=shift > 4):
+            sentence = (
+                f"The learned wear moves colours by {shift:.1f} levels (of 255): the worn pictures show other colours "
+                "than the sharp ones, and that is taken for wear. More adaptation.low_frequency_weight holds them."
+            )
+            findings.append(Finding("wear-colours", sentence))
+        grain = now.real.noise
+        if self._alarms["wear-alike"].see(step, good=now.variation > 0.5, bad=now.variation < 0.1 and grain > 1):
+            sentence = (
+                f"The wearer ignores its noise: what it makes of a picture differs by {now.variation:.2f} levels from "
+                f"seed to seed, and the worn pictures have noise of {grain:.1f}. More adaptation.statistics_weight, or "
+                "a longer run, may help."
+            )
+            findings.append(Finding("wear-alike", sentence))
+        won = now.accuracy >= _WEAR_WON_ACCURACY
+        if self._alarms["wear-discriminator-won"].see(step, good=True, bad=won):
+            sentence = (
+                f"The discriminator of low pictures has won: it is right in {now.accuracy:.0%} of its verdicts on what "
+                "the wearer makes of held-out pictures. A lower adaptation.discriminator_learning_rate, or more "
+                "adaptation.features, would help; compare the columns of the sheet before you trust the result."
+            )
+            findings.append(Finding("wear-discriminator-won", sentence))
+        if self._alarms["wear-hidden"].see(step, good=now.hidden_db < 0.5, bad=now.hidden_db > 1.5):
+            sentence = (
+                f"The wearer may hide what the generator needs: noise of 2 levels over its results costs the generator "
+                f"{now.hidden_db:.1f} dB. More adaptation.hidden_noise makes hiding useless."
+            )
+            findings.append(Finding("wear-hidden", sentence))
         return findings
 
     # ------------------------------------------------------------------------------------------------- for checkpoints

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from srgan_cli.dataset.folders import files_of, files_under
+from srgan_cli.dataset.wear_header import check_wear_scale
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.networks.registry import entry_of, read_weights_header, resolve
 from srgan_cli.training import folder
+from srgan_cli.training_adaptation_config import MIN_WORN
 from srgan_cli.training_config import TrainConfig
 
 
@@ -19,10 +21,23 @@ def check(config: TrainConfig, where: Path) -> None:
     """
     files_of(config.data, config.generator.scale)
     files_under(config.teacher.unlabelled_dirs)
+    _check_wear(config)
     if not folder.refuse(where, config):  # a run that resumes no longer needs its beginnings
         _check_init(config)
     _check_vgg_file(config)
     _check_teacher(config)
+
+
+def _check_wear(config: TrainConfig) -> None:
+    """Worn pictures to learn from, or what an earlier run has learned."""
+    worn, _ = files_under(config.adaptation.worn_dirs)
+    if config.adaptation.on and len(worn) < MIN_WORN:
+        raise SettingsError(
+            f"the folder of --unpaired-lr-dir holds {len(worn)} pictures, and at least {MIN_WORN} are needed, or what "
+            "they show could not be told from their wear"
+        )
+    if config.degradation.wear is not None:
+        check_wear_scale(config.degradation.wear, config.generator.scale)
 
 
 def _check_init(config: TrainConfig) -> None:

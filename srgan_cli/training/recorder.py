@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 
 from srgan_cli.dataset.scan import Scan
+from srgan_cli.dataset.wear_files import save_wear
+from srgan_cli.dataset.wear_header import WEAR_NAME
 from srgan_cli.errors import TrainingError, WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.networks.weights import save_weights
 from srgan_cli.runlog.record import RunRecord, publish_png
-from srgan_cli.runlog.report import TEACHER_NAME, write_report
+from srgan_cli.runlog.report import TEACHER_NAME, WEAR_SHEET_NAME, write_report
 from srgan_cli.training import checkpoint, folder, validation
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.facts import card, command, digest, facts
@@ -25,9 +27,11 @@ from srgan_cli.training.meter import At, Meter
 from srgan_cli.training.monitor import DiscriminatorNumbers, Finding, Monitor
 from srgan_cli.training.observer import Outcome, Progress, TrainingObserver
 from srgan_cli.training.picture_numbers import ValidationNumbers, as_values, picture_numbers
-from srgan_cli.training.run import Run, Stepped
+from srgan_cli.training.run import Run
 from srgan_cli.training.state import State
-from srgan_cli.training.steps import Autocast
+from srgan_cli.training.steps import Autocast, Stepped
+from srgan_cli.training.wear_look import WearLook
+from srgan_cli.training.wear_numbers import WearNumbers
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import to_toml
 
@@ -121,6 +125,7 @@ class RunRecorder:
         self.likeness = Likeness(run, run.teacher, self.pairs) if run.teacher is not None and self.pairs else None
         if self.likeness is not None:
             self.baseline |= self.likeness.measure_bicubic(run)
+        self.wear = None if run.adaptation is None else WearLook(run, run.adaptation, scan, self.pairs)
         scaled = run.learner.scaler.is_enabled()  # such steps are left out by the scaler itself
         self.monitor = Monitor(
             config.adversarial.objective,
@@ -130,6 +135,7 @@ class RunRecorder:
         )
         self.meter = Meter()
         self.latest: dict[str, float] = {}
+        self.worn: WearNumbers | None = None
         self._speeds: dict[str, float] = {}
         folder.write_config(where, config)
         self.record = RunRecord(where, resume_bytes=state.log_bytes or None, note=observer.note)
@@ -183,7 +189,7 @@ class RunRecorder:
             return False
         if self._judge(self._log(at)):
             return True
-        if validating and self._judge(self.monitor.validation(self.state.step, self.validate())):
+        if validating and self._judge_validation():
             return True
         if saving or validating:
             self.save(good=validating)
@@ -194,10 +200,10 @@ class RunRecorder:
         """Log and judge what came after the last line, and validate once more, in fp32 at the very end."""
         if self.meter.steps and self._judge(self._log(self.meter.at)):
             return True
-        if validating and self._judge(self.monitor.validation(self.state.step, self.validate(exact=last))):
+        if validating and self._judge_validation(exact=last):
             return True
         self.save(good=validating)
-        if validating and not last:
+        if validating and not last and self.state.phase == "fidelity":
             self._keep(FIDELITY_MODEL)
         self.meter = Meter()
         return False
@@ -256,6 +262,11 @@ class RunRecorder:
             self.observer.note(finding.sentence)
         return any(finding.roll_back for finding in findings)
 
+    def _judge_validation(self, *, exact: bool = False) -> bool:
+        numbers = self.validate(exact=exact)
+        worn = self.monitor.wear(self.state.step, self.worn) if self.worn is not None else []
+        return self._judge([*self.monitor.validation(self.state.step, numbers), *worn])
+
     # -------------------------------------------------------------------------------------- validating, keeping, ending
 
     def validate(self, *, exact: bool = False) -> ValidationNumbers:
@@ -264,6 +275,8 @@ class RunRecorder:
         began_s = self.clock.elapsed_s
         run, scale = self.run, self.run.generator.scale
         autocast = Autocast(run.device, torch.float32) if exact else run.autocast
+        if self.wear is not None:
+            self._look_at_wear(self.wear)
         found, results = validation.validate(run.ema, self.pairs, run.device, autocast)
         self.latest = dict(found.mean)
         if run.perceptual is not None:
@@ -276,7 +289,8 @@ class RunRecorder:
         lows, highs = [pair.low for pair in self.pairs], [pair.high for pair in self.pairs]
         numbers = picture_numbers(results, lows, highs, scale, scores=self.latest, baseline=self.baseline)
         values = {**as_values(numbers), **self.latest}
-        self.record.log({"event": "validation", **self._when(), **values})
+        wear = {"wear": self.worn.plain()} if self.worn is not None else {}
+        self.record.log({"event": "validation", **self._when(), **values, **wear})
         self.record.scalars(self.state.step, {f"validation/{name}": value for name, value in values.items()})
         self.observer.validated(values)
         self._show(results)
@@ -285,6 +299,15 @@ class RunRecorder:
         self._exact_validation_s = self._validation_s if exact else self._exact_validation_s
         self._keep_time_back()
         return numbers
+
+    def _look_at_wear(self, wear: WearLook) -> None:
+        """The held-out pictures are worn as has been learned by now; and a sheet of that beside real ones."""
+        self.pairs = wear.pairs()
+        self.baseline = dict(validation.baseline(self.pairs, self.run.generator.scale).mean)
+        self.worn = wear.numbers(self.run)
+        sheet = wear.sheet(self.run, self.run.config.watch.samples)
+        if sheet is not None:
+            publish_png(Image.fromarray(sheet), self.where / WEAR_SHEET_NAME)
 
     def _liken(self, likeness: Likeness, autocast: Autocast) -> dict[str, float]:
         """How near the student is to its teacher; and a sheet that shows both."""
@@ -334,14 +357,15 @@ class RunRecorder:
         self._keep_time_back()
 
     def _finite(self) -> bool:
-        networks = filter(None, (self.run.generator, self.run.ema, self.run.discriminator))
-        tensors = [t for network in networks for t in network.state_dict().values() if t.is_floating_point()]
+        tensors = [t for network in self.run.networks for t in network.state_dict().values() if t.is_floating_point()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
     def _keep(self, name: str) -> None:
         adversarial = self.state.phase == "adversarial" and name == RUN_MODEL
         about = card(self.where, self.run, self.state, self.clock, self.scan, self.latest, adversarial=adversarial)
         save_weights(self.where / name, self.run.ema, about)
+        if self.run.adaptation is not None and name == RUN_MODEL:
+            save_wear(self.where / WEAR_NAME, self.run.adaptation.ema, self.run.adaptation.signs)
 
     def phase_begins(self) -> None:
         self.monitor.begin(self.state.phase)
@@ -381,6 +405,7 @@ class RunRecorder:
 
     def _report(self) -> None:
         about = {**facts(self.run, self.state, self.scan), "command": command(), "seed": self.run.config.seed}
+        about |= {"wear": self.worn.plain() if self.worn is not None else None}
         about |= {"speeds": self._speeds or None, "scores": {"bicubic": self.baseline}}
         write_report(self.where, to_toml(self.run.config), about)
 

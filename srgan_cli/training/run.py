@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,52 +18,25 @@ from srgan_cli.networks.generators import Generator, build
 from srgan_cli.networks.growing import grown
 from srgan_cli.networks.registry import resolve
 from srgan_cli.networks.weights import load_generator
-from srgan_cli.training import checkpoint, preflight, processes, schedule
+from srgan_cli.training import checkpoint, preflight, schedule
+from srgan_cli.training.adaptation import Adaptation, begin_adaptation, report_wear
+from srgan_cli.training.learner import Learner, average, make_learner, placed
 from srgan_cli.training.losses import PerceptualLoss
-from srgan_cli.training.muon import Muon
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import (
     Autocast,
     Examples,
+    Stepped,
     Terms,
-    Verdicts,
     discriminator_terms,
     fidelity_terms,
     generator_terms,
 )
 from srgan_cli.training.teaching import Teacher, load_teacher
+from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
 from srgan_cli.upscaling.backends import pytorch
-
-_Network = TypeVar("_Network", bound=nn.Module)
-
-
-@dataclass
-class Learner:
-    """A network and what changes it. The three have one state each in the checkpoint."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-
-    def update(self, loss: Tensor, rate: float, clip_norm: float, group: Processes) -> Tensor:
-        """One step down `loss`. Returns the norm of all gradients together, before they were clipped."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        processes.average_gradients(
-            self.network.parameters(), group
-        )  # before unscaling, which must find the same in all
-        self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), clip_norm, norm)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return norm.detach()
 
 
 @dataclass
@@ -81,19 +54,20 @@ class Run:
     discriminator_learner: Learner | None = None
     perceptual: PerceptualLoss | None = None
     teacher: Teacher | None = None
+    adaptation: Adaptation | None = None
 
     @property
     def parts(self) -> dict[str, checkpoint.Stateful]:
         """All that is learned, by name: the one list that saves and loads."""
         parts: dict[str, checkpoint.Stateful] = {"generator": self.generator, "ema": self.ema}
         for name, learner in (("generator", self.learner), ("discriminator", self.discriminator_learner)):
-            if learner is not None:
-                parts |= {
-                    name: learner.network,
-                    f"{name}_optimizer": learner.optimizer,
-                    f"{name}_scaler": learner.scaler,
-                }
-        return parts
+            parts |= {} if learner is None else learner.parts(name)
+        return parts if self.adaptation is None else parts | self.adaptation.parts
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Those that learn, and their moving averages."""
+        return [part for part in self.parts.values() if isinstance(part, nn.Module)]
 
 
 # ------------------------------------------------------------------------------------------------------------ beginning
@@ -117,10 +91,11 @@ def choose_compute(config: TrainConfig, group: Processes) -> tuple[torch.device,
     return device, torch.bfloat16 if device.type == "cpu" and pytorch.cpu_has_fast_bf16() else torch.float32
 
 
-def begin(config: TrainConfig, group: Processes, *, resuming: bool = False) -> Run:
+def begin(config: TrainConfig, group: Processes, *, resuming_in: Phase | None = None) -> Run:
     """A run before its first step. Every process makes the same networks, from the same seed.
 
-    With `resuming`, a checkpoint's weights come next, and the file of `init` is not needed any more.
+    With `resuming_in`, the weights of a checkpoint in that phase come next, and the file of `init` is not needed any
+    more.
     Whatever a later phase needs is made here too, but for what `add_perceptual` loads.
     """
     device, dtype = choose_compute(config, group)
@@ -128,12 +103,16 @@ def begin(config: TrainConfig, group: Processes, *, resuming: bool = False) -> R
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True  # sizes are always the same
     autocast = Autocast(device, dtype)
-    generator = _placed(make_generator(dataclasses.replace(config, init=None) if resuming else config), device).train()
+    generator = placed(
+        make_generator(dataclasses.replace(config, init=None) if resuming_in else config), device
+    ).train()
     ema = copy.deepcopy(generator).eval().requires_grad_(False)
-    learner = _learner(generator, config.of(config.phases[0]), autocast)
+    learner = make_learner(generator, config.of(resuming_in or config.phases[0]), autocast)
     run = Run(config, device, autocast, group, generator, ema, learner, teacher=load_teacher(config, device))
     if "adversarial" in config.phases:
         _add_discriminator(run)
+    if config.adaptation.on:
+        run.adaptation = begin_adaptation(config, group, device, autocast)
     if config.compute.compile:
         # R1 is a gradient of a gradient, which compiled networks do not have.
         discriminator_learner = None if config.adversarial.r1_weight else run.discriminator
@@ -146,14 +125,14 @@ def _add_discriminator(run: Run) -> None:
     torch.manual_seed(run.config.seed + 1)
     chosen, settings = run.config.discriminator, run.config.adversarial
     discriminator = build_discriminator(chosen.kind, chosen.width, settings.crop_px)
-    run.discriminator = _placed(discriminator, run.device).train()
-    run.discriminator_learner = _learner(run.discriminator, settings, run.autocast)
+    run.discriminator = placed(discriminator, run.device).train()
+    run.discriminator_learner = make_learner(run.discriminator, settings, run.autocast)
 
 
 def add_perceptual(run: Run) -> None:
     """Load VGG19, where a phase needs it: downloaded once, so last of all. Raises `WeightsError`."""
     if "adversarial" in run.config.phases and run.config.adversarial.perceptual_weight:
-        run.perceptual = _placed(make_perceptual(run.config), run.device)
+        run.perceptual = placed(make_perceptual(run.config), run.device)
 
 
 def make_generator(config: TrainConfig) -> Generator:
@@ -201,60 +180,42 @@ def make_features(config: TrainConfig) -> VGGFeatures:
 def enter(run: Run, phase: Phase) -> None:
     """Go over to another phase: from the moving average, which is better than where the weights happen to be."""
     run.generator.load_state_dict(run.ema.state_dict())
-    run.learner = _learner(run.generator, run.config.of(phase), run.autocast)
-
-
-def _placed(network: _Network, device: torch.device) -> _Network:
-    """On the device, with the memory format in which convolutions are fastest on CPUs and on tensor cores."""
-    return network.to(device=device).to(memory_format=torch.channels_last)
-
-
-def _learner(network: nn.Module, settings: FidelitySettings | AdversarialSettings, autocast: Autocast) -> Learner:
-    device = next(network.parameters()).device
-    betas = (settings.beta1, settings.beta2)
-    optimizer: torch.optim.Optimizer
-    if settings.optimizer == "muon" and isinstance(network, Generator):
-        optimizer = Muon(network.parameters(), settings.learning_rate, betas, settings.weight_decay)
-    else:
-        fused = device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(
-            network.parameters(), settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=fused
-        )
-    scaler = torch.amp.GradScaler(device.type, enabled=autocast.dtype == torch.float16)
-    return Learner(network, optimizer, scaler)
+    run.learner = make_learner(run.generator, run.config.of(phase), run.autocast)
 
 
 # ------------------------------------------------------------------------------------------------------------- one step
 
 
-@dataclass(frozen=True)
-class Stepped:
-    """What one step computed, still on the device: reading it would make the CPU wait."""
-
-    terms: Terms
-    gradient_norm: Tensor
-    verdicts: Verdicts | None = None
-    discriminator_loss: Terms | None = None
-    discriminator_norm: Tensor | None = None
-
-
 def step(run: Run, state: State, fraction: float, examples: Examples) -> Stepped:
     """One step of the phase the run is in, after `fraction` of it."""
-    settings = run.config.of(state.phase)
+    settings, adaptation = run.config.of(state.phase), run.adaptation
     rate = state.rate * schedule.rate_factor(settings, fraction, state.phase_step)
+    if isinstance(settings, AdaptationSettings):
+        assert adaptation is not None
+        return adaptation.step(None, examples, state.step, rate)
+    pairs = examples if adaptation is None else adaptation.pairs(examples, state.step)
     if isinstance(settings, FidelitySettings):
-        stepped = _fidelity_step(run, settings, rate, examples)
+        stepped = _fidelity_step(run, settings, rate, pairs, state.step)
     else:
-        stepped = _adversarial_step(run, settings, state.phase_step, fraction, rate, examples)
+        stepped = _adversarial_step(run, settings, state, fraction, rate, pairs)
     average(run.ema, run.generator, settings.ema, state.phase_step)
+    if adaptation is not None and adaptation.is_due(state.phase_step):
+        learned = adaptation.step(run.ema, examples, state.step, rate)
+        report_wear(stepped.terms, learned)
     return stepped
 
 
-def _fidelity_step(run: Run, settings: FidelitySettings, rate: float, examples: Examples) -> Stepped:
+def _fidelity_step(run: Run, settings: FidelitySettings, rate: float, examples: Examples, step: int) -> Stepped:
     targets = _targets(examples, run.config.teacher.weight)
     terms = fidelity_terms(run.generator, examples.low, targets, settings, run.autocast)
+    _add_cycle(run, terms, examples, step)
     norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.group)
     return Stepped(terms, norm)
+
+
+def _add_cycle(run: Run, terms: Terms, examples: Examples, step: int) -> None:
+    if run.adaptation is not None:
+        run.adaptation.add_cycle(terms, run.generator, examples.worn, step)
 
 
 def _targets(examples: Examples, weight: float) -> list[tuple[float, Tensor]]:
@@ -276,7 +237,7 @@ def _real(examples: Examples, kind: Literal["original", "teacher", "both"], grou
 
 
 def _adversarial_step(
-    run: Run, settings: AdversarialSettings, phase_step: int, fraction: float, rate: float, examples: Examples
+    run: Run, settings: AdversarialSettings, state: State, fraction: float, rate: float, examples: Examples
 ) -> Stepped:
     """The generator's step, then the discriminator's on the same pictures: once each (Ledig et al. 2017, 3.2)."""
     discriminator, discriminator_learner = run.discriminator, run.discriminator_learner
@@ -289,25 +250,14 @@ def _adversarial_step(
         run.generator, run.ema, discriminator, run.perceptual, examples.low, target, real, settings,
         schedule.ramp(settings, fraction), run.autocast,
     )  # fmt: skip
+    _add_cycle(run, terms, examples, state.step)
     norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.group)
     discriminator.requires_grad_(True)
     discriminator.advance()
     discriminator_loss, verdicts = discriminator_terms(
-        discriminator, result.detach(), real, settings, phase_step, run.autocast
+        discriminator, result.detach(), real, settings, state.phase_step, run.autocast
     )
     discriminator_norm = discriminator_learner.update(
         discriminator_loss.total, rate * settings.discriminator_learning_rate, settings.clip_norm, run.group
     )
     return Stepped(terms, norm, verdicts, discriminator_loss, discriminator_norm)
-
-
-@torch.no_grad()
-def average(ema: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """The exponential moving average of the weights; at the beginning over fewer steps, or it would hold the start.
-
-    Buffers (batch norm's statistics) are averages already, and are copied.
-    """
-    decay = min(decay, (1 + step) / (10 + step)) if decay else 0.0
-    torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1.0 - decay)
-    for kept, buffer in zip(ema.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
+from srgan_cli.training_config import AdversarialSettings, Phase, PhaseSettings, TrainConfig
 
 # Of the rate at the beginning; a rate of exactly nothing would waste the last steps.
 _COSINE_END = 0.01
@@ -58,13 +58,13 @@ def place(config: TrainConfig, phase: Phase, fraction: float, began: float) -> P
 
     A phase that is over never comes back, also where a run is made longer than it was meant to be.
     """
-    if config.phase == "both" and phase == "fidelity":
-        border = config.fidelity_fraction
-        return Place("fidelity", fraction / border) if fraction < border else Place("adversarial", 0.0)
-    return Place(phase, max(0.0, (fraction - began) / (1.0 - began)) if began < 1.0 else 1.0)
+    end = config.end_of(phase)
+    if phase != config.phases[-1] and fraction >= end:
+        return Place(config.phases[config.phases.index(phase) + 1], 0.0)
+    return Place(phase, max(0.0, (fraction - began) / (end - began)) if began < end else 1.0)
 
 
-def rate_factor(settings: FidelitySettings | AdversarialSettings, fraction: float, phase_step: int) -> float:
+def rate_factor(settings: PhaseSettings, fraction: float, phase_step: int) -> float:
     """What the learning rate is multiplied with after `fraction` of a phase, at its step `phase_step` (from 0)."""
     warm = 1.0
     if settings.warmup_steps:
@@ -76,7 +76,7 @@ def rate_factor(settings: FidelitySettings | AdversarialSettings, fraction: floa
     return warm * (_COSINE_END + (1.0 - _COSINE_END) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, fraction))))
 
 
-def crop_px(settings: FidelitySettings | AdversarialSettings, fraction: float) -> int:
+def crop_px(settings: PhaseSettings, fraction: float) -> int:
     small = settings.small_crop_px and fraction < settings.small_crop_fraction
     return settings.small_crop_px if small else settings.crop_px
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from srgan_cli.dataset.cache import Cache, build_cache
 from srgan_cli.dataset.scan import Advance, Scan, cache_folder_of, scan, scan_unlabelled
 from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
+from srgan_cli.dataset.wear_files import signs_of
+from srgan_cli.errors import SettingsError
 from srgan_cli.training import processes
 from srgan_cli.training.observer import TrainingObserver
 from srgan_cli.training.run import Run
 from srgan_cli.training.state import State
 from srgan_cli.training.teaching import Teacher
+from srgan_cli.training_adaptation_config import MIN_WORN
 
 # Where a run is counted in steps, nobody knows how long it will take: then a piece shall give about so many crops.
 _CROPS_PER_PIECE = 40
@@ -24,7 +27,8 @@ _FEW_PIECES = 48  # fewer are reported
 class Sources:
     """Pictures, and what a teacher made of pieces of them, on this machine's disk.
 
-    `cache` holds the originals (and their small pictures, if paired), `unlabelled` pictures without an original.
+    `cache` holds the originals (and their small pictures, if paired), `unlabelled` pictures without an original: for
+    the teacher, or those whose wear is learned.
     `taught`: a teacher's results, where they are kept. `notes` are for the person.
     """
 
@@ -41,11 +45,12 @@ def scanned(run: Run, observer: TrainingObserver) -> Scan:
 
     def find() -> Scan:
         found = scan(config.data, scale=run.generator.scale, crop_px=_high_px(run), advance=observer.scanning)
-        if config.teacher.unlabelled_dirs:
-            unlabelled, refused = scan_unlabelled(
-                config.data, config.teacher.unlabelled_dirs, min_px=_low_px(run), advance=observer.scanning
-            )
+        folders = config.adaptation.worn_dirs or config.teacher.unlabelled_dirs
+        if folders:
+            unlabelled, refused = scan_unlabelled(config.data, folders, min_px=_low_px(run), advance=observer.scanning)
             found = dataclasses.replace(found, unlabelled=unlabelled, refused=(*found.refused, *refused))
+        if run.adaptation is not None:
+            check_worn(found, config.generator.scale)
         observer.scanned(found)
         for sentence in found.notes:
             observer.note(sentence)
@@ -58,10 +63,29 @@ def prepare(run: Run, state: State, found: Scan, observer: TrainingObserver) -> 
     """All of it: made by the first process, after which the others find it made."""
     processes.first_does(lambda: _caches(run, found, observer.caching) and None, run.group)
     cache, unlabelled = _caches(run, found)
+    if run.adaptation is not None:
+        paths = [picture.path for picture in found.unlabelled]
+        run.adaptation.signs = processes.first_does(lambda: signs_of(paths), run.group)
     if run.teacher is None or run.teacher.inline:
         return Sources(found, cache, unlabelled)
     taught = _taught(run, state, run.teacher, Pieces(cache, unlabelled, _teaching(run, run.teacher)), observer)
     return Sources(found, cache, unlabelled, taught, _few(run, len(taught)))
+
+
+def check_worn(found: Scan, scale: int) -> None:
+    """Whether wear can be learned from these pictures. Raises `SettingsError`."""
+    worn, sharp = ([max(one.width, one.height) for one in kept] for kept in (found.unlabelled, found.train))
+    if len(worn) < MIN_WORN:
+        raise SettingsError(
+            f"of the worn pictures {len(worn)} can be used, and at least {MIN_WORN} are needed, or what they show "
+            "could not be told from their wear; add more to the folder of --unpaired-lr-dir"
+        )
+    if min(worn) > max(sharp):
+        raise SettingsError(
+            f"the worn pictures (the smallest has {min(worn)} px along its longer side) are all larger than the sharp "
+            f"ones (the largest has {max(sharp)} px), which are made {scale} times smaller still: were --hr-dir and "
+            "--unpaired-lr-dir exchanged? Otherwise add larger sharp pictures, or cut the worn ones into parts"
+        )
 
 
 def _caches(run: Run, found: Scan, advance: Advance | None = None) -> tuple[Cache, Cache | None]:

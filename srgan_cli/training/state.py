@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from srgan_cli import stored
 from srgan_cli.errors import WeightsError
@@ -59,7 +59,7 @@ class State:
         for number in (self.phase_began_s, self.rate):
             stored.real(number)
         for phase in (self.phase, *self.batches):
-            if phase not in ("fidelity", "adversarial"):
+            if phase not in get_args(Phase):
                 raise ValueError(f"unknown phase {phase!r}")
         for batch in self.batches.values():
             stored.whole(batch, 1)

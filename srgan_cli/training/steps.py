@@ -15,19 +15,21 @@ from srgan_cli.networks.discriminators import Discriminator
 from srgan_cli.networks.generators import Generator
 from srgan_cli.training import losses, processes
 from srgan_cli.training.losses import PerceptualLoss
-from srgan_cli.training_config import AdversarialSettings, FidelitySettings
+from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Objective
 
 
 @dataclass(frozen=True)
 class Examples:
     """A batch on the run's device, floats in [0, 1]: `low` (N, 3, H, W), `high` and `taught` (N, 3, H·scale, W·scale).
 
-    `taught` is what a teacher makes of `low`; where a picture has no original, it stands in `high` too.
+    `taught` is what a teacher makes of `low`; where a picture has no original, it stands in `high` too. `worn` are real
+    worn crops (N, 3, H, W), of other pictures.
     """
 
     low: Tensor
     high: Tensor
     taught: Tensor | None = None
+    worn: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.high)
@@ -62,6 +64,26 @@ class Autocast:
 
     def __call__(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """How the discriminator did, as 0-d tensors: mean logits, and the share of its verdicts that were right."""
+
+    real: Tensor
+    fake: Tensor
+    accuracy: Tensor
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What one step computed, still on the device: reading it would make the CPU wait."""
+
+    terms: Terms
+    gradient_norm: Tensor
+    verdicts: Verdicts | None = None
+    discriminator_loss: Terms | None = None
+    discriminator_norm: Tensor | None = None
 
 
 def fidelity_terms(
@@ -153,15 +175,6 @@ def _add_terms_of_pixels(terms: Terms, result: Tensor, high: Tensor, scale: int,
         terms.add("consistency", settings.consistency_weight, losses.consistency(result, high, scale))
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """How the discriminator did, as 0-d tensors: mean logits, and the fraction of its verdicts that were right."""
-
-    real: Tensor
-    fake: Tensor
-    accuracy: Tensor
-
-
 def discriminator_terms(
     discriminator: Discriminator,
     fake: Tensor,
@@ -178,15 +191,16 @@ def discriminator_terms(
     if settings.r1_weight and step % settings.r1_every_steps == 0:
         # Lazily, as in StyleGAN2 (Karras et al. 2020, section 3.1): rarer, and heavier in proportion.
         terms.add("r1", settings.r1_weight * settings.r1_every_steps, losses.r1(discriminator, real))
-    return terms, _verdicts(of_real.detach(), of_fake.detach(), settings)
+    return terms, verdicts_of(of_real.detach(), of_fake.detach(), settings.objective)
 
 
-def _verdicts(real: Tensor, fake: Tensor, settings: AdversarialSettings) -> Verdicts:
+def verdicts_of(real: Tensor, fake: Tensor, objective: Objective) -> Verdicts:
+    """Logits of real and of made pictures, without their graph."""
     # A relativistic discriminator is right where the real is more real than the average fake, and the other way round;
     # least squares has its border halfway between its targets 0 and 1.
-    if settings.objective == "relativistic":
+    if objective == "relativistic":
         border_real, border_fake = fake.mean(), real.mean()
     else:
-        border_real = border_fake = real.new_tensor(0.5 if settings.objective == "least-squares" else 0.0)
+        border_real = border_fake = real.new_tensor(0.5 if objective == "least-squares" else 0.0)
     right = ((real > border_real).float().mean() + (fake < border_fake).float().mean()) / 2
     return Verdicts(real.mean(), fake.mean(), right)

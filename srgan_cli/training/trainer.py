@@ -45,7 +45,8 @@ def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outco
         stack.enter_context(processes.joined(group, choose_compute(config, group)[0]))
         found = processes.first_does(lambda: _claim(stack, where, config), group)
         config = with_sizes_of_init(config) if found is None else dataclasses.replace(config, generator=found[0])
-        run, state = begin(config, group, resuming=found is not None), State(phase=config.phases[0])
+        state = State(phase=config.phases[0])
+        run = begin(config, group, resuming_in=None if found is None else checkpoint.phase_of(found[1], config))
         if found is not None:
             values = checkpoint.restore(found[1], run.parts)
             state = State.restored(values)
@@ -152,7 +153,7 @@ def _go_back(session: _Session) -> None:
         raise DivergedError(
             f"training went wrong again after going back {state.rollbacks} times and halving the learning rate each "
             f"time; the last good state is kept. Start again from it at a lower rate: --init {session.where} --out NEW "
-            f"--set {state.phase}.learning_rate=…, or try --precision fp32"
+            f"--set {TrainConfig.section_of(state.phase)}.learning_rate=…, or try --precision fp32"
         )
     found = processes.first_does(lambda: checkpoint.load(session.where / folder.GOOD_NAME), run.group)
     before = State.restored(checkpoint.restore(found, run.parts))
@@ -191,9 +192,9 @@ def _fit(run: Run, state: State) -> list[str]:
         batches, notes = fit(run, run.group)
         state.take_batches(batches)
     for phase, batch in state.batches.items():
-        settings = run.config.of(cast(Phase, phase))
+        settings, section = run.config.of(cast(Phase, phase)), TrainConfig.section_of(cast(Phase, phase))
         changed = dataclasses.replace(settings, batch=batch)
-        run.config = dataclasses.replace(run.config, **{phase: changed})  # type: ignore[arg-type]
+        run.config = dataclasses.replace(run.config, **{section: changed})  # type: ignore[arg-type]
     return notes
 
 
@@ -201,4 +202,6 @@ def _check_batches(config: TrainConfig, group: Processes) -> None:
     for phase in config.phases:
         batch = config.of(phase).batch
         if batch % group.world:
-            raise SettingsError(f"{phase}.batch, {batch}, cannot be shared evenly by {group.world} processes")
+            raise SettingsError(
+                f"{config.section_of(phase)}.batch, {batch}, cannot be shared evenly by {group.world} processes"
+            )

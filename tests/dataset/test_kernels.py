@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.degradation import (
-    Compression,
     Noise,
     apply,
     rng_for,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_cli.dataset.degradation import Compression, Degradation, Noise, Round
+from srgan_cli.dataset.codecs import Compression
+from srgan_cli.dataset.degradation import Degradation, Noise, Round
 from srgan_cli.dataset.kernels import Blur
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError
 from srgan_cli.imaging.bicubic import bicubic

@@ -1,0 +1,54 @@
+"""Which file a learned degradation means, and for which scale it is. Does not import torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from srgan_cli.dataset.folders import folder_of
+from srgan_cli.errors import SettingsError, WeightsError, shown
+from srgan_cli.networks.registry import WeightsHeader, read_weights_header
+
+WEAR_NAME = "wear.safetensors"
+FORMAT, VERSION = "srgan_wear", "1"  # in the file's metadata
+
+
+def wear_path(name: str) -> Path:
+    """The file that `--degradation RUN` means: a run folder's, or the file itself. Raises `SettingsError`."""
+    given = folder_of(name)
+    path = given / WEAR_NAME if given.is_dir() else given
+    if not path.is_file():
+        why = f"it holds no {WEAR_NAME}" if given.is_dir() else "there is no such folder or file"
+        raise SettingsError(
+            f"the degradation {shown(name)} is neither bicubic nor photo nor a run that has learned wear ({why}); "
+            "such a run is made with --unpaired-lr-dir"
+        )
+    return path
+
+
+def check_format(header: WeightsHeader, path: Path) -> None:
+    """Raises `WeightsError` for a file that holds something else."""
+    if header.metadata.get(FORMAT) != VERSION:
+        raise WeightsError(f"{path} holds no wear that this srgan knows; such files come from --unpaired-lr-dir")
+
+
+def check_wear_scale(name: str, scale: int) -> None:
+    """Raises `SettingsError` where the wear that `name` means was learned for another scale, and `WeightsError` for a
+    file that is damaged."""
+    path = wear_path(name)
+    header = read_weights_header(path)
+    check_format(header, path)
+    try:
+        learned = int(json.loads(header.metadata["config"])["scale"])
+    except (KeyError, TypeError, ValueError, RecursionError) as err:
+        raise WeightsError(f"{path} is damaged: its settings make no sense") from err
+    refuse_other_scale(name, learned, scale)
+
+
+def refuse_other_scale(name: str, learned: int, scale: int) -> None:
+    """Raises `SettingsError` unless the two are equal."""
+    if learned != scale:
+        raise SettingsError(
+            f"the wear of {shown(name)} was learned for low pictures {learned} times smaller than the sharp ones, and "
+            f"here they are {scale} times smaller; give --scale {learned}, or learn it again"
+        )

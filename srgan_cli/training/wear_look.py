@@ -1,0 +1,202 @@
+"""What a wearer has learned, to look at: its numbers beside those of real worn pictures, and a sheet of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srgan_cli.comparison.sheet import SheetRow, draw_sheet
+from srgan_cli.dataset.degradation import bicubic_down
+from srgan_cli.dataset.draws import generator as draws_for
+from srgan_cli.dataset.low_pictures import to_pixels, to_tensor
+from srgan_cli.dataset.pictures import read_pixels
+from srgan_cli.dataset.scan import Picture, Scan
+from srgan_cli.dataset.wear import chance
+from srgan_cli.errors import PictureError, WeightsError
+from srgan_cli.imaging.bicubic import bicubic
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.networks.generators import Generator
+from srgan_cli.training.adaptation import Adaptation
+from srgan_cli.training.run import Run, make_generator
+from srgan_cli.training.steps import verdicts_of
+from srgan_cli.training.validation import ValidationPair, middle
+from srgan_cli.training.wear_numbers import Look, WearNumbers, look_at_all
+
+_LOOKS = 0x4C6F6F6B  # a Philox key, as those of `adaptation`
+_MAX_REAL = 24  # worn pictures that are measured
+_MAX_PX = 192  # of a worn picture, its middle
+_SEEDS = 4
+_JUDGED = 6  # pictures for what takes networks
+_NOISE = 2 / 255
+_SHOWN_PX = 192  # of the large pictures on the sheet
+COLUMNS: Mapping[str, str] = {
+    "high": "a sharp picture",
+    "bicubic low": "downscaled",
+    "worn by F": "as it was learned",
+    "real worn": "another picture, of yours",
+    "G(real worn)": "enlarged now",
+    "G before": "enlarged before adapting",
+}
+
+
+class WearLook:
+    """Held-out pictures, and some real worn ones. `pairs` are worn anew at each look, since the wearer changes."""
+
+    def __init__(self, run: Run, adaptation: Adaptation, scan: Scan, pairs: Sequence[ValidationPair]) -> None:
+        self._adaptation, self._scale = adaptation, run.generator.scale
+        self._given = list(pairs)
+        self._paired = [picture.low is not None for picture in scan.val]
+        self._real = _middles(scan.unlabelled)
+        self._real_look = look_at_all(self._real)
+        self._before = _before(run)
+
+    # --------------------------------------------------------------------------------------------------- what F makes
+
+    def pairs(self) -> list[ValidationPair]:
+        """The held-out pictures with low ones as the wearer makes them now; with their own, where they have such."""
+        return [
+            pair if paired else ValidationPair(pair.name, to_pixels(self._worn(pair.high, index)), pair.high)
+            for index, (pair, paired) in enumerate(zip(self._given, self._paired, strict=True))
+        ]
+
+    @torch.no_grad()
+    def _worn(self, high: Pixels, number: int) -> Tensor:
+        """(H, W, 3) -> (1, 3, H / scale, W / scale), always the same for the same wearer."""
+        source = draws_for(self._adaptation.seed, _LOOKS, number)
+        picture = to_tensor(high).to(self._device)
+        return self._adaptation.worn(self._adaptation.ema, bicubic_down(picture, self._scale), picture, source)
+
+    @property
+    def _device(self) -> torch.device:
+        return self._adaptation.ema.kernels.device
+
+    # -------------------------------------------------------------------------------------------------------- numbers
+
+    def numbers(self, run: Run) -> WearNumbers:
+        """Of the wearer as it is now, with the run's generator."""
+        highs = [middle(pair.high, _MAX_PX * self._scale, self._scale) for pair in self._given]
+        made = [to_pixels(self._worn(high, index)) for index, high in enumerate(highs)]
+        some = highs[:_JUDGED]
+        return WearNumbers(
+            real=self._real_look,
+            made=look_at_all([one for one in made if min(one.shape[:2]) >= 16]) if made else Look(),
+            colour_shift=_mean([_colour_shift(high, low) for high, low in zip(highs, made, strict=True)]),
+            variation=_mean([self._variation(high) for high in some]),
+            accuracy=self._accuracy(made[:_JUDGED]),
+            hidden_db=_mean([self._hidden_db(run, high, low) for high, low in zip(some, made, strict=False)]),
+        )
+
+    @torch.no_grad()
+    def _variation(self, high: Pixels) -> float:
+        """Without codecs, which would give each draw another grid."""
+        picture = to_tensor(high).to(self._device)
+        low = bicubic_down(picture, self._scale)
+        height, width = low.shape[2:]
+        results = [
+            self._adaptation.ema(low, picture, chance([seed], height, width, low.device)) for seed in range(_SEEDS)
+        ]
+        return float(torch.cat(results).std(dim=0).square().mean().sqrt() * 255.0)
+
+    @torch.no_grad()
+    def _accuracy(self, made: Sequence[Pixels]) -> float:
+        real = [one for one in self._real[:_JUDGED] if _even(one).size]
+        if not made or not real:
+            return math.nan
+        discriminator = self._adaptation.discriminator
+        ours, theirs = (
+            torch.cat([discriminator(to_tensor(_even(one)).to(self._device)).logits.flatten() for one in pictures])
+            for pictures in (made, real)
+        )
+        return float(verdicts_of(theirs, ours, self._adaptation.settings.objective).accuracy)
+
+    def _hidden_db(self, run: Run, high: Pixels, low: Pixels) -> float:
+        worn = to_tensor(low).to(self._device)
+        dice = torch.Generator().manual_seed(0)
+        noisy = worn + torch.randn(worn.shape, generator=dice).to(worn.device) * _NOISE
+        plain, disturbed = (_psnr_db(_enlarged(run.ema, one, run), high) for one in (worn, noisy))
+        return plain - disturbed
+
+    # ---------------------------------------------------------------------------------------------------------- sheet
+
+    def sheet(self, run: Run, count: int) -> Pixels | None:
+        """A row for each of `count` pictures, in the order of `COLUMNS`; what is not known stays empty."""
+        rows = [self._row(run, index) for index in range(min(count, len(self._given), len(self._real)))]
+        return draw_sheet(COLUMNS, rows, zoom_percent=100) if rows else None
+
+    def _row(self, run: Run, index: int) -> SheetRow:
+        pair, scale = self._given[index], self._scale
+        high = middle(pair.high, _SHOWN_PX, scale)
+        small = bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
+        real = middle(self._real[index * len(self._real) // len(self._given)], _SHOWN_PX // scale, 1)
+        low = to_tensor(real).to(self._device)
+        cells = {
+            "high": high,
+            "bicubic low": _as_large(small, scale),
+            "worn by F": _as_large(to_pixels(self._worn(high, index)), scale),
+            "real worn": _as_large(real, scale),
+            "G(real worn)": to_pixels(_enlarged(run.ema, low, run)),
+        }
+        if self._before is not None:
+            cells["G before"] = to_pixels(_enlarged(self._before, low, run))
+        return SheetRow(pair.name, "", pair.low, cells)
+
+
+def _before(run: Run) -> Generator | None:
+    """What the run began with, where it is still there."""
+    if run.config.init is None:
+        return None
+    try:
+        return make_generator(run.config).to(run.device).eval()
+    except WeightsError:
+        return None
+
+
+def _middles(pictures: Sequence[Picture]) -> list[Pixels]:
+    some = pictures[:: max(1, len(pictures) // _MAX_REAL)][:_MAX_REAL]
+    found = []
+    for picture in some:
+        try:
+            found.append(middle(read_pixels(picture.path), _MAX_PX, 1))
+        except PictureError:  # it was read when the pictures were decoded; without it there is still enough to see
+            continue
+    return found
+
+
+def _even(pixels: Pixels) -> Pixels:
+    """Sides that the discriminator takes."""
+    height, width = (side // 2 * 2 for side in pixels.shape[:2])
+    return pixels[:height, :width]
+
+
+def _as_large(low: Pixels, scale: int) -> Pixels:
+    """Pixels as they are, each a square."""
+    return np.ascontiguousarray(low.repeat(scale, axis=0).repeat(scale, axis=1))
+
+
+def _enlarged(network: Generator, low: Tensor, run: Run) -> Tensor:
+    training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode(), run.autocast():
+            result: Tensor = network(low.contiguous(memory_format=torch.channels_last))
+            return result.float()
+    finally:
+        network.train(training)
+
+
+def _psnr_db(result: Tensor, high: Pixels) -> float:
+    error = (result.clamp(0, 1) - to_tensor(high).to(result.device)).square().mean()
+    return -10.0 * math.log10(max(float(error), 1e-10))
+
+
+def _colour_shift(high: Pixels, low: Pixels) -> float:
+    """The same measure as `picture_numbers` has of results and their input."""
+    return float(np.max(np.abs(high.mean(axis=(0, 1)) - low.mean(axis=(0, 1)))))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan

@@ -1,0 +1,78 @@
+"""How worn pictures look, as numbers: noise, blur and blocking, of real ones and of those that a wearer makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.imaging.signs import blocking_of, noise_of
+
+Plane = npt.NDArray[np.float32]
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_EDGE_PX = 9  # what an edge is looked for in
+_EDGES = 0.02  # of all stretches: those with the largest range
+_STEEPEST_OF_SIGMA = math.sqrt(2 * math.pi)  # range over steepest step of an ideal edge, blurred by a Gaussian of 1 px
+
+
+@dataclass(frozen=True)
+class Look:
+    """Means over pictures. `noise` in levels of 255 and `blocking` (1: none) as in `imaging.signs`, in the quietest
+    parts. `blur_px`: of the strongest edges, the standard deviation of the Gaussian that would blur a step as much;
+    across (edges met along rows) and down. An ideal step of pixels has 0.4."""
+
+    noise: float = math.nan
+    blur_across_px: float = math.nan
+    blur_down_px: float = math.nan
+    blocking: float = math.nan
+
+
+@dataclass(frozen=True)
+class WearNumbers:
+    """What a look at the wearer gave; NaN is not known, and not watched.
+
+    `colour_shift`: how far its results' mean colour is from the bicubic pictures', in levels of 255. `variation`: the
+    standard deviation of a pixel over seeds, in levels. `accuracy` of its discriminator on held-out pictures, 0 … 1.
+    `hidden_db`: how much better G enlarges its results than the same with noise of 2 levels over them.
+    """
+
+    real: Look
+    made: Look
+    colour_shift: float = math.nan
+    variation: float = math.nan
+    accuracy: float = math.nan
+    hidden_db: float = math.nan
+
+    def plain(self) -> dict[str, float]:
+        """By name, for a log; what is not known is left out."""
+        looks = {f"{name}_{key}": value for name, look in (("real", self.real), ("made", self.made))
+                 for key, value in asdict(look).items()}  # fmt: skip
+        others = {key: value for key, value in vars(self).items() if isinstance(value, float)}
+        return {key: value for key, value in (looks | others).items() if math.isfinite(value)}
+
+
+def look_at_all(pictures: Sequence[Pixels]) -> Look:
+    """Of low pictures (H, W, 3) uint8, at least 16 px a side."""
+    if not pictures:
+        return Look()
+    lumas: list[Plane] = [picture.astype(np.float32) @ _LUMA for picture in pictures]
+    return Look(
+        noise=float(np.mean([noise_of(luma) for luma in lumas])),
+        blur_across_px=float(np.mean([_edge_blur_px(luma) for luma in lumas])),
+        blur_down_px=float(np.mean([_edge_blur_px(luma.T) for luma in lumas])),
+        blocking=float(np.mean([blocking_of(luma) for luma in lumas])),
+    )
+
+
+def _edge_blur_px(luma: Plane) -> float:
+    """The blur of the strongest edges met along rows: range over steepest step, in stretches of 9 px."""
+    stretches = np.lib.stride_tricks.sliding_window_view(luma, _EDGE_PX, axis=1)[:, ::4]
+    reach = (stretches.max(axis=2) - stretches.min(axis=2)).ravel()
+    steepest = np.abs(np.diff(stretches, axis=2)).max(axis=2).ravel()
+    strong = np.argsort(reach, kind="stable")[-max(1, int(len(reach) * _EDGES)) :]
+    return float(np.median(reach[strong] / np.maximum(steepest[strong], 1e-3))) / _STEEPEST_OF_SIGMA

@@ -1,0 +1,85 @@
+"""Settings of unpaired adaptation: how a person's own wear is learned from pictures that have no originals.
+
+A section of `training_config`, checked in the same way. Its names are those of the phases' sections where they mean the
+same, since learning the wear is a phase too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from srgan_cli.checking import check, check_choice, check_numbers
+
+MIN_WORN = 8  # fewer pictures tell too little of what is wear and what is their subject
+
+
+@dataclass(frozen=True)
+class AdaptationSettings:
+    """A small network (the *wearer*) learns to make low pictures of sharp ones that look like those of `worn_dirs`.
+
+    For `wear_fraction` of the run it learns alone (the phase `wear`); then the generator learns from what it makes, and
+    it goes on learning at each `every_steps`-th step. Without `worn_dirs` nothing here counts.
+    """
+
+    worn_dirs: tuple[str, ...] = ()  # worn low pictures, unpaired
+    wear_fraction: float = 0.25  # of the run, for the wearer alone
+    every_steps: int = 8  # later, the wearer makes a step at each of so many of the generator's; 0: none
+    clean_fraction: float = 0.1  # of crops that are only downscaled, so that clean pictures stay clean: the identity
+    # --- the wearer and its discriminator
+    features: int = 16
+    blocks: int = 2
+    blur_px: int = 9  # side of its blur's kernel, odd, in px of the low picture
+    discriminator_channels: int = 32
+    objective: Literal["nonsaturating", "relativistic", "hinge", "least-squares"] = "least-squares"
+    adversarial_weight: float = 0.1
+    statistics_weight: float = 1.0  # distributions of the coefficients of 8×8 blocks, see wear_losses.statistics
+    low_frequency_weight: float = 20.0  # agreement with the bicubic low picture, in means over 8×8 px
+    replay: int = (
+        50  # earlier results that the discriminator is shown by turns with new ones (Zhu et al. 2017); 0: none
+    )
+    # --- the cycle from the other side: F(G(low)) is low, up to its noise
+    cycle_weight: float = 0.5
+    cycle_crops: int = 2  # of a batch; 0: none
+    hidden_noise: float = 1.0  # std in levels of 255, added before either network sees what the other made
+    # --- how the wearer learns
+    batch: int = 8
+    crop_px: int = 256  # of the high picture
+    small_crop_px: int = 0
+    small_crop_fraction: float = 0.0
+    learning_rate: float = 1e-3
+    discriminator_learning_rate: float = 4e-4
+    schedule: Literal["constant", "cosine", "halfway"] = "constant"
+    warmup_steps: int = 20
+    optimizer: Literal["adamw"] = "adamw"
+    beta1: float = 0.5
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ema: float = 0.99
+
+    def __post_init__(self) -> None:
+        check_choice(
+            "adaptation",
+            self,
+            objective=("nonsaturating", "relativistic", "hinge", "least-squares"),
+            schedule=("constant", "cosine", "halfway"),
+            optimizer=("adamw",),
+        )
+        weights = [one.name for one in dataclasses.fields(self) if one.name.endswith("_weight")]
+        check_numbers("adaptation", self, dict.fromkeys(weights, (0, 1000)))
+        fractions = ("clean_fraction", "small_crop_fraction", "weight_decay", "learning_rate")
+        check_numbers("adaptation", self, dict.fromkeys((*fractions, "discriminator_learning_rate"), (0, 1)))
+        check_numbers("adaptation", self, {"features": (1, 256), "blocks": (0, 32), "discriminator_channels": (1, 256)})
+        check_numbers("adaptation", self, {"every_steps": (0, 1000), "replay": (0, 1000), "cycle_crops": (0, 4096)})
+        check_numbers("adaptation", self, {"hidden_noise": (0, 32), "blur_px": (1, 33), "wear_fraction": (0.01, 0.95)})
+        check_numbers("adaptation", self, {"batch": (1, 4096), "crop_px": (8, 2048), "small_crop_px": (0, 2048)})
+        check_numbers("adaptation", self, {"warmup_steps": (0, 1e6), "clip_norm": (0, 1e6)})
+        check_numbers("adaptation", self, {"beta1": (0, 0.9999), "beta2": (0, 0.99999), "ema": (0, 0.99999)})
+        check(self.blur_px % 2 == 1, f"adaptation.blur_px must be odd, so that it has a middle, not {self.blur_px}")
+
+    @property
+    def on(self) -> bool:
+        """Whether this run adapts."""
+        return bool(self.worn_dirs)
