@@ -187,7 +187,7 @@ def train(
     if not config.data.high_dirs:
         raise SettingsError("give --hr-dir: a folder of sharp pictures to learn from")
     if preview is not None:
-        return _preview(config, preview, quiet=quiet)
+        return _preview(config, out or default_folder(config), preview, quiet=quiet)
     return _run(config, out or default_folder(config), quiet=quiet, as_json=as_json)
 
 
@@ -272,9 +272,10 @@ def _degradation(asked: str | None) -> dict[str, Any]:
 def _crops_for(scale: int, preset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Crops that --scale fits into, of phases for which no crop was asked: the preset's, a little smaller."""
     crops = {}
-    for phase in ("fidelity", "adversarial"):
+    for phase in ("fidelity", "adversarial", "adaptation"):
         usual = getattr(settings.preset(preset), phase).crop_px
-        step = math.lcm(16, scale) if scale > 0 else usual  # discriminators halve a crop four times
+        halved = 2 * scale if phase == "adaptation" else scale
+        step = math.lcm(16, halved) if scale > 0 else usual  # discriminators halve a crop four times
         crops[phase] = {"crop_px": max(usual // step, 1) * step}
     return crops
 
@@ -291,13 +292,25 @@ def _writable(config: TrainConfig) -> TrainConfig:
 # ------------------------------------------------------------------------------------------------------------------ run
 
 
-def _preview(config: TrainConfig, target: Path, *, quiet: bool) -> int:
+def _preview(config: TrainConfig, folder: Path, target: Path, *, quiet: bool) -> int:
+    if config.adaptation.on:
+        return _preview_wear(config, folder, target, quiet=quiet)
     from srgan_cli.runlog.preview import preview
     from srgan_cli.training.run import with_sizes_of_init
 
     preview(with_sizes_of_init(config), target)
     if not quiet:
         click.echo(f"{shown(target)}: what would be learned from", err=True)
+    return 0
+
+
+def _preview_wear(config: TrainConfig, folder: Path, target: Path, *, quiet: bool) -> int:
+    from srgan_cli.training.wear_preview import preview_wear
+
+    learned = preview_wear(config, folder, target)
+    if not quiet:
+        what = f"what {shown(folder)} has learned of the wear" if learned else "sharp and worn pictures"
+        click.echo(f"{shown(target)}: {what}", err=True)
     return 0
 
 

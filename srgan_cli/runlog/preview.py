@@ -50,13 +50,22 @@ def preview(config: TrainConfig, target: Path) -> None:
     With `init`, `config` must hold the sizes of that file already (`run.with_sizes_of_init`).
     Raises what `scan` and reading the pictures raise, and `TrainingError` when the file cannot be written.
     """
-    if target.exists() and not _is_a_sheet(target):
-        raise SettingsError(f"{shown(target)} exists and is not a sheet of an earlier preview; choose another name")
+    check_target(target)
     scale = config.generator.scale
     crop_px = max(config.of(phase).crop_px for phase in config.phases)
-    pictures = _spread_out(scan(config.data, scale=scale, crop_px=crop_px).train, _ROWS)
+    pictures = spread_out(scan(config.data, scale=scale, crop_px=crop_px).train, _ROWS)
     side_px = min(_MAX_CROP_PX, *(min(one.width, one.height) for one in pictures)) // scale * scale
-    sheet = contact_sheet([_row(config, picture, i, side_px) for i, picture in enumerate(pictures)])
+    save_sheet(contact_sheet([_row(config, picture, i, side_px) for i, picture in enumerate(pictures)]), target)
+
+
+def check_target(target: Path) -> None:
+    """Raises `SettingsError` where a sheet would replace something else."""
+    if target.exists() and not _is_a_sheet(target):
+        raise SettingsError(f"{shown(target)} exists and is not a sheet of an earlier preview; choose another name")
+
+
+def save_sheet(sheet: Image.Image, target: Path) -> None:
+    """A sheet as a picture file, marked as one. Raises `TrainingError` when it cannot be written."""
     kind = Image.registered_extensions().get(target.suffix.lower())
     if kind not in Image.SAVE:
         raise TrainingError(
@@ -79,7 +88,8 @@ def _is_a_sheet(path: Path) -> bool:
         return False
 
 
-def _spread_out(pictures: Sequence[Picture], most: int) -> list[Picture]:
+def spread_out(pictures: Sequence[Picture], most: int) -> list[Picture]:
+    """Some of them, from all over."""
     count = min(most, len(pictures))
     return [pictures[(2 * i + 1) * len(pictures) // (2 * count)] for i in range(count)]
 

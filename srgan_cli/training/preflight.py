@@ -30,6 +30,8 @@ def check(config: TrainConfig, where: Path) -> None:
 
 def _check_wear(config: TrainConfig) -> None:
     """Worn pictures to learn from, or what an earlier run has learned."""
+    if config.preset == "adapt" and not config.adaptation.on:
+        raise SettingsError("the preset adapt needs --unpaired-lr-dir: a folder of worn pictures to learn from")
     worn, _ = files_under(config.adaptation.worn_dirs)
     if config.adaptation.on and len(worn) < MIN_WORN:
         raise SettingsError(

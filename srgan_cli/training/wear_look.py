@@ -33,13 +33,14 @@ _SEEDS = 4
 _JUDGED = 6  # pictures for what takes networks
 _NOISE = 2 / 255
 _SHOWN_PX = 192  # of the large pictures on the sheet
+_WORN, _NOW, _BEFORE = "worn by F", "G(real worn)", "G before"
 COLUMNS: Mapping[str, str] = {
     "high": "a sharp picture",
     "bicubic low": "downscaled",
-    "worn by F": "as it was learned",
+    _WORN: "as it was learned",
     "real worn": "another picture, of yours",
-    "G(real worn)": "enlarged now",
-    "G before": "enlarged before adapting",
+    _NOW: "enlarged now",
+    _BEFORE: "enlarged before adapting",
 }
 
 
@@ -122,10 +123,13 @@ class WearLook:
 
     # ---------------------------------------------------------------------------------------------------------- sheet
 
-    def sheet(self, run: Run, count: int) -> Pixels | None:
-        """A row for each of `count` pictures, in the order of `COLUMNS`; what is not known stays empty."""
+    def sheet(self, run: Run, count: int, *, learned: bool = True) -> Pixels | None:
+        """A row for each of `count` pictures, in the order of `COLUMNS`, as far as it is known and `learned`."""
         rows = [self._row(run, index) for index in range(min(count, len(self._given), len(self._real)))]
-        return draw_sheet(COLUMNS, rows, zoom_percent=100) if rows else None
+        hidden = set() if learned else {_WORN, _NOW}
+        known = {name for row in rows for name in row.cells} - hidden
+        columns = {name: about for name, about in COLUMNS.items() if name in known}
+        return draw_sheet(columns, rows, zoom_percent=100) if rows else None
 
     def _row(self, run: Run, index: int) -> SheetRow:
         pair, scale = self._given[index], self._scale
@@ -136,12 +140,12 @@ class WearLook:
         cells = {
             "high": high,
             "bicubic low": _as_large(small, scale),
-            "worn by F": _as_large(to_pixels(self._worn(high, index)), scale),
+            _WORN: _as_large(to_pixels(self._worn(high, index)), scale),
             "real worn": _as_large(real, scale),
-            "G(real worn)": to_pixels(_enlarged(run.ema, low, run)),
+            _NOW: to_pixels(_enlarged(run.ema, low, run)),
         }
         if self._before is not None:
-            cells["G before"] = to_pixels(_enlarged(self._before, low, run))
+            cells[_BEFORE] = to_pixels(_enlarged(self._before, low, run))
         return SheetRow(pair.name, "", pair.low, cells)
 
 

@@ -1,0 +1,57 @@
+"""`srgan train --unpaired-lr-dir … --preview sheet.png`: sharp and worn pictures side by side.
+
+With what an earlier run of the same folder has learned of the wear, where there is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from PIL import Image
+
+from srgan_cli.dataset.wear_files import load_wear
+from srgan_cli.dataset.wear_header import WEAR_NAME
+from srgan_cli.networks.registry import RUN_MODEL
+from srgan_cli.networks.weights import load_generator
+from srgan_cli.runlog.preview import check_target, save_sheet, spread_out
+from srgan_cli.training import sources
+from srgan_cli.training.observer import SilentTraining
+from srgan_cli.training.processes import Processes
+from srgan_cli.training.run import Run, begin, with_sizes_of_init
+from srgan_cli.training.validation import held_out
+from srgan_cli.training.wear_look import WearLook
+from srgan_cli.training_config import TrainConfig
+
+_ROWS = 6
+
+
+def preview_wear(config: TrainConfig, where: Path, target: Path) -> bool:
+    """Draw the sheet into the file `target`; whether it shows wear that a run in the folder `where` has learned.
+
+    Raises what scanning and reading the pictures raise, `WeightsError` for damaged files of that run, `SettingsError`
+    where `target` is another file, and `TrainingError` when it cannot be written.
+    """
+    check_target(target)
+    run = begin(with_sizes_of_init(config), Processes())
+    found = sources.scanned(run, SilentTraining())
+    shown = dataclasses.replace(found, val=tuple(spread_out(found.train, _ROWS)))
+    assert run.adaptation is not None
+    learned = _take_learned(run, where)
+    look = WearLook(run, run.adaptation, shown, held_out(run.config, shown, run.generator.scale))
+    sheet = look.sheet(run, _ROWS, learned=learned)
+    assert sheet is not None, "scanning has seen to it that there are pictures of both kinds"
+    save_sheet(Image.fromarray(sheet), target)
+    return learned
+
+
+def _take_learned(run: Run, where: Path) -> bool:
+    """The networks of an earlier run, as far as it has come."""
+    wear, model = where / WEAR_NAME, where / RUN_MODEL
+    if run.adaptation is None or not wear.is_file():
+        return False
+    learned = load_wear(wear)
+    run.adaptation = dataclasses.replace(run.adaptation, ema=learned.network.to(run.device), signs=learned.signs)
+    if model.is_file():
+        run.ema = load_generator(model).to(run.device).eval().requires_grad_(False)
+    return True
