@@ -25,6 +25,7 @@ from srgan_cli.training import checkpoint, trainer
 from srgan_cli.training.adaptation import Adaptation, Replay, begin_adaptation
 from srgan_cli.training.monitor import Monitor
 from srgan_cli.training.processes import Processes
+from srgan_cli.training.run import begin
 from srgan_cli.training.schedule import place
 from srgan_cli.training.steps import Autocast, Examples
 from srgan_cli.training.wear_numbers import Look, WearNumbers, look_at_all
@@ -90,7 +91,7 @@ def test_the_generator_rests_while_the_wear_is_learned(photos: Path, mine: Path,
     whole = adapting(photos, mine)
     trainer.train(whole, tmp_path / "run", Witness(stop_at(2)))
     parts = checkpoint.load(tmp_path / "run" / "checkpoint")["parts"]
-    fresh = trainer.begin(whole, Processes())
+    fresh = begin(whole, Processes())
     assert same(parts["generator"], fresh.generator.state_dict())
     assert fresh.adaptation is not None
     assert not same(parts["wearer"], fresh.adaptation.wearer.state_dict())
@@ -248,7 +249,7 @@ def test_each_failure_is_reported_once_and_stops_nothing(bad: Mapping[str, float
     well = WearNumbers(Look(noise=5.0), Look(noise=4.0), 0.5, 6.0, 0.6, 0.1)
     monitor = Monitor()
     assert monitor.wear(0, well) == []
-    ill = dataclasses.replace(well, **bad)
+    ill = dataclasses.replace(well, **bad)  # type: ignore[arg-type]
     found = [monitor.wear(step, ill) for step in range(1, times + 3)]
     assert [[finding.kind for finding in one] for one in found] == [[]] * (times - 1) + [[kind]] + [[]] * 2
     assert not any(finding.roll_back for one in found for finding in one)

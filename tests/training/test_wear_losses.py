@@ -47,7 +47,7 @@ def test_statistics_lead_noise_to_its_strength() -> None:
     optimizer = torch.optim.Adam([strength], 2e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        wear_losses.statistics(0.5 + strength * white, real).backward()  # type: ignore[no-untyped-call]
+        wear_losses.statistics(0.5 + strength * white, real).backward()
         optimizer.step()
     assert abs(float(strength.detach()) - 0.05) < 0.004
 
