@@ -134,7 +134,7 @@ def test_fidelity_alone_and_both_phases_adapt_too(photos: Path, mine: Path, tmp_
 
 
 def test_phases_follow_each_other_by_their_fractions(photos: Path, mine: Path) -> None:
-    both = adapting(photos, mine, phase="both")
+    both = adapting(photos, mine, phase="both", fidelity={"crop_px": 32})
     assert place(both, "wear", 0.25, 0.0).fraction == 0.5
     assert place(both, "wear", 0.5, 0.0).phase == "fidelity"
     assert place(both, "fidelity", 0.625, 0.5).fraction == pytest.approx(0.5)
