@@ -36,6 +36,7 @@ class AdaptationSettings:
     adversarial_weight: float = 0.1
     statistics_weight: float = 1.0  # distributions of the coefficients of 8×8 blocks, see wear_losses.statistics
     low_frequency_weight: float = 20.0  # agreement with the bicubic low picture, in means over 8×8 px
+    restraint_weight: float = 5.0  # L1 of its residual network: what blur, grain and codecs explain is left to them
     replay: int = (
         50  # earlier results that the discriminator is shown by turns with new ones (Zhu et al. 2017); 0: none
     )

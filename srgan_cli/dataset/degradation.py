@@ -245,7 +245,7 @@ def _worn(high: Tensor, values: Sequence[Worn], scale: int) -> Tensor:
     low = bicubic_down(high.float(), scale)
     height, width = low.shape[2:]
     by_chance = chance([value.seed for value in values], height, width, low.device)
-    return compressed(learned.network(low, high, by_chance), [value.compression for value in values])
+    return compressed(learned.network(low, high, by_chance).worn, [value.compression for value in values])
 
 
 def _photo(pictures: list[Tensor], values: Sequence[Degradation], scale: int) -> list[Tensor]:

@@ -1,9 +1,12 @@
 """Learned wear: a small network that makes low pictures as somebody's own camera, scanner or film made them.
 
 `training.adaptation` teaches it from worn pictures that have no originals; here it is used. What it does comes in
-the order in which wear happens: a blur whose kernel is learned, grain with a spectrum of its own and a strength that
-depends on the level, a residual network for the rest, and at last the codecs that the worn pictures' own files tell of.
-It begins as bicubic downscaling with one level of noise.
+the order in which wear happens: a blur whose kernel is learned, a residual network for the rest (tone, halos,
+aliasing), grain with a spectrum of its own and a strength that depends on the level, and at last the codecs that the
+worn pictures' own files tell of. It begins as bicubic downscaling with one level of noise.
+
+The grain does not reach the residual network: one that is free to lay noise wherever there is texture soon scrambles
+texture to explain a blur.
 
 Wear is random: one high picture has many low ones. So every crop has a seed, for its grain and for its *code*, a few
 normal numbers that choose among blurs and strengths as one picture of a set differs from another.
@@ -11,6 +14,7 @@ normal numbers that choose among blurs and strengths as one picture of a set dif
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,6 +30,8 @@ from srgan_cli.dataset.codecs import BLOCK_PX, Compression, all_through_codecs, 
 GRAIN = 4  # channels of the noise that comes in: one a colour, and one for all
 CODE = 4  # numbers that tell one picture's wear from another's
 _KERNELS = 4  # blurs to choose among
+_QUICK = 10.0  # what logarithms are multiplied by, so that they move as fast as they should at the rate of the others
+_SHARP_PX = 0.3  # standard deviation of the blur at the beginning: next to none
 _GRAIN_PX = 7  # side of the grain's kernel
 _LEVEL = 1 / 255
 
@@ -58,6 +64,13 @@ class Chance(NamedTuple):
     grain: Tensor
 
 
+class Wear(NamedTuple):
+    """`worn`: low pictures (N, 3, h, w), neither clipped nor compressed; `residual`: what its network added to them."""
+
+    worn: Tensor
+    residual: Tensor
+
+
 def chance(seeds: Sequence[int], height: int, width: int, device: torch.device) -> Chance:
     """Of low pictures of `height` × `width` px, one a seed. Drawn on the host, so that devices agree."""
     margin = _GRAIN_PX - 1
@@ -78,15 +91,16 @@ class Wearer(nn.Module):
     def __init__(self, config: WearConfig) -> None:
         super().__init__()
         self.config, self.scale = config, config.scale
-        features, middle = config.features, config.blur_px // 2
-        kernels = torch.zeros(_KERNELS, config.blur_px, config.blur_px)
-        kernels[:, middle, middle] = 1.0
-        self.kernels = nn.Parameter(kernels + 1e-3 * torch.randn_like(kernels))
+        features = config.features
+        # Gaussians of any direction, by the root of their covariance [[a, 0], [c, b]], and what they are not.
+        self.blur = nn.Parameter(torch.tensor([math.log(_SHARP_PX) / _QUICK] * 2 + [0.0]).repeat(_KERNELS, 1))
+        self.kernel_rest = nn.Parameter(1e-4 * torch.randn(_KERNELS, config.blur_px, config.blur_px))
         self.kernel_choice = nn.Parameter(0.1 * torch.randn(_KERNELS, CODE))
         self.grain = nn.Conv2d(GRAIN, 3, _GRAIN_PX, bias=False)
         self.grain_by_level = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Tanh(), nn.Conv2d(8, 1, 1))
-        self.grain_by_code = nn.Parameter(0.1 * torch.randn(CODE))
-        self.head = nn.Conv2d(3 + config.scale**2 + GRAIN, features, 3, padding=1, padding_mode="replicate")
+        self.grain_strength = nn.Parameter(torch.zeros(1))
+        self.grain_by_code = nn.Parameter(0.01 * torch.randn(CODE))
+        self.head = nn.Conv2d(3 + config.scale**2, features, 3, padding=1, padding_mode="replicate")
         self.body = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(features, features, 3, padding=1, padding_mode="replicate"),
@@ -110,32 +124,41 @@ class Wearer(nn.Module):
                 layer.weight.zero_()
                 layer.bias.zero_()
 
-    def forward(self, low: Tensor, high: Tensor, by_chance: Chance) -> Tensor:
-        """`low`: bicubic, (N, 3, h, w), of `high` (N, 3, h·scale, w·scale), both in [0, 1] -> (N, 3, h, w), not
-        clipped."""
+    def forward(self, low: Tensor, high: Tensor, by_chance: Chance) -> Wear:
+        """`low`: bicubic, (N, 3, h, w), of `high` (N, 3, h·scale, w·scale), both in [0, 1]."""
         with torch.autocast(low.device.type, enabled=False):
             low, high = low.float(), high.float()
             blurred = self._blurred(low, by_chance.code)
-            grainy = blurred + self._grain(blurred, by_chance)
             detail = F.pixel_unshuffle(high.mean(dim=1, keepdim=True), self.scale) - low.mean(dim=1, keepdim=True)
-        margin = _GRAIN_PX // 2
-        x = self.head(torch.cat([blurred, detail, by_chance.grain[:, :, margin:-margin, margin:-margin]], dim=1))
+        x = self.head(torch.cat([blurred, detail], dim=1))
         for block in self.body:
             x = x + block(F.leaky_relu(x, 0.2))
         residual: Tensor = self.tail(F.leaky_relu(x, 0.2))
-        return grainy + residual.float()
+        with torch.autocast(low.device.type, enabled=False):
+            smooth = blurred + residual.float()
+            return Wear(smooth + self._grain(smooth, by_chance), residual.float())
+
+    def kernels(self) -> Tensor:
+        """(K, B, B), each with the sum 1: no colour moves."""
+        place = torch.arange(self.config.blur_px, device=self.blur.device) - self.config.blur_px // 2.0
+        a, b, c = (self.blur[:, i, None, None] * _QUICK for i in range(3))
+        along = place[None, None, :] * torch.exp(-a)
+        across = (place[None, :, None] - c * along) * torch.exp(-b)
+        kernels = torch.exp(-(along.square() + across.square()) / 2)
+        kernels = kernels / kernels.sum(dim=(1, 2), keepdim=True) + self.kernel_rest
+        return kernels / kernels.sum(dim=(1, 2), keepdim=True)
 
     def _blurred(self, low: Tensor, code: Tensor) -> Tensor:
-        kernels = self.kernels / self.kernels.sum(dim=(1, 2), keepdim=True)  # no colour moves
         chosen = torch.softmax(code @ self.kernel_choice.T, dim=1)  # (N, K)
-        each = torch.einsum("nk,kyx->nyx", chosen, kernels).repeat_interleave(3, dim=0)[:, None]  # (3N, 1, B, B)
+        each = torch.einsum("nk,kyx->nyx", chosen, self.kernels()).repeat_interleave(3, dim=0)[:, None]  # (3N, 1, B, B)
         count, _, height, width = low.shape
         padded = F.pad(low, (self.config.blur_px // 2,) * 4, mode="replicate")
         planes = padded.reshape(1, 3 * count, *padded.shape[2:])
         return F.conv2d(planes, each, groups=3 * count).reshape(count, 3, height, width)
 
     def _grain(self, level: Tensor, by_chance: Chance) -> Tensor:
-        strength = self.grain_by_level(level) + (by_chance.code @ self.grain_by_code)[:, None, None, None]
+        of_picture: Tensor = self.grain_strength + by_chance.code @ self.grain_by_code
+        strength = self.grain_by_level(level) + _QUICK * of_picture[:, None, None, None]
         grain: Tensor = self.grain(by_chance.grain)
         return torch.exp(strength.clamp(-5.0, 5.0)) * grain
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.dataset.draws import generator as draws_for
-from srgan_cli.dataset.wear import FileSign, WearConfig, Wearer, chance, compressed, drawn_compression
+from srgan_cli.dataset.wear import FileSign, Wear, WearConfig, Wearer, chance, compressed, drawn_compression
 from srgan_cli.networks.discriminators import WearDiscriminator
 from srgan_cli.networks.generators import Generator
 from srgan_cli.training import checkpoint, losses, wear_losses
@@ -120,12 +120,17 @@ class Adaptation:
 
     def worn(self, network: Wearer, low: Tensor, high: Tensor, source: np.random.Generator) -> Tensor:
         """What `network` makes of `high` and its bicubic `low`, in 8 bits and through codecs; see `wear.compressed`."""
+        return self.wear(network, low, high, source).worn
+
+    def wear(self, network: Wearer, low: Tensor, high: Tensor, source: np.random.Generator) -> Wear:
+        """The same, with what the residual network added."""
         height, width = low.shape[2:]
         seeds = [int(seed) for seed in source.integers(2**63, size=len(low))]
         codecs: Sequence[Compression | None] = [drawn_compression(self.signs, source) for _ in seeds]
         with self.autocast():
-            found = network(low, high, chance(seeds, height, width, low.device))
-        return compressed(found, codecs).contiguous(memory_format=torch.channels_last)
+            found: Wear = network(low, high, chance(seeds, height, width, low.device))
+        worn = compressed(found.worn, codecs).contiguous(memory_format=torch.channels_last)
+        return Wear(worn, found.residual)
 
     @torch.no_grad()
     def pairs(self, examples: Examples, step: int) -> Examples:
@@ -225,7 +230,7 @@ def wearer_terms(adaptation: Adaptation, examples: Examples, source: np.random.G
     """F's side: its loss, and its results without their border."""
     settings, terms = adaptation.settings, Terms()
     assert examples.worn is not None
-    worn = adaptation.worn(adaptation.wearer, examples.low, examples.high, source)
+    worn, residual = adaptation.wear(adaptation.wearer, examples.low, examples.high, source)
     inner, real = _inner(worn), _inner(examples.worn)
     if settings.adversarial_weight:
         with adaptation.autocast():
@@ -235,6 +240,7 @@ def wearer_terms(adaptation: Adaptation, examples: Examples, source: np.random.G
         terms.add("adversarial", settings.adversarial_weight, fooled)
     if settings.statistics_weight:
         terms.add("statistics", settings.statistics_weight, wear_losses.statistics(inner, real))
+    terms.add("restraint", settings.restraint_weight, residual.abs().mean())
     terms.add("low_frequency", settings.low_frequency_weight, wear_losses.low_frequency(worn, examples.low))
     return terms, inner
 

@@ -73,7 +73,7 @@ class WearLook:
 
     @property
     def _device(self) -> torch.device:
-        return self._adaptation.ema.kernels.device
+        return self._adaptation.ema.blur.device
 
     # -------------------------------------------------------------------------------------------------------- numbers
 
@@ -98,7 +98,7 @@ class WearLook:
         low = bicubic_down(picture, self._scale)
         height, width = low.shape[2:]
         results = [
-            self._adaptation.ema(low, picture, chance([seed], height, width, low.device)) for seed in range(_SEEDS)
+            self._adaptation.ema(low, picture, chance([seed], height, width, low.device)).worn for seed in range(_SEEDS)
         ]
         return float(torch.cat(results).std(dim=0).square().mean().sqrt() * 255.0)
 

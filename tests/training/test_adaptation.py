@@ -70,7 +70,7 @@ def test_a_run_learns_the_wear_first_and_then_to_undo_it(photos: Path, mine: Pat
     log = log_of(tmp_path / "run")
     steps = [event for event in log if event["event"] == "step"]
     assert [event["phase"] for event in steps] == ["wear", "wear", "adversarial", "adversarial"]
-    assert set(steps[0]["losses"]) == {"adversarial", "statistics", "low_frequency", "total"}
+    assert set(steps[0]["losses"]) == {"adversarial", "statistics", "restraint", "low_frequency", "total"}
     assert {"pixel", "adversarial", "cycle", "wear.statistics", "wear.cycle", "wear.accuracy"} <= set(
         steps[-1]["losses"]
     )
@@ -166,7 +166,7 @@ def test_it_learns_the_strength_of_noise_and_keeps_the_colours() -> None:
     high = pictures(4, 64, 5000)
     low = bicubic_down(high, 2)
     with torch.no_grad():
-        results = [adaptation.ema(low, high, chance([4 * i + j for j in range(4)], 32, 32, CPU)) for i in range(8)]
+        results = [adaptation.ema(low, high, chance([4 * i + j for j in range(4)], 32, 32, CPU)).worn for i in range(8)]
     spread = torch.stack(results).std(dim=0).mean() * 255
     assert 6 < float(spread) < 15  # it began with 1
     assert float((torch.stack(results).mean(dim=(0, 3, 4)) - low.mean(dim=(2, 3))).abs().max()) * 255 < 4
