@@ -52,7 +52,7 @@ def test_it_begins_as_bicubic_with_a_level_of_noise() -> None:
 def test_its_blur_moves_no_colour_and_repeats_the_border() -> None:
     network = made()
     with torch.no_grad():
-        network.kernel_rest.add_(torch.rand(network.kernel_rest.shape, generator=torch.Generator().manual_seed(2)))
+        network.blur.add_(0.1 * torch.rand(network.blur.shape, generator=torch.Generator().manual_seed(2)))
     flat = torch.full((1, 3, 12, 12), 0.3)
     assert torch.allclose(network._blurred(flat, torch.randn(1, CODE)), flat, atol=1e-6)
 
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path, change: dict[st
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network = made()
-    network.kernel_rest[0, 0, 0] = float("nan")
+    network.blur[0, 0] = float("nan")
     save_wear(tmp_path / "wear.safetensors", network, ())
     with pytest.raises(WeightsError, match="not finite"):
         load_wear(tmp_path / "wear.safetensors")
