@@ -106,7 +106,8 @@ def worn(high: RGB, seed: int) -> bytes:
 
 
 def _blurred(picture: npt.NDArray[np.float32], across_px: float, down_px: float) -> npt.NDArray[np.float32]:
-    return cv2.GaussianBlur(picture, (0, 0), sigmaX=across_px, sigmaY=down_px, borderType=cv2.BORDER_REFLECT)  # type: ignore[return-value]
+    blurred = cv2.GaussianBlur(picture, (0, 0), sigmaX=across_px, sigmaY=down_px, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred, np.float32)
 
 
 def _number(path: Path) -> int:
