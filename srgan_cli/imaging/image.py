@@ -41,7 +41,8 @@ class Header:
     """Everything known of a picture before its pixels are decoded.
 
     `width` and `height` are in px and upright: the EXIF orientation is already taken into account. `format` is a key
-    of `srgan_cli.imaging.formats.FORMATS`. `notes` are sentences a person should hear ("first of 12 frames").
+    of `srgan_cli.imaging.formats.FORMATS`. `notes` are sentences a person should hear ("first of 12 frames");
+    `left_out` are those on what stands beside the pixels and cannot travel, for whom wants it to.
     `orientation` (1 to 8) is how the picture was stored. `pages` is how many pages or frames the file has, of which
     this is the first.
     """
@@ -55,6 +56,7 @@ class Header:
     notes: tuple[str, ...] = ()
     orientation: int = 1
     pages: int = 1
+    left_out: tuple[str, ...] = ()
 
     @property
     def has_alpha(self) -> bool:

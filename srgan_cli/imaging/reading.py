@@ -21,9 +21,9 @@ from srgan_cli.imaging import bounds, sniffing, tiff_kinds
 from srgan_cli.imaging.decoding import Rows, VipsRows, WholeRows, boundary, damaged, with_vips
 from srgan_cli.imaging.gif import around_clear, first_frame
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
+from srgan_cli.imaging.metadata import heif, jpeg
 from srgan_cli.imaging.metadata.exif import orientation
 from srgan_cli.imaging.metadata.gather import bare, metadata_of, nclx
-from srgan_cli.imaging.metadata.jpeg import left_out, pictures
 from srgan_cli.imaging.metadata.png import frames_of
 from srgan_cli.imaging.metadata.xmp import losses
 from srgan_cli.imaging.oddities import tidied
@@ -35,6 +35,7 @@ from srgan_cli.imaging.whole import ALWAYS_WHOLE, WholePicture
 
 _LOADERS = {"png": "png", "jpeg": "jpeg", "webp": "webp", "tiff": "tiff", "avif": "heif", "gif": "gif"}
 _UPRIGHT_IN_SEQUENCE = (1, 2)
+_HEIF = ("avif", "heic")
 
 
 class OpenPicture:
@@ -251,12 +252,18 @@ def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, tur
     notes += _frame_notes(pages) + (loader.tiff.notes if loader.tiff is not None else ()) + plain.notes
     colour = metadata.colour if plain.icc == metadata.icc else ()  # converted: the profile says what they are now
     metadata = replace(metadata, icc=plain.icc, colour=colour)
-    views = pictures(loader.source) if format == "jpeg" else 1
+    views = jpeg.pictures(loader.source) if format == "jpeg" else 1
     if views > 1 and not losses(metadata.xmp):  # of a gain map it is said where it is known that it is lost
         notes += (f"only the first of the {views} pictures in the file is read",)
-    if format == "jpeg":
-        notes += tuple(note for note in left_out(loader.source) if not _is_told(note, metadata.xmp))
-    return Header(image.width, image.height, image.bands, DEPTHS[image.format], format, metadata, notes, turn, pages)
+    depth = DEPTHS[image.format]
+    header = Header(image.width, image.height, image.bands, depth, format, metadata, notes, turn, pages)
+    return replace(header, left_out=_left_out(loader.source, format, metadata.xmp))
+
+
+def _left_out(source: Source, format: str, xmp: bytes | None) -> tuple[str, ...]:  # noqa: A002
+    """What stands beside the pixels and cannot travel. What the XMP announces is said where the result is written."""
+    found = jpeg.left_out(source) if format == "jpeg" else heif.left_out(source) if format in _HEIF else ()
+    return tuple(note for note in found if not any(note.startswith(what) for what in losses(xmp)))
 
 
 def _pages(loader: _Loader, loaded: Any) -> int:
@@ -265,11 +272,6 @@ def _pages(loader: _Loader, loaded: Any) -> int:
     if loader.format == "png":
         return frames_of(loader.source)
     return int(loaded.get("n-pages")) if loaded.get_typeof("n-pages") else 1
-
-
-def _is_told(note: str, xmp: bytes | None) -> bool:
-    """Whether it is said where the result is written that this cannot travel, since the XMP announces it."""
-    return any(note.startswith(what) for what in losses(xmp))
 
 
 def _frame_notes(frames: int) -> tuple[str, ...]:
@@ -306,5 +308,7 @@ def _open_whole(source: Source, format: str, max_pixels: int, shrink: int) -> tu
     colour = nclx(source) if format == "heic" else ()
     metadata = Metadata(icc, bare(exif), xmp, resolution, colour=colour)
     notes = sniffing.name_notes(source, format)
+    if picture.count > 1:
+        notes += (f"only the main one of the {picture.count} pictures in the file is read",)
     header = Header(picture.width, picture.height, picture.channels, picture.depth, format, metadata, notes)
-    return header, WholeRows(picture.decode)
+    return replace(header, left_out=_left_out(source, format, xmp)), WholeRows(picture.decode)

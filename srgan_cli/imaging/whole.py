@@ -60,6 +60,7 @@ class WholePicture:
         sniffing.check_pixels(source, width, height, max_pixels)
         bounds.check_whole(source, width, height)
         self.info: dict[str, Any] = dict(self._picture.info)
+        self.count = len(self._picture) if format == "heic" else 1  # pictures in the file
         if format == "bmp" and (profile := _bmp_profile(source)):
             self.info["icc_profile"] = profile
         self._turn, self._crop = 1, (height, width)

@@ -108,6 +108,7 @@ def described(
     geometry = Geometry(output.width, output.height, header.width, header.height, header.orientation)
     metadata = metadata_of.updated(header.metadata, geometry, options.strip, dpi=output.dpi)
     notes += metadata_of.losses(header.metadata, metadata, options.strip)
+    notes += header.left_out if options.strip != "all" else ()
     if record is not None and options.strip != "all":
         metadata = provenance.added(metadata, record)
     metadata, told = _held(metadata, output.format, options)

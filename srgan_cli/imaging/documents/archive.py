@@ -204,7 +204,9 @@ class ArchiveBinder:
         kept = _local_headers(file) if self._done else []
         file.seek(0, 2)
         self._zip = zipfile.ZipFile(file, "w")
-        for info in kept:
+        copied = [member for place, member in enumerate(archive.members[: self._done]) if self._goes_along(place)]
+        for info, member in zip(kept, copied, strict=False):
+            _take_directory(info, member)
             self._zip.filelist.append(info)
             self._zip.NameToInfo[info.filename] = info
         self._taken = {member.filename for member in archive.members}
@@ -243,9 +245,12 @@ class ArchiveBinder:
     def _is_wanted(self, member: int) -> bool:
         return self._archive.number_of(member) in self._numbers
 
+    def _goes_along(self, member: int) -> bool:
+        return self._keeps_others or self._archive.number_of(member) is None or self._is_wanted(member)
+
     def _pass_on(self) -> None:
         """Copy a member that is no page; pictures that were not asked for are left out."""
-        if self._keeps_others or self._archive.number_of(self._done) is None:
+        if self._goes_along(self._done):
             member = self._archive.members[self._done]
             info = _like(member, member.filename)
             info.file_size = member.file_size
@@ -268,9 +273,14 @@ class ArchiveBinder:
 
 def _like(member: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, member.date_time)
-    info.external_attr, info.comment, info.create_system = member.external_attr, member.comment, member.create_system
+    _take_directory(info, member)
     info.compress_type = zipfile.ZIP_STORED if member.compress_type == zipfile.ZIP_STORED else zipfile.ZIP_DEFLATED
     return info
+
+
+def _take_directory(info: zipfile.ZipInfo, member: zipfile.ZipInfo) -> None:
+    """What only the directory at the end of an archive says of a member."""
+    info.external_attr, info.comment, info.create_system = member.external_attr, member.comment, member.create_system
 
 
 def _local_headers(file: BinaryIO) -> list[zipfile.ZipInfo]:

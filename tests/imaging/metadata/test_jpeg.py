@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
+import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.config import WriteOptions
@@ -67,7 +69,8 @@ def _with(*segments: bytes, tail: bytes = b"") -> bytes:
 
 
 def _notes(data: bytes) -> str:
-    return "; ".join(read_header(data, max_pixels=samples.MANY).notes)
+    header = read_header(data, max_pixels=samples.MANY)
+    return "; ".join((*header.notes, *header.left_out))
 
 
 def test_segments_that_nobody_knows_are_named_once() -> None:
@@ -78,6 +81,15 @@ def test_segments_that_nobody_knows_are_named_once() -> None:
     assert told.count("APP3 (Kodak's)") == told.count("APP11 (content credentials or other boxes)") == 1
     assert "APP5 (RICOH), APP7" in told
     assert "\0" not in told
+
+
+@pytest.mark.parametrize(("strip", "told"), [("none", True), ("gps", True), ("all", False)])
+def test_who_leaves_metadata_out_is_not_told_of_it(strip: Any, told: bool) -> None:
+    data = _with(_segment(0xE5, b"RICOH\1"), _segment(0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))
+    header = read_header(data, max_pixels=samples.MANY)
+    notes = write_picture(io.BytesIO(), samples.pixels(60, 80, 3), header, Output("png", 8, 80, 60),
+                          WriteOptions(strip=strip))  # fmt: skip
+    assert ("RICOH" in "; ".join(notes)) is ("gain map" in "; ".join(notes)) is told
 
 
 def test_what_a_file_holds_behind_its_picture_is_told() -> None:
