@@ -34,12 +34,14 @@ class GeneratorSettings:
     features: int = 64
     blocks: int = 16  # residual blocks; for srvgg, the convolutions between the first and the last one
     batch_norm: bool = False  # for srresnet only
+    noise: bool = False  # for compact only: the adversarial phase learns to draw texture from it, see networks.noise
     grow: bool = False  # with init: these sizes count, and begin with what the file has learned, see networks.growing
 
     def __post_init__(self) -> None:
         check_choice("generator", self, architecture=("compact", "srvgg", "srresnet"))
         check_numbers("generator", self, {"scale": (2, 8), "features": (1, 512), "blocks": (0, 256)})
         check(not self.batch_norm or self.architecture == "srresnet", "generator.batch_norm is for srresnet only")
+        check(not self.noise or self.architecture == "compact", "generator.noise is for compact only")
         check(
             self.architecture != "srresnet" or self.scale in (2, 3, 4, 8),
             f"srresnet enlarges 2, 3, 4 or 8 times, not {self.scale}",
@@ -91,6 +93,8 @@ class AdversarialSettings:
     chroma_weight: float = 0.0  # L1 of colour alone: against coloured specks, see losses.chroma
     flat_weight: float = 0.0  # L1 where the original is flat: against grain on walls and skies, see losses.flat
     grid_weight: float = 10.0  # against patterns that repeat with the low picture's pixels, see losses.grid
+    diversity_weight: float = 1e-4  # with generator.noise: other noise shall give another result, see losses.diversity
+    noise_off_fraction: float = 0.25  # with generator.noise: crops of each batch that are made without it
     r1_weight: float = 0.0  # Mescheder et al. 2018
     r1_every_steps: int = 16
     batch: int = 16
@@ -120,6 +124,7 @@ class AdversarialSettings:
         check_numbers("adversarial", self, dict.fromkeys(weights, (0, 1000)))
         check_numbers("adversarial", self, {"learning_rate": (0, 1), "discriminator_learning_rate": (0, 1)})
         check_numbers("adversarial", self, {"ramp_fraction": (0, 1), "r1_every_steps": (1, 1000)})
+        check_numbers("adversarial", self, {"noise_off_fraction": (0, 1)})
         check_numbers("adversarial", self, {"perceptual_crops": (0, 4096)})
 
 
@@ -299,6 +304,10 @@ class TrainConfig:
                     crop_px % self.generator.scale == 0,
                     f"{name}: a crop of {crop_px} px is not a multiple of the scale, {self.generator.scale}",
                 )
+        check(
+            not (self.generator.noise and self.compute.compile),
+            "compute.compile and generator.noise do not go together: noise is another in each step",
+        )
         if "adversarial" in self.phases:
             self._check_judged_sizes()
         if self.adaptation.on:

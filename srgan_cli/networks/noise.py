@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _WORD = 0xFFFFFFFF
+_OTHER = 1 << 62  # no seed of a person's
 _PASS_LAYERS = 1 << 16  # layers of one network of a chain
 # Of the sum of four bytes: their mean, and the standard deviation.
 _MEAN, _STD = 4 * 127.5, (4 * (256**2 - 1) / 12) ** 0.5
@@ -23,15 +24,19 @@ _MEAN, _STD = 4 * 127.5, (4 * (256**2 - 1) / 12) ** 0.5
 @dataclass(frozen=True)
 class Noise:
     """The noise of a batch of windows, whose first px are at `corners` (row, column) of the picture that the network is
-    given. `strength` 0 to 1 multiplies it; 0 is as without."""
+    given. `strength` 0 to 1, of all windows or of each, multiplies it; 0 is as without."""
 
     seed: int = 0
-    strength: float = 1.0
+    strength: float | tuple[float, ...] = 1.0
     corners: tuple[tuple[int, int], ...] = ((0, 0),)
     first_layer: int = 0
 
     def at(self, corners: Sequence[tuple[int, int]]) -> Noise:
         return replace(self, corners=tuple(corners))
+
+    def other(self, count: int) -> Noise:
+        """Another for the last `count` windows, of full strength."""
+        return Noise(self.seed ^ _OTHER, corners=self.corners[-count:])
 
     def of_pass(self, number: int, scale: int) -> Noise:
         """For a further network of a chain, whose picture the earlier ones have enlarged so many times."""
@@ -51,7 +56,8 @@ class Noise:
         rows = _mixed(rows ^ first.to(device))[:, :, None]
         bits = _mixed((rows + _mixed(columns ^ second.to(device))[:, None, :]) & _WORD)  # (N, H, W)
         total = (bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) + (bits >> 24)
-        noise = (total.to(torch.float32) - _MEAN) * (self.strength / _STD)
+        strength = torch.tensor(self.strength, device=device).view(-1, 1, 1)
+        noise = (total.to(torch.float32) - _MEAN) * (strength / _STD)
         field: Tensor = noise[:, None].to(features.dtype)
         return field
 

@@ -15,7 +15,7 @@ from srgan_cli.errors import OutOfMemoryError
 from srgan_cli.training import losses, processes
 from srgan_cli.training.adaptation import wear_discriminator_terms, wearer_terms
 from srgan_cli.training.processes import Processes
-from srgan_cli.training.run import Run
+from srgan_cli.training.run import Run, noise_of
 from srgan_cli.training.steps import Examples, discriminator_terms, fidelity_terms, generator_terms
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import FidelitySettings, Phase
@@ -133,8 +133,9 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
     assert discriminator is not None
     discriminator.requires_grad_(False)
     terms, result = generator_terms(
-        generator, run.ema, discriminator, run.perceptual, low, high, high, settings, 1.0, run.autocast
-    )
+        generator, run.ema, discriminator, run.perceptual, low, high, high, settings, 1.0, run.autocast,
+        noise_of(run, batch, 0),
+    )  # fmt: skip
     terms.total.backward()  # type: ignore[no-untyped-call]
     discriminator.requires_grad_(True)
     discriminator_learner, _ = discriminator_terms(discriminator, result.detach(), high, settings, 0, run.autocast)

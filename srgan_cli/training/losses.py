@@ -264,6 +264,17 @@ def flat(result: Tensor, high: Tensor) -> Tensor:
     return (quiet * (result - high)).abs().mean()
 
 
+def diversity(one: Tensor, other: Tensor) -> Tensor:
+    """How alike two results of the same low pictures are that were drawn from other noise: mode seeking, Mao et al.
+    2019 (arXiv:1903.05628), eq. 2, turned over: the mean over pictures of 1 / (d + 1 / 255), d their L1.
+
+    Between fields of white noise there is always the same distance, so that it is left out. 255 for equal results, 64
+    at three levels; the slope falls with the square, so that it is heard most while noise is still ignored.
+    """
+    apart: Tensor = (wide(one) - wide(other)).abs().mean((1, 2, 3))
+    return (1 / (apart + 1 / 255)).mean()
+
+
 def consistency(result: Tensor, high: Tensor, scale: int) -> Tensor:
     """L1 between the result and the original, both made `scale` times smaller again (bicubic).
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from srgan_cli.config import EngineOptions
+from srgan_cli.dataset import draws
 from srgan_cli.networks.discriminators import Discriminator, build_discriminator
 from srgan_cli.networks.features import VGGFeatures, load_features
 from srgan_cli.networks.generators import Generator, build
-from srgan_cli.networks.growing import grown
+from srgan_cli.networks.growing import grown, with_noise
+from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.registry import resolve
 from srgan_cli.networks.weights import load_generator
 from srgan_cli.training import checkpoint, preflight, schedule
@@ -37,6 +40,9 @@ from srgan_cli.training.teaching import Teacher, load_teacher
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
 from srgan_cli.upscaling.backends import pytorch
+
+_NOISE = 5  # a stream of random numbers, beside those of the data
+_APART_PX = 1 << 16  # crops are told apart as places far from each other
 
 
 @dataclass
@@ -142,7 +148,9 @@ def make_generator(config: TrainConfig) -> Generator:
     """
     torch.manual_seed(config.seed)
     settings = dataclasses.asdict(config.generator)
-    architecture, grow = settings.pop("architecture"), settings.pop("grow")
+    architecture, grow, noise = (settings.pop(name) for name in ("architecture", "grow", "noise"))
+    if noise:
+        settings["noise"] = True
     if architecture != "srresnet":
         del settings["batch_norm"]
     if config.init is None:
@@ -152,7 +160,7 @@ def make_generator(config: TrainConfig) -> Generator:
     if grow:
         return grown(generator, architecture, settings)
     preflight.check_scale(config, generator.scale)
-    return generator
+    return with_noise(generator) if noise else generator
 
 
 def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
@@ -183,6 +191,15 @@ def enter(run: Run, phase: Phase) -> None:
     run.learner = make_learner(run.generator, run.config.of(phase), run.autocast)
 
 
+def restore(run: Run, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Give all parts their state from a checkpoint, and return its plain values. The generator's optimiser is that of
+    the phase it was in: phases may have different ones. Raises `WeightsError`."""
+    phase = found["values"].get("phase")
+    if phase in run.config.phases:
+        run.learner = make_learner(run.generator, run.config.of(phase), run.autocast)
+    return checkpoint.restore(found, run.parts)
+
+
 # ------------------------------------------------------------------------------------------------------------- one step
 
 
@@ -197,7 +214,8 @@ def step(run: Run, state: State, fraction: float, examples: Examples) -> Stepped
     if isinstance(settings, FidelitySettings):
         stepped = _fidelity_step(run, settings, rate, pairs, state.step)
     else:
-        stepped = _adversarial_step(run, settings, state, fraction, rate, pairs)
+        noise = noise_of(run, len(pairs), state.step, state.rollbacks)
+        stepped = _adversarial_step(run, settings, state, fraction, rate, pairs, noise)
     average(run.ema, run.generator, settings.ema, state.phase_step)
     if adaptation is not None and adaptation.is_due(state.phase_step):
         learned = adaptation.step(run.ema, examples, state.step, rate)
@@ -216,6 +234,18 @@ def _fidelity_step(run: Run, settings: FidelitySettings, rate: float, examples: 
 def _add_cycle(run: Run, terms: Terms, examples: Examples, step: int) -> None:
     if run.adaptation is not None:
         run.adaptation.add_cycle(terms, run.generator, examples.worn, step)
+
+
+def noise_of(run: Run, count: int, step: int, rollbacks: int = 0) -> Noise | None:
+    """What this process's `count` crops are drawn from in a step: another in each, which follows from the seed, and
+    none for the first of them; None for a network without noise."""
+    if not run.generator.has_noise:
+        return None
+    seed = int(draws.generator(run.config.seed + rollbacks, _NOISE, step).integers(1 << 62))
+    without = round(run.config.adversarial.noise_off_fraction * count)
+    strengths = (0.0,) * without + (1.0,) * (count - without)
+    first = run.group.rank * count
+    return Noise(seed, strengths, tuple((0, number * _APART_PX) for number in range(first, first + count)))
 
 
 def _targets(examples: Examples, weight: float) -> list[tuple[float, Tensor]]:
@@ -237,7 +267,13 @@ def _real(examples: Examples, kind: Literal["original", "teacher", "both"], grou
 
 
 def _adversarial_step(
-    run: Run, settings: AdversarialSettings, state: State, fraction: float, rate: float, examples: Examples
+    run: Run,
+    settings: AdversarialSettings,
+    state: State,
+    fraction: float,
+    rate: float,
+    examples: Examples,
+    noise: Noise | None,
 ) -> Stepped:
     """The generator's step, then the discriminator's on the same pictures: once each (Ledig et al. 2017, 3.2)."""
     discriminator, discriminator_learner = run.discriminator, run.discriminator_learner
@@ -248,7 +284,7 @@ def _adversarial_step(
     discriminator.requires_grad_(False)
     terms, result = generator_terms(
         run.generator, run.ema, discriminator, run.perceptual, examples.low, target, real, settings,
-        schedule.ramp(settings, fraction), run.autocast,
+        schedule.ramp(settings, fraction), run.autocast, noise,
     )  # fmt: skip
     _add_cycle(run, terms, examples, state.step)
     norm = run.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, run.group)

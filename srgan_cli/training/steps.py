@@ -13,9 +13,12 @@ from torch import Tensor
 
 from srgan_cli.networks.discriminators import Discriminator
 from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.noise import Noise
 from srgan_cli.training import losses, processes
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Objective
+
+_DIVERSITY_SHARE = 4  # of a batch, one part in so many is drawn twice
 
 
 @dataclass(frozen=True)
@@ -118,17 +121,18 @@ def generator_terms(
     settings: AdversarialSettings,
     ramp: float,
     autocast: Autocast,
+    noise: Noise | None = None,
 ) -> tuple[Terms, Tensor]:
     """Phase 2, the generator's side: its loss (Ledig et al. 2017, eq. 3, and more terms to choose from) and result.
 
     `ema` is the moving average of the generator, which tells the artifact term where it is stable. The
     discriminator's weights must not require gradients: they are not what is trained here. `high` is what the result is
     compared with, `real` what the discriminator is shown beside it: the originals both, or a teacher's results. `ramp`
-    in [0, 1] is for the adversarial weight.
+    in [0, 1] is for the adversarial weight. `noise` is what the generator draws from, where it has learned to.
     """
     terms = Terms()
     with autocast():
-        result = generator(low).float()
+        result = generator(low, noise).float()
         verdict = discriminator(result)
         with torch.no_grad():
             verdict_of_real = (
@@ -136,7 +140,7 @@ def generator_terms(
                 if settings.objective == "relativistic" or settings.feature_matching_weight
                 else None
             )
-            ema_result = ema(low).float() if settings.artifact_weight else None
+            ema_result = ema(low, noise).float() if settings.artifact_weight else None
     if settings.pixel_weight:
         terms.add("pixel", settings.pixel_weight, losses.pixel(settings.pixel_loss, result, high))
     if perceptual is not None and settings.perceptual_weight:
@@ -158,7 +162,21 @@ def generator_terms(
     if ema_result is not None:
         terms.add("artifact", settings.artifact_weight, losses.artifact(result, ema_result, high))
     _add_terms_of_pixels(terms, result, high, generator.scale, settings)
+    if noise is not None and settings.diversity_weight:
+        _add_diversity(terms, generator, low, result, noise, settings, autocast)
     return terms, result
+
+
+def _add_diversity(
+    terms: Terms, generator: Generator, low: Tensor, result: Tensor, noise: Noise, settings: AdversarialSettings,
+    autocast: Autocast,
+) -> None:  # fmt: skip
+    """Some crops once more, from other noise; those at the end, which are none without."""
+    count = max(1, len(low) // _DIVERSITY_SHARE)
+    with autocast():
+        other = generator(low[-count:], noise.other(count)).float()
+    terms.add("diversity", settings.diversity_weight, losses.diversity(result[-count:], other))
+    terms.report("spread", 255 * (result[-count:] - other).abs().mean())  # in levels of 255
 
 
 def _add_terms_of_pixels(terms: Terms, result: Tensor, high: Tensor, scale: int, settings: AdversarialSettings) -> None:

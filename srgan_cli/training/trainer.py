@@ -23,7 +23,7 @@ from srgan_cli.training.meter import At
 from srgan_cli.training.observer import Outcome, SilentTraining, TrainingObserver
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.recorder import Recorder, recording
-from srgan_cli.training.run import Run, add_perceptual, begin, choose_compute, enter, step, with_sizes_of_init
+from srgan_cli.training.run import Run, add_perceptual, begin, choose_compute, enter, restore, step, with_sizes_of_init
 from srgan_cli.training.schedule import crop_px, place
 from srgan_cli.training.state import State
 from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
@@ -156,7 +156,7 @@ def _go_back(session: _Session) -> None:
             f"--set {TrainConfig.section_of(state.phase)}.learning_rate=…, or try --precision fp32"
         )
     found = processes.first_does(lambda: checkpoint.load(session.where / folder.GOOD_NAME), run.group)
-    before = State.restored(checkpoint.restore(found, run.parts))
+    before = State.restored(restore(run, found))
     state.go_back(before)
     session.recorder.went_back(before)
 
