@@ -24,8 +24,8 @@ class AdaptationSettings:
     """
 
     worn_dirs: tuple[str, ...] = ()  # worn low pictures, unpaired
-    wear_fraction: float = 0.25  # of the run, for the wearer alone
-    every_steps: int = 8  # later, the wearer makes a step at each of so many of the generator's; 0: none
+    wear_fraction: float = 0.2  # of the run, for the wearer alone
+    every_steps: int = 4  # later, the wearer makes a step at each of so many of the generator's; 0: none
     clean_fraction: float = 0.1  # of crops that are only downscaled, so that clean pictures stay clean: the identity
     # --- the wearer and its discriminator
     features: int = 16
@@ -43,7 +43,7 @@ class AdaptationSettings:
     # --- the cycle from the other side: F(G(low)) is low, up to its noise
     cycle_weight: float = 0.5
     cycle_crops: int = 2  # of a batch; 0: none
-    hidden_noise: float = 1.0  # std in levels of 255, added before either network sees what the other made
+    hidden_noise: float = 0.5  # std in levels of 255, added before either network sees what the other made
     # --- how the wearer learns
     batch: int = 8
     crop_px: int = 256  # of the high picture
