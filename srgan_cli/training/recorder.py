@@ -203,10 +203,16 @@ class RunRecorder:
         if validating and self._judge_validation(exact=last):
             return True
         self.save(good=validating)
-        if validating and not last and self.state.phase == "fidelity":
-            self._keep(FIDELITY_MODEL)
+        if validating and not last:
+            self._phase_is_over()
         self.meter = Meter()
         return False
+
+    def _phase_is_over(self) -> None:
+        if self.state.phase == "fidelity":
+            self._keep(FIDELITY_MODEL)
+        elif self.worn is not None:
+            self._note(self.worn.sentence)
 
     @property
     def _validate_every_s(self) -> float:
@@ -225,7 +231,7 @@ class RunRecorder:
         line: dict[str, object] = {
             **self._when(),
             "fraction": round(at.fraction, 5),
-            "learning_rate": self.run.learner.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.run.learner_in(self.state.phase).optimizer.param_groups[0]["lr"],
             **means.plain(),
             **speed,
         }

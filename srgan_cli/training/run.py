@@ -70,6 +70,10 @@ class Run:
             parts |= {} if learner is None else learner.parts(name)
         return parts if self.adaptation is None else parts | self.adaptation.parts
 
+    def learner_in(self, phase: Phase) -> Learner:
+        """What a phase is about: the wearer's, or the generator's."""
+        return self.adaptation.learner if phase == "wear" and self.adaptation is not None else self.learner
+
     @property
     def networks(self) -> list[nn.Module]:
         """Those that learn, and their moving averages."""

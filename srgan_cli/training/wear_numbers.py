@@ -48,6 +48,16 @@ class WearNumbers:
     accuracy: float = math.nan
     hidden_db: float = math.nan
 
+    @property
+    def sentence(self) -> str:
+        """The same for a person, when the wearer has learned alone."""
+        made, real = (
+            f"noise {look.noise:.1f}, blur {look.blur_across_px:.1f} × {look.blur_down_px:.1f} px, blocking "
+            f"{look.blocking:.1f}"
+            for look in (self.made, self.real)
+        )
+        return f"the wear that was learned: {made}; real worn pictures: {real} (wear.png shows both)"
+
     def plain(self) -> dict[str, float]:
         """By name, for a log; what is not known is left out."""
         looks = {f"{name}_{key}": value for name, look in (("real", self.real), ("made", self.made))

@@ -23,13 +23,14 @@ from srgan_cli.errors import SettingsError
 from srgan_cli.networks.weights import load_model
 from srgan_cli.training import checkpoint, trainer
 from srgan_cli.training.adaptation import Adaptation, Replay, begin_adaptation
-from srgan_cli.training.monitor import Monitor
+from srgan_cli.training.monitor import DiscriminatorNumbers, Monitor
+from srgan_cli.training.picture_numbers import ValidationNumbers
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import begin
 from srgan_cli.training.schedule import place
 from srgan_cli.training.steps import Autocast, Examples
 from srgan_cli.training.wear_numbers import Look, WearNumbers, look_at_all
-from srgan_cli.training_config import TrainConfig
+from srgan_cli.training_config import Phase, TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
 from tests.training.runs import Witness, config, log_of, same, stop_at, tensors, weights
 
@@ -74,6 +75,7 @@ def test_a_run_learns_the_wear_first_and_then_to_undo_it(photos: Path, mine: Pat
     assert {"pixel", "adversarial", "cycle", "wear.statistics", "wear.cycle", "wear.accuracy"} <= set(
         steps[-1]["losses"]
     )
+    assert any("the wear that was learned: noise" in event.get("text", "") for event in log)
     assert not (tmp_path / "run" / "fidelity.safetensors").exists()
     wear = next(event["wear"] for event in reversed(log) if event["event"] == "validation")
     assert {"real_noise", "made_noise", "real_blocking", "made_blur_across_px", "colour_shift", "variation"} <= set(
@@ -256,6 +258,23 @@ def test_each_failure_is_reported_once_and_stops_nothing(bad: Mapping[str, float
     again = Monitor()
     again.restore(monitor.state())
     assert again.wear(50, ill) == []
+
+
+def test_while_the_wear_is_learned_only_the_wearer_is_watched() -> None:
+    guessing = DiscriminatorNumbers(loss=0.25, accuracy=0.5)
+    able = DiscriminatorNumbers(loss=0.2, accuracy=0.7)
+    well, worse = (ValidationNumbers(psnr_y_db=db, bicubic_psnr_y_db=25.0) for db in (26.0, 20.0))
+    found: dict[Phase, set[str]] = {}
+    for phase in ("wear", "fidelity"):
+        monitor, kinds = Monitor(), set()
+        monitor.begin(phase)
+        for step in range(0, 4000, 20):
+            seen = monitor.step(step, {"total": 1.0}, 1.0, able if step < 100 else guessing)
+            kinds |= {finding.kind for finding in seen}
+        for step, numbers in enumerate([well, worse, worse]):
+            kinds |= {finding.kind for finding in monitor.validation(step, numbers)}
+        found[phase] = kinds
+    assert found == {"wear": set(), "fidelity": {"discriminator-lost", "below-bicubic"}}
 
 
 # ---------------------------------------------------------------------------------------------------------- refusals
