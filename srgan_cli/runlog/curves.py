@@ -39,9 +39,9 @@ class History:
 
     @property
     def border(self) -> int | None:
-        """The last step of the first phase, where there is a second."""
-        phases = self.phases
-        return int(phases[1][0]) if len(phases) > 1 else None
+        """The last step of the phase in which the generator first learns, where another follows."""
+        learning = [began for began, name in self.phases if name != "wear"]
+        return int(learning[1]) if len(learning) > 1 else None
 
     @property
     def rollbacks(self) -> list[float]:
@@ -120,6 +120,7 @@ def panels(run: History) -> list[Chart]:
             [Series("model", points(run.validations, "perceptual"), "main")],
             about="At the deepest layer, on the held-out pictures; lower is nearer. It falls where PSNR does not.",
         ),
+        *_wear(run),
         *_losses(run),
         *_adversaries(run),
         Chart(
@@ -160,6 +161,21 @@ def _min_psnr_db(run: History) -> float | None:
     baseline = [value for _, value in points(run.validations, "bicubic_psnr_y_db")]
     found = [value for _, value in points(run.validations, "psnr_y_db")]
     return baseline[-1] - 3 if baseline and found and min(found) < baseline[-1] - 4 else None
+
+
+def _wear(run: History) -> list[Chart]:
+    """How near a wearer comes to real worn pictures, where wear is learned."""
+
+    def beside(key: str) -> list[Series]:
+        made, real = (points(run.validations, "wear", f"{who}_{key}") for who in ("made", "real"))
+        return [Series("real worn pictures", real, "baseline"), Series("worn by F", made, "main")]
+
+    return [
+        Chart("Blur of worn pictures", "of edges across, px", beside("blur_across_px"),
+              about="What the wearer makes should come to the dashed line, and stay there."),
+        Chart("Noise of worn pictures", "in quiet parts, levels of 255", beside("noise"),
+              about="The same of noise, after the codecs, which take much of it away."),
+    ]  # fmt: skip
 
 
 def _losses(run: History) -> list[Chart]:

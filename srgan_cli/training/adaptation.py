@@ -187,7 +187,7 @@ class Adaptation:
             low = examples.worn[: settings.cycle_crops]
             with torch.no_grad(), self.autocast():
                 result = generator(low).float()
-            terms.add("cycle", settings.cycle_weight, self._cycle(self.wearer, result, low, step))
+            terms.add("wear.cycle", settings.cycle_weight, self._cycle(self.wearer, result, low, step))
         norm = self.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, self.group)
         average(self.ema, self.wearer, settings.ema, step)
         self.discriminator.requires_grad_(True)
@@ -203,7 +203,7 @@ class Adaptation:
 def report_wear(terms: Terms, learned: Stepped) -> None:
     """What F and its discriminator did beside a step of G, into that step's own report."""
     for name, value in learned.terms.raw.items():
-        terms.report(f"wear.{name}", value)
+        terms.report(name, value)
     if learned.verdicts is not None:
         terms.report("wear.accuracy", learned.verdicts.accuracy)
 
@@ -237,11 +237,11 @@ def wearer_terms(adaptation: Adaptation, examples: Examples, source: np.random.G
             verdict = adaptation.discriminator(inner).logits
             of_real = adaptation.discriminator(real).logits if settings.objective == "relativistic" else None
         fooled = losses.generator_loss(settings.objective, verdict, of_real)
-        terms.add("adversarial", settings.adversarial_weight, fooled)
+        terms.add("wear.adversarial", settings.adversarial_weight, fooled)
     if settings.statistics_weight:
-        terms.add("statistics", settings.statistics_weight, wear_losses.statistics(inner, real))
-    terms.add("restraint", settings.restraint_weight, residual.abs().mean())
-    terms.add("low_frequency", settings.low_frequency_weight, wear_losses.low_frequency(worn, examples.low))
+        terms.add("wear.statistics", settings.statistics_weight, wear_losses.statistics(inner, real))
+    terms.add("wear.restraint", settings.restraint_weight, residual.abs().mean())
+    terms.add("wear.low_frequency", settings.low_frequency_weight, wear_losses.low_frequency(worn, examples.low))
     return terms, inner
 
 

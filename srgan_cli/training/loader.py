@@ -37,17 +37,22 @@ class BatchLoader:
         self._around_px = run.config.teacher.context_px if self._teacher is not None else 0
         scale = run.generator.scale
         low_px = crop_px // scale + 2 * self._around_px
-        self._crops = self._opened(state, sources.cache, low_px * scale, scale, sources.taught)
+        turned = run.config.data.augment
+        self._crops = self._opened(state, sources.cache, low_px * scale, scale, sources.taught, turned)
         self._paired = sources.cache.paired
         self._unlabelled: Crops | None = None
         if (self._teacher is not None or run.adaptation is not None) and sources.unlabelled is not None:
-            self._unlabelled = self._opened(state, sources.unlabelled, low_px, 1, None)
+            # Wear has a direction (a blur along the film, a codec's rows), which a turn would hide.
+            turned = turned and run.adaptation is None
+            self._unlabelled = self._opened(state, sources.unlabelled, low_px, 1, None, turned)
         self.waited_s = 0.0
         ahead = run.device.type != "cpu" if ahead is None else ahead
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="srgan-loader") if ahead else None
         self._next: Future[Examples] | None = self._maker.submit(self._made) if self._maker else None
 
-    def _opened(self, state: State, cache: Cache, crop_px: int, scale: int, taught: Taught | None) -> Crops:
+    def _opened(
+        self, state: State, cache: Cache, crop_px: int, scale: int, taught: Taught | None, turned: bool
+    ) -> Crops:
         run = self._run
         return Crops(
             cache,
@@ -55,7 +60,7 @@ class BatchLoader:
             batch=run.config.of(state.phase).batch // run.group.world,
             crop_px=crop_px,
             scale=scale,
-            augment=run.config.data.augment,
+            augment=turned,
             rank=run.group.rank,
             world=run.group.world,
             first_step=state.step,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from srgan_cli.dataset.cache import Cache, build_cache
 from srgan_cli.dataset.scan import Advance, Scan, cache_folder_of, scan, scan_unlabelled
 from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
-from srgan_cli.dataset.wear_files import signs_of
+from srgan_cli.dataset.wear_files import opened, signs_of
 from srgan_cli.errors import SettingsError
 from srgan_cli.training import processes
 from srgan_cli.training.observer import TrainingObserver
@@ -122,7 +122,7 @@ def _taught(run: Run, state: State, teacher: Teacher, pieces: Pieces, observer: 
 def _teaching(run: Run, teacher: Teacher) -> Teaching:
     config = run.config
     return Teaching(
-        teacher=f"{teacher.model.sha256} x{teacher.model.scale}",
+        teacher=f"{teacher.model.sha256} x{teacher.model.scale}{_wear_of(run)}",
         scale=teacher.scale,
         seed=config.seed,
         piece_px=config.piece_px,
@@ -130,6 +130,12 @@ def _teaching(run: Run, teacher: Teacher) -> Teaching:
         degradation=config.degradation,
         unlabelled_fraction=config.teacher.unlabelled_fraction,
     )
+
+
+def _wear_of(run: Run) -> str:
+    """What tells a learned degradation from another that has come to lie under its name."""
+    name = run.config.degradation.wear
+    return "" if name is None else f" {opened(name).sha256}"
 
 
 def _allowed(run: Run, teacher: Teacher) -> Allowance:

@@ -21,13 +21,15 @@ from srgan_cli.dataset.wear import FileSign, chance
 from srgan_cli.dataset.wear_files import load_wear
 from srgan_cli.errors import SettingsError
 from srgan_cli.networks.weights import load_model
-from srgan_cli.training import checkpoint, trainer
+from srgan_cli.training import checkpoint, sources, trainer
 from srgan_cli.training.adaptation import Adaptation, Replay, begin_adaptation
+from srgan_cli.training.loader import Batches
 from srgan_cli.training.monitor import DiscriminatorNumbers, Monitor
 from srgan_cli.training.picture_numbers import ValidationNumbers
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import begin
 from srgan_cli.training.schedule import place
+from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast, Examples
 from srgan_cli.training.wear_numbers import Look, WearNumbers, look_at_all
 from srgan_cli.training_config import Phase, TrainConfig
@@ -71,7 +73,11 @@ def test_a_run_learns_the_wear_first_and_then_to_undo_it(photos: Path, mine: Pat
     log = log_of(tmp_path / "run")
     steps = [event for event in log if event["event"] == "step"]
     assert [event["phase"] for event in steps] == ["wear", "wear", "adversarial", "adversarial"]
-    assert set(steps[0]["losses"]) == {"adversarial", "statistics", "restraint", "low_frequency", "total"}
+    alone = {f"wear.{name}" for name in ("adversarial", "statistics", "restraint", "low_frequency")}
+    assert set(steps[0]["losses"]) == {"total", *alone}
+        "total",
+        *(f"wear.{name}" for name in ("adversarial", "statistics", "restraint", "low_frequency")),
+    }
     assert {"pixel", "adversarial", "cycle", "wear.statistics", "wear.cycle", "wear.accuracy"} <= set(
         steps[-1]["losses"]
     )
@@ -219,6 +225,23 @@ def test_files_decide_the_codecs(photos: Path, mine: Path) -> None:
     adaptation.signs = (None,)
     fine = adaptation.worn(adaptation.ema, low, high, np.random.default_rng(0))
     assert float((coarse - low).abs().mean()) > 3 * float((fine - low).abs().mean())
+
+
+def test_worn_pictures_are_not_turned(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for number in range(8):
+        rows = np.zeros((22, 26, 3), np.uint8)
+        rows[1::2] = 100 + number
+        Image.fromarray(rows).save(folder / f"{number}.png")
+    run = begin(adapting(photos, folder, steps=1), Processes())
+    state = State(phase="wear")
+    with Batches(run, state, sources.prepare(run, state, sources.scanned(run, Witness()), Witness())) as batches:
+        loader = batches.loader(32)
+        for _ in range(8):
+            worn = next(loader).worn
+            assert worn is not None
+            assert float((worn[..., 1:] - worn[..., :-1]).abs().max()) == 0.0
 
 
 # ----------------------------------------------------------------------------------------------------------- numbers
