@@ -89,6 +89,11 @@ class Ledger:
             self._read_on(name)
         self._is_loaded = True
 
+    def refresh_known(self) -> None:
+        """The same of the files that are known by now: the folder is not listed, which takes long where it is full."""
+        for name in {FILE_NAME, *self._lines}:
+            self._read_on(name)
+
     def _read_on(self, name: str) -> None:
         begin = self._read.get(name, 0)
         try:

@@ -118,8 +118,13 @@ class Records:
             record = self._of(job)
             if record is None:
                 return "unknown"
-            record.ledger.refresh()
-            return record.ledger.state(job.target, identity(job.source), self._settings_key)
+            source = identity(job.source)
+            for look in (record.ledger.refresh_known, record.ledger.refresh):
+                look()
+                state = record.ledger.state(job.target, source, self._settings_key)
+                if state == "done":
+                    break
+            return state
 
     def is_fresh(self, job: Job) -> bool:
         """Whether another process has made a job's target since the run began."""

@@ -104,8 +104,8 @@ class Share:
         for part in self._parts.get(_place_of(job), ()):
             with contextlib.suppress(OSError):
                 part.unlink()
-        begun = self._options.resume and job.is_new and self._records.state(job) == "stale"
-        return replace(job, is_new=False) if begun else job
+        is_left = self._options.resume and job.is_new and os.path.lexists(job.target)
+        return replace(job, is_new=False) if is_left and self._records.state(job) == "stale" else job
 
     def _is_done(self, job: Job) -> bool:
         """Whether another process has made it, since the run was planned."""
