@@ -30,6 +30,7 @@ ROOMS = (
     "upscaling",
     "networks",
     "imaging",
+    "stores",
     "handles",
     "files",
     "training_presets",

@@ -18,7 +18,8 @@ from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping, parse_value, read_toml, to_toml
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.journal import Journal
-from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, identity
+from srgan_cli.upscaling.ledger import Ledger, identity
+from srgan_cli.upscaling.shelves import FILE_NAME
 
 DEEP = 200_000
 VALUES = (

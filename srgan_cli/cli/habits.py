@@ -55,4 +55,4 @@ def address(name: str) -> str | None:
         return None
     if match[1].lower() == "file":
         return "give the path itself, without file://"
-    return "srgan reads files and does not download: save the picture first, or use curl -sL ADDRESS | srgan upscale -"
+    return "only srgan upscale reads from addresses; save the picture first"

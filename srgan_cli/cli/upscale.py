@@ -18,13 +18,13 @@ from srgan_cli.cli.options import (
     output_option,
     overwrite_option,
     quiet_option,
-    refuse_addresses,
     verbose_option,
 )
 from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
 from srgan_cli.config import RayOptions, Shard, UpscaleOptions
 from srgan_cli.errors import NothingToDoError, SettingsError
 from srgan_cli.files import publish_bytes, reason
+from srgan_cli.stores.paths import path_of
 
 _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 
@@ -99,8 +99,8 @@ def upscale(
 ) -> int:  # fmt: skip
     """Enlarge pictures.
 
-    INPUT is a picture, a folder of pictures, or - for stdin. Metadata, bit depth, transparency and colour profile are
-    kept. Nothing is overwritten unless you say so.
+    INPUT is a picture, a folder of pictures, a URL (s3://, gs://, https://), or - for stdin. Metadata, bit depth,
+    transparency and colour profile are kept. Nothing is overwritten unless you say so.
 
     \b
       srgan upscale in.jpg -o out.png --scale 4
@@ -108,7 +108,6 @@ def upscale(
       srgan upscale scan.tif -o print.tif --print A3 --dpi 300
       cat in.webp | srgan upscale - --format png > out.png
     """
-    refuse_addresses(inputs)
     if any(path == "" for path in inputs):
         raise SettingsError("an INPUT is empty (an unset variable?); give . for the folder you are in")
     listed = _listed(files_from, inputs)
@@ -116,8 +115,8 @@ def upscale(
         output = _stdout_unless_terminal(busy=as_json or dry_run)
     options = replace(
         asked,
-        inputs=(*map(Path, inputs), *listed),
-        output=None if output is None else Path(output),
+        inputs=(*map(path_of, inputs), *listed),
+        output=None if output is None else path_of(output),
         output_is_folder=output is not None and output.endswith(("/", os.sep)),
         recursive=recursive,
         overwrite=overwrite,
@@ -191,7 +190,7 @@ def _listed(files_from: str | None, inputs: tuple[str, ...]) -> tuple[Path, ...]
             raise SettingsError(f"--files-from {files_from}: {err.strerror}") from err
     data = data.removeprefix(b"\xef\xbb\xbf")  # Windows' editors begin a text with it
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return tuple(Path(name.decode("utf-8", "surrogateescape")) for name in names if name.strip())
+    return tuple(path_of(name.decode("utf-8", "surrogateescape")) for name in names if name.strip())
 
 
 def write_failed(path: Path, sources: list[Path]) -> None:

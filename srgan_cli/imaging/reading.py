@@ -29,7 +29,7 @@ from srgan_cli.imaging.metadata.xmp import losses
 from srgan_cli.imaging.oddities import tidied
 from srgan_cli.imaging.plain import DEPTHS, as_plain, full_range, turned_image
 from srgan_cli.imaging.resizing import array_to_vips, vips_to_array
-from srgan_cli.imaging.sources import Source, has_vips, vips_module
+from srgan_cli.imaging.sources import Origin, Source, has_vips, vips_module
 from srgan_cli.imaging.vips_lock import shared
 from srgan_cli.imaging.whole import ALWAYS_WHOLE, WholePicture
 
@@ -93,7 +93,7 @@ class OpenPicture:
 
 
 def open_picture(
-    source: Path | bytes | Source, *, max_pixels: int, accept_damaged: bool = False, shrink: int = 1
+    source: Origin | Source, *, max_pixels: int, accept_damaged: bool = False, shrink: int = 1
 ) -> OpenPicture:
     """Open a picture for reading in rows; nothing is decoded yet. A `Source` is closed with the picture.
 
@@ -126,7 +126,7 @@ def _opened(source: Source, max_pixels: int, accept_damaged: bool, shrink: int) 
     return _open_vips(_Loader(source, format, shrink), max_pixels, accept_damaged)
 
 
-def read_header(source: Path | bytes, *, max_pixels: int) -> Header:
+def read_header(source: Origin, *, max_pixels: int) -> Header:
     """What is known without decoding a pixel. Raises what `open_picture` does."""
     with open_picture(source, max_pixels=max_pixels) as picture:
         return picture.header

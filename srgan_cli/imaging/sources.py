@@ -12,9 +12,11 @@ import stat
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from srgan_cli.errors import SettingsError, UnreadablePictureError, shown
+from srgan_cli.stores.paths import StorePath
+from srgan_cli.stores.ranges import Ranges
 
 _SETTING_UP = threading.Lock()
 
@@ -77,17 +79,29 @@ def reason_given(err: BaseException) -> str:
     return next((f": {line}" for line in lines if line and not line.startswith(VIPS_OPENINGS)), "")
 
 
+Origin: TypeAlias = "Path | bytes | Ranges"
+
+
 class Source:
     """Random access to the bytes of `origin`, from any thread. Raises `UnreadablePictureError` where that fails."""
 
-    def __init__(self, origin: Path | bytes) -> None:
+    def __init__(self, origin: Origin) -> None:
         self._bytes: bytes | None = None
         self._descriptor = -1
+        self._ranges: Ranges | None = None
+        self._shown: list[Any] = []  # sources in Python, which libvips does not keep alive
+        if isinstance(origin, StorePath):
+            origin = Ranges(origin)
         if isinstance(origin, bytes):
             self._bytes = origin
             self.name = "the input"
             self.suffix = ""
             self.size = len(origin)
+        elif isinstance(origin, Ranges):
+            self._ranges = origin
+            self.name = shown(origin)
+            self.suffix = origin.path.plain.suffix
+            self.size = origin.size
         else:
             self.name = shown(origin)
             self.suffix = origin.suffix
@@ -103,6 +117,8 @@ class Source:
         count = min(count, self.size - offset)
         if self._bytes is not None:
             return self._bytes[offset : offset + count]
+        if self._ranges is not None:
+            return self._ranges.read_at(offset, count)
         try:
             parts = []
             while count and (part := _read_at(self._descriptor, offset, count)):
@@ -120,8 +136,31 @@ class Source:
         pyvips = vips_module()
         if self._bytes is not None:
             return pyvips.Source.new_from_memory(self._bytes)
+        if self._ranges is not None:
+            return self._by_ranges(self._ranges)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         return pyvips.Source.new_from_descriptor(self._descriptor)
+
+    def _by_ranges(self, ranges: Ranges) -> Any:
+        """A source that asks us; a connection that is lost looks to it like the end of the file."""
+        place = 0
+        source = vips_module().SourceCustom()
+
+        def read(count: int) -> bytes:
+            nonlocal place
+            data = ranges.read_quietly(place, count)
+            place += len(data)
+            return data
+
+        def seek(offset: int, whence: int) -> int:
+            nonlocal place
+            place = max(0, offset + (0, place, self.size)[whence])
+            return place
+
+        source.on_read(read)
+        source.on_seek(seek)
+        self._shown.append(source)
+        return source
 
     def close(self) -> None:
         if self._descriptor >= 0:

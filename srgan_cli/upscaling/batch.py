@@ -146,6 +146,9 @@ def _upscale_all(
 def _make(one: Intake, bench: Bench, pipeline: Pipeline, results: Results) -> None:
     """One picture. What is wrong with it is a failure of it alone; what is wrong with device or weights is raised."""
     job = one.job
+    if (lost := one.lost) is not None:
+        results.fail(job, lost)
+        return
     upscaler = bench.upscaler_of(job)
     try:
         if job.is_copy:

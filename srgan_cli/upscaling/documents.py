@@ -30,7 +30,6 @@ from srgan_cli.imaging.writing import described
 from srgan_cli.upscaling.graining import Graining, graining_of
 from srgan_cli.upscaling.growing import Growing, growing
 from srgan_cli.upscaling.inputs import STREAM
-from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import SCRATCH, beside
@@ -92,7 +91,7 @@ def making(job: Job, document: Document, bench: Bench, target: Path | BinaryIO, 
     Raises `PictureError` for the first page that fails: a document with a page missing would be a loss nobody sees.
     """
     numbers = hashlib.sha256(repr([(p.number, p.output) for p in job.pages]).encode()).hexdigest()[:16]
-    key = f"{bench.settings_key}-{identity(job.source)}-{numbers}"
+    key = f"{bench.settings_key}-{job.source_identity}-{numbers}"
     resume = bench.options.resume and document.kind == "pages"  # a frame has the texture of those before it
     with growing(target, key, resume=resume) as file:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,11 @@ from srgan_cli.errors import (
 )
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.reading import read_header
+from srgan_cli.stores.fetching import on_this_machine
 from srgan_cli.upscaling.inputs import STREAM
-from srgan_cli.upscaling.ledger import Ledger, ResultState, identity
+from srgan_cli.upscaling.ledger import Ledger, ResultState
 from srgan_cli.upscaling.plan import Job, Skip
+from srgan_cli.upscaling.present import Present
 
 _ANY_SIZE = 1 << 62
 
@@ -29,16 +30,18 @@ def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str
     todo: list[Job] = []
     skips: list[Skip] = []
     ledgers: dict[Path, Ledger] = {}
+    present = Present(job.target for job in jobs)
     for job in jobs:
-        if job.target == STREAM or options.overwrite or not os.path.lexists(job.target):
+        if job.target == STREAM or options.overwrite or job.target not in present:
             todo.append(replace(job, is_new=not options.overwrite))
         elif options.skip_existing:
             skips.append(Skip(job.source, job.target, "it exists already"))
         elif options.resume:
             assert job.ledger is not None
             ledger = ledgers.setdefault(job.ledger, Ledger.load(job.ledger))
-            state = ledger.state(job.target, identity(job.source), settings_key)
-            if state == "unknown" or (state == "stale" and ledger.lists(job.target)):
+            found = present.identity(job.target)
+            state = ledger.state(job.target, job.source_identity, settings_key, found)
+            if state == "unknown" or (state == "stale" and ledger.lists(job.target, found)):
                 state = _recorded_state(job, settings_key, state)
             if state == "done":
                 skips.append(Skip(job.source, job.target, "it is done, with the same settings and weights"))
@@ -50,7 +53,7 @@ def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str
                     "away, or give --overwrite or --skip-existing"
                 )
         else:
-            count = sum(os.path.lexists(j.target) for j in jobs)
+            count = sum(j.target in present for j in jobs)
             others = f", and {count - 1} more" if count > 1 else ""
             raise SettingsError(
                 f"{job.target} exists already{others}; give --overwrite, --skip-existing or --resume, or another -o"
@@ -68,8 +71,14 @@ def _recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultS
             return listed
         whole = (made.width, made.height, made.format) == (job.output.width, job.output.height, job.output.format)
         if record.settings == settings_key and whole:
-            source = job.source if job.data is None else job.data
-            return "done" if record.source_digest == provenance.bytes_digest(source) else "stale"
+            return "done" if record.source_digest == _digest(job) else "stale"
     except (PictureError, OSError):
         return listed
     return "stale"
+
+
+def _digest(job: Job) -> str:
+    if job.data is not None:
+        return provenance.bytes_digest(job.data)
+    with on_this_machine(job.source) as file:
+        return provenance.bytes_digest(file)

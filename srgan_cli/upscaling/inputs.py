@@ -14,28 +14,46 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.errors import NothingToDoError, PictureError, SrganError, UnreadablePictureError, shown
+from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, SrganError, UnreadablePictureError, shown
 from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.documents.document import Contents
 from srgan_cli.imaging.documents.opening import container_of, read_contents
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import read_header
+from srgan_cli.imaging.sources import Origin
+from srgan_cli.stores import store
+from srgan_cli.stores.failures import StoreError
+from srgan_cli.stores.paths import StorePath, relative_to
+from srgan_cli.stores.ranges import Ranges
+from srgan_cli.stores.store import Stat
+from srgan_cli.upscaling.ledger import identity
 
 STREAM = Path("-")  # stdin as an input, stdout as the output
 _HEADER_THREADS = 4  # network drives answer slowly but several at a time
+_STORE_THREADS = 16  # and stores even more
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input picture. `root` is the folder it was found under; None when it was named itself."""
+    """One input picture. `root` is the folder it was found under; None when it was named itself. `stat`: what a store
+    says of it."""
 
     source: Path
     root: Path | None = None
+    stat: Stat | None = None
 
     @property
     def relative(self) -> Path:
-        return self.source.relative_to(self.root) if self.root is not None else Path(self.source.name)
+        """Its name below the folder, on this machine."""
+        if self.root is not None:
+            return relative_to(self.source, self.root)
+        return self.source.plain if isinstance(self.source, StorePath) else Path(self.source.name)
+
+    @property
+    def identity(self) -> str:
+        """As `ledger.identity`."""
+        return identity(self.source) if self.stat is None else self.stat.version
 
 
 @dataclass(frozen=True)
@@ -107,11 +125,16 @@ def find_inputs(options: UpscaleOptions) -> Walk:
             found.setdefault(path, InputFile(path))
             continue
         try:
-            if path.is_dir():
+            if isinstance(path, StorePath):
+                for one in _in_store(path, options, passed_over):
+                    found.setdefault(one.source, one)
+            elif path.is_dir():
                 for one in _walk(path, options, failures, passed_over):
                     found.setdefault(one.source, one)
             else:
                 found.setdefault(path, InputFile(path))
+        except StoreError as err:
+            failures.append(_unreachable(path, err))
         except OSError as err:
             failures.append(_unlistable(path, err))
     if not found and not failures:
@@ -126,26 +149,43 @@ def headers(
     where some are asked for."""
 
     def read(one: InputFile) -> Header | Contents | PictureError:
-        source = stdin or b"" if one.source == STREAM else one.source
+        try:
+            source = _origin(one, stdin)
+        except PictureError as err:
+            return err
         try:
             with boundary(shown(one.source)):
                 return _header_of(source, options)
         except PictureError as err:
-            return err
+            return (source.lost if isinstance(source, Ranges) else None) or err
 
+    threads = _STORE_THREADS if any(one.stat is not None for one in found) else _HEADER_THREADS
     if len(found) <= _HEADER_THREADS:
         return [(one, read(one)) for one in found]
-    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return list(zip(found, pool.map(read, found), strict=True))
 
 
-def _header_of(source: Path | bytes, options: UpscaleOptions) -> Header | Contents:
+def _header_of(source: Origin, options: UpscaleOptions) -> Header | Contents:
     if container_of(source) is None:
         header = read_header(source, max_pixels=options.max_pixels)
         wanted = options.pages.of(header.pages)  # a file may say that it has billions
         if (header.pages == 1 and len(wanted)) or wanted == range(1, 2):
             return header
     return read_contents(source, options.pages, max_pixels=options.max_pixels)
+
+
+def _origin(one: InputFile, stdin: bytes | None) -> Origin:
+    if one.source == STREAM:
+        return stdin or b""
+    return Ranges(one.source, one.stat) if isinstance(one.source, StorePath) else one.source
+
+
+def _unreachable(path: Path, err: StoreError) -> Failure:
+    """Raises `SettingsError` where no other picture of that store would fare better."""
+    if err.trouble.concerns_all:
+        raise SettingsError(f"{path} cannot be read: {err.trouble.why}") from err
+    return Failure(path, f"{path} cannot be read: {err.trouble.why}", UnreadablePictureError)
 
 
 def _unlistable(path: Path, err: OSError) -> Failure:
@@ -177,6 +217,31 @@ def _walk(
                 passed_over.suffixes[path.suffix.lower()] += 1
             elif _is_wanted(path.relative_to(root).as_posix(), options):
                 yield InputFile(path, root)
+
+
+def _in_store(path: StorePath, options: UpscaleOptions, passed_over: _PassedOver) -> Iterable[InputFile]:
+    """An object, or the pictures below a name that ends one or more. Raises `StoreError`, and `SettingsError` where
+    nothing of its kind can be read."""
+    store.check(path)
+    stat = store.stat(path)
+    if stat is not None or path.is_web:
+        yield InputFile(path, stat=stat)
+        return
+    below = store.listing(path, recursive=options.recursive)
+    if not below.objects and not below.folders:
+        yield InputFile(path)  # whoever reads it says that there is none
+    output = options.output
+    passed_over.folders += below.folders
+    for source, found in below.objects:
+        relative = source.relative_to(path)
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        if output is not None and source.is_relative_to(output) and output != path:
+            continue
+        if source.suffix.lower() not in (*PICTURE_SUFFIXES, ".cbz"):
+            passed_over.suffixes[source.suffix.lower()] += 1
+        elif _is_wanted(relative.as_posix(), options):
+            yield InputFile(source, path, found)
 
 
 def _is_wanted(relative: str, options: UpscaleOptions) -> bool:

@@ -13,6 +13,8 @@ from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.documents.document import Document, bare
 from srgan_cli.imaging.documents.opening import open_document, open_page
 from srgan_cli.imaging.reading import OpenPicture, open_picture
+from srgan_cli.stores.fetching import fetch
+from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import READ_AHEAD_BYTES, Job
 from srgan_cli.upscaling.rows import ArrayRows, RowSource
@@ -61,6 +63,12 @@ class Intake:
         return self._source
 
     @property
+    def lost(self) -> Exception | None:
+        """Why a picture did not come from its store, so that nobody has looked at it."""
+        is_away = isinstance(self.job.source, StorePath) and self.job.fetched is None and self.job.data is None
+        return self._source if is_away and isinstance(self._source, Exception) else None
+
+    @property
     def damage(self) -> str | None:
         """What was lost of the picture so far, where that is accepted."""
         return self._source.damage if isinstance(self._source, (OpenPicture, WholePicture)) else None
@@ -75,7 +83,17 @@ class Intake:
         if self._source is not None and not isinstance(self._source, (WholePicture, Exception)):
             self._source.close()
         self._source = None
+        if self.job.fetched is not None:
+            self.job.fetched.close()
         self._release()
+
+
+def at_hand(job: Job, check: Callable[[], None]) -> Job:
+    """A job whose input is on this machine: one of a store is fetched, for as long as its `Intake`. `check` is called
+    meanwhile, and what it raises ends that. Raises `UnreadablePictureError`."""
+    if not isinstance(job.source, StorePath) or job.data is not None:
+        return job
+    return replace(job, fetched=fetch(job.source, job.version, check))
 
 
 def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[Job, Opened]:
@@ -104,14 +122,14 @@ def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[J
 
 def open_alone(job: Job, options: UpscaleOptions) -> OpenPicture:
     """The picture of a job that is no document. Raises what `open_picture` does."""
-    source = job.source if job.data is None else job.data
+    source = job.origin
     if job.page is None:
         return open_picture(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
     return open_page(source, job.page - 1, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
 
 
 def _document(job: Job, options: UpscaleOptions) -> Document:
-    source = job.source if job.data is None else job.data
+    source = job.origin
     document = open_document(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
     if document.count < job.pages[-1].number:
         document.close()

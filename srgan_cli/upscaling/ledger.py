@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,39 +15,26 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from srgan_cli import stored
-from srgan_cli.files import append_line
-
-FILE_NAME = ".srgan-manifest.jsonl"
-_PART = re.compile(r"\.srgan-manifest\.[0-9a-f]{16}\.jsonl")
+from srgan_cli.stores import store
+from srgan_cli.stores.paths import StorePath
+from srgan_cli.upscaling.shelves import FILE_NAME, shelf_of
 
 ResultState: TypeAlias = Literal["done", "stale", "unknown"]
 
 
 def identity(source: Path) -> str:
-    """Size and modification time: enough to tell that a photo was replaced, without reading it."""
+    """Size and modification time, or what a store calls a version: enough to tell that a photo was replaced, without
+    reading it."""
+    if isinstance(source, StorePath):
+        with suppress(OSError):
+            found = store.stat(source)
+            return "" if found is None else found.version
+        return ""
     try:
         stat = source.stat()
     except OSError:
         return ""
     return f"{stat.st_size}-{stat.st_mtime_ns}"
-
-
-def parts_of(folder: Path) -> list[str]:
-    """The names of the files that further processes write to, or have left."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if _PART.fullmatch(entry.name))
-    except OSError:
-        return []
-
-
-def part_for(token: str) -> str:
-    """The name of a further process' file."""
-    return f".srgan-manifest.{token}.jsonl"
-
-
-def token_of(part: str) -> str:
-    return part.split(".")[2]
 
 
 @dataclass(frozen=True)
@@ -69,7 +55,7 @@ class Ledger:
     def __init__(self, folder: Path, handle: Path | None = None) -> None:
         self.path = folder / FILE_NAME
         self._folder = folder
-        self._handle = handle or folder
+        self._shelf = shelf_of(folder, handle)
         self._lines: dict[str, dict[str, _Line]] = {}  # by file and target
         self._read: dict[str, int] = {}  # how many bytes of each file
         self._own = FILE_NAME
@@ -85,7 +71,7 @@ class Ledger:
 
     def refresh(self) -> None:
         """Read what this process and others have written since."""
-        for name in (FILE_NAME, *parts_of(self._handle)):
+        for name in self._shelf.names():
             self._read_on(name)
         self._is_loaded = True
 
@@ -95,17 +81,12 @@ class Ledger:
             self._read_on(name)
 
     def _read_on(self, name: str) -> None:
-        begin = self._read.get(name, 0)
-        try:
-            size = (self._handle / name).lstat().st_size
-            if size == begin:
-                return
-            if size < begin:  # another file than it was
-                begin = 0
-                self._lines.pop(name, None)
-            data = stored.read_bytes(self._handle / name, begin=begin)
-        except OSError:
+        found = self._shelf.read_on(name, self._read.get(name, 0))
+        if found is None:
             return
+        data, begin = found
+        if begin < self._read.get(name, 0):  # another file than it was
+            self._lines.pop(name, None)
         for row in data.splitlines():
             with suppress(ValueError, KeyError, TypeError):  # the last line of a run that was killed, or not ours
                 entry = stored.json_of(row)
@@ -122,11 +103,14 @@ class Ledger:
         name = self._name(target)
         return [lines[name] for lines in self._lines.values() if name in lines]
 
-    def state(self, target: Path, source: str, settings: str) -> ResultState:
-        """Whether `target` is the finished result of that input with those settings."""
+    def state(self, target: Path, source: str, settings: str, found: str | None = None) -> ResultState:
+        """Whether `target` is the finished result of that input with those settings; `found` is its identity, where
+        that is known."""
         lines = self._of(target)
-        done = _Line(source, settings, identity(target))
-        return "done" if done in lines else "stale" if lines else "unknown"
+        if not lines:
+            return "unknown"
+        done = _Line(source, settings, identity(target) if found is None else found)
+        return "done" if done in lines else "stale"
 
     def is_fresh(self, target: Path) -> bool:
         """Whether another process has made it since this record was loaded."""
@@ -137,10 +121,11 @@ class Ledger:
         found = identity(path)
         return any(line.result is not None and line.result == found for line in self._of(path))
 
-    def lists(self, path: Path) -> bool:
-        """The same of a file of the same size: a copy or a checkout changes times."""
-        size = identity(path).partition("-")[0]
-        return any((line.result or "-").partition("-")[0] == size for line in self._of(path))
+    def lists(self, path: Path, found: str | None = None) -> bool:
+        """The same of a file of the same size: a copy or a checkout changes times. `found` as in `state`."""
+        lines = self._of(path)
+        size = (identity(path) if found is None else found).partition("-")[0] if lines else ""
+        return any((line.result or "-").partition("-")[0] == size for line in lines)
 
     def source_of(self, path: Path) -> str | None:
         """The identity of the input that a listed file was made from."""
@@ -153,11 +138,11 @@ class Ledger:
 
     def gather(self, name: str) -> None:
         """Put the lines of another process' file, which has ended, into the record, and remove it."""
-        with suppress(OSError):
-            data = stored.read_bytes(self._handle / name)
-            if data.strip():
-                append_line(self._handle / FILE_NAME, data.decode("utf-8", "replace").strip())
-            (self._handle / name).unlink()
+        self._shelf.gather(name)
+
+    def close(self) -> None:
+        """Nothing more is recorded by this process."""
+        self._shelf.close()
 
     def begin(self, target: Path, source: str, settings: str) -> None:
         self._append([(target, _Line(source, settings, None))])
@@ -181,13 +166,12 @@ class Ledger:
             self._lines.setdefault(self._own, {})[name] = line
             row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
             rows.append(json.dumps(row))
-        self._handle.mkdir(parents=True, exist_ok=True)
         self._write(self._own, "\n".join(rows))
 
     def _write(self, name: str, text: str) -> None:
         begin = self._read.get(name, 0)
-        size = append_line(self._handle / name, text)
-        if size == begin + len(text.encode()) + 2:  # nobody else has written
+        size = self._shelf.append(name, text)
+        if size is not None and size == begin + len(text.encode()) + 2:  # nobody else has written
             self._read[name] = size
 
     def _name(self, target: Path) -> str:

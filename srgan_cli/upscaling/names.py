@@ -13,8 +13,9 @@ from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, writable_suffixes
 from srgan_cli.networks.registry import MODEL_SUFFIXES
+from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.inputs import STREAM, InputFile
-from srgan_cli.upscaling.ledger import Ledger, identity
+from srgan_cli.upscaling.ledger import Ledger
 
 
 def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path | None:
@@ -30,12 +31,12 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
         if several:
             raise SettingsError(f"-o - writes one result to stdout, but there are {len(found)} inputs")
         return None
-    if output.is_dir() or options.output_is_folder:
+    if options.output_is_folder or (not isinstance(output, StorePath) and output.is_dir()):
         return output
     suffix = output.suffix
     known = suffix and (format_of_suffix(suffix) or container_of_suffix(suffix)) is not None
     if several:
-        if output.exists():
+        if not isinstance(output, StorePath) and output.exists():
             raise SettingsError(f"-o {output} is a file, but there are {len(found)} inputs: give a folder")
         if known:
             raise SettingsError(f"-o {output} names one picture, but there are {len(found)} inputs: give a folder")
@@ -97,7 +98,7 @@ class Naming:
 
     def stems(self) -> tuple[str, str, str]:
         """Others than the input's own, where that would give two results one name."""
-        own = Path("stdin") if self.one.source == STREAM else self.one.source
+        own = Path("stdin") if self.one.source == STREAM else self.one.source.parent / self.one.relative.name
         longer = f"{own.stem}.{own.suffix[1:].lower()}" if own.suffix else own.stem
         folder = own.absolute().parent.name
         return longer, f"{folder}_{own.stem}", f"{own.stem}_{self.index}"
@@ -151,14 +152,14 @@ def without_earlier_results(found: Sequence[InputFile], into: Path | None) -> li
     """Drop what a walk found that is a result of an earlier run, by the records of the folders: a second run over the
     same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`, nor what another run put into a folder below."""
     ledgers: dict[Path, Ledger] = {}
-    inputs = {identity(one.source) for one in found}
+    inputs = {one.identity for one in found if one.root is not None}
 
     def is_result(one: InputFile) -> bool:
         if one.root is None:
             return False
         for folder in {into or one.root, *(f for f in one.source.parents if f.is_relative_to(one.root))}:
             ledger = ledgers.get(folder) or ledgers.setdefault(folder, Ledger.load(folder))
-            if ledger.lists(one.source):
+            if ledger.lists(one.source, one.identity if one.stat is not None else None):
                 # What a folder's own record lists are results of it; but they may be all that a walk finds there, to be
                 # enlarged again into another folder.
                 own = folder != one.root or into is None
@@ -209,6 +210,8 @@ def _key(path: Path) -> str:
 
 
 def _same(source: Path, result: Path) -> bool:
+    if isinstance(source, StorePath) or isinstance(result, StorePath):
+        return source == result
     try:
         return source.samefile(result)
     except OSError:

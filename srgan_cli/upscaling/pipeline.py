@@ -18,7 +18,7 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DeviceError, InterruptedRunError, PictureError, WeightsError, shown
 from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.graining import graining_of
-from srgan_cli.upscaling.intake import Intake, Opened, open_ahead, open_alone
+from srgan_cli.upscaling.intake import Intake, Opened, at_hand, open_ahead, open_alone
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job
@@ -137,12 +137,18 @@ class Pipeline:
     def _look_and_open(self, job: Job, assign: Assign, patience: Patience) -> tuple[Job, Opened]:
         try:
             with patience.working():
+                job = at_hand(job, partial(self._check, patience))
                 job = assign(job)
                 return open_ahead(job, self._options, patience)
         except (DeviceError, WeightsError):
             raise
         except Exception as err:  # noqa: BLE001 - it costs this picture, and is raised again where that is counted
             return job, err
+
+    def _check(self, patience: Patience) -> None:
+        if self._ended.is_set():
+            raise InterruptedRunError("interrupted")
+        patience.check()
 
     # ----------------------------------------------------------------------------------------------------- upscaling
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from srgan_cli.errors import UnwritablePictureError, shown
 from srgan_cli.files import discard, lock, part_name
 from srgan_cli.handles import Folder, open_folder
+from srgan_cli.stores import scratch
+from srgan_cli.stores.paths import StorePath, relative_to
+from srgan_cli.stores.scratch import ScratchFolder
 from srgan_cli.upscaling.journal import Journal
-from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.plan import Job
 
 SCRATCH, JOURNAL = ".srgan-scratch", ".srgan-journal"  # beside a large result that is being made
@@ -26,7 +28,7 @@ def journal_of(job: Job, settings_key: str, folder: Path) -> Journal:
     """The journal of a result that stands in `folder`."""
     header = job.header
     shape = f"{header.width}x{header.height}x{header.channels}x{job.canvas_depth}"
-    key = f"{settings_key}-{identity(job.source)}-{shape}"
+    key = f"{settings_key}-{job.source_identity}-{shape}"
     return Journal(folder / beside(job.target, JOURNAL).name, key)
 
 
@@ -74,19 +76,23 @@ class Places:
 
     def __init__(self) -> None:
         self._folders: dict[Path, Folder] = {}
+        self._staged: dict[Path, ScratchFolder] = {}  # of stores: where results grow on this machine
 
     def folder(self, job: Job) -> Folder:
         """The folder that a result goes into, made if need be: below the one that the run's results go to, which is
         opened once, and not through a link."""
         base = job.ledger or job.target.parent
-        relative = job.target.parent.relative_to(base)
+        relative = relative_to(job.target.parent, base)
         try:
             return self._below(base, relative)
         except NotADirectoryError as err:
             raise UnwritablePictureError(f"{shown(job.target)} cannot be written: {err.strerror}") from err
 
     def open(self, base: Path) -> Path:
-        """A way to the folder that results go to, which is made if need be; its name where too many are open."""
+        """A way to the folder that results go to, which is made if need be; its name where too many are open. For a
+        store's, to one of this machine, from which they go there."""
+        if isinstance(base, StorePath):
+            return self._staging(base)
         if base not in self._folders:
             if len(self._folders) >= _MAX_FOLDERS:
                 base.mkdir(parents=True, exist_ok=True)
@@ -94,15 +100,23 @@ class Places:
             self._folders[base] = open_folder(base)
         return self._folders[base].handle
 
+    def _staging(self, base: StorePath) -> Path:
+        if base not in self._staged:
+            self._staged[base] = scratch.for_results(str(base))
+        return self._staged[base].path
+
     def close(self) -> list[str]:
         """Let go of all folders. Returns notes on those that are elsewhere by now."""
         moved = [shown(folder.path) for folder in self._folders.values() if folder.has_moved]
         for folder in self._folders.values():
             folder.close()
+        for staged in self._staged.values():
+            staged.close(keep=True)
         where = "was moved or replaced during the run; the results are in the folder that it was at the start"
         return [f"{name} {where}" for name in moved]
 
     def _below(self, base: Path, relative: Path) -> Folder:
+        base = self._staging(base) if isinstance(base, StorePath) else base
         self.open(base)
         if base not in self._folders:
             with open_folder(base) as folder:

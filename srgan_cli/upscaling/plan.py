@@ -13,7 +13,9 @@ from srgan_cli.errors import (
 )
 from srgan_cli.imaging.image import Depth, Header
 from srgan_cli.imaging.output import Output
+from srgan_cli.stores.fetching import Fetched
 from srgan_cli.upscaling.inputs import Failure
+from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.paging import (
     PageJob,
 )
@@ -43,10 +45,24 @@ class Job:
     is_copy: bool = False  # the input's bytes are the result
     model: str = ""
     why: str = ""
+    version: str = ""  # what a store calls the input's
+    fetched: Fetched | None = None  # from a store, while it is made
     made_by: tuple[str, str] = ("", "")  # what its record says: the model's name, its weights
     page: int | None = None  # of a file of several, where this one becomes a file of its own
     pages: tuple[PageJob, ...] = ()  # of a document that stays one file; header, scales and output are its first's
     container: str | None = None  # the file of files that the result is, a key of CONTAINERS
+
+    @property
+    def origin(self) -> Path | bytes:
+        """Where the input's bytes are now."""
+        if self.data is not None:
+            return self.data
+        return self.source if self.fetched is None else self.fetched.path
+
+    @property
+    def source_identity(self) -> str:
+        """As `ledger.identity`; of a picture in a store what it was when the run was planned."""
+        return self.version or identity(self.source)
 
     @property
     def network_scale(self) -> int:

@@ -25,8 +25,9 @@ from srgan_cli.imaging.documents.document import Contents
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, format_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output, decide
-from srgan_cli.imaging.writing import check_place
 from srgan_cli.sizes import Aim
+from srgan_cli.stores import store
+from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import inputs, names
 from srgan_cli.upscaling.done import without_done
 from srgan_cli.upscaling.inputs import STREAM, Failure, InputFile, Walk
@@ -42,6 +43,7 @@ from srgan_cli.upscaling.paging import (
     stays_one_file,
 )
 from srgan_cli.upscaling.plan import Job, Plan, Skip
+from srgan_cli.upscaling.present import check_result
 from srgan_cli.upscaling.tiles import choose_scales
 
 _LARGE = "it is large enough already"
@@ -86,6 +88,8 @@ def plan(
     Raises `SettingsError` for collisions, results that exist already, or an input that would be overwritten;
     `NothingToDoError` when the inputs hold no picture at all.
     """
+    if isinstance(options.output, StorePath):
+        store.check(options.output, writing=True)
     walk = inputs.find_inputs(options) if found is None else Walk(tuple(found), (), ())
     failures = list(walk.failures)
     into = names.output_folder(options, walk.found)
@@ -224,6 +228,7 @@ def _job(sized: _Sized, target: Path, run: _Run) -> Job:
         output=output,
         ledger=(run.into or one.root or target.parent) if keeps_record else None,
         data=run.stdin if one.source == STREAM else None,
+        version="" if one.stat is None else one.stat.version,
         notes=(*header.notes, sized.aim.note) if sized.aim.note else header.notes,
         page=sized.page,
         pages=sized.pages,
@@ -233,9 +238,9 @@ def _job(sized: _Sized, target: Path, run: _Run) -> Job:
         and _is_same_file(header, output, options),
     )
     if target != STREAM:
-        if run.into is not None or options.output is None:
+        if not isinstance(target, StorePath) and (run.into is not None or options.output is None):
             _refuse_detours(target, run.into or one.root or target.parent)
-        check_place(target, job.needed_bytes(options.write) + job.scratch_bytes)
+        check_result(target, job.needed_bytes(options.write) + job.scratch_bytes)
     return job
 
 
@@ -270,7 +275,7 @@ def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
 
 def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]:
     """Each picture alone has been found to fit; all of them together may not. How small they get is not known yet."""
-    files = [job for job in jobs if job.target != STREAM]
+    files = [job for job in jobs if job.target != STREAM and not isinstance(job.target, StorePath)]
     needed = sum(job.needed_bytes(options.write) for job in files)
     folder = files[0].target.parent if files else None
     while folder is not None and not folder.exists() and folder != folder.parent:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.claims import RENEW_SECONDS, Claims
-from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, ResultState, identity, part_for, parts_of
+from srgan_cli.upscaling.ledger import Ledger, ResultState
 from srgan_cli.upscaling.places import Places
 from srgan_cli.upscaling.plan import Job
+from srgan_cli.upscaling.shelves import FILE_NAME, part_for, parts_of
 
 
 class _Record:
@@ -18,9 +21,10 @@ class _Record:
 
     def __init__(self, folder: Path, handle: Path) -> None:
         self._handle = handle
-        self.claims = _claims(handle)
+        self.claims = None if isinstance(folder, StorePath) else _claims(handle)
         self.ledger = Ledger.load(folder, handle)
         if self.claims is None:
+            self.ledger.write_to(part_for(secrets.token_hex(8)) if isinstance(folder, StorePath) else FILE_NAME)
             return
         self.claims.sweep()
         if self.claims.take(FILE_NAME):
@@ -38,6 +42,7 @@ class _Record:
                 claims.release(part)
 
     def close(self) -> None:
+        self.ledger.close()
         if self.claims is None:
             return
         self.claims.release(part_for(self.claims.token))
@@ -91,13 +96,13 @@ class Records:
     def begin_all(self, jobs: Sequence[Job]) -> None:
         """As `begin`, for several, each synced with the others of its folder."""
         for record, several in self._by_record(jobs):
-            record.ledger.begin_all([(job.target, identity(job.source)) for job in several], self._settings_key)
+            record.ledger.begin_all([(job.target, job.source_identity) for job in several], self._settings_key)
 
     def finish_all(self, results: Sequence[tuple[Job, str]]) -> None:
         """As `finish`, for several jobs and the identities of their results."""
         found = {job.target: result for job, result in results}
         for record, several in self._by_record([job for job, _ in results]):
-            rows = [(job.target, identity(job.source), found[job.target]) for job in several]
+            rows = [(job.target, job.source_identity, found[job.target]) for job in several]
             record.ledger.finish_all(rows, self._settings_key)
 
     def _by_record(self, jobs: Sequence[Job]) -> Iterator[tuple[_Record, list[Job]]]:
@@ -118,7 +123,7 @@ class Records:
             record = self._of(job)
             if record is None:
                 return "unknown"
-            source = identity(job.source)
+            source = job.source_identity
             for look in (record.ledger.refresh_known, record.ledger.refresh):
                 look()
                 state = record.ledger.state(job.target, source, self._settings_key)

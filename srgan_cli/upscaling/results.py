@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 import time
@@ -24,8 +23,10 @@ from srgan_cli.errors import (
 )
 from srgan_cli.handles import Folder, without_handles
 from srgan_cli.imaging.canvas import Canvas, open_canvas
-from srgan_cli.imaging.metadata.provenance import Record, bytes_digest, name_digest
+from srgan_cli.imaging.metadata.provenance import DIGEST_DIGITS, Record, bytes_digest, name_digest
 from srgan_cli.imaging.writing import copy_picture, write_picture
+from srgan_cli.stores.fetching import publish
+from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import documents
 from srgan_cli.upscaling.documents import Bench
 from srgan_cli.upscaling.inputs import STREAM, Failure
@@ -36,6 +37,7 @@ from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import SCRATCH, Places, beside, journal_of, rows_kept
 from srgan_cli.upscaling.plan import CANVAS_BYTES, Job, Skip
+from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.sharing import Handed, Share
 
@@ -168,7 +170,7 @@ class Results:
             target = STREAM if place is None else place.handle / job.target.name
             copy_picture(
                 self._stream or sys.stdout.buffer if place is None else target,
-                job.source if job.data is None else job.data,
+                job.origin,
                 overwrite=not job.is_new,
                 modified_ns=stack.enter_context(self._recorded(job, target)),
             )
@@ -191,7 +193,7 @@ class Results:
     def _write_to(self, target: Path, finished: Finished, stop: Callable[[], bool]) -> tuple[str, ...]:
         job = finished.job
         # A run that resumes makes a damaged one again, and says so again.
-        with self._recorded(job, target, for_good=finished.damage is None) as modified_ns:
+        with self._recorded(job, target, for_good=finished.damage is None, stop=stop) as modified_ns:
             return write_picture(
                 self._stream or sys.stdout.buffer if target == STREAM else target,
                 finished.canvas.pixels,
@@ -205,16 +207,34 @@ class Results:
             )
 
     @contextlib.contextmanager
-    def _recorded(self, job: Job, target: Path, *, for_good: bool = True) -> Iterator[int | None]:
+    def _recorded(
+        self, job: Job, target: Path, *, for_good: bool = True, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[int | None]:
         """The ledger's lines around the writing of a result; gives the time that it should have."""
-        source = identity(job.source)
+        source = job.source_identity
         self._records.begin(job, source)
-        if target != STREAM and job.is_new and os.path.lexists(target):  # and again when the result gets its name
+        there = job.target if isinstance(job.target, StorePath) else target
+        if target != STREAM and job.is_new and exists(there):  # and again when the result gets its name
             raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
         keeps_time = self._options.write.keep_time and job.source != STREAM
-        yield job.source.stat().st_mtime_ns if keeps_time else None
+        yield _modified_ns(job) if keeps_time else None
+        if isinstance(job.target, StorePath) and target != STREAM:
+            self._send(job.target, target, overwrite=not job.is_new, stop=stop)
         if for_good:
-            self._records.finish(job, source, identity(target))
+            self._records.finish(job, source, identity(there))
+
+    @staticmethod
+    def _send(path: StorePath, made: Path, *, overwrite: bool, stop: Callable[[], bool]) -> None:
+        """A result that is finished on this machine to its store."""
+
+        def check() -> None:
+            if stop():
+                raise InterruptedRunError("interrupted")
+
+        try:
+            publish(made, path, overwrite=overwrite, check=check)
+        finally:
+            made.unlink(missing_ok=True)
 
     def _record(self, job: Job) -> Record:
         return Record(
@@ -225,7 +245,7 @@ class Results:
             settings=self._settings_key,
             source_name=name_digest(job.source),
             source_size=f"{job.header.width}x{job.header.height}",
-            source_digest=bytes_digest(job.source if job.data is None else job.data),
+            source_digest=job.fetched.digest[:DIGEST_DIGITS] if job.fetched else bytes_digest(job.origin),
         )
 
     def fail(self, job: Job, err: Exception) -> None:
@@ -237,7 +257,7 @@ class Results:
             self._share.settle(job)
             return
         if isinstance(err, PictureError):
-            failure = Failure(job.source, without_handles(str(err), job.target.parent), type(err), job.target)
+            failure = Failure(job.source, _without_detours(str(err), job), type(err), job.target)
         elif isinstance(err, MemoryError):
             failure = Failure(job.source, "there is not enough memory for it", target=job.target)
         elif not isinstance(err, OSError):
@@ -245,8 +265,18 @@ class Results:
         else:
             reason = (err.strerror or str(err)).lower()
             if err.filename is not None:  # of a file of our own, as a rule
-                reason = without_handles(f"{shown(err.filename)}: {reason}", job.target.parent)
+                reason = _without_detours(f"{shown(err.filename)}: {reason}", job)
             failure = Failure(job.source, reason, UnwritablePictureError, job.target)
         self._tally.failures.append(failure)
         self._share.settle(job)
         self._observer.failed(failure)
+
+
+def _modified_ns(job: Job) -> int | None:
+    return job.source.stat().st_mtime_ns if job.fetched is None else job.fetched.modified_ns
+
+
+def _without_detours(text: str, job: Job) -> str:
+    """A message with the names that a person knows, in the place of handles and of what was fetched from a store."""
+    text = without_handles(text, job.target.parent)
+    return text if job.fetched is None else text.replace(shown(job.fetched.path), shown(job.source))

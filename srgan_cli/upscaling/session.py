@@ -175,7 +175,7 @@ class Session:
             return job
         if not self.is_auto:
             return self._assigned(job, next(iter(self.selections)), "asked for")
-        source = job.source if job.data is None else job.data
+        source = job.origin
         number = job.pages[0].number if job.pages else job.page
         if number is not None:
             with contextlib.suppress(PictureError):  # whoever reads it next says what is wrong with it

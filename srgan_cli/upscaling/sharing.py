@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.places import JOURNAL, beside
 from srgan_cli.upscaling.plan import Job, Plan, Skip
+from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 
 LOOK_SECONDS = 1.0  # how often it is looked whether others are done
@@ -104,7 +104,7 @@ class Share:
         for part in self._parts.get(_place_of(job), ()):
             with contextlib.suppress(OSError):
                 part.unlink()
-        is_left = self._options.resume and job.is_new and os.path.lexists(job.target)
+        is_left = self._options.resume and job.is_new and exists(job.target)
         return replace(job, is_new=False) if is_left and self._records.state(job) == "stale" else job
 
     def _is_done(self, job: Job) -> bool:
@@ -117,7 +117,7 @@ class Share:
         return True
 
     def _is_made(self, job: Job) -> bool:
-        if not os.path.lexists(job.target) or self._records.state(job) != "done":
+        if not exists(job.target) or self._records.state(job) != "done":
             return False
         return not self._options.overwrite or self._records.is_fresh(job)
 

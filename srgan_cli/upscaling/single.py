@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias, overload
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import NothingToDoError, SettingsError, SrganError, in_python
+from srgan_cli.stores.paths import path_of
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import Session, prepare
@@ -84,8 +85,8 @@ def _upscale(
     progress: Progress | None,
 ) -> Path | bytes | None:
     data = _bytes_of(source)
-    path = Path(target) if isinstance(target, (str, os.PathLike)) else None
-    given = STREAM if data is not None else Path(os.fspath(source))  # type: ignore[arg-type]
+    path = _path(target) if isinstance(target, (str, os.PathLike)) else None
+    given = STREAM if data is not None else _path(source)  # type: ignore[arg-type]
     if (data is None and given == STREAM) or given.is_dir():
         raise SettingsError(f"upscale_file takes one picture, not {given}")
     options = replace(options, inputs=(given,), output=STREAM if path is None else path)
@@ -97,6 +98,10 @@ def _upscale(
     assert not isinstance(stream, (str, os.PathLike))
     run_one(session, Reporting(progress), stream)
     return stream.getvalue() if isinstance(stream, io.BytesIO) and target is None else None
+
+
+def _path(name: str | os.PathLike[str]) -> Path:
+    return name if isinstance(name, Path) else path_of(os.fspath(name))
 
 
 def _bytes_of(source: Source) -> bytes | None:

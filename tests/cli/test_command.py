@@ -167,9 +167,8 @@ def test_a_config_file_that_is_named_must_be_there(
         (["upscale", "in.jpg", "-f", "png"], "--format"),
         (["upscale", "in.jpg", "-x"], "augmentation"),
         (["upscale", "in.jpg", "-V"], "--version"),
-        (["upscale", "https://example.org/a.jpg"], "https://example.org/a.jpg is an address"),
         (["compare", "a.jpg", "ftp://x/b.jpg", "-o", "c.html"], "ftp://x/b.jpg is an address"),
-        (["upscale", "file:///tmp/a.jpg"], "without file://"),
+        (["compare", "a.jpg", "file:///tmp/a.jpg", "-o", "c.html"], "without file://"),
     ],
 )
 def test_options_of_other_programs_are_answered_with_ours(

@@ -22,10 +22,10 @@ from srgan_cli.upscaling import journal
 from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
 from srgan_cli.upscaling.crew.messages import Pictures, Piece
 from srgan_cli.upscaling.engine import Upscaler
-from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.session import Session, prepare
+from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.faults import save_tiny
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import Deed, Killed, Threads, third_dies_and_fifth_fails

@@ -20,9 +20,9 @@ from srgan_cli.files import lock, part_name
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling import journal, plan
 from srgan_cli.upscaling.journal import Journal
-from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.session import prepare
+from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture, tree
 

@@ -12,9 +12,10 @@ import pytest
 from srgan_cli.config import EngineOptions, UpscaleOptions
 from srgan_cli.files import part_name
 from srgan_cli.upscaling import journal, plan
-from srgan_cli.upscaling.ledger import FILE_NAME, Ledger
+from srgan_cli.upscaling.ledger import Ledger
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.session import prepare
+from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 

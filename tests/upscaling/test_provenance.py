@@ -17,10 +17,10 @@ from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.metadata.provenance import Record
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.sizes import Size
-from srgan_cli.upscaling.ledger import FILE_NAME
 from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.plan import Plan
 from srgan_cli.upscaling.session import Session, prepare
+from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 

@@ -14,11 +14,12 @@ from srgan_cli.config import EngineOptions, Shard, UpscaleOptions, WriteOptions
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging import writing
 from srgan_cli.imaging.encoding import encode
-from srgan_cli.upscaling import claims, ledger, sharing
-from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, identity
+from srgan_cli.upscaling import claims, sharing, shelves
+from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.plan import Job, Skip
 from srgan_cli.upscaling.session import Session, prepare
+from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.faults import at_call, disk_full, save_tiny
 from tests.upscaling.pictures import picture, tree
 from tests.upscaling.test_claims import dead, elsewhere
@@ -62,8 +63,8 @@ def test_what_others_have_made_is_found_without_listing_the_folder(
     made = session(twelve, model, resume=True)
     session(twelve, model, resume=True).run(Silent())
     listed = []
-    real = ledger.parts_of
-    monkeypatch.setattr(ledger, "parts_of", lambda folder: listed.append(folder) or real(folder))
+    real = shelves.parts_of
+    monkeypatch.setattr(shelves, "parts_of", lambda folder: listed.append(folder) or real(folder))
     tally = made.run(Silent())
     assert len(tally.skips) == 12
     assert len(listed) <= 1

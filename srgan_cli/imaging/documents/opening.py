@@ -18,10 +18,10 @@ from srgan_cli.imaging.documents.pdf import PdfBinder, PdfPictures
 from srgan_cli.imaging.documents.tiff import TiffPages
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import OpenPicture, read_header
-from srgan_cli.imaging.sources import Source
+from srgan_cli.imaging.sources import Origin, Source
 
 
-def open_document(origin: Path | bytes, *, max_pixels: int, accept_damaged: bool = False) -> Document:
+def open_document(origin: Origin, *, max_pixels: int, accept_damaged: bool = False) -> Document:
     """A file of several pages, open. Raises `UnreadablePictureError`, also for a picture of one page."""
     source = Source(origin)
     try:
@@ -32,7 +32,7 @@ def open_document(origin: Path | bytes, *, max_pixels: int, accept_damaged: bool
         raise
 
 
-def _opened(origin: Path | bytes, source: Source, max_pixels: int, accept_damaged: bool) -> Document:
+def _opened(origin: Origin, source: Source, max_pixels: int, accept_damaged: bool) -> Document:
     container = sniffing.container(source)
     if container == "zip":
         return Archive(source, max_pixels, accept_damaged=accept_damaged)
@@ -48,7 +48,7 @@ def _opened(origin: Path | bytes, source: Source, max_pixels: int, accept_damage
     raise UnreadablePictureError(f"{source.name} holds one picture only")
 
 
-def open_page(origin: Path | bytes, number: int, *, max_pixels: int, accept_damaged: bool = False) -> OpenPicture:
+def open_page(origin: Origin, number: int, *, max_pixels: int, accept_damaged: bool = False) -> OpenPicture:
     """Page `number` (from 0) of a document, whose file is closed with it. Raises `UnreadablePictureError`."""
     document = open_document(origin, max_pixels=max_pixels, accept_damaged=accept_damaged)
     try:
@@ -60,7 +60,7 @@ def open_page(origin: Path | bytes, number: int, *, max_pixels: int, accept_dama
     return page
 
 
-def container_of(origin: Path | bytes) -> str | None:
+def container_of(origin: Origin) -> str | None:
     """A key of `CONTAINERS`, or None. Raises `UnreadablePictureError` where a file cannot be read at all."""
     with Source(origin) as source:
         return sniffing.container(source)
@@ -77,7 +77,7 @@ def sample_of(origin: Path | bytes, number: int, *, max_pixels: int) -> Path | b
         return document.sample(number - 1) if isinstance(document, (Archive, PdfPictures)) else origin
 
 
-def read_contents(origin: Path | bytes, wanted: PageRange, *, max_pixels: int) -> Contents:
+def read_contents(origin: Origin, wanted: PageRange, *, max_pixels: int) -> Contents:
     """The headers of a document's pages; of the first with its metadata.
 
     Raises `UnreadablePictureError`, also where the pages are more than `max_pixels` px together, or where none of those
@@ -102,7 +102,7 @@ def read_contents(origin: Path | bytes, wanted: PageRange, *, max_pixels: int) -
         return Contents(document.kind, format, document.count, numbers, tuple(pages), document.notes)
 
 
-def _refuse_total(origin: Path | bytes, count: int, kind: str, max_pixels: int) -> None:
+def _refuse_total(origin: Origin, count: int, kind: str, max_pixels: int) -> None:
     name = "the input" if isinstance(origin, bytes) else str(origin)
     raise UnreadablePictureError(
         f"{name} has {count} {kind} of more than the {max_pixels} px allowed for all of them together; if you trust "

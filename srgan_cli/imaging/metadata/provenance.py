@@ -16,6 +16,7 @@ from pathlib import Path
 
 from srgan_cli.imaging.image import Metadata
 from srgan_cli.imaging.metadata.ifd import Field, first_table, table_bytes
+from srgan_cli.stores.paths import StorePath
 
 NAMESPACE = "urn:srgan:result:1#"
 _SOFTWARE = 0x0131
@@ -27,6 +28,7 @@ _WRAP = (
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">{}</rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
 )
 _MAX_VALUE = 200
+DIGEST_DIGITS = 32
 _MAX_PREFIXES = 4
 
 
@@ -47,18 +49,19 @@ class Record:
 
 def name_digest(path: Path) -> str:
     """Of a file's name without its folder and its ending, so that a copy in another format or place is the same."""
+    path = path.plain if isinstance(path, StorePath) else path
     return hashlib.sha256(path.stem.casefold().encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def bytes_digest(source: Path | bytes) -> str:
     """Of an input's bytes. Raises `OSError`."""
     if isinstance(source, bytes):
-        return hashlib.sha256(source).hexdigest()[:32]
+        return hashlib.sha256(source).hexdigest()[:DIGEST_DIGITS]
     digest = hashlib.sha256()
     with source.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()[:DIGEST_DIGITS]
 
 
 def added(metadata: Metadata, record: Record) -> Metadata:

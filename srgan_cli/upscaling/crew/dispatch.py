@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -20,6 +19,7 @@ from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.plan import Job
+from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.sharing import Share
 
@@ -188,7 +188,7 @@ class Dispatch:
             return
         _clean(job)
         # It may have its name already, given by the worker in its last moment.
-        self._alone.append(replace(job, is_new=job.is_new and not os.path.lexists(job.target)))
+        self._alone.append(replace(job, is_new=job.is_new and not exists(job.target)))
 
     def _interrupt(self) -> None:
         """Nothing is begun any more, and all workers end what they do with nothing half-made."""

@@ -13,6 +13,7 @@ import numpy as np
 from srgan_cli.errors import DeviceError, PictureError
 from srgan_cli.files import discard, publish_text
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.crew.messages import Event, Gone, Over, Piece, Pieced, Survey, Surveyed
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.plan import Job
@@ -101,6 +102,8 @@ class CrewUpscaler:
 def _path_of(out: Pixels, job: Job) -> Path | None:
     """The scratch file's own name, where the result grows in one: other processes know no handles."""
     name = getattr(out, "filename", None)
+    if name is not None and isinstance(job.target, StorePath):  # on its way there
+        return Path(name).parent.resolve() / Path(name).name
     return None if name is None else job.target.parent.absolute() / Path(name).name
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import WorkerOptions
 from srgan_cli.errors import DeviceError, SettingsError
+from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
 from srgan_cli.upscaling.crew.large import CrewUpscaler
@@ -30,6 +31,7 @@ def crew_for(session: Session) -> Crew:
     """Workers on a Ray cluster, or a process for each of the devices asked for. Raises `DeviceError` where there is
     none, and `SettingsError` where Ray is missing."""
     engine = session.options.engine
+    _refuse_own_memory(session)
     if session.options.ray is not None:
         from srgan_cli.upscaling.crew.cluster import Cluster
 
@@ -38,6 +40,13 @@ def crew_for(session: Session) -> Crew:
         return Cluster(brief_of(session), session.options.ray)
     workers = tuple(one for asked in engine.workers for one in _there(asked))
     return Processes(brief_of(session), workers)
+
+
+def _refuse_own_memory(session: Session) -> None:
+    for job in session.plan.jobs:
+        for path in (job.source, job.target):
+            if isinstance(path, StorePath) and path.protocol == "memory":
+                raise SettingsError(f"{path} is inside this process, and its workers are others: leave out the devices")
 
 
 def brief_of(session: Session) -> Brief:

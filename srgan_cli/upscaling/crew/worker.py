@@ -135,7 +135,7 @@ class _Telling:
         data = None if self._stream is None else self._stream.getvalue()
         result = "" if data is not None else identity(job.target)
         damaged = any(one.target == job.target for one in self._tally.damaged)
-        self._say(Done(replace(job, data=None), seconds, notes, result, damaged, data))
+        self._say(Done(replace(job, data=None, fetched=None), seconds, notes, result, damaged, data))
 
     def failed(self, failure: Failure) -> None:
         self._say(Failed(failure))

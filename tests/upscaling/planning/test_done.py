@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from srgan_cli.errors import SettingsError
-from srgan_cli.upscaling.ledger import FILE_NAME, Ledger, identity
+from srgan_cli.upscaling.ledger import Ledger, identity
+from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.upscaling.pictures import picture
 from tests.upscaling.planning.plans import KEY, planned
 

@@ -1,0 +1,112 @@
+"""Objects as files of this machine, for as long as they are needed; and files as objects."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from srgan_cli.errors import UnreadablePictureError, UnwritablePictureError
+from srgan_cli.files import file_sha256
+from srgan_cli.stores import scratch, store
+from srgan_cli.stores.failures import StoreError
+from srgan_cli.stores.paths import StorePath
+from srgan_cli.stores.store import Stat
+
+Check = Callable[[], None]  # raises where there is no point in going on
+
+
+def _always() -> None: ...
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An object on this machine, to be closed. `digest` is the SHA-256 of its bytes, in hexadecimal."""
+
+    path: Path
+    digest: str
+    modified_ns: int | None
+
+    def close(self) -> None:
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def reading(path: StorePath) -> Iterator[None]:
+    """What goes wrong with a store in the block, as a sentence about the picture there."""
+    try:
+        yield
+    except FileNotFoundError as err:
+        raise UnreadablePictureError(f"{path} cannot be opened: there is no such object") from err
+    except StoreError as err:
+        raise UnreadablePictureError(f"{path} cannot be read: {err.trouble.why}") from err
+
+
+def fetch(path: StorePath, version: str = "", check: Check = _always) -> Fetched:
+    """An object into a file of its own. `version`: what it was when the run was planned, where that is known.
+
+    Raises `UnreadablePictureError`: missing, changed meanwhile, no room for it, a connection that stays away.
+    """
+    with reading(path):
+        found = store.stat(path)
+        if found is None:
+            raise FileNotFoundError(str(path))
+        if version not in ("", found.version):
+            raise UnreadablePictureError("it has changed since the run began")
+        folder = scratch.for_inputs() / secrets.token_hex(8)
+        folder.mkdir()
+        try:
+            file = folder / path.plain.name
+            store.fetch(path, file, _bounded(path, found, folder, check))
+            digest = file_sha256(file)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return Fetched(file, digest, found.modified_ns)
+
+
+@contextlib.contextmanager
+def on_this_machine(path: Path) -> Iterator[Path]:
+    """A file of this machine with the bytes of any path: its own, or what is fetched for as long as the block."""
+    if not isinstance(path, StorePath):
+        yield path
+        return
+    got = fetch(path)
+    try:
+        yield got.path
+    finally:
+        got.close()
+
+
+def publish(source: Path, path: StorePath, *, overwrite: bool, check: Check = _always) -> None:
+    """A finished file as an object. Raises `UnwritablePictureError`."""
+    try:
+        store.put(source, path, lambda _count: check(), overwrite=overwrite)
+    except FileExistsError as err:
+        raise UnwritablePictureError(f"{path} has appeared since the run began; it is left alone") from err
+    except FileNotFoundError as err:
+        raise UnwritablePictureError(f"{path} cannot be written: its bucket or folder does not exist") from err
+    except StoreError as err:
+        raise UnwritablePictureError(f"{path} cannot be written: {err.trouble.why}") from err
+
+
+def _bounded(path: StorePath, found: Stat, folder: Path, check: Check) -> Callable[[int], None]:
+    """What watches a fetch: it may take what is announced, or (a server that says nothing) half of what is free."""
+    free = shutil.disk_usage(folder).free
+    if found.size is not None and found.size > free:
+        raise UnreadablePictureError(
+            f"there is no room for {path}: it has {found.size / 1e6:,.1f} MB, and {folder.parent} has "
+            f"{free / 1e6:,.1f} MB free; set TMPDIR to a folder on another disk"
+        )
+
+    def going(count: int) -> None:
+        check()
+        if found.size is None and count > free // 2:
+            raise UnreadablePictureError(
+                f"{path} does not end: {count / 1e6:,.1f} MB have come, and half the disk is full"
+            )
+
+    return going
