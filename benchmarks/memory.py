@@ -2,6 +2,7 @@
 
     python -m benchmarks.memory                     # 1 MP to 1 GP, about six minutes on two cores with bf16
     python -m benchmarks.memory --megapixels 1 100
+    python -m benchmarks.memory --megapixels 20 --machine-gib 4     # on a small machine
 
 What counts is anonymous memory (Linux, RssAnon) over that of the interpreter with torch loaded: file pages, such as
 those of a scratch file, the kernel takes back whenever it needs them. Each size runs in a process of its own; a thread
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.speed import MODEL, photo, report
 
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--machine-gib", type=float, help="as on a machine of so much memory, of which 1 GiB is taken")
     parser.add_argument("--folder", help="where the pictures and the scratch file go (3 GB of scratch for 1 GP)")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -41,7 +44,8 @@ def main() -> None:
             low = Path(temporary) / "low.png"
             width, height = _low_size(megapixels)
             _write_low(low, width, height)
-            options = ["--precision", args.precision, "--device", args.device, "--model", args.model]
+            machine = [] if args.machine_gib is None else ["--machine-gib", str(args.machine_gib)]
+            options = [*machine, "--precision", args.precision, "--device", args.device, "--model", args.model]
             command = [sys.executable, "-m", "benchmarks.memory", *options]
             target = f"{temporary}/high.{args.format}"
             done = subprocess.run([*command, "--worker", str(low), target], check=True, capture_output=True, text=True)
@@ -51,6 +55,7 @@ def main() -> None:
                 case="memory",
                 model=args.model,
                 precision=result["precision"],
+                machine_gib=args.machine_gib,
                 input=f"{width}x{height}",
                 output_megapixels=round(pixels / 1e6, 1),
                 peak_anonymous_mib=round(result["peak"] / 2**20),
@@ -82,6 +87,8 @@ def _worker(args: argparse.Namespace, source: str, target: str) -> None:
     from srgan_cli.upscaling.observer import Silent
     from srgan_cli.upscaling.session import prepare
 
+    if args.machine_gib is not None:
+        _pretend(round(args.machine_gib * 2**30))
     engine = EngineOptions(device=args.device, precision=args.precision)
     options = UpscaleOptions(inputs=(Path(source),), output=Path(target), model=args.model, engine=engine)
     with _PeakAnonymous() as memory:
@@ -93,6 +100,19 @@ def _worker(args: argparse.Namespace, source: str, target: str) -> None:
     pace = session.last_pace()
     precision = pace.precision if pace is not None else args.precision
     report(peak=memory.peak, seconds=seconds, network_seconds=run.network_seconds, precision=precision)
+
+
+def _pretend(total: int) -> None:
+    """That the machine has so many bytes. What is free follows from what this process takes."""
+    import psutil
+
+    real, process = psutil.virtual_memory, psutil.Process()
+
+    def small() -> Any:
+        available = max(0, total - (1 << 30) - process.memory_info().rss)
+        return real()._replace(total=total, available=available)
+
+    psutil.virtual_memory = small
 
 
 class _PeakAnonymous:

@@ -236,11 +236,33 @@ def append_line(path: Path, line: str) -> int:
 
 
 def create(path: Path, data: bytes) -> None:
-    """A new file of our own. Raises `FileExistsError` where that name is taken; of several processes one gets it."""
+    """A new file of our own. Raises `FileExistsError` where that name is taken; of several processes one gets it.
+
+    Where the system can do that, it has its name when it is whole: a process that is killed leaves nothing half-made.
+    """
+    try:
+        _create_whole(path, data)
+        return
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # not on this system, or not in this folder (network drives)
+        pass
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
         file.write(data)
         sync(file)
+
+
+def _create_whole(path: Path, data: bytes) -> None:
+    """A file without a name that is given one (Linux, open(2): O_TMPFILE). Raises `OSError` where that is not known."""
+    if not hasattr(os, "O_TMPFILE"):
+        raise NotImplementedError
+    descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        sync(file)
+        # With a folder's descriptor, Python asks for the link to be followed; it means nothing to an absolute name.
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def add_name(path: Path, name: Path) -> None:

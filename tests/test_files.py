@@ -439,3 +439,26 @@ def test_a_file_that_is_still_held_is_removed_at_exit(tmp_path: Path, monkeypatc
     assert registered == [files._discard_late]
     files._discard_late()
     assert not held.exists()
+
+
+def test_a_new_file_has_its_name_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.create(tmp_path / "a", b"all of it")
+    assert (tmp_path / "a").read_bytes() == b"all of it"
+    assert (tmp_path / "a").stat().st_mode & 0o111 == 0
+    with pytest.raises(FileExistsError):
+        files.create(tmp_path / "a", b"other")
+    if hasattr(os, "O_TMPFILE"):
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "sync", killed)
+            with pytest.raises(KeyboardInterrupt):
+                files.create(tmp_path / "b", b"half")
+        assert not (tmp_path / "b").exists()
+        monkeypatch.delattr(os, "O_TMPFILE")
+    files.create(tmp_path / "c", b"where the system does not know that")
+    with pytest.raises(FileExistsError):
+        files.create(tmp_path / "c", b"other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt

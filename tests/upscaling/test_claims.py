@@ -23,7 +23,7 @@ from srgan_cli.upscaling.shelves import FILE_NAME, part_for, parts_of
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "no links":
 
-        def refuse(*_: object) -> None:
+        def refuse(*_arguments: object, **_options: object) -> None:
             raise PermissionError(1, "Operation not permitted")
 
         monkeypatch.setattr(os, "link", refuse)

@@ -22,7 +22,7 @@ from srgan_cli.networks.ncnn_param import parse_param
 from srgan_cli.networks.ncnn_process import VulkanDevice, is_installed, vulkan_devices
 from srgan_cli.networks.outside import enlarge
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling.backends.memory import free_host_bytes
+from srgan_cli.upscaling.backends.memory import free_host_bytes, host_tile_bytes
 from srgan_cli.upscaling.backends.protocol import MEMORY_FRACTION, Backend, Device, Prepared, RunPrecision
 from srgan_cli.upscaling.backends.pytorch import PyTorch, inference, is_out_of_memory
 
@@ -78,10 +78,9 @@ class Ncnn:
         return inference(_HOST)
 
     def budget_bytes(self) -> float:
-        free_bytes = free_host_bytes()
-        if self.vulkan is not None:
-            free_bytes = min(free_bytes, self.vulkan.free_bytes)
-        return free_bytes * MEMORY_FRACTION
+        if self.vulkan is None:
+            return host_tile_bytes()
+        return min(free_host_bytes(), self.vulkan.free_bytes) * MEMORY_FRACTION
 
     def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
         values = max((one.values_per_px for one in networks if isinstance(one, _Ours | _Theirs)), default=0.0)

@@ -14,9 +14,9 @@ from srgan_cli.errors import DeviceError
 from srgan_cli.networks.onnx_files import OnnxGenerator, providers
 from srgan_cli.networks.outside import enlarge
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling.backends.memory import free_host_bytes
-from srgan_cli.upscaling.backends.protocol import MEMORY_FRACTION, Backend, Prepared, RunPrecision
-from srgan_cli.upscaling.backends.pytorch import CPU_TILE_BYTES, inference, is_out_of_memory
+from srgan_cli.upscaling.backends.memory import host_tile_bytes
+from srgan_cli.upscaling.backends.protocol import Backend, Prepared, RunPrecision
+from srgan_cli.upscaling.backends.pytorch import inference, is_out_of_memory
 
 # Large networks of this kind hold 64 features at four times the resolution, three times over: the runtime does not say.
 _BYTES_PER_PX = 3 * 64 * 16 * 4
@@ -63,7 +63,7 @@ class Onnx:
         return inference(_HOST)
 
     def budget_bytes(self) -> float:
-        return min(free_host_bytes() * MEMORY_FRACTION, CPU_TILE_BYTES)
+        return host_tile_bytes()
 
     def bytes_per_px(self, _networks: Sequence[Prepared], _probe: Callable[[int], object]) -> float:
         return _BYTES_PER_PX

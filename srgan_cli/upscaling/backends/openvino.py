@@ -32,16 +32,15 @@ from srgan_cli.networks.graph import (
     nodes_of,
 )
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling.backends.memory import free_host_bytes
+from srgan_cli.upscaling.backends.memory import host_tile_bytes
 from srgan_cli.upscaling.backends.protocol import (
     MAX_WINDOW_PX,
-    MEMORY_FRACTION,
     Backend,
     Device,
     Prepared,
     RunPrecision,
 )
-from srgan_cli.upscaling.backends.pytorch import CPU_TILE_BYTES, PyTorch, inference, is_out_of_memory
+from srgan_cli.upscaling.backends.pytorch import PyTorch, inference, is_out_of_memory
 
 NAMES: Final = {"CPU": "openvino", "GPU": "openvino:gpu", "NPU": "openvino:npu"}
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
@@ -90,7 +89,7 @@ class OpenVino:
         return inference(_HOST)
 
     def budget_bytes(self) -> float:
-        return min(free_host_bytes() * MEMORY_FRACTION, CPU_TILE_BYTES)
+        return host_tile_bytes()
 
     def bytes_per_px(self, networks: Sequence[Prepared], _probe: Callable[[int], object]) -> float:
         values = max((one.values_per_px for one in networks if isinstance(one, _Network)), default=0.0)

@@ -18,7 +18,7 @@ from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError
 from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
-from srgan_cli.upscaling.backends.memory import free_host_bytes, keep_large_blocks, total_host_bytes
+from srgan_cli.upscaling.backends.memory import free_host_bytes, host_tile_bytes, keep_large_blocks
 from srgan_cli.upscaling.backends.protocol import (
     ACCELERATOR_BATCH,
     MAX_WINDOW_PX,
@@ -27,12 +27,6 @@ from srgan_cli.upscaling.backends.protocol import (
     Prepared,
     RunPrecision,
 )
-
-# What a tile may take on a CPU at most, so that a run stays within 1.5 GiB over the interpreter in every precision; and
-# of a small machine's memory, where others want to live too. For the networks we ship a window of 1024 px takes 1.1 GiB
-# in bf16, and one of some 840 px as much in fp32; the halo costs 7 % of the first and 9 % of the second.
-CPU_TILE_BYTES = 1100 << 20
-_CPU_TILE_DIVISOR = 6
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _PRECISIONS: dict[torch.dtype, RunPrecision] = {
@@ -79,10 +73,7 @@ class PyTorch:
         return inference(self.device)
 
     def budget_bytes(self) -> float:
-        fraction = free_memory_bytes(self.device) * MEMORY_FRACTION
-        if self.device.type != "cpu":
-            return fraction
-        return min(fraction, CPU_TILE_BYTES, total_host_bytes() / _CPU_TILE_DIVISOR)
+        return host_tile_bytes() if self.device.type == "cpu" else free_memory_bytes(self.device) * MEMORY_FRACTION
 
     def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
         estimated = _estimated_bytes_per_px(networks, probe)
