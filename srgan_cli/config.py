@@ -231,8 +231,12 @@ class UpscaleOptions:
     output_is_folder: bool = False  # `-o large/`: a folder, also when it is not there yet
     model: str = AUTO_MODEL
     detail: float | None = None  # of srgan, from 0 (true to the picture) to 1; None: DEFAULT_DETAIL
-    # What is put on: as much as the input has, or of a strength from 0 to 1. The same seed gives the same file.
+    # What is put on: as much as the input has, or of a strength from 0 to 1.
     grain: float | Literal["auto"] | None = None
+    # Of networks that draw their detail from noise: how much of it, from 0 to 1; None: all. Each of the `variants` of a
+    # picture has a seed of its own, from `seed` on. The same seed gives the same file, grain too.
+    variation: float | None = None
+    variants: int = 1
     seed: int = 0
     size: Size = field(default_factory=Size)
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -276,7 +280,17 @@ class UpscaleOptions:
             self.grain in (None, "auto") or (not isinstance(self.grain, str) and 0.0 <= self.grain <= 1.0),
             f"--grain must be auto or between 0 and 1, not {self.grain}",
         )
-        check_option(0 <= self.seed < 2**63, f"--seed must be a whole number from 0 on, not {self.seed}")
+        check_option(0 <= self.seed < 2**62, f"--seed must be a whole number from 0 on, not {self.seed}")
+        check_option(
+            self.variation is None or 0.0 <= self.variation <= 1.0,
+            f"--variation must be between 0 and 1, not {self.variation}",
+        )
+        check_option(1 <= self.variants <= 100, f"--variants must be between 1 and 100, not {self.variants}")
+        if self.variants > 1 and self.name_pattern is not None:
+            check_option(
+                "{variant" in self.name_pattern,
+                f"--variants makes {self.variants} results of each picture: put {{variant}} into --name",
+            )
 
     @property
     def has_grain(self) -> bool:
@@ -292,6 +306,7 @@ _PATTERN_FIELDS = {
     "height": 1,
     "index": 1,
     "page": 1,
+    "variant": 1,
 }
 
 
@@ -306,7 +321,7 @@ def _check_pattern(pattern: str) -> None:
     except (KeyError, IndexError, ValueError) as err:
         raise option_error(
             f"--name {pattern!r} is not a pattern: use {{stem}}, {{ext}}, {{scale}}, {{model}}, "
-            "{width}, {height}, {index} and {page}, as in {stem}-{index:03}{ext}"
+            "{width}, {height}, {index}, {page} and {variant}, as in {stem}-{index:03}{ext}"
         ) from err
     check_option(not set("/\\\0") & set(example) and example != "", "--name must be a file name, without folders")
 

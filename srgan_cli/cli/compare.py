@@ -52,6 +52,15 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     help="Enlarge each PICTURE with each of these (as in `srgan upscale`), beside bicubic.",
 )
 @scale_option("With --models: enlarge N times. [default: their own scale]", heading="Models")
+@_models(
+    "--variants",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="N results of each model that draws its detail from noise, to choose from by their seeds.",
+)
+@_models("--seed", type=int, default=0, show_default=True, metavar="N", help="The first of them.")
 @_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: the original, to be shown too.")
 @high_dir_option("high_dir", "Models", "With several PICTUREs: a folder of originals of the same names.")
 @_models(
@@ -98,8 +107,9 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 @quiet_option("No progress, no notes.")
 @no_config_option()
 def compare(
-    inputs: tuple[str, ...], output: Path, models: tuple[str, ...], scale: int | None, high: Path | None,
-    high_dir: Path | None, show_low: bool, labels: tuple[str, ...], at: tuple[str, ...], crops: int | None,
+    inputs: tuple[str, ...], output: Path, models: tuple[str, ...], scale: int | None, variants: int, seed: int,
+    high: Path | None, high_dir: Path | None, show_low: bool, labels: tuple[str, ...], at: tuple[str, ...],
+    crops: int | None,
     crop_px: int | None, zoom_percent: int, smooth: bool, enlarging: Literal["bicubic", "nearest"], page_mb: int,
     overwrite: bool, device: str, precision: Precision, quiet: bool,
 ) -> int:  # fmt: skip
@@ -123,8 +133,10 @@ def compare(
     options = CompareOptions(
         inputs=tuple(map(Path, inputs)),
         output=output,
-        models=models,
+        models=models or _default_models(variants),
         scale=scale,
+        variants=variants,
+        seed=seed,
         high=high,
         high_dir=high_dir,
         show_low=show_low,
@@ -148,6 +160,20 @@ def compare(
     for sentence in report.failures:
         click.echo(f"left out: {shown(sentence)}", err=True)
     return report.exit_code
+
+
+def _default_models(variants: int) -> tuple[str, ...]:
+    """What has variants, where no model was named."""
+    if variants == 1:
+        return ()
+    from srgan_cli.networks.registry import entries
+
+    noisy = [entry.family for entry in entries() if entry.has_noise]
+    if not noisy:
+        raise SettingsError(
+            "--variants needs --models NAME, of one that draws its detail from noise (docs/TRAINING.md)"
+        )
+    return (noisy[0],)
 
 
 def _spots(texts: tuple[str, ...]) -> tuple[Spot, ...]:

@@ -63,13 +63,16 @@ def export(
     from srgan_cli.networks.exporting import export as write
     from srgan_cli.networks.weights import load_model
 
-    done = write(load_model(model, scale), options)
+    loaded = load_model(model, scale)
+    done = write(loaded, options)
     if as_json:
         difference = {"program": done.program, "difference": done.difference}
         click.echo(json.dumps({"files": [str(path) for path in done.files], **difference}, ensure_ascii=False))
         return
     for path in done.files:
         click.echo(shown(path))
+    if loaded.network.has_noise and options.format in ("onnx", "ncnn"):
+        click.echo(f"note: {loaded.name} draws its detail from noise; this file computes it without noise", err=True)
     if done.difference is None:
         click.echo(f"not checked: {done.program} is not installed", err=True)
     else:

@@ -151,7 +151,13 @@ _SIZE_AND_MODEL = (
         default=0,
         show_default=True,
         metavar="N",
-        help="Another number gives other grain of the same strength.",
+        help="Another number gives other grain, and of models with noise other detail.",
+    ),
+    _model(
+        "--variation",
+        type=float,
+        metavar="0-1",
+        help="Of models that draw their detail from noise: how much of it they use. [default: 1]",
     ),
 )
 _READING = (
@@ -198,7 +204,7 @@ _WRITING_AND_COMPUTING = (
         "--name",
         "name_pattern",
         metavar="PATTERN",
-        help="Name of each result, from {stem} {ext} {scale} {model} {width} {height} {index} {page}.",
+        help="Name of each result, from {stem} {ext} {scale} {model} {width} {height} {index} {page} {variant}.",
     ),
     _output(
         "--bit-depth",
@@ -289,7 +295,7 @@ def _options(
     scale: float | None, long_side: tuple[int, bool] | None, width: tuple[int, bool] | None,
     height: tuple[int, bool] | None, fit: str | None, paper: str | None, dpi: float | None, only_enlarge: bool,
     copy_large: CopyLarge | None, model: str, detail: float | None, color_lock: bool | None,
-    grain: float | Literal["auto"] | None, seed: int,
+    grain: float | Literal["auto"] | None, seed: int, variation: float | None,
     include: tuple[str, ...], exclude: tuple[str, ...], pages: str, max_pixels: int, accept_damaged: bool,
     timeout_s: float | None,
     format_: str | None, quality: int | None, name_pattern: str | None, bit_depth: str, lossless: bool,
@@ -305,6 +311,7 @@ def _options(
         detail=detail,
         grain=grain,
         seed=seed,
+        variation=variation,
         size=Size(
             scale=scale,
             width=None if width is None else width[0],

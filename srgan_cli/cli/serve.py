@@ -31,8 +31,8 @@ _listening, _limits, _options = under("Listening"), under("Limits"), under("Opti
 # Of `srgan upscale`, what one picture may be asked for; the rest is about files, folders and this machine.
 _ASKED = (
     "scale", "long_side", "width", "height", "fit", "paper", "dpi", "only_enlarge", "copy_large", "model", "detail",
-    "color_lock", "grain", "seed", "max_pixels", "pages", "accept_damaged", "timeout_s", "format_", "quality",
-    "bit_depth", "lossless", "tiff_layout", "tiff_tile_px", "png_level", "background", "strip", "keep_text",
+    "color_lock", "grain", "seed", "variation", "max_pixels", "pages", "accept_damaged", "timeout_s", "format_",
+    "quality", "bit_depth", "lossless", "tiff_layout", "tiff_tile_px", "png_level", "background", "strip", "keep_text",
 )  # fmt: skip
 
 

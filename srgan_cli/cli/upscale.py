@@ -85,6 +85,14 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 )
 @_many("--ray-cpus", type=float, default=1.0, show_default=True, metavar="N", help="Cores of a worker on Ray.")
 @_many("--ray-gpus", type=float, default=0.0, show_default=True, metavar="N", help="GPUs of a worker on Ray.")
+@_many(
+    "--variants",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="N results of each picture, by a model that draws its detail from noise; --name has {variant} for them.",
+)
 @_many("--fail-fast", is_flag=True, help="Stop at the first picture that fails.")
 @quiet_option()
 @verbose_option("A line for each picture, and why the device and model were chosen.")
@@ -94,7 +102,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 def upscale(
     inputs: tuple[str, ...], asked: UpscaleOptions, recursive: bool, files_from: str | None, output: str | None,
     overwrite: bool, resume: bool, skip_existing: bool, dry_run: bool, failed: Path | None, shard: str | None,
-    split_pixels: int, ray_address: str | None, ray_cpus: float, ray_gpus: float,     fail_fast: bool,
+    split_pixels: int, ray_address: str | None, ray_cpus: float, ray_gpus: float, variants: int, fail_fast: bool,
     quiet: bool, verbose: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Enlarge pictures.
@@ -122,6 +130,7 @@ def upscale(
         overwrite=overwrite,
         skip_existing=skip_existing,
         resume=resume,
+        variants=variants,
         fail_fast=fail_fast,
         split_pixels=split_pixels,
         ray=None if ray_address is None else RayOptions(ray_address, ray_cpus, ray_gpus),

@@ -36,6 +36,7 @@ from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide, output_format
 from srgan_cli.imaging.writing import check_place, write_picture, write_text
 from srgan_cli.sizes import MAX_SCALE
+from srgan_cli.upscaling.session import NO_NOISE
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
@@ -57,7 +58,7 @@ class CompareOptions:
     """One `srgan compare`. Without `models` the inputs are views of one scene, with them each is enlarged by each.
 
     `crops` and `crop_px` (in px of the largest picture) None: what suits the output. `page_bytes` is about what a page
-    may weigh.
+    may weigh. `variants` of each model's result are drawn from the noise of seeds from `seed` on.
     """
 
     inputs: tuple[Path, ...]
@@ -77,8 +78,14 @@ class CompareOptions:
     page_bytes: int = 48_000_000
     overwrite: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
+    variants: int = 1
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 1 <= self.variants <= 16:
+            raise SettingsError(f"--variants must be between 1 and 16, not {self.variants}")
+        if not 0 <= self.seed < 2**62:
+            raise SettingsError(f"--seed must be a whole number from 0 on, not {self.seed}")
         _refuse_folders(self)
         if not self.models:
             _refuse_without_models(self)
@@ -246,7 +253,8 @@ def _models_scenes(
     """One scene for each input: itself (if asked for), bicubic, the models, and the original where there is one."""
     scale = shared_scale(options.models, options.scale)
     originals = _originals(options, scale)
-    upscalers = load_upscalers(options.models, scale, options.engine, taken=(LOW, BICUBIC, ORIGINAL))
+    loaded = load_upscalers(options.models, scale, options.engine, taken=(LOW, BICUBIC, ORIGINAL))
+    upscalers = _varied(loaded, options)
     for number, (path, name) in enumerate(zip(options.inputs, labels_of(options.inputs), strict=True)):
         advance(number, len(options.inputs), path.name)
         original = originals.get(path)
@@ -259,6 +267,17 @@ def _models_scenes(
             on_failure(str(err))
             continue
         yield _models_scene(options, name, low, upscalers, scale, high)
+
+
+def _varied(upscalers: dict[str, Upscaler], options: CompareOptions) -> dict[str, Upscaler]:
+    """Each as often as asked for, with the seed in its name. Raises `SettingsError` for those without noise."""
+    if options.variants == 1 and options.seed == 0:
+        return upscalers
+    without = [label for label, one in upscalers.items() if not one.has_noise]
+    if without:
+        raise SettingsError(NO_NOISE.format("--variants" if options.variants > 1 else "--seed", without[0]))
+    seeds = range(options.seed, options.seed + options.variants)
+    return {f"{label}, seed {seed}": one.varied(seed) for label, one in upscalers.items() for seed in seeds}
 
 
 def _models_scene(

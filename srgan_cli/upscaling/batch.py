@@ -123,12 +123,12 @@ def _upscale_all(
     results: Results,
     observer: Observer,
 ) -> None:
-    upscalers: dict[tuple[str, tuple[int, ...]], Upscaler] = {}
+    upscalers: dict[tuple[str, tuple[int, ...], int], Upscaler] = {}
 
     def upscaler_of(job: Job) -> Upscaler | Unchanged:
         if not job.scales:
             return Unchanged()
-        key = job.model, job.scales
+        key = job.model, job.scales, job.variant
         if key not in upscalers:
             upscalers[key] = make_upscaler(job)
         return upscalers[key]

@@ -60,6 +60,7 @@ class Naming:
     page: int = 1  # of its input
     container: str | None = None  # that the result is, as its input
     digits: int = 0  # of the page's number, where each page gets a name of its own
+    variant: int = 0  # from 1 on, where there are several of its input
 
     @property
     def _suffixes(self) -> tuple[str, ...]:
@@ -68,10 +69,11 @@ class Naming:
     def _is_ours(self, suffix: str) -> bool:
         return suffix.lower() in self._suffixes
 
-    def numbered(self, name: str) -> str:
-        """A name with the page's number in it, before the ending, where there are several."""
+    def numbered(self, name: str, *, page: bool = True, variant: bool = True) -> str:
+        """A name with the page's number in it, and the variant's, before the ending, where there are several."""
         path = Path(name)
-        return f"{path.stem}-{self.page:0{self.digits}}{path.suffix}" if self.digits else name
+        number = f"-{self.page:0{self.digits}}" if self.digits and page else ""
+        return f"{path.stem}{number}{f'-v{self.variant}' if self.variant and variant else ''}{path.suffix}"
 
     def target(self, options: UpscaleOptions, *, stem: str | None = None) -> Path:
         """By --name, else by our rule; `stem` in the place of the input's own."""
@@ -87,11 +89,11 @@ class Naming:
             height=self.output.height,
             index=self.index,
             page=self.page,
+            variant=self.variant or 1,
         )
         if options.name_pattern is not None and not self._is_ours(Path(name).suffix):
             name += suffix
-        if "{page" not in pattern:
-            name = self.numbered(name)
+        name = self.numbered(name, page="{page" not in pattern, variant="{variant" not in pattern)
         if self.into is not None:
             return self.into / own.parent / name
         return (Path() if self.one.source == STREAM else self.one.source.parent) / name

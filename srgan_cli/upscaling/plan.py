@@ -51,6 +51,7 @@ class Job:
     page: int | None = None  # of a file of several, where this one becomes a file of its own
     pages: tuple[PageJob, ...] = ()  # of a document that stays one file; header, scales and output are its first's
     container: str | None = None  # the file of files that the result is, a key of CONTAINERS
+    variant: int = 0  # from 1 on, where there are several of its input
 
     @property
     def origin(self) -> Path | bytes:

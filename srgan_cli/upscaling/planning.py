@@ -117,6 +117,7 @@ def plan(
                 paged += told
     skips = [Skip(s.one.source, s.naming.target(options), _LARGE) for s in sized if _is_left_out(s, options)]
     sized = [s for s in sized if not _is_left_out(s, options)]
+    sized = [variant for one in sized for variant in _variants(one, options)]
     targets, notes = _targets(sized, options, into)
     run = _Run(options, available_scales, into, stdin, keeps_record=options.resume or not alone or into is not None)
     jobs: list[Job] = []
@@ -206,6 +207,16 @@ def _document(
     ]
 
 
+def _variants(sized: _Sized, options: UpscaleOptions) -> list[_Sized]:
+    """As often as it is to be made; of what no network makes there are no variants."""
+    if options.variants == 1 or (options.size.only_enlarge and sized.aim.ratio <= 1):
+        return [sized]
+    if options.output == STREAM:
+        raise SettingsError(f"-o - writes one result to stdout, and --variants makes {options.variants}")
+    numbers = range(1, options.variants + 1)
+    return [replace(sized, naming=replace(sized.naming, variant=number)) for number in numbers]
+
+
 def _is_left_out(sized: _Sized, options: UpscaleOptions) -> bool:
     return options.size.only_enlarge and sized.aim.ratio <= 1 and options.size.copy_large == "skip"
 
@@ -233,6 +244,7 @@ def _job(sized: _Sized, target: Path, run: _Run) -> Job:
         page=sized.page,
         pages=sized.pages,
         container=sized.naming.container,
+        variant=sized.naming.variant,
         is_copy=not (enlarged or sized.page or sized.pages)
         and options.size.copy_large == "copy"
         and _is_same_file(header, output, options),

@@ -49,13 +49,15 @@ _SHORT = 16  # hexadecimal digits of a SHA-256 that a result's record keeps
 class Selection:
     """The networks that a model's name stands for: by their scale, what `load_model` takes; and their SHA-256s.
 
-    `earlier` are those for all passes but the last; none where they are the same.
+    `earlier` are those for all passes but the last; none where they are the same. `has_noise`: they draw their detail
+    from noise, so that there are variants of a result.
     """
 
     name: str
     sources: dict[int, str | Path]
     sha256: tuple[str, ...]
     earlier: dict[int, str | Path] = field(default_factory=dict)
+    has_noise: bool = False
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -101,7 +103,7 @@ def select(model: str, detail: float | None = None) -> Selection:
         return _own(name, own)
     entry = registry.describe_file(path)
     if entry is not None:
-        return Selection(entry.name, {entry.scale: path}, (entry.sha256,))
+        return Selection(entry.name, {entry.scale: path}, (entry.sha256,), has_noise=entry.has_noise)
     from srgan_cli.networks.weights import load_model
 
     loaded = load_model(path)
@@ -117,7 +119,9 @@ def _own(name: str, model: OwnModel) -> Selection:
     if not members:  # by its path
         name, members = model.name, (model,)
     sha256 = tuple(sha for member in members for sha in member.sha256.values())
-    return Selection(name, {m.scale: m.path for m in members}, sha256)
+    described = [registry.describe_file(m.path) for m in members if m.kind == "srgan"]
+    has_noise = any(entry is not None and entry.has_noise for entry in described)
+    return Selection(name, {m.scale: m.path for m in members}, sha256, has_noise=has_noise)
 
 
 def _bundled(name: str, entry: Entry, detail: float | None) -> Selection:
@@ -126,7 +130,9 @@ def _bundled(name: str, entry: Entry, detail: float | None) -> Selection:
     if not starts:
         if detail is not None:
             raise SettingsError(_NO_DETAIL.format(name))
-        return Selection(name, {e.scale: e.name for e in members}, tuple(e.sha256 for e in members))
+        sha256 = tuple(e.sha256 for e in members)
+        has_noise = any(e.has_noise for e in members)
+        return Selection(name, {e.scale: e.name for e in members}, sha256, has_noise=has_noise)
     amount = DEFAULT_DETAIL if detail is None else detail
     sha256 = (*(e.sha256 for e in (*starts, *members)), f"{amount:.6f}")
     shown_name = name if detail is None else registry.blend_name(name, amount)
@@ -134,15 +140,21 @@ def _bundled(name: str, entry: Entry, detail: float | None) -> Selection:
     def blends(fraction: float) -> dict[int, str | Path]:
         return {e.scale: f"{e.name}@{fraction!r}" for e in members}
 
-    return Selection(shown_name, blends(amount), sha256, blends(round(_EARLIER_DETAIL * amount, 4)))
+    has_noise = any(e.has_noise for e in members)
+    return Selection(shown_name, blends(amount), sha256, blends(round(_EARLIER_DETAIL * amount, 4)), has_noise)
 
 
 def load_upscaler(session: Session, job: Job, on_note: Callable[[str], None]) -> Upscaler:
     """The networks of a job, on the device of the session's options."""
-    if session.upscaler is not None:
-        return session.upscaler
+    options = session.options
+    if session.upscaler is not None and (options.seed, options.variation, options.variants) == (0, None, 1):
+        return session.upscaler  # which may be varied already
     selection = session.selections[job.model]
-    return session.upscalers.take(selection.passes(job.scales), selection.sha256, session.options.engine, on_note)
+    upscaler = session.upscaler or session.upscalers.take(
+        selection.passes(job.scales), selection.sha256, options.engine, on_note
+    )
+    seed = options.seed + max(0, job.variant - 1)
+    return upscaler.varied(seed, 1.0 if options.variation is None else options.variation)
 
 
 @dataclass(frozen=True)
@@ -285,6 +297,7 @@ def prepare(
     began = time.perf_counter()
     vips_module()  # some pictures can be read without it, and none can be written
     selections = _selections(options) if upscaler is None else _held(upscaler, options)
+    _refuse_without_noise(options, selections)
     key = _settings_key(options, selections)
     scales = set.intersection(*(set(selection.scales) for selection in selections.values()))
     made = plan(options, tuple(sorted(scales)), key, stdin=stdin, found=found)
@@ -300,9 +313,25 @@ def _held(upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Selection]:
     name = " then ".join(model.name for model in upscaler.models)
     return {
         name: Selection(
-            name, {upscaler.scale: Path(upscaler.models[-1].path)}, tuple(model.sha256 for model in upscaler.models)
+            name,
+            {upscaler.scale: Path(upscaler.models[-1].path)},
+            tuple(model.sha256 for model in upscaler.models),
+            has_noise=upscaler.has_noise,
         )
     }
+
+
+def _refuse_without_noise(options: UpscaleOptions, selections: Mapping[str, Selection]) -> None:
+    asked = "--variants" if options.variants > 1 else "--variation" if options.variation is not None else None
+    if asked is not None and not any(selection.has_noise for selection in selections.values()):
+        names = " and ".join(selection.name for selection in selections.values())
+        raise SettingsError(NO_NOISE.format(asked, names))
+
+
+NO_NOISE = (
+    "{} is for models that draw their detail from noise, and {} does not; `srgan train --set generator.noise=true` "
+    "trains one (docs/TRAINING.md)"
+)
 
 
 def _note_unused_gpu(observer: Observer) -> None:
@@ -321,6 +350,8 @@ def _selections(options: UpscaleOptions) -> dict[str, Selection]:
 
 def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) -> str:
     """What decides a result but its input. Where it runs and in what tiles does not, to within rounding."""
+    # Which of several variants a result is, stands in its name.
+    has_noise = any(selection.has_noise for selection in selections.values())
     deciding = {
         "version": _RESULTS_VERSION,
         "weights": [selection.sha256 for selection in selections.values()],
@@ -329,7 +360,9 @@ def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) 
         "color_lock": options.engine.color_lock,
         "precision": options.engine.precision,
         **({} if options.pages.is_all else {"pages": asdict(options.pages)}),
-        **({"grain": options.grain, "seed": options.seed} if options.has_grain else {}),
+        **({"grain": options.grain} if options.has_grain else {}),
+        **({"seed": options.seed} if options.has_grain or has_noise else {}),
+        **({"variation": options.variation} if has_noise and options.variation is not None else {}),
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 

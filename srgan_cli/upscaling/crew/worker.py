@@ -45,7 +45,7 @@ class Worker:
     def __init__(self, brief: Brief, say: Callable[[Event], None]) -> None:
         self._brief, self._say = brief, say
         self._session = Session(brief.options, brief.selections, Plan(()), brief.settings_key, time.perf_counter())
-        self._upscalers: dict[tuple[str, tuple[int, ...]], Upscaler] = {}
+        self._upscalers: dict[tuple[str, tuple[int, ...], int], Upscaler] = {}
 
     def do(self, unit: Unit) -> None:
         """Make a unit; the last that is said of it is `Over`."""
@@ -65,7 +65,7 @@ class Worker:
         self._say(over)
 
     def _upscaler(self, job: Job) -> Upscaler:
-        key = job.model, job.scales
+        key = job.model, job.scales, job.variant
         if key not in self._upscalers:
             self._upscalers[key] = self._brief.make(self._session, job, lambda text: self._say(Said(text, False)))
             upscaler = self._upscalers[key]
