@@ -361,7 +361,7 @@ def test_of_a_large_input_only_parts_are_computed(side_px: int, monkeypatch: pyt
     scene = Scene("s", 1600, 1200, (Still("bicubic", "", low, 4, 4), Enlarged("m", "", low, upscaler)))
     computed: list[int] = []
     real = upscaler.upscale
-    monkeypatch.setattr(upscaler, "upscale", lambda part: (computed.append(part.size // 3), real(part))[1])
+    monkeypatch.setattr(upscaler, "upscale", lambda part, *at: (computed.append(part.size // 3), real(part, *at))[1])
     monkeypatch.setattr(comparing, "_MIN_TRIES", 4)
     monkeypatch.setattr(comparing, "_TRIES", 2)
     placed, boxes = comparing._placed(scene, options(models=("m",)), 2, side_px)
