@@ -42,8 +42,8 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "data": {"min_std": 0.0},
             "adversarial": {
                 "batch": 8,
-                "pixel_weight": 2.0,
-                "adversarial_weight": 0.05,
+                "pixel_weight": 4.0,
+                "adversarial_weight": 0.02,
                 "perceptual_crops": 4,
                 "learning_rate": 3e-4,
                 "warmup_steps": 20,

@@ -51,7 +51,8 @@ class WearLook:
         self._adaptation, self._scale = adaptation, run.generator.scale
         self._given = list(pairs)
         self._paired = [picture.low is not None for picture in scan.val]
-        self._real = _middles(scan.unlabelled)
+        # The liveliest first: the sheet shows these.
+        self._real = sorted(_middles(scan.unlabelled), key=lambda pixels: -float(pixels.std()))
         self._real_look = look_at_all(self._real)
         self._before = _before(run)
 
@@ -104,7 +105,8 @@ class WearLook:
 
     @torch.no_grad()
     def _accuracy(self, made: Sequence[Pixels]) -> float:
-        real = [one for one in self._real[:_JUDGED] if _even(one).size]
+        spread = self._real[:: max(1, len(self._real) // _JUDGED)][:_JUDGED]
+        real = [one for one in spread if _even(one).size]
         if not made or not real:
             return math.nan
         discriminator = self._adaptation.discriminator
@@ -135,7 +137,7 @@ class WearLook:
         pair, scale = self._given[index], self._scale
         high = middle(pair.high, _SHOWN_PX, scale)
         small = bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
-        real = middle(self._real[index * len(self._real) // len(self._given)], _SHOWN_PX // scale, 1)
+        real = middle(self._real[index], _SHOWN_PX // scale, 1)
         low = to_tensor(real).to(self._device)
         cells = {
             "high": high,
