@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from srgan_cli.training import checkpoint, losses, wear_losses
 from srgan_cli.training.learner import Learner, average, make_learner, placed
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.steps import Autocast, Examples, Stepped, Terms, Verdicts, verdicts_of
+from srgan_cli.training.wear_losses import Statistics
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import TrainConfig
 
@@ -99,6 +100,7 @@ class Adaptation:
     discriminator: WearDiscriminator
     discriminator_learner: Learner
     replay: Replay
+    statistics: Statistics = field(default_factory=Statistics)
     signs: tuple[FileSign | None, ...] = ()
 
     @property
@@ -114,6 +116,7 @@ class Adaptation:
             "wearer_ema": self.ema,
             **self.discriminator_learner.parts("wear_discriminator"),
             "wear_replay": self.replay,
+            "wear_statistics": self.statistics,
         }
 
     # ------------------------------------------------------------------------------------------------- what F makes
@@ -239,7 +242,7 @@ def wearer_terms(adaptation: Adaptation, examples: Examples, source: np.random.G
         fooled = losses.generator_loss(settings.objective, verdict, of_real)
         terms.add("wear.adversarial", settings.adversarial_weight, fooled)
     if settings.statistics_weight:
-        terms.add("wear.statistics", settings.statistics_weight, wear_losses.statistics(inner, real))
+        terms.add("wear.statistics", settings.statistics_weight, adaptation.statistics.loss(inner, real))
     terms.add("wear.restraint", settings.restraint_weight, residual.abs().mean())
     terms.add("wear.low_frequency", settings.low_frequency_weight, wear_losses.low_frequency(worn, examples.low))
     return terms, inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from srgan_cli.training.adaptation import wear_discriminator_terms, wearer_terms
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, noise_of
 from srgan_cli.training.steps import Examples, discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.training.wear_losses import Statistics
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import FidelitySettings, Phase
 from srgan_cli.upscaling.backends import pytorch
@@ -144,8 +146,8 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
 
 def _try_wear(run: Run, low: Tensor, high: Tensor) -> None:
     """The same of the phase `wear`; gradients are left behind in its networks, and dropped at their first step."""
-    adaptation = run.adaptation
-    assert adaptation is not None
+    assert run.adaptation is not None
+    adaptation = dataclasses.replace(run.adaptation, statistics=Statistics())  # what is seen here does not count
     terms, made = wearer_terms(adaptation, Examples(low, high, worn=low), np.random.default_rng(0))
     terms.total.backward()  # type: ignore[no-untyped-call]
     loss, _ = wear_discriminator_terms(adaptation, made.detach(), made.detach())

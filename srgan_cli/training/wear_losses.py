@@ -7,41 +7,81 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srgan_cli import stored
 from srgan_cli.training.losses import wide
 
 _BLOCK_PX = 8
 _FLOOR = 0.5 / 255  # of a coefficient: below half a level, rounding is all there is
 _AREA_PX = 8
+_ROWS, _BINS = 3 * 63, 64
+_OURS, _REAL = 0.1, 0.02  # of a running mean, the part that is new: F changes, real pictures do not
+_CLEAR = 0.05  # a difference of logarithms that is no chance any more
 _YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
-def statistics(worn: Tensor, real: Tensor) -> Tensor:
-    """How far apart two batches are in the distributions of their 8×8 blocks' DCT coefficients; sizes must be equal.
+class Statistics:
+    """How far apart F's results and real worn pictures are in the distributions of their 8×8 blocks' DCT coefficients.
 
     Of each of the 63 frequencies of Y, Cb and Cr, the logarithms of all blocks' magnitudes are sorted, and the sorted
     lists compared: Wasserstein's distance of two distributions on a line (as in Rabin et al. 2011, whose projections
     are these frequencies here). Quiet blocks, the lower part of a list, tell of noise and of a codec's zeros; lively
     ones, its upper part, of blur. Which block is whose does not matter, so pictures of other things can be compared.
+
+    A batch holds a few hundred blocks, and the distance between two such samples is least where one of them varies too
+    little (Bellemare et al. 2017, arXiv:1705.10743): noise would be learned too weak. So running means of both lists
+    decide where F's is too high or too low, and the batch only says what to do about it. Each process has its own; a
+    checkpoint holds the first one's.
     """
-    with torch.autocast(worn.device.type, enabled=False):
-        ours, theirs = (_sorted_coefficients(wide(pictures)) for pictures in (worn, real))
-        return (ours - theirs).abs().mean()
+
+    def __init__(self) -> None:
+        self._ours = self._real = torch.empty(0)
+        self._steps = 0
+
+    def loss(self, worn: Tensor, real: Tensor) -> Tensor:
+        """Both (N, 3, H, W). Its value is the distance of the running means; to be called once a step."""
+        with torch.autocast(worn.device.type, enabled=False):
+            ours = _coefficients(wide(worn))
+            with torch.no_grad():
+                self._take(ours, _coefficients(wide(real)))
+                error = self._ours - self._real
+                direction = (error / _CLEAR).clamp(-1.0, 1.0)
+            return error.abs().mean() + ((ours - ours.detach()) * direction).mean()
+
+    def _take(self, ours: Tensor, real: Tensor) -> None:
+        if not self._steps:
+            self._ours, self._real = ours.clone(), real.clone()
+        early = 1 / (self._steps + 1)
+        self._ours = self._ours.to(ours).lerp(ours, max(early, _OURS))
+        self._real = self._real.to(real).lerp(real, max(early, _REAL))
+        self._steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"ours": self._ours, "real": self._real, "steps": self._steps}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        ours, real, steps = state_dict["ours"], state_dict["real"], stored.whole(state_dict["steps"])
+        for values in (ours, real):
+            if not isinstance(values, Tensor) or values.shape != ((_ROWS, _BINS) if steps else (0,)):
+                raise ValueError("no distributions")
+        self._ours, self._real, self._steps = ours, real, steps
 
 
-def _sorted_coefficients(pictures: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (189, blocks): logarithms of magnitudes, each row sorted."""
+def _coefficients(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (189, 64): logarithms of magnitudes, each row sorted, as the means of equal parts."""
     planes = torch.einsum("cd,ndhw->nchw", pictures.new_tensor(_YCBCR), pictures)
     height, width = planes.shape[2:]
     kernels = _cosines().to(planes)
     found = F.conv2d(planes.reshape(-1, 1, height, width), kernels, stride=_BLOCK_PX)  # (3N, 63, h, w)
     rows = found.reshape(len(pictures), 3, *found.shape[1:]).permute(1, 2, 0, 3, 4).flatten(0, 1).flatten(1)
     sizes = torch.log(rows.abs() + _FLOOR)
-    return sizes.sort(dim=1).values
+    return F.adaptive_avg_pool1d(sizes.sort(dim=1).values[None], _BINS)[0]
 
 
 @functools.cache

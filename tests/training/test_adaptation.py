@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(photos: Path, mine: Path, tmp
     assert trainer.train(whole, tmp_path / "parts", Witness(stop_at(stop))).interrupted
     trainer.train(whole, tmp_path / "parts", Witness())
     one, other = (checkpoint.load(tmp_path / name / "checkpoint")["parts"] for name in ("whole", "parts"))
-    assert {"wearer", "wearer_ema", "wear_discriminator", "wear_replay"} <= set(one)
+    assert {"wearer", "wearer_ema", "wear_discriminator", "wear_replay", "wear_statistics"} <= set(one)
     for name, part in one.items():
         assert all(torch.equal(a, b) for a, b in zip(tensors(part), tensors(other[name]), strict=True)), name
     ours, theirs = (load_wear(tmp_path / name / "wear.safetensors") for name in ("whole", "parts"))
