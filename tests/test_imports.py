@@ -64,9 +64,13 @@ def modules() -> list[str]:
 
 
 @cache
+def source_of(module: str) -> str:
+    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+
+
+@cache
 def imports_of(module: str) -> list[Import]:
-    path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
-    return list(_walk(ast.parse(path.read_text(encoding="utf-8")), module, lazy=False, typing=False))
+    return list(_walk(ast.parse(source_of(module)), module, lazy=False, typing=False))
 
 
 def _walk(node: ast.AST, module: str, *, lazy: bool, typing: bool) -> Iterator[Import]:
@@ -126,17 +130,19 @@ def test_every_module_has_its_room() -> None:
     assert {room_of(module) for module in modules()} <= {*ROOMS, *FACES}
 
 
-@pytest.mark.parametrize("module", [module for module in modules() if room_of(module) not in FACES])
-def test_imports_only_go_down(module: str) -> None:
+def test_imports_only_go_down() -> None:
+    wrong = [fault for module in modules() if room_of(module) not in FACES for fault in _upwards(module)]
+    assert not wrong, "\n".join(wrong)
+
+
+def _upwards(module: str) -> Iterator[str]:
     own = ROOMS.index(room_of(module))
     for one in imports_of(module):
         ours = module_in_package(one.name)
-        if ours is None:
-            continue
-        if ours in FACES:
-            assert one.name == "srgan_cli.__version__", f"{module}:{one.line} imports the package's face"
-            continue
-        assert ROOMS.index(room_of(ours)) >= own, f"{module}:{one.line} imports {one.name}, which lies above it"
+        if ours in FACES and one.name != "srgan_cli.__version__":
+            yield f"{module}:{one.line} imports the package's face"
+        if ours is not None and ours not in FACES and ROOMS.index(room_of(ours)) < own:
+            yield f"{module}:{one.line} imports {one.name}, which lies above it"
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
@@ -159,13 +165,12 @@ def test_settings_and_errors_need_the_standard_library_only(module: str) -> None
         assert known, f"{module}:{one.line} imports {one.name}"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if room_of(m) == "imaging"])
-def test_pictures_need_no_torch_at_all(module: str) -> None:
-    assert not [one for one in imports_of(module) if one.name.split(".")[0] in ("torch", "torchvision")]
+def test_pictures_need_no_torch_at_all() -> None:
+    rooms = [one for module in modules() if room_of(module) == "imaging" for one in imports_of(module)]
+    assert not [one for one in rooms if one.name.split(".")[0] in ("torch", "torchvision")]
 
 
-@pytest.mark.parametrize(
-    "module",
+LIGHT = (
     [m for m in modules() if room_of(m) in ("cli", *FACES)]
     + [m for m in modules() if room_of(m) == "imaging"]
     + [
@@ -178,28 +183,31 @@ def test_pictures_need_no_torch_at_all(module: str) -> None:
         "upscaling.ledger",
         "upscaling.tiles",
     ]
-    + ["training_config", "training_presets", "training.observer"],
+    + ["training_config", "training_presets", "training.observer"]
 )
-def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
-    for ours in loaded_by(module):
-        for one in at_once(ours):
-            assert one.name.split(".")[0] not in HEAVY, f"{module} loads {ours}, which imports {one.name}"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if room_of(m) == "cli" and m not in CONSOLES])
-def test_only_the_consoles_know_rich(module: str) -> None:
-    for ours in loaded_by(module):
-        assert ours not in CONSOLES
-        assert not [one for one in at_once(ours) if one.name.split(".")[0] == "rich"]
+def test_nothing_heavy_is_imported_before_it_is_used() -> None:
+    for module in LIGHT:
+        for ours in loaded_by(module):
+            for one in at_once(ours):
+                assert one.name.split(".")[0] not in HEAVY, f"{module} loads {ours}, which imports {one.name}"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if room_of(m) != "cli" and m != "__main__"])
-def test_the_library_neither_prints_nor_exits(module: str) -> None:
-    path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in ("print", "sys.exit", "exit", "quit", "logging.basicConfig")
-    assert not [one for one in imports_of(module) if one.name.split(".")[0] in ("click", "rich")]
+def test_only_the_consoles_know_rich() -> None:
+    for module in (m for m in modules() if room_of(m) == "cli" and m not in CONSOLES):
+        for ours in loaded_by(module):
+            assert ours not in CONSOLES, f"{module} loads {ours}"
+            assert not [one for one in at_once(ours) if one.name.split(".")[0] == "rich"]
+
+
+def test_the_library_neither_prints_nor_exits() -> None:
+    for module in (m for m in modules() if room_of(m) != "cli" and m != "__main__"):
+        for node in ast.walk(ast.parse(source_of(module))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("print", "sys.exit", "exit", "quit", "logging.basicConfig"), f"{module}: {called}"
+        assert not [one for one in imports_of(module) if one.name.split(".")[0] in ("click", "rich")], module
 
 
 _PUBLISHING = re.compile(
@@ -207,10 +215,15 @@ _PUBLISHING = re.compile(
 )
 
 
-@pytest.mark.parametrize("module", modules())
-def test_only_files_publishes_syncs_and_locks(module: str) -> None:
-    found = _PUBLISHING.findall(PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
-    assert bool(found) == (module == "files"), found
+def test_only_files_publishes_syncs_and_locks() -> None:
+    assert [module for module in modules() if _PUBLISHING.search(source_of(module))] == ["files"]
+
+
+def test_no_module_is_longer_than_450_lines() -> None:
+    repository = Path(__file__).parent.parent
+    files = [path for folder in ("srgan_cli", "benchmarks", "tests") for path in (repository / folder).rglob("*.py")]
+    long = {str(path): lines for path in files if (lines := path.read_text(encoding="utf-8").count("\n")) > 450}
+    assert not long
 
 
 def test_the_packages_own_import_is_light() -> None:
@@ -220,35 +233,3 @@ def test_the_packages_own_import_is_light() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_a_picture_is_upscaled_without_torchs_compiler(tmp_path: Path) -> None:
-    """Importing it takes longer than torch does; it came in with the first initialisation on `meta`."""
-    code = """
-import sys
-from pathlib import Path
-import numpy as np
-from srgan_cli import EngineOptions, Upscaler, load_model
-from srgan_cli.networks.generators import build
-from srgan_cli.networks.registry import Card
-from srgan_cli.networks.weights import save_weights
-
-path = Path(sys.argv[1])
-save_weights(path, build("srresnet", {"features": 4, "blocks": 1, "batch_norm": True}), Card("x", "x", "", "MIT"))
-low = np.zeros((8, 8, 3), np.uint8)
-for source in ("fast-x4", "srgan-x4", path):
-    Upscaler(load_model(source), EngineOptions(device="cpu")).upscale(low)
-print([name for name in ("torch._dynamo", "torch.onnx", "torch._inductor", "sympy") if name in sys.modules])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "paper.safetensors")],
-        check=True, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.stdout.strip() == "[]"
-
-
-def test_every_public_name_is_there() -> None:
-    for name in srgan_cli.__all__:
-        assert getattr(srgan_cli, name) is not None
-    with pytest.raises(AttributeError, match="no_such_name"):
-        _ = srgan_cli.no_such_name

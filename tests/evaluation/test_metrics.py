@@ -128,6 +128,7 @@ def test_what_cannot_be_compared_is_refused(
         compare(picture, original, border)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test_set", PUBLISHED)
 def test_bicubic_has_its_published_scores(test_set: str) -> None:
     folder = TEST_DATA / test_set / "x4"

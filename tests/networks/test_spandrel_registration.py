@@ -39,6 +39,7 @@ def test_spandrel_opens_our_architectures(
         assert float((theirs.to(torch.bfloat16)(low.bfloat16()).float() - expected).abs().max()) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code", ["import spandrel, srgan_cli", "import srgan_cli, spandrel; srgan_cli.register_with_spandrel()"]
 )

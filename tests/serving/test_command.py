@@ -14,6 +14,7 @@ from srgan_cli.serving.settings import ServeOptions
 from tests.serving.servers import png
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_cleanly_in_the_middle_of_a_picture(options: ServeOptions, number: signal.Signals) -> None:
     """With a job that would take minutes, and somebody who watches it."""

@@ -39,6 +39,7 @@ def _member(rank: int, port: int, answers: Any) -> None:
     answers.put((rank, found))
 
 
+@pytest.mark.slow
 def test_two_processes_agree() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

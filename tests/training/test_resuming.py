@@ -64,6 +64,7 @@ def test_two_and_two_steps_are_four_to_the_bit(photos: Path, tmp_path: Path, cas
     assert steps == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_kill_loses_at_most_the_interval(photos: Path, tmp_path: Path) -> None:
     where, toml = tmp_path / "run", tmp_path / "settings.toml"
     settings = config(photos, steps=100_000)

@@ -21,6 +21,7 @@ from srgan_cli.training_presets import from_mapping, merged, to_toml
 from tests.training.runs import TINY, FakeTime, Witness, config, pair_of_processes, weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["fidelity", "adversarial"])
 def test_two_processes_compute_what_one_does(photos: Path, tmp_path: Path, phase: str) -> None:
     values = merged(merged(TINY, {"data": {"high_dirs": [str(photos)]}}), {"phase": phase, "steps": 3})

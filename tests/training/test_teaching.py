@@ -385,6 +385,7 @@ def test_after_going_back_the_same_pieces_teach(
     assert (values["rollbacks"], values["pieces"]) == (1, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("results", ["kept", "inline"])
 def test_two_processes_compute_what_one_does(photos: Path, teachers: Path, tmp_path: Path, results: str) -> None:
     taught = {"results": results, "weight": 0.5, "real": "both", "unlabelled_dirs": [str(photos)]}
