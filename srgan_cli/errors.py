@@ -41,7 +41,7 @@ class ExitCode(IntEnum):
 
     DONE = 0, "all done"
     SOME_FAILED = 1, "some pictures failed, the others are done"
-    USAGE = 2, "the options make no sense, or would overwrite something"
+    USAGE = 2, "the options are invalid, or would overwrite something"
     NOTHING_READABLE = 3, "no input could be read"
     WEIGHTS = 4, "the weights are missing, corrupt or unsuitable"
     DEVICE = 5, "the device is missing or failed, or has too little memory"
