@@ -1,4 +1,4 @@
-"""Bicubic resizing equal to MATLAB's `imresize`: how the field makes its small pictures, and its floor.
+"""Bicubic resizing equal to MATLAB's `imresize`: how the field makes its small pictures, and its baseline.
 
 The kernel is Keys's cubic convolution with a = -1/2 (R. G. Keys, "Cubic convolution interpolation for digital image
 processing", IEEE Trans. ASSP 29(6), 1981, eq. 15). Shrinking widens it by the factor (antialiasing), the edge pixels
