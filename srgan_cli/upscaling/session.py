@@ -329,8 +329,8 @@ def _refuse_without_noise(options: UpscaleOptions, selections: Mapping[str, Sele
 
 
 NO_NOISE = (
-    "{} is for models that draw their detail from noise, and {} does not; `srgan train --set generator.noise=true` "
-    "trains one (docs/TRAINING.md)"
+    "{} needs a model that draws its detail from noise, unlike {}; `srgan train --set generator.noise=true` trains one "
+    "(docs/TRAINING.md)"
 )
 
 
