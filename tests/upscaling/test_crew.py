@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -13,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from srgan_cli.config import EngineOptions, RayOptions, UpscaleOptions, WorkerOptions
 from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsError
+from srgan_cli.imaging.reading import read_image
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling import journal
 from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
@@ -26,7 +29,8 @@ from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.session import Session, prepare
 from srgan_cli.upscaling.shelves import FILE_NAME
-from tests.faults import save_tiny
+from tests.faults import Nearest, model_of, save_tiny
+from tests.upscaling import crews
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import Deed, Killed, Threads, third_dies_and_fifth_fails
 from tests.upscaling.pictures import cut_short, picture, tree
@@ -255,6 +259,25 @@ def test_rows_that_kill_every_worker_fail_one_picture(large: Path, model: Path) 
     (failure,) = tally.failures
     assert re.search(r"each of the 3 workers that tried to make its rows from \d+ on has ended", failure.reason)
     assert tally.exit_code == 1
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_large_picture_of_a_model_that_fades_its_tiles_is_made_by_one_worker(
+    large: Path, model: Path, monkeypatch: pytest.MonkeyPatch, to_file: bool
+) -> None:
+    def fading(*_: Any) -> Upscaler:
+        return Upscaler(model_of(Nearest(2, halo_px=None)), EngineOptions("cpu", "fp32", 64))
+
+    monkeypatch.setattr(crews, "load_upscaler", fading)
+    source, target = large / "in" / "a.png", large / "out.png" if to_file else Path("-")
+    made = session(large, model, inputs=(source,), output=target, resume=to_file, **SPLIT)
+    crew, watch, stream = Threads(brief_of(made), ("cpu:1", "cpu:2")), Recorder(), io.BytesIO()
+    tally = lead(made, crew, watch, stream)
+    assert (tally.exit_code, len(tally.done)) == (0, 1)
+    assert watch.of("note") == [f"{source}: made by one worker, since the model fades its tiles together"]
+    pixels = read_image(target if to_file else stream.getvalue(), max_pixels=10**6).pixels
+    low = read_image(source, max_pixels=10**6).pixels
+    assert np.array_equal(pixels, low.repeat(2, axis=0).repeat(2, axis=1))
 
 
 # ----------------------------------------------------------------------------------------------------- real processes

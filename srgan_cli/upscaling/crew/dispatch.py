@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DefectError, DeviceError, WeightsError
 from srgan_cli.files import part_name, stale_parts
 from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Failed, Gone, Over, Pictures, Started
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
-from srgan_cli.upscaling.inputs import Failure
+from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.present import exists
@@ -35,8 +37,16 @@ class Dispatch:
     """Hands a share's pictures out and takes in what becomes of them."""
 
     def __init__(
-        self, options: UpscaleOptions, roster: Roster, share: Share, records: Records, observer: Observer, tally: Tally
+        self,
+        options: UpscaleOptions,
+        roster: Roster,
+        share: Share,
+        records: Records,
+        observer: Observer,
+        tally: Tally,
+        stream: BinaryIO | None = None,
     ) -> None:
+        self._stream = stream  # for what goes to no file; None: stdout
         self._options, self._roster, self._share, self._records = options, roster, share, records
         self._observer, self._tally = observer, tally
         self._waiting: deque[Job] = deque()
@@ -116,7 +126,7 @@ class Dispatch:
         for worker, jobs in given:
             self._out[worker] = {job.target: job for job in jobs}
             self._given[worker] = time.monotonic()
-            self._roster.give(worker, Pictures(jobs))
+            self._roster.give(worker, Pictures(jobs, blind=any(job.target == STREAM for job in jobs)))
 
     def _record(self, events: list[tuple[str, Done]]) -> None:
         """What is done, on record before anything else comes of it; but for the damaged, which are made again."""
@@ -153,6 +163,10 @@ class Dispatch:
             self._take_back(worker, event)
 
     def _done(self, job: Job, event: Done) -> None:
+        if event.data is not None:
+            stream = self._stream or sys.stdout.buffer
+            stream.write(event.data)
+            stream.flush()
         made = replace(event.job, is_new=job.is_new, ledger=job.ledger)
         self._tally.done.append(made)
         self._tally.damaged += [made] * event.damaged

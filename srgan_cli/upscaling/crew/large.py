@@ -23,6 +23,10 @@ from srgan_cli.upscaling.tiles import Span, next_rows
 _LOOK_SECONDS = 0.5
 
 
+class UndividedError(DeviceError):
+    """The model's tiles are faded together, so that no band of a picture can be made by itself."""
+
+
 class CrewUpscaler:
     """In the place of an `Upscaler`, for one job: its bands are made by the workers of a crew."""
 
@@ -36,11 +40,11 @@ class CrewUpscaler:
     def upscale_rows(
         self, source: RowSource, out: Pixels, *, on_rows: Callable[[int], None] | None = None, first_row: int = 0
     ) -> None:
-        """As `Upscaler.upscale_rows`; `on_rows` is called for rows in their order."""
+        """As `Upscaler.upscale_rows`; `on_rows` is called for rows in their order. Raises `UndividedError`."""
         scratch = _path_of(out, self._job)
         survey = self._survey(scratch)
         if survey.tile_px == 0:
-            raise DeviceError("this model fades its tiles together, so that its pictures cannot be shared out in bands")
+            raise UndividedError("this model fades its tiles together, so that its pictures are not made in bands")
         making = _Making(self._roster, self._job, survey, scratch if survey.sees_probe else None)
         making.run(source, out, on_rows or (lambda _rows: None), first_row)
 

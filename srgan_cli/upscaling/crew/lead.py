@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import WorkerOptions
-from srgan_cli.errors import DeviceError, SettingsError
+from srgan_cli.errors import DeviceError, SettingsError, shown
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
-from srgan_cli.upscaling.crew.large import CrewUpscaler
+from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError
 from srgan_cli.upscaling.crew.messages import Brief, Crew
 from srgan_cli.upscaling.crew.processes import Processes
 from srgan_cli.upscaling.crew.roster import Roster
@@ -80,7 +79,7 @@ def lead(session: Session, crew: Crew, observer: Observer, stream: BinaryIO | No
     apart = [job for job in plan.jobs if not _is_for_all(job, options.split_pixels)]
     try:
         if apart:
-            _make_apart(session, replace(plan, jobs=tuple(apart)), roster, observer, tally)
+            _make_apart(session, apart, roster, observer, tally, stream)
         if together and not (tally.error or tally.interrupted or tally.cut_short):
             _make_together(session, together, roster, observer, tally, stream)
     finally:
@@ -96,12 +95,15 @@ def _is_for_all(job: Job, split_pixels: int) -> bool:
     return job.target == STREAM or (bool(job.scales) and job.header.width * job.header.height > split_pixels)
 
 
-def _make_apart(session: Session, plan: Plan, roster: Roster, observer: Observer, tally: Tally) -> None:
+def _make_apart(
+    session: Session, jobs: list[Job], roster: Roster, observer: Observer, tally: Tally, stream: BinaryIO | None
+) -> None:
+    plan = Plan(tuple(jobs))
     places = Places()
     records = Records(places, session.settings_key)
     share = Share(plan, session.options, records, observer, tally, ahead=roster.count * (MAX_PICTURES + 2))
     with batch.closing(places, records, observer):
-        Dispatch(session.options, roster, share, records, observer, tally).run()
+        Dispatch(session.options, roster, share, records, observer, tally, stream).run()
 
 
 def _make_together(
@@ -114,7 +116,13 @@ def _make_together(
         more = batch.run(
             Plan((job,)), session.options, session.settings_key, make, observer, session.assign, stream=stream
         )
-        _add(tally, more)
+        if isinstance(more.error, UndividedError):
+            observer.note(f"{shown(job.source)}: made by one worker, since the model fades its tiles together")
+            more.error = None
+            _add(tally, more)
+            _make_apart(session, [job], roster, observer, tally, stream)
+        else:
+            _add(tally, more)
         if tally.error or tally.interrupted or (session.options.fail_fast and tally.failures):
             return
 
