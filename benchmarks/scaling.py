@@ -43,6 +43,8 @@ from srgan_cli.upscaling.sharing import Share
 class Instant:
     """A crew whose workers are done at once, and make nothing."""
 
+    sees_all = True
+
     def __init__(self, count: int) -> None:
         self._names = tuple(f"w{number}" for number in range(count))
         self._units: deque[tuple[str, Unit]] = deque()

@@ -26,6 +26,8 @@ class Killed(BaseException):
 class Threads:
     """A `Crew`. `deed` happens before each picture or band that a worker makes."""
 
+    sees_all = True
+
     def __init__(self, brief: Brief, names: tuple[str, ...], deed: Deed = lambda *_: None) -> None:
         self._brief, self._deed = brief, deed
         self._said: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()

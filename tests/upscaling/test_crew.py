@@ -22,8 +22,9 @@ from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsErr
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling import journal
+from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
-from srgan_cli.upscaling.crew.messages import Pictures, Piece
+from srgan_cli.upscaling.crew.messages import Look, Pictures, Piece
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
@@ -185,6 +186,37 @@ def test_a_result_that_appears_meanwhile_is_left_alone(twelve: Path, model: Path
 
 
 # ------------------------------------------------------------------------------------------------------ large pictures
+
+
+def test_workers_that_see_nothing_get_pictures_and_send_results_back(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever dies is replaced, and whoever has its name then is asked again."""
+    monkeypatch.setattr(worker, "_holds", lambda *_: False)
+    monkeypatch.setattr(Threads, "sees_all", False)
+    (twelve / "in" / "05.png").write_bytes(b"no picture")
+    picture(twelve / "out" / "07.png", 9, 9)  # by nobody
+
+    def deed(name: str, number: int, job: Job) -> None:
+        if number == 4:
+            raise Killed
+
+    made = session(twelve, model, overwrite=True, resume=False)
+    (twelve / "in" / "06.png").unlink()
+    tally, watch, crew = by_threads(made, deed)
+    assert sorted(failure.source.name for failure in tally.failures) == ["05.png", "06.png"]
+    assert len(tally.done) == 10
+    units = [unit for _, unit in crew.units if isinstance(unit, Pictures)]
+    assert all(unit.blind and len(unit.jobs) == 1 and unit.jobs[0].data for unit in units)
+    assert len([unit for _, unit in crew.units if isinstance(unit, Look)]) == 3
+    assert any("does not see the folders" in sentence for sentence in watch.of("detail"))
+    picture(twelve / "in" / "06.png", 26, 16, seed=6)
+    (twelve / "in" / "05.png").unlink()
+    again = session(twelve, model)
+    assert [job.source.name for job in again.plan.jobs] == ["06.png"], "the record knows the others"
+    again.run(Recorder())
+    assert is_as_without_a_crew(twelve, model)
+    assert not list((twelve / "out").glob(".srgan-probe*"))
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ class _Actor:
 class Cluster:
     """A `Crew` on Ray. Raises `SettingsError` where Ray is missing, `DeviceError` where there is no such cluster."""
 
+    sees_all = False
+
     def __init__(self, brief: Brief, options: RayOptions) -> None:
         self._ray = _ray()
         self._options = options

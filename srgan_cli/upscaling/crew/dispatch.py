@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.errors import DefectError, DeviceError, WeightsError
+from srgan_cli.errors import DefectError, DeviceError, UnreadablePictureError, WeightsError
 from srgan_cli.files import part_name, stale_parts
-from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Failed, Gone, Over, Pictures, Started
+from srgan_cli.upscaling.crew.blindness import Sight
+from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Failed, Gone, Looked, Over, Started
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
-from srgan_cli.upscaling.inputs import STREAM, Failure
+from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.observer import Observer, Tally
+from srgan_cli.upscaling.places import Places
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
@@ -45,7 +47,9 @@ class Dispatch:
         observer: Observer,
         tally: Tally,
         stream: BinaryIO | None = None,
+        places: Places | None = None,
     ) -> None:
+        self._sight = Sight(options, places or Places(), sees_all=roster.crew.sees_all)
         self._stream = stream  # for what goes to no file; None: stdout
         self._options, self._roster, self._share, self._records = options, roster, share, records
         self._observer, self._tally = observer, tally
@@ -58,10 +62,10 @@ class Dispatch:
 
     def run(self) -> None:
         """Returns when all is done, by whomever; the tally says what became of it."""
-        with self._feeding() as fed:
+        with self._feeding() as fed, self._sight.looking():
             try:
                 while self._go_on(fed):
-                    events = self._roster.wait(_LOOK_SECONDS)
+                    events = self._named(self._roster.wait(_LOOK_SECONDS))
                     self._record([(worker, event) for worker, event in events if isinstance(event, Done)])
                     for worker, event in events:
                         self._take_in(worker, event)
@@ -118,6 +122,11 @@ class Dispatch:
         """To all that are idle, whose pictures are put on record together: a sync takes longer than all else here."""
         given: list[tuple[str, tuple[Job, ...]]] = []
         for worker in self._roster.idle():
+            if not self._sight.is_known(worker):
+                if not (self._alone or self._waiting):
+                    break
+                self._roster.give(worker, self._sight.look((self._alone or self._waiting)[0]))
+                continue
             jobs = (self._alone.popleft(),) if self._alone else self._next_jobs(worker)
             if not jobs:
                 break
@@ -126,7 +135,20 @@ class Dispatch:
         for worker, jobs in given:
             self._out[worker] = {job.target: job for job in jobs}
             self._given[worker] = time.monotonic()
-            self._roster.give(worker, Pictures(jobs, blind=any(job.target == STREAM for job in jobs)))
+            try:
+                self._roster.give(worker, self._sight.unit(worker, jobs))
+            except UnreadablePictureError as err:
+                (job,) = self._out.pop(worker).values()
+                self._failed(job, Failure(job.source, str(err), type(err), job.target))
+
+    def _named(self, events: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
+        """The events, with pictures that were sent back under their names by now."""
+        return [
+            (worker, self._sight.named(job, event))
+            if isinstance(event, Done) and (job := self._out.get(worker, {}).get(event.job.target)) is not None
+            else (worker, event)
+            for worker, event in events
+        ]
 
     def _record(self, events: list[tuple[str, Done]]) -> None:
         """What is done, on record before anything else comes of it; but for the damaged, which are made again."""
@@ -142,7 +164,8 @@ class Dispatch:
         budget = self._speeds.get(worker, 0.0) * _UNIT_SECONDS
         fair = -(-len(self._waiting) // (2 * max(1, self._roster.count)))
         jobs: list[Job] = []
-        while self._waiting and len(jobs) < min(MAX_PICTURES, max(1, fair)):
+        most = 1 if self._sight.is_blind(worker) else MAX_PICTURES
+        while self._waiting and len(jobs) < min(most, max(1, fair)):
             if jobs and budget < self._waiting[0].network_pixels:
                 break
             jobs.append(self._waiting.popleft())
@@ -159,6 +182,10 @@ class Dispatch:
             self._done(out.pop(event.job.target), event)
         elif isinstance(event, Failed) and event.failure.target in out:
             self._failed(out.pop(event.failure.target), event.failure)
+        elif isinstance(event, Looked):
+            self._sight.note(worker, event.sees)
+            if not event.sees:
+                self._observer.detail(f"{worker} does not see the folders: pictures are sent to it, and results back")
         elif isinstance(event, (Over, Gone)):
             self._take_back(worker, event)
 
@@ -189,6 +216,7 @@ class Dispatch:
                 self._speeds[worker] = event.network_pixels / max(taken, 1e-3)
             self._waiting.extendleft(reversed(left.values()))
         else:
+            self._sight.forget(worker)
             for job in left.values():
                 self._again(job, worker, event)
         self._roster.settle(worker, event)
@@ -210,7 +238,7 @@ class Dispatch:
         self._roster.crew.interrupt()
         until = time.monotonic() + _GRACE_SECONDS
         while self._roster.busy and time.monotonic() < until:
-            for worker, event in self._roster.crew.wait(0.2):
+            for worker, event in self._named(self._roster.crew.wait(0.2)):
                 if isinstance(event, (Over, Gone)):
                     self._roster.busy.discard(worker)
                     for job in self._out.pop(worker, {}).values():

@@ -103,7 +103,7 @@ def _make_apart(
     records = Records(places, session.settings_key)
     share = Share(plan, session.options, records, observer, tally, ahead=roster.count * (MAX_PICTURES + 2))
     with batch.closing(places, records, observer):
-        Dispatch(session.options, roster, share, records, observer, tally, stream).run()
+        Dispatch(session.options, roster, share, records, observer, tally, stream, places).run()
 
 
 def _make_together(

@@ -43,6 +43,14 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Say whether you see a picture, and `probe`, a file beside results with its content."""
+
+    source: Path | None
+    probe: tuple[Path, str] | None
+
+
+@dataclass(frozen=True)
 class Survey:
     """Load the networks of a job, and say how its picture is to be cut; `probe` is a file to be looked for, and what is
     in it."""
@@ -63,7 +71,7 @@ class Piece:
     scratch: Path | None
 
 
-Unit: TypeAlias = "Pictures | Survey | Piece"
+Unit: TypeAlias = "Pictures | Look | Survey | Piece"
 
 # ----------------------------------------------------------------------------------------------------- from a worker
 
@@ -106,6 +114,11 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Looked:
+    sees: bool
+
+
+@dataclass(frozen=True)
 class Surveyed:
     """How a worker would cut a picture. `tile_px` 0: not at all, as its model fades tiles together."""
 
@@ -141,11 +154,14 @@ class Gone:
     how: str
 
 
-Event: TypeAlias = "Started | Advanced | Done | Failed | Said | Surveyed | Pieced | Over | Gone"
+Event: TypeAlias = "Started | Advanced | Done | Failed | Said | Looked | Surveyed | Pieced | Over | Gone"
 
 
 class Crew(Protocol):
-    """Workers, by name. One unit at a time may be given to each."""
+    """Workers, by name. One unit at a time may be given to each. `sees_all`: they are on this machine, and see its
+    files; of others each is asked."""
+
+    sees_all: bool
 
     def workers(self) -> tuple[str, ...]:
         """Those that there are now."""

@@ -31,6 +31,8 @@ _END_SECONDS = 5.0
 class Processes:
     """A `Crew` of processes: `options` says of which devices."""
 
+    sees_all = True
+
     def __init__(self, brief: Brief, workers: tuple[WorkerOptions, ...]) -> None:
         self._brief = brief
         self._options = {one.name: one for one in workers}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.messages import (
@@ -19,6 +20,8 @@ from srgan_cli.upscaling.crew.messages import (
     Done,
     Event,
     Failed,
+    Look,
+    Looked,
     Over,
     Pictures,
     Piece,
@@ -29,7 +32,7 @@ from srgan_cli.upscaling.crew.messages import (
     Surveyed,
     Unit,
 )
-from srgan_cli.upscaling.inputs import Failure
+from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job, Plan, Skip
@@ -51,7 +54,9 @@ class Worker:
         """Make a unit; the last that is said of it is `Over`."""
         try:
             if isinstance(unit, Pictures):
-                over = self._pictures(unit.jobs, io.BytesIO() if unit.blind else None)
+                over = self._blind(unit.jobs[0]) if unit.blind else self._pictures(unit.jobs)
+            elif isinstance(unit, Look):
+                over = self._look(unit)
             elif isinstance(unit, Survey):
                 over = self._survey(unit)
             else:
@@ -73,19 +78,28 @@ class Worker:
                 self._say(Said(sentence, True))
         return self._upscalers[key]
 
-    def _pictures(self, jobs: tuple[Job, ...], stream: io.BytesIO | None) -> Over:
+    def _pictures(self, jobs: tuple[Job, ...]) -> Over:
         tally = Tally()
-        batch.run_handed(
-            jobs,
-            self._brief.options,
-            self._brief.settings_key,
-            self._upscaler,
-            _Telling(self._say, tally, stream),
-            self._session.assign,
-            tally,
-            stream,
-        )
+        return self._make(jobs, self._brief.options, tally, _Telling(self._say, tally), None)
+
+    def _blind(self, job: Job) -> Over:
+        """A picture that came with its job, and goes back with its name."""
+        tally, stream, options = Tally(), io.BytesIO(), self._brief.options
+        options = replace(options, write=replace(options.write, keep_time=False))  # left to whoever gives it its name
+        telling = _Telling(self._say, tally, job.target, stream)
+        return self._make((replace(job, target=STREAM),), options, tally, telling, stream)
+
+    def _make(
+        self, jobs: tuple[Job, ...], options: UpscaleOptions, tally: Tally, telling: _Telling, stream: io.BytesIO | None
+    ) -> Over:
+        key, assign = self._brief.settings_key, self._session.assign
+        batch.run_handed(jobs, options, key, self._upscaler, telling, assign, tally, stream)
         return Over(tally.error, tally.network_seconds, tally.network_pixels)
+
+    def _look(self, look: Look) -> Over:
+        sees = (look.source is None or look.source.is_file()) and (look.probe is None or _holds(*look.probe))
+        self._say(Looked(sees))
+        return Over()
 
     def _survey(self, survey: Survey) -> Over:
         upscaler = self._upscaler(survey.job)
@@ -122,23 +136,33 @@ def _holds(path: Path, token: str) -> bool:
 class _Telling:
     """The observer of a worker's runs."""
 
-    def __init__(self, say: Callable[[Event], None], tally: Tally, stream: io.BytesIO | None) -> None:
+    def __init__(
+        self,
+        say: Callable[[Event], None],
+        tally: Tally,
+        target: Path | None = None,
+        stream: io.BytesIO | None = None,
+    ) -> None:
         self._say, self._tally, self._stream = say, tally, stream
+        self._target = target  # of a picture that is made into the stream
+
+    def _of(self, job: Job) -> Job:
+        return replace(job, data=None, fetched=None, target=job.target if self._target is None else self._target)
 
     def started(self, job: Job) -> None:
-        self._say(Started(job))
+        self._say(Started(self._of(job)))
 
     def advanced(self, job: Job, network_pixels: int) -> None:
-        self._say(Advanced(job.target, network_pixels))
+        self._say(Advanced(self._of(job).target, network_pixels))
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
         data = None if self._stream is None else self._stream.getvalue()
         result = "" if data is not None else identity(job.target)
         damaged = any(one.target == job.target for one in self._tally.damaged)
-        self._say(Done(replace(job, data=None, fetched=None), seconds, notes, result, damaged, data))
+        self._say(Done(self._of(job), seconds, notes, result, damaged, data))
 
     def failed(self, failure: Failure) -> None:
-        self._say(Failed(failure))
+        self._say(Failed(failure if self._target is None else replace(failure, target=self._target)))
 
     def skipped(self, skip: Skip) -> None:
         raise AssertionError("a worker makes what it is given")

@@ -1,0 +1,99 @@
+"""Workers that do not see this machine's files: found out, sent their pictures, and relieved of what they made."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from srgan_cli.config import UpscaleOptions
+from srgan_cli.errors import UnreadablePictureError, UnwritablePictureError, shown
+from srgan_cli.files import discard, publish_text, publishing, reason
+from srgan_cli.stores.paths import StorePath
+from srgan_cli.upscaling.crew.messages import Done, Event, Failed, Look, Pictures
+from srgan_cli.upscaling.inputs import STREAM, Failure
+from srgan_cli.upscaling.ledger import identity
+from srgan_cli.upscaling.places import Places
+from srgan_cli.upscaling.plan import Job
+
+
+class Sight:
+    """Who sees what of a run's pictures and places."""
+
+    def __init__(self, options: UpscaleOptions, places: Places, *, sees_all: bool) -> None:
+        self._options, self._places, self._sees_all = options, places, sees_all
+        self._sees: dict[str, bool] = {}
+        self._probe: tuple[Path, str] | None = None
+
+    def is_known(self, worker: str) -> bool:
+        return self._sees_all or worker in self._sees
+
+    def is_blind(self, worker: str) -> bool:
+        return not self._sees_all and not self._sees.get(worker, False)
+
+    def note(self, worker: str, sees: bool) -> None:
+        self._sees[worker] = sees
+
+    def forget(self, worker: str) -> None:
+        """Another, maybe elsewhere, has its name by now."""
+        self._sees.pop(worker, None)
+
+    def look(self, job: Job) -> Look:
+        """What a worker is asked: by the names that its jobs have."""
+        source = None if isinstance(job.source, StorePath) or job.data is not None else job.source
+        if self._probe is None and job.target != STREAM and not isinstance(job.target, StorePath):
+            folder = job.ledger or job.target.parent
+            token = secrets.token_hex(16)
+            self._places.open(folder)
+            self._probe = folder / f".srgan-probe.{token[:8]}", token
+            publish_text(*self._probe)
+        return Look(source, self._probe)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """The probe is there no longer than this."""
+        try:
+            yield
+        finally:
+            if self._probe is not None:
+                discard(self._probe[0])
+
+    def unit(self, worker: str, jobs: Sequence[Job]) -> Pictures:
+        """What a worker is given: with `blind`, of one picture, its bytes. Raises `UnreadablePictureError`."""
+        (first, *others) = jobs
+        if first.target != STREAM and not (self.is_blind(worker) and not _is_far(first)):
+            return Pictures(tuple(jobs))
+        assert not others
+        if first.data is not None or isinstance(first.source, StorePath):
+            return Pictures((first,), blind=True)
+        try:
+            return Pictures((replace(first, data=first.source.read_bytes()),), blind=True)
+        except OSError as err:
+            raise UnreadablePictureError(f"{shown(first.source)} cannot be read: {reason(err)}") from err
+
+    def named(self, job: Job, event: Done) -> Event:
+        """A picture that was sent back gets its name here."""
+        if event.data is None or job.target == STREAM:
+            return event
+        try:
+            return replace(event, result=self._publish(job, event.data), data=None)
+        except FileExistsError:
+            why = f"{shown(job.target)} has appeared since the run began; it is left alone"
+        except OSError as err:
+            why = f"{shown(job.target)} cannot be written: {reason(err)}"
+        return Failed(Failure(job.source, why, UnwritablePictureError, job.target))
+
+    def _publish(self, job: Job, data: bytes) -> str:
+        modified_ns = job.source.stat().st_mtime_ns if self._options.write.keep_time else None
+        with self._places.folder(job) as folder:
+            target = folder.handle / job.target.name
+            with publishing(target, overwrite=not job.is_new, modified_ns=modified_ns) as file:
+                file.write(data)
+            return identity(target)
+
+
+def _is_far(job: Job) -> bool:
+    """Whether any worker can read and write it by itself."""
+    return isinstance(job.source, StorePath) and isinstance(job.target, StorePath)
