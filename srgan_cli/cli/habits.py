@@ -55,4 +55,4 @@ def address(name: str) -> str | None:
         return None
     if match[1].lower() == "file":
         return "give the path itself, without file://"
-    return "only srgan upscale reads from addresses; save the picture first"
+    return "only the inputs and -o of srgan upscale may be one"

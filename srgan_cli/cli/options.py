@@ -34,6 +34,8 @@ def path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pat
     """For a file or folder: not the empty name that an unset variable leaves."""
     if value == "":
         raise click.BadParameter("it is empty (an unset variable?); give . for the folder you are in")
+    if value is not None and (why := address(str(value))) is not None and not Path(value).exists():
+        raise click.BadParameter(f"{value} is an address: {why}")
     return None if value is None else Path(value)
 
 

@@ -169,6 +169,8 @@ def test_a_config_file_that_is_named_must_be_there(
         (["upscale", "in.jpg", "-V"], "--version"),
         (["compare", "a.jpg", "ftp://x/b.jpg", "-o", "c.html"], "ftp://x/b.jpg is an address"),
         (["compare", "a.jpg", "file:///tmp/a.jpg", "-o", "c.html"], "without file://"),
+        (["watch", "s3://bucket/in", "-o", "out"], "s3://bucket/in is an address"),
+        (["watch", ".", "-o", "s3://bucket/out"], "s3://bucket/out is an address"),
     ],
 )
 def test_options_of_other_programs_are_answered_with_ours(

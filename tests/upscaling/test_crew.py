@@ -24,6 +24,7 @@ from srgan_cli.sizes import Size
 from srgan_cli.upscaling import journal
 from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
+from srgan_cli.upscaling.crew.luggage import packed, unpacked
 from srgan_cli.upscaling.crew.messages import Look, Pictures, Piece
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.observer import Tally
@@ -217,6 +218,20 @@ def test_workers_that_see_nothing_get_pictures_and_send_results_back(
     again.run(Recorder())
     assert is_as_without_a_crew(twelve, model)
     assert not list((twelve / "out").glob(".srgan-probe*"))
+
+
+def test_weights_go_along_to_where_they_are_not(twelve: Path, model: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(model.read_bytes())
+    made = session(twelve, own)
+    luggage = packed(brief_of(made))
+    assert list(luggage.values()) == [model.read_bytes()]
+    assert unpacked(brief_of(made), luggage) == brief_of(made), "they are here"
+    own.unlink()
+    crew, watch = Threads(unpacked(brief_of(made), luggage), ("cpu:1",)), Recorder()
+    tally = lead(made, crew, watch)
+    assert (tally.exit_code, len(tally.done)) == (0, 12)
+    assert is_as_without_a_crew(twelve, model)
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srgan_cli.config import RayOptions
 from srgan_cli.errors import DeviceError, SettingsError
 from srgan_cli.extras import how_to_install
+from srgan_cli.upscaling.crew.luggage import packed, unpacked
 from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Over, Unit
 
 if TYPE_CHECKING:
@@ -25,11 +27,11 @@ _GROW_SECONDS = 10.0  # how often it is looked whether the cluster has room for 
 class _Actor:
     """A worker in a process of Ray's. One unit at a time; its events are streamed."""
 
-    def __init__(self, brief: Brief) -> None:
+    def __init__(self, brief: Brief, luggage: dict[Path, bytes]) -> None:
         from srgan_cli.upscaling.crew.worker import Worker
 
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._worker = Worker(brief, self._said.put)
+        self._worker = Worker(unpacked(brief, luggage), self._said.put)
 
     def do(self, unit: Unit) -> Iterator[Event]:
         # In a thread, so that events are on their way while it works. Blocks of all threads are in one arena
@@ -55,6 +57,7 @@ class Cluster:
         engine = replace(brief.options.engine, device=device)
         # Once, however many workers there are.
         self._brief = self._ray.put(replace(brief, options=replace(brief.options, engine=engine)))
+        self._luggage = self._ray.put(packed(brief))
         self._actors: dict[str, Any] = {}
         self._running: dict[str, Any] = {}
         self._count = 0
@@ -133,7 +136,7 @@ class Cluster:
             num_cpus=self._options.cpus, num_gpus=self._options.gpus, max_restarts=0,
             runtime_env={"env_vars": variables},
         )  # fmt: skip
-        return remote.remote(self._brief)
+        return remote.remote(self._brief, self._luggage)
 
     def _next(self, worker: str, stream: Any) -> Event | None:
         try:
