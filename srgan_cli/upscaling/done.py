@@ -11,6 +11,8 @@ from srgan_cli.errors import (
     PictureError,
     SettingsError,
 )
+from srgan_cli.imaging.documents.opening import open_document
+from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.stores.fetching import on_this_machine
@@ -65,7 +67,7 @@ def _recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultS
     """What a result says of itself, where the folder's record is lost, or times have changed in a copy: done, if it was
     made of these very bytes with these settings; stale, if of a picture of this name; else what was `listed`."""
     try:
-        made = read_header(job.target, max_pixels=_ANY_SIZE)
+        made = _header(job)
         record = provenance.read(made.metadata)
         if record is None or record.source_name != provenance.name_digest(job.source):
             return listed
@@ -75,6 +77,14 @@ def _recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultS
     except (PictureError, OSError):
         return listed
     return "stale"
+
+
+def _header(job: Job) -> Header:
+    """Of a result; of an archive or a PDF that of its first page, which says what made it."""
+    if job.container is None:
+        return read_header(job.target, max_pixels=_ANY_SIZE)
+    with open_document(job.target, max_pixels=_ANY_SIZE) as document:
+        return document.header(0)
 
 
 def _digest(job: Job) -> str:

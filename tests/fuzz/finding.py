@@ -12,7 +12,6 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from srgan_cli.config import PageRange
-from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.documents.opening import container_of, read_contents
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import read_header
@@ -46,10 +45,9 @@ def of_results(source: Path, results: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _pages(path: Path, max_pixels: int) -> tuple[Header, ...]:
-    try:
-        return read_contents(path, PageRange(), max_pixels=max_pixels).pages
-    except UnreadablePictureError:
-        return (read_header(path, max_pixels=max_pixels),)
+    if container_of(path) is None and (header := read_header(path, max_pixels=max_pixels)).pages == 1:
+        return (header,)
+    return read_contents(path, PageRange(), max_pixels=max_pixels).pages
 
 
 def _of_another_reader(result: Path) -> Iterator[Finding]:

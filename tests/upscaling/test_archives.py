@@ -11,6 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.upscaling.engine import Upscaler
+from srgan_cli.upscaling.ledger import FILE_NAME
 from tests.faults import at_call
 from tests.imaging import samples
 from tests.imaging.documents.films import film
@@ -187,3 +188,14 @@ def test_a_damaged_member_is_a_sentence_whatever_packed_it(srgan: Run, tmp_path:
     code, said = srgan("in.cbz", "-o", "out.cbz")
     assert (code, "damaged" in said, "defect" in said) == (3, True, False), said
     assert tree(tmp_path) == {"in.cbz"}
+
+
+def test_an_archive_says_what_made_it_where_the_record_is_lost(srgan: Run, tmp_path: Path) -> None:
+    comic(tmp_path / "in.cbz")
+    assert srgan("in.cbz", "-o", "out/")[0] == 0
+    (tmp_path / "out" / FILE_NAME).unlink()
+    code, said = srgan("in.cbz", "-o", "out/", "--resume", "-n")
+    assert (code, "it is done" in said) == (0, True), said
+    comic(tmp_path / "in.cbz", more=b"another file")
+    code, said = srgan("in.cbz", "-o", "out/", "--resume", "-n")
+    assert (code, "it is done" in said) == (0, False), said
