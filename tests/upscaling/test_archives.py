@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.upscaling.engine import Upscaler
-from srgan_cli.upscaling.ledger import FILE_NAME
+from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.faults import at_call
 from tests.imaging import samples
 from tests.imaging.documents.films import film
