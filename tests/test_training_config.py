@@ -178,7 +178,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"data": {"val_max": 0}}, "data.val_max"),
     ({"data": {"val_low_dir": "x"}}, "data.val_low_dir needs data.val_dir"),
     ({"data": {"augment": 1}}, "data.augment must be true or false"),
-    ({"degradation": {"kind": "jpeg"}}, "degradation.kind must be one of bicubic, photo"),
+    ({"degradation": {"kind": "jpeg"}}, "degradation.kind must be one of learned, bicubic, photo"),
     ({"degradation": {"strength": -1}}, "degradation.strength"),
     ({"degradation": {"blur_px": [3, 1]}}, "degradation.blur_px must be two numbers that rise"),
     ({"degradation": {"blur_px": [1]}}, "degradation.blur_px must be two numbers"),
@@ -247,7 +247,7 @@ def test_a_setting_that_there_is_not(values: dict[str, Any], hint: str) -> None:
 
 
 def test_an_unknown_preset() -> None:
-    with pytest.raises(SettingsError, match="'best'; choose from srgan, compact, photo, paper"):
+    with pytest.raises(SettingsError, match="'best'; choose from srgan, compact, photo, adapt, paper"):
         preset("best")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError
 from srgan_cli.upscaling import bands, pixels
-from srgan_cli.upscaling.backends import protocol, pytorch
+from srgan_cli.upscaling.backends import memory, protocol, pytorch
 from srgan_cli.upscaling.chain import Chain
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.rows import ArrayRows
@@ -330,7 +330,7 @@ def test_the_tile_follows_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> No
     assert model.halo_px is not None
 
     def tile(free: int) -> int:
-        monkeypatch.setattr(pytorch, "free_memory_bytes", lambda _device: free)
+        monkeypatch.setattr(memory, "free_host_bytes", lambda: free)
         return Upscaler(model, fp32(None)).tile_px
 
     tiles = [tile(free) for free in (0, 50 << 20, 200 << 20, 1 << 40)]

@@ -28,8 +28,13 @@ def five(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())  # a server of other tests may run on
     yield
     deadline = time.monotonic() + 5
-    while [t for t in threading.enumerate() if t.name.startswith("srgan-")] and time.monotonic() < deadline:
+    while (left := _ours(before)) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("srgan-")]
+    assert not left
+
+
+def _ours(before: set[threading.Thread]) -> list[str]:
+    return [t.name for t in threading.enumerate() if t not in before and t.name.startswith("srgan-")]
