@@ -10,6 +10,7 @@ import functools
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -137,30 +138,11 @@ class Source:
         if self._bytes is not None:
             return pyvips.Source.new_from_memory(self._bytes)
         if self._ranges is not None:
-            return self._by_ranges(self._ranges)
+            # A connection that is lost looks to libvips like the end of the file.
+            self._shown.append(vips_source(self._ranges.read_quietly, self.size))
+            return self._shown[-1]
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         return pyvips.Source.new_from_descriptor(self._descriptor)
-
-    def _by_ranges(self, ranges: Ranges) -> Any:
-        """A source that asks us; a connection that is lost looks to it like the end of the file."""
-        place = 0
-        source = vips_module().SourceCustom()
-
-        def read(count: int) -> bytes:
-            nonlocal place
-            data = ranges.read_quietly(place, count)
-            place += len(data)
-            return data
-
-        def seek(offset: int, whence: int) -> int:
-            nonlocal place
-            place = max(0, offset + (0, place, self.size)[whence])
-            return place
-
-        source.on_read(read)
-        source.on_seek(seek)
-        self._shown.append(source)
-        return source
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -214,3 +196,27 @@ def _reason(err: OSError) -> str:
     if err.errno in (errno.EACCES, errno.EPERM):
         return "you have no permission to read it"
     return (err.strerror or "unknown reason").lower()
+
+
+def vips_source(read_at: Callable[[int, int], bytes], size: int) -> Any:
+    """A `pyvips.Source` that asks `read_at(offset, count)`, of `size` bytes.
+
+    Who asks for it keeps it: libvips does not keep alive what calls back into Python.
+    """
+    place = 0
+    source = vips_module().SourceCustom()
+
+    def read(count: int) -> bytes:
+        nonlocal place
+        data = read_at(place, count)
+        place += len(data)
+        return data
+
+    def seek(offset: int, whence: int) -> int:
+        nonlocal place
+        place = max(0, offset + (0, place, size)[whence])
+        return place
+
+    source.on_read(read)
+    source.on_seek(seek)
+    return source

@@ -16,7 +16,7 @@ import numpy as np
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.metadata.ifd import LONG, LONG8, SHORT, Field, Structure, Table, number_field, table_bytes
-from srgan_cli.imaging.sources import Source, vips_module
+from srgan_cli.imaging.sources import Source, vips_module, vips_source
 
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _SAMPLES, _PLANAR, _PREDICTOR = 277, 284, 317
@@ -341,28 +341,16 @@ class _Overlay:
         head[8 if structure.big else 4 :] = at.to_bytes(8 if structure.big else 4, order)  # type: ignore[arg-type]
         self._head, self._at, self._source = bytes(head), at, source
         self._tail = table_bytes(structure.order, fields, at, big=structure.big)
-        self._place = 0
-        self.vips = vips_module().SourceCustom()
-        self.vips.on_read(self._read)
-        self.vips.on_seek(self._seek)
+        self.vips = vips_source(self._read_at, at + len(self._tail))
 
-    def _read(self, count: int) -> bytes:
-        at = self._place
+    def _read_at(self, at: int, count: int) -> bytes:
         if at < len(self._head):
-            data = self._head[at : at + count]
-        elif at < self._source.size:
-            data = self._source.read_at(at, count)
-        elif at < self._at:
-            data = b"\0"
-        else:
-            data = self._tail[at - self._at : at - self._at + count]
-        self._place += len(data)
-        return data
-
-    def _seek(self, offset: int, whence: int) -> int:
-        end = self._at + len(self._tail)
-        self._place = max(0, offset + (0, self._place, end)[whence])
-        return self._place
+            return self._head[at : at + count]
+        if at < self._source.size:
+            return self._source.read_at(at, count)
+        if at < self._at:
+            return b"\0"
+        return self._tail[at - self._at : at - self._at + count]
 
 
 # From what libvips gives to colours and alpha

@@ -14,7 +14,7 @@ from srgan_cli.imaging.documents.document import Closing, Kind, Timing
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata.ifd import Structure, Table
 from srgan_cli.imaging.reading import OpenPicture, open_picture
-from srgan_cli.imaging.sources import Source, vips_module
+from srgan_cli.imaging.sources import Source, vips_source
 
 
 class TiffPages(Closing):
@@ -68,24 +68,8 @@ class _Page(Source):
         return self.read_at(0, self.size)
 
     def for_vips(self) -> Any:
-        place = 0
-        source = vips_module().SourceCustom()
-
-        def read(count: int) -> bytes:
-            nonlocal place
-            data = self.read_at(place, count)
-            place += len(data)
-            return data
-
-        def seek(offset: int, whence: int) -> int:
-            nonlocal place
-            place = max(0, offset + (0, place, self.size)[whence])
-            return place
-
-        source.on_read(read)
-        source.on_seek(seek)
-        self._shown.append(source)
-        return source
+        self._shown.append(vips_source(self.read_at, self.size))
+        return self._shown[-1]
 
     def close(self) -> None:
         self._shown.clear()
