@@ -49,6 +49,31 @@ def own_signals() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own to work in, with names as a person types them."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_x2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file of four features that enlarges twice; no test changes it."""
+    return _saved(tmp_path_factory, 2)
+
+
+@pytest.fixture(scope="session")
+def tiny_x4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that enlarges four times."""
+    return _saved(tmp_path_factory, 4)
+
+
+def _saved(folders: pytest.TempPathFactory, scale: int) -> Path:
+    from tests.faults import save_tiny  # with torch, which not every test needs
+
+    return save_tiny(folders.mktemp("weights") / "tiny.safetensors", scale, features=4)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     wanting = [item for item in items if item.get_closest_marker("gpu") is not None]
     if not wanting:

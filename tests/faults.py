@@ -50,6 +50,18 @@ def tiny_generator(architecture: str = "compact", scale: int = 4, *, seed: int =
     return generator
 
 
+@torch.no_grad()
+def stirred(generator: Generator) -> Generator:
+    """A new network with weights large enough that every path through it counts, batch norms' statistics too."""
+    for parameter in generator.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(cast(Tensor, module.running_mean))
+            nn.init.uniform_(cast(Tensor, module.running_var), 0.2, 3.0)
+    return generator
+
+
 def tail(generator: Generator) -> Any:
     """The last convolution, which every architecture has."""
     return generator.get_submodule("tail")

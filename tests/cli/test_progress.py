@@ -14,19 +14,10 @@ from PIL import Image as Pillow
 from srgan_cli.cli import console, main
 from srgan_cli.cli.estimate import Estimate
 from srgan_cli.upscaling.engine import Upscaler
-from tests.faults import at_call, save_tiny
+from tests.faults import at_call
 from tests.upscaling.pictures import picture
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 4, features=4)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 class Clock:

@@ -14,11 +14,7 @@ from srgan_cli.cli import main
 from srgan_cli.comparison.gallery import change
 from srgan_cli.imaging.image import Pixels
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def texture(width: int, height: int, seed: int = 0) -> Pixels:

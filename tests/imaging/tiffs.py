@@ -13,19 +13,9 @@ OFFSETS, SAMPLES, ROWS, COUNTS, PLANAR = 273, 277, 278, 279, 284
 SUBSAMPLING, EXTRA = 530, 338
 
 
-def tiff(
-    width: int,
-    height: int,
-    bits: Sequence[int],
-    photometric: int,
-    data: bytes,
-    *,
-    compression: int = 1,
-    order: str = "<",
-    more: Mapping[int, tuple[int, Sequence[int]]] | None = None,
-) -> bytes:
-    """A file of one strip. `more`: tag -> (type, values), which also replaces what is made here."""
-    return pages([page(width, height, bits, photometric, data, compression=compression, more=more)], order=order)
+def tiff(*arguments: Any, order: str = "<", **options: Any) -> bytes:
+    """A file of one strip: one `page`."""
+    return pages([page(*arguments, **options)], order=order)
 
 
 def page(
@@ -38,6 +28,7 @@ def page(
     compression: int = 1,
     more: Mapping[int, tuple[int, Sequence[int]]] | None = None,
 ) -> tuple[dict[int, tuple[int, Sequence[int]]], bytes]:
+    """Of one strip. `more`: tag -> (type, values), which also replaces what is made here."""
     tags: dict[int, tuple[int, Sequence[int]]] = {
         WIDTH: (4, [width]),
         HEIGHT: (4, [height]),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.generators import Generator, build
 from srgan_cli.networks.growing import grown
+from tests.faults import stirred
 
 COMPACT: dict[str, object] = {"scale": 4, "features": 4, "blocks": 3}
 CHAIN: dict[str, object] = {"scale": 4, "features": 4, "blocks": 3}
@@ -19,17 +19,7 @@ PAPER: dict[str, object] = {"scale": 4, "features": 4, "blocks": 2, "batch_norm"
 def learned(architecture: str, config: dict[str, object]) -> Generator:
     """A generator whose every tensor says something."""
     torch.manual_seed(1)
-    generator = build(architecture, config)
-    with torch.no_grad():
-        for parameter in generator.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    for module in generator.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2.0)
-    return generator.eval()
+    return stirred(build(architecture, config)).eval()
 
 
 @pytest.mark.parametrize(("architecture", "config"), [("compact", COMPACT), ("srvgg", CHAIN), ("srresnet", PAPER)])

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from srgan_cli.training import run, trainer
@@ -41,6 +43,15 @@ TINY: Mapping[str, Any] = {
         "samples": 1,
     },
 }
+
+
+def save_photos(folder: Path, count: int) -> Path:
+    """Smooth pictures of 48 × 40 px, each another."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
 
 
 def config(photos: Path, **changes: Any) -> TrainConfig:
@@ -124,7 +135,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> No
     monkeypatch.setattr(trainer, "step", step)
 
 
-def pair_of_processes(command: list[str]) -> tuple[list[int], str]:
+def _pair_of_processes(command: list[str]) -> tuple[list[int], str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -133,3 +144,19 @@ def pair_of_processes(command: list[str]) -> tuple[list[int], str]:
     both = [subprocess.Popen(command, env=one, stderr=subprocess.PIPE, text=True) for one in each]
     told = [process.communicate(timeout=60)[1] for process in both]
     return [process.returncode for process in both], "".join(told)
+
+
+def run_by_two_processes(command: list[str]) -> None:
+    """As torchrun would start them; both must succeed."""
+    for _ in range(3):  # somebody else may take the free port before they do
+        codes, told = _pair_of_processes(command)
+        if codes == [0, 0]:
+            break
+    assert codes == [0, 0], told
+
+
+def nearly_same(one: Path, two: Path) -> None:
+    """Two runs have learned the same, but for the order of sums."""
+    found = weights(two)
+    for key, value in weights(one).items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6, msg=key)

@@ -14,21 +14,10 @@ from srgan_cli.runlog.record import LOG_NAME, SAMPLES_NAME, RunRecord, read_log
 from srgan_cli.training import checkpoint
 from srgan_cli.training.folder import CHECKPOINT_NAME, GOOD_NAME, claimed, write_config
 from srgan_cli.training_config import TrainConfig
+from tests.links import hard, pipe, symbolic
 
 pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="links need rights there"), pytest.mark.timeout(60)]
 SECRET = b'{"event": "step", "step": 7}\n'
-
-
-def symbolic(path: Path, outside: Path) -> None:
-    path.symlink_to(outside)
-
-
-def hard(path: Path, outside: Path) -> None:
-    os.link(outside, path)
-
-
-def pipe(path: Path, _outside: Path) -> None:
-    os.mkfifo(path)
 
 
 def write_log(folder: Path) -> None:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import torch
 
 from srgan_cli.errors import SettingsError
 from srgan_cli.training import clock as clock_module
@@ -18,7 +17,7 @@ from srgan_cli.training.observer import SilentTraining
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.state import State
 from srgan_cli.training_presets import from_mapping, merged, to_toml
-from tests.training.runs import TINY, FakeTime, Witness, config, pair_of_processes, weights
+from tests.training.runs import TINY, FakeTime, Witness, config, nearly_same, run_by_two_processes
 
 
 @pytest.mark.slow
@@ -29,14 +28,8 @@ def test_two_processes_compute_what_one_does(photos: Path, tmp_path: Path, phase
     toml = tmp_path / "settings.toml"
     toml.write_text(to_toml(from_mapping(values)))
     command = [sys.executable, "-m", "srgan_cli", "train", "--config", str(toml), "--out", str(tmp_path / "two"), "-q"]
-    for _ in range(3):  # somebody else may take the free port before they do
-        codes, told = pair_of_processes(command)
-        if codes == [0, 0]:
-            break
-    assert codes == [0, 0], told
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
+    run_by_two_processes(command)
+    nearly_same(tmp_path / "one", tmp_path / "two")
 
 
 def test_all_processes_go_by_the_first_ones_clock(

@@ -39,9 +39,11 @@ from tests.training.runs import (
     TINY,
     Witness,
     log_of,
-    pair_of_processes,
+    nearly_same,
     poisoned,
+    run_by_two_processes,
     same,
+    save_photos,
     stop_at,
     tensors,
     weights,
@@ -50,12 +52,7 @@ from tests.training.runs import (
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for number in range(6):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
-    return folder
+    return save_photos(tmp_path_factory.mktemp("photos"), 6)
 
 
 @pytest.fixture(scope="module")
@@ -393,14 +390,8 @@ def test_two_processes_compute_what_one_does(photos: Path, teachers: Path, tmp_p
     trainer.train(settings, tmp_path / "one", Witness())
     (tmp_path / "settings.toml").write_text(to_toml(settings))
     command = [sys.executable, "-m", "srgan_cli", "train", "--config", str(tmp_path / "settings.toml")]
-    for _ in range(3):  # somebody else may take the free port before they do
-        codes, told = pair_of_processes([*command, "--out", str(tmp_path / "two"), "-q"])
-        if codes == [0, 0]:
-            break
-    assert codes == [0, 0], told
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
+    run_by_two_processes([*command, "--out", str(tmp_path / "two"), "-q"])
+    nearly_same(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_network_of_another_program_teaches(photos: Path, tmp_path: Path) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from srgan_cli.upscaling.backends import pytorch
+
+
+@pytest.fixture(scope="session")
+def model(tiny_x2: Path) -> Path:
+    return tiny_x2
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from srgan_cli.config import EngineOptions, RayOptions, UpscaleOptions
+from srgan_cli.config import EngineOptions, RayOptions
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling.observer import Tally
-from srgan_cli.upscaling.session import Session, prepare
-from tests.faults import save_tiny
+from srgan_cli.upscaling.session import Session
+from tests.upscaling.batch import runs
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.pictures import picture, tree
 
@@ -33,11 +33,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 2, features=4)
-
-
-@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
@@ -47,18 +42,18 @@ def cluster() -> Iterator[Any]:
 
 
 def session(folder: Path, model: Path, **options: Any) -> Session:
-    settings: dict[str, Any] = {
-        "inputs": (folder / "in",),
-        "output": folder / "out",
-        "model": str(model),
-        "engine": EngineOptions("cpu", "fp32", 16),
-        "resume": True,
-        "size": Size(scale=2),
-        "ray": RayOptions(),
-        "split_pixels": 5000,
-        **options,
-    }
-    return prepare(UpscaleOptions(**settings))
+    return runs.session(
+        folder / "in",
+        model,
+        **{
+            "engine": EngineOptions("cpu", "fp32", 16),
+            "resume": True,
+            "size": Size(scale=2),
+            "ray": RayOptions(),
+            "split_pixels": 5000,
+            **options,
+        },
+    )
 
 
 def workers() -> list[psutil.Process]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srgan_cli.config import EngineOptions, RayOptions, UpscaleOptions, WorkerOptions
+from srgan_cli.config import EngineOptions, RayOptions, WorkerOptions
 from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsError
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.sizes import Size
@@ -29,20 +29,16 @@ from srgan_cli.upscaling.crew.messages import Look, Pictures, Piece
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
-from srgan_cli.upscaling.session import Session, prepare
+from srgan_cli.upscaling.session import Session
 from srgan_cli.upscaling.shelves import FILE_NAME
-from tests.faults import Nearest, model_of, save_tiny
+from tests.faults import Nearest, model_of
 from tests.upscaling import crews
+from tests.upscaling.batch import runs
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import Deed, Killed, Threads, third_dies_and_fifth_fails
 from tests.upscaling.pictures import cut_short, picture, tree
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 2, features=4)
 
 
 @pytest.fixture
@@ -53,16 +49,11 @@ def twelve(tmp_path: Path) -> Path:
 
 
 def session(folder: Path, model: Path, **options: Any) -> Session:
-    settings: dict[str, Any] = {
-        "inputs": (folder / "in",),
-        "output": folder / "out",
-        "model": str(model),
-        "engine": EngineOptions("cpu", "fp32", 8),
-        "resume": True,
-        "size": Size(scale=2),
-        **options,
-    }
-    return prepare(UpscaleOptions(**settings))
+    return runs.session(
+        folder / "in",
+        model,
+        **{"engine": EngineOptions("cpu", "fp32", 8), "resume": True, "size": Size(scale=2), **options},
+    )
 
 
 def by_threads(made: Session, deed: Deed = lambda *_: None, *, count: int = 2) -> tuple[Tally, Recorder, Threads]:

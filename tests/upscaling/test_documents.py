@@ -17,7 +17,7 @@ from srgan_cli.cli import main
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.upscaling import growing
 from srgan_cli.upscaling.engine import Upscaler
-from tests.faults import at_call, save_tiny
+from tests.faults import at_call
 from tests.imaging import samples
 from tests.imaging.documents.films import DELAYS, HEIGHT, WIDTH, film
 from tests.imaging.tiffs import gradient, page, pages
@@ -26,11 +26,6 @@ from tests.upscaling.pictures import tree
 pytestmark = pytest.mark.timeout(60)
 
 Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 2, features=4)
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.session import prepare
 from srgan_cli.upscaling.shelves import FILE_NAME
-from tests.faults import save_tiny
 from tests.upscaling.pictures import picture, tree
 
 pytestmark = pytest.mark.timeout(60)
@@ -38,9 +37,9 @@ def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 4, features=4)
+@pytest.fixture(scope="session")
+def model(tiny_x4: Path) -> Path:
+    return tiny_x4
 
 
 @pytest.fixture

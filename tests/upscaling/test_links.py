@@ -16,7 +16,7 @@ from srgan_cli.upscaling.ledger import Ledger
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.session import prepare
 from srgan_cli.upscaling.shelves import FILE_NAME
-from tests.faults import save_tiny
+from tests.links import hard, pipe, symbolic
 from tests.upscaling.pictures import picture
 
 pytestmark = [
@@ -24,11 +24,6 @@ pytestmark = [
     pytest.mark.timeout(60),  # a pipe that is waited for is a defect
 ]
 SECRET = b"not ours\n"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 2, features=4)
 
 
 def run(folder: Path, model: Path, observer: Silent | None = None, **options: object) -> Tally:
@@ -43,20 +38,8 @@ def run(folder: Path, model: Path, observer: Silent | None = None, **options: ob
     return prepare(chosen).run(observer or Silent())
 
 
-def symbolic(path: Path, outside: Path) -> None:
-    path.symlink_to(outside)
-
-
-def hard(path: Path, outside: Path) -> None:
-    os.link(outside, path)
-
-
 def dangling(path: Path, outside: Path) -> None:
     path.symlink_to(outside.with_name("not there yet"))
-
-
-def pipe(path: Path, _outside: Path) -> None:
-    os.mkfifo(path)
 
 
 def to_folder(path: Path, outside: Path) -> None:

@@ -12,11 +12,7 @@ from tests.upscaling.planning.plans import names, planned
 
 PNG = WriteOptions(format="png")
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_the_endings_of_the_inputs_tell_them_apart(here: Path) -> None:

@@ -21,13 +21,7 @@ from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.plan import Plan
 from srgan_cli.upscaling.session import Session, prepare
 from srgan_cli.upscaling.shelves import FILE_NAME
-from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 2, features=4)
 
 
 def session(model: Path, *inputs: Path, output: Path | None = None, scale: int = 2, **options: object) -> Session:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from srgan_cli.cli import main
-from srgan_cli.config import EngineOptions, Shard, UpscaleOptions, WriteOptions
+from srgan_cli.config import Shard, WriteOptions
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging import writing
 from srgan_cli.imaging.encoding import encode
@@ -18,18 +18,14 @@ from srgan_cli.upscaling import claims, sharing, shelves
 from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.plan import Job, Skip
-from srgan_cli.upscaling.session import Session, prepare
+from srgan_cli.upscaling.session import Session
 from srgan_cli.upscaling.shelves import FILE_NAME
-from tests.faults import at_call, disk_full, save_tiny
+from tests.faults import at_call, disk_full
+from tests.upscaling.batch import runs
 from tests.upscaling.pictures import picture, tree
 from tests.upscaling.test_claims import dead, elsewhere
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 2, features=4)
 
 
 @pytest.fixture(autouse=True)
@@ -45,15 +41,7 @@ def twelve(tmp_path: Path) -> Path:
 
 
 def session(folder: Path, model: Path, **options: Any) -> Session:
-    settings: dict[str, Any] = {
-        "inputs": (folder / "in",),
-        "output": folder / "out",
-        "model": str(model),
-        "engine": EngineOptions("cpu", "fp32", 32),
-        "recursive": True,
-        **options,
-    }
-    return prepare(UpscaleOptions(**settings))
+    return runs.session(folder / "in", model, **{"recursive": True, **options})
 
 
 def test_what_others_have_made_is_found_without_listing_the_folder(

@@ -14,11 +14,7 @@ from srgan_cli.sizes import CopyLarge, Size
 from tests.upscaling.pictures import picture
 from tests.upscaling.planning.plans import planned
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.mark.parametrize(

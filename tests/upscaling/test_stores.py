@@ -19,17 +19,11 @@ from srgan_cli.stores.paths import path_of
 from srgan_cli.upscaling import shelves
 from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import Session, prepare
-from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 
 fsspec = pytest.importorskip("fsspec")
 pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]  # the stores' own libraries warn
 PLACES = ("memory", "s3")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 2, features=4)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,6 @@ from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.session import Session, prepare
 from srgan_cli.upscaling.watching import FAILED_FILE, WatchOptions, watch
-from tests.faults import save_tiny
 from tests.upscaling.pictures import cut_short, picture, tree
 
 
@@ -78,8 +77,8 @@ class Watched:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny(tmp_path_factory.mktemp("model") / "tiny.safetensors", 4, features=4))
+def model(tiny_x4: Path) -> str:
+    return str(tiny_x4)
 
 
 @pytest.fixture(params=["events", "polling"])

@@ -9,18 +9,11 @@ import pytest
 
 from srgan_cli.cli import main
 from tests.cli.upscale.commands import Run, _Stdin
-from tests.faults import save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 4, features=4)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def _here(here: Path) -> None:
+    """All of them work there."""
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", 4, features=4)
+@pytest.fixture(scope="session")
+def model(tiny_x4: Path) -> Path:
+    return tiny_x4
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ from tests.upscaling.pictures import picture
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Tests work in a folder of their own, with names as a person types them."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def _here(here: Path) -> None:
+    """All of them work there."""
 
 
 @pytest.fixture
