@@ -7,10 +7,14 @@ same, since learning the wear is a phase too.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from srgan_cli.checking import check, check_choice, check_numbers
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MIN_WORN = 8  # fewer pictures tell too little of what is wear and what is their subject
 
@@ -61,26 +65,45 @@ class AdaptationSettings:
     ema: float = 0.99
 
     def __post_init__(self) -> None:
-        check_choice(
-            "adaptation",
-            self,
-            objective=("nonsaturating", "relativistic", "hinge", "least-squares"),
-            schedule=("constant", "cosine", "halfway"),
-            optimizer=("adamw",),
-        )
-        weights = [one.name for one in dataclasses.fields(self) if one.name.endswith("_weight")]
-        check_numbers("adaptation", self, dict.fromkeys(weights, (0, 1000)))
-        fractions = ("clean_fraction", "small_crop_fraction", "weight_decay", "learning_rate")
-        check_numbers("adaptation", self, dict.fromkeys((*fractions, "discriminator_learning_rate"), (0, 1)))
+        check_learning("adaptation", self, optimizers=("adamw",))
+        check_adversary("adaptation", self)
+        check_numbers("adaptation", self, {"clean_fraction": (0, 1), "wear_fraction": (0.01, 0.95)})
         check_numbers("adaptation", self, {"features": (1, 256), "blocks": (0, 32), "discriminator_channels": (1, 256)})
         check_numbers("adaptation", self, {"every_steps": (0, 1000), "replay": (0, 1000), "cycle_crops": (0, 4096)})
-        check_numbers("adaptation", self, {"hidden_noise": (0, 32), "blur_px": (1, 33), "wear_fraction": (0.01, 0.95)})
-        check_numbers("adaptation", self, {"batch": (1, 4096), "crop_px": (8, 2048), "small_crop_px": (0, 2048)})
-        check_numbers("adaptation", self, {"warmup_steps": (0, 1e6), "clip_norm": (0, 1e6)})
-        check_numbers("adaptation", self, {"beta1": (0, 0.9999), "beta2": (0, 0.99999), "ema": (0, 0.99999)})
+        check_numbers("adaptation", self, {"hidden_noise": (0, 32), "blur_px": (1, 33)})
         check(self.blur_px % 2 == 1, f"adaptation.blur_px must be odd, so that it has a middle, not {self.blur_px}")
 
     @property
     def on(self) -> bool:
         """Whether this run adapts."""
         return bool(self.worn_dirs)
+
+
+def check_learning(section: str, values: object, *, optimizers: Sequence[str] = ("adamw", "muon")) -> None:
+    """What the settings of every phase have: its batches, its rate, its optimiser and its moving average."""
+    check_choice(section, values, schedule=("constant", "cosine", "halfway"), optimizer=tuple(optimizers))
+    check_numbers(
+        section,
+        values,
+        {
+            "batch": (1, 4096),
+            "crop_px": (8, 2048),
+            "small_crop_px": (0, 2048),
+            "small_crop_fraction": (0, 1),
+            "learning_rate": (0, 1),
+            "warmup_steps": (0, 1e6),
+            "beta1": (0, 0.9999),
+            "beta2": (0, 0.99999),
+            "weight_decay": (0, 1),
+            "clip_norm": (0, 1e6),
+            "ema": (0, 0.99999),
+        },
+    )
+
+
+def check_adversary(section: str, values: DataclassInstance) -> None:
+    """What those have that learn against a discriminator: its objective, its rate, and the weights of their terms."""
+    check_choice(section, values, objective=("nonsaturating", "relativistic", "hinge", "least-squares"))
+    check_numbers(section, values, {"discriminator_learning_rate": (0, 1)})
+    weights = [one.name for one in dataclasses.fields(values) if one.name.endswith("_weight")]
+    check_numbers(section, values, dict.fromkeys(weights, (0, 1000)))

@@ -6,7 +6,6 @@ are those of the TOML file; weights of losses multiply a term's mean over pixels
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from srgan_cli.checking import check, check_choice, check_numbers
-from srgan_cli.training_adaptation_config import AdaptationSettings
+from srgan_cli.training_adaptation_config import AdaptationSettings, check_adversary, check_learning
 from srgan_cli.training_data_config import DataSettings, DegradationSettings, TeacherSettings
 
 Phase: TypeAlias = Literal["wear", "fidelity", "adversarial"]
@@ -71,8 +70,8 @@ class FidelitySettings:
 
     def __post_init__(self) -> None:
         check_choice("fidelity", self, loss=("l1", "mse"))
-        _check_phase("fidelity", self)
-        check_numbers("fidelity", self, {"learning_rate": (0, 1), "frequency_weight": (0, 100)})
+        check_learning("fidelity", self)
+        check_numbers("fidelity", self, {"frequency_weight": (0, 100)})
 
 
 @dataclass(frozen=True)
@@ -113,42 +112,15 @@ class AdversarialSettings:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
-        check_choice(
-            "adversarial",
-            self,
-            objective=("nonsaturating", "relativistic", "hinge", "least-squares"),
-            pixel_loss=("l1", "mse"),
-        )
-        _check_phase("adversarial", self)
-        weights = [f.name for f in dataclasses.fields(self) if f.name.endswith("_weight")]
-        check_numbers("adversarial", self, dict.fromkeys(weights, (0, 1000)))
-        check_numbers("adversarial", self, {"learning_rate": (0, 1), "discriminator_learning_rate": (0, 1)})
+        check_choice("adversarial", self, pixel_loss=("l1", "mse"))
+        check_learning("adversarial", self)
+        check_adversary("adversarial", self)
         check_numbers("adversarial", self, {"ramp_fraction": (0, 1), "r1_every_steps": (1, 1000)})
         check_numbers("adversarial", self, {"noise_off_fraction": (0, 1)})
         check_numbers("adversarial", self, {"perceptual_crops": (0, 4096)})
 
 
 PhaseSettings: TypeAlias = FidelitySettings | AdversarialSettings | AdaptationSettings
-
-
-def _check_phase(section: str, values: FidelitySettings | AdversarialSettings) -> None:
-    check_choice(section, values, schedule=("constant", "cosine", "halfway"), optimizer=("adamw", "muon"))
-    check_numbers(
-        section,
-        values,
-        {
-            "batch": (1, 4096),
-            "crop_px": (8, 2048),
-            "small_crop_px": (0, 2048),
-            "small_crop_fraction": (0, 1),
-            "warmup_steps": (0, 1e6),
-            "beta1": (0, 0.9999),
-            "beta2": (0, 0.99999),
-            "weight_decay": (0, 1),
-            "clip_norm": (0, 1e6),
-            "ema": (0, 0.99999),
-        },
-    )
 
 
 @dataclass(frozen=True)

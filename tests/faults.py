@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import threading
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srgan_cli.networks import weights
 from srgan_cli.networks.generators import Generator, build, fold
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import Model, save_weights
@@ -76,17 +78,8 @@ def quieten(generator: Generator, factor: float) -> None:
 
 def model_of(network: Generator, *, adversarial: bool = False, **facts: Any) -> Model:
     """Any generator as a loaded model."""
-    return Model(
-        network=network,
-        name=network.architecture,
-        architecture=network.architecture,
-        scale=network.scale,
-        halo_px=network.halo_px,
-        path=Path("nowhere.safetensors"),
-        sha256="0" * 64,
-        adversarial=adversarial,
-        **facts,
-    )
+    model = weights.model_of(network, Path("nowhere.safetensors"), "0" * 64)
+    return dataclasses.replace(model, name=network.architecture, adversarial=adversarial, **facts)
 
 
 def tiny_model(architecture: str = "compact", scale: int = 4, *, adversarial: bool = False, **config: Any) -> Model:

@@ -178,13 +178,19 @@ def _best_score(entry: Entry) -> str:
     return "" if psnr is None else f"{psnr:.2f} dB"
 
 
-def _own_facts(model: OwnModel) -> list[tuple[str, str]]:
+def _first_facts(model: Entry | OwnModel) -> list[tuple[str, str]]:
     return [
         ("name", model.name),
         ("family", model.family),
         ("for", model.description),
         ("scale", f"×{model.scale}"),
         ("kind", _kind(model)),
+    ]
+
+
+def _own_facts(model: OwnModel) -> list[tuple[str, str]]:
+    return [
+        *_first_facts(model),
         ("architecture", model.architecture),
         ("parameters", f"{model.parameters:,}"),
         ("licence", model.licence or "not known"),
@@ -198,11 +204,7 @@ def _own_facts(model: OwnModel) -> list[tuple[str, str]]:
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
     return [
-        ("name", entry.name),
-        ("family", entry.family),
-        ("for", entry.description),
-        ("scale", f"×{entry.scale}"),
-        ("kind", _kind(entry)),
+        *_first_facts(entry),
         ("architecture", f"{entry.architecture} ({_pairs(entry.config)})"),
         ("parameters", f"{entry.parameters:,}"),
         ("licence", entry.licence),

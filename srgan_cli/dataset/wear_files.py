@@ -19,10 +19,10 @@ from srgan_cli.dataset.pictures import in_order
 from srgan_cli.dataset.wear import FileSign, WearConfig, Wearer
 from srgan_cli.dataset.wear_header import FORMAT, VERSION, check_format, wear_path
 from srgan_cli.errors import PictureError, SrganError, WeightsError
-from srgan_cli.files import publish_bytes, reason
 from srgan_cli.imaging.signs import find_signs
 from srgan_cli.networks.blank import without_numbers
 from srgan_cli.networks.registry import WeightsHeader, parse_header, read_model_file
+from srgan_cli.networks.weights import refuse_infinities, tensors_of, write_model_file
 
 _MAX_BYTES = 64 << 20
 _MAX_SIGNS = 64  # worn pictures whose files are looked at
@@ -54,10 +54,7 @@ def save_wear(path: Path, network: Wearer, signs: Sequence[FileSign | None]) -> 
         "signs": json.dumps([None if sign is None else dataclasses.asdict(sign) for sign in signs]),
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-    try:
-        publish_bytes(path, safetensors.torch.save(tensors, metadata))
-    except OSError as err:
-        raise WeightsError(f"{path} cannot be written: {reason(err)}") from err
+    write_model_file(path, safetensors.torch.save(tensors, metadata))
 
 
 def load_wear(path: Path) -> LearnedWear:
@@ -69,13 +66,9 @@ def load_wear(path: Path) -> LearnedWear:
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     if expected != {key: shape for key, (_, shape) in header.tensors.items()}:
         raise WeightsError(f"{path} is damaged: its tensors are not those of its settings")
-    try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as err:
-        raise WeightsError(f"{path} is damaged: {err}") from err
+    tensors = tensors_of(data, path)
     network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, assign=True)
-    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
-        raise WeightsError(f"{path} is damaged: some of its numbers are not finite")
+    refuse_infinities(network, path)
     return LearnedWear(network.eval().requires_grad_(False), signs, hashlib.sha256(data).hexdigest())
 
 

@@ -101,11 +101,15 @@ def ssim(picture: Plane, original: Plane) -> float:
     return float(np.mean(likeness / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))))
 
 
+def gaussian(window_px: int, sigma_px: float) -> npt.NDArray[np.float64]:
+    """The weights of a window, (window_px,), whose sum is 1."""
+    taps = np.exp(-0.5 * ((np.arange(window_px) - window_px // 2) / sigma_px) ** 2)
+    return np.asarray(taps / taps.sum())
+
+
 def _smooth(plane: Plane) -> Plane:
     """The Gaussian mean where the window lies inside: (H, W) -> (H-10, W-10)."""
-    offsets = np.arange(_WINDOW_PX) - _WINDOW_PX // 2
-    taps = np.exp(-0.5 * (offsets / _SIGMA_PX) ** 2)
-    taps /= taps.sum()
+    taps = gaussian(_WINDOW_PX, _SIGMA_PX)
     inside = _WINDOW_PX // 2
     smooth: Plane = cv2.sepFilter2D(plane, cv2.CV_64F, taps, taps)
     return smooth[inside:-inside, inside:-inside]

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from srgan_cli.evaluation.metrics import Plane, grey_plane
+from srgan_cli.evaluation.metrics import Plane, gaussian, grey_plane
 from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
@@ -105,9 +105,7 @@ def _normalised(plane: Plane) -> tuple[Plane, Plane]:
 
 
 def _smooth(plane: Plane) -> Plane:
-    offsets = np.arange(_WINDOW_PX) - _WINDOW_PX // 2
-    taps = np.exp(-0.5 * (offsets / _SIGMA_PX) ** 2)
-    taps /= taps.sum()
+    taps = gaussian(_WINDOW_PX, _SIGMA_PX)
     return np.asarray(cv2.sepFilter2D(plane, cv2.CV_64F, taps, taps, borderType=cv2.BORDER_REPLICATE))
 
 

@@ -169,7 +169,7 @@ def load_generator(path: Path) -> Generator:
     if isinstance(network, ForeignGenerator):
         raise WeightsError(f"{path} was not made by srgan, which cannot train a network of its kind: "
                            f"{network.architecture}")  # fmt: skip
-    _refuse_infinities(network, path)
+    refuse_infinities(network, path)
     return network
 
 
@@ -189,10 +189,11 @@ def save_weights(path: Path, generator: Generator, card: Card, *, half: bool = F
     }
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise WeightsError(f"{path} was not written: the network holds numbers that are not finite")
-    _write(path, safetensors.torch.save(tensors, metadata))
+    write_model_file(path, safetensors.torch.save(tensors, metadata))
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_model_file(path: Path, data: bytes) -> None:
+    """All at once or not at all. Raises `WeightsError` when the file cannot be written."""
     try:
         publish_bytes(path, data)
     except OSError as err:
@@ -223,14 +224,11 @@ def _generator(data: bytes, header: WeightsHeader, entry: Entry) -> Generator:
         raise WeightsError(
             f"{path} is damaged: its tensors are not those of its settings ({', '.join(map(repr, wrong[:3]))})"
         )
-    try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as err:
-        raise WeightsError(f"{path} is damaged: {err}") from err
+    tensors = tensors_of(data, path)
     wanted = generator.state_dict()
     # Assigned and not copied: `to_empty`, from `meta`, would import sympy.
     generator.load_state_dict({key: tensor.to(wanted[key].dtype) for key, tensor in tensors.items()}, assign=True)
-    _refuse_infinities(generator, path)
+    refuse_infinities(generator, path)
     return generator
 
 
@@ -244,18 +242,27 @@ def _shapes(generator: Generator) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in generator.state_dict().items()}
 
 
-def _refuse_infinities(network: nn.Module, path: Path) -> None:
+def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:
+    """Of a safetensors file. Raises `WeightsError` for a damaged one."""
+    try:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as err:
+        raise WeightsError(f"{path} is damaged: {err}") from err
+
+
+def refuse_infinities(network: nn.Module, path: Path) -> None:
+    """Raises `WeightsError` for a network that has learned, or been given, numbers that are none."""
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         raise WeightsError(f"{path} is damaged: some of its numbers are not finite")
 
 
 def _our_model(generator: Generator, entry: Entry) -> Model:
-    model = _model(fold(generator), entry.path, entry.sha256)
+    model = model_of(fold(generator), entry.path, entry.sha256)
     return dataclasses.replace(model, name=entry.name, entry=entry, adversarial=entry.adversarial)
 
 
-def _model(network: Generator, path: Path, sha256: str) -> Model:
-    """What the network itself and its file tell."""
+def model_of(network: Generator, path: Path, sha256: str) -> Model:
+    """A loaded model, with what the network itself and its file tell."""
     return Model(
         network=network,
         name=path.stem,
@@ -271,8 +278,8 @@ def _foreign_model(data: bytes, path: Path, sha256: str) -> Model:
     from srgan_cli.networks.foreign import ForeignGenerator, load_foreign
 
     network = load_foreign(data, path)
-    _refuse_infinities(network, path)
-    model = _model(fold(network.float()), path, sha256)
+    refuse_infinities(network, path)
+    model = model_of(fold(network.float()), path, sha256)
     if not isinstance(network, ForeignGenerator):
         return model
     return dataclasses.replace(
@@ -303,7 +310,7 @@ def _onnx_model(data: bytes, path: Path, sha256: str) -> Model:
 
 def _outside_model(network: Generator, needs: Needs, path: Path, sha256: str) -> Model:
     return dataclasses.replace(
-        _model(network, path, sha256),
+        model_of(network, path, sha256),
         size_multiple=needs.size_multiple,
         minimum_size_px=needs.minimum_size_px,
         input_channels=needs.channels,

@@ -64,22 +64,25 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
 
 
 def _upscale(questions: Questions, options: ServeOptions) -> dict[str, Any]:
-    return {
-        "summary": "Enlarge a picture; the answer is the result. The work ends when the client leaves.",
-        "operationId": "upscale",
-        "parameters": _parameters(questions),
-        "requestBody": _body(questions),
-        "responses": {"200": _picture(), **_refusals(options)},
-    }
+    summary = "Enlarge a picture; the answer is the result. The work ends when the client leaves."
+    return _made(questions, options, summary, "upscale", {"200": _picture()})
 
 
 def _new_job(questions: Questions, options: ServeOptions) -> dict[str, Any]:
+    summary = "The same as a job, for large pictures: it is asked for again, or watched."
+    taken = {"202": _json("It waits for its turn; Location is its address.", "Job")}
+    return _made(questions, options, summary, "createJob", taken)
+
+
+def _made(
+    questions: Questions, options: ServeOptions, summary: str, name: str, success: dict[str, Any]
+) -> dict[str, Any]:
     return {
-        "summary": "The same as a job, for large pictures: it is asked for again, or watched.",
-        "operationId": "createJob",
+        "summary": summary,
+        "operationId": name,
         "parameters": _parameters(questions),
         "requestBody": _body(questions),
-        "responses": {"202": _json("It waits for its turn; Location is its address.", "Job"), **_refusals(options)},
+        "responses": {**success, **_refusals(options)},
     }
 
 

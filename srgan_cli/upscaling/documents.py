@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import PictureError, UnreadablePictureError, UnwritablePictureError
 from srgan_cli.files import reason
-from srgan_cli.imaging.canvas import Canvas, open_canvas
+from srgan_cli.imaging.canvas import Canvas
 from srgan_cli.imaging.documents.binding import Binder, Page
 from srgan_cli.imaging.documents.document import Document
 from srgan_cli.imaging.documents.opening import binder_of
@@ -32,8 +32,8 @@ from srgan_cli.upscaling.growing import Growing, growing
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
-from srgan_cli.upscaling.places import SCRATCH, beside
-from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job, page_of
+from srgan_cli.upscaling.places import canvas_of
+from srgan_cli.upscaling.plan import READ_AHEAD_BYTES, Job, page_of
 from srgan_cli.upscaling.rows import AheadRows, Unchanged
 from srgan_cli.upscaling.steadying import Steady
 
@@ -185,16 +185,7 @@ def _enlarged(
 def _canvas(part: Job, target: Path | BinaryIO) -> Canvas:
     named = isinstance(target, Path) and part.target != STREAM
     folder = target.parent if isinstance(target, Path) and named else Path(tempfile.gettempdir())
-    header = part.header
-    return open_canvas(
-        header.height * part.network_scale,
-        header.width * part.network_scale,
-        header.channels,
-        part.canvas_depth,
-        folder=folder,
-        memory_bytes=CANVAS_BYTES,
-        name=beside(part.target, SCRATCH).name if named else None,
-    )
+    return canvas_of(part, folder, named=named)
 
 
 def _fill(

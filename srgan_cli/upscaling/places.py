@@ -9,11 +9,12 @@ from pathlib import Path
 from srgan_cli.errors import UnwritablePictureError, shown
 from srgan_cli.files import discard, lock, part_name
 from srgan_cli.handles import Folder, open_folder
+from srgan_cli.imaging.canvas import Canvas, open_canvas
 from srgan_cli.stores import scratch
 from srgan_cli.stores.paths import StorePath, relative_to
 from srgan_cli.stores.scratch import ScratchFolder
 from srgan_cli.upscaling.journal import Journal
-from srgan_cli.upscaling.plan import Job
+from srgan_cli.upscaling.plan import CANVAS_BYTES, Job
 
 SCRATCH, JOURNAL = ".srgan-scratch", ".srgan-journal"  # beside a large result that is being made
 _MAX_FOLDERS = 64  # that are kept open; only named inputs beside their results come from so many
@@ -22,6 +23,21 @@ _MAX_FOLDERS = 64  # that are kept open; only named inputs beside their results 
 def beside(target: Path, suffix: str) -> Path:
     """A file that belongs to a result, under a name that a later run finds again."""
     return target.with_name(f".{part_name(target)}{suffix}")
+
+
+def canvas_of(job: Job, folder: Path, *, named: bool, reuse: bool = False) -> Canvas:
+    """Where the network's own result grows: in memory, or where it is large in a scratch file in `folder`, under its
+    own name where a later run may find it again (`named`). Raises as `open_canvas` does."""
+    return open_canvas(
+        job.header.height * job.network_scale,
+        job.header.width * job.network_scale,
+        job.header.channels,
+        job.canvas_depth,
+        folder=folder,
+        memory_bytes=CANVAS_BYTES,
+        name=beside(job.target, SCRATCH).name if named else None,
+        reuse=reuse,
+    )
 
 
 def journal_of(job: Job, settings_key: str, folder: Path) -> Journal:

@@ -22,7 +22,7 @@ from srgan_cli.errors import (
     shown,
 )
 from srgan_cli.handles import Folder, without_handles
-from srgan_cli.imaging.canvas import Canvas, open_canvas
+from srgan_cli.imaging.canvas import Canvas
 from srgan_cli.imaging.metadata.provenance import DIGEST_DIGITS, Record, bytes_digest, name_digest
 from srgan_cli.imaging.writing import copy_picture, write_picture
 from srgan_cli.stores.fetching import publish
@@ -35,8 +35,8 @@ from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
-from srgan_cli.upscaling.places import SCRATCH, Places, beside, journal_of, rows_kept
-from srgan_cli.upscaling.plan import CANVAS_BYTES, Job, Skip
+from srgan_cli.upscaling.places import Places, canvas_of, journal_of, rows_kept
+from srgan_cli.upscaling.plan import Job, Skip
 from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.sharing import Handed, Share
@@ -105,24 +105,13 @@ class Results:
 
     def _canvas_in(self, place: Folder | None, one: Intake, started: float) -> Finished:
         job = one.job
-        header = job.header
         folder = Path(tempfile.gettempdir()) if place is None else place.handle
-        name = None if place is None else beside(job.target, SCRATCH).name
         journal = None if place is None else journal_of(job, self._settings_key, folder)
         rows = rows_kept(job, journal, folder) if journal is not None and self._options.resume else 0
         reuse = rows > 0
         if journal is not None and not reuse:
             journal.remove()  # before the file that it speaks of is emptied
-        canvas = open_canvas(
-            header.height * job.network_scale,
-            header.width * job.network_scale,
-            header.channels,
-            job.canvas_depth,
-            folder=folder,
-            memory_bytes=CANVAS_BYTES,
-            name=name,
-            reuse=reuse,
-        )
+        canvas = canvas_of(job, folder, named=place is not None, reuse=reuse)
         kept = journal if canvas.scratch is not None else None
         return Finished(job, canvas, started, kept, rows * canvas.reused, place, one.patience)
 

@@ -165,9 +165,9 @@ def _run_as_child(workload: Workload, where: Path) -> NoReturn:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ["XDG_CACHE_HOME"] = str(where / "cache")
-        from srgan_cli.upscaling import documents, growing, journal, plan, results
+        from srgan_cli.upscaling import growing, journal, pipeline, places, plan
 
-        for module in (plan, results, documents):
+        for module in (plan, places, pipeline):
             vars(module)["CANVAS_BYTES"] = 100_000  # so that some results have scratch files
         for other in (journal, growing):
             vars(other)["EVERY_SECONDS"] = 0.0

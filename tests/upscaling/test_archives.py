@@ -16,9 +16,9 @@ from tests.faults import at_call
 from tests.imaging import samples
 from tests.imaging.documents.films import film
 from tests.upscaling.pictures import tree
-from tests.upscaling.test_documents import Run, interrupted, model, srgan
+from tests.upscaling.test_documents import Run, interrupted, srgan
 
-__all__ = ["model", "srgan"]  # fixtures
+__all__ = ["srgan"]  # a fixture
 pytestmark = pytest.mark.timeout(60)
 
 INFO = "<ComicInfo><Title>Ä</Title></ComicInfo>".encode()

@@ -239,7 +239,7 @@ SPLIT: dict[str, Any] = {"split_pixels": 1000}
 @pytest.fixture(params=["scratch", "memory"])
 def scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     if request.param == "scratch":
-        monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 1000)
+        monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 1000)
     return bool(request.param == "scratch")
 
 
@@ -269,7 +269,7 @@ def test_bands_of_a_worker_that_is_lost_are_made_by_others(
 def test_a_large_picture_goes_on_where_it_was_when_all_devices_failed(
     large: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 1000)
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 1000)
     monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)
 
     def deed(name: str, number: int, job: Job) -> None:

@@ -136,7 +136,7 @@ def test_faded_tiles_get_theirs_where_they_are_final(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)
     monkeypatch.setattr(plan, "CANVAS_BYTES", 0)
     monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)
     source = saved(tmp_path / "in.png", grainy())

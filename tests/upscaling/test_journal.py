@@ -32,7 +32,7 @@ HEIGHT = 100
 
 @pytest.fixture(autouse=True)
 def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)
     monkeypatch.setattr(plan, "CANVAS_BYTES", 0)
     monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)
 

@@ -65,7 +65,7 @@ def test_own_files_lead_nowhere_else(
     model: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)  # every result has a scratch file
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)  # every result has a scratch file
     monkeypatch.setattr(plan, "CANVAS_BYTES", 0)
     monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)  # and a journal
     picture(tmp_path / "in" / "a.png", 20, 16)

@@ -14,10 +14,10 @@ from PIL import Image as Pillow
 from srgan_cli.imaging.documents.opening import open_document
 from tests.imaging import samples
 from tests.upscaling.pictures import tree
-from tests.upscaling.test_documents import Run, model, srgan
+from tests.upscaling.test_documents import Run, srgan
 
 pikepdf = pytest.importorskip("pikepdf")
-__all__ = ["model", "srgan"]  # fixtures
+__all__ = ["srgan"]  # a fixture
 pytestmark = pytest.mark.timeout(60)
 
 TEXT = b"BT /F1 9 Tf 3 Tr 10 10 Td (found by search) Tj ET"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from srgan_cli.imaging.documents.reel import Blocks, Disposal, Frame, Reel
+from srgan_cli.imaging.metadata.png import chunks
 from srgan_cli.imaging.sources import Source
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -25,7 +26,7 @@ def read_reel(source: Source, most: int) -> Reel:
     if len(head) < 13 or blocks.read(0, 8) != _SIGNATURE:
         raise ValueError("no PNG")
     found = _Found(source, head)
-    for kind, at, size in _chunks(blocks):
+    for kind, at, size in chunks(blocks.read, _MAX_CHUNKS):
         if len(found.frames) >= most:
             break
         found.take(kind, blocks, at, size)
@@ -35,18 +36,6 @@ def read_reel(source: Source, most: int) -> Reel:
     reel = Reel(width, height, channels, 16 if depth == 16 else 8, found.plays, tuple(found.frames[:most]))
     has_alpha = colour in (4, 6)
     return reel if has_alpha else reel.with_alpha(any(chunk[4:8] == b"tRNS" for chunk in found.needed))
-
-
-def _chunks(blocks: Blocks) -> Iterator[tuple[bytes, int, int]]:
-    """Of each chunk its kind, and where its data begin and how long they are."""
-    at = 8
-    for _ in range(_MAX_CHUNKS):
-        start = blocks.read(at, 8)
-        if len(start) < 8 or start[4:] == b"IEND":
-            return
-        size = int.from_bytes(start[:4], "big")
-        yield start[4:], at + 8, size
-        at += 12 + size
 
 
 @dataclass

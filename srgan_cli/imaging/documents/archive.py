@@ -25,7 +25,6 @@ from srgan_cli.imaging.documents.document import Closing, Kind, Timing, check_co
 from srgan_cli.imaging.documents.stream import Stream
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES, format_of_suffix
-from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
 
@@ -87,10 +86,6 @@ class Archive(Closing):
     def number_of(self, member: int) -> int | None:
         """The page, from 1, that a member is; None for what is no picture."""
         return self._numbers.get(member)
-
-    def header(self, number: int) -> Header:
-        with self.open(number) as page:
-            return page.header
 
     def open(self, number: int) -> OpenPicture:
         member = self.members[self._pictures[number]]

@@ -62,6 +62,13 @@ class Closing:
     def close(self) -> None:
         raise NotImplementedError
 
+    def open(self, number: int) -> OpenPicture:
+        raise NotImplementedError
+
+    def header(self, number: int) -> Header:
+        with self.open(number) as page:
+            return page.header
+
     def __enter__(self) -> Self:
         return self
 

@@ -34,7 +34,6 @@ from srgan_cli.imaging.documents.pdf_objects import (
 )
 from srgan_cli.imaging.documents.stream import Stream
 from srgan_cli.imaging.encoding import encode, final_pixels
-from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
 
@@ -79,10 +78,6 @@ class PdfPictures(Closing):
         """Number and generation of a picture's object."""
         found: tuple[int, int] = self._found[number][0].objgen
         return found
-
-    def header(self, number: int) -> Header:
-        with self.open(number) as page:
-            return page.header
 
     def open(self, number: int) -> OpenPicture:
         source = Source(self.sample(number) or b"\0")

@@ -11,7 +11,6 @@ from typing import Any
 
 from srgan_cli.imaging import tiff_kinds
 from srgan_cli.imaging.documents.document import Closing, Kind, Timing
-from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata.ifd import Structure, Table
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source, vips_source
@@ -33,10 +32,6 @@ class TiffPages(Closing):
     @property
     def count(self) -> int:
         return len(self._tables)
-
-    def header(self, number: int) -> Header:
-        with self.open(number) as page:
-            return page.header
 
     def open(self, number: int) -> OpenPicture:
         page = _Page(self._source, self._tables[number], number, big=self._big, order=self._order)

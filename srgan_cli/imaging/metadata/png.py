@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from srgan_cli.imaging.metadata.iptc import app13
@@ -70,18 +70,27 @@ def read(source: Source) -> PngMetadata:
     )
 
 
-def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, place of the contents and size of each chunk that is not pixels."""
+def chunks(read: Callable[[int, int], bytes], most: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, place of the contents and size of each of the first `most` chunks. `read(place, count)` gives bytes."""
     place = 8
-    for _ in range(_CHUNKS):
-        head = source.read_at(place, 8)
+    for _ in range(most):
+        head = read(place, 8)
         if len(head) < 8 or head[4:] == b"IEND":
             return
         size = int.from_bytes(head[:4], "big")
-        if head[4:] != b"IDAT":
-            yield head[4:], place + 8, size
+        yield head[4:], place + 8, size
         place += size + 12
-    yield from _behind(source, max(place, source.size - _TAIL_BYTES))
+
+
+def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
+    """All of them that are not pixels, as far as they are looked for."""
+    found = 0
+    for kind, place, size in chunks(source.read_at, _CHUNKS):
+        found += 1
+        if kind != b"IDAT":
+            yield kind, place, size
+    if found == _CHUNKS:
+        yield from _behind(source, max(place + size + 4, source.size - _TAIL_BYTES))
 
 
 def _behind(source: Source, start: int) -> Iterator[tuple[bytes, int, int]]:

@@ -7,7 +7,6 @@ takes windows from the host's memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,20 +21,19 @@ from srgan_cli.networks.ncnn_param import parse_param
 from srgan_cli.networks.ncnn_process import VulkanDevice, is_installed, vulkan_devices
 from srgan_cli.networks.outside import enlarge
 from srgan_cli.networks.weights import Model
+from srgan_cli.upscaling.backends.hosted import HOST, Hosted, largest_values_per_px
 from srgan_cli.upscaling.backends.memory import free_host_bytes, host_tile_bytes
-from srgan_cli.upscaling.backends.protocol import MEMORY_FRACTION, Backend, Device, Prepared, RunPrecision
-from srgan_cli.upscaling.backends.pytorch import PyTorch, inference, is_out_of_memory
+from srgan_cli.upscaling.backends.protocol import MEMORY_FRACTION, Backend, Device, Prepared, RunPrecision, because
+from srgan_cli.upscaling.backends.pytorch import PyTorch
 
 # Larger windows gain little, and Windows ends a driver's work that takes longer than two seconds.
 MAX_WINDOW_PX = 384
 # A layer's input and output, both again as Winograd's transforms (36/16 of them), and what skips the layer.
 _COPIES = 3.5
 
-_HOST = torch.device("cpu")
-
 
 @dataclass(frozen=True)
-class Ncnn:
+class Ncnn(Hosted):
     """A `Backend`. `vulkan` None means ncnn on the CPU."""
 
     vulkan: VulkanDevice | None
@@ -48,24 +46,16 @@ class Ncnn:
         return "cpu" if self.vulkan is None else f"vulkan:{self.vulkan.index}"
 
     @property
-    def device(self) -> torch.device:
-        return _HOST
-
-    @property
     def max_window_px(self) -> int:
         return MAX_WINDOW_PX
 
-    @property
-    def windows_at_once(self) -> int:
-        return 1
-
     def exact(self, reason: str | None = None) -> Ncnn:
-        return replace(self, precision="fp32", reasons=self.reasons if reason is None else (*self.reasons[:1], reason))
+        return replace(self, precision="fp32", reasons=because(self.reasons, reason))
 
     def referee(self, models: Sequence[Model]) -> Backend | None:
         if self.vulkan is None:
             return None
-        return Ncnn(None) if any(isinstance(m.network, NcnnGenerator) for m in models) else PyTorch(_HOST)
+        return Ncnn(None) if any(isinstance(m.network, NcnnGenerator) for m in models) else PyTorch(HOST)
 
     def prepare(self, model: Model) -> Prepared:
         index = None if self.vulkan is None else self.vulkan.index
@@ -74,23 +64,14 @@ class Ncnn:
             return _Theirs(model.network, index, half=half)
         return _Ours(model, index, half=half)
 
-    def inference(self) -> AbstractContextManager[None]:
-        return inference(_HOST)
-
     def budget_bytes(self) -> float:
         if self.vulkan is None:
             return host_tile_bytes()
         return min(free_host_bytes(), self.vulkan.free_bytes) * MEMORY_FRACTION
 
     def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
-        values = max((one.values_per_px for one in networks if isinstance(one, _Ours | _Theirs)), default=0.0)
+        values = largest_values_per_px(networks, (_Ours, _Theirs))
         return _COPIES * values * (2 if self.precision == "fp16" else 4)
-
-    def is_out_of_memory(self, err: BaseException) -> bool:
-        return is_out_of_memory(err)
-
-    def empty_cache(self) -> None:
-        pass
 
 
 class _Ours:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from srgan_cli.config import EngineOptions
@@ -14,18 +12,16 @@ from srgan_cli.errors import DeviceError
 from srgan_cli.networks.onnx_files import OnnxGenerator, providers
 from srgan_cli.networks.outside import enlarge
 from srgan_cli.networks.weights import Model
+from srgan_cli.upscaling.backends.hosted import Hosted
 from srgan_cli.upscaling.backends.memory import host_tile_bytes
 from srgan_cli.upscaling.backends.protocol import Backend, Prepared, RunPrecision
-from srgan_cli.upscaling.backends.pytorch import inference, is_out_of_memory
 
 # Large networks of this kind hold 64 features at four times the resolution, three times over: the runtime does not say.
 _BYTES_PER_PX = 3 * 64 * 16 * 4
 
-_HOST = torch.device("cpu")
-
 
 @dataclass(frozen=True)
-class Onnx:
+class Onnx(Hosted):
     """A `Backend`. The file decides the precision that it computes in; what goes in and comes out is fp32."""
 
     cuda: int | None = None
@@ -38,16 +34,8 @@ class Onnx:
         return "cpu" if self.cuda is None else f"cuda:{self.cuda}"
 
     @property
-    def device(self) -> torch.device:
-        return _HOST
-
-    @property
     def max_window_px(self) -> int:
         return 512
-
-    @property
-    def windows_at_once(self) -> int:
-        return 1
 
     def exact(self, _reason: str | None = None) -> Onnx:
         return self
@@ -59,20 +47,11 @@ class Onnx:
         assert isinstance(model.network, OnnxGenerator)
         return _Network(model.network, self.cuda)
 
-    def inference(self) -> AbstractContextManager[None]:
-        return inference(_HOST)
-
     def budget_bytes(self) -> float:
         return host_tile_bytes()
 
     def bytes_per_px(self, _networks: Sequence[Prepared], _probe: Callable[[int], object]) -> float:
         return _BYTES_PER_PX
-
-    def is_out_of_memory(self, err: BaseException) -> bool:
-        return is_out_of_memory(err)
-
-    def empty_cache(self) -> None:
-        pass
 
 
 class _Network:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ from srgan_cli.networks.graph import (
     nodes_of,
 )
 from srgan_cli.networks.weights import Model
+from srgan_cli.upscaling.backends.hosted import HOST, Hosted, largest_values_per_px
 from srgan_cli.upscaling.backends.memory import host_tile_bytes
 from srgan_cli.upscaling.backends.protocol import (
     MAX_WINDOW_PX,
@@ -39,19 +39,19 @@ from srgan_cli.upscaling.backends.protocol import (
     Device,
     Prepared,
     RunPrecision,
+    because,
 )
-from srgan_cli.upscaling.backends.pytorch import PyTorch, inference, is_out_of_memory
+from srgan_cli.upscaling.backends.pytorch import PyTorch, is_out_of_memory
 
 NAMES: Final = {"CPU": "openvino", "GPU": "openvino:gpu", "NPU": "openvino:npu"}
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _WHY_ASKED = "it is another way to run on the CPU, or on Intel's devices"
 # A layer's input and output, what skips the layer, and a copy in the runtime's own layout.
 _COPIES = 4.0
-_HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class OpenVino:
+class OpenVino(Hosted):
     """A `Backend`. `target` is OpenVINO's name of the device: `CPU`, `GPU`, `GPU.1` or `NPU`."""
 
     target: str = "CPU"
@@ -65,41 +65,24 @@ class OpenVino:
         return f"{NAMES[kind]}{number}"
 
     @property
-    def device(self) -> torch.device:
-        return _HOST
-
-    @property
     def max_window_px(self) -> int:
         return MAX_WINDOW_PX if self.target == "CPU" else 512
 
-    @property
-    def windows_at_once(self) -> int:
-        return 1
-
     def exact(self, reason: str | None = None) -> OpenVino:
-        return replace(self, precision="fp32", reasons=self.reasons if reason is None else (*self.reasons[:1], reason))
+        return replace(self, precision="fp32", reasons=because(self.reasons, reason))
 
     def referee(self, _models: Sequence[Model]) -> Backend | None:
-        return PyTorch(_HOST)
+        return PyTorch(HOST)
 
     def prepare(self, model: Model) -> Prepared:
         return _Network(model, self.target, self.precision)
-
-    def inference(self) -> AbstractContextManager[None]:
-        return inference(_HOST)
 
     def budget_bytes(self) -> float:
         return host_tile_bytes()
 
     def bytes_per_px(self, networks: Sequence[Prepared], _probe: Callable[[int], object]) -> float:
-        values = max((one.values_per_px for one in networks if isinstance(one, _Network)), default=0.0)
+        values = largest_values_per_px(networks, _Network)
         return _COPIES * values * (4 if self.precision == "fp32" else 2)
-
-    def is_out_of_memory(self, err: BaseException) -> bool:
-        return is_out_of_memory(err)
-
-    def empty_cache(self) -> None:
-        pass
 
 
 class _Network:

@@ -46,6 +46,11 @@ class Device:
         return f"{self.name}: {', '.join(parts)}"
 
 
+def because(reasons: tuple[str, ...], reason: str | None) -> tuple[str, ...]:
+    """A backend's reasons when its precision is no longer what it was: the device's stays, `reason` is the new one."""
+    return reasons if reason is None else (*reasons[:1], reason)
+
+
 class Prepared(Protocol):
     """One network, ready to run."""
 

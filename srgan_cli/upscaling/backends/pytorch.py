@@ -26,6 +26,7 @@ from srgan_cli.upscaling.backends.protocol import (
     Device,
     Prepared,
     RunPrecision,
+    because,
 )
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -60,8 +61,7 @@ class PyTorch:
         return 1 if self.device.type == "cpu" else ACCELERATOR_BATCH
 
     def exact(self, reason: str | None = None) -> PyTorch:
-        reasons = self.reasons if reason is None else (*self.reasons[:1], reason)
-        return replace(self, dtype=torch.float32, reasons=reasons)
+        return replace(self, dtype=torch.float32, reasons=because(self.reasons, reason))
 
     def referee(self, _models: Sequence[Model]) -> PyTorch | None:
         return None if self.dtype == torch.float32 else self.exact()

@@ -166,7 +166,7 @@ def test_one_upscaler_serves_all_pictures(five: Path, model: Path, monkeypatch: 
 def test_large_results_grow_in_scratch_files_that_vanish(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)
     seen: list[set[str]] = []
     real = Upscaler.upscale_rows
 

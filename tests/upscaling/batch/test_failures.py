@@ -129,7 +129,7 @@ def test_a_disk_that_is_full_when_it_is_synced(five: Path, model: Path, monkeypa
 
 
 def test_no_room_for_a_scratch_file(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)
     monkeypatch.setattr(os, "posix_fallocate", at_call(2, os.posix_fallocate, disk_full))
     report = session(five, model).run(Recorder())
     (failure,) = report.failures

@@ -32,7 +32,7 @@ def test_ctrl_c_while_the_second_picture_is_upscaled(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch, scratch: bool
 ) -> None:
     if scratch:
-        monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
+        monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)
 
     def half_way(upscaler: Upscaler, source: Any, out: Any, *, on_rows: Callable[[int], None], **_: Any) -> None:
         out[:8] = 1
@@ -93,7 +93,7 @@ def test_resume_after_ctrl_c_gives_what_an_undisturbed_run_gives(
     five: Path, model: Path, monkeypatch: pytest.MonkeyPatch, scratch: bool
 ) -> None:
     if scratch:
-        monkeypatch.setattr("srgan_cli.upscaling.results.CANVAS_BYTES", 0)
+        monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)
     small = EngineOptions("cpu", "fp32", 4)
     session(five, model, output=five.parent / "plain", engine=small).run(Recorder())
 
