@@ -2,23 +2,31 @@
 
 A header is a few bytes; what decoders set aside for it may be gigabytes. Each codec has a largest ratio, though:
 deflate makes at most 1032 bytes of one (zlib's own figure), and a Huffman code has at least one bit a symbol. A file
-that is smaller than even that is cut short, whatever else it is, and no decoder need be asked.
+that is smaller than even that is cut short, whatever else it is, and no decoder need be asked. The codecs of WebP,
+AVIF, HEIC and JPEG 2000 have no largest ratio; theirs is that of flat pictures.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging.metadata.ifd import Structure
 from srgan_cli.imaging.sources import Source
 
 _DEFLATE = 1032
 _GIF_PX = 2731  # a code of at least 9 bits stands for at most 4096 px; 12 bits once the table is that full
 _JPEG_PX = 512  # a block of 64 px takes at least one bit
 _RLE_PX = 128  # two bytes for a run of up to 255 px
-# Of codecs whose flat pictures take next to nothing. What is decoded whole is let pass up to this many px.
-_FLAT_PX, _FREE_PX = 3000, 128_000_000
+_ZSTD = 32_768  # a block of four bytes repeats one byte up to 128 KiB (RFC 8878, section 3.1.1.2)
+_FAX_ROWS = 8  # a row like the one above it takes one bit (ITU-T T.6)
+# Of codecs without a largest ratio, px a byte: flat pictures of 36 MP as libwebp, OpenJPEG and libaom write them have
+# 17,000 to 26,000 (`Image.new("RGB", (6000, 6000))` in 1,400 to 2,100 bytes), those of HEIC 1,600. Above so many px,
+# where a flat picture is rare and costs a gigabyte, a tenth of that.
+_FLAT_PX, _LARGE, _LARGE_PX = 40_000, 48_000_000, 3000
+_SPARE_PX = 1_000_000
+_GIF_FREE_PX = 16_000_000
+_SCANS, _SCANNED_PX = 100, 2_000_000_000  # ordinary progressive JPEGs have about ten; a second's work
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
@@ -36,12 +44,25 @@ def check_gif(source: Source) -> None:
     head = source.read_at(0, 13)
     if len(head) == 13:
         width, height = struct.unpack("<HH", head[6:10])
-        if width * height > _FREE_PX // 8:  # its frames may be far smaller than its canvas
+        if width * height > _GIF_FREE_PX:  # its frames may be far smaller than its canvas
             _refuse_bomb(source, width, height, _GIF_PX)
 
 
 def check_jpeg(source: Source, width: int, height: int) -> None:
-    _need(source, width, height, 0 if _is_arithmetic(source) else width * height // _JPEG_PX)
+    frame, scan = _jpeg_heads(source)
+    if frame[:1] >= b"\xc9":  # arithmetic coding, whose symbols may take next to nothing
+        check_whole(source, width, height)
+    else:
+        _need(source, width, height, width * height // _JPEG_PX)
+    # Each scan passes over all px again, and may say in a few bytes that it changes none.
+    one_scan = frame[:1] in (b"\xc0", b"\xc1", b"\xc9") and scan[:1] == frame[6:7]
+    if not one_scan and not source.is_remote and width * height * _SCANS > _SCANNED_PX:
+        scans = source.read_all().count(b"\xff\xda")
+        if scans > _SCANS:
+            raise UnreadablePictureError(
+                f"{source.name} is a JPEG of {scans} scans, of which ordinary ones have about ten: it may be made to "
+                "keep this machine busy. If you trust it, save it as a JPEG that is not progressive"
+            )
 
 
 def check_bmp(source: Source) -> tuple[int, int] | None:
@@ -64,36 +85,28 @@ def check_bmp(source: Source) -> tuple[int, int] | None:
     return width, height
 
 
-def check_tiff(source: Source, width: int, height: int) -> None:
-    """By the compression of the first table."""
-    try:
-        structure = Structure(source.read_at, source.size)
-    except ValueError:
-        return
-    table = structure.table(structure.first)
-    if table is None:
-        return
-    bits = max(structure.numbers(table.find(258)), default=1) * (structure.number(table, 277) or 1)
-    method = structure.number(table, 259) or 1
-    if structure.number(table, 262) == 6 and method != 7:
-        bits = _subsampled_bits(structure.numbers(table.find(530)), bits)
-    ratio = {1: 1, 5: _GIF_PX, 8: _DEFLATE, 32773: 64, 32946: _DEFLATE}.get(method)
+def check_ppm(source: Source, width: int, height: int) -> None:
+    """By its kind (PBM, PGM, PPM; as text and as bytes); a sample of 16 bits is taken for one of 8."""
+    samples = width * height * (3 if source.read_at(1, 1) in b"36" else 1)
+    _need(source, width, height, -(-width // 8) * height if source.read_at(1, 1) == b"4" else samples)
+
+
+def check_tiff(source: Source, width: int, height: int, bits: int, method: int) -> None:
+    """`bits` a px as they are stored, all channels together; `method` is the tag Compression."""
+    ratio = {1: 1, 5: _GIF_PX, 8: _DEFLATE, 32773: 64, 32946: _DEFLATE, 34925: _FLAT_PX, 50000: _ZSTD}.get(method)
     if method == 7:
         _need(source, width, height, width * height // _JPEG_PX)
+    elif method in (2, 3, 4):
+        _need(source, width, height, height // _FAX_ROWS)
     elif ratio is not None:
         _need(source, width, height, width * height * bits // 8 // ratio)
-
-
-def _subsampled_bits(subsampling: tuple[int, ...], bits: int) -> int:
-    """Of a px of YCbCr whose colours stand for several px (TIFF 6.0 section 21: 2 by 2 where nothing is said)."""
-    across, down = subsampling[:2] if len(subsampling) > 1 else (2, 2)
-    return bits if across * down <= 1 else (bits + 2 * bits // (across * down)) // 3
+    else:
+        check_whole(source, width, height)
 
 
 def check_whole(source: Source, width: int, height: int) -> None:
-    """For decoders that hold the whole picture, of codecs without a largest ratio."""
-    if width * height > _FREE_PX:
-        _refuse_bomb(source, width, height, _FLAT_PX)
+    """For codecs without a largest ratio, most of whose decoders hold the whole picture."""
+    _refuse_bomb(source, width, height, _FLAT_PX if width * height <= _LARGE else _LARGE_PX)
 
 
 def _need(source: Source, width: int, height: int, least: int) -> None:
@@ -105,21 +118,32 @@ def _need(source: Source, width: int, height: int, least: int) -> None:
 
 
 def _refuse_bomb(source: Source, width: int, height: int, max_px: int) -> None:
-    if width * height > max_px * source.size + 1_000_000:
+    if width * height > max_px * source.size + _SPARE_PX:
         raise UnreadablePictureError(
             f"{source.name} says that it is {width}x{height} px and has only {source.size} bytes: an empty picture, or "
             "a file made to exhaust this machine. Crop it, or save it as PNG, if you do need it"
         )
 
 
-def _is_arithmetic(source: Source) -> bool:
-    """Whether a JPEG's first frame header is of arithmetic coding, whose symbols may take next to nothing."""
+def _jpeg_heads(source: Source) -> tuple[bytes, bytes]:
+    """The marker and contents of a JPEG's first frame header, and the contents of its first scan header."""
+    frame = b""
+    for marker, contents in _segments(source):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame = frame or bytes([marker]) + contents
+        elif marker == 0xDA:
+            return frame, contents
+    return frame, b""
+
+
+def _segments(source: Source) -> Iterator[tuple[int, bytes]]:
+    """Markers and the first bytes of what is in their segments, to the first scan."""
     at = 2
     for _ in range(2000):
-        head = source.read_at(at, 4)
+        filled = source.read_at(at, 80)
+        head = filled[max(0, len(filled) - len(filled.lstrip(b"\xff")) - 1) :]  # behind bytes that only fill
+        at += len(filled) - len(head)
         if len(head) < 4 or head[0] != 0xFF:
-            return False
-        if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
-            return head[1] >= 0xC9
-        at += 2 + int.from_bytes(head[2:], "big")
-    return False
+            return
+        yield head[1], head[4:]
+        at += 2 + int.from_bytes(head[2:4], "big")

@@ -239,8 +239,8 @@ def _check_size(loader: _Loader, loaded: Any, max_pixels: int) -> None:
     if loader.format == "jpeg":
         bounds.check_jpeg(source, width, height)
     elif loader.format == "tiff":
-        if loader.tiff is not None and not loader.tiff.options and not loader.tiff.sources:
-            bounds.check_tiff(source, width, height)
+        if loader.tiff is not None:
+            bounds.check_tiff(source, *loader.tiff.size, loader.tiff.bits, loader.tiff.compression)
     elif loader.format in ("webp", "avif"):
         bounds.check_whole(source, width, height)
 

@@ -19,7 +19,7 @@ from srgan_cli.imaging.metadata.ifd import LONG, LONG8, SHORT, Field, Structure,
 from srgan_cli.imaging.sources import Source, vips_module, vips_source
 
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
-_SAMPLES, _PLANAR, _PREDICTOR = 277, 284, 317
+_SAMPLES, _STRIP_COUNTS, _PLANAR, _PREDICTOR = 277, 279, 284, 317
 _TILE_WIDTH, _TILE_OFFSETS, _TILE_COUNTS, _SUB_IFDS, _EXTRA, _SAMPLE_FORMAT = 322, 324, 325, 330, 338, 339
 _SUBSAMPLING, _DNG_VERSION, _LAYERS = 530, 0xC612, 37724
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _ITULAB = 0, 1, 2, 3, 5, 6, 8, 9, 10
@@ -52,16 +52,17 @@ _COMPRESSIONS = {
 }
 _OFTEN = (34925, 50000, 50001)  # of these it is damage, where it is not said that this libtiff lacks them
 _MAX_PAGES = 10_000
+_SHARED = 4  # times that a file's bytes may be pages' data: a blank page may be stored once for several
 
 
 @dataclass(frozen=True)
 class TiffKind:
     """How to read one file. `source` gives what libvips is to read, `options` what it is asked for.
 
-    `colours` are how many channels are colour; `alpha` is the index of the channel that is transparency. `packed` is
-    the number of bits of samples that fill no whole bytes: libvips reads their rows as bytes. `sources` is what libvips
-    is shown in the file's place, if anything, one for each plane; `tidied` is the file without what libtiff may find
-    odd about its table. `orientation` is of the chosen page.
+    `colours` are how many channels are colour; `alpha` is the index of the channel that is transparency. `bits` are
+    those of a px as stored. `packed` is the number of bits of samples that fill no whole bytes: libvips reads their
+    rows as bytes. `sources` is what libvips is shown in the file's place, if anything, one for each plane; `tidied` is
+    the file without what libtiff may find odd about its table. `orientation` is of the chosen page.
     """
 
     options: dict[str, int]
@@ -72,6 +73,7 @@ class TiffKind:
     compression: int
     orientation: int
     size: tuple[int, int]
+    bits: int
     frames: int
     notes: tuple[str, ...] = ()
     packed: int | None = None
@@ -124,10 +126,17 @@ def examine(source: Source) -> TiffKind | None:
 # Which of the file's pictures
 
 
-def page_tables(structure: Structure) -> list[Table]:
-    """The tables of the file's pages: those in its chain that are not smaller copies and no masks of others."""
+def page_tables(structure: Structure, name: str) -> list[Table]:
+    """The tables of the file's pages: those in its chain that are not smaller copies and no masks of others.
+
+    Raises `UnreadablePictureError` where their data lie over each other: no file is to cost more than it has bytes for.
+    """
     main = structure.table(structure.first)
-    return [] if main is None else _full(structure, _chain(structure, main))
+    pages = [] if main is None else _full(structure, _chain(structure, main))
+    counts = (page.find(tag) for page in pages for tag in (_STRIP_COUNTS, _TILE_COUNTS))
+    if sum(sum(structure.numbers(each)) for each in counts) > _SHARED * structure.size:
+        raise UnreadablePictureError(f"{name} is refused: its pages share their data, as in a decompression bomb")
+    return pages
 
 
 def _full(structure: Structure, pages: Iterable[Table]) -> list[Table]:
@@ -227,10 +236,17 @@ def _kind(
     orientation = number(0x0112, 1)
     kind = TiffKind(
         options, colours, alpha, samples, photometric, compression, orientation if 1 <= orientation <= 8 else 1,
-        (number(_WIDTH, 0), number(_HEIGHT, 0)), frames, notes,
+        (number(_WIDTH, 0), number(_HEIGHT, 0)), _stored_bits(structure, table, photometric, max(bits) * samples),
+        frames, notes,
         tidied=view.changed({} if extras or samples == colours else {_EXTRA: (0,) * (samples - colours)}),
     )  # fmt: skip
     return _viewed(kind, view, bits, number(_PLANAR, 1) == 2, extras)
+
+
+def _stored_bits(structure: Structure, table: Table, photometric: int, bits: int) -> int:
+    """Of a px. Colours of YCbCr stand for several px (TIFF 6.0 section 21: for 2 by 2 where nothing is said)."""
+    across, down = (*structure.numbers(table.find(_SUBSAMPLING))[:2], 2, 2)[:2]
+    return bits if photometric != _YCBCR or across * down <= 1 else (bits + 2 * bits // (across * down)) // 3
 
 
 def _refuse_kind(name: str, photometric: int, bits: set[int], formats: set[int]) -> None:

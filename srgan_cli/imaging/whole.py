@@ -16,7 +16,7 @@ import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.extras import how_to_install
-from srgan_cli.imaging import bounds, sniffing
+from srgan_cli.imaging import bounds, jpeg2000, sniffing, tiff_kinds
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Depth, Pixels
 from srgan_cli.imaging.metadata.exif import orientation
@@ -58,7 +58,7 @@ class WholePicture:
         self._picture = _opened(source, format, max_pixels)
         width, height = self._picture.size
         sniffing.check_pixels(source, width, height, max_pixels)
-        bounds.check_whole(source, width, height)
+        _check_bounds(source, format, width, height)
         self.info: dict[str, Any] = dict(self._picture.info)
         self.count = len(self._picture) if format == "heic" else 1  # pictures in the file
         if format == "bmp" and (profile := _bmp_profile(source)):
@@ -116,6 +116,19 @@ def _opened(source: Source, format: str, max_pixels: int) -> Any:  # noqa: A002
 
     module, plugin = _PLUGINS[format]
     return getattr(import_module(f"PIL.{module}"), plugin)(io.BytesIO(source.read_all()))
+
+
+def _check_bounds(source: Source, format: str, width: int, height: int) -> None:  # noqa: A002
+    if format in ("heic", "jp2", "webp"):
+        bounds.check_whole(source, width, height)
+    if format == "jp2":
+        jpeg2000.check_tiles(source)
+    elif format == "ppm":
+        bounds.check_ppm(source, width, height)
+    elif format == "jpeg":
+        bounds.check_jpeg(source, width, height)
+    elif format == "tiff" and (kind := tiff_kinds.examine(source)) is not None:
+        bounds.check_tiff(source, *kind.size, kind.bits, kind.compression)
 
 
 def _bmp_profile(source: Source) -> bytes | None:

@@ -129,7 +129,7 @@ def _members(data: bytes) -> list[Part]:
     starts = sorted(
         {found.start() for found in re.finditer(rb"PK(?:\x01\x02|\x03\x04|\x05\x06|\x06\x06|\x06\x07|\x07\x08)", data)}
     )
-    return list(zip(starts, [*starts[1:], len(data)], strict=True))[:_MOST]
+    return list(zip(starts, [*starts[1:], len(data)], strict=False))[:_MOST]
 
 
 def _objects(data: bytes) -> list[Part]:

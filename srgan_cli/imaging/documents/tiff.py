@@ -27,7 +27,7 @@ class TiffPages(Closing):
         self._source, self._max_pixels, self._accept = source, max_pixels, accept_damaged
         structure = Structure(source.read_at, source.size)
         self._big, self._order = structure.big, "little" if structure.order == "<" else "big"
-        self._tables = tiff_kinds.page_tables(structure)
+        self._tables = tiff_kinds.page_tables(structure, source.name)
 
     @property
     def count(self) -> int:

@@ -25,6 +25,7 @@ _RAW = "Raw profile type "
 _OF_THE_FILE = ("date:", "exif:", "png:", "Thumb::", "tiff:", "icc:")
 _CHUNKS = 5000  # that are stepped over one by one; behind more, only the file's end is looked at
 _TAIL_BYTES = 1 << 20
+_DEFLATE = 1032  # bytes that one may become
 _MAX_BYTES = 16 << 20  # of text and blocks, all in all
 
 
@@ -59,6 +60,8 @@ def read(source: Source) -> PngMetadata:
             elif (found := _text(kind, data, room)) is not None:
                 room -= len(found[1])
                 texts.append(found)
+            elif kind != b"tEXt":  # it may have been unpacked until there was no more room
+                room -= min(room, _DEFLATE * size)
     profiles = {key.removeprefix(_RAW).lower(): _unhexed(value) for key, value in texts if key.startswith(_RAW)}
     return PngMetadata(
         exif=_exif([*exif, profiles.get("exif"), profiles.get("app1")]),

@@ -1,0 +1,79 @@
+"""Whether all tiles of a JPEG 2000 picture are in its file. OpenJPEG gives those that are not as flat areas, and
+reports nothing.
+
+ISO/IEC 15444-1 (ITU-T T.800): A.5.1 for the size of the picture and of its tiles, A.4.2 for the parts that tiles come
+in, I.4 for the boxes of a .jp2 file.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging.sources import Source
+
+_SIZ, _SOT = b"\xff\x51", b"\xff\x90"
+_PART_BYTES = 14  # the least that a part of a tile takes: two markers, and what stands in the first
+_MAX_TILES = 65_535
+_MAX_BOXES = 1000
+
+
+def check_tiles(source: Source) -> None:
+    """Raises `UnreadablePictureError` where a tile is missing. Any other fault is for the decoder to find."""
+    start = _codestream(source)
+    head = b"" if start is None else source.read_at(start, 42)
+    if start is None or len(head) < 42 or head[2:4] != _SIZ:
+        return
+    right, bottom, _, _, wide, high, left, top = struct.unpack(">8I", head[8:40])
+    if not wide or not high or right <= left or bottom <= top:
+        return
+    count = -(-(right - left) // wide) * -(-(bottom - top) // high)
+    if count > _MAX_TILES or count * _PART_BYTES > source.size:
+        raise _lost(source, f"its {count} tiles take at least {count * _PART_BYTES} bytes, and it has {source.size}")
+    found = {number for number in _tiles(source, start) if number < count}
+    if len(found) < count:
+        raise _lost(source, f"{count - len(found)} of its {count} tiles are missing")
+
+
+def _lost(source: Source, what: str) -> UnreadablePictureError:
+    return UnreadablePictureError(f"{source.name} is damaged or incomplete: {what}")
+
+
+def _codestream(source: Source) -> int | None:
+    """Where it begins: at the begin of a bare one, or in the box "jp2c"."""
+    if source.read_at(0, 4) == b"\xff\x4f" + _SIZ:
+        return 0
+    at = 0
+    for _ in range(_MAX_BOXES):
+        head = source.read_at(at, 16)
+        if len(head) < 8:
+            return None
+        size, skipped = int.from_bytes(head[:4], "big"), 8
+        if size == 1:
+            size, skipped = int.from_bytes(head[8:16], "big"), 16
+        if head[4:8] == b"jp2c":
+            return at + skipped
+        if size < skipped:
+            return None
+        at += size
+    return None
+
+
+def _tiles(source: Source, start: int) -> Iterator[int]:
+    """The number of each tile that a part is there of, in the order of the file."""
+    at = start + 2
+    while True:
+        head = source.read_at(at, 12)
+        if len(head) < 4 or head[:1] != b"\xff" or head[:2] == b"\xff\xd9":
+            return
+        if head[:2] != _SOT:
+            at += 2 + int.from_bytes(head[2:4], "big")  # of the main header
+            continue
+        if len(head) < 12:
+            return
+        number, length = struct.unpack(">HI", head[4:10])
+        yield number
+        if length < _PART_BYTES:  # 0: all that is left is the last tile's
+            return
+        at += length
