@@ -121,7 +121,8 @@ def _first(lines: list[str]) -> str:
 
 class VipsRows:
     """Rows of a libvips image. `build(strictness, tidy)` makes it again. `strictness` is libvips' `fail_on`; `strict`
-    the one that `image` has; `tidy`: without what is odd about the file and known to lose nothing.
+    the one that `image` has; `tidy`: without what is odd about the file and known to lose nothing. `lost()` is asked
+    once, before any row is read: what is missing that the decoder will not notice.
 
     What the strict decoder refuses is decoded again from its start, alone, and judged by what is said about it: a mere
     oddity goes on; lost picture is an `UnreadablePictureError`, or with `accept_damaged` goes on too, as `damage`.
@@ -136,8 +137,10 @@ class VipsRows:
         *,
         accept_damaged: bool,
         strict: str = "error",
+        lost: Callable[[], str] = lambda: "",
     ) -> None:
         self.damage: str | None = None
+        self._lost: Callable[[], str] | None = lost
         self._refuse = refuse
         self._name, self._build, self._accept, self._strict = name, build, accept_damaged, strict
         self._tidy = False
@@ -150,6 +153,7 @@ class VipsRows:
         self._region = vips_module().Region.new(image)
 
     def rows(self, top: int, count: int) -> Pixels:
+        self._look_for_loss()
         if not self._is_odd:
             try:
                 with shared():
@@ -158,6 +162,18 @@ class VipsRows:
                 pass
         with alone():
             return self._judged(top, count)
+
+    def _look_for_loss(self) -> None:
+        lost = self._lost() if self._lost is not None else ""
+        self._lost = None
+        if lost:
+            self._take_damage(f": {lost}")
+
+    def _take_damage(self, reason: str) -> None:
+        refusal = self._refuse(self._name, reason)
+        if not self._accept or "is damaged" not in str(refusal):  # what we cannot read would come out black
+            raise refusal
+        self.damage = f"it is damaged{reason}; what could be decoded of it was used"
 
     def _fetch(self, top: int, count: int) -> Pixels:
         image = self._image
@@ -207,10 +223,7 @@ class VipsRows:
         return True
 
     def _damaged(self, top: int, count: int, reason: str) -> Pixels:
-        refusal = self._refuse(self._name, reason)
-        if not self._accept or "is damaged" not in str(refusal):  # what we cannot read would come out black
-            raise refusal
-        self.damage = f"it is damaged{reason}; what could be decoded of it was used"
+        self._take_damage(reason)
         try:
             pixels = self._from_start("none", top, count)
         except self._failures as err:

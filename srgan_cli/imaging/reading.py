@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging import bounds, sniffing, tiff_kinds
+from srgan_cli.imaging import bounds, jpeg_scans, sniffing, tiff_kinds
 from srgan_cli.imaging.decoding import Rows, VipsRows, WholeRows, boundary, damaged, with_vips
 from srgan_cli.imaging.gif import around_clear, first_frame
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
@@ -226,8 +226,9 @@ def _opened_by_vips(loader: _Loader, max_pixels: int, accept_damaged: bool) -> t
         loader.tidy = tidy
         return loader.plain(turn, metadata.icc, strictness).image
 
+    lost = (lambda: jpeg_scans.lost(source)) if format == "jpeg" else (lambda: "")
     return header, VipsRows(
-        name, again, plain.image, loader.refuse, accept_damaged=accept_damaged, strict=loader.strict
+        name, again, plain.image, loader.refuse, accept_damaged=accept_damaged, strict=loader.strict, lost=lost
     )
 
 

@@ -20,6 +20,30 @@ _STARTS = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
     (b"\xff\x4f\xff\x51", "jp2"),
 )
+# What people have in their folders and srgan cannot read, by its name.
+_OTHERS = (
+    (b"\xff\x0a", "JPEG XL picture"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL picture"),
+    (b"II\xbc\1", "JPEG XR picture"),
+    (b"8BPS", "Photoshop document"),
+    (b"gimp xcf", "GIMP document"),
+    (b"\x76\x2f\x31\x01", "OpenEXR picture (of high dynamic range)"),
+    (b"#?RADIANCE", "Radiance picture (of high dynamic range)"),
+    (b"FUJIFILMCCD-RAW", "camera's raw file (Fujifilm RAF)"),
+    (b"IIRO", "camera's raw file (Olympus ORF)"),
+    (b"IIRS", "camera's raw file (Olympus ORF)"),
+    (b"IIU\0", "camera's raw file (Panasonic RW2)"),
+    (b"FOVb", "camera's raw file (Sigma X3F)"),
+    (b"AT&TFORM", "DjVu document"),
+    (b"SIMPLE  =", "FITS picture"),
+    (b"DDS ", "DirectDraw surface"),
+    (b"qoif", "QOI picture"),
+    (b"FLIF", "FLIF picture"),
+    (b"\0\0\1\0", "Windows icon"),
+    (b"%!PS", "PostScript file"),
+    (b"\x1a\x45\xdf\xa3", "video"),
+)
+_BRANDS = {b"crx ": "camera's raw file (Canon CR3)"}  # of ISO media files; all others are videos or sound
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
@@ -43,6 +67,12 @@ def sniff(source: Source) -> str:
             return "avif"
         if brands & _HEIC_BRANDS:
             return "heic"
+    if (other := _other(head)) is not None:
+        article = "an" if other[0] in "AEIOU" else "a"
+        raise UnreadablePictureError(
+            f"{source.name} is {article} {other}, which srgan cannot read: save it as PNG, JPEG or TIFF in the program "
+            "it is from"
+        )
     known = ", ".join(each.title for each in FORMATS.values())
     raise UnreadablePictureError(f"{source.name} is not a picture srgan can read ({known}): {_guess(head)}")
 
@@ -57,6 +87,12 @@ def container(source: Source) -> str | None:
 
 def _box_bytes(head: bytes) -> int:
     return int(struct.unpack(">I", head[:4])[0])
+
+
+def _other(head: bytes) -> str | None:
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12], "video or another media file")
+    return next((title for start, title in _OTHERS if head.startswith(start)), None)
 
 
 def _guess(head: bytes) -> str:

@@ -86,11 +86,10 @@ Origin: TypeAlias = "Path | bytes | Ranges"
 class Source:
     """Random access to the bytes of `origin`, from any thread. Raises `UnreadablePictureError` where that fails."""
 
-    _ranges: Ranges | None = None
-
     def __init__(self, origin: Origin) -> None:
         self._bytes: bytes | None = None
         self._descriptor = -1
+        self._ranges: Ranges | None = None
         self._shown: list[Any] = []  # sources in Python, which libvips does not keep alive
         if isinstance(origin, StorePath):
             origin = Ranges(origin)
@@ -111,11 +110,6 @@ class Source:
         if self.size == 0:
             self.close()
             raise UnreadablePictureError(f"{self.name} is empty (0 bytes)")
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether reading all of it for its header alone would be far too much."""
-        return self._ranges is not None
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`; fewer, or none, past the end."""

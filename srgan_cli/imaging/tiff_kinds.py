@@ -191,10 +191,9 @@ def _chosen(
 ) -> tuple[Table, dict[str, int], tuple[str, ...]]:
     """The full picture, never a preview that stands before it; and how libvips finds it."""
     main = pages[0]
-    if not _is_reduced(structure, main) and not _is_mask(structure, main):
-        return main, {}, ()
-    others = [({"page": index}, page) for index, page in enumerate(pages[1:], start=1)]
-    others += [({"subifd": index}, sub) for index, sub in enumerate(subs)]
+    others = [({"subifd": index}, sub) for index, sub in enumerate(subs)]  # parts of the first page, whatever it says
+    if _is_reduced(structure, main) or _is_mask(structure, main):
+        others = [({"page": index}, page) for index, page in enumerate(pages[1:], start=1)] + others
     full = [
         (options, table)
         for options, table in others

@@ -16,7 +16,7 @@ import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.extras import how_to_install
-from srgan_cli.imaging import bounds, jpeg2000, sniffing, tiff_kinds
+from srgan_cli.imaging import bounds, jpeg2000, jpeg_scans, sniffing, tiff_kinds
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Depth, Pixels
 from srgan_cli.imaging.metadata.exif import orientation
@@ -65,6 +65,7 @@ class WholePicture:
             self.info["icc_profile"] = profile
         self._turn, self._crop = 1, (height, width)
         self._data: bytes | None = None
+        self._jpeg = source if format == "jpeg" else None
         if format in ALWAYS_WHOLE:
             self._mode = _usual_mode(self._picture)
         else:
@@ -93,8 +94,11 @@ class WholePicture:
     @property
     def decode(self) -> Callable[[], Any]:
         picture, mode, data, turn, (height, width) = self._picture, self._mode, self._data, self._turn, self._crop
+        lost = self._jpeg
 
         def decoded() -> Pixels:
+            if lost is not None and (reason := jpeg_scans.lost(lost)):
+                raise ValueError(reason)
             if data is not None and mode != "I;16":
                 return _upright(_by_opencv(data, mode), turn)
             pixels = np.asarray(picture if picture.mode == mode or mode == "I;16" else picture.convert(mode))

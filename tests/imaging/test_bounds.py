@@ -4,7 +4,6 @@ say the same thing again and again."""
 from __future__ import annotations
 
 import struct
-import time
 import zlib
 
 import pytest
@@ -94,28 +93,6 @@ def _at_each(chain: bytes) -> list[bytes]:
     """Cut before each entry that says where a page's data are."""
     first, *others = chain.split(struct.pack("<HHI", OFFSETS, 4, 1))
     return [first, *(struct.pack("<HHI", OFFSETS, 4, 1) + other for other in others)]
-
-
-def progressive(side: int, passes: int) -> bytes:
-    """A JPEG of one colour whose scans change nothing: each coefficient a bit at a time, as the standard allows."""
-    made = samples.encoded(Pillow.new("L", (side, side)), "JPEG", progressive=True, quality=50)
-    starts = [at for at in range(len(made)) if made[at : at + 2] == b"\xff\xda"]
-    tables = [made.rindex(b"\xff\xc4", 0, start) for start in starts]
-    first, scan = made[: tables[1]], made[tables[1] : tables[2]]
-    at = starts[1] - tables[1]
-    table, head, rest = scan[:at], scan[at : at + 7], scan[at + 10 :]
-    steps = [(place, bit) for place in range(1, 64) for bit in range(13, -1, -1)][:passes]
-    more = [head + bytes([place, place, (0 if bit == 13 else bit + 1) << 4 | bit]) + rest for place, bit in steps]
-    return first + table + b"".join(more) + b"\xff\xd9"
-
-
-def test_a_jpeg_of_hundreds_of_scans_is_refused_where_it_is_large() -> None:
-    began = time.process_time()
-    with pytest.raises(UnreadablePictureError, match="of 883 scans"):
-        read_image(progressive(7000, 882), max_pixels=MANY)
-    assert time.process_time() - began < 5
-    assert read_image(progressive(200, 882), max_pixels=MANY).pixels.max() == 0
-    assert read_header(progressive(7000, 90), max_pixels=MANY).width == 7000
 
 
 def test_text_that_unpacks_to_nothing_useful_is_unpacked_so_far_only(monkeypatch: pytest.MonkeyPatch) -> None:

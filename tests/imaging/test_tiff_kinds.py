@@ -267,7 +267,11 @@ PREVIEW = page(W // 4, H // 4, [8] * 3, 2, SMALL.tobytes(), more={254: (4, [1])}
 
 
 def test_the_full_picture_and_never_its_preview() -> None:
-    for data in (pages([PREVIEW, FULL_PAGE]), pages([PREVIEW, FULL_PAGE], sub=1)):
+    unsaid = page(W // 4, H // 4, [8] * 3, 2, SMALL.tobytes())
+    middle = page(W // 2, H // 2, [8] * 3, 2, gradient(H // 2, W // 2, 3).tobytes(), more={254: (4, [1])})
+    turned_round = pages([PREVIEW, middle, FULL_PAGE]), pages([PREVIEW, middle, FULL_PAGE], sub=2)  # of a pyramid
+    for data in (pages([PREVIEW, FULL_PAGE]), pages([PREVIEW, FULL_PAGE], sub=1), *turned_round,
+                 pages([unsaid, FULL_PAGE], sub=1)):  # fmt: skip
         image = read(data)
         np.testing.assert_array_equal(image.pixels, RGB)
         assert "preview" in " ".join(image.header.notes)
