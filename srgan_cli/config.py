@@ -296,6 +296,11 @@ class UpscaleOptions:
     def has_grain(self) -> bool:
         return self.grain not in (None, 0)
 
+    @property
+    def has_crew(self) -> bool:
+        """Whether other processes run the networks, and this one leads them."""
+        return self.engine.has_several_devices or self.ray is not None
+
 
 _PATTERN_FIELDS = {
     "stem": "a",

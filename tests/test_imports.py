@@ -182,6 +182,7 @@ LIGHT = (
         "upscaling.session",
         "upscaling.ledger",
         "upscaling.tiles",
+        "upscaling.crew.lead",
     ]
     + ["training_config", "training_presets", "training.observer"]
 )

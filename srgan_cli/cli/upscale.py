@@ -165,6 +165,8 @@ def _run(
         console.show_plan(session, as_json=as_json)
         return session.plan.exit_code
     with torch_ahead(vulkan=options.engine.device == "auto" or options.engine.device.startswith("vulkan")) as timer:
+        if options.has_crew:
+            timer.cancel()  # its workers need torch, it does not
         session = prepare(options, stdin=stdin)
         if not session.plan.jobs:
             timer.cancel()

@@ -242,8 +242,7 @@ class Session:
 
     def run(self, observer: Observer, *, stream: BinaryIO | None = None) -> Tally:
         """Do it. What goes to no file goes into `stream`, stdout by default. See `srgan_cli.upscaling.batch.run`."""
-        several = self.options.engine.has_several_devices or self.options.ray is not None
-        if several and self.upscaler is None and self.plan.jobs:
+        if self.options.has_crew and self.upscaler is None and self.plan.jobs:
             from srgan_cli.upscaling.crew.lead import crew_for, lead
 
             return lead(self, crew_for(self), observer, stream)

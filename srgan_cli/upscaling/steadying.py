@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.upscaling import pixels as plain
 from srgan_cli.upscaling.rows import ArrayRows
 
 if TYPE_CHECKING:
@@ -82,7 +81,9 @@ def _reach(upscaler: Upscaler, low: Pixels) -> int:
     chain = upscaler.chain
     if chain.blend_px:
         return int(max(low.shape[:2]))
-    return chain.halo_px + (plain.BLEED_PX if low.shape[2] in (2, 4) else 0)
+    from srgan_cli.upscaling.pixels import BLEED_PX  # torch is there by now; a process that leads others needs none
+
+    return chain.halo_px + (BLEED_PX if low.shape[2] in (2, 4) else 0)
 
 
 def _follow(reference_high: Pixels, low: Pixels, reference_low: Pixels, out: Pixels, scale: int) -> None:
