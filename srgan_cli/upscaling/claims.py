@@ -78,7 +78,8 @@ class Claims:
             path = self._path(name, generation)
             if self._make(path):
                 # Somebody may have gone on from a claim that was swept away since.
-                if any(os.path.lexists(self._path(name, generation + more)) for more in (1, 2)):
+                base = os.fspath(path).rpartition(".")[0]
+                if any(os.path.lexists(f"{base}.{generation + more}") for more in (1, 2)):
                     _remove(path)
                     return False
                 self._held[name] = path

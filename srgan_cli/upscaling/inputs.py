@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.documents.document import Contents
 from srgan_cli.imaging.documents.opening import container_of, read_contents
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
-from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.image import Header, Metadata
+from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.imaging.sources import Origin
 from srgan_cli.stores import store
@@ -146,7 +147,11 @@ def headers(
     found: Sequence[InputFile], options: UpscaleOptions, stdin: bytes | None
 ) -> Iterable[tuple[InputFile, Header | Contents | PictureError]]:
     """What each file says of itself, in order; several are read at a time. `Contents` where it has several pages, or
-    where some are asked for."""
+    where some are asked for.
+
+    Metadata are read again when a picture is made: those of a million photos take 11 GB. Only what says that srgan
+    made a picture is kept.
+    """
 
     def read(one: InputFile) -> Header | Contents | PictureError:
         try:
@@ -155,7 +160,7 @@ def headers(
             return err
         try:
             with boundary(shown(one.source)):
-                return _header_of(source, options)
+                return _slim(_header_of(source, options))
         except PictureError as err:
             return (source.lost if isinstance(source, Ranges) else None) or err
 
@@ -173,6 +178,17 @@ def _header_of(source: Origin, options: UpscaleOptions) -> Header | Contents:
         if (header.pages == 1 and len(wanted)) or wanted == range(1, 2):
             return header
     return read_contents(source, options.pages, max_pixels=options.max_pixels)
+
+
+def _slim(answer: Header | Contents) -> Header | Contents:
+    if isinstance(answer, Contents):
+        return replace(answer, pages=(_slim_header(answer.pages[0]), *answer.pages[1:]))
+    return _slim_header(answer)
+
+
+def _slim_header(header: Header) -> Header:
+    is_made = provenance.read(header.metadata) is not None
+    return replace(header, metadata=Metadata(xmp=header.metadata.xmp if is_made else None))
 
 
 def _origin(one: InputFile, stdin: bytes | None) -> Origin:

@@ -54,7 +54,7 @@ class Ledger:
 
     def __init__(self, folder: Path, handle: Path | None = None) -> None:
         self.path = folder / FILE_NAME
-        self._folder = folder
+        self._folder, self._base = folder, f"{folder}{'/' if isinstance(folder, StorePath) else os.sep}"
         self._shelf = shelf_of(folder, handle)
         self._lines: dict[str, dict[str, _Line]] = {}  # by file and target
         self._read: dict[str, int] = {}  # how many bytes of each file
@@ -175,4 +175,7 @@ class Ledger:
             self._read[name] = size
 
     def _name(self, target: Path) -> str:
+        name = os.fspath(target)
+        if name.startswith(self._base) and ".." not in name:  # as a rule, and at a tenth of the cost
+            return name[len(self._base) :]
         return os.path.relpath(target, self._folder)

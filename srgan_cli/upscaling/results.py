@@ -201,10 +201,12 @@ class Results:
     ) -> Iterator[int | None]:
         """The ledger's lines around the writing of a result; gives the time that it should have."""
         source = job.source_identity
-        self._records.begin(job, source)
         there = job.target if isinstance(job.target, StorePath) else target
-        if target != STREAM and job.is_new and exists(there):  # and again when the result gets its name
+        # Before the record says that it is begun, and again when the result gets its name: what somebody else has put
+        # there, or a process that has taken over, is not to be taken for a result of this one that is half-made.
+        if target != STREAM and job.is_new and exists(there):
             raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
+        self._records.begin(job, source)
         keeps_time = self._options.write.keep_time and job.source != STREAM
         yield _modified_ns(job) if keeps_time else None
         if isinstance(job.target, StorePath) and target != STREAM:

@@ -17,9 +17,13 @@ from srgan_cli.upscaling.plan import Job, Plan, Skip
 from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 
-LOOK_SECONDS = 1.0  # how often it is looked whether others are done
-# Pictures that are claimed at a time, each to be read, upscaled or written: what another process cannot have.
+LOOK_SECONDS = 1.0  # how often it is looked whether others are done; more often at first
+_FIRST_LOOK_SECONDS = 0.05
+# Pictures that are claimed at a time, each to be read, upscaled or written: what another process cannot have. Where
+# there are others, it becomes fewer towards the end, so that all end together.
 AHEAD = 4
+_LAST_AHEAD = 2
+_OF_THE_LEFT = 4  # claimed is at most one of so many that are left, but for those last ones
 _MADE = "another process has made it"
 
 
@@ -37,41 +41,47 @@ class Share:
         observer: Observer,
         tally: Tally,
         ahead: int = AHEAD,
+        last_ahead: int = _LAST_AHEAD,
     ) -> None:
         self._jobs, self._options, self._records = plan.jobs, options, records
         self._observer, self._tally = observer, tally
-        self._places = threading.Semaphore(ahead)
+        self._ahead, self._last_ahead = ahead, last_ahead
+        self._out = 0  # handed out and not settled
+        self._changed = threading.Condition()
         self._ended = threading.Event()
+        self._has_met_others = False
         self._parts = _parts(plan.jobs) if options.resume else {}
         self._taken: set[Path] = set()
 
     def jobs(self) -> Iterator[Job]:
         """Ends when all are done, by whomever, or after `end`."""
         left: Sequence[Job] = self._jobs
-        is_noted = False
+        is_noted, pause = False, _FIRST_LOOK_SECONDS
         while left:
             held: list[Job] = []
-            for job in left:
-                if not self._wait_for_place():
+            for number, job in enumerate(left):
+                if not self._wait_for_place(len(left) - number):
                     return
                 given = self._claim(job, held)
                 if given is None:
-                    self._places.release()
+                    self._has_met_others = True
+                    self._give_place()
                 else:
                     yield given
             left = held
             if held and not is_noted:
                 self._observer.note(_waiting(len(held)))
                 is_noted = True
-            if held and self._ended.wait(LOOK_SECONDS):
+            if held and self._ended.wait(min(pause, LOOK_SECONDS)):
                 return
+            pause *= 2
 
     def settle(self, job: Job) -> None:
         """A job that was handed out is done or has failed, and that is recorded."""
         if job.target in self._taken:
             self._taken.discard(job.target)
             self._records.release(job)
-        self._places.release()
+        self._give_place()
 
     def is_lost(self, job: Job) -> bool:
         """Whether another process makes a job that this one has, which stood still for so long, or has made it."""
@@ -81,12 +91,24 @@ class Share:
 
     def end(self) -> None:
         """Hand out nothing more."""
-        self._ended.set()
-        self._places.release()
+        with self._changed:
+            self._ended.set()
+            self._changed.notify_all()
 
-    def _wait_for_place(self) -> bool:
-        self._places.acquire()
-        return not self._ended.is_set()
+    def _wait_for_place(self, left: int) -> bool:
+        """Until one more may be handed out, of so many that are left; False after `end`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended.is_set() or self._out < self._most_out(left))
+            self._out += 1
+            return not self._ended.is_set()
+
+    def _most_out(self, left: int) -> int:
+        return min(self._ahead, max(self._last_ahead, left // _OF_THE_LEFT)) if self._has_met_others else self._ahead
+
+    def _give_place(self) -> None:
+        with self._changed:
+            self._out -= 1
+            self._changed.notify_all()
 
     def _claim(self, job: Job, held: list[Job]) -> Job | None:
         """The job, claimed; None where it is done, or held by another."""

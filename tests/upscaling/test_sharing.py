@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -203,3 +205,37 @@ def test_the_command_takes_shards(twelve: Path, model: Path, capsys: pytest.Capt
     assert len(tree(twelve / "out")) == 13
     assert main([*command, "--shard", "3/2"]) == 2
     assert "--shard must be K/N" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------- the last ones
+
+
+class Others:
+    """In the place of `Records`: the first picture is another process', all others are free."""
+
+    def __init__(self, *, meets: bool) -> None:
+        self._meets = meets
+
+    def take(self, job: Job) -> bool:
+        return not (self._meets and job.source.name == "01.png")
+
+    def state(self, job: Job) -> str:
+        return "unknown"
+
+    def release(self, job: Job) -> None: ...
+
+
+@pytest.mark.parametrize(("meets", "most"), [(False, sharing.AHEAD), (True, 2)])
+def test_towards_the_end_less_is_kept_from_others(twelve: Path, model: Path, meets: bool, most: int) -> None:
+    made = session(twelve, model)
+    share = sharing.Share(made.plan, made.options, Others(meets=meets), Silent(), Tally())  # type: ignore[arg-type]
+    taken: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    thread = threading.Thread(target=lambda: [taken.put(job) for job in share.jobs()])
+    thread.start()
+    for _ in range(7):  # what is left then are four or five
+        share.settle(taken.get(timeout=10))
+    time.sleep(0.1)
+    assert taken.qsize() == most
+    share.end()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _GROW_SECONDS = 10.0  # how often it is looked whether the cluster has room for more workers
+# What a worker says is sent so often at most. Each of Ray's messages costs the leading process about a millisecond.
+_SAY_SECONDS = 0.25
 
 
 class _Actor:
@@ -33,13 +35,24 @@ class _Actor:
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._worker = Worker(unpacked(brief, luggage), self._said.put)
 
-    def do(self, unit: Unit) -> Iterator[Event]:
+    def do(self, unit: Unit) -> Iterator[list[Event]]:
         # In a thread, so that events are on their way while it works. Blocks of all threads are in one arena
         # (`MALLOC_ARENA_MAX`), since glibc keeps large ones in the main one only.
         threading.Thread(target=self._worker.do, args=(unit,), daemon=True).start()
-        while not isinstance(event := self._said.get(), Over):
-            yield event
-        yield event
+        while True:
+            events = self._heard()
+            yield events
+            if isinstance(events[-1], Over):
+                return
+
+    def _heard(self) -> list[Event]:
+        """What is said within a moment of the first."""
+        events = [self._said.get()]
+        until = time.monotonic() + _SAY_SECONDS
+        with contextlib.suppress(queue.Empty):
+            while not isinstance(events[-1], Over):
+                events.append(self._said.get(timeout=max(0.0, until - time.monotonic())))
+        return events
 
 
 class Cluster:
@@ -82,7 +95,7 @@ class Cluster:
             return []
         self._ray.wait(list(whose), num_returns=1, timeout=seconds)
         ready, _ = self._ray.wait(list(whose), num_returns=len(whose), timeout=0)
-        return [(whose[stream], event) for stream in ready if (event := self._next(whose[stream], stream)) is not None]
+        return [(whose[stream], event) for stream in ready for event in self._next(whose[stream], stream)]
 
     def renew(self, worker: str) -> bool:
         self._forget(worker)
@@ -138,17 +151,17 @@ class Cluster:
         )  # fmt: skip
         return remote.remote(self._brief, self._luggage)
 
-    def _next(self, worker: str, stream: Any) -> Event | None:
+    def _next(self, worker: str, stream: Any) -> list[Event]:
         try:
-            event: Event = self._ray.get(next(stream))
+            events: list[Event] = self._ray.get(next(stream))
         except StopIteration:
-            return None
+            return []
         except self._ray.exceptions.RayError as err:
             self._running.pop(worker, None)
-            return Gone(_how(err))
-        if isinstance(event, Over):
+            return [Gone(_how(err))]
+        if isinstance(events[-1], Over):
             self._running.pop(worker, None)
-        return event
+        return events
 
     def _forget(self, worker: str) -> None:
         self._running.pop(worker, None)

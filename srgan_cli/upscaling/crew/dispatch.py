@@ -145,7 +145,7 @@ class Dispatch:
         """The events, with pictures that were sent back under their names by now."""
         return [
             (worker, self._sight.named(job, event))
-            if isinstance(event, Done) and (job := self._out.get(worker, {}).get(event.job.target)) is not None
+            if isinstance(event, Done) and (job := self._out.get(worker, {}).get(event.target)) is not None
             else (worker, event)
             for worker, event in events
         ]
@@ -156,7 +156,7 @@ class Dispatch:
             [
                 (job, event.result)
                 for worker, event in events
-                if not event.damaged and (job := self._out.get(worker, {}).get(event.job.target)) is not None
+                if not event.damaged and (job := self._out.get(worker, {}).get(event.target)) is not None
             ]
         )
 
@@ -174,12 +174,14 @@ class Dispatch:
 
     def _take_in(self, worker: str, event: Event) -> None:
         out = self._out.get(worker, {})
-        if isinstance(event, Started):
-            self._observer.started(event.job)
+        if isinstance(event, Started) and event.target in out:
+            job = replace(out[event.target], model=event.model, why=event.why, made_by=event.made_by)
+            out[event.target] = job
+            self._observer.started(job)
         elif isinstance(event, Advanced) and event.target in out:
             self._observer.advanced(out[event.target], event.network_pixels)
-        elif isinstance(event, Done) and event.job.target in out:
-            self._done(out.pop(event.job.target), event)
+        elif isinstance(event, Done) and event.target in out:
+            self._done(out.pop(event.target), event)
         elif isinstance(event, Failed) and event.failure.target in out:
             self._failed(out.pop(event.failure.target), event.failure)
         elif isinstance(event, Looked):
@@ -194,12 +196,11 @@ class Dispatch:
             stream = self._stream or sys.stdout.buffer
             stream.write(event.data)
             stream.flush()
-        made = replace(event.job, is_new=job.is_new, ledger=job.ledger)
-        self._tally.done.append(made)
-        self._tally.damaged += [made] * event.damaged
-        self._tally.output_pixels += made.output_pixels
+        self._tally.done.append(job)
+        self._tally.damaged += [job] * event.damaged
+        self._tally.output_pixels += job.output_pixels
         self._share.settle(job)
-        self._observer.done(made, event.seconds, event.notes)
+        self._observer.done(job, event.seconds, event.notes)
 
     def _failed(self, job: Job, failure: Failure) -> None:
         self._tally.failures.append(failure)
@@ -243,9 +244,9 @@ class Dispatch:
                     self._roster.busy.discard(worker)
                     for job in self._out.pop(worker, {}).values():
                         _clean(job)
-                elif isinstance(event, Done) and event.job.target in self._out.get(worker, {}):
+                elif isinstance(event, Done) and event.target in self._out.get(worker, {}):
                     self._record([(worker, event)])
-                    self._done(self._out[worker].pop(event.job.target), event)
+                    self._done(self._out[worker].pop(event.target), event)
 
 
 def _clean(job: Job) -> None:

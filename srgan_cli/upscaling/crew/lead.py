@@ -101,7 +101,7 @@ def _make_apart(
     plan = Plan(tuple(jobs))
     places = Places()
     records = Records(places, session.settings_key)
-    share = Share(plan, session.options, records, observer, tally, ahead=roster.count * (MAX_PICTURES + 2))
+    share = Share(plan, session.options, records, observer, tally, roster.count * (MAX_PICTURES + 2), roster.count * 2)
     with batch.closing(places, records, observer):
         Dispatch(session.options, roster, share, records, observer, tally, stream, places).run()
 

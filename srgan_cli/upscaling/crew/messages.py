@@ -78,7 +78,13 @@ Unit: TypeAlias = "Pictures | Look | Survey | Piece"
 
 @dataclass(frozen=True)
 class Started:
-    job: Job
+    """The picture that becomes `target` is begun, by the model that was chosen for it. Whoever leads has the job:
+    events are many, and carry no more than they have to."""
+
+    target: Path
+    model: str
+    why: str
+    made_by: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Done:
     """A picture has its name. `result` is its file's identity, `data` its bytes where it has none yet; `damaged`: it
     was made of what is left of one."""
 
-    job: Job
+    target: Path
     seconds: float
     notes: tuple[str, ...]
     result: str

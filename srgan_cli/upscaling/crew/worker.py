@@ -146,20 +146,20 @@ class _Telling:
         self._say, self._tally, self._stream = say, tally, stream
         self._target = target  # of a picture that is made into the stream
 
-    def _of(self, job: Job) -> Job:
-        return replace(job, data=None, fetched=None, target=job.target if self._target is None else self._target)
+    def _target_of(self, job: Job) -> Path:
+        return job.target if self._target is None else self._target
 
     def started(self, job: Job) -> None:
-        self._say(Started(self._of(job)))
+        self._say(Started(self._target_of(job), job.model, job.why, job.made_by))
 
     def advanced(self, job: Job, network_pixels: int) -> None:
-        self._say(Advanced(self._of(job).target, network_pixels))
+        self._say(Advanced(self._target_of(job), network_pixels))
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
         data = None if self._stream is None else self._stream.getvalue()
         result = "" if data is not None else identity(job.target)
         damaged = any(one.target == job.target for one in self._tally.damaged)
-        self._say(Done(self._of(job), seconds, notes, result, damaged, data))
+        self._say(Done(self._target_of(job), seconds, notes, result, damaged, data))
 
     def failed(self, failure: Failure) -> None:
         self._say(Failed(failure if self._target is None else replace(failure, target=self._target)))
