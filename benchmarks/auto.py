@@ -113,7 +113,7 @@ class Tally:
 
     @property
     def worn(self) -> float:
-        """The share of pictures that went to `photo`."""
+        """The fraction of pictures that went to `photo`."""
         return self.chosen.count(WORN) / len(self.chosen)
 
 

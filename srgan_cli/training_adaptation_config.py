@@ -38,7 +38,7 @@ class AdaptationSettings:
     discriminator_channels: int = 32
     objective: Literal["nonsaturating", "relativistic", "hinge", "least-squares"] = "least-squares"
     adversarial_weight: float = 0.1
-    statistics_weight: float = 1.0  # distributions of the coefficients of 8×8 blocks, see wear_losses.Statistics
+    statistics_weight: float = 1.0  # distributions of the coefficients of 8×8 blocks, see wear_losses.BlockStatistics
     low_frequency_weight: float = 20.0  # agreement with the bicubic low picture, in means over 8×8 px
     restraint_weight: float = 5.0  # L1 of its residual network: what blur, grain and codecs explain is left to them
     replay: int = (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from srgan_cli.comparison.gallery import build_gallery, pairs_of
 from srgan_cli.comparison.places import Spot, difference, most_different
 from srgan_cli.comparison.scenes import (
-    Box,
+    Area,
     Enlarged,
     Enlarging,
     Scene,
@@ -350,7 +350,7 @@ def _judged(scene: Scene) -> list[int]:
     return models if len(models) > 1 else smooth if len(smooth) > 1 else list(range(len(scene.views)))
 
 
-def _placed(scene: Scene, options: CompareOptions, count: int, side_px: int) -> tuple[Scene, list[Box]]:
+def _placed(scene: Scene, options: CompareOptions, count: int, side_px: int) -> tuple[Scene, list[Area]]:
     """The crops to show, and the scene, whose networks have been run on the whole where that was the cheapest."""
     if options.at:
         return scene, [spot.box(scene, side_px) for spot in options.at]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from srgan_cli.comparison.scenes import Box, Scene, Still, View
+from srgan_cli.comparison.scenes import Area, Scene, Still, View
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.image import Pixels
 
@@ -46,7 +46,7 @@ class Spot:
         x, y = float(match[1]), float(match[2])
         return Spot(x, y, is_fraction="." in text and max(x, y) <= 1)
 
-    def box(self, scene: Scene, side_px: int) -> Box:
+    def box(self, scene: Scene, side_px: int) -> Area:
         """The crop around it, moved inside the frame where it would reach over."""
         x, y = (self.x * scene.width, self.y * scene.height) if self.is_fraction else (self.x, self.y)
         if x > scene.width or y > scene.height:
@@ -57,10 +57,10 @@ class Spot:
         width, height = min(side_px, scene.width), min(side_px, scene.height)
         left = min(max(0, round(x - width / 2)), scene.width - width)
         top = min(max(0, round(y - height / 2)), scene.height - height)
-        return Box(left, top, width, height)
+        return Area(left, top, width, height)
 
 
-def most_different(scene: Scene, views: Sequence[View], count: int, side_px: int) -> list[Box]:
+def most_different(scene: Scene, views: Sequence[View], count: int, side_px: int) -> list[Area]:
     """Up to `count` crops of `side_px` that do not overlap, the one in which the views differ most first.
 
     Every view is asked for all of the frame, band by band. A single view is compared with black: what is found is where
@@ -90,7 +90,7 @@ def _bands(scene: Scene, views: Sequence[View], cell_px: int) -> Iterator[list[P
     step_px = max(1, _BAND_PX // cell_px) * cell_px
     for top in range(0, scene.height - cell_px + 1, step_px):
         rows = min(step_px, scene.height - top)
-        yield [view.crop(Box(0, top, scene.width, rows)) for view in views]
+        yield [view.crop(Area(0, top, scene.width, rows)) for view in views]
 
 
 def _std_of_cells(pictures: Sequence[Pixels], cell_px: int) -> Grid:
@@ -106,17 +106,17 @@ def _std_of_cells(pictures: Sequence[Pixels], cell_px: int) -> Grid:
     return np.asarray(np.sqrt(variance))
 
 
-def _best(grid: Grid, scene: Scene, count: int, side_px: int, cell_px: int) -> list[Box]:
+def _best(grid: Grid, scene: Scene, count: int, side_px: int, cell_px: int) -> list[Area]:
     """Greedily: the best window of cells, and then the best that does not overlap the ones before."""
     width, height = min(side_px, scene.width), min(side_px, scene.height)
     across, down = (min(grid.shape[i], math.ceil(side / cell_px)) for i, side in ((1, width), (0, height)))
     total = np.pad(grid, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     windows = total[down:, across:] - total[:-down, across:] - total[down:, :-across] + total[:-down, :-across]
-    found: list[Box] = []
+    found: list[Area] = []
     while len(found) < count and np.isfinite(windows).any():
         row, column = divmod(int(np.argmax(windows)), windows.shape[1])
         # The last cells may end before the picture does; a crop begins where its window does, or as far in as it must.
         left, top = min(column * cell_px, scene.width - width), min(row * cell_px, scene.height - height)
-        found.append(Box(left, top, width, height))
+        found.append(Area(left, top, width, height))
         windows[max(0, row - down + 1) : row + down, max(0, column - across + 1) : column + across] = -np.inf
     return found

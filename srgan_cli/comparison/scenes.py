@@ -38,7 +38,7 @@ _CROPPED_PX, _CROPPED_SHARE = 15, 0.05
 _STRIP_PX = 256  # of the larger picture: what is looked at to tell whether the smaller was cropped
 
 
-class Box(NamedTuple):
+class Area(NamedTuple):
     """A part of the frame, in its px."""
 
     left: int
@@ -64,7 +64,7 @@ class View(Protocol):
     @property
     def about(self) -> str: ...
 
-    def crop(self, box: Box) -> Pixels:
+    def crop(self, box: Area) -> Pixels:
         """That part, (box.height, box.width, 3) uint8, as if cut out of the whole."""
 
 
@@ -79,7 +79,7 @@ class Still:
     down: float = 1.0
     enlarging: Enlarging = "bicubic"
 
-    def crop(self, box: Box) -> Pixels:
+    def crop(self, box: Area) -> Pixels:
         if self.across == self.down == 1:
             return self.pixels[box.top : box.bottom, box.left : box.right]
         # Of a large picture only what is needed goes to Pillow, which copies what it is given.
@@ -110,7 +110,7 @@ class Enlarged:
     low: Pixels
     upscaler: Upscaler
 
-    def crop(self, box: Box) -> Pixels:
+    def crop(self, box: Area) -> Pixels:
         scale, halo_px = self.upscaler.scale, self.upscaler.chain.halo_px
         x0, x1 = max(0, box.left // scale - halo_px), -(-box.right // scale) + halo_px
         y0, y1 = max(0, box.top // scale - halo_px), -(-box.bottom // scale) + halo_px
@@ -129,15 +129,15 @@ class Scene:
     views: tuple[View, ...]
 
     @property
-    def whole(self) -> Box:
-        return Box(0, 0, self.width, self.height)
+    def whole(self) -> Area:
+        return Area(0, 0, self.width, self.height)
 
     @property
     def guide(self) -> Still:
         """The finest picture there is without computing anything."""
         return max((view for view in self.views if isinstance(view, Still)), key=lambda still: still.pixels.size)
 
-    def part(self, box: Box) -> Scene:
+    def part(self, box: Area) -> Scene:
         """That part as a scene of its own."""
         views = tuple(Still(view.label, view.about, view.crop(box)) for view in self.views)
         return Scene(f"{self.name} at {box.left}, {box.top}".strip(), box.width, box.height, views)
@@ -255,7 +255,7 @@ def _likeliest(small: Pixels, large: Pixels, scales: Sequence[tuple[float, float
     right = min(frame_width, *(round(across * width) for across, _ in scales))
     bottom = min(frame_height, *(round(down * height) for _, down in scales))
     strip_px = min(_STRIP_PX, right, bottom)
-    strips = Box(right - strip_px, 0, strip_px, bottom), Box(0, bottom - strip_px, right, strip_px)
+    strips = Area(right - strip_px, 0, strip_px, bottom), Area(0, bottom - strip_px, right, strip_px)
 
     def apart(scale: tuple[float, float]) -> float:
         views = Still("", "", large), Still("", "", small, *scale)

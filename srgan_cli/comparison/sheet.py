@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from srgan_cli.comparison.scenes import Box, Scene
+from srgan_cli.comparison.scenes import Area, Scene
 from srgan_cli.errors import shown
 from srgan_cli.imaging.image import Pixels
 
@@ -33,7 +33,7 @@ class SheetRow:
     cells: Mapping[str, Pixels]
 
 
-def row_of(scene: Scene, box: Box) -> SheetRow:
+def row_of(scene: Scene, box: Area) -> SheetRow:
     """The part `box` of every view."""
     return SheetRow(
         scene.name,
@@ -43,7 +43,7 @@ def row_of(scene: Scene, box: Box) -> SheetRow:
     )
 
 
-def _map(scene: Scene, box: Box, guide: Pixels) -> Pixels:
+def _map(scene: Scene, box: Area, guide: Pixels) -> Pixels:
     shrink = min(1.0, _MAP_PX / max(scene.width, scene.height))
     size = max(1, round(scene.width * shrink)), max(1, round(scene.height * shrink))
     step = max(1, int(min(guide.shape[0] / size[1], guide.shape[1] / size[0]) / 4))

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from srgan_cli.comparison.embedding import CODECS, Codec, render
-from srgan_cli.comparison.scenes import Box, Scene
+from srgan_cli.comparison.scenes import Area, Scene
 from srgan_cli.errors import shown
 from srgan_cli.imaging.image import Pixels
 
@@ -36,7 +36,7 @@ class Exhibit:
     """A scene, the places in it that the page jumps to, and which two of its views are shown first."""
 
     scene: Scene
-    places: tuple[Box, ...] = ()
+    places: tuple[Area, ...] = ()
     pair: tuple[int, int] = (0, 1)
 
 

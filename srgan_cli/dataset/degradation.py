@@ -49,7 +49,7 @@ _MIN_QUALITY = 10  # below it a JPEG loses its colours
 
 
 @dataclass(frozen=True)
-class Noise:
+class SensorNoise:
     """Normal noise of variance `sigma`² + `shot` × level, levels being 0 … 255; `grey`: the same in all channels.
 
     The second term is the shot noise of 1 / `shot` photons a level: Poisson's, in its normal approximation, which is
@@ -72,7 +72,7 @@ class Round:
     blur: Blur | Ringing | None
     factor: float | None
     filter: Filter
-    noise: Noise | None
+    noise: SensorNoise | None
     compression: Compression | None
     ringing: Ringing | None = None
     rings_after: bool = False
@@ -172,11 +172,11 @@ def _sample_blur(settings: DegradationSettings, softness: float, rng: np.random.
     return Blur("lens", sigma_px) if form < 0.85 else Blur("motion", sigma_px, angle)
 
 
-def _sample_noise(settings: DegradationSettings, rng: np.random.Generator) -> Noise:
+def _sample_noise(settings: DegradationSettings, rng: np.random.Generator) -> SensorNoise:
     sigma = settings.strength * _log_uniform(rng, settings.noise)
     shot = settings.strength**2 * _log_uniform(rng, settings.poisson)
     even = rng.random() < 0.5  # as much in the shadows as in the light; or shot noise
-    return Noise(
+    return SensorNoise(
         sigma=sigma if even else 0.0,
         shot=0.0 if even else shot,
         grey=rng.random() < settings.grey_noise_fraction,
@@ -278,7 +278,7 @@ def _ring(pictures: list[Tensor], rounds: Sequence[Round | None], *, after: bool
             pictures[i] = blurred(pictures[i], one.ringing).clamp_(0, 1)
 
 
-def _with_noise(picture: Tensor, noise: Noise) -> Tensor:
+def _with_noise(picture: Tensor, noise: SensorNoise) -> Tensor:
     generator = torch.Generator(picture.device).manual_seed(noise.seed)
     lit = picture.mean(dim=0, keepdim=True) if noise.grey else picture  # (1 or 3, H, W)
     normal = torch.randn(lit.shape, generator=generator, device=picture.device)

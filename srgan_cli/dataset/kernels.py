@@ -39,7 +39,7 @@ class Blur:
     kind: BlurKind
     sigma_px: float
     angle: float = 0.0
-    narrow: float = 1.0  # the shorter axis as a share of the longer
+    narrow: float = 1.0  # the shorter axis as a fraction of the longer
     shape: float = 1.0
 
 
@@ -47,7 +47,7 @@ class Blur:
 class Ringing:
     """An ideal low-pass filter cut off after `radius_px`: halos along edges, as sharpening and codecs leave them.
 
-    `cutoff` is the highest frequency that passes, as a share of the highest that the px can hold: 1 changes nothing.
+    `cutoff` is the highest frequency that passes, as a fraction of the highest that the px can hold: 1 changes nothing.
     """
 
     cutoff: float

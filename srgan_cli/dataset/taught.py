@@ -4,7 +4,7 @@ A teacher costs 10 to 100 times what its student does, so nothing is asked of it
 picture larger than a crop, made once, so that many crops can be taken, turned and mirrored out of it. Around what is
 learned from, it sees `context_px` more, since what such networks draw depends on a large neighbourhood.
 
-Piece `number` follows from the seed alone: which picture, where, and what becomes of it. So a file of them can be
+TaughtPiece `number` follows from the seed alone: which picture, where, and what becomes of it. So a file of them can be
 filled to any length, by any run, and mended in any place.
 """
 
@@ -59,7 +59,7 @@ class Teaching:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TaughtPiece:
     """A part of a picture, in low px: where it begins, its size, and the inner part that is learned from.
 
     `labelled`: of the pictures that have an original. `offset`: where it begins in the file.
@@ -93,10 +93,10 @@ class Pieces:
     def __init__(self, cache: Cache, unlabelled: Cache | None, teaching: Teaching) -> None:
         self.cache, self.unlabelled, self.teaching = cache, unlabelled, teaching
         self._fraction = teaching.unlabelled_fraction if unlabelled is not None else 0.0
-        self._known: list[Piece] = []
+        self._known: list[TaughtPiece] = []
         self._order = functools.lru_cache(4)(lambda lap, size: generator(teaching.seed, _ORDER, lap).permutation(size))
 
-    def __getitem__(self, number: int) -> Piece:
+    def __getitem__(self, number: int) -> TaughtPiece:
         while len(self._known) <= number:
             self._known.append(self._drawn(len(self._known)))
         return self._known[number]
@@ -131,7 +131,7 @@ class Pieces:
         moved = (_shifted(rows, piece.top), _shifted(columns, piece.left))
         return self._high(piece, moved)
 
-    def _high(self, piece: Piece, where: tuple[slice, slice]) -> Bytes:
+    def _high(self, piece: TaughtPiece, where: tuple[slice, slice]) -> Bytes:
         scale = self.teaching.scale
         rows, columns = (slice(part.start * scale, part.stop * scale) for part in where)
         return self.cache.high(piece.picture, piece.level)[rows, columns]
@@ -144,7 +144,7 @@ class Pieces:
         pixels: Bytes = (low * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
         return pixels
 
-    def _drawn(self, number: int) -> Piece:
+    def _drawn(self, number: int) -> TaughtPiece:
         """The next piece: every so many is one without an original, and each kind meets all its pictures in turn."""
         unlabelled = int((number + 1) * self._fraction) > int(number * self._fraction)
         before = int(number * self._fraction)
@@ -161,7 +161,7 @@ class Pieces:
         offset = self._known[-1].end if self._known else 0
         inner_px = (rows.stop - rows.start) * (columns.stop - columns.start)
         size_bytes = inner_px * 3 * (1 + self.teaching.scale**2) + _CHECK.size
-        return Piece(not unlabelled, index, chosen, top, left, tall, wide, (rows, columns), offset, size_bytes)
+        return TaughtPiece(not unlabelled, index, chosen, top, left, tall, wide, (rows, columns), offset, size_bytes)
 
     def _along(self, length: int, draw: float) -> tuple[int, int, slice]:
         """Along one axis of a picture: where the piece begins, its length, and which part of it is its inner one.

@@ -26,7 +26,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class Files:
+class PairFiles:
     """An original and, where they are given, its small picture. `name` is its path below the folder."""
 
     name: str
@@ -38,7 +38,7 @@ class Files:
 class FoundPairs:
     """What there is to compare, and whose small picture is missing (one sentence each)."""
 
-    files: tuple[Files, ...]
+    files: tuple[PairFiles, ...]
     missing: tuple[str, ...] = ()
 
 
@@ -50,7 +50,7 @@ def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
     """
     originals = _pictures(high_dir, "--hr-dir")
     if low_dir is None:
-        return FoundPairs(tuple(Files(name, path) for name, path in originals.items()))
+        return FoundPairs(tuple(PairFiles(name, path) for name, path in originals.items()))
     small = {_stem(name): path for name, path in _pictures(low_dir, "--lr-dir").items()}
     twins = Twins(small.items(), scale)
     files, missing = [], []
@@ -58,7 +58,7 @@ def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
     used = {low for found in lows.values() for low in found}
     for name, path in originals.items():
         if len(lows[path]) == 1:
-            files.append(Files(name, path, lows[path][0]))
+            files.append(PairFiles(name, path, lows[path][0]))
         elif lows[path]:
             missing.append(f"{name}: {len(lows[path])} pictures in {shown(low_dir)} have its name, and it needs one")
         elif path not in used:
@@ -99,7 +99,11 @@ def _some(names: Iterable[str]) -> str:
 
 
 def read_pairs(
-    files: Iterable[Files], *, scale: int, degradation: DegradationKind = "bicubic", on_failure: Callable[[str], None]
+    files: Iterable[PairFiles],
+    *,
+    scale: int,
+    degradation: DegradationKind = "bicubic",
+    on_failure: Callable[[str], None],
 ) -> Iterator[NamedPair]:
     """Names, low and high pictures, one at a time; what cannot be used goes to `on_failure`, as a sentence.
 
@@ -121,7 +125,7 @@ def _made(high: Pixels, number: int, scale: int, kind: DegradationKind) -> Pixel
     return low_picture(high, DegradationSettings(kind=kind), scale, _SEED, number)
 
 
-def _pair(one: Files, number: int, scale: int, degradation: DegradationKind) -> NamedPair:
+def _pair(one: PairFiles, number: int, scale: int, degradation: DegradationKind) -> NamedPair:
     whole = read_rgb(one.high)
     height, width = (side // scale * scale for side in whole.shape[:2])
     least = -(-(_SSIM_PX + 2 * scale) // scale) * scale

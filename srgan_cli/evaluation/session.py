@@ -90,7 +90,7 @@ def evaluate_models(
     chosen = further.choose_metrics(options.metrics, vgg_weights=options.vgg_weights, device=device)
     failures = list(found.missing)
 
-    def counted() -> Iterator[pairs.Files]:
+    def counted() -> Iterator[pairs.PairFiles]:
         for number, one in enumerate(found.files):
             advance(number, len(found.files), one.name)
             yield one

@@ -99,7 +99,7 @@ def measure(strips: Sequence[Pixels], most_flat: int = 16) -> Measured | None:
     quarters = quarters[alike[quarters[:, 0], quarters[:, 1]]]
     sample = residual[quarters[:, 0], quarters[:, 1]]  # (n, 64, C)
     shared, size_px, colour_px = _shape(sample, rounding)
-    gain = 1 / np.sqrt(_kept_share(size_px))
+    gain = 1 / np.sqrt(_kept_fraction(size_px))
     strength = tuple(tuple(map(float, np.interp(_KNOTS, x, y * gain))) for x, y in zip(at, curves, strict=True))
     grain = Grain(_fading(strength), size_px, colour_px, shared)
     flat = np.flatnonzero(alike.all(1))
@@ -107,7 +107,7 @@ def measure(strips: Sequence[Pixels], most_flat: int = 16) -> Measured | None:
     return Measured(grain, tuple(places[i] for i in kept[flat]))
 
 
-def left_share(before: Sequence[Pixels], after: Sequence[Pixels]) -> float:
+def left_fraction(before: Sequence[Pixels], after: Sequence[Pixels]) -> float:
     """How much of the variance of the grain in flat blocks, (BLOCK, BLOCK, C) each, is still there `after`, where they
     are enlarged by a whole number: 0 to 1. Of all blocks the median: in some there is texture, which stays."""
     shares = []
@@ -257,7 +257,7 @@ def _spread(numbers: npt.NDArray[np.intp], values: Floats, count: int) -> npt.ND
 
 
 def _shape(residual: Floats, rounding: float) -> tuple[float, float, float]:
-    """From quarters (n, 64, C): the share that channels have in common, and the sizes of both parts."""
+    """From quarters (n, 64, C): the fraction that channels have in common, and the sizes of both parts."""
     scaled = residual / np.sqrt((residual**2).mean(1, keepdims=True) + 1e-12)
     weight = rounding / float((residual**2).mean() + 1e-12)  # of rounding, which is white and of each channel's own
     grey = scaled.mean(2)
@@ -273,8 +273,8 @@ def _shape(residual: Floats, rounding: float) -> tuple[float, float, float]:
 
 
 def _size(residual: Floats, white: float) -> float:
-    """The kernel whose noise is as alike at distances of 1 and 2 px as quarters (n, 64) are; `white`: the share of the
-    variance that has no kernel."""
+    """The kernel whose noise is as alike at distances of 1 and 2 px as quarters (n, 64) are; `white`: the fraction
+    of the variance that has no kernel."""
     cells = residual.reshape(-1, _QUARTER, _QUARTER)
     whole = float((cells**2).mean()) * max(0.05, 1 - white)
     found = [
@@ -288,7 +288,7 @@ def _size(residual: Floats, white: float) -> float:
 @functools.cache
 def _seen(size_px: float) -> tuple[float, float, float]:
     """Of noise of variance 1 through a kernel, in a quarter whose plane is taken away: what is left of the variance,
-    and of that the share at distances of 1 and 2 px."""
+    and of that the fraction at distances of 1 and 2 px."""
     y, x = np.mgrid[0:_QUARTER, 0:_QUARTER].reshape(2, -1)
     far = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2
     covariance = np.exp(-far / (4 * size_px**2)) if size_px else np.eye(_QUARTER**2)
@@ -303,5 +303,5 @@ def _likeness(size_px: float) -> tuple[float, float]:
     return _seen(size_px)[1:]
 
 
-def _kept_share(size_px: float) -> float:
+def _kept_fraction(size_px: float) -> float:
     return _seen(size_px)[0]

@@ -30,17 +30,17 @@ class GrainField:
     """Puts grain onto the rows of one picture.
 
     `aperture_px` is how many px across the pixel was in which `grain` was measured: averaged over so many, the field
-    has the strength and the size that were measured. `share` of the variance is put on. The same `seed` and `page` give
-    the same field.
+    has the strength and the size that were measured. `fraction` of the variance is put on. The same `seed` and `page`
+    give the same field.
     """
 
-    def __init__(self, grain: Grain, aperture_px: int, *, seed: int, page: int = 0, share: float = 1.0) -> None:
+    def __init__(self, grain: Grain, aperture_px: int, *, seed: int, page: int = 0, fraction: float = 1.0) -> None:
         self._shared = float(np.sqrt(grain.shared))
         self._own = float(np.sqrt(1 - grain.shared))
         self._boxes = boxes_for(grain.size_px, aperture_px)
         self._own_boxes = boxes_for(grain.colour_px, aperture_px)
         self._aperture_px = aperture_px
-        self._strength = np.sqrt(share) * np.array(grain.strength)
+        self._strength = np.sqrt(fraction) * np.array(grain.strength)
         self._salts = _salts(seed, page)
         self._tables: dict[int, list[tuple[npt.NDArray[np.float32], ...]]] = {}
 

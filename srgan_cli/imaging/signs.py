@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,10 @@ import numpy.typing as npt
 from srgan_cli.imaging import sniffing
 from srgan_cli.imaging.compression import codec_quality
 from srgan_cli.imaging.decoding import boundary
-from srgan_cli.imaging.history import jpeg_quality_of
+from srgan_cli.imaging.history import Plane, jpeg_quality_of
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
-
-Plane: TypeAlias = npt.NDArray[np.float32]
 
 _STRIP_ROWS, _STRIP_COLUMNS = 256, 2048
 # Rows are decoded from the top: to skip some costs as much as to look at them.
@@ -138,7 +136,7 @@ def noise_of(luma: Plane) -> float:
 
     The mask is Immerkær's (Fast Noise Variance Estimation, 1996), blind to planes and to straight edges along rows and
     columns. Of each block of 8 × 8 px counts the median of its absolute response, to which a thin edge adds nothing;
-    of all blocks the 0.5th percentile, the share that Colom and Buades (IPOL 2013) found: texture only ever adds.
+    of all blocks the 0.5th percentile, the fraction that Colom and Buades (IPOL 2013) found: texture only ever adds.
     Blocks that are clipped, or perfectly flat for the most part, say nothing and do not count. Nor do those that are
     flat in part, if they are few: the rim of a flat area beside noise. Where they are many, the picture is drawn.
     """
@@ -178,7 +176,7 @@ def _block_levels(values: Plane) -> tuple[Plane, Plane]:
 
 
 def _clipped_fractions(luma: Plane) -> Plane:
-    """Of each block, in the places of `_block_levels`, the share of px that are black or white."""
+    """Of each block, in the places of `_block_levels`, the fraction of px that are black or white."""
     clipped = (luma < 0.5) | (luma > 254.5)
     height, width = (side // _STRIDE * _STRIDE for side in luma.shape)
     cells = clipped[:height, :width].reshape(height // _STRIDE, _STRIDE, width // _STRIDE, _STRIDE)

@@ -44,7 +44,7 @@ def convolved(low: Tensor, operation: Convolution) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PReLU:
+class ParametricReLU:
     """`slope` is (features,) or (1,), fp32."""
 
     slope: Tensor
@@ -62,7 +62,7 @@ class PixelShuffle:
     factor: int
 
 
-Operation: TypeAlias = Convolution | PReLU | Add | PixelShuffle
+Operation: TypeAlias = Convolution | ParametricReLU | Add | PixelShuffle
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,6 @@ def _added(enlargement: Convolution, network: Generator) -> Iterator[Node]:
 
 def _operation(module: nn.Module) -> Operation:
     if isinstance(module, nn.PReLU):
-        return PReLU(module.weight.detach())
+        return ParametricReLU(module.weight.detach())
     assert isinstance(module, nn.Conv2d)
     return Convolution(module.weight.detach(), None if module.bias is None else module.bias.detach())

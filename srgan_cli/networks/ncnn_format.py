@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from srgan_cli.networks.generators import Generator
-from srgan_cli.networks.graph import INPUT, OUTPUT, Add, Convolution, Node, PixelShuffle, PReLU, nodes_of
+from srgan_cli.networks.graph import INPUT, OUTPUT, Add, Convolution, Node, ParametricReLU, PixelShuffle, nodes_of
 
 _LARGE = "large"  # the result before it is clipped
 _MAGIC = 7767517
@@ -111,7 +111,7 @@ def _layers_of(node: Node, inputs: tuple[str, ...]) -> Iterator[_Layer]:
             settings: dict[int, int | str] = {0: outputs, 1: side, 4: pad, 5: int(convolution.bias is not None)}
             settings[6] = convolution.weight.numel()
             yield _Layer("Convolution", node.output, inputs, (node.output,), settings)
-        case PReLU(slope):
+        case ParametricReLU(slope):
             yield _Layer("PReLU", node.output, inputs, (node.output,), {0: slope.numel()})
         case Add():
             yield _Layer("BinaryOp", node.output, inputs, (node.output,), {0: 0})
@@ -123,7 +123,7 @@ def _weights(node: Node, *, half: bool) -> bytes:
     match node.operation:
         case Convolution(weight, bias):
             return _kernel(weight, half=half) + (_floats(bias) if bias is not None else b"")
-        case PReLU(slope):
+        case ParametricReLU(slope):
             return _floats(slope)
         case _:
             return b""

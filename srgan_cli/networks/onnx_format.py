@@ -14,7 +14,7 @@ from torch import Tensor
 from srgan_cli.errors import WeightsError
 from srgan_cli.extras import how_to_install
 from srgan_cli.networks.generators import Generator
-from srgan_cli.networks.graph import INPUT, OUTPUT, Add, Convolution, Node, PixelShuffle, PReLU, nodes_of
+from srgan_cli.networks.graph import INPUT, OUTPUT, Add, Convolution, Node, ParametricReLU, PixelShuffle, nodes_of
 
 _OPSET, _IR_VERSION = 17, 8  # of 2022: old enough for every runtime that is still in use
 _LARGE, _SMALL = "raw_output", "input"
@@ -68,7 +68,7 @@ class _Graph:
         match node.operation:
             case Convolution() as convolution:
                 self._convolve(convolution, inputs[0], output, precision)
-            case PReLU(slope):
+            case ParametricReLU(slope):
                 slopes = self._constant(f"{output}.slope", slope.reshape(-1, 1, 1), precision)
                 self._node("PRelu", [inputs[0], slopes], output)
             case Add():

@@ -21,7 +21,10 @@ _State: TypeAlias = Mapping[str, Tensor]
 def register() -> None:
     """Add our architectures to spandrel's main registry, once."""
     known = {support.architecture.id for support in spandrel.MAIN_REGISTRY.architectures()}
-    for architecture in (_Ours("compact", _COMPACT, _compact), _Ours("srresnet", _SRRESNET, _srresnet)):
+    for architecture in (
+        _Registered("compact", _COMPACT, _compact),
+        _Registered("srresnet", _SRRESNET, _srresnet),
+    ):
         if architecture.id not in known:
             spandrel.MAIN_REGISTRY.add(spandrel.ArchSupport.from_architecture(architecture))
 
@@ -30,7 +33,7 @@ _BOTH = ("head.weight", "body.0.conv1.weight", "body.0.act.weight", "body.0.conv
 _COMPACT, _SRRESNET = _BOTH, (*_BOTH, "head_act.weight", "up.0.conv.weight", "up.0.act.weight")
 
 
-class _Ours(spandrel.Architecture[Generator]):  # type: ignore[misc]  # spandrel's types are not looked at
+class _Registered(spandrel.Architecture[Generator]):  # type: ignore[misc]  # spandrel's types are not looked at
     def __init__(self, name: str, keys: tuple[str, ...], config: Any) -> None:
         others = {"head_act.weight"} - set(keys)
         super().__init__(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from srgan_cli.runlog.charts import Chart, Series
 from srgan_cli.runlog.scales import Point
 
-Event: TypeAlias = Mapping[str, Any]
+LogEvent: TypeAlias = Mapping[str, Any]
 
 _ENDLESS = 1e100  # no axis reaches so far
 
@@ -21,9 +21,9 @@ class History:
     `told` is everything else in its order: started, resumed, notes, rollbacks, finished.
     """
 
-    steps: Sequence[Event]
-    validations: Sequence[Event]
-    told: Sequence[Event]
+    steps: Sequence[LogEvent]
+    validations: Sequence[LogEvent]
+    told: Sequence[LogEvent]
 
     @property
     def phases(self) -> list[tuple[float, str]]:
@@ -57,11 +57,11 @@ class History:
         return max((float(e["seconds"]) for e in every if _is_number(e.get("seconds"))), default=0.0)
 
 
-def history(events: Iterable[Event]) -> History:
+def history(events: Iterable[LogEvent]) -> History:
     """Sorts the events of a log. Going on at a step (`resumed`: after a rollback, or a kill) undoes those after it."""
-    steps: list[Event] = []
-    validations: list[Event] = []
-    told: list[Event] = []
+    steps: list[LogEvent] = []
+    validations: list[LogEvent] = []
+    told: list[LogEvent] = []
     for event in events:
         kind, step = event.get("event"), event.get("step")
         if kind in ("step", "validation") and isinstance(step, int):
@@ -76,12 +76,12 @@ def history(events: Iterable[Event]) -> History:
     return History(steps, validations, told)
 
 
-def _undo(events: list[Event], last_step: float) -> None:
+def _undo(events: list[LogEvent], last_step: float) -> None:
     while events and events[-1]["step"] > last_step:
         events.pop()
 
 
-def points(events: Iterable[Event], *path: str) -> list[Point]:
+def points(events: Iterable[LogEvent], *path: str) -> list[Point]:
     """The values found at `path` of each event, over their steps; what is missing or null is left out."""
     found = []
     for event in events:
@@ -222,7 +222,7 @@ def _positive(series: Sequence[Series]) -> list[Series]:
     return [replace(one, points=[p for p in one.points if p[1] > 0]) for one in series if _is_positive(one)]
 
 
-def _keys(event: Event, key: str) -> Sequence[str]:
+def _keys(event: LogEvent, key: str) -> Sequence[str]:
     values = event.get(key)
     return list(values) if isinstance(values, Mapping) else []
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from srgan_cli.comparison.sheet import fitted
 from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.crops import Picture, scan
-from srgan_cli.dataset.degradation import Degradation, Noise, Round, apply, rng_for, sample, sharpened
+from srgan_cli.dataset.degradation import Degradation, Round, SensorNoise, apply, rng_for, sample, sharpened
 from srgan_cli.dataset.kernels import Blur, Ringing
 from srgan_cli.dataset.pictures import read_pixels
 from srgan_cli.errors import SettingsError, TrainingError, shown
@@ -153,7 +153,7 @@ def _blur_in_words(blur: Blur | Ringing) -> str:
     return f"{name} blur {blur.sigma_px:.1f} px"
 
 
-def _noise_in_words(noise: Noise) -> str:
+def _noise_in_words(noise: SensorNoise) -> str:
     colour = "grey" if noise.grey else "colour"
     return f"{colour} shot noise {noise.shot:.2f}" if noise.shot else f"{colour} noise {noise.sigma:.1f}"
 

@@ -19,7 +19,7 @@ from srgan_cli.errors import TrainingError
 from srgan_cli.files import publish_text, reason
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.runlog.charts import Chart, svg
-from srgan_cli.runlog.curves import Event, History, history, panels
+from srgan_cli.runlog.curves import History, LogEvent, history, panels
 from srgan_cli.runlog.record import LOG_NAME, Sheet, plain, read_log, read_sheet, sample_paths
 from srgan_cli.runlog.scales import number
 
@@ -216,14 +216,14 @@ def _scores(run: History, given: object) -> dict[str, object]:
     }
 
 
-def _validation_rows(run: History, baseline: Event) -> list[tuple[str, Event, bool]]:
+def _validation_rows(run: History, baseline: LogEvent) -> list[tuple[str, LogEvent, bool]]:
     if not run.validations:
         return []
     first, last = run.validations[0], run.validations[-1]
     best = max(run.validations, key=lambda event: _number(event.get("psnr_y_db")))
     prefix = "bicubic_"
     baseline = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)} | {**baseline}
-    rows: list[tuple[str, Event, bool]] = [("bicubic", baseline, False)] if baseline else []
+    rows: list[tuple[str, LogEvent, bool]] = [("bicubic", baseline, False)] if baseline else []
     fidelity = [event for event in run.validations if run.border is not None and event["step"] <= run.border]
     milestones = [("first", first), *(("after fidelity", event) for event in fidelity[-1:]), ("nearest", best)]
     shown_steps = {last["step"]}
@@ -319,14 +319,14 @@ def _events(run: History) -> Iterator[dict[str, str]]:
             yield {"when": _when(event), "kind": kind, "text": text}
 
 
-def _told(event: Event) -> tuple[str, str]:
+def _told(event: LogEvent) -> tuple[str, str]:
     """How an event is drawn, and its sentence."""
     kind = event.get("event")
     sentences = {"started": "Begun.", "resumed": "Resumed from a checkpoint.", "finished": "Finished."}
     return "rollback" if kind == "rollback" else "told", sentences.get(str(kind), str(event.get("text") or ""))
 
 
-def _when(event: Event) -> str:
+def _when(event: LogEvent) -> str:
     found = []
     if _is_score(event.get("step")):
         found.append(f"step {_count(event['step'])}")

@@ -10,7 +10,7 @@ import numpy as np
 
 Point: TypeAlias = tuple[float, float]
 
-_SMOOTH_SHARE = 0.04  # of the points, the width of the running mean
+_SMOOTH_FRACTION = 0.04  # of the points, the width of the running mean
 _MIN_SMOOTHED = 8  # fewer points are left as they are
 
 
@@ -84,10 +84,10 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """The running mean over a window of `_SMOOTH_SHARE` of the points, or what there is of it."""
+    """The running mean over a window of `_SMOOTH_FRACTION` of the points, or what there is of it."""
     if len(points) < _MIN_SMOOTHED:
         return list(points)
-    reach = max(int(len(points) * _SMOOTH_SHARE / 2), 1)
+    reach = max(int(len(points) * _SMOOTH_FRACTION / 2), 1)
     y = np.asarray([y for _, y in points], np.float64)
     total = np.concatenate([[0.0], np.cumsum(y)])
     index = np.arange(len(y))

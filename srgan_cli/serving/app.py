@@ -155,7 +155,7 @@ class Service:
             await self._ended_or_left(task, request)
         except BaseException:
             self.workshop.cancel(task)
-            task.share.give()
+            task.reservation.give()
             raise
         return self._file(task, self._result_of(task), last=True)
 
@@ -164,7 +164,7 @@ class Service:
         try:
             self.jobs.add(task)
         except FullError:
-            task.share.give()
+            task.reservation.give()
             raise
         self._count_when_ended(task)
         return JSONResponse(self._shown(task), 202, {"Location": f"/v1/jobs/{task.id}"})
@@ -173,12 +173,12 @@ class Service:
         """The upload and its options, checked. Full queues refuse before the upload, and are asked again after it."""
         if self.workshop.is_full:
             raise FullError
-        share = self.room.share()
+        reservation = self.room.reserve()
         try:
-            upload = await self.reader.read(request, share)
-            return Task(upload.data, self._options_of(upload.words), upload.name, share)
+            upload = await self.reader.read(request, reservation)
+            return Task(upload.data, self._options_of(upload.words), upload.name, reservation)
         except BaseException:
-            share.give()
+            reservation.give()
             raise
 
     def _options_of(self, words: dict[str, str]) -> UpscaleOptions:
@@ -219,7 +219,7 @@ class Service:
         """Raises `ProblemError` where there is none."""
         if task.result is not None:
             return task.result
-        task.share.give()
+        task.reservation.give()
         raise ProblemError(409, "it was cancelled") if task.error is None else problem_of(task.error)
 
     def _file(self, task: Task, result: Result, *, last: bool) -> Response:
@@ -232,7 +232,7 @@ class Service:
                     yield view[start : start + _CHUNK_BYTES]
             finally:
                 if last:
-                    task.share.give()
+                    task.reservation.give()
 
         headers = {
             "Content-Length": str(len(result.data)),

@@ -36,12 +36,12 @@ class Jobs:
         """End it, and keep nothing of it."""
         self._workshop.cancel(task)
         self._tasks.pop(task.id, None)
-        task.share.give()
+        task.reservation.give()
 
     def make_room(self, count: int) -> None:
         """Forget results, the oldest first, until `count` more bytes fit or there are none left."""
         for task in list(self._tasks.values()):
-            if task.share.fits(count):
+            if task.reservation.fits(count):
                 return
             if task.has_ended:
                 self.forget(task)

@@ -106,7 +106,7 @@ def make(
             failure = session.plan.failures[0]
             raise failure.kind(failure.reason)
         _refuse_too_large(session, max_result_pixels)
-        stream, told = io.BytesIO(), _Told(progress)
+        stream, told = io.BytesIO(), _Said(progress)
         run_one(session, told, stream)
     except NothingToDoError as err:
         raise SettingsError(in_python(str(err))) from err
@@ -145,7 +145,7 @@ def _refuse_too_large(session: Session, most: int) -> None:
             )
 
 
-class _Told(Reporting):
+class _Said(Reporting):
     """What a run says of its one picture."""
 
     def __init__(self, progress: Callable[[float], None]) -> None:

@@ -13,11 +13,11 @@ class Room:
     def __init__(self, most: int) -> None:
         self.most, self.taken = most, 0
 
-    def share(self) -> Share:
-        return Share(self)
+    def reserve(self) -> Reservation:
+        return Reservation(self)
 
 
-class Share:
+class Reservation:
     """What one picture takes of it."""
 
     def __init__(self, room: Room) -> None:

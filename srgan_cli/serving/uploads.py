@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from srgan_cli.errors import shown
 from srgan_cli.serving.answers import ProblemError
 from srgan_cli.serving.jobs import Jobs
-from srgan_cli.serving.room import FullError, Share
+from srgan_cli.serving.room import FullError, Reservation
 from srgan_cli.serving.settings import ServeOptions
 
 _SLOWEST_BYTES_PER_S = 1_000  # of an upload as a whole, after the first `client_timeout_s`
@@ -39,32 +39,32 @@ class Reader:
     options: ServeOptions
     jobs: Jobs
 
-    async def read(self, request: Request, share: Share) -> Upload:
+    async def read(self, request: Request, reservation: Reservation) -> Upload:
         """Raises `ProblemError` for what is too large, too slow, or no picture and options."""
         kind, parameters = _content_type(request.headers.get("content-type", ""))
         words = _words(request.query_params.multi_items())
         if kind == "multipart/form-data":
-            upload = await self._form(request, share, parameters.get("boundary", ""))
+            upload = await self._form(request, reservation, parameters.get("boundary", ""))
             twice = sorted(words.keys() & upload.words.keys())
             if twice:
                 raise ProblemError(400, f"{twice[0]} is given twice, in the address and in the form")
             return upload._replace(words={**words, **upload.words})
         # Whatever the type says: `curl --data-binary` calls a picture a form.
         body = bytearray()
-        async for chunk in self.chunks(request, share):
+        async for chunk in self.chunks(request, reservation):
             body += chunk
         if not body:
             raise ProblemError(400, "the body is empty; send a picture as the body, or multipart/form-data with one")
         return Upload(bytes(body), _plain_name(words.pop("name", "")), words)
 
-    async def _form(self, request: Request, share: Share, boundary: str) -> Upload:
+    async def _form(self, request: Request, reservation: Reservation, boundary: str) -> Upload:
         form = _Form(boundary)
-        async for chunk in self.chunks(request, share):
+        async for chunk in self.chunks(request, reservation):
             form.feed(chunk)
         return form.finish()
 
-    async def chunks(self, request: Request, share: Share | None) -> AsyncIterator[bytes]:
-        """The body as it comes, not more and not more slowly than it may; with a `share` of the room for it."""
+    async def chunks(self, request: Request, reservation: Reservation | None) -> AsyncIterator[bytes]:
+        """The body as it comes, not more and not more slowly than it may; with a `reservation` of the room for it."""
         options = self.options
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > options.max_bytes:
@@ -84,14 +84,14 @@ class Reader:
             total += len(chunk)
             if total > options.max_bytes:
                 raise _too_large(options)
-            if share is not None:
-                self._take(share, len(chunk))
+            if reservation is not None:
+                self._take(reservation, len(chunk))
             yield chunk
 
-    def _take(self, share: Share, count: int) -> None:
+    def _take(self, reservation: Reservation, count: int) -> None:
         try:
             self.jobs.make_room(count)
-            share.take(count)
+            reservation.take(count)
         except FullError as err:
             raise ProblemError(
                 429, "this server holds as many pictures as it may; try again later", retry=True

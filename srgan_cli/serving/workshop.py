@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.serving.making import CancelledError, Result
-from srgan_cli.serving.room import FullError, Share
+from srgan_cli.serving.room import FullError, Reservation
 
 State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
 Making: TypeAlias = "Callable[[Task, Callable[[float], None]], Result]"
@@ -34,7 +34,7 @@ class Task:
     data: bytes
     options: UpscaleOptions
     name: str
-    share: Share  # of the memory for pictures
+    reservation: Reservation  # of the memory for pictures
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     state: State = "queued"
     fraction: float = 0.0
@@ -128,7 +128,7 @@ class Workshop:
         task.tell(**news)
 
     def _done(self, task: Task, result: Result) -> None:
-        task.share.add(len(result.data))
+        task.reservation.add(len(result.data))
         self._leave(task, state="done", result=result, fraction=1.0)
 
     def _post(self, call: Callable[..., None], *args: object, **news: Any) -> None:

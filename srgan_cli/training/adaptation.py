@@ -34,7 +34,7 @@ from srgan_cli.training import checkpoint, losses, wear_losses
 from srgan_cli.training.learner import Learner, average, make_learner, placed
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.steps import Autocast, Examples, Stepped, Terms, Verdicts, verdicts_of
-from srgan_cli.training.wear_losses import Statistics
+from srgan_cli.training.wear_losses import BlockStatistics
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import TrainConfig
 
@@ -100,7 +100,7 @@ class Adaptation:
     discriminator: WearDiscriminator
     discriminator_learner: Learner
     replay: Replay
-    statistics: Statistics = field(default_factory=Statistics)
+    statistics: BlockStatistics = field(default_factory=BlockStatistics)
     signs: tuple[FileSign | None, ...] = ()
 
     @property

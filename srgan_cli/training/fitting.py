@@ -18,14 +18,14 @@ from srgan_cli.training.adaptation import wear_discriminator_terms, wearer_terms
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, noise_of
 from srgan_cli.training.steps import Examples, discriminator_terms, fidelity_terms, generator_terms
-from srgan_cli.training.wear_losses import Statistics
+from srgan_cli.training.wear_losses import BlockStatistics
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import FidelitySettings, Phase
 from srgan_cli.upscaling.backends import pytorch
 
 # Beside what is kept for the backward pass: gradients on their way, a convolution's workspace, the optimiser's state.
 _BESIDES = 1.6
-_SHARE = 0.8  # of the free memory
+_FREE_FRACTION = 0.8  # of the free memory
 _MARGIN_BYTES = 256 << 20  # of an accelerator's: fragments, and what convolutions take to work in
 _MOMENTS = 2  # numbers that AdamW keeps for each weight
 
@@ -55,7 +55,7 @@ def _largest(run: Run, phase: Phase, batch: int) -> int:
     if run.device.type == "cpu":
         tried = min(2, batch)  # batch norm may need more than one
         need = _kept_bytes(lambda: _try(run, phase, tried)) / tried * _BESIDES
-        free = pytorch.free_memory_bytes(run.device) * _SHARE / processes.on_this_machine()
+        free = pytorch.free_memory_bytes(run.device) * _FREE_FRACTION / processes.on_this_machine()
         fits = min(batch, int(free / need))
     else:
         fits = batch
@@ -147,7 +147,7 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
 def _try_wear(run: Run, low: Tensor, high: Tensor) -> None:
     """The same of the phase `wear`; gradients are left behind in its networks, and dropped at their first step."""
     assert run.adaptation is not None
-    adaptation = dataclasses.replace(run.adaptation, statistics=Statistics())  # what is seen here does not count
+    adaptation = dataclasses.replace(run.adaptation, statistics=BlockStatistics())  # what is seen here does not count
     terms, made = wearer_terms(adaptation, Examples(low, high, worn=low), np.random.default_rng(0))
     terms.total.backward()  # type: ignore[no-untyped-call]
     loss, _ = wear_discriminator_terms(adaptation, made.detach(), made.detach())

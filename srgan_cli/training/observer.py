@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. `step` counts from its very first one, earlier sessions included; `share` is of the whole run.
+    """Where a run is. `step` counts from its very first one, earlier sessions included; `fraction` is of the whole run.
 
     `losses` and `validation` are the latest values by name, as the log has them. `loader_fraction` is the part of the
     step time that was spent waiting for crops, 0 … 1. `seconds_left` is None until it is known.

@@ -18,7 +18,7 @@ from srgan_cli.training import losses, processes
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Objective
 
-_DIVERSITY_SHARE = 4  # of a batch, one part in so many is drawn twice
+_DIVERSITY_FRACTION = 0.25  # of a batch, the part that is drawn twice
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Autocast:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How the discriminator did, as 0-d tensors: mean logits, and the share of its verdicts that were right."""
+    """How the discriminator did, as 0-d tensors: mean logits, and the fraction of its verdicts that were right."""
 
     real: Tensor
     fake: Tensor
@@ -171,8 +171,8 @@ def _add_diversity(
     terms: Terms, generator: Generator, low: Tensor, result: Tensor, noise: Noise, settings: AdversarialSettings,
     autocast: Autocast,
 ) -> None:  # fmt: skip
-    """Some crops once more, from other noise; those at the end, which are none without."""
-    count = max(1, len(low) // _DIVERSITY_SHARE)
+    """Draws some crops once more, from other noise: the last ones, since those without noise come first."""
+    count = max(1, int(len(low) * _DIVERSITY_FRACTION))
     with autocast():
         other = generator(low[-count:], noise.other(count)).float()
     terms.add("diversity", settings.diversity_weight, losses.diversity(result[-count:], other))

@@ -24,7 +24,7 @@ from srgan_cli.training.adaptation import Adaptation
 from srgan_cli.training.run import Run, make_generator
 from srgan_cli.training.steps import verdicts_of
 from srgan_cli.training.validation import ValidationPair, middle
-from srgan_cli.training.wear_numbers import Look, WearNumbers, look_at_all
+from srgan_cli.training.wear_numbers import Appearance, WearNumbers, look_at_all
 
 _LOOKS = 0x4C6F6F6B  # a Philox key, as those of `adaptation`
 _MAX_REAL = 24  # worn pictures that are measured
@@ -85,7 +85,7 @@ class WearLook:
         some = highs[:_JUDGED]
         return WearNumbers(
             real=self._real_look,
-            made=look_at_all([one for one in made if min(one.shape[:2]) >= 16]) if made else Look(),
+            made=look_at_all([one for one in made if min(one.shape[:2]) >= 16]) if made else Appearance(),
             colour_shift=_mean([_colour_shift(high, low) for high, low in zip(highs, made, strict=True)]),
             variation=_mean([self._variation(high) for high in some]),
             accuracy=self._accuracy(made[:_JUDGED]),

@@ -26,7 +26,7 @@ _CLEAR = 0.05  # a difference of logarithms that is no chance any more
 _YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
-class Statistics:
+class BlockStatistics:
     """How far apart F's results and real worn pictures are in the distributions of their 8×8 blocks' DCT coefficients.
 
     Of each of the 63 frequencies of Y, Cb and Cr, the logarithms of all blocks' magnitudes are sorted, and the sorted

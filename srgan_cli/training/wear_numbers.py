@@ -21,7 +21,7 @@ _STEEPEST_OF_SIGMA = math.sqrt(2 * math.pi)  # range over steepest step of an id
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Means over pictures. `noise` in levels of 255 and `blocking` (1: none) as in `imaging.signs`, in the quietest
     parts. `blur_px`: of the strongest edges, the standard deviation of the Gaussian that would blur a step as much;
     across (edges met along rows) and down. An ideal step of pixels has 0.4."""
@@ -41,8 +41,8 @@ class WearNumbers:
     `hidden_db`: how much better G enlarges its results than the same with noise of 2 levels over them.
     """
 
-    real: Look
-    made: Look
+    real: Appearance
+    made: Appearance
     colour_shift: float = math.nan
     variation: float = math.nan
     accuracy: float = math.nan
@@ -66,12 +66,12 @@ class WearNumbers:
         return {key: value for key, value in (looks | others).items() if math.isfinite(value)}
 
 
-def look_at_all(pictures: Sequence[Pixels]) -> Look:
+def look_at_all(pictures: Sequence[Pixels]) -> Appearance:
     """Of low pictures (H, W, 3) uint8, at least 16 px a side."""
     if not pictures:
-        return Look()
+        return Appearance()
     lumas: list[Plane] = [picture.astype(np.float32) @ _LUMA for picture in pictures]
-    return Look(
+    return Appearance(
         noise=float(np.mean([noise_of(luma) for luma in lumas])),
         blur_across_px=float(np.mean([_edge_blur_px(luma) for luma in lumas])),
         blur_down_px=float(np.mean([_edge_blur_px(luma.T) for luma in lumas])),

@@ -63,7 +63,7 @@ class Made:
 
 
 @dataclass
-class _Told:
+class _PageNotes:
     """Notes and the pages that they are of."""
 
     pages: dict[str, list[int]] = field(default_factory=dict)
@@ -114,7 +114,7 @@ def _bind(
         document, numbers, job.output.format, file.file, write, job.raw_bytes, file.state,
         keeps_others=bench.options.pages.is_all,
     )  # fmt: skip
-    told, damaged = _Told(), _Told()
+    told, damaged = _PageNotes(), _PageNotes()
     if file.pages:
         word = document.kind.removesuffix("s")
         bench.observer.note(f"{job.source}: resuming at {word} {file.pages + 1} of {len(job.pages)}")
@@ -246,7 +246,7 @@ class _Grainings:
 class _Encoder:
     """Binds one page while the next one is enlarged. A context manager: all that it was given is bound at its end."""
 
-    def __init__(self, binder: Binder, file: Growing, told: _Told) -> None:
+    def __init__(self, binder: Binder, file: Growing, told: _PageNotes) -> None:
         self._binder, self._file, self._told = binder, file, told
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="srgan-binder")
         self._pending: Future[None] | None = None

@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.imaging.grain import BLOCK, Grain, Measured, Place, block_at, film, left_share, measure
+from srgan_cli.imaging.grain import BLOCK, Grain, Measured, Place, block_at, film, left_fraction, measure
 from srgan_cli.imaging.grain_field import GrainField
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.reading import OpenPicture
@@ -79,7 +79,7 @@ def graining_of(
     left = _left(strips, found, upscaler)
     tell(f"{job.source}: {_described(found.grain, left)}")
     return Graining(
-        GrainField(found.grain, upscaler.scale, seed=options.seed, page=page, share=1 - left), upscaler.scale
+        GrainField(found.grain, upscaler.scale, seed=options.seed, page=page, fraction=1 - left), upscaler.scale
     )
 
 
@@ -128,4 +128,4 @@ def _left_of_one(low: Pixels, places: Sequence[Place], upscaler: Enlarger) -> fl
     enlarged = [
         high[top * scale : (top + BLOCK) * scale, left * scale : (left + BLOCK) * scale] for _, top, left in places
     ]
-    return left_share([block_at([low], place) for place in places], enlarged)
+    return left_fraction([block_at([low], place) for place in places], enlarged)

@@ -21,10 +21,10 @@ from srgan_cli.upscaling.rows import ArrayRows, RowSource
 
 _ROWS = 256
 
-Opened: TypeAlias = "OpenPicture | WholePicture | Document | Exception | None"
+Opened: TypeAlias = "OpenPicture | DecodedPicture | Document | Exception | None"
 
 
-class WholePicture(ArrayRows):
+class DecodedPicture(ArrayRows):
     """A picture that has been decoded whole. `damage`: what was lost of it, where that is accepted."""
 
     def __init__(self, picture: OpenPicture, patience: Patience) -> None:
@@ -51,7 +51,7 @@ class Intake:
         """The picture's rows; raises what reading ahead met."""
         if isinstance(self._source, Exception):
             raise self._source
-        assert isinstance(self._source, (OpenPicture, WholePicture))
+        assert isinstance(self._source, (OpenPicture, DecodedPicture))
         return self._source
 
     def document(self) -> Document:
@@ -59,7 +59,7 @@ class Intake:
         if isinstance(self._source, Exception):
             raise self._source
         assert self._source is not None
-        assert not isinstance(self._source, (OpenPicture, WholePicture))
+        assert not isinstance(self._source, (OpenPicture, DecodedPicture))
         return self._source
 
     @property
@@ -71,7 +71,7 @@ class Intake:
     @property
     def damage(self) -> str | None:
         """What was lost of the picture so far, where that is accepted."""
-        return self._source.damage if isinstance(self._source, (OpenPicture, WholePicture)) else None
+        return self._source.damage if isinstance(self._source, (OpenPicture, DecodedPicture)) else None
 
     def __enter__(self) -> Intake:
         return self
@@ -80,7 +80,7 @@ class Intake:
         self.close()
 
     def close(self) -> None:
-        if self._source is not None and not isinstance(self._source, (WholePicture, Exception)):
+        if self._source is not None and not isinstance(self._source, (DecodedPicture, Exception)):
             self._source.close()
         self._source = None
         if self.job.fetched is not None:
@@ -114,7 +114,7 @@ def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[J
         if picture.header.decoded_bytes > READ_AHEAD_BYTES:
             return job, picture
         with picture:
-            return job, WholePicture(picture, patience)
+            return job, DecodedPicture(picture, patience)
     except BaseException:
         picture.close()
         raise

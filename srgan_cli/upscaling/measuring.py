@@ -1,4 +1,4 @@
-"""What a run shows of this machine: speed, start-up, memory, and whether other programs had a share of it."""
+"""What a run shows of this machine: speed, start-up, memory, and whether other programs used it too."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Pace:
 
     `startup_seconds` went by before the first picture. `start_bytes` of memory were in use then, and at most
     `network_bytes`, pictures aside, later, where the largest picture (or tile) had `window_px` px. `was_busy`: other
-    programs had a large share of the machine, so that the speed says little. 0 stands for what is not known.
+    programs used much of the machine, so that the speed says little. 0 stands for what is not known.
     """
 
     device: str

@@ -99,7 +99,7 @@ class Job:
 
     @property
     def memory_bytes(self) -> int:
-        """Largest share of memory of one picture, the network aside."""
+        """The most memory that one picture takes, the network aside."""
         decoded = max(part.header.decoded_bytes for part in self.pages or (self,))
         return min(decoded, READ_AHEAD_BYTES) + self.canvas_bytes - self.scratch_bytes
 

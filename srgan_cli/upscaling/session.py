@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Raised when results of the same options and weights change, so that --resume makes them again.
 _RESULTS_VERSION = 3
-# Texture that one pass invented is content to the next, which makes patterns of it. With this share of the detail in
+# Texture that one pass invented is content to the next, which makes patterns of it. With this fraction of the detail in
 # the earlier passes there are none, and the result is hardly less like the original to the eye (`benchmarks.passes`).
 _EARLIER_DETAIL = 2 / 3
 _LOOKING_THREADS = 2
@@ -79,7 +79,7 @@ class Selection:
 
 
 def _weights_of(name: str) -> str:
-    """Of a bundled model's file; for one between two models, of the far one, whose name has the share."""
+    """Of a bundled model's file; for one between two models, of the second, whose name holds the fraction."""
     bundled, _ = registry.split_detail(name)
     return registry.family(bundled)[0].sha256
 

@@ -19,7 +19,7 @@ _NETWORK = frozenset((
 ))  # fmt: skip
 
 
-class Sight(NamedTuple):
+class FileStamp(NamedTuple):
     """What a look at a file shows: another one where anything was written, or another file has its name."""
 
     size: int
@@ -29,7 +29,7 @@ class Sight(NamedTuple):
 
 @dataclass
 class _Unrest:
-    sight: Sight
+    stamp: FileStamp
     since: float
 
 
@@ -43,30 +43,30 @@ class Settling:
     def __init__(self, settle_s: float, *, trusts_times: bool) -> None:
         self._settle_s, self._trusts_times = settle_s, trusts_times
         self._unrest: dict[Path, _Unrest] = {}
-        self.dealt_with: dict[Path, Sight] = {}
+        self.dealt_with: dict[Path, FileStamp] = {}
 
-    def update(self, seen: dict[Path, Sight], now: float | None = None) -> list[Path]:
+    def update(self, seen: dict[Path, FileStamp], now: float | None = None) -> list[Path]:
         """Those at rest, of all files that are there; what is there no more is forgotten."""
         now = time.time() if now is None else now
         for gone in [path for path in (*self._unrest, *self.dealt_with) if path not in seen]:
             self._unrest.pop(gone, None)
             self.dealt_with.pop(gone, None)
-        return [path for path, sight in seen.items() if self._is_ready(path, sight, now)]
+        return [path for path, stamp in seen.items() if self._is_ready(path, stamp, now)]
 
-    def _is_ready(self, path: Path, sight: Sight, now: float) -> bool:
-        if self.dealt_with.get(path) == sight:
+    def _is_ready(self, path: Path, stamp: FileStamp, now: float) -> bool:
+        if self.dealt_with.get(path) == stamp:
             return False
         before = self._unrest.get(path)
-        if before is None or before.sight != sight:
-            self._unrest[path] = _Unrest(sight, now)
-            age_s = now - sight.mtime_ns / 1e9
-            return before is None and self._trusts_times and sight.size > 0 and age_s >= self._settle_s
+        if before is None or before.stamp != stamp:
+            self._unrest[path] = _Unrest(stamp, now)
+            age_s = now - stamp.mtime_ns / 1e9
+            return before is None and self._trusts_times and stamp.size > 0 and age_s >= self._settle_s
         return now - before.since >= self._settle_s
 
-    def done_with(self, path: Path, sight: Sight) -> None:
+    def done_with(self, path: Path, stamp: FileStamp) -> None:
         """Nothing more is to be done about it, as long as it looks like that."""
         self._unrest.pop(path, None)
-        self.dealt_with[path] = sight
+        self.dealt_with[path] = stamp
 
     def again(self, path: Path) -> None:
         """Deal with it once more."""
@@ -79,7 +79,7 @@ class Settling:
         return max(0.0, min(one.since for one in self._unrest.values()) + self._settle_s - time.time())
 
 
-def see(paths: Iterable[Path]) -> dict[Path, Sight]:
+def see(paths: Iterable[Path]) -> dict[Path, FileStamp]:
     """What each file looks like; those that have gone meanwhile are left out."""
     seen = {}
     for path in paths:
@@ -87,7 +87,7 @@ def see(paths: Iterable[Path]) -> dict[Path, Sight]:
             status = path.stat()
         except OSError:
             continue
-        seen[path] = Sight(status.st_size, status.st_mtime_ns, status.st_ino)
+        seen[path] = FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
     return seen
 
 

@@ -67,8 +67,8 @@ class Steady:
         upscaler.upscale_rows(ArrayRows(seen), high, on_rows=lambda _rows: check(), origin=origin)
         high = high[above * scale :, before * scale :][: (bottom - top) * scale, : (right - left) * scale]
         place = slice(top * scale, bottom * scale), slice(left * scale, right * scale)
-        share = _enlarged(moving[top:bottom, left:right], scale, smooth=False)[:, :, None]
-        faded = out[place] + (high.astype(np.float32) - out[place]) * share
+        fraction = _enlarged(moving[top:bottom, left:right], scale, smooth=False)[:, :, None]
+        faded = out[place] + (high.astype(np.float32) - out[place]) * fraction
         out[place] = faded.round().astype(out.dtype)
         anew = (moving > 0)[top:bottom, left:right]
         self._low[top:bottom, left:right][anew] = low[top:bottom, left:right][anew]

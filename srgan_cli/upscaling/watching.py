@@ -25,14 +25,14 @@ from srgan_cli.upscaling.held import Upscalers
 from srgan_cli.upscaling.inputs import Failure, InputFile, pictures_below
 from srgan_cli.upscaling.observer import Observer
 from srgan_cli.upscaling.session import Session, prepare
-from srgan_cli.upscaling.settling import Events, Settling, Sight, network_drive, see
+from srgan_cli.upscaling.settling import Events, FileStamp, Settling, network_drive, see
 
 FAILED_FILE = ".srgan-failed.jsonl"
 _BATCH = 64  # pictures that are planned at a time
 _LOOK_S = 60.0  # how often a folder is looked through, events or not
 _NETWORK_LOOK_S = 5.0
 _NAP_S = 0.5
-_MIN_S, _SCAN_SHARE = 0.2, 5  # a look takes at most a fifth of the time
+_MIN_S, _SCAN_FRACTION = 0.2, 0.2  # a look takes at most a fifth of the time
 _AGAIN_S, _MAX_AGAIN_S = 30.0, 3600.0
 
 
@@ -125,8 +125,8 @@ class _Watching:
         return Events(self._options.folder, self._options.output.resolve(), recursive=self._options.recursive)
 
     def run(self) -> None:
-        for path, sight in self._failed.unchanged().items():
-            self._settling.done_with(path, sight)
+        for path, stamp in self._failed.unchanged().items():
+            self._settling.done_with(path, stamp)
         if self._failed.sources():
             self._reporter.failed(self._failed.sources())
         while not self._is_over():
@@ -140,7 +140,7 @@ class _Watching:
                 self._make(_first_batch(ready, seen), seen)
             self._failed.keep(seen)
             if not ready:
-                self._wait(max(_MIN_S, _SCAN_SHARE * scan_s))
+                self._wait(max(_MIN_S, scan_s / _SCAN_FRACTION))
 
     def close(self) -> None:
         if self._events is not None:
@@ -148,7 +148,7 @@ class _Watching:
 
     # --------------------------------------------------------------------------------------------------------- looking
 
-    def _scan(self) -> dict[Path, Sight]:
+    def _scan(self) -> dict[Path, FileStamp]:
         """All pictures that are there now. A folder that has gone (a drive that was unmounted) is waited for."""
         there = self._options.folder.is_dir()
         if there != self._is_there:
@@ -185,7 +185,7 @@ class _Watching:
 
     # ---------------------------------------------------------------------------------------------------------- making
 
-    def _make(self, batch: _Batch, seen: dict[Path, Sight]) -> None:
+    def _make(self, batch: _Batch, seen: dict[Path, FileStamp]) -> None:
         """Plan and run one batch; where that is refused, each of its pictures alone, so that one costs only itself."""
         found = [InputFile(path, self._options.folder) for path in batch.all]
         try:
@@ -206,7 +206,7 @@ class _Watching:
             raise KeyboardInterrupt
         self._conclude(batch, tally.failures, seen)
 
-    def _conclude(self, batch: _Batch, failures: Sequence[Failure], seen: dict[Path, Sight]) -> None:
+    def _conclude(self, batch: _Batch, failures: Sequence[Failure], seen: dict[Path, FileStamp]) -> None:
         """What has failed is kept in the list, unless it is gone or was changed meanwhile: then it comes again."""
         failed = {failure.source: failure for failure in failures}
         now = see(batch.all)
@@ -237,7 +237,7 @@ class _Batch:
         return [path for group in self.groups for path in group]
 
 
-def _first_batch(ready: Sequence[Path], seen: dict[Path, Sight]) -> _Batch:
+def _first_batch(ready: Sequence[Path], seen: dict[Path, FileStamp]) -> _Batch:
     by_stem: dict[Path, list[Path]] = {}
     for path in seen:
         by_stem.setdefault(path.with_suffix(""), []).append(path)
@@ -250,7 +250,7 @@ def _first_batch(ready: Sequence[Path], seen: dict[Path, Sight]) -> _Batch:
 
 @dataclass(frozen=True)
 class _Attempt:
-    sight: Sight
+    stamp: FileStamp
     reason: str
     lasting: bool  # the file itself is at fault; another try gives the same
     tries: int
@@ -272,29 +272,29 @@ class _Failed:
     def _load(self, entry: dict[str, object]) -> None:
         if entry["settings"] != self._key:
             return
-        size, mtime_ns, inode = (stored.whole(entry[name]) for name in Sight._fields)
+        size, mtime_ns, inode = (stored.whole(entry[name]) for name in FileStamp._fields)
         path = self._root / stored.text(entry["source"])
         lasting = entry["lasting"] is True
-        self._attempts[path] = _Attempt(Sight(size, mtime_ns, inode), stored.text(entry["reason"]), lasting, 0, 0.0)
+        self._attempts[path] = _Attempt(FileStamp(size, mtime_ns, inode), stored.text(entry["reason"]), lasting, 0, 0.0)
 
-    def unchanged(self) -> dict[Path, Sight]:
+    def unchanged(self) -> dict[Path, FileStamp]:
         """Those that would fail again."""
-        return {path: one.sight for path, one in self._attempts.items() if one.lasting}
+        return {path: one.stamp for path, one in self._attempts.items() if one.lasting}
 
     def sources(self) -> list[Path]:
         return sorted(self._attempts)
 
-    def add(self, failure: Failure, sight: Sight) -> None:
+    def add(self, failure: Failure, stamp: FileStamp) -> None:
         before = self._attempts.get(failure.source)
-        tries = 1 + (before.tries if before is not None and before.sight == sight else 0)
+        tries = 1 + (before.tries if before is not None and before.stamp == stamp else 0)
         lasting = issubclass(failure.kind, (UnreadablePictureError, DefectError))
         pause_s = min(_MAX_AGAIN_S, _AGAIN_S * 2 ** (tries - 1))
-        self._attempts[failure.source] = _Attempt(sight, failure.reason, lasting, tries, time.time() + pause_s)
+        self._attempts[failure.source] = _Attempt(stamp, failure.reason, lasting, tries, time.time() + pause_s)
 
     def drop(self, path: Path) -> None:
         self._attempts.pop(path, None)
 
-    def keep(self, seen: dict[Path, Sight]) -> None:
+    def keep(self, seen: dict[Path, FileStamp]) -> None:
         """Forget those that are not there any more, while the folder is."""
         if seen:
             for path in [path for path in self._attempts if path not in seen]:
@@ -323,7 +323,7 @@ class _Failed:
 
     def _text(self) -> str:
         rows = [
-            {"source": str(path.relative_to(self._root)), "reason": one.reason, **one.sight._asdict(),
+            {"source": str(path.relative_to(self._root)), "reason": one.reason, **one.stamp._asdict(),
              "lasting": one.lasting, "settings": self._key}
             for path, one in sorted(self._attempts.items())
         ]  # fmt: skip

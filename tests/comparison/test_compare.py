@@ -20,7 +20,7 @@ from srgan_cli.comparison import compare as comparing
 from srgan_cli.comparison import viewer
 from srgan_cli.comparison.compare import CompareOptions
 from srgan_cli.comparison.places import Spot, difference, most_different
-from srgan_cli.comparison.scenes import Box, Enlarged, Scene, Still, labels_of, read_shown, together
+from srgan_cli.comparison.scenes import Area, Enlarged, Scene, Still, labels_of, read_shown, together
 from srgan_cli.comparison.sheet import draw_sheet, row_of
 from srgan_cli.comparison.viewer import Exhibit, build_page
 from srgan_cli.config import EngineOptions
@@ -47,14 +47,16 @@ def smooth(height: int, width: int) -> Pixels:
 def test_pictures_of_one_size_are_cut_as_they_are() -> None:
     a, b = noise(40, 60), noise(40, 60, 1)
     scene = together([("a", a), ("b", b)])
-    box = Box(7, 5, 20, 16)
+    box = Area(7, 5, 20, 16)
     assert (scene.width, scene.height) == (60, 40)
     assert [view.about for view in scene.views] == ["60×40 px"] * 2
     np.testing.assert_array_equal(scene.views[1].crop(box), b[5:21, 7:27])
 
 
-@pytest.mark.parametrize("box", [Box(0, 0, 240, 160), Box(0, 0, 40, 24), Box(33, 41, 50, 30), Box(190, 130, 50, 30)])
-def test_a_smaller_picture_is_enlarged_as_a_whole_would_be(box: Box) -> None:
+@pytest.mark.parametrize(
+    "box", [Area(0, 0, 240, 160), Area(0, 0, 40, 24), Area(33, 41, 50, 30), Area(190, 130, 50, 30)]
+)
+def test_a_smaller_picture_is_enlarged_as_a_whole_would_be(box: Area) -> None:
     low, high = noise(40, 60), noise(160, 240)
     smaller = together([("low", low), ("high", high)]).views[0]
     whole = np.asarray(Pillow.fromarray(low).resize((240, 160), Pillow.Resampling.BICUBIC))
@@ -65,7 +67,7 @@ def test_a_smaller_picture_is_enlarged_as_a_whole_would_be(box: Box) -> None:
 
 def test_bicubic_is_that_of_the_field_away_from_the_borders() -> None:
     low = noise(30, 30) // 2 + 64  # where nothing is clipped on the way, as the axes take their turns differently
-    found = together([("low", low), ("high", noise(120, 120))]).views[0].crop(Box(20, 20, 80, 80))
+    found = together([("low", low), ("high", noise(120, 120))]).views[0].crop(Area(20, 20, 80, 80))
     np.testing.assert_allclose(found.astype(int), bicubic(low, 120, 120)[20:100, 20:100], atol=1)
 
 
@@ -100,7 +102,7 @@ def test_pictures_tell_whether_what_does_not_divide_was_cropped_or_made_small_to
     low = np.asarray(Pillow.fromarray(high).resize((width, height), Pillow.Resampling.LANCZOS, box))
     scene = together([("high", high), ("low", low)])
     assert (scene.width, scene.height) == box[2:]
-    far = Box(scene.width - 40, scene.height - 40, 36, 36)
+    far = Area(scene.width - 40, scene.height - 40, 36, 36)
     found, wanted = (view.crop(far).astype(float) for view in scene.views)
     assert np.abs(found - wanted).mean() < 2  # levels; a px aside it is above 10
 
@@ -169,8 +171,8 @@ def test_a_profile_of_its_own_is_converted_and_nonsense_left_alone(tmp_path: Pat
 # --------------------------------------------------------------------------------------------------------------- models
 
 
-@pytest.mark.parametrize("box", [Box(0, 0, 96, 80), Box(0, 0, 20, 20), Box(31, 22, 21, 17), Box(76, 60, 20, 20)])
-def test_a_part_is_computed_as_the_whole_would_be(box: Box) -> None:
+@pytest.mark.parametrize("box", [Area(0, 0, 96, 80), Area(0, 0, 20, 20), Area(31, 22, 21, 17), Area(76, 60, 20, 20)])
+def test_a_part_is_computed_as_the_whole_would_be(box: Area) -> None:
     upscaler = Upscaler(tiny_model(), EngineOptions(device="cpu", precision="fp32"))
     low = noise(20, 24)
     whole = upscaler.upscale(low)[box.top : box.bottom, box.left : box.right]
@@ -221,16 +223,16 @@ def test_crops_are_inside_and_do_not_overlap(width: int, height: int, side_px: i
 @pytest.mark.parametrize(
     ("text", "box"),
     [
-        ("150,100", Box(130, 80, 40, 40)),
-        ("0.5,0.5", Box(130, 80, 40, 40)),
-        ("1.0,1.0", Box(260, 160, 40, 40)),
-        (" 0 , 0 ", Box(0, 0, 40, 40)),
-        ("300,200", Box(260, 160, 40, 40)),
-        (".25,1.", Box(55, 160, 40, 40)),
-        ("1,1", Box(0, 0, 40, 40)),
+        ("150,100", Area(130, 80, 40, 40)),
+        ("0.5,0.5", Area(130, 80, 40, 40)),
+        ("1.0,1.0", Area(260, 160, 40, 40)),
+        (" 0 , 0 ", Area(0, 0, 40, 40)),
+        ("300,200", Area(260, 160, 40, 40)),
+        (".25,1.", Area(55, 160, 40, 40)),
+        ("1,1", Area(0, 0, 40, 40)),
     ],
 )
-def test_spots_are_px_or_fractions(text: str, box: Box) -> None:
+def test_spots_are_px_or_fractions(text: str, box: Area) -> None:
     assert Spot.parse(text).box(scene_with(), 40) == box
 
 
@@ -246,7 +248,7 @@ def test_spots_that_are_none(text: str) -> None:
 @pytest.mark.parametrize("percent", [100, 200, 300, 400])
 def test_the_sheet_shows_pixels_as_they_are(percent: int) -> None:
     scene = together([("a", noise(80, 80)), ("b", noise(80, 80, 1))])
-    box = Box(9, 12, 24, 20)
+    box = Area(9, 12, 24, 20)
     sheet = draw_sheet({"a": "", "b": ""}, [row_of(scene, box)], zoom_percent=percent)
     times = percent // 100
     for view in scene.views:
@@ -258,7 +260,7 @@ def test_the_sheet_shows_pixels_as_they_are(percent: int) -> None:
 
 def test_a_cell_that_is_missing_stays_grey() -> None:
     scene = together([("a", noise(80, 80)), ("b", noise(80, 80, 1))])
-    row = row_of(scene, Box(0, 0, 40, 40))
+    row = row_of(scene, Area(0, 0, 40, 40))
     sheet = draw_sheet({"a": "", "b": "", "c": "no such"}, [row], zoom_percent=100, footer="×")
     assert sheet.shape[1] > draw_sheet({"a": "", "b": ""}, [row], zoom_percent=100).shape[1]
     assert (sheet == 44).all(-1).sum() > 148 * 100
@@ -285,7 +287,7 @@ def picture_of(data: Any, number: int, level: int = 0, scene: int = 0) -> Pixels
 def test_a_small_page_keeps_every_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewer, "_TILE_PX", 64)
     a, b = noise(150, 210), noise(150, 210, 1)
-    html, summary = build_page("t", [Exhibit(together([("a", a), ("b", b)]), (Box(1, 2, 3, 4),))], budget_bytes=10**7)
+    html, summary = build_page("t", [Exhibit(together([("a", a), ("b", b)]), (Area(1, 2, 3, 4),))], budget_bytes=10**7)
     data = data_of(html)
     assert (data["mime"], data["pair"], data["tile"]) == ("image/png", [0, 1], 64)
     assert data["scenes"][0]["places"] == [[1, 2, 3, 4]]
@@ -302,7 +304,7 @@ def test_a_heavy_page_becomes_lossy_and_then_smaller() -> None:
     heavy, light = (build_page("t", [Exhibit(scene)], budget_bytes=size)[0] for size in (10**7, 1_600_000))
     assert data_of(light)["mime"] == "image/jpeg"
     assert len(light) < 1_650_000 < len(heavy)
-    tiny, summary = build_page("t", [Exhibit(scene, (Box(100, 60, 40, 40),))], budget_bytes=200_000)
+    tiny, summary = build_page("t", [Exhibit(scene, (Area(100, 60, 40, 40),))], budget_bytes=200_000)
     one = data_of(tiny)["scenes"][0]
     assert one["shrunk"] > 1
     assert (one["width"], one["places"][0][0]) == (800 // one["shrunk"], 100 // one["shrunk"])

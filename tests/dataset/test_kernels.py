@@ -15,7 +15,7 @@ from PIL import Image
 
 from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.degradation import (
-    Noise,
+    SensorNoise,
     apply,
     rng_for,
     sample,
@@ -206,7 +206,7 @@ def test_filters_equal_pillows_away_from_the_borders(kind: Filter, theirs: Image
 def test_noise_has_the_variance_it_says(sigma: float, shot: float, grey: bool) -> None:
     level = torch.tensor([90.0, 120.0, 150.0])
     flat = (level / 255)[None, :, None, None].expand(1, 3, 128, 128)
-    low = apply(flat, [once(noise=Noise(sigma, shot, grey, seed=7))], 1)[0] * 255
+    low = apply(flat, [once(noise=SensorNoise(sigma, shot, grey, seed=7))], 1)[0] * 255
     change = low - level[:, None, None]
     lit = level.mean() if grey else level
     expected = (sigma**2 + shot * lit + 1 / 12).sqrt().expand(3) if shot else torch.full((3,), math.hypot(sigma, 0.29))
@@ -218,7 +218,7 @@ def test_noise_has_the_variance_it_says(sigma: float, shot: float, grey: bool) -
 
 def test_noise_leaves_black_black_and_white_white() -> None:
     ends = torch.tensor([0.0, 1.0, 0.0])[None, :, None, None].expand(1, 3, 16, 16)
-    assert torch.equal(apply(ends, [once(noise=Noise(20.0, 0.0, False, seed=1))], 1), ends)
+    assert torch.equal(apply(ends, [once(noise=SensorNoise(20.0, 0.0, False, seed=1))], 1), ends)
 
 
 @pytest.mark.parametrize(

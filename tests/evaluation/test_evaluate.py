@@ -179,7 +179,7 @@ def test_folders_that_do_not_fit_are_refused(
 def _read(tmp_path: Path, scale: int = 2, **files: Path | None) -> tuple[list[Any], list[str]]:
     told: list[str] = []
     given = pairs.read_pairs(
-        [pairs.Files("a", **cast(Any, files))],
+        [pairs.PairFiles("a", **cast(Any, files))],
         scale=scale,
         on_failure=told.append,
     )

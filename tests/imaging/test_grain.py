@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_cli.imaging.grain import BLOCK, Grain, film, left_share, measure
+from srgan_cli.imaging.grain import BLOCK, Grain, film, left_fraction, measure
 from srgan_cli.imaging.grain_field import GrainField
 
 Array = np.ndarray[Any, Any]
@@ -94,8 +94,8 @@ def test_what_an_enlargement_has_left() -> None:
     before = [grainy(6)[:BLOCK, :BLOCK]]
     repeated = [one.repeat(2, 0).repeat(2, 1) for one in before]
     smooth = [np.full_like(one, 120) for one in repeated]
-    assert left_share(before, repeated) == pytest.approx(1, abs=0.01)
-    assert left_share(before, smooth) < 0.01
+    assert left_fraction(before, repeated) == pytest.approx(1, abs=0.01)
+    assert left_fraction(before, smooth) < 0.01
 
 
 # -------------------------------------------------------------------------------------------------------------- field

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from srgan_cli.dataset.codecs import Compression
-from srgan_cli.dataset.degradation import Degradation, Noise, Round
+from srgan_cli.dataset.degradation import Degradation, Round, SensorNoise
 from srgan_cli.dataset.kernels import Blur
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError
 from srgan_cli.imaging.bicubic import bicubic
@@ -104,7 +104,7 @@ def test_words_tell_all_that_was_drawn() -> None:
         blur=Blur("gaussian", 1.23, 0.4, narrow=0.5),
         factor=0.631,
         filter="area",
-        noise=Noise(4.96, 0.0, grey=True, seed=1),
+        noise=SensorNoise(4.96, 0.0, grey=True, seed=1),
         compression=Compression("JPEG", 62, halved_chroma=True, grid_px=(0, 0)),
     )
     last = Round(blur=None, factor=None, filter="lanczos", noise=None, compression=None)

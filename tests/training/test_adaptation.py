@@ -31,7 +31,7 @@ from srgan_cli.training.run import begin
 from srgan_cli.training.schedule import place
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast, Examples
-from srgan_cli.training.wear_numbers import Look, WearNumbers, look_at_all
+from srgan_cli.training.wear_numbers import Appearance, WearNumbers, look_at_all
 from srgan_cli.training_config import Phase, TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
 from tests.training.runs import Witness, config, log_of, same, stop_at, tensors, weights
@@ -268,7 +268,7 @@ def test_numbers_tell_blur_from_sharpness_and_noise_from_quiet() -> None:
     ],
 )
 def test_each_failure_is_reported_once_and_stops_nothing(bad: Mapping[str, float], kind: str, times: int) -> None:
-    well = WearNumbers(Look(noise=5.0), Look(noise=4.0), 0.5, 6.0, 0.6, 0.1)
+    well = WearNumbers(Appearance(noise=5.0), Appearance(noise=4.0), 0.5, 6.0, 0.6, 0.1)
     monitor = Monitor()
     assert monitor.wear(0, well) == []
     ill = dataclasses.replace(well, **bad)  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OutOfMemoryError, match="not even one crop"):
         fitting.fit(run, Processes())
     need = fitting._kept_bytes(lambda: fitting._try(run, "adversarial", 2)) / 2 * fitting._BESIDES
-    monkeypatch.setattr(pytorch, "free_memory_bytes", lambda device: int(need * 6.5 / fitting._SHARE))
+    monkeypatch.setattr(pytorch, "free_memory_bytes", lambda device: int(need * 6.5 / fitting._FREE_FRACTION))
     batches, (note,) = fitting.fit(run, Processes())
     assert batches == {"adversarial": 6}
     assert "taking 6" in note

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from srgan_cli.training import wear_losses
-from srgan_cli.training.wear_losses import Statistics
+from srgan_cli.training.wear_losses import BlockStatistics
 
 
 def noise(count: int = 4, side_px: int = 32, std: float = 0.05, seed: int = 0) -> Tensor:
@@ -18,7 +18,7 @@ def noise(count: int = 4, side_px: int = 32, std: float = 0.05, seed: int = 0) -
 
 
 def distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    return Statistics().loss(ours, theirs)
+    return BlockStatistics().loss(ours, theirs)
 
 
 def test_statistics_are_sorted_coefficients_of_blocks() -> None:
@@ -48,7 +48,7 @@ def test_statistics_do_not_care_which_block_is_where() -> None:
 
 
 def test_statistics_lead_noise_to_its_strength_though_batches_are_small() -> None:
-    statistics, strength = Statistics(), torch.tensor(0.01, requires_grad=True)
+    statistics, strength = BlockStatistics(), torch.tensor(0.01, requires_grad=True)
     optimizer = torch.optim.Adam([strength], 1e-3)
     for step in range(150):
         optimizer.zero_grad()
@@ -59,7 +59,7 @@ def test_statistics_lead_noise_to_its_strength_though_batches_are_small() -> Non
 
 
 def test_statistics_are_kept_and_taken_back() -> None:
-    first, again = Statistics(), Statistics()
+    first, again = BlockStatistics(), BlockStatistics()
     again.load_state_dict(first.state_dict())
     for step in range(3):
         first.loss(noise(seed=step), noise(seed=step + 9))

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from srgan_cli.upscaling.settling import Settling, Sight, network_drive, see
+from srgan_cli.upscaling.settling import FileStamp, Settling, network_drive, see
 
 A, B = Path("a.png"), Path("b.png")
 
 
-def sight(size: int, written: float) -> Sight:
-    return Sight(size, round(written * 1e9), 1)
+def stamp(size: int, written: float) -> FileStamp:
+    return FileStamp(size, round(written * 1e9), 1)
 
 
 def test_a_file_that_grows_is_not_complete() -> None:
     settling = Settling(2.0, trusts_times=True)
     for second in range(10):
-        assert settling.update({A: sight(second * 100, 1000.0 + second)}, now=1000.0 + second) == []
-    grown = {A: sight(900, 1009.0)}
+        assert settling.update({A: stamp(second * 100, 1000.0 + second)}, now=1000.0 + second) == []
+    grown = {A: stamp(900, 1009.0)}
     assert settling.update(grown, now=1010.5) == []
     assert settling.update(grown, now=1011.0) == [A]
     assert settling.update(grown, now=1012.0) == [A], "until it has been dealt with"
@@ -29,25 +29,25 @@ def test_a_file_that_grows_is_not_complete() -> None:
 
 def test_a_file_whose_time_changes_is_not_complete() -> None:
     settling = Settling(2.0, trusts_times=False)
-    assert settling.update({A: sight(5, 0.0)}, now=100.0) == []
-    assert settling.update({A: sight(5, 1.0)}, now=102.0) == []
-    assert settling.update({A: sight(5, 1.0)}, now=103.9) == []
-    assert settling.update({A: sight(5, 1.0)}, now=104.0) == [A]
+    assert settling.update({A: stamp(5, 0.0)}, now=100.0) == []
+    assert settling.update({A: stamp(5, 1.0)}, now=102.0) == []
+    assert settling.update({A: stamp(5, 1.0)}, now=103.9) == []
+    assert settling.update({A: stamp(5, 1.0)}, now=104.0) == [A]
 
 
 @pytest.mark.parametrize(("trusts", "size", "expected"), [(True, 5, [A]), (True, 0, []), (False, 5, [])])
 def test_what_was_renamed_in_is_complete_at_once_where_clocks_agree(
     trusts: bool, size: int, expected: list[Path]
 ) -> None:
-    assert Settling(2.0, trusts_times=trusts).update({A: sight(size, 90.0)}, now=100.0) == expected
+    assert Settling(2.0, trusts_times=trusts).update({A: stamp(size, 90.0)}, now=100.0) == expected
 
 
 def test_what_changes_later_comes_again_and_what_goes_is_forgotten() -> None:
     settling = Settling(2.0, trusts_times=True)
-    settling.done_with(A, sight(5, 0.0))
-    assert settling.update({A: sight(6, 100.0), B: sight(1, 0.0)}, now=100.0) == [B]
-    assert settling.update({A: sight(6, 100.0)}, now=102.0) == [A]
-    settling.done_with(A, sight(6, 100.0))
+    settling.done_with(A, stamp(5, 0.0))
+    assert settling.update({A: stamp(6, 100.0), B: stamp(1, 0.0)}, now=100.0) == [B]
+    assert settling.update({A: stamp(6, 100.0)}, now=102.0) == [A]
+    settling.done_with(A, stamp(6, 100.0))
     assert settling.update({}, now=103.0) == []
     assert settling.dealt_with == {}
     assert settling.seconds_left() is None

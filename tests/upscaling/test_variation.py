@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_cli.comparison.scenes import Box, Enlarged
+from srgan_cli.comparison.scenes import Area, Enlarged
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import DeviceError
 from srgan_cli.networks.generators import fold
@@ -56,7 +56,7 @@ def test_pieces_and_parts_agree_with_the_whole() -> None:
     upscaler.upscale_piece(low[20 - halo : 40 + halo], Span(20 - halo, 20, 40, 40 + halo), piece, 16)
     assert largest_difference(piece, whole[40:80]) <= 1
     view = Enlarged("", "", low, upscaler)
-    assert largest_difference(view.crop(Box(50, 42, 30, 36)), whole[42:78, 50:80]) <= 1
+    assert largest_difference(view.crop(Area(50, 42, 30, 36)), whole[42:78, 50:80]) <= 1
 
 
 def test_seeds_and_strengths() -> None:

@@ -61,8 +61,8 @@ class Ncnn(Hosted):
         index = None if self.vulkan is None else self.vulkan.index
         half = self.precision == "fp16"
         if isinstance(model.network, NcnnGenerator):
-            return _Theirs(model.network, index, half=half)
-        return _Ours(model, index, half=half)
+            return _TheirNetwork(model.network, index, half=half)
+        return _OurNetwork(model, index, half=half)
 
     def budget_bytes(self) -> float:
         if self.vulkan is None:
@@ -70,11 +70,11 @@ class Ncnn(Hosted):
         return min(free_host_bytes(), self.vulkan.free_bytes) * MEMORY_FRACTION
 
     def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
-        values = largest_values_per_px(networks, (_Ours, _Theirs))
+        values = largest_values_per_px(networks, (_OurNetwork, _TheirNetwork))
         return _COPIES * values * (2 if self.precision == "fp16" else 4)
 
 
-class _Ours:
+class _OurNetwork:
     """A network of ours, in ncnn's format."""
 
     def __init__(self, model: Model, device: int | None, *, half: bool) -> None:
@@ -96,7 +96,7 @@ class _Ours:
         return subpixels if self._enlargement is None else convolved(low, self._enlargement).add_(subpixels)
 
 
-class _Theirs:
+class _TheirNetwork:
     """A network in ncnn's files."""
 
     shuffle = 1

@@ -45,7 +45,7 @@ class Onnx(Hosted):
 
     def prepare(self, model: Model) -> Prepared:
         assert isinstance(model.network, OnnxGenerator)
-        return _Network(model.network, self.cuda)
+        return _OnnxNetwork(model.network, self.cuda)
 
     def budget_bytes(self) -> float:
         return host_tile_bytes()
@@ -54,7 +54,7 @@ class Onnx(Hosted):
         return _BYTES_PER_PX
 
 
-class _Network:
+class _OnnxNetwork:
     shuffle = 1
 
     def __init__(self, generator: OnnxGenerator, cuda: int | None) -> None:

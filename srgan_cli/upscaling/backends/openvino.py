@@ -25,8 +25,8 @@ from srgan_cli.networks.graph import (
     Add,
     Convolution,
     Node,
+    ParametricReLU,
     PixelShuffle,
-    PReLU,
     convolved,
     nodes_of,
 )
@@ -75,17 +75,17 @@ class OpenVino(Hosted):
         return PyTorch(HOST)
 
     def prepare(self, model: Model) -> Prepared:
-        return _Network(model, self.target, self.precision)
+        return _CompiledNetwork(model, self.target, self.precision)
 
     def budget_bytes(self) -> float:
         return host_tile_bytes()
 
     def bytes_per_px(self, networks: Sequence[Prepared], _probe: Callable[[int], object]) -> float:
-        values = largest_values_per_px(networks, _Network)
+        values = largest_values_per_px(networks, _CompiledNetwork)
         return _COPIES * values * (4 if self.precision == "fp32" else 2)
 
 
-class _Network:
+class _CompiledNetwork:
     """One network of ours, compiled when the first window is there."""
 
     def __init__(self, model: Model, target: str, precision: RunPrecision) -> None:
@@ -151,7 +151,7 @@ def _operation(ops: Any, node: Node, inputs: Sequence[Any]) -> Any:
     operation, (first, *others) = node.operation, inputs
     if isinstance(operation, Convolution):
         return _convolution(ops, operation, first)
-    if isinstance(operation, PReLU):
+    if isinstance(operation, ParametricReLU):
         return ops.prelu(first, ops.constant(operation.slope.numpy()))
     if isinstance(operation, PixelShuffle):
         return ops.depth_to_space(first, "depth_first", operation.factor)

@@ -67,7 +67,7 @@ class PyTorch:
         return None if self.dtype == torch.float32 else self.exact()
 
     def prepare(self, model: Model) -> Prepared:
-        return _Network(model, self.device, self.dtype)
+        return _TorchNetwork(model, self.device, self.dtype)
 
     def inference(self) -> AbstractContextManager[None]:
         return inference(self.device)
@@ -99,7 +99,7 @@ class PyTorch:
         empty_cache(self.device)
 
 
-class _Network:
+class _TorchNetwork:
     """A copy of one network, in channels_last, on its device."""
 
     def __init__(self, model: Model, device: torch.device, dtype: torch.dtype) -> None:
@@ -127,7 +127,7 @@ def _estimated_bytes_per_px(networks: Sequence[Prepared], probe: Callable[[int],
         tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
         largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
 
-    layers = [layer for one in networks if isinstance(one, _Network) for layer in one.network.modules()]
+    layers = [layer for one in networks if isinstance(one, _TorchNetwork) for layer in one.network.modules()]
     hooks = [layer.register_forward_hook(note) for layer in layers]
     try:
         probe(side)

@@ -12,7 +12,7 @@ from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
 from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError
 from srgan_cli.upscaling.crew.messages import Brief, Crew
-from srgan_cli.upscaling.crew.processes import Processes
+from srgan_cli.upscaling.crew.processes import ProcessCrew
 from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Observer, Tally
@@ -38,7 +38,7 @@ def crew_for(session: Session) -> Crew:
             raise SettingsError("give either --ray or several devices")
         return Cluster(brief_of(session), session.options.ray)
     workers = tuple(one for asked in engine.workers for one in _there(asked))
-    return Processes(brief_of(session), workers)
+    return ProcessCrew(brief_of(session), workers)
 
 
 def _refuse_own_memory(session: Session) -> None:

@@ -28,7 +28,7 @@ _LENGTH_BYTES = 8
 _END_SECONDS = 5.0
 
 
-class Processes:
+class ProcessCrew:
     """A `Crew` of processes: `options` says of which devices."""
 
     sees_all = True
