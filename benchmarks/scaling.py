@@ -1,13 +1,21 @@
 """How a run scales: the leading process with workers that cost nothing, and several workers beside one.
 
     python -m benchmarks.scaling driver --workers 1000 --pictures 1000000
-    python -m benchmarks.scaling folder --data DIR --device cpu:2x1 --repeats 3
-    python -m benchmarks.scaling processes --data DIR --repeats 3
+    python -m benchmarks.scaling processes --data DIR --pictures 200 --repeats 3
+    python -m benchmarks.scaling folder --data DIR --pictures 200 --workers 2
+    python -m benchmarks.scaling ray --data DIR --pictures 200
+    python -m benchmarks.scaling ray --data DIR --megapixels 200 --model fast --scale 2
 
 `driver`: the real hand-out, record and claims of a run by a crew, with workers that are done as soon as asked: how
-many pictures a second the leading process can keep in motion, and so how many workers it can feed. `folder` compares
-`--device` with one worker of it, `processes` two processes on one folder with one, in turn, each worker on one core.
-On a machine that does other things, processor time says more than the clock, so both are given.
+many pictures a second the leading process can keep in motion, and so how many workers it can feed.
+
+The others compare several workers with one, each on a core of its own: `processes` that share a folder, a `folder` by
+`--device cpu:Nx1`, and actors of a `ray` cluster that is there already, pinned to the same cores as the command. The
+photos are those of DIR, again and again until there are `--pictures`; with `--megapixels` they are put together into
+one JPEG picture of that size. `ratio` is one worker's time over all workers', `overhead` what one worker takes beyond
+the plain command on its core, `overhead_all` what all take beyond the plain command with a thread on each of their
+cores; `start_seconds` is what the command takes for the smallest photo alone. On a machine that does other things,
+processor time says more than the clock, so both are given.
 
 One line of JSON for each case.
 """
@@ -22,16 +30,21 @@ import os
 import pickle
 import queue
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psutil
+
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output
 from srgan_cli.upscaling import batch
@@ -145,64 +158,190 @@ def driver(workers: int, pictures: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _start(data: Path, out: Path, device: str, model: str, core: int | None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "srgan_cli", "upscale", str(data), "-o", str(out), "--resume", "--model", model,
-               "--device", device, "-q", "--json"]  # fmt: skip
-    pinned = [] if core is None else ["taskset", "-c", str(core)]
-    return subprocess.Popen([*pinned, *command], stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+# ------------------------------------------------------------------------------------------------------ several workers
 
 
-def _finish(processes: list[subprocess.Popen[bytes]]) -> list[dict[str, float]]:
-    """What each has made, and the processor time that it and its workers took."""
-    found = []
-    for process in processes:
-        assert process.stdout is not None
-        said = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0
-        summary = json.loads(said.splitlines()[-1])
-        found.append({"done": summary["done"], "cpu_seconds": round(used.ru_utime + used.ru_stime, 2)})
-    return found
+@dataclass(frozen=True)
+class Way:
+    """A command's own options, and the cores that it has, with a thread on each."""
+
+    options: tuple[str, ...]
+    cores: tuple[int, ...]
 
 
-def compare(
-    data: Path, model: str, many: list[tuple[str, int | None]], one: tuple[str, int | None]
-) -> dict[str, object]:
-    """The same folder by `one`, then by `many`: a device and a core for each process."""
+@dataclass(frozen=True)
+class Cost:
+    seconds: float
+    cpu_seconds: float
+    done: tuple[int, ...]  # pictures, by each command
+
+
+def cost(inputs: Path, ways: list[Way], common: tuple[str, ...], meter: Callable[[], float] = lambda: 0.0) -> Cost:
+    """What it takes to make the inputs by commands that run at the same time, into one folder. `meter` counts the
+    processor time of what they have not started themselves."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("SRGAN_BENCHMARK_DIR")) as folder:
-        began = time.perf_counter()
-        alone = _finish([_start(data, Path(folder, "one"), one[0], model, one[1])])
-        between = time.perf_counter()
-        together = _finish([_start(data, Path(folder, "many"), device, model, core) for device, core in many])
-        seconds = between - began, time.perf_counter() - between
+        began, before = time.perf_counter(), meter()
+        processes = []
+        for way in ways:
+            command = [sys.executable, "-m", "srgan_cli", "upscale", str(inputs), "-o", f"{folder}/out/", "--resume",
+                       "-q", "--json", *common, *way.options]  # fmt: skip
+            processes.append(subprocess.Popen(
+                ["taskset", "-c", ",".join(map(str, way.cores)), *command], stdout=subprocess.PIPE,
+                env={**os.environ, "OMP_NUM_THREADS": str(len(way.cores)), "RAY_AUTH_MODE": "disabled"},
+            ))  # fmt: skip
+        found = [_finish(process) for process in processes]
+        return Cost(
+            time.perf_counter() - began,
+            sum(busy for _, busy in found) + meter() - before,
+            tuple(done for done, _ in found),
+        )
+
+
+def _finish(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """How many pictures a command has made, and the processor time that it and its own workers took."""
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"the command has ended with code {process.returncode}"
+    return json.loads(said.splitlines()[-1])["done"], used.ru_utime + used.ru_stime
+
+
+@contextlib.contextmanager
+def cluster(cores: tuple[int, ...]) -> Iterator[tuple[str, Callable[[], float]]]:
+    """A Ray cluster of some cores of this machine: its address, and a meter of what its processes have taken."""
+    holding = (
+        "import ray; ray.init(num_cpus=%d, include_dashboard=False, log_to_driver=False, logging_level='ERROR', "
+        "configure_logging=False); print(ray.get_runtime_context().gcs_address, flush=True); input()"
+    )
+    process = subprocess.Popen(
+        ["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-c", holding % len(cores)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    ended, taken = threading.Event(), dict[tuple[int, float], float]()
+
+    def watch() -> None:
+        while not ended.wait(0.25):
+            look()
+
+    def look() -> float:
+        with contextlib.suppress(psutil.Error):
+            for one in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    times = one.cpu_times()
+                    taken[one.pid, one.create_time()] = times.user + times.system
+        return sum(taken.values())
+
+    thread = threading.Thread(target=watch)
+    try:
+        address = process.stdout.readline().strip()
+        assert address, "there is no Ray cluster: pip install ray"
+        thread.start()
+        yield address, look
+    finally:
+        ended.set()
+        process.communicate("\n")
+        if thread.ident is not None:
+            thread.join()
+
+
+def fill(folder: Path, data: Path, pictures: int) -> Path:
+    """Photos of `data`, again and again, until there are so many."""
+    found = sorted(path for path in data.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    for number in range(pictures):
+        photo = found[number % len(found)]
+        shutil.copyfile(photo, folder / f"{number:06}{photo.suffix}")
+    return folder
+
+
+def paste(folder: Path, data: Path, megapixels: float) -> Path:
+    """Photos of `data` beside and below each other, as one JPEG picture with sides of 4 : 3."""
+    import pyvips
+
+    found = sorted(path for path in data.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)[:100]
+    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
+    photos = [pyvips.Image.thumbnail(str(path), 480, height=480, crop="centre") for path in found]
+    photos = [
+        photo.colourspace("srgb").flatten() if photo.hasalpha() else photo.colourspace("srgb") for photo in photos
+    ]
+    across, down = -(-width // 480), -(-width * 3 // 4 // 480)
+    several = [photos[number * 7 % len(photos)] for number in range(across * down)]
+    whole = pyvips.Image.arrayjoin(several, across=across).crop(0, 0, width, width * 3 // 4)
+    whole.write_to_file(str(folder / "large.jpg"), Q=90)
+    return folder
+
+
+def compare(asked: argparse.Namespace) -> dict[str, object]:
+    """One worker and several, with the plain command beside them."""
+    common: tuple[str, ...] = ("--model", asked.model, "--scale", str(asked.scale))
+    cores = tuple(sorted(os.sched_getaffinity(0)))[: asked.workers]
+    assert len(cores) == asked.workers, f"there are {len(cores)} cores for {asked.workers} workers"
+    with tempfile.TemporaryDirectory(dir=os.environ.get("SRGAN_BENCHMARK_DIR")) as place:
+        folder, least = Path(place, "in"), Path(place, "least")
+        folder.mkdir()
+        least.mkdir()
+        if asked.megapixels:
+            paste(folder, asked.data, asked.megapixels)
+            common = (*common, "--split-pixels", "1000000")
+        else:
+            fill(folder, asked.data, asked.pictures)
+        smallest = min(asked.data.iterdir(), key=lambda path: path.stat().st_size)
+        shutil.copyfile(smallest, least / smallest.name)
+        plain = Way(("--device", "cpu"), cores[:1])
+        start = cost(least, [plain], common)
+        alone = cost(folder, [plain], common)
+        if asked.what == "processes":
+            one, many = alone, cost(folder, [replace(plain, cores=(core,)) for core in cores], common)
+        elif asked.what == "folder":
+            one = cost(folder, [Way(("--device", "cpu:1x1"), cores[:1])], common)
+            many = cost(folder, [Way(("--device", f"cpu:{asked.workers}x1"), cores)], common)
+        else:
+            one, many = (_on_ray(folder, some, common) for some in (cores[:1], cores))
+        beside = None if asked.what == "processes" else cost(folder, [replace(plain, cores=cores)], common)
     return {
-        "one_seconds": round(seconds[0], 1), "many_seconds": round(seconds[1], 1), "one": alone, "many": together,
-        "ratio": round(seconds[0] / seconds[1], 3),
-        "cpu_overhead": round(sum(m["cpu_seconds"] for m in together) / alone[0]["cpu_seconds"] - 1, 3),
+        "model": asked.model, "scale": asked.scale, "workers": asked.workers,
+        **({"megapixels": asked.megapixels} if asked.megapixels else {"pictures": asked.pictures}),
+        "ratio": round(one.seconds / many.seconds, 3), "cpu_ratio": round(many.cpu_seconds / one.cpu_seconds, 3),
+        "one": _said(one), "many": _said(many), "plain": _said(alone), "start_seconds": round(start.seconds, 2),
+        **({} if asked.what == "processes" else {
+            "overhead": round(one.seconds / alone.seconds - 1, 3),
+            "cpu_overhead": round(one.cpu_seconds / alone.cpu_seconds - 1, 3)}),
+        **({} if beside is None else {
+            "plain_all": _said(beside), "overhead_all": round(many.seconds / beside.seconds - 1, 3)}),
     }  # fmt: skip
 
 
-def main() -> None:
+def _on_ray(folder: Path, cores: tuple[int, ...], common: tuple[str, ...]) -> Cost:
+    with cluster(cores) as (address, meter):
+        return cost(folder, [Way(("--device", "cpu", f"--ray={address}", "--ray-cpus", "1"), cores)], common, meter)
+
+
+def _said(one: Cost) -> dict[str, object]:
+    return {"seconds": round(one.seconds, 1), "cpu_seconds": round(one.cpu_seconds, 1), "done": one.done}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("driver", "folder", "processes"))
-    parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--pictures", type=int, default=1_000_000)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--device", default="cpu:2x1")
+    parser.add_argument("what", choices=("driver", "folder", "processes", "ray"))
+    parser.add_argument("--workers", type=int, help="2; of `driver` 1000")
+    parser.add_argument("--pictures", type=int, help="200; of `driver` 1,000,000")
+    parser.add_argument("--megapixels", type=float, help="one picture of this size instead")
+    parser.add_argument("--data", type=Path, help="a folder of photos")
     parser.add_argument("--model", default="srgan")
+    parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=1)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
+    if asked.what != "driver" and asked.data is None:
+        parser.error("--data DIR says where the photos are")
     for _ in range(asked.repeats):
         if asked.what == "driver":
-            result = driver(asked.workers, asked.pictures)
-        elif asked.data is None:
-            parser.error("--data DIR says where the pictures are")
-        elif asked.what == "folder":
-            result = compare(asked.data, asked.model, [(asked.device, None)], ("cpu:1x1", None))
+            result = driver(asked.workers or 1000, asked.pictures or 1_000_000)
         else:
-            result = compare(asked.data, asked.model, [("cpu", 0), ("cpu", 1)], ("cpu", 0))
-        print(json.dumps({"case": asked.what, **result}))
+            asked.workers, asked.pictures = asked.workers or 2, asked.pictures or 200
+            result = compare(asked)
+        print(json.dumps({"case": asked.what, **result}), flush=True)
 
 
 if __name__ == "__main__":

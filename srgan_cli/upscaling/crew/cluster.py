@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _GROW_SECONDS = 10.0  # how often it is looked whether the cluster has room for more workers
-# What a worker says is sent so often at most. Each of Ray's messages costs the leading process about a millisecond.
-_SAY_SECONDS = 0.25
+# What a worker says is sent so often at most: each of Ray's messages costs the leading process up to 2 ms of its core.
+_SAY_SECONDS = 1.0
 
 
 class _Actor:
