@@ -200,7 +200,8 @@ def cost(inputs: Path, ways: list[Way], common: tuple[str, ...], meter: Callable
 def _finish(process: subprocess.Popen[bytes]) -> tuple[int, float]:
     """How many pictures a command has made, and the processor time that it and its own workers took."""
     assert process.stdout is not None
-    said = process.stdout.read()
+    with process.stdout:
+        said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"the command has ended with code {process.returncode}"

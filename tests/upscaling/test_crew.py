@@ -22,10 +22,12 @@ from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsErr
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling import journal
+from srgan_cli.upscaling.crew import lead as lead_module
 from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
 from srgan_cli.upscaling.crew.luggage import packed, unpacked
 from srgan_cli.upscaling.crew.messages import Look, Pictures, Piece
+from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
@@ -211,6 +213,40 @@ def test_workers_that_see_nothing_get_pictures_and_send_results_back(
     assert not list((twelve / "out").glob(".srgan-probe*"))
 
 
+class Loads:
+    """What is on its way between a crew and who leads it: the most at a time, in bytes."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, limit: int) -> None:
+        self.most = 0
+        self.fits: list[bool] = []
+        patch.setattr(lead_module, "free_host_bytes", lambda: 4 * limit)
+        real = Roster.reserve
+
+        def reserve(roster: Roster, worker: str, freight: int) -> bool:
+            got = real(roster, worker, freight)
+            self.fits.append(got)
+            self.most = max(self.most, sum(roster._freight[one] for one in roster.busy))
+            return got
+
+        patch.setattr(Roster, "reserve", reserve)
+
+
+@pytest.mark.parametrize(("limit", "together"), [(1, 1), (5_000, 2), (1 << 30, 4)])
+def test_what_travels_to_workers_and_back_is_bounded_in_bytes(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch, limit: int, together: int
+) -> None:
+    monkeypatch.setattr(worker, "_holds", lambda *_: False)
+    monkeypatch.setattr(Threads, "sees_all", False)
+    made = session(twelve, model, queue_bytes=1)
+    largest = max(job.source.stat().st_size + job.needed_bytes(made.options.write) for job in made.plan.jobs)
+    loads = Loads(monkeypatch, limit * largest // 2_000)
+    tally, _, _ = by_threads(made, lambda *_: time.sleep(0.02), count=4)
+    assert (len(tally.done), tally.failures) == (12, [])
+    assert loads.most <= max(largest, limit * largest // 2_000)
+    assert (not all(loads.fits)) == (together < 4)
+    assert is_as_without_a_crew(twelve, model)
+
+
 def test_weights_go_along_to_where_they_are_not(twelve: Path, model: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.safetensors"
     own.write_bytes(model.read_bytes())
@@ -241,6 +277,24 @@ def scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "scratch":
         monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 1000)
     return bool(request.param == "scratch")
+
+
+def test_rows_that_travel_are_bounded_in_bytes(large: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = Loads(monkeypatch, 12_000)
+    tally, _, _ = by_threads(session(large, model, **SPLIT, queue_bytes=1), lambda *_: time.sleep(0.02), count=4)
+    assert (tally.exit_code, len(tally.done)) == (0, 2)
+    assert 0 < loads.most <= 12_000
+    assert not all(loads.fits)
+    assert is_as_without_a_crew(large, model)
+
+
+def test_workers_of_one_machine_share_what_may_be_held(twelve: Path, model: Path) -> None:
+    brief = brief_of(session(twelve, model))
+    assert brief.for_one_of(1) == brief
+    assert brief.for_one_of(4).options.queue_bytes == 128 << 20
+    assert brief.for_one_of(1000).options.queue_bytes == 64 << 20
+    small = brief_of(session(twelve, model, queue_bytes=5))
+    assert small.for_one_of(2).options.queue_bytes == 5
 
 
 def test_a_large_picture_is_made_band_by_band(large: Path, model: Path, scratch: bool) -> None:

@@ -63,7 +63,7 @@ class Sight:
     def unit(self, worker: str, jobs: Sequence[Job]) -> Pictures:
         """What a worker is given: with `blind`, of one picture, its bytes. Raises `UnreadablePictureError`."""
         (first, *others) = jobs
-        if first.target != STREAM and not (self.is_blind(worker) and not _is_far(first)):
+        if not self._travels(worker, first):
             return Pictures(tuple(jobs))
         assert not others
         if first.data is not None or isinstance(first.source, StorePath):
@@ -72,6 +72,22 @@ class Sight:
             return Pictures((replace(first, data=first.source.read_bytes()),), blind=True)
         except OSError as err:
             raise UnreadablePictureError(f"{shown(first.source)} cannot be read: {reason(err)}") from err
+
+    def freight(self, worker: str, job: Job) -> int:
+        """How many bytes travel with a job to a worker and back."""
+        if not self._travels(worker, job):
+            return 0
+        if job.data is not None or isinstance(job.source, StorePath):
+            there = len(job.data or b"")
+        else:
+            try:
+                there = job.source.stat().st_size
+            except OSError:  # which `unit` reports
+                there = 0
+        return there + job.needed_bytes(self._options.write)
+
+    def _travels(self, worker: str, job: Job) -> bool:
+        return job.target == STREAM or (self.is_blind(worker) and not _is_far(job))
 
     def named(self, job: Job, event: Done) -> Event:
         """A picture that was sent back gets its name here."""

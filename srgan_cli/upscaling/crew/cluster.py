@@ -69,7 +69,8 @@ class Cluster:
         device = "cuda" if options.gpus and brief.options.engine.device == "auto" else brief.options.engine.device
         engine = replace(brief.options.engine, device=device)
         # Once, however many workers there are.
-        self._brief = self._ray.put(replace(brief, options=replace(brief.options, engine=engine)))
+        brief = replace(brief, options=replace(brief.options, engine=engine)).for_one_of(self._most_on_a_node())
+        self._brief = self._ray.put(brief)
         self._luggage = self._ray.put(packed(brief))
         self._actors: dict[str, Any] = {}
         self._running: dict[str, Any] = {}
@@ -134,7 +135,13 @@ class Cluster:
 
     def _room(self) -> int:
         """How many workers the cluster has room for now."""
-        resources = self._ray.cluster_resources()
+        return self._fitting(self._ray.cluster_resources())
+
+    def _most_on_a_node(self) -> int:
+        return max([1, *(self._fitting(node["Resources"]) for node in self._ray.nodes() if node["Alive"])])
+
+    def _fitting(self, resources: dict[str, float]) -> int:
+        """How many workers so much is enough for."""
         room = int(resources.get("CPU", 0) // self._options.cpus)
         return min(room, int(resources.get("GPU", 0) // self._options.gpus)) if self._options.gpus else room
 

@@ -121,7 +121,10 @@ class Dispatch:
     def _hand_out(self) -> None:
         """To all that are idle, whose pictures are put on record together: a sync takes longer than all else here."""
         given: list[tuple[str, tuple[Job, ...]]] = []
+        is_full = False  # with pictures on their way to workers that see no files, and back
         for worker in self._roster.idle():
+            if is_full and self._sight.is_blind(worker):
+                continue
             if not self._sight.is_known(worker):
                 if not (self._alone or self._waiting):
                     break
@@ -130,7 +133,11 @@ class Dispatch:
             jobs = (self._alone.popleft(),) if self._alone else self._next_jobs(worker)
             if not jobs:
                 break
-            given.append((worker, jobs))
+            if self._roster.reserve(worker, self._sight.freight(worker, jobs[0])):
+                given.append((worker, jobs))
+            else:
+                self._alone.extendleft(jobs)  # it is one
+                is_full = True
         self._records.begin_all([job for _, jobs in given for job in jobs])
         for worker, jobs in given:
             self._out[worker] = {job.target: job for job in jobs}
@@ -138,6 +145,7 @@ class Dispatch:
             try:
                 self._roster.give(worker, self._sight.unit(worker, jobs))
             except UnreadablePictureError as err:
+                self._roster.busy.discard(worker)
                 (job,) = self._out.pop(worker).values()
                 self._failed(job, Failure(job.source, str(err), type(err), job.target))
 

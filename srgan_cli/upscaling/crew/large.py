@@ -103,6 +103,12 @@ class CrewUpscaler:
         return [answers[worker] for worker in self._roster.crew.workers()]
 
 
+def _freight(piece: Piece, scale: int) -> int:
+    """How many bytes travel with it, there and (where the worker does not see the scratch file) back."""
+    back = 0 if piece.scratch is not None else piece.rows.core * scale**2 * piece.low[0].size
+    return piece.low.nbytes + back * piece.job.canvas_depth // 8
+
+
 def _path_of(out: Pixels, job: Job) -> Path | None:
     """The scratch file's own name, where the result grows in one: other processes know no handles."""
     name = getattr(out, "filename", None)
@@ -117,7 +123,7 @@ class _Making:
     def __init__(self, roster: Roster, job: Job, cut: Surveyed, scratch: Path | None) -> None:
         self._roster, self._job, self._cut, self._scratch = roster, job, cut, scratch
         self._out: dict[str, Piece] = {}
-        self._again: deque[Piece] = deque()
+        self._waiting: deque[Piece] = deque()
         self._tries: Counter[int] = Counter()
         self._ready: dict[int, int] = {}  # pieces that are made, before those above them: first row to last
         self._network_pixels = 0
@@ -150,8 +156,11 @@ class _Making:
 
     def _hand_out(self, pieces: Iterator[Piece]) -> None:
         for worker in self._roster.idle():
-            piece = self._again.popleft() if self._again else next(pieces, None)
+            piece = self._waiting.popleft() if self._waiting else next(pieces, None)
             if piece is None:
+                return
+            if not self._roster.reserve(worker, _freight(piece, self._cut.scale)):
+                self._waiting.appendleft(piece)
                 return
             self._out[worker] = piece
             self._roster.give(worker, piece)
@@ -170,7 +179,7 @@ class _Making:
             self._roster.settle(worker, event)
 
     def _once_more(self, piece: Piece, event: Over | Gone) -> None:
-        self._again.append(piece)
+        self._waiting.append(piece)
         if isinstance(event, Gone):
             self._tries[piece.rows.start] += 1
             if self._tries[piece.rows.start] >= TRIES:

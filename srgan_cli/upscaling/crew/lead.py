@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from srgan_cli.config import WorkerOptions
+from srgan_cli.config import UpscaleOptions, WorkerOptions
 from srgan_cli.errors import DeviceError, SettingsError, shown
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import batch
+from srgan_cli.upscaling.backends.memory import free_host_bytes
 from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
 from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError
 from srgan_cli.upscaling.crew.messages import Brief, Crew
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
 
 
+_FREIGHT_DIVISOR = 4  # of the memory that is free here
+
+
 def crew_for(session: Session) -> Crew:
     """Workers on a Ray cluster, or a process for each of the devices asked for. Raises `DeviceError` where there is
     none, and `SettingsError` where Ray is missing."""
@@ -38,7 +42,7 @@ def crew_for(session: Session) -> Crew:
             raise SettingsError("give either --ray or several devices")
         return Cluster(brief_of(session), session.options.ray)
     workers = tuple(one for asked in engine.workers for one in _there(asked))
-    return ProcessCrew(brief_of(session), workers)
+    return ProcessCrew(brief_of(session).for_one_of(len(workers)), workers)
 
 
 def _refuse_own_memory(session: Session) -> None:
@@ -74,7 +78,7 @@ def lead(session: Session, crew: Crew, observer: Observer, stream: BinaryIO | No
     for failure in plan.failures:
         observer.failed(failure)
     started = time.perf_counter()
-    roster = Roster(crew, observer)
+    roster = Roster(crew, observer, _freight_bytes(options))
     together = [job for job in plan.jobs if _is_for_all(job, options.split_pixels)]
     apart = [job for job in plan.jobs if not _is_for_all(job, options.split_pixels)]
     try:
@@ -86,6 +90,11 @@ def lead(session: Session, crew: Crew, observer: Observer, stream: BinaryIO | No
         crew.close()
     tally.seconds = time.perf_counter() - started
     return tally
+
+
+def _freight_bytes(options: UpscaleOptions) -> int:
+    """What may be under way at a time between this process and workers that do not see its files."""
+    return max(options.queue_bytes, free_host_bytes() // _FREIGHT_DIVISOR)
 
 
 def _is_for_all(job: Job, split_pixels: int) -> bool:

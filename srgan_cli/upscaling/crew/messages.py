@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -18,6 +18,7 @@ from srgan_cli.upscaling.tiles import Span
 if TYPE_CHECKING:
     from srgan_cli.upscaling.engine import Upscaler
 
+_LEAST_QUEUE_BYTES = 64 << 20
 Make: TypeAlias = "Callable[[Session, Job, Callable[[str], None]], Upscaler]"
 
 # ------------------------------------------------------------------------------------------------------- to a worker
@@ -31,6 +32,12 @@ class Brief:
     selections: dict[str, Selection]
     settings_key: str
     make: Make
+
+    def for_one_of(self, count: int) -> Brief:
+        """The brief for each of several workers of one machine: what a run may hold at a time is divided among them."""
+        whole = self.options.queue_bytes
+        queue_bytes = max(whole // count, min(whole, _LEAST_QUEUE_BYTES))
+        return replace(self, options=replace(self.options, queue_bytes=queue_bytes))
 
 
 @dataclass(frozen=True)

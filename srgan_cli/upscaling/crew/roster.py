@@ -14,12 +14,18 @@ _T = TypeVar("_T")
 
 
 class Roster:
-    """A crew, and who of it does what. Raises `DeviceError` or `WeightsError` when nobody is left."""
+    """A crew, and who of it does what. Raises `DeviceError` or `WeightsError` when nobody is left.
 
-    def __init__(self, crew: Crew, observer: Observer) -> None:
+    What passes between this process and its workers, pictures and rows that they do not see on a disk, is bounded:
+    `freight_bytes` are under way at a time, or one unit that is larger.
+    """
+
+    def __init__(self, crew: Crew, observer: Observer, freight_bytes: int = 1 << 62) -> None:
         self.crew = crew
         self._observer = observer
         self.busy: set[str] = set()
+        self._freight_bytes = freight_bytes
+        self._freight: dict[str, int] = {}
         self._deaths: Counter[str] = Counter()
         self._told: set[str] = set()
 
@@ -30,8 +36,20 @@ class Roster:
     def idle(self) -> list[str]:
         return [worker for worker in self.crew.workers() if worker not in self.busy]
 
-    def give(self, worker: str, unit: Unit) -> None:
+    def reserve(self, worker: str, freight: int) -> bool:
+        """Keep a worker for a unit that so many bytes travel with, there and back; False while there is no room for
+        them."""
+        under_way = sum(self._freight.get(one, 0) for one in self.busy) if freight else 0
+        if under_way and under_way + freight > self._freight_bytes:
+            return False
         self.busy.add(worker)
+        self._freight[worker] = freight
+        return True
+
+    def give(self, worker: str, unit: Unit) -> None:
+        """A unit to a worker that is reserved for it, or to which nothing travels."""
+        if worker not in self.busy:
+            self.reserve(worker, 0)
         self.crew.give(worker, unit)
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
