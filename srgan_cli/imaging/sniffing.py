@@ -129,7 +129,9 @@ def declared_size(source: Source, format: str) -> tuple[int, int] | None:  # noq
 
 
 def check_pixels(source: Source, width: int, height: int, max_pixels: int) -> None:
-    """Raise `UnreadablePictureError` for a picture of more than `max_pixels` px."""
+    """Raise `UnreadablePictureError` for a picture of more than `max_pixels` px, or of none."""
+    if width < 1 or height < 1:
+        raise UnreadablePictureError(f"{source.name} is damaged or incomplete: its header says {width}x{height} px")
     if width * height > max_pixels:
         raise UnreadablePictureError(
             f"{source.name} is {width}x{height} px, more than the {max_pixels} px allowed; "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -153,7 +154,23 @@ class RunRecord:
             if self._note is not None:
                 self._note(_NO_TENSORBOARD + how_to_install("train"))
             return
+        _quieten_writers()
         self._writer = SummaryWriter(str(self._folder / EVENTS_NAME), purge_step=first_step, flush_secs=_EVENTS_FLUSH_S)
+
+
+def _quieten_writers() -> None:
+    """TensorBoard's thread hands on what it cannot write, and `RunRecord` says it in a sentence; Python would print a
+    traceback of the thread as well. All other threads are reported as before."""
+    before = threading.excepthook
+    if getattr(before, "of_srgan", False):
+        return
+
+    def report(args: threading.ExceptHookArgs) -> None:
+        if not (issubclass(args.exc_type, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
+            before(args)
+
+    report.of_srgan = True  # type: ignore[attr-defined]
+    threading.excepthook = report
 
 
 # ------------------------------------------------------------------------------------------------------------- the log

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.files import part_name, stale_parts
-from srgan_cli.upscaling.inputs import STREAM
+from srgan_cli.errors import UnwritablePictureError, shown
+from srgan_cli.files import part_name, reason, stale_parts
+from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.places import JOURNAL, beside
 from srgan_cli.upscaling.plan import Job, Plan, Skip
@@ -62,7 +63,7 @@ class Share:
             for number, job in enumerate(left):
                 if not self._wait_for_place(len(left) - number):
                     return
-                given = self._claim(job, held)
+                given = self._claimed(job, held)
                 if given is None:
                     self._has_met_others = True
                     self._give_place()
@@ -109,6 +110,17 @@ class Share:
         with self._changed:
             self._out -= 1
             self._changed.notify_all()
+
+    def _claimed(self, job: Job, held: list[Job]) -> Job | None:
+        try:
+            return self._claim(job, held)
+        except OSError as err:  # of the folder of the results, or of what stands in it of ours
+            why = f"{shown(job.target)} cannot be written: {reason(err)}"
+            self._tally.failures.append(failure := Failure(job.source, why, UnwritablePictureError, job.target))
+            self._observer.failed(failure)
+            if self._options.fail_fast:
+                self._ended.set()
+            return None
 
     def _claim(self, job: Job, held: list[Job]) -> Job | None:
         """The job, claimed; None where it is done, or held by another."""

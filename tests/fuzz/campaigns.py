@@ -1,4 +1,5 @@
-"""Runs that are killed, interrupted, starved of disk, led astray by links, or crowded: is anything lost?
+"""Runs that are killed, interrupted, starved of disk, met by errors of a drive, led astray by links, or crowded: is
+anything lost?
 
     python -m tests.fuzz.campaigns --runs 100 --seed 1                     # all of them, upscale, documents and train
     python -m tests.fuzz.campaigns kill crowd4 --of upscale --runs 500
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
+import errno
 import io
 import json
 import os
@@ -30,7 +33,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -51,6 +54,8 @@ _PATIENCE_S = 120.0
 _TRIES = 4  # of the same command, until it ends well
 _SECRET = b"not ours\n"
 _DISK_KIB = 64
+_ERRORS = (errno.EIO, errno.EIO, errno.ESTALE, errno.EDQUOT, errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOTCONN)
+Fault: TypeAlias = tuple[Path, int, int, int]  # a folder, the first call below it that fails, how many do, and how
 
 
 @dataclass(frozen=True)
@@ -151,15 +156,18 @@ def _prepare_documents(where: Path) -> None:
             (where / "f.pdf").write_bytes(seed.data)
 
 
-def start(workload: Workload, where: Path) -> int:
+def start(workload: Workload, where: Path, fault: Fault | None = None) -> int:
     """The command in a process of its own; returns its number."""
     number = os.fork()
-    return number or _run_as_child(workload, where)
+    return number or _run_as_child(workload, where, fault)
 
 
-def _run_as_child(workload: Workload, where: Path) -> NoReturn:
+def _run_as_child(workload: Workload, where: Path, fault: Fault | None) -> NoReturn:
     code = 99
     try:
+        if fault is not None:
+            folder, *numbers = fault
+            ctypes.CDLL(None).srgan_fail(os.fsencode(folder), *map(ctypes.c_long, numbers))
         os.setsid()
         log = os.open(where / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)
@@ -172,6 +180,8 @@ def _run_as_child(workload: Workload, where: Path) -> NoReturn:
         for other in (journal, growing):
             vars(other)["EVERY_SECONDS"] = 0.0
         code = int(srgan(workload.arguments(where)))
+        if fault is not None:
+            (where / "calls.txt").write_text(str(ctypes.CDLL(None).srgan_seen()))
     except BaseException:  # noqa: BLE001 - a child must not return
         import traceback
 
@@ -201,6 +211,7 @@ class Campaign:
         self.kind, self.workload, self.base = kind, workload, base
         self.dice = random.Random(f"{kind} {workload.name} {seed}")
         self.losses: Counter[str] = Counter()
+        self.calls = 0  # that change a file, in an undisturbed run
         undisturbed = self._fresh()
         began = time.monotonic()
         code = wait(start(workload, undisturbed))
@@ -298,6 +309,22 @@ class Campaign:
         finally:
             subprocess.run(["umount", "-l", str(place)], check=False)
 
+    def _io(self, where: Path) -> None:
+        """A drive that fails at some call that changes a file, as network drives do: once, a few times, or from then
+        on. Which calls there are is counted in an undisturbed run."""
+        number = self.dice.randrange(self._calls())
+        many = self.dice.choice((1, 1, 3, 1 << 30))
+        fault = (where / self.workload.folder, number, many, self.dice.choice(_ERRORS))
+        self._ended(wait(start(self.workload, where, fault)), where)
+        self._finish(where)
+
+    def _calls(self) -> int:
+        if not self.calls:
+            where = self._fresh()
+            assert wait(start(self.workload, where, (where / self.workload.folder, 1 << 40, 0, 0))) == 0
+            self.calls = int((where / "calls.txt").read_text())
+        return self.calls
+
     def _links(self, where: Path) -> None:
         """Own names that lead elsewhere, from the beginning or from some moment on."""
         outside = where / "outside"
@@ -350,7 +377,30 @@ def _is_model(data: bytes) -> bool:
     return True
 
 
-KINDS = ("kill", "signal", "disk", "links", "crowd2", "crowd4")
+KINDS = ("kill", "signal", "disk", "io", "links", "crowd2", "crowd4")
+
+
+def _why_not(kind: str) -> str | None:
+    if kind == "disk" and os.geteuid() != 0:
+        return "small disks can be made by root only"
+    if kind == "io" and not hasattr(ctypes.CDLL(None), "srgan_fail"):
+        return "a C compiler is needed"
+    return None
+
+
+def _with_failing_drive() -> None:
+    """This program again, with calls of the C library that can be made to fail; as it is where there is no compiler."""
+    compiler, preloaded = shutil.which("cc"), os.environ.get("LD_PRELOAD", "")
+    if "srgan_failing_io" in preloaded:
+        del os.environ["LD_PRELOAD"]  # programs that are started have no need of it
+        Path(preloaded).unlink()
+    if compiler is None or hasattr(ctypes.CDLL(None), "srgan_fail"):
+        return
+    made = Path(tempfile.gettempdir()) / f"srgan_failing_io_{os.getpid()}.so"
+    source = Path(__file__).with_name("failing_io.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(made), str(source), "-ldl"], check=True)
+    os.environ["LD_PRELOAD"] = str(made)
+    os.execv(sys.executable, [sys.executable, "-m", "tests.fuzz.campaigns", *sys.argv[1:]])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -366,8 +416,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare(base)
         for name in args.of:
             for kind in args.kinds:
-                if kind == "disk" and os.geteuid() != 0:
-                    sys.stderr.write("disk: small disks can be made by root only; left out\n")
+                if (reason := _why_not(kind)) is not None:
+                    sys.stderr.write(f"{kind}: {reason}; left out\n")
                     continue
                 began = time.monotonic()
                 campaign = Campaign(kind, WORKLOADS[name], base, args.seed)
@@ -382,6 +432,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    _with_failing_drive()
     import srgan_cli.training.trainer  # noqa: F401 - loaded once, for all children
 
     sys.exit(main())

@@ -51,7 +51,7 @@ def _pages(path: Path, max_pixels: int) -> tuple[Header, ...]:
 
 
 def _of_another_reader(result: Path) -> Iterator[Finding]:
-    if zipfile.is_zipfile(result):
+    if container_of(result) == "zip":
         with zipfile.ZipFile(result) as file:
             if (bad := file.testzip()) is not None:
                 yield Finding("result", f"{bad!r} in it is damaged")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +220,31 @@ def test_without_tensorboard_there_is_one_note_and_no_error(tmp_path: Path, monk
     assert "TensorBoard is not installed" in told[0]
     assert [event["text"] for event in read_log(run.path)] == told
     assert not (tmp_path / EVENTS_NAME).exists()
+
+
+def test_events_that_cannot_be_written_are_a_sentence_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard writes with a thread of its own, which ends with the error."""
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    monkeypatch.setattr(record, "_EVENTS_FLUSH_S", 0)
+    run = RunRecord(tmp_path)
+    run.scalars(1, {"loss": 1.0})
+    events = tmp_path / "tensorboard"
+    shutil.rmtree(events)
+    events.write_bytes(b"in the way")
+
+    def go_on() -> None:
+        for step in range(2, 3000):
+            run.scalars(step, {"loss": 1.0})
+            time.sleep(0.001)
+
+    with pytest.raises(TrainingError, match="tensorboard cannot be written"):
+        go_on()
+    run.close()
+    other = threading.Thread(target=lambda: 1 // 0)
+    other.start()
+    other.join()
+    said = capfd.readouterr().err
+    assert "event_file_writer" not in said
+    assert "ZeroDivisionError" in said

@@ -126,6 +126,16 @@ def stored(name: str, **info: int) -> bytes:
     return stream.getvalue()
 
 
+def nameless() -> bytes:
+    """Python's own reader fails on it when it is asked whether that is a folder."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("a.png", encoded("PNG"))
+        file.writestr("b", b"what is in it")
+        file.filelist[-1].filename = ""
+    return stream.getvalue()
+
+
 def encrypted() -> bytes:
     data = bytearray(stored("a.png"))
     data[6] |= 1
@@ -160,6 +170,7 @@ def overlapping() -> bytes:
         (stored("x\\..\\..\\a.png"), "leads out"),
         (stored("C:\\a.png"), "leads out"),
         (stored("a.png", attributes=0o120777 << 16), "is a link"),
+        (nameless(), "it has no name"),
         (encrypted(), "encrypted"),
         (lying(1 << 30), "zip bomb"),
         (overlapping(), "zip bomb"),

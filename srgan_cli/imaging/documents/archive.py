@@ -156,6 +156,8 @@ def _refuse_hostile(source: Source, members: tuple[zipfile.ZipInfo, ...]) -> Non
 
 
 def _why_not(member: zipfile.ZipInfo) -> str | None:
+    if not member.filename:
+        return "it has no name"
     parts = re.split(r"[/\\]", member.filename)
     if member.filename.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", member.filename):
         return "its name leads out of the archive"

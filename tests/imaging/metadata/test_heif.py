@@ -9,6 +9,7 @@ import pyvips
 from PIL import Image as Pillow
 
 from srgan_cli.config import WriteOptions
+from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.metadata import heif
 from srgan_cli.imaging.output import Output
 from srgan_cli.imaging.reading import read_header
@@ -65,3 +66,11 @@ def test_other_auxiliary_pictures_have_their_names() -> None:
         "an auxiliary picture (thermal) cannot be carried over",
     )
     assert heif.left_out(Source(box + b"\0\0\0\0")) == ()
+
+
+def test_a_picture_of_no_px_is_damaged() -> None:
+    data = bytearray(_heic())
+    while (at := data.find(b"ispe")) >= 0:
+        data[at : at + 16] = b"isp\0" + bytes(4) + bytes(4) + data[at + 12 : at + 16]
+    with pytest.raises(UnreadablePictureError, match="damaged"):
+        read_header(bytes(data.replace(b"isp\0", b"ispe")), max_pixels=10**6)
