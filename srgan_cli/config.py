@@ -104,7 +104,7 @@ class EngineOptions:
         shares = [re.fullmatch(_SHARES, one) for one in self.device.split(",")]
         check_option(
             all(share is None or (int(share[1]) > 0 and int(share[2]) > 0) for share in shares),
-            f"--device {self.device} has no workers, or none of their threads",
+            f"--device {self.device} needs at least one worker, and at least one thread for each",
         )
         check_option(
             self.tile_px is None or 1 <= self.tile_px <= 16384,
@@ -162,7 +162,7 @@ class WriteOptions:
         )
         check_option(
             self.tiff_layout == "strip" or self.format in (None, "tiff", "tif"),
-            f"--tiff-layout has no meaning for {self.format}",
+            f"--tiff-layout does not apply to {self.format}",
         )
         check_option(
             16 <= self.tiff_tile_px <= 4096 and self.tiff_tile_px % 16 == 0,

@@ -111,4 +111,6 @@ def _enter_by_name(path: Path) -> None:
 
 
 def _leads_out(path: Path) -> NotADirectoryError:
-    return NotADirectoryError(errno.ENOTDIR, f"{path} is a link or no folder, and results are not written through it")
+    return NotADirectoryError(
+        errno.ENOTDIR, f"{path} is a link or not a folder, and results are not written through it"
+    )

@@ -252,7 +252,7 @@ class TrainConfig:
         check(1 <= self.steps <= 10**9, f"steps must be at least 1, not {self.steps}")
         check(
             self.budget_s is None or (math.isfinite(self.budget_s) and self.budget_s > 0),
-            f"a budget must be more than nothing, not {self.budget_s!r} s",
+            f"a budget must be more than 0, not {self.budget_s!r} s",
         )
         check(
             0 < self.fidelity_fraction < 1,
@@ -278,7 +278,7 @@ class TrainConfig:
                 )
         check(
             not (self.generator.noise and self.compute.compile),
-            "compute.compile and generator.noise do not go together: noise is another in each step",
+            "compute.compile and generator.noise cannot be combined: the noise differs in each step",
         )
         if "adversarial" in self.phases:
             self._check_judged_sizes()
@@ -293,12 +293,12 @@ class TrainConfig:
         )
         check(
             not self.data.low_dirs,
-            "with --lr-dir each sharp picture has its own worn one, and nothing is left to find out: give the worn "
-            "pictures either as pairs (--lr-dir) or without originals (--unpaired-lr-dir)",
+            "with --lr-dir each sharp picture has its own worn one, so there is no wear left to learn: give the "
+            "worn pictures either as pairs (--lr-dir) or without originals (--unpaired-lr-dir)",
         )
         check(
             self.degradation.kind == "bicubic",
-            "the wear is learned from the pictures of --unpaired-lr-dir, in place of another --degradation",
+            "with --unpaired-lr-dir the degradation is learned from the pictures; leave --degradation out",
         )
         step_px, least_px = 2 * self.generator.scale, 16 * self.generator.scale  # blocks of 8 px, margins of 4
         for name in self.phases:
@@ -321,7 +321,7 @@ class TrainConfig:
             )
             check(
                 size_px == 0 or size_px >= min_px,
-                f"adversarial.{name}, {size_px}, is too small for VGG19's deepest layer asked for, which needs "
+                f"adversarial.{name}, {size_px}, is too small for the deepest VGG19 layer in use, which needs "
                 f"{min_px} px; take larger crops, or shallower perceptual.layers",
             )
 

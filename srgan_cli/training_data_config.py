@@ -106,7 +106,7 @@ class DegradationSettings:
             value = getattr(self, name)
             check(
                 len(value) == 2 and least <= value[0] <= value[1] <= most,
-                f"degradation.{name} must be two numbers that rise, between {least:g} and {most:g}, not {value!r}",
+                f"degradation.{name} must be two rising numbers between {least:g} and {most:g}, not {value!r}",
             )
 
 

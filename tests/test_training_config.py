@@ -180,7 +180,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"data": {"augment": 1}}, "data.augment must be true or false"),
     ({"degradation": {"kind": "jpeg"}}, "degradation.kind must be one of learned, bicubic, photo"),
     ({"degradation": {"strength": -1}}, "degradation.strength"),
-    ({"degradation": {"blur_px": [3, 1]}}, "degradation.blur_px must be two numbers that rise"),
+    ({"degradation": {"blur_px": [3, 1]}}, "degradation.blur_px must be two rising numbers"),
     ({"degradation": {"blur_px": [1]}}, "degradation.blur_px must be two numbers"),
     ({"degradation": {"noise": [0, math.nan]}}, "degradation.noise"),
     ({"degradation": {"jpeg_quality": [0, 101]}}, "degradation.jpeg_quality"),

@@ -49,7 +49,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     "--models",
     callback=_names,
     metavar="NAME,…",
-    help="Enlarge each PICTURE with each of these (as in `srgan upscale`), beside bicubic.",
+    help="Enlarge each PICTURE with each of these models (as in `srgan upscale`) and bicubically.",
 )
 @scale_option("With --models: enlarge N times. [default: their own scale]", heading="Models")
 @_models(
@@ -58,26 +58,26 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     default=1,
     show_default=True,
     metavar="N",
-    help="N results of each model that draws its detail from noise, to choose from by their seeds.",
+    help="Show N results of each model that draws its detail from noise, with their seeds.",
 )
 @_models("--seed", type=int, default=0, show_default=True, metavar="N", help="The first of them.")
-@_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: the original, to be shown too.")
+@_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: also show this original.")
 @high_dir_option("high_dir", "Models", "With several PICTUREs: a folder of originals of the same names.")
 @_models(
-    "--lr", "--low", "show_low", is_flag=True, help="With --models: show the PICTURE itself too, not interpolated."
+    "--lr", "--low", "show_low", is_flag=True, help="With --models: also show the PICTURE itself, not interpolated."
 )
 @_output("--labels", callback=_names, metavar="TEXT,…", help="What to call the columns. [default: file names]")
 @_where(
     "--at",
     multiple=True,
     metavar="X,Y",
-    help="Middle of a crop (repeatable): px of the largest picture, 1200,800, or fractions of it, 0.5,0.25.",
+    help="Centre of a crop (repeatable), in px of the largest picture (1200,800) or fractions of it (0.5,0.25).",
 )
 @_where(
     "--crops",
     type=int,
     metavar="N",
-    help="How many places, where the pictures differ most. [default: 4; 1 for each of several PICTUREs; page: 6]",
+    help="Number of places, where the pictures differ most. [default: 4; 1 for each of several PICTUREs; page: 6]",
 )
 @_where(
     "--crop-px", type=int, metavar="PX", help="Side of a crop, in px of the largest picture. [default: 192; page: all]"
@@ -89,7 +89,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     default=200,
     show_default=True,
     metavar="100-400",
-    help="In per cent, of a sheet; a page has a zoom of its own.",
+    help="Zoom of a sheet, in per cent; a page has its own zoom.",
 )
 @_output("--smooth", is_flag=True, help="Enlarge the sheet's crops bicubically instead of as squares.")
 @_output(
@@ -98,13 +98,15 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     type=click.Choice(["bicubic", "nearest"]),
     default="bicubic",
     show_default=True,
-    help="How a smaller picture is brought to the size of the largest.",
+    help="How smaller pictures are enlarged to the size of the largest.",
 )
-@_output("--page-mb", type=int, default=48, show_default=True, metavar="N", help="About how large a page may become.")
+@_output(
+    "--page-mb", type=int, default=48, show_default=True, metavar="N", help="Approximate maximum size of a page, in MB."
+)
 @overwrite_option("Replace the output if it exists.", heading="Output")
 @device_option()
 @precision_option()
-@quiet_option("No progress, no notes.")
+@quiet_option("Print no progress and no notes.")
 @no_config_option()
 def compare(
     inputs: tuple[str, ...], output: Path, models: tuple[str, ...], scale: int | None, variants: int, seed: int,
@@ -113,9 +115,9 @@ def compare(
     crop_px: int | None, zoom_percent: int, smooth: bool, enlarging: Literal["bicubic", "nearest"], page_mb: int,
     overwrite: bool, device: str, precision: Precision, quiet: bool,
 ) -> int:  # fmt: skip
-    """Look at pictures side by side: the same place in each, where they differ most.
+    """Show pictures side by side: the same places in each, where they differ most.
 
-    Pictures of different sizes are brought to that of the largest; they must be of the same proportions. Two folders
+    Smaller pictures are enlarged to the size of the largest; all must have the same proportions. Two folders
     give a gallery: the pictures that both have, sorted by change, each under a slider.
 
     \b

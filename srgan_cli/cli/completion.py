@@ -13,7 +13,7 @@ _VARIABLE = "_SRGAN_COMPLETE"
 @click.command(no_args_is_help=True)
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 def completion(shell: str) -> None:
-    """Print a script that makes SHELL complete commands, options, models and formats.
+    """Print a script for SHELL that completes commands, options, models and formats.
 
     \b
       eval "$(srgan completion bash)"                                    # in ~/.bashrc

@@ -30,12 +30,12 @@ from srgan_cli.extras import how_to_install
 @device_option()
 @precision_option()
 @tile_option()
-@json_option("The same as one JSON object.")
+@json_option("Print one JSON object.")
 @no_config_option()
 def doctor(model: str, device: str, precision: Precision, tile_px: int | None, as_json: bool) -> int:
-    """Report what this machine offers, what srgan will use, and why.
+    """Report what this machine has, what srgan will use, and why.
 
-    The options are those of `srgan upscale`: see what they would lead to.
+    Takes the same options as `srgan upscale`, and shows their effect.
     """
     findings = {
         **_machine(),

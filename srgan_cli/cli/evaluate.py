@@ -83,28 +83,28 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
     text="What to evaluate (repeatable): a bundled model, a weights file, or a training run.",
 )
 @high_dir_option("high_dir", "Pictures", "The originals, at full size.", required=True)
-@low_dir_option("low_dir", "Pictures", "Their small pictures, of the same names. [default: made by --degradation]")
+@low_dir_option("low_dir", "Pictures", "The small pictures, with the same names. [default: made by --degradation]")
 @degradation_option(
-    "How to make the small pictures: MATLAB's bicubic, as the field does, or as photos are. [default: bicubic]"
+    "How to make the small pictures: MATLAB's bicubic, as is usual, or worn as photos are. [default: bicubic]"
 )
 @scale_option("Enlarge N times. [default: the models' own scale]", heading="Pictures")
 @_measures(
     "--metrics",
     callback=_metrics,
     metavar="NAME,…",
-    help="Beside PSNR, SSIM and consistency: niqe, vgg19, lpips, dists, or none. [default: those available]",
+    help="Metrics besides PSNR, SSIM and consistency: niqe, vgg19, lpips, dists, or none. [default: those available]",
 )
 @vgg_weights_option("Metrics", "if --metrics has vgg19")
 @_results(
-    "--save", type=click.Path(path_type=Path), metavar="DIR", help="Keep the pictures, in a folder for each method."
+    "--save", type=click.Path(path_type=Path), metavar="DIR", help="Save the pictures, in a folder for each method."
 )
 @_results("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write every number as CSV.")
 @device_option()
 @precision_option()
 @tile_option()
-@json_option("All of it as one JSON object.")
-@quiet_option("No progress, no notes.")
-@verbose_option("A line for each picture too.")
+@json_option("Print everything as one JSON object.")
+@quiet_option("Print no progress and no notes.")
+@verbose_option("Also print a line for each picture.")
 @no_config_option()
 def evaluate(
     models: tuple[str, ...], high_dir: Path, low_dir: Path | None, degradation: DegradationKind | None,
@@ -112,7 +112,7 @@ def evaluate(
     csv_file: Path | None, device: str, precision: Precision, tile_px: int | None, as_json: bool, quiet: bool,
     verbose: bool,
 ) -> int:  # fmt: skip
-    """Compare enlarged pictures with their originals, beside bicubic and Lanczos as the baseline.
+    """Compare enlarged pictures with their originals, with bicubic and Lanczos as baselines.
 
     \b
       srgan evaluate --hr-dir Set14/

@@ -33,15 +33,15 @@ from srgan_cli.errors import shown
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Of the weights, and in ONNX of the arithmetic. Pictures go in and come out as fp32.",
+    help="Precision of the weights, and in ONNX of the arithmetic. Input and output stay fp32.",
 )
-@scale_option("For a family: which scale. [default: 4]", number=float)
+@scale_option("Which scale of a family. [default: 4]", number=float)
 @overwrite_option("Replace files that exist.")
 @click.option(
     "--openmodeldb",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="Also write its record for OpenModelDB.",
+    help="Also write the model's record for OpenModelDB.",
 )
 @click.option("--author", metavar="NAME", help="With --openmodeldb: your name there.")
 @json_option()
@@ -49,14 +49,14 @@ def export(
     model: str, output: Path, format_: ExportFormat | None, precision: str, scale: float | None, overwrite: bool,
     openmodeldb: Path | None, author: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Write a model in a form that other programs read.
+    """Write a model in a format that other programs read.
 
     \b
       srgan export fast-x4 -o fast-x4.onnx
       srgan export srgan@0.6 -o srgan-x4.param --precision fp16
       srgan export runs/mine -o 4x_mine.pth
 
-    The result is compared with ours before the file is written, where the program that reads it is installed. See
+    Before the file is written, its result is compared with ours, if the program that reads it is installed. See
     docs/EXPORT.md for chaiNNer, ComfyUI, Upscayl, web pages and phones.
     """
     options = ExportOptions(output, format_, precision == "fp16", overwrite, openmodeldb, author)

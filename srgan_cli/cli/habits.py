@@ -10,27 +10,27 @@ from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 # Of waifu2x and Real-ESRGAN (both as ncnn programs and as scripts), ImageMagick, vipsthumbnail, and common sense.
 _INPUT = "pictures and folders are named without an option: srgan upscale in.jpg -o out.png"
 _GPU = "choose the device with --device: auto, cpu, cuda, cuda:1, mps, xpu, vulkan or openvino"
-_TILE = "this is --tile here, in px; auto suits nearly always"
-_MODEL = "this is --model (-m) here; `srgan models list` shows what there is"
+_TILE = "the option is --tile here, in px; auto is nearly always right"
+_MODEL = "the option is --model (-m) here; `srgan models list` lists the models"
 _NAMES: dict[str, str] = {
     **dict.fromkeys(("-i", "--input", "--inputs"), _INPUT),
     **dict.fromkeys(("-t", "--tile-size", "--tile_size", "--tilesize"), _TILE),
     **dict.fromkeys(("-g", "--gpu", "--gpu-id", "--gpu_id", "--cuda", "--cpu"), _GPU),
-    **dict.fromkeys(("-f", "--ext", "--output-format"), "this is --format here, for example --format png"),
+    **dict.fromkeys(("-f", "--ext", "--output-format"), "the option is --format here, for example --format png"),
     "-x": "srgan has no test-time augmentation (TTA); --model chooses between quality and speed",
     "--tta": "srgan has no test-time augmentation (TTA); --model chooses between quality and speed",
     "-V": "the version is shown by srgan --version",
     "-j": "reading, network and writing overlap by themselves; there is no number of threads to choose",
     **dict.fromkeys(("--model-name", "--model_name", "--model-path", "--model_path"), _MODEL),
-    **dict.fromkeys(("--outscale", "--upscale", "--factor"), "this is --scale (-s) here"),
+    **dict.fromkeys(("--outscale", "--upscale", "--factor"), "the option is --scale (-s) here"),
     **dict.fromkeys(("--noise", "--denoise", "--denoise-strength", "--denoise_strength"),
                     "noise and compression are removed by --model photo"),
     "--suffix": "names are built with --name, for example --name '{stem}_large{ext}'",
     **dict.fromkeys(("--size", "--resize"), "give --scale, --width, --height, --long-side, --fit WxH or --print PAPER"),
-    **dict.fromkeys(("--half", "--fp16"), "this is --precision fp16 here"),
-    "--fp32": "this is --precision fp32 here",
-    **dict.fromkeys(("-y", "--yes", "--force"), "this is --overwrite here"),
-    "--output-dir": "this is --output (-o) here",
+    **dict.fromkeys(("--half", "--fp16"), "the option is --precision fp16 here"),
+    "--fp32": "the option is --precision fp32 here",
+    **dict.fromkeys(("-y", "--yes", "--force"), "the option is --overwrite here"),
+    "--output-dir": "the option is --output (-o) here",
     "--threads": "reading, network and writing overlap by themselves; there is no number of threads to choose",
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ def models() -> None:
 @models.command("list")
 @json_option()
 def list_models(as_json: bool) -> None:
-    """List the models that come with srgan, and your own."""
+    """List the bundled models and your own."""
     entries, own = registry.entries(), library.own_models()
     if as_json:
         _write_json([*(entry.as_dict() for entry in entries), *(model.as_dict() for model in own)])
@@ -45,7 +45,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("name")
 @json_option()
 def info(name: str, as_json: bool) -> None:
-    """Show all about a model: one by NAME, a family's, or one of your own files or run folders."""
+    """Show everything about a model: a bundled model, a family, one of your files or a run folder."""
     found = _described(name)
     if as_json:
         _write_json([model.as_dict() for model in found])
@@ -59,7 +59,7 @@ def info(name: str, as_json: bool) -> None:
 @models.command()
 @json_option()
 def verify(as_json: bool) -> None:
-    """Check that every model's file is there and unchanged (by its SHA-256)."""
+    """Check that every model's file exists and is unchanged (by its SHA-256)."""
     checks = [(c.entry.name, c.entry.path, c.reason) for c in registry.verify()]
     own = [(model.name, model.path, library.fault(model)) for model in library.own_models()]
     own += [(folder.name, folder, "its record is damaged") for folder in library.damaged()]
@@ -85,7 +85,7 @@ def verify(as_json: bool) -> None:
 @click.argument("name")
 @json_option()
 def path(name: str, as_json: bool) -> None:
-    """Print where a model's file lies (of a family: all of them, one per line)."""
+    """Print the path of a model's file (of a family: all paths, one per line)."""
     own = library.members(name)
     files = [str(model.path) for model in own if registry.resolve(name)[1] is None]
     files = files or [str(entry.path) for entry in registry.family(name)]
@@ -98,23 +98,23 @@ def path(name: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("source", metavar="FILE|RUN|URL")
-@click.option("--name", metavar="NAME", help="What to call it. [default: as the file]")
+@click.option("--name", metavar="NAME", help="Name of the model. [default: the file's name]")
 @click.option(
-    "--licence", metavar="TEXT", help="Its licence, an SPDX name if it has one. [default: what the file says]"
+    "--licence", metavar="TEXT", help="Its licence, as an SPDX name if there is one. [default: what the file says]"
 )
 @click.option("--sha256", metavar="HEX", help="Refuse the file if this is not its SHA-256.")
 @overwrite_option("Replace your model of that name.")
 @json_option()
 def add(source: str, name: str | None, licence: str | None, sha256: str | None, overwrite: bool, as_json: bool) -> None:
-    """Put a model into your own folder, from a file or an address, under a name for --model.
+    """Add a file or a download to your own models, under a name for --model.
 
     \b
       srgan models add 4x_photos.pth --name photos-x4 --licence CC-BY-4.0
       srgan models add https://example.org/4x_photos.safetensors --sha256 1f2e…
       srgan models add runs/mine
 
-    Models called N-x2 and N-x4 are a family: --model N takes what suits the scale. A download that was cut resumes
-    when the command is given again.
+    Models called N-x2 and N-x4 form a family: --model N chooses the one that suits the scale. A download that was
+    interrupted resumes when you run the command again.
     """
     from srgan_cli.networks.adding import AddOptions
     from srgan_cli.networks.adding import add as put

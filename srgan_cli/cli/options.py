@@ -106,7 +106,7 @@ def device_option(*, default: str | None = "auto", several: str = "") -> _Decora
 def precision_option(*, default: str | None = "auto") -> _Decorator[Any]:
     return _compute(
         "--precision", type=click.Choice(_PRECISIONS), default=default, show_default=True,
-        help="auto takes half precision where it is fast, and checks it." + " [default: auto]" * (default is None),
+        help="auto uses half precision where it is fast, and checks it." + " [default: auto]" * (default is None),
     )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def verbose_option(text: str) -> _Decorator[Any]:
     return _options("-v", "--verbose", is_flag=True, help=text)
 
 
-def json_option(text: str = "The same as JSON, for programs.") -> _Decorator[Any]:
+def json_option(text: str = "Print JSON, for programs.") -> _Decorator[Any]:
     return _options("--json", "as_json", is_flag=True, help=text)
 
 

@@ -111,7 +111,7 @@ _SIZE_AND_MODEL = (
         type=Completed(*PAPERS),
         instead="size",
         metavar="PAPER",
-        help="The largest result that fits on paper at --dpi (300 unless given): A3, letter, 30x40cm, 8x10in.",
+        help="The largest result that fits on this paper at --dpi (default 300): A3, letter, 30x40cm, 8x10in.",
     ),
     _size("--dpi", type=float, metavar="N", help="Resolution to write into the result, in px per inch."),
     _size(
@@ -122,7 +122,7 @@ _SIZE_AND_MODEL = (
     _size(
         "--copy-large",
         type=click.Choice(get_args(CopyLarge)),
-        help="What becomes of those with --only-enlarge: left out, copied as they are, or reduced. [default: skip]",
+        help="With --only-enlarge: whether large pictures are left out, copied unchanged, or reduced. [default: skip]",
     ),
     model_option(
         default=AUTO_MODEL,
@@ -132,18 +132,18 @@ _SIZE_AND_MODEL = (
         "--detail",
         type=float,
         metavar="0-1",
-        help=f"How much detail srgan may invent: 0 is fidelity, true to the picture. [default: {DEFAULT_DETAIL:g}]",
+        help=f"How much detail srgan may invent; 0 is the same as fidelity. [default: {DEFAULT_DETAIL:g}]",
     ),
     _model(
         "--color-lock/--no-color-lock",
         default=None,
-        help="Hold the result's colours to the input's. [default: on for adversarial models]",
+        help="Keep the result's colours those of the input. [default: on for adversarial models]",
     ),
     _model(
         "--grain",
         type=_Grain(),
         metavar="auto|0-1",
-        help="Film grain put onto the result: as much as the input has, or of a strength. [default: none]",
+        help="Film grain to add to the result: as much as the input has (auto), or this strength. [default: none]",
     ),
     _model(
         "--seed",
@@ -151,13 +151,13 @@ _SIZE_AND_MODEL = (
         default=0,
         show_default=True,
         metavar="N",
-        help="Another number gives other grain, and of models with noise other detail.",
+        help="A different number gives different grain, and different detail from models with noise.",
     ),
     _model(
         "--variation",
         type=float,
         metavar="0-1",
-        help="Of models that draw their detail from noise: how much of it they use. [default: 1]",
+        help="How much of the noise to use, for models that draw their detail from noise. [default: 1]",
     ),
 )
 _READING = (
@@ -168,7 +168,7 @@ _READING = (
         "pages",
         metavar="N|N-M|all",
         default="all",
-        help="Which pages or frames of a file are read. [default: all]",
+        help="Which pages or frames of a file to read. [default: all]",
     ),
     _inputs(
         "--max-pixels",
@@ -176,19 +176,19 @@ _READING = (
         default=DEFAULT_MAX_PIXELS,
         show_default=True,
         metavar="N",
-        help="Refuse inputs of more pixels (decompression bombs).",
+        help="Refuse inputs with more pixels (decompression bombs).",
     ),
     _inputs(
         "--accept-damaged",
         is_flag=True,
-        help="Upscale what can still be decoded of a damaged picture, with a note and exit code 1.",
+        help="Upscale the part of a damaged picture that can be decoded, with a note and exit code 1.",
     ),
     _inputs(
         "--timeout",
         "timeout_s",
         type=float,
         metavar="SECONDS",
-        help="Give up a picture that takes longer. [default: no limit]",
+        help="Give up on a picture that takes longer. [default: no limit]",
     ),
 )
 _WRITING_AND_COMPUTING = (
@@ -219,7 +219,7 @@ _WRITING_AND_COMPUTING = (
         type=click.Choice(get_args(TiffLayout)),
         default="strip",
         show_default=True,
-        help="How TIFF is laid out: pyramid is what image servers (IIIF) read quickly.",
+        help="Layout of TIFF files; image servers (IIIF) read a pyramid quickly.",
     ),
     _output(
         "--tile-size",
@@ -244,9 +244,7 @@ _WRITING_AND_COMPUTING = (
         metavar="COLOUR",
         help="What transparency is composited over in formats without it: white, #rrggbb.",
     ),
-    _output(
-        "--strict-names", is_flag=True, help="Two results of one name are an error. Default: both get another name."
-    ),
+    _output("--strict-names", is_flag=True, help="Fail if two results would have the same name. Default: rename both."),
     _metadata(
         "--strip",
         type=click.Choice(["gps", "all", "none"], case_sensitive=False),
@@ -255,10 +253,10 @@ _WRITING_AND_COMPUTING = (
         help="Drop metadata: all of it, or the location only.",
     ),
     _metadata(
-        "--keep-text", is_flag=True, help="Put PNG text (prompts, workflows) into EXIF where the result is not a PNG."
+        "--keep-text", is_flag=True, help="Store PNG text (prompts, workflows) in EXIF if the result is not a PNG."
     ),
-    _metadata("--keep-time", is_flag=True, help="Give the result the input's modification time."),
-    device_option(several=" Several share the work: cuda:0,cuda:1, cuda:all, or cpu:WORKERSxTHREADS."),
+    _metadata("--keep-time", is_flag=True, help="Give the result the modification time of the input."),
+    device_option(several=" Several devices share the work: cuda:0,cuda:1, cuda:all, or cpu:WORKERSxTHREADS."),
     precision_option(),
     tile_option(),
 )

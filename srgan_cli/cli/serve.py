@@ -38,19 +38,24 @@ _ASKED = (
 
 @click.command(cls=Command)
 @_listening(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond this machine, with a --token."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; a --token is required if other machines can reach it.",
 )
-@_listening("--port", type=int, default=8780, show_default=True, metavar="N", help="Port; 0 takes any that is free.")
-@_listening("--token", help="What clients have to know; better given as SRGAN_SERVE_TOKEN, which others cannot see.")
+@_listening("--port", type=int, default=8780, show_default=True, metavar="N", help="Port; 0 chooses a free one.")
+@_listening(
+    "--token", help="Secret that clients must send; better set as SRGAN_SERVE_TOKEN, which other users cannot see."
+)
 @_listening(
     "--allow-host",
     "allow_hosts",
     multiple=True,
     metavar="NAME",
-    help="Another name it is reached by, behind a proxy for example (repeatable).",
+    help="Another host name of this server, behind a proxy for example (repeatable).",
 )
 @_listening("--open", "opens", is_flag=True, help="Open the page in the browser.")
-@model_option(default=AUTO_MODEL, text="What is used where a request names no model.")
+@model_option(default=AUTO_MODEL, text="Model for requests that name none.")
 @device_option()
 @precision_option()
 @tile_option()
@@ -60,11 +65,22 @@ _ASKED = (
     default=32,
     show_default=True,
     metavar="N",
-    help="Pictures that wait or are worked on at a time; more are refused (429).",
+    help="Pictures in the queue or being upscaled; more are refused (429).",
 )
-@_limits("--max-bytes", type=int, default=100_000_000, show_default=True, metavar="N", help="Of one upload.")
-@_limits("--max-pixels", type=int, default=40_000_000, show_default=True, metavar="N", help="Of one picture sent.")
-@_limits("--max-result-pixels", type=int, default=400_000_000, show_default=True, metavar="N", help="Of one result.")
+@_limits(
+    "--max-bytes", type=int, default=100_000_000, show_default=True, metavar="N", help="Maximum size of one upload."
+)
+@_limits(
+    "--max-pixels", type=int, default=40_000_000, show_default=True, metavar="N", help="Maximum size of one picture."
+)
+@_limits(
+    "--max-result-pixels",
+    type=int,
+    default=400_000_000,
+    show_default=True,
+    metavar="N",
+    help="Maximum size of one result.",
+)
 @_limits(
     "--max-held",
     "held_bytes",
@@ -72,7 +88,7 @@ _ASKED = (
     default=2_000_000_000,
     show_default=True,
     metavar="BYTES",
-    help="Of uploads, and of results that wait to be fetched, in memory.",
+    help="Memory for uploads, and for results that have not been fetched.",
 )
 @_limits(
     "--timeout",
@@ -81,7 +97,7 @@ _ASKED = (
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="For one picture, waiting left out.",
+    help="Time limit for one picture, without its time in the queue.",
 )
 @_limits(
     "--client-timeout",
@@ -90,7 +106,7 @@ _ASKED = (
     default=20.0,
     show_default=True,
     metavar="SECONDS",
-    help="For a client that stops sending or taking.",
+    help="Time limit for a client that stops sending or reading.",
 )
 @_limits(
     "--keep",
@@ -99,7 +115,7 @@ _ASKED = (
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a job lives that nobody asks for.",
+    help="How long to keep a job that no client asks for.",
 )
 @quiet_option("Only errors; no line for each request.")
 @no_config_option()
@@ -110,7 +126,7 @@ def serve(
 ) -> int:  # fmt: skip
     """Serve a page to drop pictures on, and an API.
 
-    On this machine only, unless --host says otherwise. Nothing that is sent is kept on the disk.
+    Only this machine can reach it, unless you give --host. Nothing that is sent is stored on disk.
 
     \b
       srgan serve --open
@@ -187,7 +203,7 @@ def parse(words: Mapping[str, str]) -> UpscaleOptions:
     arguments: list[str] = []
     for name, value in words.items():
         if name not in known:
-            raise SettingsError(f"there is no option {shown(name)}; there are {', '.join(known)}")
+            raise SettingsError(f"there is no option {shown(name)}; choose from {', '.join(known)}")
         arguments += _argument(known[name], value)
     try:
         context = one_picture.make_context("request", arguments)

@@ -68,7 +68,7 @@ _pictures, _run_options, _length, _network, _compute = map(
 @click.command(cls=_Command, no_args_is_help=True, epilog=_EPILOG)
 @high_dir_option("high_dirs", "Pictures", "Folders of sharp pictures to learn from, including subfolders.", **_DIRS)
 @low_dir_option(
-    "low_dirs", "Pictures", "Their small counterparts under the same names, if you have them; else they are made.",
+    "low_dirs", "Pictures", "Their small counterparts, with the same names, if you have them. [default: made of them]",
     **_DIRS,
 )  # fmt: skip
 @_pictures("--val-dir", metavar="DIR", help="Pictures to validate with. [default: a few of --hr-dir, held out]")
@@ -76,7 +76,9 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_run_options(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder. [default: runs/NAME of --hr-dir]"
 )
-@_run_options("--preset", type=click.Choice(list(PRESETS)), help="Where all settings start from. [default: srgan]")
+@_run_options(
+    "--preset", type=click.Choice(list(PRESETS)), help="Preset that all settings start from. [default: srgan]"
+)
 @_run_options(
     "--config",
     "config_file",
@@ -88,14 +90,14 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_length("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for this long: 30m, 2h, 1h30m.")
 @_length("--steps", type=int, metavar="N", help="Train for N steps instead.")
 @_length("--init", metavar="NAME|FILE|RUN", help="Start from a model's weights and size.")
-@_length("--grow", is_flag=True, help="With --init: a deeper network, or one of another scale, that starts from it.")
+@_length("--grow", is_flag=True, help="With --init: start a deeper network, or one for another scale, from it.")
 @_length("--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, ours or another program's.")
 @_pictures(
     "--unlabelled-dir",
     "unlabelled_dirs",
     multiple=True,
     metavar="DIR...",
-    help="With --teacher: pictures as you will enlarge them, which need no originals.",
+    help="With --teacher: pictures like those you will enlarge, without originals.",
 )
 @_pictures(
     "--unpaired-lr-dir",
@@ -106,36 +108,42 @@ _pictures, _run_options, _length, _network, _compute = map(
     help="With --preset adapt: worn pictures without originals, whose wear is learned.",
 )
 @scale_option("Enlarge N times. [default: 4]", heading="Model and losses")
-@_pictures("--batch", type=int, metavar="N", help="Crops a step.")
+@_pictures("--batch", type=int, metavar="N", help="Crops per step.")
 @_pictures("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
 @degradation_option(
-    "How small pictures are made of the sharp ones; RUN: by the wear that an adapted run has learned.",
+    "How small pictures are made from the sharp ones; RUN: with the wear that an adapted run has learned.",
     type=str,
     metavar="bicubic|photo|RUN",
 )
 @vgg_weights_option("Model and losses", "downloaded once")
 @_network(
-    "--perceptual", type=click.Choice(["vgg19", "random"]), help="Features to compare by; random needs no weights."
+    "--perceptual",
+    type=click.Choice(["vgg19", "random"]),
+    help="Features for the perceptual loss; random needs no weights.",
 )
 @_network("--objective", type=click.Choice(get_args(Objective)), help="The adversarial loss.")
 @_network(
     "--discriminator",
     type=click.Choice(["vgg", "patch", "unet"]),
-    help="vgg is the paper's, patch is cheap, unet judges each pixel.",
+    help="vgg is the paper's, patch is fast, unet judges each pixel.",
 )
-@_run_options("--seed", type=int, metavar="N", help="For every random choice. [default: 0]")
+@_run_options("--seed", type=int, metavar="N", help="Seed of every random choice. [default: 0]")
 @device_option(default=None)
 @precision_option(default=None)
 @_compute("--threads", type=int, metavar="N", help="CPU threads. [default: PyTorch's choice]")
 @_run_options(
-    "--set", "assignments", multiple=True, metavar="SECTION.NAME=VALUE...", help="Any setting of --print-config."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="SECTION.NAME=VALUE...",
+    help="Change any setting that --print-config shows.",
 )
 @_run_options("--print-config", is_flag=True, help="Print all settings as TOML, and do nothing else.")
 @_pictures(
     "--preview",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Draw a sheet of crops as training would see them.",
+    help="Only draw a sheet of crops as training would see them.",
 )
 @quiet_option()
 @json_option("Events on stdout, one JSON object per line.")
@@ -152,9 +160,9 @@ def train(
 ) -> int:  # fmt: skip
     """Train a model on your own pictures.
 
-    The run folder holds the model (`srgan upscale --model RUN`), a report and all that is needed to resume: the same
-    command resumes a run that was stopped. Settings come from the preset, over it the --config file, over that
-    the options, over those --set.
+    The run folder holds the model (`srgan upscale --model RUN`), a report and everything needed to resume: the same
+    command resumes a run that was stopped. Settings come from the preset; the --config file overrides it, the options
+    override both, and --set overrides everything.
 
     \b
       srgan train --hr-dir photos/ --preset compact --budget 30m

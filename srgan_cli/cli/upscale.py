@@ -54,8 +54,8 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     instead="existing",
     help="Continue an earlier run: redo only what is missing or was made with other settings or weights.",
 )
-@_many("--skip-existing", is_flag=True, instead="existing", help="Leave out pictures whose result exists.")
-@_many("-n", "--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@_many("--skip-existing", is_flag=True, instead="existing", help="Skip pictures whose result exists.")
+@_many("-n", "--dry-run", is_flag=True, help="Print what would be done, without doing it.")
 @_many(
     "--failed",
     type=click.Path(path_type=Path),
@@ -65,7 +65,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 @_many(
     "--shard",
     metavar="K/N",
-    help="Make the K-th of N parts of the pictures: for N processes that do not see each other's results.",
+    help="Make only part K of N of the pictures, for N processes that do not see each other's results.",
 )
 @_many(
     "--split-pixels",
@@ -73,7 +73,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     default=50_000_000,
     show_default=True,
     metavar="N",
-    help="With several devices, a picture of more pixels is made by all of them, band by band.",
+    help="With several devices: divide a picture with more pixels than this among all of them.",
 )
 @_many(
     "--ray",
@@ -81,7 +81,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     is_flag=False,
     flag_value="local",
     metavar="[auto|ADDRESS]",
-    help="Share the work out on a Ray cluster: one of its own on this machine, or the one at an address.",
+    help="Distribute the work on a Ray cluster: a new one on this machine, or the one at ADDRESS.",
 )
 @_many("--ray-cpus", type=float, default=1.0, show_default=True, metavar="N", help="Cores of a worker on Ray.")
 @_many("--ray-gpus", type=float, default=0.0, show_default=True, metavar="N", help="GPUs of a worker on Ray.")
@@ -91,11 +91,11 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     default=1,
     show_default=True,
     metavar="N",
-    help="N results of each picture, by a model that draws its detail from noise; --name has {variant} for them.",
+    help="Make N results of each picture, with a model that draws its detail from noise; --name can use {variant}.",
 )
 @_many("--fail-fast", is_flag=True, help="Stop at the first picture that fails.")
 @quiet_option()
-@verbose_option("A line for each picture, and why the device and model were chosen.")
+@verbose_option("Print a line for each picture, and why the device and model were chosen.")
 @json_option("Events on stdout, one JSON object per line.")
 @no_config_option()
 @as_one

@@ -38,20 +38,20 @@ _watching, _output = under("Watching"), under("Output")
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="A file is complete when it has not changed for so long.",
+    help="A file is complete when it has not changed for this long.",
 )
 @_watching(
     "--poll",
     "poll_s",
     type=float,
     metavar="SECONDS",
-    help="Look every so often, and wait for no events. [default: 5 on network drives]",
+    help="Look for pictures this often, instead of waiting for events. [default: 5 on network drives]",
 )
 @_watching(
     "--recursive/--no-recursive",
     default=True,
     show_default=True,
-    help="Enter folders inside it, and keep their tree in the output.",
+    help="Include subfolders, and keep their structure in the output.",
 )
 @_watching(
     "--failed",
@@ -61,7 +61,7 @@ _watching, _output = under("Watching"), under("Output")
 )
 @size_and_model
 @reading
-@output_option("Folder for the results, and for the record of what is done.", metavar="DIR", required=True)
+@output_option("Folder for the results and the record of what is done.", metavar="DIR", required=True)
 @writing_and_computing
 @quiet_option()
 @json_option("Events on stdout, one JSON object per line.")
@@ -71,10 +71,10 @@ def watch(
     folder: Path, asked: UpscaleOptions, settle_s: float, poll_s: float | None, recursive: bool, failed: Path | None,
     output: Path, quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
-    """Enlarge each picture that comes into a folder.
+    """Enlarge each picture that arrives in a folder.
 
-    DIR is looked through at once, and watched until Ctrl-C or SIGTERM. What is done is known after a restart; what
-    failed is tried again when it changes.
+    The pictures in DIR are enlarged at once, and new ones as they arrive, until Ctrl-C or SIGTERM. A restart continues
+    where the last run ended; a picture that failed is tried again when it changes.
 
     \b
       srgan watch scans/ -o large/

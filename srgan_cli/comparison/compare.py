@@ -141,7 +141,7 @@ def _refuse_folders(options: CompareOptions) -> None:
     if folders and (len(folders) != len(options.inputs) or len(folders) != 2 or options.models):
         raise SettingsError(f"{shown(folders[0])} is a folder: give two folders, for a gallery of the pictures in both")
     if folders and not options.is_page:
-        raise SettingsError("a gallery of two folders is a page: give -o a name that ends in .html")
+        raise SettingsError("a gallery of two folders is a page: give -o a name with the extension .html")
 
 
 def _refuse_without_models(options: CompareOptions) -> None:
@@ -191,7 +191,7 @@ def compare_pictures(
         scenes = iter([_pictures_scene(options, advance)])
     summary = _page(options, scenes) if options.is_page else _sheet(options, scenes)
     if summary is None:
-        raise NothingToDoError(f"not one of {len(failures)} pictures can be read: {failures[0]}")
+        raise NothingToDoError(f"none of the {len(failures)} pictures can be read: {failures[0]}")
     return ComparisonReport(summary, tuple(notes), tuple(failures))
 
 
@@ -200,7 +200,7 @@ def _gallery(options: CompareOptions, advance: Callable[[int, int, str], None]) 
     pairs, notes = pairs_of(first, second)
     html, failures = build_gallery(f"{shown(first)} | {shown(second)}", pairs, options.output, advance=advance)
     if len(failures) == len(pairs):
-        raise NothingToDoError(f"not one of {len(pairs)} pairs can be read: {failures[0]}")
+        raise NothingToDoError(f"none of the {len(pairs)} pairs can be read: {failures[0]}")
     write_text(options.output, html)
     count = len(pairs) - len(failures)
     summary = f"{count} pair{'s' * (count != 1)}, the largest change first; {len(html) / 1e6:.1f} MB"
@@ -212,7 +212,9 @@ def _check_output(options: CompareOptions) -> None:
     path = options.output
     if not options.is_page:
         if not path.suffix:
-            raise SettingsError(f"-o {shown(path)} has no ending; give .png (or another picture's) or .html")
+            raise SettingsError(
+                f"-o {shown(path)} has no extension; give .png (or that of another picture format) or .html"
+            )
         output_format(path, _header(1, 1), WriteOptions())
     both = [*options.inputs, *([options.high] if options.high else [])]
     if any(_same_file(path, one) for one in both):

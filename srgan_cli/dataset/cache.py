@@ -219,9 +219,9 @@ def unchanged(path: Path, size: tuple[int, int]) -> Bytes:
     try:
         pixels = read_pixels(path)
     except UnreadablePictureError as err:
-        raise UnreadablePictureError(f"{shown(path)} could be read a moment ago and cannot any more: {err}") from err
+        raise UnreadablePictureError(f"{shown(path)} could be read a moment ago, but no longer: {err}") from err
     if pixels.shape[:2] != size:
-        raise UnreadablePictureError(f"{shown(path)} has changed while it was being read; give the command again")
+        raise UnreadablePictureError(f"{shown(path)} changed while it was being read; run the command again")
     return pixels
 
 

@@ -287,8 +287,8 @@ def _pictures(kept: Iterable[_Kept]) -> tuple[Picture, ...]:
 
 
 _WAYS_OUT: Mapping[RefusalKind, str] = {
-    "heavily compressed": "; --set data.min_jpeg_quality=0 takes them all the same",
-    "nearly flat": "; --set data.min_std=0 takes them all the same",
+    "heavily compressed": "; --set data.min_jpeg_quality=0 includes them anyway",
+    "nearly flat": "; --set data.min_std=0 includes them anyway",
 }
 
 

@@ -81,7 +81,7 @@ def _blank(header: WeightsHeader, path: Path) -> tuple[Wearer, tuple[FileSign | 
         with without_numbers():
             return Wearer(config), signs
     except (KeyError, TypeError, ValueError, RecursionError, SrganError) as err:
-        raise WeightsError(f"{path} is damaged: its settings make no sense ({err})") from err
+        raise WeightsError(f"{path} is damaged: its settings are not valid ({err})") from err
 
 
 def opened(name: str) -> LearnedWear:

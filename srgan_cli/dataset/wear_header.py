@@ -41,7 +41,7 @@ def check_wear_scale(name: str, scale: int) -> None:
     try:
         learned = int(json.loads(header.metadata["config"])["scale"])
     except (KeyError, TypeError, ValueError, RecursionError) as err:
-        raise WeightsError(f"{path} is damaged: its settings make no sense") from err
+        raise WeightsError(f"{path} is damaged: its settings are not valid") from err
     refuse_other_scale(name, learned, scale)
 
 

@@ -94,7 +94,7 @@ def _vgg19(weights: Path | None, device: str) -> Metric:
 def _from_torchmetrics(name: Name, device: str) -> Metric:
     """LPIPS with AlexNet, as the field reports it (Zhang et al., CVPR 2018), and DISTS (Ding et al., TPAMI 2020)."""
     if find_spec("torchmetrics") is None:
-        raise SettingsError(f"that takes one more package: {how_to_install('perceptual')}")
+        raise SettingsError(f"this needs one more package: {how_to_install('perceptual')}")
     network: Callable[[Tensor, Tensor], Tensor]
     try:
         if name == "lpips":
@@ -107,7 +107,7 @@ def _from_torchmetrics(name: Name, device: str) -> Metric:
 
             network = DISTSNetwork().to(device).eval()
     except ImportError as err:
-        raise SettingsError(f"that takes torchmetrics 1.8 or later: {how_to_install('perceptual')}") from err
+        raise SettingsError(f"this needs torchmetrics 1.8 or later: {how_to_install('perceptual')}") from err
     except (OSError, RuntimeError) as err:  # no way to the server, a full disk; a download cut short
         reason = str(err).strip() or type(err).__name__
         raise WeightsError(f"the weights cannot be downloaded ({reason}); try again with a connection") from err

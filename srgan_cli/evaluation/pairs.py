@@ -131,7 +131,8 @@ def _pair(one: PairFiles, number: int, scale: int, degradation: DegradationKind)
     least = -(-(_SSIM_PX + 2 * scale) // scale) * scale
     if min(height, width) < least:
         raise UnreadablePictureError(
-            f"{shown(one.high)} is {_size(whole)}, too small to be compared at ×{scale}: that takes {least}x{least} px"
+            f"{shown(one.high)} is {_size(whole)}, too small to be compared at ×{scale}: it must have at least "
+            f"{least}x{least} px"
         )
     high = whole[:height, :width]
     if one.low is None:

@@ -106,7 +106,7 @@ def evaluate_models(
         methods, _saving(looked_at, options.save), scale=scale, extra=chosen.metrics, on_result=_saver(options.save)
     )
     if not evaluations["bicubic"].pictures:
-        raise NothingToDoError(f"not one of {len(failures)} pictures can be compared: {failures[0]}")
+        raise NothingToDoError(f"none of the {len(failures)} pictures can be compared: {failures[0]}")
     compute = {
         name: {"device": one.compute.name, "precision": one.compute.precision} for name, one in upscalers.items()
     }
@@ -141,7 +141,7 @@ def shared_scale(models: Sequence[str], wanted: int | None) -> int:
     shared = set.intersection(*(set(own) for own in scales.values()))
     if wanted is not None:
         if wanted not in shared:
-            raise SettingsError(f"--scale {wanted} is not what these models are for: {have}")
+            raise SettingsError(f"--scale {wanted} does not suit these models: {have}")
         return wanted
     if not shared:
         raise SettingsError(f"only models of one scale can be compared: {have}")

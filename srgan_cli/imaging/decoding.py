@@ -65,7 +65,7 @@ def damaged(name: str, reason: str) -> UnreadablePictureError:
     """`reason` begins with a colon, or is nothing: see `sources.reason_given`."""
     if _NOT_FOR_US.search(reason):
         return UnreadablePictureError(
-            f"{name} is of a kind that cannot be read here{reason}. Nothing says that it is damaged: save it as an "
+            f"{name} is of a kind that cannot be read here{reason}. It does not seem to be damaged: save it as an "
             "ordinary PNG, JPEG or TIFF in the program it is from"
         )
     return UnreadablePictureError(f"{name} is damaged or incomplete and cannot be decoded{reason}")

@@ -106,7 +106,7 @@ def _check_options(known: Format, options: WriteOptions) -> None:
         raise SettingsError(f"{known.title} has 8 bits per channel; write PNG, TIFF or AVIF for --bit-depth 16")
     # Without --format the pictures of one folder may be PNG and JPEG, and --quality is then meant for the latter.
     if options.quality is not None and known.default_quality is None and options.format is not None:
-        raise SettingsError(f"--quality has no meaning for {known.title}, which is always lossless")
+        raise SettingsError(f"--quality does not apply to {known.title}, which is always lossless")
     if options.quality is not None and options.lossless:
         raise SettingsError("give only one of --quality and --lossless")
 
@@ -115,8 +115,10 @@ def _check_limits(format: str, width: int, height: int, channels: int) -> None: 
     known = FORMATS[format]
     if known.max_side_px is not None and max(width, height) > known.max_side_px:
         raise UnwritablePictureError(
-            f"{width}x{height} px is too large for {known.title}, whose sides end at {known.max_side_px} px; "
+            f"{width}x{height} px is too large for {known.title}, whose sides are limited to {known.max_side_px} px; "
             "write PNG or TIFF"
         )
     if format == "bmp" and (width * channels + 3) * height > _BMP_BYTES:
-        raise UnwritablePictureError(f"{width}x{height} px is too large for BMP, which ends at 4 GB; write PNG or TIFF")
+        raise UnwritablePictureError(
+            f"{width}x{height} px is too large for BMP, which is limited to 4 GB; write PNG or TIFF"
+        )

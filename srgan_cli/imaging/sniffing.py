@@ -29,11 +29,11 @@ _OTHERS = (
     (b"gimp xcf", "GIMP document"),
     (b"\x76\x2f\x31\x01", "OpenEXR picture (of high dynamic range)"),
     (b"#?RADIANCE", "Radiance picture (of high dynamic range)"),
-    (b"FUJIFILMCCD-RAW", "camera's raw file (Fujifilm RAF)"),
-    (b"IIRO", "camera's raw file (Olympus ORF)"),
-    (b"IIRS", "camera's raw file (Olympus ORF)"),
-    (b"IIU\0", "camera's raw file (Panasonic RW2)"),
-    (b"FOVb", "camera's raw file (Sigma X3F)"),
+    (b"FUJIFILMCCD-RAW", "camera raw file (Fujifilm RAF)"),
+    (b"IIRO", "camera raw file (Olympus ORF)"),
+    (b"IIRS", "camera raw file (Olympus ORF)"),
+    (b"IIU\0", "camera raw file (Panasonic RW2)"),
+    (b"FOVb", "camera raw file (Sigma X3F)"),
     (b"AT&TFORM", "DjVu document"),
     (b"SIMPLE  =", "FITS picture"),
     (b"DDS ", "DirectDraw surface"),
@@ -43,7 +43,7 @@ _OTHERS = (
     (b"%!PS", "PostScript file"),
     (b"\x1a\x45\xdf\xa3", "video"),
 )
-_BRANDS = {b"crx ": "camera's raw file (Canon CR3)"}  # of ISO media files; all others are videos or sound
+_BRANDS = {b"crx ": "camera raw file (Canon CR3)"}  # of ISO media files; all others are videos or sound
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 

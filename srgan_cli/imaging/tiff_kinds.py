@@ -168,7 +168,7 @@ def _refuse_raw(source: Source, structure: Structure, tables: list[Table]) -> No
         title = next((f"{_SENSOR[value]} data" for value in found if value in _SENSOR), None)
     if title is not None:
         raise UnreadablePictureError(
-            f"{source.name} is a camera's raw file ({title}): it holds the sensor's values and a small preview. "
+            f"{source.name} is a camera raw file ({title}): it holds the sensor's values and a small preview. "
             "Develop it with a raw converter, and enlarge the picture that comes out"
         )
 

@@ -50,7 +50,7 @@ def build(architecture: str, config: Mapping[str, object]) -> Generator:
     """
     known = _ARCHITECTURES.get(architecture)
     if known is None:
-        raise WeightsError(f"unknown architecture {architecture!r}; there are {', '.join(_ARCHITECTURES)}")
+        raise WeightsError(f"unknown architecture {architecture!r}; choose from {', '.join(_ARCHITECTURES)}")
     config_type, make = known
     names = {field.name for field in dataclasses.fields(config_type)}
     strange = sorted(str(name) for name in set(config) - names)

@@ -78,7 +78,7 @@ def check_name(name: str) -> None:
     """Raises `WeightsError` for what cannot be a model's name: it is a folder's, a file's, and a part of results'."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or name.endswith("."):
         raise WeightsError(
-            f"{shown(name[:100])!r} cannot be a model's name: take up to 80 letters, digits, dots, - and _"
+            f"{shown(name[:100])!r} cannot be a model's name: use up to 80 letters, digits, dots, - and _"
         )
 
 

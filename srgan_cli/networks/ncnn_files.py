@@ -93,5 +93,7 @@ def load_ncnn(path: Path) -> tuple[NcnnGenerator, bytes]:
     try:
         decoded = text.decode("ascii")
     except UnicodeDecodeError as err:
-        raise WeightsError(f"{path} is not ncnn's text of a network (its binary form is not read)") from err
+        raise WeightsError(
+            f"{path} is not an ncnn .param file in text form (the binary form is not supported)"
+        ) from err
     return NcnnGenerator(decoded, weights, parse_param(decoded, str(path)), str(path)), text + weights

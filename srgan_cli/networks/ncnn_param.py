@@ -89,14 +89,14 @@ def _layers(text: str, name: str) -> tuple[Layer, ...]:
     lines = [line.split() for line in text.splitlines() if line.strip()]
     try:
         if lines[0] != [_MAGIC]:
-            raise ValueError("its first line is another")
+            raise ValueError("its first line is not that of an ncnn file")
         layer_count, _blob_count = map(int, lines[1])
         layers = tuple(map(_layer, lines[2:]))
         if layer_count != len(layers) or not layers:
             raise ValueError(f"it announces {layer_count} layers and has {len(layers)}")
         _check_order(layers)
     except (ValueError, IndexError, OverflowError) as err:
-        raise WeightsError(f"{name} is not ncnn's text of a network, or it is damaged: {err}") from err
+        raise WeightsError(f"{name} is not an ncnn .param file, or it is damaged: {err}") from err
     return layers
 
 

@@ -293,7 +293,7 @@ def parse_header(file: BinaryIO, size_bytes: int, name: str) -> WeightsHeader:
         tensors = {str(key): (str(t["dtype"]), tuple(int(n) for n in t["shape"])) for key, t in content.items()}
         end_bytes = max((int(t["data_offsets"][1]) for t in content.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as err:
-        raise WeightsError(f"{name} is not a safetensors file: its header makes no sense") from err
+        raise WeightsError(f"{name} is not a safetensors file: its header is not valid") from err
     if end_bytes != size_bytes - 8 - length:
         raise WeightsError(f"{name} is damaged: {end_bytes} bytes of numbers should follow its header, not "
                            f"{size_bytes - 8 - length}; copy or download it again")  # fmt: skip
@@ -346,7 +346,7 @@ def entry_of(header: WeightsHeader, path: Path, sha256: str) -> Entry | None:
             sha256=sha256,
         )
     except (KeyError, ValueError, RecursionError, WeightsError) as err:
-        raise WeightsError(f"{path} is damaged: its metadata makes no sense ({err})") from err
+        raise WeightsError(f"{path} is damaged: its metadata is not valid ({err})") from err
 
 
 def _json_mapping(text: str) -> dict[str, object]:

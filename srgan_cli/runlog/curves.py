@@ -172,9 +172,9 @@ def _wear(run: History) -> list[Chart]:
 
     return [
         Chart("Blur of worn pictures", "of edges across, px", beside("blur_across_px"),
-              about="What the wearer makes should come to the dashed line, and stay there."),
+              about="The wearer's results should reach the dashed line and stay there."),
         Chart("Noise of worn pictures", "in quiet parts, levels of 255", beside("noise"),
-              about="The same of noise, after the codecs, which take much of it away."),
+              about="The same for noise, after the codecs, which remove much of it."),
     ]  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def build(
 
 async def _http_problem(_request: Request, err: HTTPException) -> Response:
     what = {404: "there is nothing at this address; /v1/openapi.json lists what there is",
-            405: "this address does not take that method"}.get(err.status_code, err.detail)  # fmt: skip
+            405: "this address does not support that method"}.get(err.status_code, err.detail)  # fmt: skip
     return ProblemError(err.status_code, what).response(1, err.headers)
 
 
@@ -250,7 +250,7 @@ class Service:
     def _known(self, request: Request) -> Task:
         task = self.jobs.get(request.path_params["id"])
         if task is None:
-            raise ProblemError(404, "there is no such job, or no longer")
+            raise ProblemError(404, "there is no such job, or it was removed")
         return task
 
     async def job(self, request: Request) -> Response:
@@ -365,7 +365,7 @@ class Service:
         async for chunk in self.reader.chunks(request, None):
             body += chunk
             if len(body) > 4096:
-                raise ProblemError(413, "that is no token")
+                raise ProblemError(413, "the token is wrong")
         return parse_qs(body.decode("latin-1")).get("token", [""])[0].strip()
 
 

@@ -71,12 +71,14 @@ class Guard:
         host = headers.get("host", "")
         if self._checks_host and _name(host) not in self._hosts:
             return ProblemError(
-                421, "this server does not go by that name; reach it as 127.0.0.1 or localhost, or start it with "
+                421, "this server is not known by that name; use 127.0.0.1 or localhost, or start it with "
                 "--allow-host NAME", close=True,
             )  # fmt: skip
         if not _is_own(headers, host, is_page=scope["method"] == "GET" and scope["path"] in ("/", "/login")):
             return ProblemError(
-                403, "a page of another site sent this, and this server answers its own only", close=True
+                403,
+                "this request comes from a page of another site, and this server answers only its own page",
+                close=True,
             )
         if scope["path"] in OPEN_PATHS or self._has_token(headers):
             return None

@@ -111,7 +111,7 @@ def make(
     except NothingToDoError as err:
         raise SettingsError(in_python(str(err))) from err
     if told.job is None:
-        raise SettingsError("the picture is large enough already; copy_large=copy or reduce gives it back")
+        raise SettingsError("the picture is large enough already; copy_large=copy or copy_large=reduce returns it")
     job = told.job
     seconds = time.perf_counter() - began
     output, data = job.output, stream.getvalue()
@@ -137,7 +137,7 @@ def _refuse_too_many_pixels(data: bytes, most: int) -> None:
 def _refuse_too_large(session: Session, most: int) -> None:
     for job in session.plan.jobs:
         if job.container is not None:
-            raise SettingsError("this is no picture but a file of several; the command srgan upscale takes those")
+            raise SettingsError("this file holds several pictures; use the command srgan upscale for it")
         if job.output_pixels > most or job.network_pixels > 4 * most:
             raise TooLargeError(
                 f"the result would be {job.output.width}x{job.output.height} px, and this server makes at most "

@@ -29,12 +29,14 @@ class Metrics:
         lines = _family("srgan_requests_total", "counter", "Requests, by route and status.")
         lines += [f'srgan_requests_total{{route="{route}",status="{status}"}} {count}'
                   for (route, status), count in sorted(self.requests.items())]  # fmt: skip
-        lines += _family("srgan_pictures_total", "counter", "Pictures, by what became of them.")
+        lines += _family("srgan_pictures_total", "counter", "Pictures, by outcome.")
         lines += [f'srgan_pictures_total{{outcome="{outcome}"}} {count}'
                   for outcome, count in sorted(self.pictures.items())]  # fmt: skip
         lines += _family("srgan_result_megapixels_total", "counter", "Megapixels of results.")
         lines += [f"srgan_result_megapixels_total {self.megapixels:.6f}"]
-        lines += _family("srgan_picture_seconds", "histogram", "Seconds that a picture took, waiting left out.")
+        lines += _family(
+            "srgan_picture_seconds", "histogram", "Seconds that a picture took, without its time in the queue."
+        )
         lines += [f'srgan_picture_seconds_bucket{{le="{bound:g}"}} {count}'
                   for bound, count in zip(_BOUNDS_S, self._seconds, strict=True)]  # fmt: skip
         lines += [f'srgan_picture_seconds_bucket{{le="+Inf"}} {self._seconds_count}']
@@ -46,9 +48,9 @@ class Metrics:
 
 
 _GAUGES = {
-    "queue_length": "Pictures that wait or are worked on.",
-    "queue_limit": "Pictures that may wait or be worked on.",
-    "jobs": "Jobs that are known.",
+    "queue_length": "Pictures in the queue or being upscaled.",
+    "queue_limit": "How many pictures may be in the queue or being upscaled.",
+    "jobs": "Jobs that the server keeps.",
     "held_bytes": "Bytes of pictures in memory.",
 }
 

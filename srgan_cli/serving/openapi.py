@@ -28,8 +28,8 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
             "/v1/upscale": {"post": _upscale(questions, options)},
             "/v1/jobs": {"post": _new_job(questions, options)},
             "/v1/jobs/{id}": {
-                "get": _about_job("How a job stands.", "getJob", {"200": _json("Its state.", "Job")}),
-                "delete": _about_job("End a job, and forget it.", "deleteJob", {"204": {"description": "It is gone."}}),
+                "get": _about_job("The state of a job.", "getJob", {"200": _json("Its state.", "Job")}),
+                "delete": _about_job("End a job and remove it.", "deleteJob", {"204": {"description": "It is gone."}}),
             },
             "/v1/jobs/{id}/events": {
                 "get": _about_job(
@@ -50,10 +50,12 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
                      "409": _problem("It is not done.")},
                 )
             },
-            "/v1/models": {"get": _plain("The models there are.", "models", {"200": _json("Them.", "Models")})},
+            "/v1/models": {"get": _plain("The available models.", "models", {"200": _json("Them.", "Models")})},
             "/v1/openapi.json": {"get": _plain("This document.", "openapi", {"200": {"description": "It."}})},
-            "/healthz": {"get": {**_plain("Whether the server is well.", "health", {"200": {"description": "It is."}}),
-                                 "security": []}},
+            "/healthz": {
+                "get": {**_plain("Whether the server is running.", "health", {"200": {"description": "It is."}}),
+                        "security": []}
+            },
             "/metrics": {
                 "get": _plain("Counters for Prometheus.", "metrics",
                               {"200": {"description": "Them.", "content": {"text/plain": {}}}})
@@ -64,13 +66,13 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
 
 
 def _upscale(questions: Questions, options: ServeOptions) -> dict[str, Any]:
-    summary = "Enlarge a picture; the answer is the result. The work ends when the client leaves."
+    summary = "Enlarge a picture; the answer is the result. The work stops if the client disconnects."
     return _made(questions, options, summary, "upscale", {"200": _picture()})
 
 
 def _new_job(questions: Questions, options: ServeOptions) -> dict[str, Any]:
-    summary = "The same as a job, for large pictures: it is asked for again, or watched."
-    taken = {"202": _json("It waits for its turn; Location is its address.", "Job")}
+    summary = "The same as a job, for large pictures: ask for its state, or watch its events."
+    taken = {"202": _json("The job is in the queue; Location is its address.", "Job")}
     return _made(questions, options, summary, "createJob", taken)
 
 
@@ -88,7 +90,7 @@ def _made(
 
 def _parameters(questions: Questions) -> list[dict[str, Any]]:
     name = {"name": "name", "in": "query", "required": False, "schema": {"type": "string"},
-            "description": "What the picture is called, for the result's name; a form's file has its own."}  # fmt: skip
+            "description": "The picture's name, from which the result's follows; a form's file has one."}  # fmt: skip
     return [
         name,
         *({"name": one.name, "in": "query", "required": False, "schema": one.schema, "description": one.description}
@@ -111,14 +113,14 @@ def _body(questions: Questions) -> dict[str, Any]:
 
 def _refusals(options: ServeOptions) -> dict[str, Any]:
     return {
-        "400": _problem("An option makes no sense."),
+        "400": _problem("An option is not valid."),
         "401": _problem("The token is missing or wrong."),
-        "408": _problem("The upload stopped, or was too slow."),
+        "408": _problem("The upload stopped or was too slow."),
         "413": _problem(
             f"More than {options.max_bytes / 1e6:g} MB, {options.max_pixels / 1e6:g} million px, or "
             f"{options.max_result_pixels / 1e6:g} million px of result."
         ),
-        "422": _problem("It is not a picture, is damaged, or cannot be written as asked."),
+        "422": _problem("The file is not a picture, is damaged, or the result cannot be written as requested."),
         "429": _problem("The queue is full; Retry-After says when to ask again."),
         "503": _problem("The device failed, or has too little memory."),
         "504": _problem(f"It took longer than {options.timeout_s:g} s."),
@@ -134,7 +136,7 @@ def _picture() -> dict[str, Any]:
             ("X-Srgan-Size", "Width and height in px: 1352x900."),
             ("X-Srgan-Model", "The model that made it."),
             ("X-Srgan-Why", "Why that one."),
-            ("X-Srgan-Notes", "What there is to know of it, as a JSON list of sentences."),
+            ("X-Srgan-Notes", "Notes on the result, as a JSON list of sentences."),
         )
     }
     return {"description": "The result.", "headers": headers, "content": content}
@@ -142,7 +144,7 @@ def _picture() -> dict[str, Any]:
 
 def _about_job(summary: str, name: str, responses: Mapping[str, Any]) -> dict[str, Any]:
     parameter = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-    more = {**responses, "404": _problem("There is no such job, or no longer.")}
+    more = {**responses, "404": _problem("There is no such job, or it was removed.")}
     return {"summary": summary, "operationId": name, "parameters": [parameter], "responses": more}
 
 

@@ -80,7 +80,7 @@ class Reader:
             except asyncio.TimeoutError as err:
                 raise ProblemError(408, "the upload stopped, or is too slow; send it again", close=True) from err
             except ClientDisconnect as err:
-                raise ProblemError(400, "the client has left in the middle of its upload", close=True) from err
+                raise ProblemError(400, "the client disconnected in the middle of its upload", close=True) from err
             total += len(chunk)
             if total > options.max_bytes:
                 raise _too_large(options)
@@ -93,9 +93,7 @@ class Reader:
             self.jobs.make_room(count)
             reservation.take(count)
         except FullError as err:
-            raise ProblemError(
-                429, "this server holds as many pictures as it may; try again later", retry=True
-            ) from err
+            raise ProblemError(429, "this server's memory for pictures is full; try again later", retry=True) from err
 
 
 async def drain(request: Request) -> None:
@@ -178,7 +176,7 @@ class _Form:
         try:
             self._parser.write(chunk)
         except FormParserError as err:
-            raise ProblemError(400, "the form cannot be read: it is no multipart/form-data") from err
+            raise ProblemError(400, "the form cannot be read: it is not multipart/form-data") from err
 
     def finish(self) -> Upload:
         if not self._ended:

@@ -63,16 +63,16 @@ def trouble_of(err: BaseException, protocol: str) -> Trouble:
     if isinstance(err, PermissionError) or status in (401, 403) or code in _DENIED:
         return Trouble(f"access is denied{said}")
     if status is not None:
-        return Trouble(f"the server answers with {status}{said}", passes=status in _PASSING_STATUS)
+        return Trouble(f"the server answered with {status}{said}", passes=status in _PASSING_STATUS)
     if isinstance(err, (TimeoutError, asyncio.TimeoutError)):
-        return Trouble("the server does not answer in time", passes=True)
+        return Trouble("the server did not answer in time", passes=True)
     if name in _LOST or isinstance(err, ConnectionError):
         return Trouble(f"the connection fails{said}", passes=True)
     if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT):
         return Trouble("the disk is full; free some space, or set TMPDIR to a folder on another disk")
     if isinstance(err, OSError) and err.errno in _PASSING:
-        return Trouble(f"the store reports a fault{said}", passes=True)
-    return Trouble(f"the store refuses it{said}" if said else f"the store fails with {name}")
+        return Trouble(f"the store reported a fault{said}", passes=True)
+    return Trouble(f"the store refused it{said}" if said else f"the store failed with {name}")
 
 
 def _code(err: BaseException) -> str:

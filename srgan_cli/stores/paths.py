@@ -81,7 +81,7 @@ def path_of(text: str) -> Path:
     if protocol == "file":
         return Path(url2pathname(unquote(urlsplit(text).path)))
     if protocol != "memory" and not rest.strip("/"):
-        raise SettingsError(f"{text} names no place: the name of a bucket or a server is missing")
+        raise SettingsError(f"{text} is not a complete address: the name of a bucket or a server is missing")
     return StorePath(f"{protocol}:", *(_kept(part) for part in rest.strip("/").split("/") if rest.strip("/")))
 
 

@@ -59,7 +59,7 @@ def check(path: StorePath, *, writing: bool = False) -> None:
     if not writing:
         return
     if path.is_web:
-        raise SettingsError(f"{path}: a web server can be read from only; give -o FOLDER, or a bucket")
+        raise SettingsError(f"{path}: a web server can only be read from; give -o FOLDER, or a bucket")
     if path.protocol in _WITH_BUCKETS:
         bucket = StorePath(*path.parts[:2])
         try:
@@ -243,7 +243,7 @@ def _filesystem(protocol: str) -> Any:
         hint = f": pip install {package}" if package else f" that is missing: {err}"
         raise SettingsError(f"{protocol}:// needs a package for fsspec{hint}") from err
     except ValueError as err:
-        raise SettingsError(f"{protocol}:// is no protocol that fsspec knows ({err})") from err
+        raise SettingsError(f"{protocol}:// is not a protocol that fsspec knows ({err})") from err
     except Exception as err:
         trouble = trouble_of(err, protocol)
         raise SettingsError(f"{protocol}:// cannot be used: {trouble.why}") from err

@@ -113,7 +113,7 @@ def phase_of(state: Mapping[str, Any], config: TrainConfig) -> Phase:
     for phase in config.phases:
         if state["values"].get("phase") == phase:
             return phase
-    raise WeightsError("the checkpoint is damaged: its values make no sense (a phase that this run does not have)")
+    raise WeightsError("the checkpoint is damaged: its values are not valid (a phase that this run does not have)")
 
 
 def keep(path: Path, other: Path) -> None:

@@ -359,4 +359,4 @@ class Monitor:
                 alarm = self._alarms[name]
                 alarm.armed, alarm.count, alarm.since = bool(armed), stored.whole(count), stored.whole(since)
         except (AttributeError, KeyError, TypeError, ValueError) as err:
-            raise WeightsError(f"the checkpoint is damaged: what the monitor kept makes no sense ({err})") from err
+            raise WeightsError(f"the checkpoint is damaged: the monitor's state is not valid ({err})") from err

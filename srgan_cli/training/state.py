@@ -50,7 +50,7 @@ class State:
             for name in ("elapsed_s", "begun_s"):  # the clock's
                 stored.real(values[name])
         except (AttributeError, KeyError, TypeError, ValueError) as err:
-            raise WeightsError(f"the checkpoint is damaged: its values make no sense ({err})") from err
+            raise WeightsError(f"the checkpoint is damaged: its values are not valid ({err})") from err
         return state
 
     def _check(self) -> None:

@@ -203,5 +203,5 @@ def _check_batches(config: TrainConfig, group: Processes) -> None:
         batch = config.of(phase).batch
         if batch % group.world:
             raise SettingsError(
-                f"{config.section_of(phase)}.batch, {batch}, cannot be shared evenly by {group.world} processes"
+                f"{config.section_of(phase)}.batch, {batch}, cannot be divided evenly among {group.world} processes"
             )

@@ -107,9 +107,9 @@ class _PassedOver:
 
 # Endings of what a person may take for a picture, and srgan does not read: to be reported where a folder has them.
 _NOT_READ = {
-    "raw files of cameras: develop them first": "3fr arw cr2 cr3 crw dng erf iiq kdc mef mos mrw nef nrw orf pef raf "
+    "camera raw files: develop them first": "3fr arw cr2 cr3 crw dng erf iiq kdc mef mos mrw nef nrw orf pef raf "
     "raw rw2 sr2 srf srw x3f",
-    "taken only where they are named": "pdf zip",
+    "read only if you name them": "pdf zip",
     "films": "3gp avi m4v mkv mov mp4 mpg mpeg mts webm wmv",
     "not a format srgan reads": "ai cdr eps exr hdr ico jp2 j2k jxl jxr pcx pbm pgm pnm ppm psb psd qoi svg tga xcf",
 }

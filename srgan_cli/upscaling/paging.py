@@ -86,14 +86,14 @@ def page_jobs(
         scales = choose_scales(available, aim.ratio) if enlarged else ()
         jobs.append(PageJob(number, header, scales, output))
     if not jobs:
-        raise UnreadablePictureError("all that is in it are files of several pages, which are left as they are")
+        raise UnreadablePictureError("it contains only files of several pages, which are left unchanged")
     return tuple(jobs)
 
 
 def kept_note(contents: Contents) -> tuple[str, ...]:
     """What of a container is not enlarged."""
     several = sum(header.pages > 1 for header in contents.pages) if contents.format in CONTAINERS else 0
-    return (f"pictures of several pages or frames in it are kept as they are: {several}",) if several else ()
+    return (f"pictures of several pages or frames in it are kept unchanged: {several}",) if several else ()
 
 
 def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int, Header, int]]:

@@ -44,7 +44,7 @@ class Present:
             try:
                 self._found |= _versions(folder, several)
             except StoreError as err:
-                raise SettingsError(f"{folder} cannot be looked into: {err.trouble.why}") from err
+                raise SettingsError(f"{folder} cannot be listed: {err.trouble.why}") from err
 
     def __contains__(self, target: Path) -> bool:
         return target in self._found if isinstance(target, StorePath) else os.path.lexists(target)

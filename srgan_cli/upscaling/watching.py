@@ -56,7 +56,7 @@ class WatchOptions:
         if self.poll_s is not None and not 0 < self.poll_s <= 86_400:
             raise SettingsError(f"--poll must be a number of seconds above 0, not {self.poll_s:g}")
         if not self.folder.is_dir():
-            raise SettingsError(f"{shown(self.folder)} is no folder; srgan watch waits for pictures in a folder")
+            raise SettingsError(f"{shown(self.folder)} is not a folder; srgan watch waits for pictures in a folder")
         if self.folder.resolve().is_relative_to(self.output.resolve()):
             raise SettingsError(
                 f"-o {shown(self.output)} is or holds the folder that is watched, so results would be taken for new "

@@ -179,7 +179,7 @@ def test_a_damaged_input_is_left_out_and_told(srgan: Run, models: tuple[Path, Pa
     assert "left out: low/a.png" in err
     assert "1 crop of" in err
     code, _, err = srgan("low/a.png", "--models", models[0], "-o", "t.png")
-    assert (code, "not one of 1 picture" in err) == (3, True)
+    assert (code, "none of the 1 pictures" in err) == (3, True)
     assert not Path("t.png").exists()
 
 

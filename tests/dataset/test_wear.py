@@ -116,7 +116,7 @@ def test_a_file_brings_back_the_same_network(tmp_path: Path) -> None:
         ({"srgan_wear": "9"}, "holds no wear that this srgan knows"),
         ({"config": "{}"}, "its tensors are not those of its settings"),
         ({"config": json.dumps({"features": 10**9})}, "features of a wearer must be"),
-        ({"config": "[1"}, "its settings make no sense"),
+        ({"config": "[1"}, "its settings are not valid"),
         ({"signs": json.dumps([{"codec": "GIF", "quality": 1, "halved_chroma": True}])}, "not 'GIF'"),
         ({"signs": json.dumps([{"codec": "JPEG", "quality": 0, "halved_chroma": True}])}, "from 1 to 100"),
     ],

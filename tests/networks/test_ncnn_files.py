@@ -65,7 +65,7 @@ def test_a_device_that_ncnn_does_not_have(tmp_path: Path) -> None:
     [
         (lambda param: param.with_suffix(".bin").unlink(), "not beside it"),
         (lambda param: param.with_suffix(".bin").write_bytes(b""), "empty"),
-        (lambda param: param.write_bytes(b"\xff\xfe\x00"), "not ncnn's text"),
+        (lambda param: param.write_bytes(b"\xff\xfe\x00"), "not an ncnn .param file"),
         (lambda param: param.write_text(param.read_text().replace("PReLU  ", "Unheard")), "not a network|cannot"),
         (lambda param: param.write_text(param.read_text().replace(" 0=4", " 0=1")), "not a network that"),
     ],

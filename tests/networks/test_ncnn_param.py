@@ -53,13 +53,13 @@ def test_what_is_not_known_sees_without_bounds(old: str, new: str) -> None:
     [
         ("7767517", "7767518", "first line"),
         ("5 5", "6 5", "announces 6 layers and has 5"),
-        ("5 5", "", "not ncnn's text"),
+        ("5 5", "", "not an ncnn .param file"),
         ("1 1 a b", "1 1 z b", "reads z, which no layer"),
         ("1 1 a b", "1 1 a a", "two layers make a"),
         ("1 1 a b", "-1 1 a b", "-1 inputs"),
         ("1 1 a b", "1 9999999 a b", "9999999 outputs"),
         ("1 1 a b", "1 1 a", "lacks blobs"),
-        ("0=48", "zero=48", "not ncnn's text"),
+        ("0=48", "zero=48", "not an ncnn .param file"),
         ("1 1 c output", "1 2 c output more", "2 outputs"),
     ],
 )

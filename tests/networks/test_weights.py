@@ -161,7 +161,7 @@ def test_a_file_that_does_not_fit_is_a_sentence(tmp_path: Path) -> None:
         "features must be": tampered(tensors, metadata, config='{"features": 1e99}'),
         r"not those of its settings \('body\.0": tampered(tensors, metadata, config='{"scale": 2, "features": 500}'),
         "no setting 'colour'": tampered(tensors, metadata, config='{"colour": 1}'),
-        "metadata makes no sense": tampered(tensors, metadata, config="[]"),
+        "metadata is not valid": tampered(tensors, metadata, config="[]"),
         r"not those of its settings \(\)": tampered(tensors, metadata, scale="3"),
         r"settings \('tail\.bias'\)": tampered({k: v for k, v in tensors.items() if k != "tail.bias"}, metadata),
         r"settings \('extra'\)": tampered({**tensors, "extra": torch.zeros(1)}, metadata),

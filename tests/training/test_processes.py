@@ -23,7 +23,7 @@ def _member(rank: int, port: int, answers: Any) -> None:
     group = Processes(rank, 2, rank)
 
     def refuse() -> None:
-        raise SettingsError("these settings make no sense")
+        raise SettingsError("these settings are not valid")
 
     with processes.joined(group, torch.device("cpu")):
         found: list[object] = [processes.first_says([0.25 + rank, float(rank)], group)]
@@ -52,7 +52,7 @@ def test_two_processes_agree() -> None:
     found = dict(answers.get(timeout=60) for _ in members)
     for member in members:
         member.join(30)
-    expected = [[0.25, 0.0], (True, False), 7, "by 0", (4, 1), "these settings make no sense", "on"]
+    expected = [[0.25, 0.0], (True, False), 7, "by 0", (4, 1), "these settings are not valid", "on"]
     assert found == {0: expected, 1: expected}
 
 

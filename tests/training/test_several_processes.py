@@ -54,5 +54,5 @@ def test_all_processes_go_by_the_first_ones_clock(
 
 
 def test_a_batch_must_be_shared_evenly(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be shared evenly by 3"):
+    with pytest.raises(SettingsError, match="cannot be divided evenly among 3"):
         trainer._check_batches(config(photos), Processes(world=3))

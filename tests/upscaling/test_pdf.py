@@ -126,7 +126,7 @@ def test_what_is_odd_is_kept_to_the_byte_and_told(srgan: Run, tmp_path: Path) ->
     for words in (
         "JBIG2: 1",
         "stencils: 1",
-        "turned round: 1",
+        "inverted colours: 1",
         "rarer colours (CMYK, Lab, spot colours, 2, 4 or 16 bits): 2",
     ):
         assert words in said

@@ -278,9 +278,9 @@ def test_a_put_that_fails_half_way_leaves_nothing(amazon: Any, monkeypatch: pyte
         (["s3://photos/none.png", "-o", "x.png"], 3, "s3://photos/none.png cannot be opened: there is no such object"),
         (["s3://nowhere/a.png", "-o", "x.png"], 3, "there is no such object"),
         (["made/a.png", "-o", "s3://nowhere/out.png"], 2, "there is no bucket s3://nowhere"),
-        (["made/a.png", "-o", "https://example.org/a.png"], 2, "a web server can be read from only"),
+        (["made/a.png", "-o", "https://example.org/a.png"], 2, "a web server can only be read from"),
         (["https://", "-o", "x.png"], 2, "the name of a bucket or a server is missing"),
-        (["nosuch://a/b.png", "-o", "x.png"], 2, "nosuch:// is no protocol that fsspec knows"),
+        (["nosuch://a/b.png", "-o", "x.png"], 2, "nosuch:// is not a protocol that fsspec knows"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(
@@ -371,4 +371,4 @@ def test_a_web_server_lists_nothing_and_takes_nothing(
     web: str, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(model, f"{web}/a.png") == 2
-    assert "a web server can be read from only" in capsys.readouterr().err
+    assert "a web server can only be read from" in capsys.readouterr().err

@@ -81,7 +81,7 @@ class Archive(Closing):
     @property
     def notes(self) -> tuple[str, ...]:
         nested = sum(Path(member.filename).suffix.lower() in _ARCHIVES for member in self.members)
-        return (f"archives inside the archive are kept as they are: {nested}",) if nested else ()
+        return (f"archives inside the archive are kept unchanged: {nested}",) if nested else ()
 
     def number_of(self, member: int) -> int | None:
         """The page, from 1, that a member is; None for what is no picture."""
@@ -149,7 +149,7 @@ def _refuse_hostile(source: Source, members: tuple[zipfile.ZipInfo, ...]) -> Non
     spans = sorted((member.header_offset, member.header_offset + _LOCAL_BYTES + member.compress_size)
                    for member in members)  # fmt: skip
     if any(end > begin for (_, end), (begin, _) in itertools.pairwise(spans)):
-        raise UnreadablePictureError(f"{source.name} is refused: its members lie over each other, as in a zip bomb")
+        raise UnreadablePictureError(f"{source.name} is refused: its members overlap, as in a zip bomb")
     total = sum(member.file_size for member in members)
     if total > max(_MAX_TOTAL_BYTES, _MAX_RATIO * source.size):
         raise UnreadablePictureError(f"{source.name} is refused: its {source.size} bytes would become {total}")

@@ -67,11 +67,11 @@ class PdfPictures(Closing):
     @property
     def notes(self) -> tuple[str, ...]:
         told = tuple(
-            f"pictures of the PDF that are kept as they are, {why}: {self._kept.count(why)}"
+            f"pictures of the PDF that are kept unchanged, {why}: {self._kept.count(why)}"
             for why in dict.fromkeys(self._kept)
         )
         if is_signed(self._pdf):
-            told += ("the PDF is signed, and the signature does not hold for the result",)
+            told += ("the PDF is signed; the signature is not valid for the result",)
         return told
 
     def identity(self, number: int) -> tuple[int, int]:
@@ -116,7 +116,7 @@ class PdfPictures(Closing):
         except UnreadablePictureError:
             return None  # whoever opens it as a page says what is wrong
         if header.orientation != 1:
-            return "lying on their side by EXIF, which a PDF does not obey"
+            return "rotated by EXIF, which a PDF ignores"
         if header.depth != 8 or header.channels not in (1, 3):
             return RARER
         return None

@@ -84,13 +84,13 @@ def why_kept(obj: Any) -> str | None:
     if "/JBIG2Decode" in names:
         return "in JBIG2"
     if "/CCITTFaxDecode" in names and "/DecodeParms" not in obj:
-        return "in fax coding without its settings"
+        return "fax-coded, without the settings"
     if len(names) > 1:
         return "packed twice"
     if indexed and stored:
         return RARER
     if "/Decode" in obj and (stored or indexed):
-        return "with colours that are turned round"
+        return "with inverted colours"
     if isinstance(obj.get("/Mask"), pikepdf.Array) or "/SMaskInData" in obj:
         return "masked by their colour"
     if whole_number(obj.get("/BitsPerComponent"), 8) not in (1, 8) or colours(obj) is None:
