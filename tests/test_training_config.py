@@ -181,7 +181,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"degradation": {"kind": "jpeg"}}, "degradation.kind must be one of learned, bicubic, photo"),
     ({"degradation": {"strength": -1}}, "degradation.strength"),
     ({"degradation": {"blur_px": [3, 1]}}, "degradation.blur_px must be two rising numbers"),
-    ({"degradation": {"blur_px": [1]}}, "degradation.blur_px must be two numbers"),
+    ({"degradation": {"blur_px": [1]}}, "degradation.blur_px must be two rising numbers"),
     ({"degradation": {"noise": [0, math.nan]}}, "degradation.noise"),
     ({"degradation": {"jpeg_quality": [0, 101]}}, "degradation.jpeg_quality"),
     ({"degradation": {"clean_fraction": 1.1}}, "degradation.clean_fraction"),
