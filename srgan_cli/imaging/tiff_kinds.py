@@ -94,7 +94,7 @@ class TiffKind:
         if title is None or (self.compression in _OFTEN and "configured" not in reason):
             return None
         return UnreadablePictureError(
-            f"{name} is a TIFF compressed with {title}, which cannot be read here{reason}. Nothing says that it is "
+            f"{name} is a TIFF compressed with {title}, which cannot be read here{reason}. It does not seem to be "
             "damaged: save it with deflate or LZW in the program it is from, or with vips or ImageMagick"
         )
 
@@ -334,8 +334,8 @@ class _View:
         plain = (structure.number(table, _PREDICTOR) or 1) == 1 and structure.number(table, _COMPRESSION) != _JPEG
         if not (regular and whole and plain and format_ == 1 and depth < 16):
             raise UnreadablePictureError(
-                f"{name} is a TIFF of {depth} bits per channel in a layout that srgan cannot read; nothing says that "
-                "it is damaged. Save it with 8 or 16 bits"
+                f"{name} is a TIFF of {depth} bits per channel in a layout that srgan cannot read; it does not "
+                "seem to be damaged. Save it with 8 or 16 bits"
             )
         row = -(-(structure.number(table, _WIDTH) or 0) * samples * depth // 8)
         changes: dict[int, int | tuple[int, ...] | None] = {

@@ -36,7 +36,7 @@ def _check_wear(config: TrainConfig) -> None:
     if config.adaptation.on and len(worn) < MIN_WORN:
         raise SettingsError(
             f"the folder of --unpaired-lr-dir holds {len(worn)} pictures, and at least {MIN_WORN} are needed, or what "
-            "they show could not be told from their wear"
+            "they show cannot be told from their wear"
         )
     if config.degradation.wear is not None:
         check_wear_scale(config.degradation.wear, config.generator.scale)

@@ -78,7 +78,7 @@ def check_worn(found: Scan, scale: int) -> None:
     if len(worn) < MIN_WORN:
         raise SettingsError(
             f"of the worn pictures {len(worn)} can be used, and at least {MIN_WORN} are needed, or what they show "
-            "could not be told from their wear; add more to the folder of --unpaired-lr-dir"
+            "cannot be told from their wear; add more to the folder of --unpaired-lr-dir"
         )
     if min(worn) > max(sharp):
         raise SettingsError(
