@@ -117,7 +117,7 @@ def _save(low: Tensor, taught: Tensor, out: Path, name: str) -> None:
 
 
 def _picture(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(pixels.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+    return Image.fromarray(pixels.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
 
 
 if __name__ == "__main__":
