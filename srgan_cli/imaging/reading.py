@@ -8,7 +8,8 @@ come from Pillow whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +70,7 @@ class OpenPicture:
         self._next += count
         if count == 0:
             return np.empty((0, self.header.width, self.header.channels), self.header.dtype)
-        with boundary(self._source.name):
+        with _decoding(self._source):
             rows = self._rows.rows(top, count)
             if rows.shape != (count, self.header.width, self.header.channels):  # some decoders only find out now
                 raise damaged(self._source.name, ": it is not of the size that its header promises")
@@ -104,12 +105,26 @@ def open_picture(
     """
     opened = source if isinstance(source, Source) else Source(source)
     try:
-        with boundary(opened.name):
+        with _decoding(opened):
             header, rows = _opened(opened, max_pixels, accept_damaged, shrink)
     except BaseException:
         opened.close()
         raise
     return OpenPicture(opened, header, rows)
+
+
+@contextmanager
+def _decoding(source: Source) -> Iterator[None]:
+    """The boundary; and where a drive has failed, that is what is raised, and not what a decoder made of it."""
+    try:
+        with boundary(source.name):
+            yield
+    except UnreadablePictureError as err:
+        if source.lost is None:
+            raise
+        raise source.lost from err
+    if source.lost is not None:
+        raise source.lost
 
 
 def _opened(source: Source, max_pixels: int, accept_damaged: bool, shrink: int) -> tuple[Header, Rows]:

@@ -86,6 +86,8 @@ Origin: TypeAlias = "Path | bytes | Ranges"
 class Source:
     """Random access to the bytes of `origin`, from any thread. Raises `UnreadablePictureError` where that fails."""
 
+    lost: UnreadablePictureError | None = None  # what a decoder that knows no exceptions could not be told
+
     def __init__(self, origin: Origin) -> None:
         self._bytes: bytes | None = None
         self._descriptor = -1
@@ -128,6 +130,14 @@ class Source:
         except OSError as err:
             raise UnreadablePictureError(f"{self.name} cannot be read: {_reason(err)}") from err
         return b"".join(parts)
+
+    def read_quietly(self, offset: int, count: int) -> bytes:
+        """As `read_at`, for what libvips asks: an error looks like the end of the file to it, and is kept in `lost`."""
+        try:
+            return self.read_at(offset, count)
+        except UnreadablePictureError as err:
+            self.lost = err
+            return b""
 
     def read_all(self) -> bytes:
         return self._bytes if self._bytes is not None else self.read_at(0, self.size)
@@ -199,7 +209,7 @@ def _reason(err: OSError) -> str:
 
 
 def vips_source(read_at: Callable[[int, int], bytes], size: int) -> Any:
-    """A `pyvips.Source` that asks `read_at(offset, count)`, of `size` bytes.
+    """A `pyvips.Source` that asks `read_at(offset, count)`, of `size` bytes, which raises nothing.
 
     Who asks for it keeps it: libvips does not keep alive what calls back into Python.
     """

@@ -362,7 +362,7 @@ class _Overlay:
         if at < len(self._head):
             return self._head[at : at + count]
         if at < self._source.size:
-            return self._source.read_at(at, count)
+            return self._source.read_quietly(at, count)
         if at < self._at:
             return b"\0"
         return self._tail[at - self._at : at - self._at + count]

@@ -67,6 +67,7 @@ class Workload:
     folder: str
     own_names: tuple[str, ...]  # of files of its own, for links
     codes: frozenset[int]  # that a disturbed run may end with
+    inputs: str  # the folder whose reading may fail; a run that trains goes on without a picture that it cannot read
 
     def results(self, where: Path) -> dict[str, bytes]:
         if self.name == "train":
@@ -122,10 +123,11 @@ def _own(target: str, grown: str) -> tuple[str, ...]:
 
 
 WORKLOADS = {
-    "upscale": Workload("upscale", _upscale, "out", _own("a.png", "scratch"), frozenset({0, 1, 2, 130})),
-    "documents": Workload("documents", _documents, "out", _own("a.tif", "pages"), frozenset({0, 1, 2, 130})),
+    "upscale": Workload("upscale", _upscale, "out", _own("a.png", "scratch"), frozenset({0, 1, 2, 3, 130}), "in"),
+    "documents": Workload("documents", _documents, "out", _own("a.tif", "pages"), frozenset({0, 1, 2, 3, 130}),
+                          "documents"),
     "train": Workload("train", _train, "run", ("log.jsonl", "checkpoint", ".lock"),
-                      frozenset({0, 1, 2, 4, 130})),
+                      frozenset({0, 1, 2, 4, 130}), "run"),
 }  # fmt: skip
 
 
@@ -211,7 +213,7 @@ class Campaign:
         self.kind, self.workload, self.base = kind, workload, base
         self.dice = random.Random(f"{kind} {workload.name} {seed}")
         self.losses: Counter[str] = Counter()
-        self.calls = 0  # that change a file, in an undisturbed run
+        self.calls: dict[str, int] = {}  # that are about a file of a folder, in an undisturbed run
         undisturbed = self._fresh()
         began = time.monotonic()
         code = wait(start(workload, undisturbed))
@@ -310,20 +312,21 @@ class Campaign:
             subprocess.run(["umount", "-l", str(place)], check=False)
 
     def _io(self, where: Path) -> None:
-        """A drive that fails at some call that changes a file, as network drives do: once, a few times, or from then
-        on. Which calls there are is counted in an undisturbed run."""
-        number = self.dice.randrange(self._calls())
+        """A drive that fails at some call that reads or changes a file, as network drives do: once, a few times, or
+        from then on. Which calls there are is counted in an undisturbed run."""
+        place = self.dice.choice((self.workload.folder, self.workload.folder, self.workload.inputs))
+        number = self.dice.randrange(self._calls(place))
         many = self.dice.choice((1, 1, 3, 1 << 30))
-        fault = (where / self.workload.folder, number, many, self.dice.choice(_ERRORS))
+        fault = ((where / place).resolve(), number, many, self.dice.choice(_ERRORS))
         self._ended(wait(start(self.workload, where, fault)), where)
         self._finish(where)
 
-    def _calls(self) -> int:
-        if not self.calls:
+    def _calls(self, place: str) -> int:
+        if place not in self.calls:
             where = self._fresh()
-            assert wait(start(self.workload, where, (where / self.workload.folder, 1 << 40, 0, 0))) == 0
-            self.calls = int((where / "calls.txt").read_text())
-        return self.calls
+            assert wait(start(self.workload, where, ((where / place).resolve(), 1 << 40, 0, 0))) == 0
+            self.calls[place] = int((where / "calls.txt").read_text())
+        return self.calls[place]
 
     def _links(self, where: Path) -> None:
         """Own names that lead elsewhere, from the beginning or from some moment on."""

@@ -1,5 +1,5 @@
-/* A disk, or a network drive, that fails: preloaded, it makes calls of the C library fail that change files below one
-   folder. From the call number `first` on, `count` of them fail with `error`. See tests/fuzz/campaigns.py.
+/* A disk, or a network drive, that fails: preloaded, it makes calls of the C library fail that read or change files
+   below one folder. From the call number `first` on, `count` of them fail with `error`. See tests/fuzz/campaigns.py.
 
    cc -shared -fPIC -o failing_io.so failing_io.c -ldl */
 #define _GNU_SOURCE
@@ -66,6 +66,9 @@ static int fails_under(int folder, const char *path) {
 
 #define REAL(name) static __typeof__(&name) real; if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
+ssize_t read(int f, void *data, size_t size) { REAL(read); return fails_at(f) ? -1 : real(f, data, size); }
+ssize_t pread(int f, void *d, size_t n, off_t at) { REAL(pread); return fails_at(f) ? -1 : real(f, d, n, at); }
+ssize_t pread64(int f, void *d, size_t n, off64_t at) { REAL(pread64); return fails_at(f) ? -1 : real(f, d, n, at); }
 ssize_t write(int f, const void *data, size_t size) { REAL(write); return fails_at(f) ? -1 : real(f, data, size); }
 ssize_t pwrite(int f, const void *d, size_t n, off_t at) { REAL(pwrite); return fails_at(f) ? -1 : real(f, d, n, at); }
 ssize_t pwrite64(int f, const void *d, size_t n, off64_t at) { REAL(pwrite64); return fails_at(f) ? -1 : real(f, d, n, at); }

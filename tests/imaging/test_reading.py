@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -15,9 +16,12 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging.decoding import damaged
+from srgan_cli.imaging.documents.opening import open_document
 from srgan_cli.imaging.reading import open_picture, read_header, read_image
 from srgan_cli.imaging.sources import Source
 from tests.imaging import samples
+from tests.imaging.tiffs import tiff
 
 
 def rgb(height: int = 40, width: int = 60) -> Pillow.Image:
@@ -288,3 +292,42 @@ def test_a_file_is_read_from_many_threads_at_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "lseek", slow_seek)
     with Source(tmp_path / "a") as source, ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda at: source.read_at(at, 500) == data[at : at + 500], range(0, 200_000, 7919)))
+
+
+@pytest.mark.parametrize("kind", ["pages", "CIE Lab"])
+@pytest.mark.parametrize("many", [1, 10**9])
+def test_a_drive_that_fails_is_not_taken_for_damage(
+    kind: str, many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where libvips reads through Python, and sees no more than an end of the file."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    page = Pillow.fromarray(noise)
+    path = tmp_path / "a.tif"
+    if kind == "pages":
+        page.save(path, save_all=True, append_images=[page])
+    else:
+        path.write_bytes(tiff(300, 200, [8] * 3, 8, noise.tobytes()))
+    real, calls, fails = os.pread, 0, range(0)
+
+    def pread(descriptor: int, count: int, offset: int) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls in fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, count, offset)
+
+    def everything() -> None:
+        if kind == "CIE Lab":
+            read_image(path, max_pixels=samples.MANY)
+            return
+        with open_document(path, max_pixels=samples.MANY) as document, document.open(1) as opened:
+            opened.read_rows(200)
+
+    monkeypatch.setattr(os, "pread", pread)
+    everything()
+    for first in sorted({1, 3, *range(1, calls, 11), calls - 1, calls}):
+        calls, fails = 0, range(first, first + many)
+        with pytest.raises(UnreadablePictureError, match="cannot be read: input/output error"):
+            everything()
+    assert "cffi" not in capfd.readouterr().err
+    assert "is damaged" not in str(damaged("a.png", ": source: read error"))

@@ -63,7 +63,7 @@ class _Page(Source):
         return self.read_at(0, self.size)
 
     def for_vips(self) -> Any:
-        self._shown.append(vips_source(self.read_at, self.size))
+        self._shown.append(vips_source(self.read_quietly, self.size))
         return self._shown[-1]
 
     def close(self) -> None:
