@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -16,8 +17,25 @@ os.environ["VIPS_WARNING"] = "1"  # as the program has it; but a test may import
 
 _OF_TESTS = ("SRGAN_TEST_DATA", "SRGAN_KEEP_BLOCKS")
 
-settings.register_profile("srgan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("srgan", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("srgan"), max_examples=1000)  # --hypothesis-profile=thorough
 settings.load_profile("srgan")
+
+# Modules are millions of objects that nothing frees: to look through them again and again takes a third of collecting.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """No test cuts the power, and waiting for the disk takes longer than all else; `test_files` looks at the calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

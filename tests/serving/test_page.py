@@ -23,6 +23,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 if CHROMIUM is None:
     pytest.skip("needs chromium", allow_module_level=True)
 
+pytestmark = pytest.mark.slow  # the browser alone takes as long as all other tests of `serving`
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _DROP = """async ([name, data]) => {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +24,7 @@ from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.session import Session, prepare
 from srgan_cli.upscaling.watching import FAILED_FILE, WatchOptions, watch
+from tests import commands
 from tests.upscaling.pictures import cut_short, picture, tree
 
 
@@ -365,9 +364,9 @@ def test_the_command_ends_cleanly_on_sigterm(tmp_path: Path, model: str) -> None
     picture(here / "a.png")
     cut_short(here / "broken.jpg")
     failed = tmp_path / "failed.txt"
-    command = [sys.executable, "-m", "srgan_cli", "watch", str(here), "-o", str(out), "-m", model, "--device", "cpu",
+    command = ["watch", str(here), "-o", str(out), "-m", model, "--device", "cpu",
                "--settle", "0.2", "--poll", "0.2", "--failed", str(failed), "--json", "--scale", "2"]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with commands.Command(*command) as process:
         end = time.monotonic() + 120
         while not (failed.exists() and failed.read_text() and (out / "a.png").exists()) and time.monotonic() < end:
             time.sleep(0.05)
@@ -377,7 +376,7 @@ def test_the_command_ends_cleanly_on_sigterm(tmp_path: Path, model: str) -> None
     events = [json.loads(line) for line in output.splitlines()]
     assert {"plan", "done", "failed"} <= {event["event"] for event in events}
     assert failed.read_text() == f"{here / 'broken.jpg'}\n"
-    assert "ended; 1 made" in errors
+    assert b"ended; 1 made" in errors
     assert not [name for name in tree(out) if ".part" in name]
 
 
@@ -385,11 +384,10 @@ def test_the_command_ends_cleanly_on_sigterm(tmp_path: Path, model: str) -> None
 def test_sigterm_in_the_middle_of_a_picture(tmp_path: Path, model: str) -> None:
     here, out = tmp_path / "in", tmp_path / "out"
     picture(here / "large.png", 1500, 1500)
-    command = [sys.executable, "-m", "srgan_cli", "watch", str(here), "-o", str(out), "-m", model, "--device", "cpu",
+    command = ["watch", str(here), "-o", str(out), "-m", model, "--device", "cpu",
                "--settle", "0.1", "--poll", "0.2", "--json", "--tile", "64"]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert any('"progress"' in line for line in iter(process.stdout.readline, ""))
+    with commands.Command(*command) as process:
+        assert any(b'"progress"' in line for line in iter(process.stdout.readline, b""))
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors

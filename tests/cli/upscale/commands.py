@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,6 @@ Run = Callable[..., tuple[int, bytes, str]]
 class _Stdin:
     def __init__(self, data: bytes) -> None:
         self.buffer = io.BytesIO(data)
-
-
-def child(*arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "srgan_cli", *arguments], input=stdin, capture_output=True, timeout=60, cwd=cwd
-    )
 
 
 def size_of(file: Path | bytes) -> tuple[int, int]:

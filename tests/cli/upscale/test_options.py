@@ -13,7 +13,8 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.cli import main
-from tests.cli.upscale.commands import Run, child, events, size_of
+from tests import commands
+from tests.cli.upscale.commands import Run, events, size_of
 from tests.upscaling.pictures import picture, tree
 
 # -------------------------------------------------------------------------------------------------------------- options
@@ -52,7 +53,7 @@ def test_names_that_are_no_text(here: Path, model: Path) -> None:
     picture(here / os.fsdecode(name))
     bad = b"\xfe.png"
     (here / os.fsdecode(bad)).write_bytes(b"")
-    done = child("upscale", name, bad, "-o", "out/", "-v", "-m", str(model), "--device", "cpu", cwd=here)
+    done = commands.run("upscale", name, bad, "-o", "out/", "-v", "-m", str(model), "--device", "cpu", cwd=here)
     assert done.returncode == 1, done.stderr
     assert (here / "out" / os.fsdecode(name)).exists()
     assert b"Traceback" not in done.stderr
@@ -220,7 +221,7 @@ def test_what_is_passed_over_in_folders_is_reported(srgan: Run, here: Path) -> N
     for name in ("x.NEF", "y.nef", "z.MOV", "notes.txt"):
         (here / "in" / name).write_bytes(b"")
     _, out, _ = srgan("in", "-o", "out/", "--dry-run")
-    assert b"2 NEF (raw files of cameras" in out
+    assert b"2 NEF (camera raw files" in out
     assert b"1 MOV (films)" in out
     assert b"--recursive" in out
     assert b"TXT" not in out

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.upscale.commands import Run, child, size_of
+from tests import commands
+from tests.cli.upscale.commands import Run, size_of
 from tests.upscaling.pictures import picture, tree
 
 # ----------------------------------------------------------------------------------------------------- stdin and stdout
@@ -40,7 +39,7 @@ def test_a_stream_that_is_no_picture(srgan: Run, data: bytes) -> None:
 
 def test_streams_between_processes(here: Path, model: Path) -> None:
     data = picture(here / "a.png").read_bytes()
-    done = child("upscale", "-", "-o", "-", "-m", str(model), "--device", "cpu", stdin=data)
+    done = commands.run("upscale", "-", "-o", "-", "-m", str(model), "--device", "cpu", stdin=data)
     assert done.returncode == 0, done.stderr
     assert size_of(done.stdout) == (48, 36)
 
@@ -48,15 +47,12 @@ def test_streams_between_processes(here: Path, model: Path) -> None:
 def test_a_reader_that_goes_away_is_no_traceback(here: Path, model: Path) -> None:
     for i in range(4):
         picture(here / "in" / f"{i}.png", seed=i)
-    read, write = os.pipe()
-    os.close(read)
-    command = [sys.executable, "-m", "srgan_cli", "upscale", "in", "-o", "out/", "--json", "--device", "cpu"]
-    try:
-        done = subprocess.run([*command, "-m", str(model)], stdout=write, stderr=subprocess.PIPE, timeout=60)
-    finally:
-        os.close(write)
-    assert done.returncode == 1
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    command = ("upscale", "in", "-o", "out/", "--json", "--device", "cpu", "-m", str(model))
+    with commands.Command(*command) as running:
+        running.stdout.close()
+        _, said = running.communicate()
+    assert running.returncode == 1
+    assert b"Traceback" not in said, said.decode()
     assert not [name for name in tree(here / "out") if name.endswith(".part")]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from srgan_cli.config import EngineOptions
 from srgan_cli.imaging import writing
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.upscaling.shelves import FILE_NAME
+from tests import commands
 from tests.faults import at_call
 from tests.upscaling.batch.runs import Recorder, pixels_of, results, session
 from tests.upscaling.pictures import picture, tree
@@ -129,15 +128,13 @@ def test_resume_after_ctrl_c_gives_what_an_undisturbed_run_gives(
 
 
 _SLOWLY = """
-import sys, time
+import time
 from srgan_cli.upscaling.engine import Upscaler
 real = Upscaler.upscale_rows
 def slow(*args, **options):
     time.sleep(0.1)
     real(*args, **options)
 Upscaler.upscale_rows = slow
-from srgan_cli.cli import main
-sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -154,14 +151,13 @@ def test_a_run_that_is_killed_goes_on_with_resume(
         picture(tmp_path / "in" / name, seed=i)
     out = tmp_path / "out"
     arguments = ["upscale", f"{tmp_path / 'in'}", "-o", f"{out}/", "-m", f"{model}", "--device", "cpu"]
-    child = subprocess.Popen(
-        [sys.executable, "-c", _SLOWLY, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 150  # torch alone takes a while on a busy machine
-    while not (out / "03.png").exists() and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    child.send_signal(number)
-    stdout, stderr = child.communicate(timeout=20)
+    with commands.Command(*arguments, prelude=_SLOWLY) as child:
+        deadline = time.monotonic() + 150  # a busy machine takes a while
+        while not (out / "03.png").exists() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        child.send_signal(number)
+        stdout, said = child.communicate(timeout=20)
+    stderr = said.decode()
     if number == signal.SIGKILL:
         assert child.returncode == -signal.SIGKILL
         for left in tree(out) - many - {FILE_NAME}:
@@ -171,7 +167,7 @@ def test_a_run_that_is_killed_goes_on_with_resume(
         assert "interrupted" in stderr
         assert "Traceback" not in stderr
         assert tree(out) <= many | {FILE_NAME}
-    assert stdout == ""
+    assert stdout == b""
 
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert 4 <= len(done) < 20

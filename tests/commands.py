@@ -1,0 +1,178 @@
+"""`srgan` in processes of its own, without two seconds of `import torch` for each.
+
+One process imports once what `srgan upscale` imports. For each command it forks a process, which then is as any other:
+it has its own signals, streams, folder and environment, and ends as `python -m srgan_cli` does. Where a test is about
+what is imported, or when, it starts Python anew instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+_MESSAGE_BYTES = 1 << 20
+_MAIN = "import sys; from srgan_cli.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+class Command:
+    """A command that runs, with what tests ask of a `subprocess.Popen`. `prelude` is Python that runs before it."""
+
+    def __init__(self, *arguments: str | bytes, prelude: str = "", stdin: bytes = b"", cwd: Path | None = None) -> None:
+        theirs_in, ours_in = os.pipe()
+        ours_out, theirs_out = os.pipe()
+        ours_err, theirs_err = os.pipe()
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(_server())
+        asked = {
+            "arguments": [os.fsdecode(one) for one in arguments],
+            "prelude": prelude,
+            "cwd": str(cwd or Path.cwd()),
+            "environment": dict(os.environ),
+        }
+        streams = (theirs_in, theirs_out, theirs_err)
+        socket.send_fds(self._connection, [json.dumps(asked).encode()], streams)
+        for descriptor in streams:
+            os.close(descriptor)
+        self._answers = self._connection.makefile("r")
+        self.pid = int(self._answers.readline())
+        self.stdin, self.stdout, self.stderr = open(ours_in, "wb"), open(ours_out, "rb"), open(ours_err, "rb")  # noqa: PTH123, SIM115
+        self._input = stdin
+        self.returncode: int | None = None
+        self._ended = threading.Thread(target=self._wait, daemon=True)
+        self._ended.start()
+
+    def _wait(self) -> None:
+        self.returncode = int(self._answers.readline() or -1)
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def communicate(self, timeout: float = 60) -> tuple[bytes, bytes]:
+        """Everything that it says, until it has ended."""
+        said = [b"", b""]
+
+        def read(number: int, file: IO[bytes]) -> None:
+            said[number] = file.read()
+
+        files = enumerate((self.stdout, self.stderr))
+        readers = [threading.Thread(target=read, args=(n, file)) for n, file in files if not file.closed]
+        for reader in readers:
+            reader.start()
+        with contextlib.suppress(BrokenPipeError), self.stdin:
+            self.stdin.write(self._input)
+        for thread in (*readers, self._ended):
+            thread.join(timeout)
+        if self.returncode is None:
+            self.send_signal(signal.SIGKILL)
+            raise subprocess.TimeoutExpired("srgan", timeout)
+        return said[0], said[1]
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        self.send_signal(signal.SIGKILL)
+        self._ended.join()
+        for file in (self.stdin, self.stdout, self.stderr, self._answers, self._connection):
+            with contextlib.suppress(BrokenPipeError):
+                file.close()
+
+
+def run(*arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    with Command(*arguments, stdin=stdin, cwd=cwd) as command:
+        out, err = command.communicate()
+    assert command.returncode is not None
+    return subprocess.CompletedProcess(arguments, command.returncode, out, err)
+
+
+@cache
+def _server() -> str:
+    address = str(Path(tempfile.mkdtemp(prefix="srgan-tests-")) / "socket")
+    command = [sys.executable, "-c", "from tests.commands import serve; serve()", address]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def end() -> None:
+        process.kill()
+        process.communicate()
+
+    atexit.register(end)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return address
+
+
+# -------------------------------------------------------------------------------------------- in the process that forks
+
+
+def serve() -> None:
+    """Forks a keeper for each connection, which forks the command and says how it ended."""
+    address = sys.argv[1]
+    import cv2  # noqa: F401
+    import torch  # noqa: F401
+
+    from srgan_cli.cli import upscale, watch  # noqa: F401
+    from srgan_cli.upscaling import batch, session, watching  # noqa: F401
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    gc.collect()
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        os.write(1, b"ready\n")
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                if os.fork() == 0:
+                    listener.close()
+                    _keep(connection)
+                    return
+
+
+def _keep(connection: socket.socket) -> None:
+    """In the keeper, ends it; in the command, returns the way that Python ends by itself."""
+    data, streams, _, _ = socket.recv_fds(connection, _MESSAGE_BYTES, 3)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        _become(json.loads(data), streams)
+        return
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    for descriptor in streams:
+        os.close(descriptor)
+    connection.sendall(f"{pid}\n".encode())
+    _, status = os.waitpid(pid, 0)
+    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _become(asked: dict[str, Any], streams: Sequence[int]) -> None:
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    os.chdir(asked["cwd"])
+    sys.argv[1:] = asked["arguments"]
+    exec(f"{asked['prelude']}\n{_MAIN}", {"__name__": "__main__"})
