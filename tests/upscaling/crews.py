@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import signal
@@ -40,6 +41,9 @@ class Threads:
 
     def workers(self) -> tuple[str, ...]:
         return tuple(self._units)
+
+    def awaited(self) -> int:
+        return 0
 
     def give(self, worker: str, unit: Unit) -> None:
         self.units.append((worker, unit))
@@ -133,3 +137,21 @@ def third_dies_and_fifth_fails(session: Session, job: Job, note: Callable[[str],
             raise DeviceError("a fault was injected")
 
     return before_each(load_upscaler(session, job, note), deed)
+
+
+def dies_of_width(width: int) -> Callable[[Session, Job, Callable[[str], None]], Upscaler]:
+    """A maker of networks whose process is killed by a result of so many px beside each other."""
+    return functools.partial(_mortal, width)
+
+
+def _mortal(width: int, session: Session, job: Job, note: Callable[[str], None]) -> Upscaler:
+    upscaler = load_upscaler(session, job, note)
+    rows = upscaler.upscale_rows
+
+    def upscale_rows(source: Any, out: Any, **options: Any) -> None:
+        if out.shape[1] == width:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rows(source, out, **options)
+
+    upscaler.upscale_rows = upscale_rows  # type: ignore[method-assign]
+    return upscaler

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,10 @@ from srgan_cli.config import EngineOptions, RayOptions
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.session import Session
+from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.upscaling.batch import runs
 from tests.upscaling.batch.runs import Recorder
+from tests.upscaling.crews import dies_of_width
 from tests.upscaling.pictures import picture, tree
 
 pytestmark = [
@@ -57,10 +63,11 @@ def session(folder: Path, model: Path, **options: Any) -> Session:
 
 
 def workers() -> list[psutil.Process]:
+    """Those of this process' cluster."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "".join(process.info["cmdline"] or []).startswith("ray::_Actor"):
+            if "".join(process.cmdline()).startswith("ray::_Actor"):
                 found.append(process)
     return found
 
@@ -103,3 +110,142 @@ def test_workers_that_are_killed_change_nothing(tmp_path: Path, model: Path, clu
     for path in (tmp_path / "alone").glob("*.png"):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert not session(tmp_path, model).plan.jobs
+
+
+# -------------------------------------------------------------------------------------------------- the real command
+
+_INIT = (
+    "import ray; ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR', "
+    "configure_logging=False); print(ray.get_runtime_context().gcs_address, flush=True); input()"
+)
+# Two nodes of one core; a line from outside takes the second one away.
+_NODES = (
+    "from ray.cluster_utils import Cluster; "
+    "cluster = Cluster(initialize_head=True, connect=False, head_node_args={'num_cpus': 1}); "
+    "second = cluster.add_node(num_cpus=1); cluster.wait_for_nodes(); print(cluster.address, flush=True); input(); "
+    "cluster.remove_node(second, allow_graceful=False); input(); cluster.shutdown()"
+)
+
+
+@contextlib.contextmanager
+def cluster_of_its_own(script: str, *before: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A cluster that another process holds: its address, and what sends that process a line."""
+    pytest.importorskip("ray")
+    process = subprocess.Popen(
+        [*before, sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment(),
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    line = process.stdin
+
+    def say() -> None:
+        line.write("\n")
+        line.flush()
+
+    try:
+        yield next(text for text in process.stdout if ":" in text).split()[-1], say
+    finally:
+        process.communicate("\n\n")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+
+
+def command(folder: Path, model: Path, address: str) -> subprocess.Popen[str]:
+    arguments = ["upscale", str(folder / "in"), "-o", str(folder / "out"), "--resume", "--model", str(model),
+                 "--scale", "2", "--device", "cpu", "--precision", "fp32", "--tile", "16", "--split-pixels", "5000",
+                 f"--ray={address}", "-v"]  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "srgan_cli", *arguments], stderr=subprocess.PIPE, text=True, env=environment()
+    )
+
+
+def fill(folder: Path, count: int) -> None:
+    for number in range(count):
+        picture(folder / "in" / f"{number:02}.png", 120, 100 + number, seed=number)
+    picture(folder / "in" / "large.png", 150, 400)
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "out").glob("*.png")}
+
+
+def made_alone(folder: Path, model: Path) -> dict[str, bytes]:
+    assert not session(folder, model, ray=None, output=folder / "alone").run(Recorder()).failures
+    return {path.name: path.read_bytes() for path in (folder / "alone").glob("*.png")}
+
+
+def wait_for_results(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 200
+    while len(results(folder)) < count:
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) -> None:
+    fill(tmp_path, 80)
+    with cluster_of_its_own(_INIT) as (address, _):
+        first = command(tmp_path, model, address)
+        wait_for_results(tmp_path, 12, first)
+        first.kill()
+        first.communicate()
+        left = results(tmp_path)
+        lines = [json.loads(row) for row in (tmp_path / "out" / FILE_NAME).read_text().splitlines() if row]
+        recorded = {row["target"] for row in lines if row["result"]}
+        assert 0 < len(recorded) < 81
+        stamps = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in recorded}
+        second = command(tmp_path, model, address)
+        _, said = second.communicate(timeout=400)
+    assert second.returncode == 0, said
+    whole = made_alone(tmp_path, model)
+    assert results(tmp_path) == whole
+    assert all(whole[name] == data for name, data in left.items()), "nothing half-made has a result's name"
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in recorded} == stamps, "nothing is done twice"
+    assert tree(tmp_path / "out") == tree(tmp_path / "alone"), "and nothing is left behind"
+
+
+def test_a_node_that_goes_away_costs_nothing_but_time(tmp_path: Path, model: Path) -> None:
+    fill(tmp_path, 80)
+    with cluster_of_its_own(_NODES) as (address, take_away):
+        process = command(tmp_path, model, address)
+        wait_for_results(tmp_path, 12, process)
+        take_away()
+        _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    assert "has ended with" in said
+    assert results(tmp_path) == made_alone(tmp_path, model)
+    assert tree(tmp_path / "out") == tree(tmp_path / "alone")
+
+
+def test_workers_whose_disk_is_another_are_sent_pictures_and_send_results(tmp_path: Path, model: Path) -> None:
+    """Their file system has other folders where pictures, results and weights are: mounted for them alone."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting for a process alone is not allowed here")
+    fill(tmp_path, 20)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "weights").mkdir()
+    own = tmp_path / "weights" / "own.safetensors"
+    own.write_bytes(model.read_bytes())
+    mounts = " && ".join(f"mount -t tmpfs none {tmp_path / name}" for name in ("in", "out", "weights"))
+    with cluster_of_its_own(_INIT, "unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh") as (address, _):
+        process = command(tmp_path, own, address)
+        _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    assert "does not see the folders" in said
+    assert results(tmp_path) == made_alone(tmp_path, model)
+
+
+def test_a_picture_that_kills_its_workers_is_one_failure(
+    tmp_path: Path, model: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system does it to those that take too much memory."""
+    for number in range(8):
+        picture(tmp_path / "in" / f"{number:02}.png", 20 + number, 16, seed=number)
+    made = replace(session(tmp_path, model), make=dies_of_width(23 * 2))
+    tally = made.run(Recorder())
+    (failure,) = tally.failures
+    assert (failure.source.name, tally.exit_code, len(tally.done)) == ("03.png", 1, 7)
+    assert failure.reason.startswith("each of the 3 workers that tried to make it has ended, the last with ")

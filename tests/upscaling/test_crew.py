@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -277,6 +278,31 @@ def scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "scratch":
         monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 1000)
     return bool(request.param == "scratch")
+
+
+def test_each_worker_is_asked_whether_it_sees_the_scratch_file(
+    large: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of three sees nothing, and another dies and comes back blind."""
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 1000)
+    real, blind = worker._holds, {"srgan-cpu:3"}
+    monkeypatch.setattr(worker, "_holds", lambda *a: threading.current_thread().name not in blind and real(*a))
+
+    def deed(name: str, number: int, job: Job) -> None:
+        time.sleep(0.01)
+        if name == "cpu:2" and "srgan-cpu:2" not in blind:
+            blind.add("srgan-cpu:2")
+            raise Killed
+
+    tally, _, crew = by_threads(session(large, model, **SPLIT), deed, count=3)
+    assert (tally.exit_code, len(tally.done)) == (0, 2)
+    first, *more = [unit.scratch for name, unit in crew.units if name == "cpu:2" and isinstance(unit, Piece)]
+    assert first is not None
+    assert not any(more)
+    assert all(unit.scratch for name, unit in crew.units if name == "cpu:1" and isinstance(unit, Piece))
+    assert not any(unit.scratch for name, unit in crew.units if name == "cpu:3" and isinstance(unit, Piece))
+    assert not list((large / "out").glob(".srgan-probe*"))
+    assert is_as_without_a_crew(large, model)
 
 
 def test_rows_that_travel_are_bounded_in_bytes(large: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,15 @@ from srgan_cli.config import RayOptions
 from srgan_cli.errors import DeviceError, SettingsError
 from srgan_cli.extras import how_to_install
 from srgan_cli.upscaling.crew.luggage import packed, unpacked
-from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Over, Unit
+from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Over, Said, Unit
+from srgan_cli.upscaling.crew.roster import TRIES
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 _GROW_SECONDS = 10.0  # how often it is looked whether the cluster has room for more workers
+_NOTE_SECONDS = 15.0  # without any worker, before a person hears of it
+_ROOM_SECONDS = 300.0  # without any worker, before the run ends: a cluster that grows takes minutes
 # What a worker says is sent so often at most: each of Ray's messages costs the leading process up to 2 ms of its core.
 _SAY_SECONDS = 1.0
 
@@ -34,6 +37,9 @@ class _Actor:
 
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._worker = Worker(unpacked(brief, luggage), self._said.put)
+
+    def ready(self) -> None:
+        """Answers when the worker is there."""
 
     def do(self, unit: Unit) -> Iterator[list[Event]]:
         # In a thread, so that events are on their way while it works. Blocks of all threads are in one arena
@@ -74,17 +80,25 @@ class Cluster:
         self._luggage = self._ray.put(packed(brief))
         self._actors: dict[str, Any] = {}
         self._running: dict[str, Any] = {}
+        self._starting: dict[str, tuple[Any, Any]] = {}  # actors that have not answered yet, and their answers
+        self._failed_starts = 0  # since the last that was none
         self._count = 0
-        self._looked = time.monotonic()
+        self._looked = self._alone_since = time.monotonic()
+        self._is_noted = False
         for _ in range(max(1, self._room())):
             self._start()
 
     def workers(self) -> tuple[str, ...]:
-        if time.monotonic() - self._looked > _GROW_SECONDS:
+        if self._starting:
+            self._admit()
+        if time.monotonic() - self._looked > _GROW_SECONDS and self._failed_starts < TRIES:
             self._looked = time.monotonic()
-            for _ in range(self._room() - len(self._actors)):
+            for _ in range(self._room() - len(self._actors) - len(self._starting)):
                 self._start()
         return tuple(self._actors)
+
+    def awaited(self) -> int:
+        return len(self._starting)
 
     def give(self, worker: str, unit: Unit) -> None:
         self._running[worker] = self._actors[worker].do.options(num_returns="streaming").remote(unit)
@@ -93,16 +107,16 @@ class Cluster:
         whose = {stream: worker for worker, stream in self._running.items()}
         if not whose:
             time.sleep(min(seconds, 0.05))
-            return []
+            return [] if self._actors else self._wait_for_room()
         self._ray.wait(list(whose), num_returns=1, timeout=seconds)
         ready, _ = self._ray.wait(list(whose), num_returns=len(whose), timeout=0)
         return [(whose[stream], event) for stream in ready for event in self._next(whose[stream], stream)]
 
     def renew(self, worker: str) -> bool:
         self._forget(worker)
-        if len(self._actors) >= max(1, self._room()):
+        if len(self._actors) + len(self._starting) >= max(1, self._room()):
             return False
-        self._actors[worker] = self._actor()
+        self._start(worker)
         return True
 
     def leave_out(self, worker: str) -> None:
@@ -115,7 +129,7 @@ class Cluster:
                 self._ray.kill(self._actors[worker])
 
     def close(self) -> None:
-        for worker in tuple(self._actors):
+        for worker in (*self._actors, *self._starting):
             self._forget(worker)
         if self._began:
             self._ray.shutdown()
@@ -145,9 +159,39 @@ class Cluster:
         room = int(resources.get("CPU", 0) // self._options.cpus)
         return min(room, int(resources.get("GPU", 0) // self._options.gpus)) if self._options.gpus else room
 
-    def _start(self) -> None:
-        self._count += 1
-        self._actors[f"ray:{self._count}"] = self._actor()
+    def _start(self, name: str | None = None) -> None:
+        if name is None:
+            self._count += 1
+            name = f"ray:{self._count}"
+        actor = self._actor()
+        self._starting[name] = actor, actor.ready.remote()
+
+    def _admit(self) -> None:
+        """Those that have answered are workers; an actor that the cluster has no room for now waits for its turn."""
+        whose = {answer: name for name, (_, answer) in self._starting.items()}
+        ready, _ = self._ray.wait(list(whose), num_returns=len(whose), timeout=0)
+        for answer in ready:
+            actor, _ = self._starting.pop(whose[answer])
+            try:
+                self._ray.get(answer)
+            except self._ray.exceptions.RayError as err:
+                self._failed_starts += 1
+                if not (self._actors or self._starting):
+                    raise DeviceError(f"no worker can be started on the Ray cluster: {_how(err)}") from err
+            else:
+                self._actors[whose[answer]] = actor
+                self._failed_starts, self._alone_since = 0, time.monotonic()
+
+    def _wait_for_room(self) -> list[tuple[str, Event]]:
+        """While there is no worker: says so after a while, and gives up after a long one."""
+        waited = time.monotonic() - self._alone_since
+        needed = f"{self._options.cpus:g} CPU and {self._options.gpus:g} GPU"
+        if waited > _ROOM_SECONDS:
+            raise DeviceError(f"the Ray cluster had no room for a worker ({needed}) for {_ROOM_SECONDS:.0f} seconds")
+        if waited < _NOTE_SECONDS or self._is_noted:
+            return []
+        self._is_noted = True
+        return [("ray", Said(f"waiting for the Ray cluster to have room for a worker ({needed})", detail=False))]
 
     def _actor(self) -> Any:
         threads = str(max(1, int(self._options.cpus)))
@@ -172,7 +216,10 @@ class Cluster:
 
     def _forget(self, worker: str) -> None:
         self._running.pop(worker, None)
-        actor = self._actors.pop(worker, None)
+        starting, _ = self._starting.pop(worker, (None, None))
+        actor = self._actors.pop(worker, starting)
+        if not self._actors:
+            self._alone_since = time.monotonic()
         if actor is not None:
             with contextlib.suppress(Exception):  # it is gone already
                 self._ray.kill(actor)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from srgan_cli.upscaling.rows import RowSource, RowWindow
 from srgan_cli.upscaling.tiles import Span, next_rows
 
 _LOOK_SECONDS = 0.5
+Probe: TypeAlias = "tuple[Path, str]"  # a file, and what is in it
 
 
 class UndividedError(DeviceError):
@@ -42,21 +45,24 @@ class CrewUpscaler:
     ) -> None:
         """As `Upscaler.upscale_rows`; `on_rows` is called for rows in their order. Raises `UndividedError`."""
         scratch = _path_of(out, self._job)
-        survey = self._survey(scratch)
-        if survey.tile_px == 0:
-            raise UndividedError("this model fades its tiles together, so that its pictures are not made in bands")
-        making = _Making(self._roster, self._job, survey, scratch if survey.sees_probe else None)
-        making.run(source, out, on_rows or (lambda _rows: None), first_row)
+        with _probing(scratch) as probe:
+            answers = self._survey(probe)
+            cut = _common(answers)
+            if cut.tile_px == 0:
+                raise UndividedError("this model fades its tiles together, so that its pictures are not made in bands")
+            seeing = {worker: answer.sees_probe for worker, answer in answers.items()}
+            making = _Making(self._roster, self._job, cut, scratch, probe, seeing)
+            making.run(source, out, on_rows or (lambda _rows: None), first_row)
 
     def upscale(self, low: Pixels) -> Pixels:
         """(H, W, C) -> (H·scale, W·scale, C), by one of the workers."""
-        survey = self._survey(None)
+        tile_px = _common(self._survey(None)).tile_px
         header = replace(self._job.header, width=low.shape[1], height=low.shape[0], channels=low.shape[2])
         job = replace(self._job, header=header)
-        piece = Piece(job, Span(0, 0, len(low), len(low)), np.ascontiguousarray(low), survey.tile_px, None)
+        piece = Piece(job, Span(0, 0, len(low), len(low)), np.ascontiguousarray(low), tile_px, None)
         for _ in range(TRIES):
-            worker = self._roster.idle()[0]
-            self._roster.give(worker, piece)
+            self._roster.await_one()
+            self._roster.give(self._roster.idle()[0], piece)
             made: Pixels | None = None
             while self._roster.busy:
                 for one, event in self._roster.wait(_LOOK_SECONDS):
@@ -68,39 +74,48 @@ class CrewUpscaler:
                 return made
         raise PictureError(f"each of the {TRIES} workers that tried to make a part of it has ended")
 
-    def _survey(self, scratch: Path | None) -> Surveyed:
-        """How all workers can cut the picture; its scratch file is used if all of them see it."""
-        probe = None
-        if scratch is not None:
-            token = secrets.token_hex(16)
-            probe = scratch.with_name(f".srgan-probe.{token[:8]}"), token
-            publish_text(*probe)
-        try:
-            answers = self._ask(probe)
-        finally:
-            if probe is not None:
-                discard(probe[0])
-        return Surveyed(
-            answers[0].scale,
-            min(one.tile_px for one in answers),
-            min(one.band_px for one in answers),
-            max(one.halo_px for one in answers),
-            all(one.sees_probe for one in answers),
-        )
-
-    def _ask(self, probe: tuple[Path, str] | None) -> list[Surveyed]:
-        for worker in self._roster.idle():
-            self._roster.give(worker, Survey(self._job, probe))
+    def _survey(self, probe: Probe | None) -> dict[str, Surveyed]:
+        """How each of the workers that there are would cut the picture."""
         answers: dict[str, Surveyed] = {}
-        while self._roster.busy:
+        while not answers or self._roster.busy:
+            for worker in self._roster.idle():
+                if worker not in answers:
+                    self._roster.give(worker, Survey(self._job, probe))
             for worker, event in self._roster.wait(_LOOK_SECONDS):
                 if isinstance(event, Surveyed):
                     answers[worker] = event
                 elif isinstance(event, (Over, Gone)):
+                    if isinstance(event, Gone):
+                        answers.pop(worker, None)
                     self._roster.settle(worker, event)
-                    if isinstance(event, Gone) and worker in self._roster.idle():
-                        self._roster.give(worker, Survey(self._job, probe))
-        return [answers[worker] for worker in self._roster.crew.workers()]
+        return answers
+
+
+@contextlib.contextmanager
+def _probing(scratch: Path | None) -> Iterator[Probe | None]:
+    """A file beside the scratch file: whoever sees it can write its rows there."""
+    if scratch is None:
+        yield None
+        return
+    token = secrets.token_hex(16)
+    probe = scratch.with_name(f".srgan-probe.{token[:8]}"), token
+    publish_text(*probe)
+    try:
+        yield probe
+    finally:
+        discard(probe[0])
+
+
+def _common(answers: dict[str, Surveyed]) -> Surveyed:
+    """How all of them can cut the picture."""
+    several = list(answers.values())
+    return Surveyed(
+        several[0].scale,
+        min(one.tile_px for one in several),
+        min(one.band_px for one in several),
+        max(one.halo_px for one in several),
+        all(one.sees_probe for one in several),
+    )
 
 
 def _freight(piece: Piece, scale: int) -> int:
@@ -120,8 +135,17 @@ def _path_of(out: Pixels, job: Job) -> Path | None:
 class _Making:
     """One picture on its way."""
 
-    def __init__(self, roster: Roster, job: Job, cut: Surveyed, scratch: Path | None) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        job: Job,
+        cut: Surveyed,
+        scratch: Path | None,
+        probe: Probe | None,
+        seeing: dict[str, bool],
+    ) -> None:
         self._roster, self._job, self._cut, self._scratch = roster, job, cut, scratch
+        self._probe, self._seeing = probe, seeing
         self._out: dict[str, Piece] = {}
         self._waiting: deque[Piece] = deque()
         self._tries: Counter[int] = Counter()
@@ -151,14 +175,18 @@ class _Making:
         while top < header.height:
             rows = next_rows(top, header.height, cut.band_px, cut.halo_px)
             low = window.take(rows.begin, rows.end, keep_from=rows.begin)
-            yield Piece(self._job, rows, np.ascontiguousarray(low), cut.tile_px, self._scratch)
+            yield Piece(self._job, rows, np.ascontiguousarray(low), cut.tile_px, None)
             top = rows.stop
 
     def _hand_out(self, pieces: Iterator[Piece]) -> None:
         for worker in self._roster.idle():
+            if worker not in self._seeing:  # it has come since, or in the place of another
+                self._roster.give(worker, Survey(self._job, self._probe))
+                continue
             piece = self._waiting.popleft() if self._waiting else next(pieces, None)
             if piece is None:
                 return
+            piece = replace(piece, scratch=self._scratch if self._seeing[worker] else None)
             if not self._roster.reserve(worker, _freight(piece, self._cut.scale)):
                 self._waiting.appendleft(piece)
                 return
@@ -172,7 +200,11 @@ class _Making:
                 out[rows.start * self._cut.scale : rows.stop * self._cut.scale] = event.high
             self._ready[rows.start] = rows.stop
             del self._out[worker]
+        elif isinstance(event, Surveyed):
+            self._seeing[worker] = event.sees_probe
         elif isinstance(event, (Over, Gone)):
+            if isinstance(event, Gone):
+                self._seeing.pop(worker, None)
             piece = self._out.pop(worker, None)
             if piece is not None:
                 self._once_more(piece, event)

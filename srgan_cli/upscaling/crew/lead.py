@@ -82,10 +82,15 @@ def lead(session: Session, crew: Crew, observer: Observer, stream: BinaryIO | No
     together = [job for job in plan.jobs if _is_for_all(job, options.split_pixels)]
     apart = [job for job in plan.jobs if not _is_for_all(job, options.split_pixels)]
     try:
+        roster.await_one()
         if apart:
             _make_apart(session, apart, roster, observer, tally, stream)
         if together and not (tally.error or tally.interrupted or tally.cut_short):
             _make_together(session, together, roster, observer, tally, stream)
+    except KeyboardInterrupt:  # before anything was begun
+        tally.interrupted = True
+    except DeviceError as err:
+        tally.error = err
     finally:
         crew.close()
     tally.seconds = time.perf_counter() - started

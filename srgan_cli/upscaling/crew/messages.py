@@ -179,6 +179,9 @@ class Crew(Protocol):
     def workers(self) -> tuple[str, ...]:
         """Those that there are now."""
 
+    def awaited(self) -> int:
+        """How many more are being started."""
+
     def give(self, worker: str, unit: Unit) -> None: ...
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
