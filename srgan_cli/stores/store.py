@@ -162,6 +162,23 @@ def _is_put_anew(source: Path, path: StorePath, going: Callable[[int], None]) ->
     return True
 
 
+def is_exclusive(path: StorePath) -> bool:
+    """Whether its store refuses a put where the name is taken, as far as is known without trying."""
+    return path.protocol in _EXCLUSIVE
+
+
+def create(path: StorePath, data: bytes) -> bool:
+    """A small object of our own, unless there is one of that name: then False, but for one with these very bytes, which
+    a try whose answer was lost has put. For stores that `is_exclusive`."""
+    try:
+        _tried(path, lambda fs: fs.pipe_file(str(path), data, mode="create"))
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):
+            return read(path) == data
+        return False
+    return True
+
+
 def write(path: StorePath, data: bytes) -> None:
     """A small object of our own, in place of what it was."""
     _tried(path, lambda fs: fs.pipe_file(str(path), data))

@@ -33,8 +33,8 @@ RENEW_SECONDS = 15.0
 LEASE_SECONDS = 60.0
 # By the file system's own clock: nobody who lives leaves a claim alone for so long.
 ABANDONED_SECONDS = 600.0
-_PREFIX = ".srgan-claim."
-_OWN = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{16}(\.\d{1,6})?")
+PREFIX = ".srgan-claim."
+_OWN = re.compile(re.escape(PREFIX) + r"[0-9a-f]{16}(\.\d{1,6})?")
 _MAX_BYTES = 4096
 _GENERATIONS = 1000
 
@@ -55,7 +55,7 @@ class Claims:
     def __init__(self, folder: Path) -> None:
         self.token = secrets.token_hex(8)
         self._folder = folder
-        self._own = folder / f"{_PREFIX}{self.token}"
+        self._own = folder / f"{PREFIX}{self.token}"
         self._held: dict[str, Path | None] = {}  # None: there was no room for a claim's file
         self._watched: dict[Path, tuple[tuple[int, int], float]] = {}  # claims of others: as seen, since when
         self._lock = threading.Lock()
@@ -142,7 +142,7 @@ class Claims:
 
     def _path(self, name: str, generation: int) -> Path:
         digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
-        return self._folder / f"{_PREFIX}{digest}.{generation}"
+        return self._folder / f"{PREFIX}{digest}.{generation}"
 
     def _make(self, path: Path) -> bool:
         """A claim's file; False where it is there already."""
@@ -205,8 +205,23 @@ def _claims_in(folder: Path) -> list[Path]:
 
 def _create(path: Path) -> None:
     """A claim's file. Raises `FileExistsError`."""
-    says = {"machine": _machine(), "process": os.getpid(), "started": _started(os.getpid()) or ""}
-    create(path, json.dumps(says).encode())
+    machine, process, started = this_process()
+    create(path, json.dumps({"machine": machine, "process": process, "started": started}).encode())
+
+
+def this_process() -> tuple[str, int, str]:
+    """What tells this process from any other: its machine, its number, and when it was started."""
+    return _machine(), os.getpid(), _started(os.getpid()) or ""
+
+
+def is_dead_here(machine: str, process: int, started: str) -> bool:
+    """Whether a process of this machine has ended; False of any other machine's."""
+    return machine == _machine() and _started(process) != started
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file has the name of a claim, or of a process that makes some."""
+    return _OWN.fullmatch(path.name) is not None
 
 
 def _look(path: Path) -> _Holder | None:
@@ -230,7 +245,7 @@ def _look(path: Path) -> _Holder | None:
 
 def _is_gone(holder: _Holder, now_ns: int) -> bool:
     """Whether a claim's process is known to have ended, here or long ago."""
-    if holder.machine == _machine() and _started(holder.process) != holder.started:
+    if is_dead_here(holder.machine, holder.process, holder.started):
         return True
     return now_ns - holder.identity[1] > ABANDONED_SECONDS * 1e9
 

@@ -40,7 +40,9 @@ def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str
             skips.append(Skip(job.source, job.target, "it exists already"))
         elif options.resume:
             assert job.ledger is not None
-            ledger = ledgers.setdefault(job.ledger, Ledger.load(job.ledger))
+            if job.ledger not in ledgers:
+                ledgers[job.ledger] = Ledger.load(job.ledger)
+            ledger = ledgers[job.ledger]
             found = present.identity(job.target)
             state = ledger.state(job.target, job.source_identity, settings_key, found)
             if state == "unknown" or (state == "stale" and ledger.lists(job.target, found)):

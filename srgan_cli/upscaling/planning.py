@@ -129,7 +129,7 @@ def plan(
     jobs, done = without_done([job for job in jobs if job.source not in others], options, settings_key)
     skips = [skip for skip in skips if skip.source not in others] + done
     failures = [failure for failure in failures if failure.source not in others]
-    notes = [*walk.notes, *paged, *notes, *_disk_notes(jobs, options)]
+    notes = [*walk.notes, *paged, *notes, *_disk_notes(jobs, options), *_time_notes(jobs, options)]
     if options.fail_fast and failures:
         return Plan((), tuple(skips), tuple(failures), tuple(notes), cut_short=bool(jobs))
     return Plan(tuple(jobs), tuple(skips), tuple(failures), tuple(notes))
@@ -283,6 +283,12 @@ def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
     """Drop what a walk found that is the result of another input of this run."""
     made_from = {job.target: job.source for job in jobs}
     return [job for job in jobs if job.source not in walked or made_from.get(job.source, job.source) == job.source]
+
+
+def _time_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]:
+    if options.write.keep_time and any(isinstance(job.target, StorePath) for job in jobs):
+        return ("--keep-time does nothing in a store: its objects have the time at which they were put",)
+    return ()
 
 
 def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]:

@@ -8,12 +8,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from srgan_cli.stores import store
+from srgan_cli.stores.failures import StoreError
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.claims import RENEW_SECONDS, Claims
 from srgan_cli.upscaling.ledger import Ledger, ResultState
 from srgan_cli.upscaling.places import Places
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.shelves import FILE_NAME, part_for, parts_of
+from srgan_cli.upscaling.store_claims import StoreClaims
 
 
 class _Record:
@@ -21,17 +24,21 @@ class _Record:
 
     def __init__(self, folder: Path, handle: Path) -> None:
         self._handle = handle
-        self.claims = None if isinstance(folder, StorePath) else _claims(handle)
+        self.claims = _store_claims(folder) if isinstance(folder, StorePath) else _claims(handle)
         self.ledger = Ledger.load(folder, handle)
-        if self.claims is None:
+        if self.claims is not None:
+            self.claims.sweep()
+        if isinstance(self.claims, Claims):
+            self._choose_file(self.claims)
+        else:  # each process has objects of its own
             self.ledger.write_to(part_for(secrets.token_hex(8)) if isinstance(folder, StorePath) else FILE_NAME)
-            return
-        self.claims.sweep()
-        if self.claims.take(FILE_NAME):
-            self._gather(self.claims)
+
+    def _choose_file(self, claims: Claims) -> None:
+        if claims.take(FILE_NAME):
+            self._gather(claims)
         else:
-            part = part_for(self.claims.token)
-            self.claims.take(part)
+            part = part_for(claims.token)
+            claims.take(part)
             self.ledger.write_to(part)
 
     def _gather(self, claims: Claims) -> None:
@@ -43,23 +50,25 @@ class _Record:
 
     def close(self) -> None:
         self.ledger.close()
-        if self.claims is None:
-            return
-        self.claims.release(part_for(self.claims.token))
-        if self.claims.holds(FILE_NAME):
-            self._gather(self.claims)
-            self.claims.release(FILE_NAME)
-        # Whoever ended meanwhile has left its lines to the process that held the record.
-        while self._has_ended_parts() and self.claims.take(FILE_NAME):
-            self._gather(self.claims)
-            self.claims.release(FILE_NAME)
-        self.claims.close()
+        if isinstance(self.claims, Claims):
+            self._leave_file(self.claims)
+        if self.claims is not None:
+            self.claims.close()
 
-    def _has_ended_parts(self) -> bool:
-        assert self.claims is not None
+    def _leave_file(self, claims: Claims) -> None:
+        claims.release(part_for(claims.token))
+        if claims.holds(FILE_NAME):
+            self._gather(claims)
+            claims.release(FILE_NAME)
+        # Whoever ended meanwhile has left its lines to the process that held the record.
+        while self._has_ended_parts(claims) and claims.take(FILE_NAME):
+            self._gather(claims)
+            claims.release(FILE_NAME)
+
+    def _has_ended_parts(self, claims: Claims) -> bool:
         for part in parts_of(self._handle):
-            if self.claims.take(part):
-                self.claims.release(part)
+            if claims.take(part):
+                claims.release(part)
                 return True
         return False
 
@@ -69,6 +78,16 @@ def _claims(folder: Path) -> Claims | None:
     try:
         return Claims(folder)
     except OSError:
+        return None
+
+
+def _store_claims(folder: StorePath) -> StoreClaims | None:
+    """None in a store that does not refuse a put where a name is taken: there, processes divide nothing."""
+    if not store.is_exclusive(folder):
+        return None
+    try:
+        return StoreClaims(folder)
+    except (StoreError, OSError):
         return None
 
 

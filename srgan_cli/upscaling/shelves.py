@@ -91,6 +91,7 @@ class Objects:
     def __init__(self, folder: StorePath) -> None:
         self._folder = folder
         self._sizes: dict[str, int] = {}
+        self._listed: set[str] = set()  # whose sizes have not been looked at since
         self._own: dict[str, bytes] = {}
         self._segment = ""
 
@@ -100,16 +101,27 @@ class Objects:
         except OSError:
             return []
         self._sizes = {path.name: stat.size or 0 for path, stat in found}
+        self._listed = set(self._sizes)
         return [name for name in self._sizes if (name == FILE_NAME or _PART.fullmatch(name)) and name not in self._own]
 
     def read_on(self, name: str, begin: int) -> tuple[bytes, int] | None:
-        if name in self._own or self._sizes.get(name, begin) == begin:
+        if name in self._own or self._size(name, begin) == begin:
             return None
         with suppress(OSError):
             data = store.read(self._folder / name)
             begin = 0 if len(data) < begin else begin
             return data[begin:], begin
         return None
+
+    def _size(self, name: str, begin: int) -> int:
+        """As the folder's list has just said, or as asked now: another process may have written since."""
+        if name in self._listed or name not in self._sizes:
+            self._listed.discard(name)
+            return self._sizes.get(name, begin)
+        with suppress(OSError):
+            found = store.stat(self._folder / name)
+            return begin if found is None else found.size or 0
+        return begin
 
     def append(self, name: str, text: str) -> int | None:
         if len(self._own.get(self._segment, b"")) >= _SEGMENT_BYTES or not self._segment:

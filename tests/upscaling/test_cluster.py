@@ -11,10 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -38,13 +38,66 @@ pytestmark = [
 ]
 
 
+_INIT = (
+    "import ray; ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR', "
+    "configure_logging=False); print(ray.get_runtime_context().gcs_address, flush=True); input()"
+)
+# Two nodes of one core; a line from outside takes the second one away.
+_NODES = (
+    "from ray.cluster_utils import Cluster; "
+    "cluster = Cluster(initialize_head=True, connect=False, head_node_args={'num_cpus': 1}); "
+    "second = cluster.add_node(num_cpus=1); cluster.wait_for_nodes(); print(cluster.address, flush=True); input(); "
+    "cluster.remove_node(second, allow_graceful=False); input(); cluster.shutdown()"
+)
+
+
+class Held(NamedTuple):
+    """A cluster: its address, and the process that holds it."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+    def say(self) -> None:
+        """Let that process go on."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def workers(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "".join(process.cmdline()).startswith("ray::_Actor"):
+                    found.append(process)
+        return found
+
+
+@contextlib.contextmanager
+def cluster_of_its_own(script: str, *before: str) -> Iterator[Held]:
+    """A cluster that another process holds."""
+    pytest.importorskip("ray")
+    process = subprocess.Popen(
+        [*before, sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment(),
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield Held(next(text for text in process.stdout if ":" in text).split()[-1], process)
+    finally:
+        process.communicate("\n\n")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    ray = pytest.importorskip("ray")
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-    yield ray
-    ray.shutdown()
+def cluster() -> Iterator[Held]:
+    """One for runs of this process."""
+    os.environ |= environment()
+    with cluster_of_its_own(_INIT) as held:
+        yield held
 
 
 def session(folder: Path, model: Path, **options: Any) -> Session:
@@ -62,17 +115,7 @@ def session(folder: Path, model: Path, **options: Any) -> Session:
     )
 
 
-def workers() -> list[psutil.Process]:
-    """Those of this process' cluster."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "".join(process.cmdline()).startswith("ray::_Actor"):
-                found.append(process)
-    return found
-
-
-def run_while_killing(made: Session, out: Path, kills: int) -> tuple[Tally, Recorder, int]:
+def run_while_killing(made: Session, out: Path, kills: int, held: Held) -> tuple[Tally, Recorder, int]:
     """Kills a worker at random moments, the first when the first result is there."""
     dice, ended, killed = random.Random(0), threading.Event(), [0]
 
@@ -80,7 +123,7 @@ def run_while_killing(made: Session, out: Path, kills: int) -> tuple[Tally, Reco
         while not ended.is_set() and not list(out.glob("*.png")):
             time.sleep(0.01)
         while killed[0] < kills and not ended.is_set():
-            for victim in dice.sample(workers(), 1) if workers() else ():
+            for victim in dice.sample(held.workers(), 1) if held.workers() else ():
                 with contextlib.suppress(psutil.Error):
                     victim.send_signal(signal.SIGKILL)
                     killed[0] += 1
@@ -97,11 +140,12 @@ def run_while_killing(made: Session, out: Path, kills: int) -> tuple[Tally, Reco
     return tally, watch, killed[0]
 
 
-def test_workers_that_are_killed_change_nothing(tmp_path: Path, model: Path, cluster: Any) -> None:
+def test_workers_that_are_killed_change_nothing(tmp_path: Path, model: Path, cluster: Held) -> None:
+    ray = RayOptions(cluster.address)
     for number in range(60):
         picture(tmp_path / "in" / f"{number:02}.png", 60, 50 + number, seed=number)
     picture(tmp_path / "in" / "large.png", 150, 400)
-    tally, watch, killed = run_while_killing(session(tmp_path, model), tmp_path / "out", 2)
+    tally, watch, killed = run_while_killing(session(tmp_path, model, ray=ray), tmp_path / "out", 2, cluster)
     assert (tally.exit_code, len(tally.done), tally.failures) == (0, 61, [])
     assert killed
     assert any("another takes its place" in note for note in watch.of("note"))
@@ -110,47 +154,6 @@ def test_workers_that_are_killed_change_nothing(tmp_path: Path, model: Path, clu
     for path in (tmp_path / "alone").glob("*.png"):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert not session(tmp_path, model).plan.jobs
-
-
-# -------------------------------------------------------------------------------------------------- the real command
-
-_INIT = (
-    "import ray; ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR', "
-    "configure_logging=False); print(ray.get_runtime_context().gcs_address, flush=True); input()"
-)
-# Two nodes of one core; a line from outside takes the second one away.
-_NODES = (
-    "from ray.cluster_utils import Cluster; "
-    "cluster = Cluster(initialize_head=True, connect=False, head_node_args={'num_cpus': 1}); "
-    "second = cluster.add_node(num_cpus=1); cluster.wait_for_nodes(); print(cluster.address, flush=True); input(); "
-    "cluster.remove_node(second, allow_graceful=False); input(); cluster.shutdown()"
-)
-
-
-@contextlib.contextmanager
-def cluster_of_its_own(script: str, *before: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A cluster that another process holds: its address, and what sends that process a line."""
-    pytest.importorskip("ray")
-    process = subprocess.Popen(
-        [*before, sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=environment(),
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    line = process.stdin
-
-    def say() -> None:
-        line.write("\n")
-        line.flush()
-
-    try:
-        yield next(text for text in process.stdout if ":" in text).split()[-1], say
-    finally:
-        process.communicate("\n\n")
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
 
 
 def command(folder: Path, model: Path, address: str) -> subprocess.Popen[str]:
@@ -187,8 +190,8 @@ def wait_for_results(folder: Path, count: int, process: subprocess.Popen[str]) -
 
 def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) -> None:
     fill(tmp_path, 80)
-    with cluster_of_its_own(_INIT) as (address, _):
-        first = command(tmp_path, model, address)
+    with cluster_of_its_own(_INIT) as held:
+        first = command(tmp_path, model, held.address)
         wait_for_results(tmp_path, 12, first)
         first.kill()
         first.communicate()
@@ -197,7 +200,7 @@ def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) ->
         recorded = {row["target"] for row in lines if row["result"]}
         assert 0 < len(recorded) < 81
         stamps = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in recorded}
-        second = command(tmp_path, model, address)
+        second = command(tmp_path, model, held.address)
         _, said = second.communicate(timeout=400)
     assert second.returncode == 0, said
     whole = made_alone(tmp_path, model)
@@ -209,10 +212,10 @@ def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) ->
 
 def test_a_node_that_goes_away_costs_nothing_but_time(tmp_path: Path, model: Path) -> None:
     fill(tmp_path, 80)
-    with cluster_of_its_own(_NODES) as (address, take_away):
-        process = command(tmp_path, model, address)
+    with cluster_of_its_own(_NODES) as held:
+        process = command(tmp_path, model, held.address)
         wait_for_results(tmp_path, 12, process)
-        take_away()
+        held.say()
         _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert "has ended with" in said
@@ -230,21 +233,19 @@ def test_workers_whose_disk_is_another_are_sent_pictures_and_send_results(tmp_pa
     own = tmp_path / "weights" / "own.safetensors"
     own.write_bytes(model.read_bytes())
     mounts = " && ".join(f"mount -t tmpfs none {tmp_path / name}" for name in ("in", "out", "weights"))
-    with cluster_of_its_own(_INIT, "unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh") as (address, _):
-        process = command(tmp_path, own, address)
+    with cluster_of_its_own(_INIT, "unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh") as held:
+        process = command(tmp_path, own, held.address)
         _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert "does not see the folders" in said
     assert results(tmp_path) == made_alone(tmp_path, model)
 
 
-def test_a_picture_that_kills_its_workers_is_one_failure(
-    tmp_path: Path, model: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_that_kills_its_workers_is_one_failure(tmp_path: Path, model: Path, cluster: Held) -> None:
     """As the system does it to those that take too much memory."""
     for number in range(8):
         picture(tmp_path / "in" / f"{number:02}.png", 20 + number, 16, seed=number)
-    made = replace(session(tmp_path, model), make=dies_of_width(23 * 2))
+    made = replace(session(tmp_path, model, ray=RayOptions(cluster.address)), make=dies_of_width(23 * 2))
     tally = made.run(Recorder())
     (failure,) = tally.failures
     assert (failure.source.name, tally.exit_code, len(tally.done)) == ("03.png", 1, 7)

@@ -239,3 +239,14 @@ def test_towards_the_end_less_is_kept_from_others(twelve: Path, model: Path, mee
     share.end()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_the_record_is_not_read_again_for_each_picture_that_is_done(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session(twelve, model, resume=True).run(Silent())
+    loaded: list[Path] = []
+    real = Ledger.load
+    monkeypatch.setattr(Ledger, "load", lambda folder, *more: loaded.append(folder) or real(folder, *more))
+    assert not session(twelve, model, resume=True).plan.jobs
+    assert loaded.count(twelve / "out") <= 2, "by names, and by what is done; not for each picture"

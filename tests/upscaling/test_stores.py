@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from srgan_cli.cli import main
 from srgan_cli.config import EngineOptions, UpscaleOptions
+from srgan_cli.networks.registry import Card
+from srgan_cli.networks.weights import save_weights
 from srgan_cli.sizes import Size
 from srgan_cli.stores import scratch, store
-from srgan_cli.stores.paths import path_of
-from srgan_cli.upscaling import shelves
+from srgan_cli.stores.paths import StorePath, path_of
+from srgan_cli.upscaling import claims, sharing, shelves
 from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import Session, prepare
+from srgan_cli.upscaling.store_claims import StoreClaims
+from tests.networks.test_noise import noisy
 from tests.upscaling.pictures import picture
+from tests.upscaling.test_sharing import run_at_once
 
 fsspec = pytest.importorskip("fsspec")
 pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]  # the stores' own libraries warn
@@ -215,6 +221,106 @@ def test_lines_go_on_in_another_object_and_are_one_at_the_end(monkeypatch: pytes
     assert max(most) > 1
     assert len(records("memory://out")) == 1
     assert not session(model, "memory://in", "memory://out", resume=True).plan.jobs
+
+
+def claims_in(url: str) -> list[str]:
+    files, root = fsspec.core.url_to_fs(url)
+    files.invalidate_cache()
+    return [name for name in files.find(root) if ".srgan-claim" in name]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_runs_that_share_a_bucket_divide_the_work(
+    amazon: Any, model: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.05)
+    made = fill("s3://photos/in", *(f"{number:02}.png" for number in range(12)))
+    session(model, "s3://photos/in", "s3://photos/alone").run(Silent())
+    tallies = run_at_once([session(model, "s3://photos/in", "s3://photos/out", resume=True) for _ in range(count)])
+    assert sorted(job.source.name for tally in tallies for job in tally.done) == sorted(made), "each once"
+    assert all(tally.done for tally in tallies)
+    assert [(tally.exit_code, tally.failures) for tally in tallies] == [(0, [])] * count
+    assert there("s3://photos/out") == there("s3://photos/alone")
+    assert not claims_in("s3://photos/out")
+    assert not session(model, "s3://photos/in", "s3://photos/out", resume=True).plan.jobs
+
+
+@pytest.mark.parametrize("end", ["killed here", "silent elsewhere", "without a heartbeat"])
+def test_claims_of_those_that_are_gone_are_taken_over(
+    amazon: Any, model: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.05)
+    fill("s3://photos/in", "a.png", "b.png")
+    left = StoreClaims(cast("StorePath", path_of("s3://photos/out")))
+    assert left.take("a.png")
+    assert left.holds("a.png")
+    assert not StoreClaims(cast("StorePath", path_of("s3://photos/out"))).take("a.png"), "while it lives"
+    beat = f"s3://photos/out/.srgan-claim.{left.token}"
+    machine, process, _ = claims.this_process()
+    if end == "killed here":
+        says = {"machine": machine, "process": process, "started": "another's"}
+        amazon.pipe_file(beat, json.dumps(says).encode())
+    elif end == "silent elsewhere":
+        amazon.pipe_file(beat, json.dumps({"machine": "another", "process": 1, "started": ""}).encode())
+        monkeypatch.setattr(claims, "LEASE_SECONDS", 0.2)
+    else:
+        amazon.rm_file(beat)
+    tally = session(model, "s3://photos/in", "s3://photos/out", resume=True).run(Silent())
+    assert (len(tally.done), tally.failures) == (2, [])
+    if end != "killed here":  # which are swept away before
+        assert left.is_taken_over("a.png") or not [name for name in claims_in("s3://photos/out") if name.endswith(".1")]
+
+
+def test_a_store_cannot_keep_times_and_says_so(base: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(f"{base}/in", "a.png")
+    assert command(model, f"{base}/in", "-o", f"{base}/out/", "--keep-time") == 0
+    assert "--keep-time does nothing in a store" in capsys.readouterr().err
+    assert command(model, f"{base}/in", "-o", "local/", "--keep-time") == 0
+    assert "--keep-time" not in capsys.readouterr().err
+
+
+def test_a_large_result_goes_on_where_it_was(base: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted inside a picture whose result is on its way to a store: the journal is on this machine meanwhile."""
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)
+    monkeypatch.setattr("srgan_cli.upscaling.plan.CANVAS_BYTES", 0)
+    fill(f"{base}/in", "a.png")
+    Path("made/a.png").unlink()
+    fsspec.open(f"{base}/in/a.png", "wb").fs.pipe_file(f"{base}/in/a.png", picture(Path("a.png"), 30, 60).read_bytes())
+    options = {"resume": True, "engine": EngineOptions("cpu", "fp32", 16)}
+
+    class Cut(Silent):
+        rows = 0
+
+        def advanced(self, job: object, network_pixels: int) -> None:
+            self.rows += 1
+            if self.rows == 2:
+                raise KeyboardInterrupt
+
+    assert session(model, f"{base}/in", f"{base}/out", **options).run(Cut()).interrupted
+    assert not there(f"{base}/out")
+    notes: list[str] = []
+
+    class Watch(Silent):
+        def note(self, sentence: str) -> None:
+            notes.append(sentence)
+
+    tally = session(model, f"{base}/in", f"{base}/out", **options).run(Watch())
+    assert (tally.exit_code, len(tally.done)) == (0, 1)
+    assert any("resuming at row" in note for note in notes)
+    assert session(model, f"{base}/in", f"{base}/alone", **options).run(Silent()).exit_code == 0
+    assert there(f"{base}/out") == there(f"{base}/alone")
+
+
+def test_variants_are_objects_of_their_own(base: str, here: Path) -> None:
+    drawing = here / "noisy.safetensors"
+    save_weights(drawing, noisy(), Card("noisy", "noisy"))
+    fill(f"{base}/in", "a.png", "b.png")
+    tally = session(drawing, f"{base}/in", f"{base}/out", resume=True, variants=2).run(Silent())
+    assert (tally.exit_code, len(tally.done)) == (0, 4)
+    made = there(f"{base}/out")
+    assert len(made) == 4
+    assert len(set(made.values())) == 4
+    assert not session(drawing, f"{base}/in", f"{base}/out", resume=True, variants=2).plan.jobs
 
 
 # -------------------------------------------------------------------------------------------------------------- faults
