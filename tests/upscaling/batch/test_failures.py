@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -126,6 +127,22 @@ def test_a_disk_that_is_full_when_it_is_synced(five: Path, model: Path, monkeypa
     report = session(five, model).run(Recorder())
     assert [failure.source.name for failure in report.failures] == ["b.png"]
     assert results(five.parent / "out") == {"a.png", "c.png", "d.png", "e.png"}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOTCONN])
+def test_an_output_folder_that_a_drive_does_not_give(
+    five: Path, model: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = session(five, model)
+    monkeypatch.setattr("srgan_cli.upscaling.places.open_folder", raising(OSError(number, os.strerror(number))))
+    watch = Recorder()
+    report = ready.run(watch)
+    assert [failure.source.name for failure in report.failures] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert all("cannot be written: " in failure.reason for failure in report.failures)
+    assert watch.of("failed") == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert report.exit_code == 1
+    quick = session(five, model, fail_fast=True)
+    assert len(quick.run(Recorder()).failures) == 1
 
 
 def test_no_room_for_a_scratch_file(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
