@@ -21,6 +21,7 @@ from srgan_cli.errors import (
     as_defect,
     shown,
 )
+from srgan_cli.files import reason
 from srgan_cli.handles import Folder, without_handles
 from srgan_cli.imaging.canvas import Canvas
 from srgan_cli.imaging.metadata.provenance import DIGEST_DIGITS, Record, bytes_digest, name_digest
@@ -254,10 +255,10 @@ class Results:
         elif not isinstance(err, OSError):
             failure = Failure(job.source, str(as_defect(shown(job.source), err)), DefectError, job.target)
         else:
-            reason = (err.strerror or str(err)).lower()
+            sentence = f"its result cannot be written: {reason(err)}"
             if err.filename is not None:  # of a file of our own, as a rule
-                reason = _without_detours(f"{shown(err.filename)}: {reason}", job)
-            failure = Failure(job.source, reason, UnwritablePictureError, job.target)
+                sentence = _without_detours(f"{shown(err.filename)}: {(err.strerror or str(err)).lower()}", job)
+            failure = Failure(job.source, sentence, UnwritablePictureError, job.target)
         self._tally.failures.append(failure)
         self._share.settle(job)
         self._observer.failed(failure)
