@@ -25,12 +25,12 @@ from PIL import Image
 from benchmarks import scores as bundled_scores
 from benchmarks.quality import choose_metrics, compressed, one_set_parser
 from srgan_cli.config import DEFAULT_MAX_PIXELS, EngineOptions
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.evaluation import pairs
 from srgan_cli.evaluation.evaluate import Metric, score
 from srgan_cli.evaluation.session import load_upscalers
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose_model
-from srgan_cli.upscaling.engine import Upscaler
 
 _VGG = "vgg19_conv3_4"
 

@@ -157,7 +157,7 @@ def fp16_cost(exact: Path, rounded: Path, data: Path) -> float:
 
 
 def _set5(path: Path, data: Path) -> float:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
     model = load_model(path)
     folder = data / "Set5" / f"x{model.scale}"

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from benchmarks.gpu_programme import PRECISIONS, Programme
 from benchmarks.plain_loop import plain_loop
 from srgan_cli.config import EngineOptions
+from srgan_cli.engine.backends import ncnn
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError
 from srgan_cli.networks import registry
 from srgan_cli.networks.weights import Model, load_model
-from srgan_cli.upscaling.backends import ncnn
-from srgan_cli.upscaling.engine import Upscaler
 
 
 def picture(programme: Programme, tiny: tuple[int, int], host: tuple[int, int]) -> npt.NDArray[np.uint8]:

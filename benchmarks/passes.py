@@ -16,11 +16,11 @@ import numpy as np
 from benchmarks import scores as bundled_scores
 from benchmarks.quality import choose_metrics, compressed, one_set_parser
 from srgan_cli.config import DEFAULT_DETAIL, EngineOptions
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.evaluation import pairs
 from srgan_cli.evaluation.evaluate import score
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.networks.weights import load_model
-from srgan_cli.upscaling.engine import Upscaler
 
 SCALE = 8
 _DETAILS = (0.0, 0.3, 0.45, 0.6, 0.75, DEFAULT_DETAIL)

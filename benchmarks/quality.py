@@ -53,8 +53,8 @@ from srgan_cli.networks.registry import Entry
 from srgan_cli.upscaling.session import select
 
 if TYPE_CHECKING:
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.networks.features import VGGFeatures
-    from srgan_cli.upscaling.engine import Upscaler
 
 _FLOORS = ("bicubic", "lanczos")
 _TOLERANCE_DB, _TOLERANCE = 0.01, 0.002

@@ -294,9 +294,9 @@ def network_worker(args: argparse.Namespace, source: str, precision: str) -> Non
 def compare_models(args: argparse.Namespace) -> None:
     """In each turn every model of a scale, so that what slows the machine slows all of them."""
     from srgan_cli.config import EngineOptions
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.networks import registry
     from srgan_cli.networks.weights import load_model
-    from srgan_cli.upscaling.engine import Upscaler
 
     entries = registry.entries()
     for precision in args.precisions:
@@ -326,9 +326,9 @@ def compare_models(args: argparse.Namespace) -> None:
 def compare_backends(args: argparse.Namespace) -> None:
     """In each turn every backend that runs on the CPU, for each bundled model at ×4."""
     from srgan_cli.config import EngineOptions
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.networks import registry
     from srgan_cli.networks.weights import load_model
-    from srgan_cli.upscaling.engine import Upscaler
 
     low = photo(750, 500, 0)
     for precision in args.precisions:

@@ -122,8 +122,8 @@ def inside(model: str) -> dict[str, Cost]:
     step("torch", lambda: __import__("torch"))
     import numpy as np
 
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.networks.weights import Model, load_model
-    from srgan_cli.upscaling.engine import Upscaler
 
     loaded = step("load_model", lambda: load_model(model))
     assert isinstance(loaded, Model)

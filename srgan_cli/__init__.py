@@ -32,10 +32,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from srgan_cli.config import EngineOptions, UpscaleOptions, WriteOptions
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.errors import SrganError
     from srgan_cli.networks.weights import Model, load_model
     from srgan_cli.sizes import Size
-    from srgan_cli.upscaling.engine import Upscaler
     from srgan_cli.upscaling.single import upscale_file
 
 _HOMES = {
@@ -46,7 +46,7 @@ _HOMES = {
     "SrganError": "srgan_cli.errors",
     "Model": "srgan_cli.networks.weights",
     "load_model": "srgan_cli.networks.weights",
-    "Upscaler": "srgan_cli.upscaling.engine",
+    "Upscaler": "srgan_cli.engine.upscaler",
     "upscale_file": "srgan_cli.upscaling.single",
 }
 

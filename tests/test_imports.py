@@ -28,7 +28,9 @@ ROOMS = (
     "evaluation",
     "dataset",
     "upscaling",
+    "engine",
     "networks",
+    "documents",
     "imaging",
     "stores",
     "handles",
@@ -130,6 +132,14 @@ def test_every_module_has_its_room() -> None:
     assert {room_of(module) for module in modules()} <= {*ROOMS, *FACES}
 
 
+def test_no_room_is_much_larger_than_a_sixth() -> None:
+    lines: dict[str, int] = {}
+    for module in modules():
+        lines[room_of(module)] = lines.get(room_of(module), 0) + source_of(module).count("\n")
+    whole = sum(lines.values())
+    assert not {room: count / whole for room, count in lines.items() if count > 0.18 * whole}
+
+
 def test_imports_only_go_down() -> None:
     wrong = [fault for module in modules() if room_of(module) not in FACES for fault in _upwards(module)]
     assert not wrong, "\n".join(wrong)
@@ -166,13 +176,13 @@ def test_settings_and_errors_need_the_standard_library_only(module: str) -> None
 
 
 def test_pictures_need_no_torch_at_all() -> None:
-    rooms = [one for module in modules() if room_of(module) == "imaging" for one in imports_of(module)]
+    rooms = [one for module in modules() if room_of(module) in ("imaging", "documents") for one in imports_of(module)]
     assert not [one for one in rooms if one.name.split(".")[0] in ("torch", "torchvision")]
 
 
 LIGHT = (
     [m for m in modules() if room_of(m) in ("cli", *FACES)]
-    + [m for m in modules() if room_of(m) == "imaging"]
+    + [m for m in modules() if room_of(m) in ("imaging", "documents")]
     + [
         "networks.registry",
         "upscaling.inputs",
@@ -181,7 +191,7 @@ LIGHT = (
         "upscaling.observer",
         "upscaling.session",
         "upscaling.ledger",
-        "upscaling.tiles",
+        "engine.tiles",
         "upscaling.crew.lead",
     ]
     + ["training_config", "training_presets", "training.observer"]

@@ -58,8 +58,8 @@ def doctor(model: str, device: str, precision: Precision, tile_px: int | None, a
 def _machine() -> dict[str, object]:
     import torch
 
-    from srgan_cli.upscaling.backends import choice
-    from srgan_cli.upscaling.backends.memory import keep_large_blocks
+    from srgan_cli.engine.backends import choice
+    from srgan_cli.engine.backends.memory import keep_large_blocks
 
     kept = keep_large_blocks()
     return {
@@ -113,9 +113,9 @@ def _extras() -> dict[str, object]:
 
 
 def _choice(model: str, options: EngineOptions) -> dict[str, object]:
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.networks import registry
     from srgan_cli.networks.weights import load_model
-    from srgan_cli.upscaling.engine import Upscaler
 
     damaged = [f"{check.entry.name} {check.reason}" for check in registry.verify() if not check.ok]
     loaded = load_model(DEFAULT_MODEL if model == AUTO_MODEL else model)

@@ -39,7 +39,7 @@ from srgan_cli.sizes import MAX_SCALE
 from srgan_cli.upscaling.session import NO_NOISE
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 PAGE_SUFFIXES = (".html", ".htm")
 LOW, BICUBIC, ORIGINAL = "low", "bicubic", "original"

@@ -24,7 +24,7 @@ from srgan_cli.imaging.sources import vips_module
 from srgan_cli.imaging.vips_lock import shared
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 Enlarging: TypeAlias = Literal["bicubic", "nearest"]
 

@@ -28,7 +28,7 @@ from srgan_cli.training_data_config import DegradationKind
 from srgan_cli.upscaling.session import select
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 _BASELINES = ("bicubic", "lanczos")
 
@@ -152,8 +152,8 @@ def load_upscalers(
     models: Sequence[str], scale: int, engine: EngineOptions, *, taken: Sequence[str] = ()
 ) -> dict[str, Upscaler]:
     """One for each model, by its name, unless that is one of those `taken`."""
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.networks.weights import load_model
-    from srgan_cli.upscaling.engine import Upscaler
 
     loaded = {source: load_model(source, scale) for source in dict.fromkeys(models)}
     taken = [*taken, *(model.name for model in loaded.values())]

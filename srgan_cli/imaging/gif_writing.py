@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from srgan_cli.imaging.documents.changes import Box, box_of, whole
+from srgan_cli.imaging.changes import Box, box_of, whole
 from srgan_cli.imaging.image import Pixels
 
 GIF_NOTE = "GIF has 256 colours a frame, and pixels are transparent or not"

@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from srgan_cli import __version__
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.engine.held import Upscalers
 from srgan_cli.errors import SrganError
 from srgan_cli.networks import library, registry
 from srgan_cli.serving import page
@@ -34,7 +35,6 @@ from srgan_cli.serving.room import FullError, Room
 from srgan_cli.serving.settings import Questions, ServeOptions
 from srgan_cli.serving.uploads import Reader, drain
 from srgan_cli.serving.workshop import Task, Workshop
-from srgan_cli.upscaling.held import Upscalers
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 OnRequest: TypeAlias = Callable[[str, str, int, float], None]  # method, route, status, seconds

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from srgan_cli.config import AUTO_MODEL, PageRange, UpscaleOptions, WriteOptions
+from srgan_cli.engine.held import Upscalers
 from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, WeightsError, in_python
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.networks import library, registry
 from srgan_cli.serving.settings import ServeOptions
-from srgan_cli.upscaling.held import Upscalers
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.paging import SeveralResultsError
 from srgan_cli.upscaling.session import Session, prepare

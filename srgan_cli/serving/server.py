@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from srgan_cli.engine.held import Upscalers
 from srgan_cli.errors import SettingsError
 from srgan_cli.extras import how_to_install
 from srgan_cli.serving.making import check_model
 from srgan_cli.serving.settings import Questions, ServeOptions
-from srgan_cli.upscaling.held import Upscalers
 
 if TYPE_CHECKING:
     import uvicorn

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srgan_cli.engine.backends import pytorch
 from srgan_cli.errors import OutOfMemoryError
 from srgan_cli.training import losses, processes
 from srgan_cli.training.adaptation import wear_discriminator_terms, wearer_terms
@@ -21,7 +22,6 @@ from srgan_cli.training.steps import Examples, discriminator_terms, fidelity_ter
 from srgan_cli.training.wear_losses import BlockStatistics
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import FidelitySettings, Phase
-from srgan_cli.upscaling.backends import pytorch
 
 # Beside what is kept for the backward pass: gradients on their way, a convolution's workspace, the optimiser's state.
 _BESIDES = 1.6

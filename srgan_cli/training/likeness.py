@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from srgan_cli.comparison.sheet import SheetRow, draw_sheet
+from srgan_cli.engine.backends import choice
 from srgan_cli.evaluation.evaluate import evaluate
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
@@ -20,7 +21,6 @@ from srgan_cli.training.run import Run, make_features
 from srgan_cli.training.steps import Autocast
 from srgan_cli.training.teaching import Teacher, engine_options
 from srgan_cli.training.validation import ValidationPair
-from srgan_cli.upscaling.backends import choice
 
 _MAX_PICTURES = 8
 _BUDGET_FRACTION = 0.03  # of the run's length, for what the teacher makes of held-out pictures

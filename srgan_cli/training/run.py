@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.dataset import draws
+from srgan_cli.engine.backends import pytorch
 from srgan_cli.networks.discriminators import Discriminator, build_discriminator
 from srgan_cli.networks.features import VGGFeatures, load_features
 from srgan_cli.networks.generators import Generator, build
@@ -39,7 +40,6 @@ from srgan_cli.training.steps import (
 from srgan_cli.training.teaching import Teacher, load_teacher
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
-from srgan_cli.upscaling.backends import pytorch
 
 _NOISE = 5  # a stream of random numbers, beside those of the data
 _APART_PX = 1 << 16  # crops are told apart as places far from each other

@@ -12,13 +12,13 @@ from torch import Tensor
 from srgan_cli.config import EngineOptions
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.dataset.pictures import Bytes
+from srgan_cli.engine.backends import choice
+from srgan_cli.engine.backends.protocol import Backend
+from srgan_cli.engine.chain import Chain
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.weights import Model, load_model
 from srgan_cli.training.preflight import check_teacher_scale
 from srgan_cli.training_config import TrainConfig
-from srgan_cli.upscaling.backends import choice
-from srgan_cli.upscaling.backends.protocol import Backend
-from srgan_cli.upscaling.chain import Chain
 
 _TOGETHER = 16  # crops at a time: a teacher takes many times the memory of its student
 

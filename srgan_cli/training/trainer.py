@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from srgan_cli.engine.backends import pytorch
 from srgan_cli.errors import DivergedError, OutOfMemoryError, SettingsError
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.training import checkpoint, folder, preflight, processes, sources
@@ -27,7 +28,6 @@ from srgan_cli.training.run import Run, add_perceptual, begin, choose_compute, e
 from srgan_cli.training.schedule import crop_px, place
 from srgan_cli.training.state import State
 from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
-from srgan_cli.upscaling.backends import pytorch
 
 
 def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outcome:

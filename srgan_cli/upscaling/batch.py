@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.engine.rows import Unchanged
 from srgan_cli.errors import DeviceError, PictureError, SrganError, WeightsError
 from srgan_cli.upscaling.claims import sweep
 from srgan_cli.upscaling.documents import Bench
@@ -18,11 +19,10 @@ from srgan_cli.upscaling.places import Places, clear_behind
 from srgan_cli.upscaling.plan import Job, Plan
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.results import Results
-from srgan_cli.upscaling.rows import Unchanged
 from srgan_cli.upscaling.sharing import Handed, Share
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 MakeUpscaler: TypeAlias = "Callable[[Job], Upscaler]"
 

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.documents.binding import Binder, Page
+from srgan_cli.documents.document import Document
+from srgan_cli.documents.opening import binder_of
+from srgan_cli.engine.rows import AheadRows, Unchanged
 from srgan_cli.errors import PictureError, UnreadablePictureError, UnwritablePictureError
 from srgan_cli.files import reason
 from srgan_cli.imaging.canvas import Canvas
-from srgan_cli.imaging.documents.binding import Binder, Page
-from srgan_cli.imaging.documents.document import Document
-from srgan_cli.imaging.documents.opening import binder_of
 from srgan_cli.imaging.metadata.provenance import Record
 from srgan_cli.imaging.reading import OpenPicture
 from srgan_cli.imaging.writing import described
@@ -34,11 +35,10 @@ from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import canvas_of
 from srgan_cli.upscaling.plan import READ_AHEAD_BYTES, Job, page_of
-from srgan_cli.upscaling.rows import AheadRows, Unchanged
 from srgan_cli.upscaling.steadying import Steady
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.engine.rows import Unchanged
 from srgan_cli.imaging.grain import BLOCK, Grain, Measured, Place, block_at, film, left_fraction, measure
 from srgan_cli.imaging.grain_field import GrainField
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.reading import OpenPicture
 from srgan_cli.upscaling.plan import Job
-from srgan_cli.upscaling.rows import Unchanged
 
 Open: TypeAlias = "Callable[[], contextlib.AbstractContextManager[OpenPicture]]"
 

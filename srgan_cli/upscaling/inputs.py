@@ -14,10 +14,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.documents.document import Contents
+from srgan_cli.documents.opening import container_of, read_contents
 from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, SrganError, UnreadablePictureError, shown
 from srgan_cli.imaging.decoding import boundary
-from srgan_cli.imaging.documents.document import Contents
-from srgan_cli.imaging.documents.opening import container_of, read_contents
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header, Metadata
 from srgan_cli.imaging.metadata import provenance

@@ -9,15 +9,15 @@ from typing import TypeAlias
 import numpy as np
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.documents.document import Document, bare
+from srgan_cli.documents.opening import open_document, open_page
+from srgan_cli.engine.rows import ArrayRows, RowSource
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging.documents.document import Document, bare
-from srgan_cli.imaging.documents.opening import open_document, open_page
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.stores.fetching import fetch
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import READ_AHEAD_BYTES, Job
-from srgan_cli.upscaling.rows import ArrayRows, RowSource
 
 _ROWS = 256
 

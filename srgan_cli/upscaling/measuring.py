@@ -11,7 +11,7 @@ from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.pace import Pace
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 # Of the processor time that a run could have had, what is left of it on a machine that others use too.
 _BUSY_FRACTION = 0.7

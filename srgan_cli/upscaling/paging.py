@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.documents.document import Contents
+from srgan_cli.documents.pdf import check_inside
+from srgan_cli.engine.tiles import choose_scales
 from srgan_cli.errors import SettingsError, UnreadablePictureError
-from srgan_cli.imaging.documents.document import Contents
-from srgan_cli.imaging.documents.pdf import check_inside
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, container_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output, decide, output_format
 from srgan_cli.sizes import Aim
 from srgan_cli.upscaling.inputs import STREAM
-from srgan_cli.upscaling.tiles import choose_scales
 
 _MIN_DIGITS = 3  # of a page's number in a name: most documents have fewer than 1000 pages, and names sort as they do
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.engine.rows import AheadRows, RowSource, Unchanged
 from srgan_cli.errors import DeviceError, InterruptedRunError, PictureError, WeightsError, shown
 from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.graining import graining_of
@@ -23,11 +24,10 @@ from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job
 from srgan_cli.upscaling.results import Finished, Results
-from srgan_cli.upscaling.rows import AheadRows, RowSource, Unchanged
 from srgan_cli.upscaling.sharing import Handed, Share
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 Assign: TypeAlias = Callable[[Job], Job]
 Expected: TypeAlias = Callable[[Job], "float | None"]  # seconds

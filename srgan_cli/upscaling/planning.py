@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.documents.document import Contents
+from srgan_cli.engine.tiles import choose_scales
 from srgan_cli.errors import (
     PictureError,
     SettingsError,
@@ -21,7 +23,6 @@ from srgan_cli.errors import (
 )
 from srgan_cli.files import is_special
 from srgan_cli.handles import link_below
-from srgan_cli.imaging.documents.document import Contents
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, format_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output, decide
@@ -44,7 +45,6 @@ from srgan_cli.upscaling.paging import (
 )
 from srgan_cli.upscaling.plan import Job, Plan, Skip
 from srgan_cli.upscaling.present import check_result
-from srgan_cli.upscaling.tiles import choose_scales
 
 _LARGE = "it is large enough already"
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import AUTO_MODEL, DEFAULT_DETAIL, UpscaleOptions
+from srgan_cli.documents.opening import sample_of
+from srgan_cli.engine.held import Upscalers
 from srgan_cli.errors import PictureError, SettingsError
-from srgan_cli.imaging.documents.opening import sample_of
 from srgan_cli.imaging.sources import vips_module
 from srgan_cli.networks import library, registry
 from srgan_cli.networks.library import OwnModel
@@ -26,14 +27,13 @@ from srgan_cli.networks.registry import Entry
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose_model
-from srgan_cli.upscaling.held import Upscalers
 from srgan_cli.upscaling.inputs import STREAM, InputFile
 from srgan_cli.upscaling.places import journal_of, rows_kept
 from srgan_cli.upscaling.plan import Job, Plan
 from srgan_cli.upscaling.planning import plan
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.upscaling.observer import Observer, Tally
 
 # Raised when results of the same options and weights change, so that --resume makes them again.
@@ -334,7 +334,7 @@ NO_NOISE = (
 
 
 def _note_unused_gpu(observer: Observer) -> None:
-    from srgan_cli.upscaling.backends.pytorch import unused_gpu
+    from srgan_cli.engine.backends.pytorch import unused_gpu
 
     if (sentence := unused_gpu()) is not None:
         observer.note(sentence)

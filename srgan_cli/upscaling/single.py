@@ -17,7 +17,7 @@ from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import Session, prepare
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.upscaling.plan import Job
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from srgan_cli.engine.rows import ArrayRows
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.upscaling.rows import ArrayRows
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 Levels = np.ndarray[Any, np.dtype[np.float32]]  # (H, W), in levels of 255
 
@@ -81,7 +81,7 @@ def _reach(upscaler: Upscaler, low: Pixels) -> int:
     chain = upscaler.chain
     if chain.blend_px:
         return int(max(low.shape[:2]))
-    from srgan_cli.upscaling.pixels import BLEED_PX  # torch is there by now; a process that leads others needs none
+    from srgan_cli.engine.pixels import BLEED_PX  # torch is there by now; a process that leads others needs none
 
     return chain.halo_px + (BLEED_PX if low.shape[2] in (2, 4) else 0)
 

@@ -19,9 +19,9 @@ from typing import Protocol
 
 from srgan_cli import stored
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.engine.held import Upscalers
 from srgan_cli.errors import DefectError, PictureError, SettingsError, UnreadablePictureError, shown
 from srgan_cli.files import publish_text
-from srgan_cli.upscaling.held import Upscalers
 from srgan_cli.upscaling.inputs import Failure, InputFile, pictures_below
 from srgan_cli.upscaling.observer import Observer
 from srgan_cli.upscaling.session import Session, prepare

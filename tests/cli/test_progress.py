@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 from srgan_cli.cli import console, main
 from srgan_cli.cli.estimate import Estimate
-from srgan_cli.upscaling.engine import Upscaler
+from srgan_cli.engine.upscaler import Upscaler
 from tests.faults import at_call
 from tests.upscaling.pictures import picture
 

@@ -24,10 +24,10 @@ from srgan_cli.comparison.scenes import Area, Enlarged, Scene, Still, labels_of,
 from srgan_cli.comparison.sheet import draw_sheet, row_of
 from srgan_cli.comparison.viewer import Exhibit, build_page
 from srgan_cli.config import EngineOptions
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.upscaling.engine import Upscaler
 from tests.faults import tiny_model
 
 

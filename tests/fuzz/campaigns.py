@@ -44,10 +44,10 @@ from srgan_cli.errors import WeightsError
 from srgan_cli.files import part_name
 from srgan_cli.networks.registry import parse_header
 from srgan_cli.upscaling.shelves import FILE_NAME
+from tests.documents.films import film
 from tests.faults import save_tiny
 from tests.fuzz.documents import documents
 from tests.imaging import samples
-from tests.imaging.documents.films import film
 from tests.upscaling.pictures import picture
 
 _PATIENCE_S = 120.0

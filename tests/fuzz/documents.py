@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
+from tests.documents.films import film
 from tests.fuzz.seeds import HEIGHT, WIDTH, Seed, picture, saved
 from tests.imaging import samples
-from tests.imaging.documents.films import film
 from tests.imaging.tiffs import gradient, page, pages
 
 

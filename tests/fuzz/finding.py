@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from srgan_cli.config import PageRange
-from srgan_cli.imaging.documents.opening import container_of, read_contents
+from srgan_cli.documents.opening import container_of, read_contents
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.reading import read_header
 

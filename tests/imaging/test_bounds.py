@@ -9,8 +9,8 @@ import zlib
 import pytest
 from PIL import Image as Pillow
 
+from srgan_cli.documents.opening import open_document
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging.documents.opening import open_document
 from srgan_cli.imaging.metadata import png
 from srgan_cli.imaging.reading import read_header, read_image
 from srgan_cli.imaging.sources import Source

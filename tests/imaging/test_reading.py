@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from srgan_cli.documents.opening import open_document
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.decoding import damaged
-from srgan_cli.imaging.documents.opening import open_document
 from srgan_cli.imaging.reading import open_picture, read_header, read_image
 from srgan_cli.imaging.sources import Source
 from tests.imaging import samples

@@ -7,10 +7,10 @@ import pytest
 from benchmarks import quality
 from benchmarks import scores as bundled_scores
 from srgan_cli.config import EngineOptions
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.evaluation.evaluate import Enlarge, bicubic_enlarger
 from srgan_cli.networks import registry
 from srgan_cli.networks.weights import Model, load_model
-from srgan_cli.upscaling.engine import Upscaler
 
 ENTRIES = registry.entries()
 METHODS = [method for entry in ENTRIES for method in bundled_scores.sources(entry)]

@@ -12,12 +12,12 @@ import torch
 
 from srgan_cli.cli import main
 from srgan_cli.config import EngineOptions
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.networks.onnx_files import OnnxError, OnnxNetwork
 from srgan_cli.networks.onnx_format import onnx_model
 from srgan_cli.networks.outside import Array
 from srgan_cli.networks.weights import Model, load_model
-from srgan_cli.upscaling.engine import Upscaler
 from tests.faults import quieten, tiny_generator
 
 onnx = pytest.importorskip("onnx")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from srgan_cli.engine.backends import pytorch
 from srgan_cli.errors import OutOfMemoryError, SettingsError
 from srgan_cli.training import fitting
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import begin
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import from_mapping
-from srgan_cli.upscaling.backends import pytorch
 
 
 def tiny(**adversarial: object) -> TrainConfig:

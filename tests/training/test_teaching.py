@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from srgan_cli.dataset.degradation import bicubic_down
+from srgan_cli.engine.backends.pytorch import PyTorch
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, WeightsError
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import load_model, save_weights
@@ -33,7 +34,6 @@ from srgan_cli.training.validation import held_out
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_data_config import TeacherSettings
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
-from srgan_cli.upscaling.backends.pytorch import PyTorch
 from tests import faults
 from tests.training.runs import (
     TINY,

@@ -100,7 +100,7 @@ def test_two_runs_cannot_share_a_folder(photos: Path, tmp_path: Path) -> None:
 def test_a_batch_that_does_not_fit_is_made_smaller(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("srgan_cli.upscaling.backends.pytorch.free_memory_bytes", lambda device: 130_000)
+    monkeypatch.setattr("srgan_cli.engine.backends.pytorch.free_memory_bytes", lambda device: 130_000)
     witness = Witness()
     trainer.train(config(photos), tmp_path, witness)
     assert any("do not fit into memory" in note for note in witness.notes)

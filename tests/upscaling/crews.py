@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError
 from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Unit
 from srgan_cli.upscaling.crew.worker import Worker
-from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.session import Session, load_upscaler
 

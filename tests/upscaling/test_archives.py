@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from srgan_cli.upscaling.engine import Upscaler
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.upscaling.shelves import FILE_NAME
+from tests.documents.films import film
 from tests.faults import at_call
 from tests.imaging import samples
-from tests.imaging.documents.films import film
 from tests.upscaling.pictures import tree
 from tests.upscaling.test_documents import Run, interrupted, srgan
 

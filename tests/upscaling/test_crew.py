@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from srgan_cli.config import EngineOptions, RayOptions, WorkerOptions
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsError
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.sizes import Size
@@ -29,7 +30,6 @@ from srgan_cli.upscaling.crew.lead import brief_of, crew_for, lead
 from srgan_cli.upscaling.crew.luggage import packed, unpacked
 from srgan_cli.upscaling.crew.messages import Look, Pictures, Piece
 from srgan_cli.upscaling.crew.roster import Roster
-from srgan_cli.upscaling.engine import Upscaler
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.session import Session

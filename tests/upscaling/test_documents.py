@@ -14,12 +14,12 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.cli import main
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.upscaling import growing
-from srgan_cli.upscaling.engine import Upscaler
+from tests.documents.films import DELAYS, HEIGHT, WIDTH, film
 from tests.faults import at_call
 from tests.imaging import samples
-from tests.imaging.documents.films import DELAYS, HEIGHT, WIDTH, film
 from tests.imaging.tiffs import gradient, page, pages
 from tests.upscaling.pictures import tree
 

@@ -20,8 +20,8 @@ from srgan_cli.sizes import Size
 from srgan_cli.upscaling import graining, journal, plan
 from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import prepare
+from tests.engine.engines import fp32
 from tests.faults import Blurring, Nearest, model_of, save_tiny
-from tests.upscaling.engines import fp32
 from tests.upscaling.test_crew import by_threads
 
 pytestmark = pytest.mark.timeout(60)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from srgan_cli.imaging.documents.opening import open_document
+from srgan_cli.documents.opening import open_document
 from tests.imaging import samples
 from tests.upscaling.pictures import tree
 from tests.upscaling.test_documents import Run, srgan

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.flicker import flicker
 from srgan_cli import EngineOptions, Upscaler
-from srgan_cli.upscaling.rows import ArrayRows, RowSource
+from srgan_cli.engine.rows import ArrayRows, RowSource
 from srgan_cli.upscaling.steadying import Steady
 from tests.faults import tiny_model
 

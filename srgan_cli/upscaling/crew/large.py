@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from srgan_cli.engine.rows import RowSource, RowWindow
+from srgan_cli.engine.tiles import Span, next_rows
 from srgan_cli.errors import DeviceError, PictureError
 from srgan_cli.files import discard, publish_text
 from srgan_cli.imaging.image import Pixels
@@ -19,8 +21,6 @@ from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.crew.messages import Event, Gone, Over, Piece, Pieced, Survey, Surveyed
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.plan import Job
-from srgan_cli.upscaling.rows import RowSource, RowWindow
-from srgan_cli.upscaling.tiles import Span, next_rows
 
 _LOOK_SECONDS = 0.5
 Probe: TypeAlias = "tuple[Path, str]"  # a file, and what is in it

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import UpscaleOptions, WorkerOptions
+from srgan_cli.engine.backends.memory import free_host_bytes
 from srgan_cli.errors import DeviceError, SettingsError, shown
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import batch
-from srgan_cli.upscaling.backends.memory import free_host_bytes
 from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
 from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError
 from srgan_cli.upscaling.crew.messages import Brief, Crew
@@ -24,7 +24,7 @@ from srgan_cli.upscaling.session import Session
 from srgan_cli.upscaling.sharing import Share
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 
 _FREIGHT_DIVISOR = 4  # of the memory that is free here
@@ -61,7 +61,7 @@ def _there(asked: WorkerOptions) -> tuple[WorkerOptions, ...]:
     kind, _, which = asked.device.partition(":")
     if which != "all":
         return (asked,)
-    from srgan_cli.upscaling.backends.pytorch import devices
+    from srgan_cli.engine.backends.pytorch import devices
 
     found = tuple(WorkerOptions(one.name, one.name) for one in devices() if one.name.startswith(f"{kind}:"))
     if not found:

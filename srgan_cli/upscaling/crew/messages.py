@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from srgan_cli.config import UpscaleOptions
+from srgan_cli.engine.tiles import Span
 from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.session import Selection, Session
-from srgan_cli.upscaling.tiles import Span
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 _LEAST_QUEUE_BYTES = 64 << 20
 Make: TypeAlias = "Callable[[Session, Job, Callable[[str], None]], Upscaler]"

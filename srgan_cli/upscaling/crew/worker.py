@@ -39,7 +39,7 @@ from srgan_cli.upscaling.plan import Job, Plan, Skip
 from srgan_cli.upscaling.session import Session
 
 if TYPE_CHECKING:
-    from srgan_cli.upscaling.engine import Upscaler
+    from srgan_cli.engine.upscaler import Upscaler
 
 
 class Worker:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.imaging import writing
 from srgan_cli.imaging.encoding import encode
-from srgan_cli.upscaling.engine import Upscaler
 from tests.cli.upscale.commands import Run, events
 from tests.faults import at_call, disk_full
 from tests.upscaling.pictures import cut_short, picture, tree
@@ -29,7 +29,7 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(*_args: object, **_options: object) -> None:
         raise torch.OutOfMemoryError("no")
 
-    monkeypatch.setattr("srgan_cli.upscaling.chain.Chain.subpixels", fault)
+    monkeypatch.setattr("srgan_cli.engine.chain.Chain.subpixels", fault)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:

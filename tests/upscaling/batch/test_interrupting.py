@@ -129,7 +129,7 @@ def test_resume_after_ctrl_c_gives_what_an_undisturbed_run_gives(
 
 _SLOWLY = """
 import time
-from srgan_cli.upscaling.engine import Upscaler
+from srgan_cli.engine.upscaler import Upscaler
 real = Upscaler.upscale_rows
 def slow(*args, **options):
     time.sleep(0.1)

@@ -1,0 +1,193 @@
+"""Animations, put together frame by frame from pictures that the encoders of single ones have made."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, BinaryIO, ClassVar
+
+from srgan_cli.config import WriteOptions
+from srgan_cli.documents.binding import Notes, Page
+from srgan_cli.documents.document import Timing
+from srgan_cli.errors import UnwritablePictureError
+from srgan_cli.imaging.changes import Box, changed_box, whole
+from srgan_cli.imaging.encoding import encode, final_pixels
+from srgan_cli.imaging.gif_writing import GIF_NOTE, GifWriter
+from srgan_cli.imaging.image import Metadata, Pixels
+from srgan_cli.imaging.output import Output
+
+_RIFF_BYTES = 2**32 - 10
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class _Frames:
+    """What the binders of animations share: the frame before, and how long each is shown.
+
+    Each frame builds upon those before it, so there is no `state` to go on from.
+    """
+
+    state: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, file: BinaryIO, options: WriteOptions, timing: Timing, numbers: tuple[int, ...]) -> None:
+        self._file, self._options, self._timing, self._numbers = file, options, timing, numbers
+        self._done = 0
+        self._before: Pixels | None = None
+
+    def _next_delay(self) -> int:
+        delay = self._timing.delays_ms[self._numbers[self._done] - 1]
+        self._done += 1
+        return delay
+
+    @property
+    def pages(self) -> int:
+        return self._done
+
+    def _final(self, page: Page, *, even: bool = False) -> tuple[Pixels, Box, Metadata, Notes]:
+        """All pixels of the frame as they are written, and which of them are new; and what is written beside them."""
+        pixels, metadata, notes = final_pixels(page.pixels, page.output, page.metadata, self._options)
+        box = changed_box(pixels, self._before, even=even)
+        self._before = pixels
+        return pixels, box, metadata, notes
+
+    def _still(self, pixels: Pixels, output: Output, metadata: Metadata) -> tuple[bytes, Notes]:
+        stream = io.BytesIO()
+        own = replace(output, width=pixels.shape[1], height=pixels.shape[0])
+        notes = encode(pixels, stream, own, metadata, self._options)
+        return stream.getvalue(), notes
+
+
+class MovingBinder(_Frames, ABC):
+    """The binder of an animation."""
+
+    @abstractmethod
+    def add(self, page: Page) -> Notes: ...
+
+    @abstractmethod
+    def finish(self) -> Notes: ...
+
+    def abandon(self) -> None:
+        """There is nothing to let go of."""
+
+
+class WebpBinder(MovingBinder):
+    """RFC 9649. What describes the picture stands in front of the frames, so that nothing is left for the end."""
+
+    def add(self, page: Page) -> Notes:
+        pixels, box, metadata, notes = self._final(page, even=True)
+        if self._done == 0:
+            self._file.seek(0)
+            self._file.write(self._head(page.output, metadata, alpha=pixels.shape[2] == 4))
+        data, told = self._still(box.of(pixels), page.output, Metadata())
+        frame = b"".join(_riff(kind, part) for kind, part in _chunks(data) if kind in (b"ALPH", b"VP8 ", b"VP8L"))
+        numbers = (box.left // 2, box.top // 2, box.width - 1, box.height - 1, min(self._next_delay(), 2**24 - 1))
+        place = b"".join(number.to_bytes(3, "little") for number in numbers) + b"\2"  # in the place of what was there
+        self._file.seek(0, 2)
+        self._file.write(_riff(b"ANMF", place + frame))
+        return notes + told
+
+    def finish(self) -> Notes:
+        size = self._file.seek(0, 2)
+        if size > _RIFF_BYTES:
+            raise UnwritablePictureError("the animation is larger than the 4 GB that a WebP file can have; write PNG")
+        self._file.seek(4)
+        self._file.write((size - 8).to_bytes(4, "little"))
+        return ()
+
+    def _head(self, output: Output, told: Metadata, *, alpha: bool) -> bytes:
+        flags = 2 | 0x10 * alpha | 0x20 * bool(told.icc) | 8 * bool(told.exif) | 4 * bool(told.xmp)
+        sides = b"".join((side - 1).to_bytes(3, "little") for side in (output.width, output.height))
+        parts = [_riff(b"VP8X", bytes([flags, 0, 0, 0]) + sides)]
+        parts += [_riff(b"ICCP", told.icc)] if told.icc else []
+        parts.append(_riff(b"ANIM", struct.pack("<IH", 0, min(self._timing.plays, 65535))))
+        parts += [_riff(b"EXIF", told.exif)] if told.exif else []
+        parts += [_riff(b"XMP ", told.xmp)] if told.xmp else []
+        return b"RIFF\0\0\0\0WEBP" + b"".join(parts)
+
+
+def _riff(kind: bytes, data: bytes) -> bytes:
+    return kind + len(data).to_bytes(4, "little") + data + b"\0" * (len(data) % 2)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield data[at : at + 4], data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+
+
+class ApngBinder(MovingBinder):
+    """PNG specification, third edition, section 4.9. All frames are of one kind of pixels, which the first one has."""
+
+    def add(self, page: Page) -> Notes:
+        first = self._done == 0
+        pixels, box, metadata, notes = self._final(page)
+        delay = self._next_delay()
+        sequence = 0 if first else 2 * self._done - 3
+        if first:
+            data, told = self._still(pixels, page.output, metadata)
+            self._file.seek(0)
+            self._file.write(self._head(data) + _control(sequence, whole(pixels), delay) + _png_pixels(data))
+        else:
+            data, told = self._still(box.of(pixels), page.output, Metadata())
+            body = b"".join(part for kind, part in _png_chunks(data) if kind == b"IDAT")
+            self._file.seek(0, 2)
+            self._file.write(_control(sequence, box, delay))
+            self._file.write(_png(b"fdAT", struct.pack(">I", sequence + 1) + body))
+        return notes + told
+
+    def finish(self) -> Notes:
+        self._file.seek(0, 2)
+        self._file.write(_png(b"IEND", b""))
+        return ()
+
+    def _head(self, data: bytes) -> bytes:
+        chunks = [(kind, part) for kind, part in _png_chunks(data) if kind not in (b"IDAT", b"IEND")]
+        size, *others = [_png(kind, part) for kind, part in chunks]
+        count = _png(b"acTL", struct.pack(">II", len(self._numbers), self._timing.plays))
+        return _SIGNATURE + size + count + b"".join(others)
+
+
+def _control(sequence: int, box: Box, delay_ms: int) -> bytes:
+    delay = (delay_ms, 1000) if delay_ms < 65536 else (min(delay_ms // 1000, 65535), 1)
+    return _png(b"fcTL", struct.pack(">IIIIIHHBB", sequence, box.width, box.height, box.left, box.top, *delay, 0, 0))
+
+
+def _png(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(_SIGNATURE)
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + size]
+        at += 12 + size
+
+
+def _png_pixels(data: bytes) -> bytes:
+    return b"".join(_png(kind, part) for kind, part in _png_chunks(data) if kind == b"IDAT")
+
+
+class GifBinder(MovingBinder):
+    """GIF89a. A frame is written when the next one has shown what becomes of it."""
+
+    _writer: GifWriter | None = None
+
+    def add(self, page: Page) -> Notes:
+        pixels, _, notes = final_pixels(page.pixels, page.output, page.metadata, self._options)
+        if self._writer is None:
+            height, width = pixels.shape[:2]
+            plays = self._timing.plays
+            self._writer = GifWriter(self._file, width, height, plays)
+        self._writer.add(pixels, self._next_delay())
+        return (*notes, GIF_NOTE)
+
+    def finish(self) -> Notes:
+        assert self._writer is not None
+        self._writer.finish()
+        return ()

@@ -1,0 +1,46 @@
+"""What backends share that take windows from the host's memory and run them in a library of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+import torch
+
+from srgan_cli.engine.backends.protocol import Prepared
+from srgan_cli.engine.backends.pytorch import inference, is_out_of_memory
+
+HOST: Final = torch.device("cpu")
+
+
+class Hosted:
+    """Those members of a `Backend` that are the same for all of them."""
+
+    @property
+    def device(self) -> torch.device:
+        return HOST
+
+    @property
+    def windows_at_once(self) -> int:
+        return 1
+
+    def inference(self) -> AbstractContextManager[None]:
+        return inference(HOST)
+
+    def is_out_of_memory(self, err: BaseException) -> bool:
+        return is_out_of_memory(err)
+
+    def empty_cache(self) -> None:
+        pass
+
+
+class Counted(Protocol):
+    """A prepared network that knows how many values its largest layers hold for each px of a window."""
+
+    values_per_px: float
+
+
+def largest_values_per_px(networks: Sequence[Prepared], kinds: type[Counted] | tuple[type[Counted], ...]) -> float:
+    """Of those networks that are of these `kinds`; 0 without any."""
+    return max((one.values_per_px for one in networks if isinstance(one, kinds)), default=0.0)

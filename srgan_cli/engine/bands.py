@@ -1,0 +1,342 @@
+"""One band at a time through a chain: on the host, on an accelerator, or faded together where tiles cannot join.
+
+Each runner has `start(low, rows, columns, out) -> Pending`. `low` holds the band's rows with their context, all
+columns; `out` is the whole finished picture. On CUDA `start` only queues work, and `Pending.finish` waits for it while
+the next band already runs. `start` changes nothing that a second try of the same band would not change again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from srgan_cli.engine import pixels
+from srgan_cli.engine.backends.memory import release_free_blocks
+from srgan_cli.engine.chain import BLEND_PX, Chain
+from srgan_cli.engine.tiles import Span
+from srgan_cli.errors import WeightsError
+from srgan_cli.imaging.image import Pixels
+from srgan_cli.networks.noise import Noise
+
+# A band that goes through an accelerator or is faded together is held whole, twice; on the host only its input is.
+BAND_BYTES = 192 << 20
+# On a CPU the integers are made strip by strip: what a strip of subpixels takes stays in the cache.
+STRIP_PX = 32
+# After a band of windows above this size the heap is trimmed, and after a picture of a single one when more than this
+# has gathered in it; what smaller windows leave is small.
+TRIM_PX = 512 * 1024
+FREE_BLOCKS_BYTES = 1280 << 20
+
+_TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A band that has been started. `finish` blocks until it is in `out` and returns how many tiles went to fp32. All
+    rows above `final` are finished then."""
+
+    rows: Span
+    tiles: int
+    finish: Callable[[], int]
+    final: int
+
+
+class Runner(Protocol):
+    """What the engine drives."""
+
+    uniform: bool  # the windows should be of one size
+    asynchronous: bool  # a band runs on while the next one is started
+    band_bytes: int | None  # of finished rows in one band, at most
+
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
+        """`batch_px`: how many low-resolution px may go through the network at a time."""
+
+
+def runner(chain: Chain, noise: Noise | None = None, origin: tuple[int, int] = (0, 0)) -> Runner:
+    """The runner that fits the chain and its device. `noise` is for networks that draw from it, in pictures whose first
+    row and column are those of `origin` in the whole."""
+    if chain.blend_px:
+        return BlendingRunner(chain, noise, origin)
+    return (DeviceRunner if chain.device.type == "cuda" else HostRunner)(chain, noise, origin)
+
+
+class _Output(NamedTuple):
+    """What the network made of some windows: subpixels (N, 3r² or r², …), alpha (N, 1, h, w), and finite (N,) bool."""
+
+    subpixels: Tensor
+    alpha: Tensor | None
+    finite: Tensor
+
+
+class _Tiles:
+    """Windows in, cores out, as integers; and the fp32 copy of the chain, made when it is first needed."""
+
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
+        self.chain = chain
+        self._noise, self._origin = noise, origin
+        self._exact: Chain | None = None
+
+    def run(self, chain: Chain, windows: Tensor, rows: Span, columns: Sequence[Span]) -> _Output:
+        """(N, h, w, C) integers, of pictures with C channels, through the network; they lie at `rows` and each at one
+        of the `columns`."""
+        top, left = self._origin
+        corners = [(top + rows.begin, left + column.begin) for column in columns]
+        low, alpha = pixels.split(windows)
+        low = low if alpha is None else pixels.bleed(low, alpha)
+        # Apple's GPUs lack some of the integer types; there the network alone runs on the device.
+        noise = None if self._noise is None else self._noise.at(corners)
+        subpixels = chain.subpixels(low.to(chain.device), noise).to(windows.device)
+        # The sum of a tile is finite only where each of its values is: one pass and no mask.
+        finite = torch.isfinite(subpixels.sum((1, 2, 3)))
+        if windows.shape[-1] <= 2:
+            subpixels = pixels.luma(subpixels)
+        return _Output(subpixels, alpha, finite)
+
+    def exact(self) -> Chain:
+        """The chain in fp32, for what left the range of half precision. Raises `WeightsError` when it is in fp32."""
+        if self.chain.backend.precision == "fp32":
+            raise _not_finite(self.chain)
+        if self._exact is None:
+            self._exact = self.chain.exact()
+        return self._exact
+
+    def pieces(
+        self, output: _Output, rows: Span, columns: Sequence[Span], dtype: torch.dtype, strip_px: int
+    ) -> Iterator[tuple[slice, slice, Tensor]]:
+        """The cores of one band's tiles as integers, in strips of `strip_px` low-resolution rows.
+
+        Each comes with its place in the finished band: rows from the band's first, columns from the picture's.
+        """
+        chain = self.chain
+        scale, fold = chain.scale, chain.scale // chain.shuffle
+        alpha = None if output.alpha is None else pixels.enlarge_alpha(output.alpha, scale)
+        for i, column in enumerate(columns):
+            across = slice(column.start * scale, column.stop * scale)
+            for top in range(0, rows.core, strip_px):
+                bottom = min(top + strip_px, rows.core)
+                inner = slice(rows.inner.start + top, rows.inner.start + bottom)
+                core = output.subpixels[i : i + 1, :, _times(inner, fold), _times(column.inner, fold)]
+                shade = (
+                    None if alpha is None else alpha[i : i + 1, :, _times(inner, scale), _times(column.inner, scale)]
+                )
+                yield slice(top * scale, bottom * scale), across, pixels.join(core, chain.shuffle, shade, dtype)[0]
+
+
+class HostRunner:
+    """The CPU: one tile at a time, straight into the finished picture.
+
+    The windows are of one size, so that a tile's blocks fit into the places of the last one's.
+    """
+
+    uniform = True
+    asynchronous = False
+    band_bytes: int | None = None
+
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
+        self._tiles = _Tiles(chain, noise, origin)
+        self._scale = chain.scale
+
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
+        low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
+        redone = sum(self._tile(low, rows, column, target) for column in columns)
+        if rows.window * columns[0].window > TRIM_PX:
+            several = len(columns) > 1 or rows.core < out.shape[0] // self._scale
+            release_free_blocks(0 if several else FREE_BLOCKS_BYTES)
+        return Pending(rows, len(columns), lambda: redone, rows.stop)
+
+    def _tile(self, low: Pixels, rows: Span, column: Span, target: Pixels) -> bool:
+        """One tile into the band's finished rows; whether it had to be done again in fp32.
+
+        A function of its own, so that a tile's subpixels are gone before the next tile's are made.
+        """
+        window = _tensor(low[:, column.begin : column.end])[None]
+        output = self._tiles.run(self._tiles.chain, window, rows, (column,))
+        redone = not output.finite
+        if redone:
+            output = self._tiles.run(self._tiles.exact(), window, rows, (column,))
+            if not output.finite:
+                raise _not_finite(self._tiles.chain)
+        for down, across, piece in self._tiles.pieces(output, rows, (column,), _TORCH_DTYPES[target.dtype], STRIP_PX):
+            target[down, across] = piece.numpy()
+        return redone
+
+
+class DeviceRunner:
+    """A GPU: the band's rows go up once, tiles run in batches, the finished band comes back while the next one runs."""
+
+    uniform = True
+    asynchronous = True
+    band_bytes: int | None = BAND_BYTES
+
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
+        self._tiles = _Tiles(chain, noise, origin)
+        self._scale, self._device = chain.scale, chain.device
+        self._cuda = chain.device.type == "cuda"
+        self._copies = torch.cuda.Stream(chain.device) if self._cuda else None  # type: ignore[no-untyped-call]
+
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
+        low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
+        band = self._upload(low)
+        high = torch.empty(target.shape, dtype=_TORCH_DTYPES[out.dtype], device=self._device)
+        finite = self._run(self._tiles.chain, band, rows, columns, high, batch_px)
+        (host, flags), arrived = self._download(high, finite)
+
+        def finish() -> int:
+            arrived()
+            bad = [column for column, ok in zip(columns, flags.tolist(), strict=True) if not ok]
+            if bad:
+                exact = self._run(self._tiles.exact(), band, rows, bad, high, batch_px)
+                if not exact.all():
+                    raise _not_finite(self._tiles.chain)
+                target[...] = high.cpu().numpy()
+            else:
+                target[...] = host.numpy()
+            return len(bad)
+
+        return Pending(rows, len(columns), finish, rows.stop)
+
+    def _run(
+        self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], high: Tensor, batch_px: int
+    ) -> Tensor:
+        """All of a band's tiles into `high` on the device. Returns which were finite, (tiles,) bool."""
+        flags = []
+        per_batch = max(1, batch_px // (band.shape[0] * columns[0].window))
+        for first in range(0, len(columns), per_batch):
+            batch = columns[first : first + per_batch]
+            # Moved as bits: PyTorch has few kernels for uint16 on a GPU.
+            windows = torch.stack([pixels.bits(band)[:, c.begin : c.end] for c in batch]).view(band.dtype)
+            output = self._tiles.run(chain, windows, rows, batch)
+            for down, across, piece in self._tiles.pieces(output, rows, batch, high.dtype, rows.core):
+                pixels.bits(high)[down, across] = pixels.bits(piece)
+            flags.append(output.finite)
+        return torch.cat(flags)
+
+    def _upload(self, low: Pixels) -> Tensor:
+        rows = _tensor(low)
+        return rows.pin_memory().to(self._device, non_blocking=True) if self._cuda else rows.to(self._device)
+
+    def _download(self, *results: Tensor) -> tuple[list[Tensor], Callable[[], None]]:
+        """The results in host memory, and what to call before they are read.
+
+        They are copied on a stream of their own: on the one that computes, they would wait for the next band.
+        """
+        if self._copies is None:
+            return [result.cpu() for result in results], lambda: None
+        self._copies.wait_stream(torch.cuda.current_stream(self._device))
+        hosts = [torch.empty(result.shape, dtype=result.dtype, pin_memory=True) for result in results]
+        with torch.cuda.stream(self._copies):
+            for host, result in zip(hosts, results, strict=True):
+                host.copy_(result, non_blocking=True)
+                result.record_stream(self._copies)
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record(self._copies)
+        return hosts, arrived.synchronize
+
+
+class BlendingRunner:
+    """For models that see too far to carry their whole context: neighbours are faded into each other linearly.
+
+    Only foreign models need it. The strip around a cut is summed in fp32, below a band as a carry for the next one.
+    """
+
+    uniform = False
+    asynchronous = False
+    band_bytes: int | None = BAND_BYTES // 4  # it is summed in fp32
+
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
+        self._tiles = _Tiles(chain, noise, origin)
+        self._carry: Tensor | None = None
+
+    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
+        chain, scale = self._tiles.chain, self._tiles.chain.scale
+        height, width = out.shape[0] // scale, out.shape[1] // scale
+        top, bottom = _faded(rows, height)
+        total = torch.zeros(out.shape[2], (bottom - top) * scale, width * scale)
+        redone = 0
+        for column in columns:
+            left, right = _faded(column, width)
+            window = _tensor(low[:, column.begin : column.end])[None]
+            high = self._float_tile(chain, window, rows, column)
+            if not torch.isfinite(high.sum()):
+                high, redone = self._float_tile(self._tiles.exact(), window, rows, column), redone + 1
+                if not torch.isfinite(high.sum()):
+                    raise _not_finite(chain)
+            inside = high[
+                :,
+                _times(slice(top - rows.begin, bottom - rows.begin), scale),
+                _times(slice(left - column.begin, right - column.begin), scale),
+            ]
+            weight = _ramp(rows, height, scale)[:, None] * _ramp(column, width, scale)
+            total[:, :, left * scale : right * scale] += inside.clamp(0.0, 1.0) * weight
+        if self._carry is not None:
+            total[:, : self._carry.shape[1]] += self._carry
+        final = height if rows.stop == height else rows.stop - BLEND_PX // 2
+        done = total[:, : (final - top) * scale]
+        integers = pixels.quantise(done, _TORCH_DTYPES[out.dtype]).numpy()
+        carry = total[:, (final - top) * scale :].clone()
+        out[top * scale : final * scale] = integers.transpose(1, 2, 0)
+        self._carry = carry  # last: a band that ran out of memory is started again
+        return Pending(rows, len(columns), lambda: redone, final)
+
+    def _float_tile(self, chain: Chain, window: Tensor, rows: Span, column: Span) -> Tensor:
+        """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host."""
+        output = self._tiles.run(chain, window.to(chain.device), rows, (column,))
+        high = F.pixel_shuffle(output.subpixels, chain.shuffle)
+        if output.alpha is not None:
+            high = torch.cat((high, pixels.enlarge_alpha(output.alpha, chain.scale)), dim=1)
+        return high[0].cpu()
+
+
+def _faded(span: Span, length: int) -> tuple[int, int]:
+    """The part of a tile that counts: its core and half the strip at each cut."""
+    half = BLEND_PX // 2
+    return max(0, span.start - half), min(length, span.stop + half)
+
+
+def _ramp(span: Span, length: int, scale: int) -> Tensor:
+    """Weights along one axis in high-resolution px; those of neighbours sum to 1."""
+    begin, end = _faded(span, length)
+    position = (torch.arange(begin * scale, end * scale) + 0.5) / scale
+    weight = torch.ones(len(position))
+    if span.start > 0:
+        weight = torch.minimum(weight, (position - (span.start - BLEND_PX / 2)) / BLEND_PX)
+    if span.stop < length:
+        weight = torch.minimum(weight, ((span.stop + BLEND_PX / 2) - position) / BLEND_PX)
+    return weight
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    """A view where that is possible; a copy of what is not contiguous or read-only."""
+    return torch.from_numpy(np.require(pixels, requirements=("C", "W")))
+
+
+def _not_finite(chain: Chain) -> WeightsError:
+    names = " and ".join(model.name for model in chain.models)
+    return WeightsError(f"{names} gives numbers that are not finite, even in fp32: its weights are damaged")
+
+
+def _rows_of(out: Pixels, rows: Span, scale: int) -> Pixels:
+    return out[rows.start * scale : rows.stop * scale]
+
+
+def _times(s: slice, factor: int) -> slice:
+    return slice(s.start * factor, s.stop * factor)
+
+
+def _without_constant_alpha(low: Pixels, target: Pixels) -> tuple[Pixels, Pixels]:
+    """A band whose alpha is the same everywhere: fill it in and leave only the colours to be computed."""
+    if low.shape[2] not in (2, 4):
+        return low, target
+    alpha = low[..., -1]
+    value = int(alpha[0, 0])
+    if not (alpha == value).all():
+        return low, target
+    full_in, full_out = np.iinfo(low.dtype).max, np.iinfo(target.dtype).max
+    target[..., -1] = (value * full_out + full_in // 2) // full_in
+    return low[..., :-1], target[..., :-1]
