@@ -58,7 +58,7 @@ def boundary(name: str) -> Iterator[None]:
 
 
 # Decoders' words for what they merely cannot do.
-_NOT_FOR_US = re.compile(r"not (yet )?(supported|implemented|configured|available)|unsupported|unimplemented", re.I)
+NOT_FOR_US = re.compile(r"not (yet )?(supported|implemented|configured|available)|unsupported|unimplemented", re.I)
 
 
 _NOT_READ = re.compile(r"^: source[^:]*: read error")  # libvips' words for what a drive does not give
@@ -68,7 +68,7 @@ def damaged(name: str, reason: str) -> UnreadablePictureError:
     """`reason` begins with a colon, or is nothing: see `sources.reason_given`."""
     if _NOT_READ.search(reason):
         return UnreadablePictureError(f"{name} cannot be read to its end: the drive that it is on reports an error")
-    if _NOT_FOR_US.search(reason):
+    if NOT_FOR_US.search(reason):
         return UnreadablePictureError(
             f"{name} is of a kind that cannot be read here{reason}. It does not seem to be damaged: save it as an "
             "ordinary PNG, JPEG or TIFF in the program it is from"

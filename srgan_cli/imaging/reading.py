@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -241,7 +242,7 @@ def _opened_by_vips(loader: _Loader, max_pixels: int, accept_damaged: bool) -> t
         loader.tidy = tidy
         return loader.plain(turn, metadata.icc, strictness).image
 
-    lost = (lambda: jpeg_scans.lost(source)) if format == "jpeg" else (lambda: "")
+    lost = partial(jpeg_scans.lost, source) if format == "jpeg" else loader.tiff.lost if loader.tiff else lambda: ""
     return header, VipsRows(
         name, again, plain.image, loader.refuse, accept_damaged=accept_damaged, strict=loader.strict, lost=lost
     )

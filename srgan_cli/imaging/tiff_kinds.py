@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging import tiff_jpeg
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.metadata.ifd import LONG, LONG8, SHORT, Field, Structure, Table, number_field, table_bytes
 from srgan_cli.imaging.sources import Source, vips_module, vips_source
@@ -62,7 +64,8 @@ class TiffKind:
     `colours` are how many channels are colour; `alpha` is the index of the channel that is transparency. `bits` are
     those of a px as stored. `packed` is the number of bits of samples that fill no whole bytes: libvips reads their
     rows as bytes. `sources` is what libvips is shown in the file's place, if anything, one for each plane; `tidied` is
-    the file without what libtiff may find odd about its table. `orientation` is of the chosen page.
+    the file without what libtiff may find odd about its table. `orientation` is of the chosen page. `lost()` says what
+    is missing of the picture that libvips would not notice.
     """
 
     options: dict[str, int]
@@ -80,6 +83,7 @@ class TiffKind:
     premultiplied: bool = False
     sources: tuple[Callable[[], Any], ...] = field(default=())
     tidied: Callable[[], Any] = field(default=lambda: None)
+    lost: Callable[[], str] = field(default=lambda: "")
 
     @property
     def is_lab(self) -> bool:
@@ -238,6 +242,7 @@ def _kind(
         (number(_WIDTH, 0), number(_HEIGHT, 0)), _stored_bits(structure, table, photometric, max(bits) * samples),
         frames, notes,
         tidied=view.changed({} if extras or samples == colours else {_EXTRA: (0,) * (samples - colours)}),
+        lost=partial(tiff_jpeg.lost, source, structure, table) if compression == _JPEG else lambda: "",
     )  # fmt: skip
     return _viewed(kind, view, bits, number(_PLANAR, 1) == 2, extras)
 

@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.image import Image
+from srgan_cli.imaging.metadata.ifd import Structure
 from srgan_cli.imaging.reading import open_picture, read_image
 from tests.imaging import samples
 from tests.imaging.tiffs import (
@@ -259,6 +260,36 @@ def test_a_lost_tile_or_strip_is_no_black_one(compression: str, layout: dict[str
         kept = picture.read_rows(H)
         assert picture.damage is not None
     assert np.abs(kept[:8].astype(int) - RGB[:8]).mean() < 60
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "ycbcr"])
+@pytest.mark.parametrize("how", ["short", "ended too early"])
+def test_a_jpeg_tile_that_is_cut_is_damage_and_not_grey(photometric: str, how: str) -> None:
+    """libvips decodes JPEG tiles itself, and says nothing of what is missing at their end."""
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    image = pyvips.Image.new_from_array(noise).copy(interpretation="srgb")
+    quality = 95 if photometric == "rgb" else 60  # libvips stores RGB from 90 on
+    data = bytearray(image.tiffsave_buffer(compression="jpeg", Q=quality, tile=True, tile_width=32, tile_height=32))
+    whole = read(bytes(data)).pixels
+    structure = Structure(lambda at, count: bytes(data[at : at + count]), len(data))
+    table = structure.table(structure.first)
+    assert table is not None
+    offsets, counts = (structure.numbers(table.find(tag)) for tag in (324, 325))
+    at, size = offsets[5], counts[5]
+    if how == "short":
+        entry = table.find(325)
+        assert entry is not None
+        width = entry.size // entry.count
+        place = entry.value_at + 5 * width
+        data[place : place + width] = (size // 2).to_bytes(width, "little")
+    else:
+        data[at + size // 2 : at + size // 2 + 2] = b"\xff\xd9"
+    with pytest.raises(UnreadablePictureError, match=r"damaged or incomplete.*: tile 6: "):
+        read(bytes(data))
+    with open_picture(bytes(data), max_pixels=samples.MANY, accept_damaged=True) as picture:
+        kept = picture.read_rows(96)
+        assert picture.damage is not None
+    np.testing.assert_array_equal(kept[:32], whole[:32])
 
 
 SMALL = gradient(H // 4, W // 4, 3)
