@@ -1,4 +1,4 @@
-"""What the GPU programme takes along, and what its results look like in docs/BENCHMARKS.md."""
+"""What the GPU programme packs for the other machine, and how its results look in docs/BENCHMARKS.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near results come to the originals: all scores of models on the field's test sets, beside bicubic interpolation.
+"""How close results come to the originals: all scores of models on the field's test sets, beside bicubic interpolation.
 
     python -m benchmarks.quality --data DIR [--vgg-weights FILE] [--model NAME …] [--sets SET …] [--write | --check]
 

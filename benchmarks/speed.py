@@ -1,4 +1,4 @@
-"""How fast the engine is, as ratios measured in one run: these are what a noisy machine can say.
+"""How fast the engine is, as ratios measured in one run: the only numbers that a noisy machine gives reliably.
 
     python -m benchmarks.speed            # all cases, one JSON line each
     python -m benchmarks.speed plain bare # some

@@ -131,7 +131,7 @@ _PACKAGE = Path(__file__).parent
 def is_our_fault(err: BaseException) -> bool:
     """Whether an exception that came while a picture was read shows a fault of this program rather than of the file.
 
-    Decoders raise whatever they stumble over. Of ours are the kinds that no content can explain, raised in our lines.
+    Decoders raise all kinds of exceptions. Of ours are the kinds that no content can explain, raised in our lines.
     """
     frames = traceback.extract_tb(err.__traceback__)
     is_here = bool(frames) and _PACKAGE in Path(frames[-1].filename).parents

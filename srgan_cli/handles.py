@@ -1,4 +1,4 @@
-"""Folders that are held open, so that results stay in them whatever their names lead to by then."""
+"""Folders that are held open, so that results go into them even if their names lead elsewhere by then."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Defaults that a person set: in a config file, or as `SRGAN_*` in the environment.
 
-The command line goes before the environment, that before the file, and that before what is built in.
+The command line takes precedence over the environment, that over the file, and the file over what is built in.
 
     # config.toml
     device = "cpu"          # of every command that has the option

@@ -1,4 +1,4 @@
-"""`srgan evaluate`: how near to the originals models come, side by side."""
+"""`srgan evaluate`: how close models come to the originals, side by side."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ _CSV_START = b"method,picture,"
 
 
 def _check_csv(path: Path) -> None:
-    """Raises `SettingsError` where no file can be written; what is there stays as it is, and if it is not a table of
+    """Raises `SettingsError` where no file can be written; what exists stays unchanged, and if it is not a table of
     ours for good: a photo's name is soon given by mistake."""
     try:
         if path.is_file() and path.stat().st_size > 0:

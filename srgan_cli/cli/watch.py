@@ -1,4 +1,4 @@
-"""`srgan watch`: a folder whose new pictures are made as they come."""
+"""`srgan watch`: a folder whose new pictures are enlarged as they arrive."""
 
 from __future__ import annotations
 

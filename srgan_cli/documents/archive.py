@@ -1,7 +1,7 @@
 """Archives of pictures: `.cbz` and `.zip`. Nothing is ever unpacked to disk.
 
-A stranger's archive is believed nothing: names that lead out of it, links, what is encrypted, members that lie over
-each other or grow a thousandfold, are refused before a byte is unpacked.
+Nothing in a stranger's archive is trusted: names that lead out of it, links, encrypted members, and members that
+overlap or grow a thousandfold are refused before a byte is unpacked.
 """
 
 from __future__ import annotations

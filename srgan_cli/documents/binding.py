@@ -1,7 +1,7 @@
 """Results put together into one file, page by page: whoever adds one may forget it.
 
 What a binder has to remember between two pages is in its `state`, a few numbers: with them, and the bytes of the file
-up to the last whole page, a run that was interrupted goes on.
+up to the last whole page, an interrupted run can be resumed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What stands in a PDF, which may be anything: pictures, their filters and their colours.
 
-A stranger's file has numbers where names belong, and references that lead nowhere: what is not as ISO 32000-1 has it
-is taken as not there.
+A stranger's file has numbers where names belong, and references that lead nowhere: what does not follow ISO
+32000-1 is ignored.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ _BLOCK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Frame:
-    """A rectangle in px of the canvas, drawn over what is there (`blends`) or in its place; what becomes of it when the
-    next one comes; and `picture`, which gives it as a file of its own. `delay_ms` is as the file has it."""
+    """A rectangle in px of the canvas, drawn over earlier frames (`blends`) or in their place; what becomes of it when
+    the next one comes; and `picture`, which gives it as a file of its own. `delay_ms` is as in the file."""
 
     left: int
     top: int

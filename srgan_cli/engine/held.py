@@ -1,4 +1,4 @@
-"""Networks that are kept from run to run, by whoever makes many: a watched folder, a server."""
+"""Networks that are kept from run to run, for a watched folder or a server, which start many runs."""
 
 from __future__ import annotations
 

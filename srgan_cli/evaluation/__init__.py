@@ -1,1 +1,1 @@
-"""How near an enlarged picture comes to its original."""
+"""How close an enlarged picture comes to its original."""

@@ -1,7 +1,7 @@
 """PSNR and SSIM as the field reports them, equal to MATLAB's.
 
 The conventions, for both: on Y of BT.601 in studio swing, as `rgb2ycbcr` gives it for 8-bit RGB, rounded; grey
-pictures as they are; a border as wide as the scale is cut off. Values on RGB are given beside.
+pictures as they are; a border as wide as the scale is cut off. Values on RGB are given too.
 """
 
 from __future__ import annotations

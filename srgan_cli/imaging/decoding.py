@@ -1,6 +1,6 @@
 """The boundary through which every decoder is called.
 
-Decoders raise whatever they stumble over. Behind this boundary it is always a `PictureError` with this file's reason,
+Decoders raise all kinds of exceptions. Behind this boundary it is always a `PictureError` with this file's reason,
 so that one odd file costs one picture and never a run.
 
 libvips keeps its error messages in one buffer for the whole process (see `vips_lock`). So decoders hold its lock

@@ -42,7 +42,7 @@ class Header:
 
     `width` and `height` are in px and upright: the EXIF orientation is already taken into account. `format` is a key
     of `srgan_cli.imaging.formats.FORMATS`. `notes` are sentences a person should hear ("first of 12 frames");
-    `left_out` are those on what stands beside the pixels and cannot travel, for whom wants it to.
+    `left_out` are those on what stands beside the pixels and cannot travel, for people who want it to.
     `orientation` (1 to 8) is how the picture was stored. `pages` is how many pages or frames the file has, of which
     this is the first.
     """

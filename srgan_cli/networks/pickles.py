@@ -24,7 +24,7 @@ from srgan_cli.errors import WeightsError, shown
 
 _MAX_STEPS = 500_000  # of one pickle, some 2 s; a tensor takes 30
 _MAX_DEPTH = 64
-_MAX_VALUES = 1_000_000  # as somebody would count them who looks into everything, twice into what is there twice
+_MAX_VALUES = 1_000_000  # counted by going through everything, twice through what occurs twice
 _MAX_RECORDS = 100_000
 _MAX_VIEWS = 16  # how many times a file's bytes all tensors together may have, by sharing them
 _ZIP = b"PK\x03\x04"

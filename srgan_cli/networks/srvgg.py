@@ -1,8 +1,8 @@
-"""A plain chain of convolutions, added to the picture's repeated pixels: the layout that other programs read.
+"""A chain of convolutions whose result is added to the picture's repeated pixels: the layout other programs read.
 
 Its files are those of Real-ESRGAN's small models ("SRVGGNetCompact", Wang et al. 2021, arXiv:2107.10833, released with
-it): `body.0` is a convolution, `body.1` its PReLU, and so on to the last convolution. So whatever reads those, reads
-ours.
+it): `body.0` is a convolution, `body.1` its PReLU, and so on to the last convolution. So whatever reads those
+also reads ours.
 """
 
 from __future__ import annotations

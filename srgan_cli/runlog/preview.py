@@ -1,6 +1,6 @@
 """A contact sheet of what a run would learn from: `srgan train --preview sheet.png`.
 
-Training goes wrong silently where the low pictures are not like those that will be enlarged. One look tells.
+Training goes wrong silently where the low pictures are not like those that will be enlarged. One look shows it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a client is answered: problems as RFC 9457 has them, and files."""
+"""What is sent to a client: problems as in RFC 9457, and files."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ class Service:
             raise problem_of(err) from err
 
     async def _ended_or_left(self, task: Task, request: Request) -> None:
-        """Until the task has ended, or the client has left: then nobody wants it."""
+        """Until the task has ended, or the client has disconnected, so that nobody wants it."""
         ended, left = asyncio.ensure_future(task.ended()), asyncio.ensure_future(_left(request))
         try:
             await asyncio.wait((ended, left), return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,8 @@
 """Who may ask: what stands before every route.
 
-- **Host.** A page of a stranger can make its own name lead to 127.0.0.1 (DNS rebinding); the browser then sends that
+- **Host.** A stranger's page can point its own name at 127.0.0.1 (DNS rebinding); the browser then sends that
   name, which is refused. Where a token is needed, the cookie is bound to our name already.
-- **Origin.** A page of a stranger can send a form to 127.0.0.1 (CSRF); the browser says whose page it is.
+- **Origin.** A stranger's page can send a form to 127.0.0.1 (CSRF); the browser says whose page it is.
 - **Token.** As `Authorization: Bearer …`, or as a cookie that the page's own form sets; compared in constant time.
 """
 

@@ -1,4 +1,4 @@
-"""Jobs: tasks that outlive the request that began them, until they are fetched, given up or forgotten."""
+"""Jobs: tasks that outlive the request that began them, until they are fetched, cancelled or removed."""
 
 from __future__ import annotations
 

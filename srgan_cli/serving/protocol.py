@@ -1,7 +1,7 @@
-"""HTTP/1.1 for clients that cannot be trusted to go on: uvicorn's own protocol, with clocks.
+"""HTTP/1.1 for clients that may stop at any time: uvicorn's own protocol, with time limits.
 
 uvicorn waits for ever for a request whose head has begun, and for a client that does not read its answer. Both hold a
-connection; some hundred of them are all there are.
+connection, and there are only a few hundred of them.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Reservation:
         self.add(count)
 
     def add(self, count: int) -> None:
-        """Of what is there already, whether there is room or not."""
+        """Of what is in memory already, whether there is room or not."""
         self._room.taken += count
         self.bytes += count
 

@@ -1,7 +1,7 @@
 """The queue: pictures of all clients, made one after the other by one thread, since one uses the whole machine.
 
-All that is said of a task is set by the event loop's thread; the worker posts it there. So whoever awaits a task sees a
-state that is whole.
+Only the event loop's thread changes a task; the worker posts changes to it. So whoever awaits a task sees a consistent
+state.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.serving.making import CancelledError, Result
 from srgan_cli.serving.room import FullError, Reservation
 
-State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
+JobState: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
 Making: TypeAlias = "Callable[[Task, Callable[[float], None]], Result]"
-ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
+ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled")
 _TELL_EVERY_S = 0.05  # progress of small pictures would come more often than anybody can look
 _RECENT = 20  # tasks, from which the time that one takes is known
 
@@ -36,7 +36,7 @@ class Task:
     name: str
     reservation: Reservation  # of the memory for pictures
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
-    state: State = "queued"
+    state: JobState = "queued"
     fraction: float = 0.0
     result: Result | None = None
     error: BaseException | None = None

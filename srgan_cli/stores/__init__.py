@@ -1,1 +1,1 @@
-"""Object stores and web servers, by their URLs, through fsspec. What is on this machine is none of its business."""
+"""Object stores and web servers, by their URLs, through fsspec. It has nothing to do with files of this machine."""

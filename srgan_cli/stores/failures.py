@@ -1,4 +1,4 @@
-"""What goes wrong between here and a store, as the end of a sentence; and what may pass by itself."""
+"""What goes wrong between this machine and a store, as the end of a sentence; and which faults may pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of stores: is it there, what is below, bytes in, bytes out. Each is tried again where a fault may pass.
+"""What is asked of stores: does it exist, what is below, bytes in, bytes out. Each is retried where a fault may pass.
 
 Everything raises `StoreError`, and `FileNotFoundError` or `FileExistsError` where that is the answer; the first use of
 a protocol `SettingsError` where what it needs is not installed. fsspec is imported with the first URL.
@@ -72,7 +72,7 @@ def check(path: StorePath, *, writing: bool = False) -> None:
 
 
 def stat(path: StorePath) -> Stat | None:
-    """What is there now; None: no object."""
+    """What the store has under that name now; None: no object."""
     try:
         info = _tried(path, lambda fs: fs.info(str(path)))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A student beside its teacher, on pictures that neither is trained on here: how near it comes, and how much faster."""
+"""A student beside its teacher, on pictures that neither is trained on here: how close, and how much faster."""
 
 from __future__ import annotations
 

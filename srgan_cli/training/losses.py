@@ -1,4 +1,4 @@
-"""What training makes small: each term as one number per batch.
+"""What training minimises: each term as one number per batch.
 
 Pictures are NCHW, RGB, float in [0, 1], logits of any shape. Everything is computed in fp32 (fp64 where it is given),
 under autocast too: half-precision tensors are widened first. Results are 0-d tensors with their graph. A term is a mean

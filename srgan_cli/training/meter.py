@@ -1,4 +1,4 @@
-"""What steps computed, added up until somebody reads it."""
+"""What steps computed, summed until it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run tells while it goes, and what it hands back at the end. Standard library only."""
+"""What a training run reports while it goes, and what it returns at the end. Standard library only."""
 
 from __future__ import annotations
 

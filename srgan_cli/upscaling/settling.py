@@ -46,7 +46,7 @@ class Settling:
         self.dealt_with: dict[Path, FileStamp] = {}
 
     def update(self, seen: dict[Path, FileStamp], now: float | None = None) -> list[Path]:
-        """Those at rest, of all files that are there; what is there no more is forgotten."""
+        """Those at rest, of all existing files; those that are gone are forgotten."""
         now = time.time() if now is None else now
         for gone in [path for path in (*self._unrest, *self.dealt_with) if path not in seen]:
             self._unrest.pop(gone, None)

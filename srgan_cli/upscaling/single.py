@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.upscaling.plan import Job
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
+PictureSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
 Progress: TypeAlias = Callable[[float], None]
 
 
 @overload
 def upscale_file(
-    source: Source, target: str | os.PathLike[str], options: UpscaleOptions | None = None, *,
+    source: PictureSource, target: str | os.PathLike[str], options: UpscaleOptions | None = None, *,
     upscaler: Upscaler | None = None, progress: Progress | None = None,
 ) -> Path: ...  # fmt: skip
 
 
 @overload
 def upscale_file(
-    source: Source, target: BinaryIO, options: UpscaleOptions | None = None, *,
+    source: PictureSource, target: BinaryIO, options: UpscaleOptions | None = None, *,
     upscaler: Upscaler | None = None, progress: Progress | None = None,
 ) -> None: ...  # fmt: skip
 
 
 @overload
 def upscale_file(
-    source: Source, target: None = None, options: UpscaleOptions | None = None, *,
+    source: PictureSource, target: None = None, options: UpscaleOptions | None = None, *,
     upscaler: Upscaler | None = None, progress: Progress | None = None,
 ) -> bytes: ...  # fmt: skip
 
 
 def upscale_file(
-    source: Source,
+    source: PictureSource,
     target: str | os.PathLike[str] | BinaryIO | None = None,
     options: UpscaleOptions | None = None,
     *,
@@ -78,7 +78,7 @@ def upscale_file(
 
 
 def _upscale(
-    source: Source,
+    source: PictureSource,
     target: str | os.PathLike[str] | BinaryIO | None,
     options: UpscaleOptions,
     upscaler: Upscaler | None,
@@ -104,7 +104,7 @@ def _path(name: str | os.PathLike[str]) -> Path:
     return name if isinstance(name, Path) else path_of(os.fspath(name))
 
 
-def _bytes_of(source: Source) -> bytes | None:
+def _bytes_of(source: PictureSource) -> bytes | None:
     """What a source holds that is not a path."""
     if isinstance(source, (str, os.PathLike)):
         return None

@@ -1,4 +1,4 @@
-"""A folder that is watched: new pictures are made as they come, until somebody ends it.
+"""A folder that is watched: new pictures are enlarged as they arrive, until it is stopped.
 
     events, or the clock ──> scan ──> at rest? ──> a batch ──> plan and run, as `srgan upscale --resume` does
                                ^                                  │

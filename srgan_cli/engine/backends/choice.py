@@ -1,4 +1,4 @@
-"""Which backend runs some networks, and which devices there are."""
+"""Which backend runs given networks, and which devices are available."""
 
 from __future__ import annotations
 

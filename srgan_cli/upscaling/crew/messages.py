@@ -185,7 +185,7 @@ class Crew(Protocol):
     def give(self, worker: str, unit: Unit) -> None: ...
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
-        """What they have said, as soon as they have, or nothing after so many seconds. `Over` ends each unit, or
+        """What they have said, as soon as they have, or nothing after that many seconds. `Over` ends each unit, or
         `Gone`."""
 
     def renew(self, worker: str) -> bool:
