@@ -77,6 +77,7 @@ def test_what_fails_and_what_there_is_no_time_for_are_lines(tmp_path: Path) -> N
     assert "no kernel image" in gpu_pack.tables(tmp_path / "results.jsonl")
 
 
+@pytest.mark.slow
 def test_training_ends_when_the_time_does(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time\n"

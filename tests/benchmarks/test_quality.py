@@ -97,6 +97,7 @@ def test_without_keeping_lanczos_is_told_too(
     assert "examples-jpeg30" not in registry.entries()[0].scores
 
 
+@pytest.mark.slow
 def test_of_a_model_that_can_be_blended_the_blends_are_kept_too(
     shelves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

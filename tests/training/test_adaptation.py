@@ -160,6 +160,7 @@ def pictures(count: int, side_px: int, seed: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, side_px, mode="bicubic").clamp(0.05, 0.95)
 
 
+@pytest.mark.slow
 def test_it_learns_the_strength_of_noise_and_keeps_the_colours() -> None:
     adaptation = learner(learning_rate=0.02, batch=8)
     for step in range(60):

@@ -42,7 +42,9 @@ CASES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case in ("both", "unet") else pytest.mark.slow) for case in CASES]
+)
 def test_two_and_two_steps_are_four_to_the_bit(photos: Path, tmp_path: Path, case: str) -> None:
     whole = config(photos, **CASES[case])
     trainer.train(whole, tmp_path / "whole", Witness())

@@ -209,7 +209,15 @@ CASES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("case", "worn"), [("kept", False), ("kept", True), ("photo", False), ("inline", True)])
+@pytest.mark.parametrize(
+    ("case", "worn"),
+    [
+        ("kept", True),
+        ("inline", True),
+        pytest.param("kept", False, marks=pytest.mark.slow),
+        pytest.param("photo", False, marks=pytest.mark.slow),
+    ],
+)
 def test_two_and_two_steps_are_four_to_the_bit(
     photos: Path,
     teachers: Path,
@@ -323,6 +331,7 @@ def test_how_many_pieces_there_are_stays_when_a_run_goes_on(
     assert checkpoint.load(tmp_path / "run" / "checkpoint")["values"]["pieces"] == 7
 
 
+@pytest.mark.slow
 def test_the_budget_leaves_time_to_learn(photos: Path, teachers: Path, tmp_path: Path) -> None:
     settings = config(
         photos, teachers / "x2.safetensors", budget_s=3.0, teacher={"crops": 0},
