@@ -1,7 +1,9 @@
-"""Where the first frame of a GIF stands on its canvas (GIF89a specification, sections 18 to 23)."""
+"""Where the first frame of a GIF stands on its canvas (GIF89a specification, sections 18 to 23), and whether it is
+whole."""
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import Any
 
@@ -12,15 +14,19 @@ _MAX_BLOCKS = 100_000
 
 def first_frame(source: Source) -> tuple[int, int, int, int] | None:
     """Left, top, width and height in px; None where no frame is found."""
+    at = _first_frame_at(source)
+    return None if at is None else struct.unpack("<4H", source.read_at(at + 1, 8))
+
+
+def _first_frame_at(source: Source) -> int | None:
     head = source.read_at(0, 13)
     if len(head) < 13:
         return None
-    at = 13 + (3 << ((head[10] & 7) + 1) if head[10] & 0x80 else 0)
+    at = 13 + _table_bytes(head[10])
     for _ in range(_MAX_BLOCKS):
         block = source.read_at(at, 9)
         if len(block) == 9 and block[0] == 0x2C:
-            left, top, width, height = struct.unpack("<4H", block[1:])
-            return left, top, width, height
+            return at
         if block[:1] != b"!":
             return None
         at += 2
@@ -28,6 +34,10 @@ def first_frame(source: Source) -> tuple[int, int, int, int] | None:
             at += 1 + size[0]
         at += 1
     return None
+
+
+def _table_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def around_clear(image: Any, frame: tuple[int, int, int, int] | None) -> Any:
@@ -40,3 +50,24 @@ def around_clear(image: Any, frame: tuple[int, int, int, int] | None) -> Any:
     frame_px = (vips_module().Image.black(max(width, 1), max(height, 1)) + 255).cast("uchar")
     alpha = frame_px.embed(left, top, image.width, image.height)
     return image.bandjoin(alpha).copy(interpretation=image.interpretation)
+
+
+def lost(source: Source) -> str:
+    """What is missing of the first frame: libvips leaves clear what is not there. Pillow decodes it for that once more,
+    and notices; whatever else it does not like, libvips has to judge."""
+    from PIL.GifImagePlugin import GifImageFile
+
+    begin = _first_frame_at(source)
+    if begin is None:
+        return ""
+    data = source.read_all()
+    at = begin + 11 + _table_bytes(data[begin + 9] if len(data) > begin + 9 else 0)
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    try:
+        GifImageFile(io.BytesIO(data[:at] + b"\0;")).load()  # Pillow would read on in the next frame
+    except OSError as err:
+        return "not all of its pixels are there" if "truncated" in str(err) else ""
+    except Exception:  # noqa: BLE001 - a second opinion only
+        return ""
+    return ""

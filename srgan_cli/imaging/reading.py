@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging import bounds, jpeg_scans, sniffing, tiff_kinds
+from srgan_cli.imaging import bounds, gif, jpeg_scans, sniffing, tiff_kinds
 from srgan_cli.imaging.decoding import Rows, VipsRows, WholeRows, boundary, damaged, with_vips
-from srgan_cli.imaging.gif import around_clear, first_frame
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
 from srgan_cli.imaging.metadata import heif, jpeg
 from srgan_cli.imaging.metadata.exif import orientation
@@ -183,6 +181,14 @@ class _Loader:
         refusal = None if self.tiff is None else self.tiff.refusal(name, reason)
         return refusal or damaged(name, reason)
 
+    def lost(self) -> str:
+        """What is missing of the picture that libvips would not notice."""
+        if self.format == "gif":
+            return gif.lost(self.source)
+        if self.format == "jpeg":
+            return jpeg_scans.lost(self.source)
+        return "" if self.tiff is None else self.tiff.lost()
+
     def load(self, access: str, strictness: str) -> Any:
         """The loader is named: no file reaches a decoder (SVG, PDF, …) that this module does not know."""
         options: dict[str, Any] = {"access": access, "fail_on": strictness}
@@ -213,7 +219,7 @@ class _Loader:
         if loaded is None or turn not in _UPRIGHT_IN_SEQUENCE:
             loaded = self.load("sequential" if turn in _UPRIGHT_IN_SEQUENCE else "random", strictness)
         if self.format == "gif":
-            loaded = around_clear(loaded, first_frame(self.source))
+            loaded = gif.around_clear(loaded, gif.first_frame(self.source))
         image, icc, notes = as_plain(loaded, self.source.name, icc)
         if self.tiff is not None and self.tiff.is_lab:
             icc = None
@@ -242,9 +248,8 @@ def _opened_by_vips(loader: _Loader, max_pixels: int, accept_damaged: bool) -> t
         loader.tidy = tidy
         return loader.plain(turn, metadata.icc, strictness).image
 
-    lost = partial(jpeg_scans.lost, source) if format == "jpeg" else loader.tiff.lost if loader.tiff else lambda: ""
     return header, VipsRows(
-        name, again, plain.image, loader.refuse, accept_damaged=accept_damaged, strict=loader.strict, lost=lost
+        name, again, plain.image, loader.refuse, accept_damaged=accept_damaged, strict=loader.strict, lost=loader.lost
     )
 
 

@@ -331,3 +331,42 @@ def test_a_drive_that_fails_is_not_taken_for_damage(
             everything()
     assert "cffi" not in capfd.readouterr().err
     assert "is damaged" not in str(damaged("a.png", ": source: read error"))
+
+
+def _blocks(data: bytes) -> tuple[bytes, list[bytes]]:
+    """A GIF of one frame: what comes before its codes, and the blocks of those."""
+    start = data.index(b",\0\0\0\0")
+    at = start + 11 + (3 * (2 << (data[start + 9] & 7)) if data[start + 9] & 128 else 0)
+    head, blocks = data[:at], []
+    while data[at]:
+        blocks.append(data[at : at + 1 + data[at]])
+        at += 1 + data[at]
+    return head, blocks
+
+
+@pytest.mark.parametrize("animated", [False, True])
+def test_a_gif_that_ends_too_early_is_damaged_and_not_clear(animated: bool, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
+    head, blocks = _blocks(samples.encoded(Pillow.fromarray(noise), "GIF"))
+    whole = head + b"".join(blocks) + b"\0;"
+    assert read_image(whole, max_pixels=samples.MANY).pixels.shape == (60, 80, 3)
+    last = blocks[-1]
+    for left in (
+        blocks[: len(blocks) // 2],
+        blocks[:1],
+        [*blocks[:-1], bytes([len(last) // 3]) + last[1 : 1 + len(last) // 3]],
+    ):
+        short = head + b"".join(left) + b"\0" + (whole[whole.index(b",\0\0\0\0") :] if animated else b";")
+        with pytest.raises(UnreadablePictureError, match="not all of its pixels are there"):
+            read_image(short, max_pixels=samples.MANY)
+        with open_picture(short, max_pixels=samples.MANY, accept_damaged=True) as picture:
+            assert picture.read_rows(60).shape[:2] == (60, 80)
+            assert picture.damage is not None
+    if animated:
+        (tmp_path / "a.gif").write_bytes(head + b"".join(blocks[:3]) + b"\0" + whole[whole.index(b",\0\0\0\0") :])
+        with (
+            pytest.raises(UnreadablePictureError, match="not all of its pixels are there"),
+            open_document(tmp_path / "a.gif", max_pixels=samples.MANY) as document,
+            document.open(0) as page,
+        ):
+            page.read_rows(60)
