@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from srgan_cli.errors import SettingsError, UnreadablePictureError, shown
 from srgan_cli.stores.paths import StorePath
-from srgan_cli.stores.ranges import Ranges
+from srgan_cli.stores.ranges import Quietly, Ranges
 
 _SETTING_UP = threading.Lock()
 
@@ -83,10 +83,8 @@ def reason_given(err: BaseException) -> str:
 Origin: TypeAlias = "Path | bytes | Ranges"
 
 
-class Source:
+class Source(Quietly):
     """Random access to the bytes of `origin`, from any thread. Raises `UnreadablePictureError` where that fails."""
-
-    lost: UnreadablePictureError | None = None  # what a decoder that knows no exceptions could not be told
 
     def __init__(self, origin: Origin) -> None:
         self._bytes: bytes | None = None
@@ -130,14 +128,6 @@ class Source:
         except OSError as err:
             raise UnreadablePictureError(f"{self.name} cannot be read: {_reason(err)}") from err
         return b"".join(parts)
-
-    def read_quietly(self, offset: int, count: int) -> bytes:
-        """As `read_at`, for what libvips asks: an error looks like the end of the file to it, and is kept in `lost`."""
-        try:
-            return self.read_at(offset, count)
-        except UnreadablePictureError as err:
-            self.lost = err
-            return b""
 
     def read_all(self) -> bytes:
         return self._bytes if self._bytes is not None else self.read_at(0, self.size)

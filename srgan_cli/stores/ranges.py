@@ -12,7 +12,24 @@ _BLOCK_BYTES = 256 << 10
 _SMALL_BYTES = 1 << 20  # asked for at once
 
 
-class Ranges:
+class Quietly:
+    """Bytes for callers that know no exceptions: an error looks like the end of the file to them, and is kept."""
+
+    lost: UnreadablePictureError | None = None  # what they could not be told
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        raise NotImplementedError
+
+    def read_quietly(self, offset: int, count: int) -> bytes:
+        """As `read_at`; `lost` is what it would have raised."""
+        try:
+            return self.read_at(offset, count)
+        except UnreadablePictureError as err:
+            self.lost = err
+            return b""
+
+
+class Ranges(Quietly):
     """Random access to an object's bytes. What was read is kept, so that several may read the same one by one.
 
     Raises `UnreadablePictureError`, as all of its methods do.
@@ -22,7 +39,6 @@ class Ranges:
         self.path = path
         self._blocks: dict[int, bytes] = {}
         self._whole: bytes | None = None
-        self.lost: UnreadablePictureError | None = None  # what libvips could not be told
         with reading(path):
             stat = found or store.stat(path)
             if stat is None:
@@ -45,14 +61,6 @@ class Ranges:
             return self._whole[offset:end]
         data = b"".join(self._blocks[number] for number in range(first, last + 1))
         return data[offset - first * _BLOCK_BYTES : end - first * _BLOCK_BYTES]
-
-    def read_quietly(self, offset: int, count: int) -> bytes:
-        """As `read_at`, for a caller that knows no exceptions: `lost` is what it would have raised."""
-        try:
-            return self.read_at(offset, count)
-        except UnreadablePictureError as err:
-            self.lost = err
-            return b""
 
     def _fill(self, first: int, last: int) -> None:
         if self.size <= _SMALL_BYTES:
