@@ -85,7 +85,7 @@ def test_a_change_is_measured_between_pictures_of_any_sizes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["in", "out", "-o", "sheet.png"], 2, "ends in .html"),
+        (["in", "out", "-o", "sheet.png"], 2, "with the extension .html"),
         (["in", "in/a.png", "-o", "all.html"], 2, "two folders"),
         (["in", "-o", "all.html"], 2, "two folders"),
         (["in", "out", "-o", "all.html", "--models", "fast"], 2, "two folders"),
