@@ -12,6 +12,7 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -97,10 +98,13 @@ class Command:
 
 
 def run(*arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    with Command(*arguments, stdin=stdin, cwd=cwd) as command:
-        out, err = command.communicate()
-    assert command.returncode is not None
-    return subprocess.CompletedProcess(arguments, command.returncode, out, err)
+    if not hasattr(os, "fork"):
+        command = [sys.executable, "-m", "srgan_cli", *map(os.fsdecode, arguments)]
+        return subprocess.run(command, input=stdin, capture_output=True, timeout=60, cwd=cwd)
+    with Command(*arguments, stdin=stdin, cwd=cwd) as running:
+        out, err = running.communicate()
+    assert running.returncode is not None
+    return subprocess.CompletedProcess(arguments, running.returncode, out, err)
 
 
 @cache
@@ -112,6 +116,7 @@ def _server() -> str:
     def end() -> None:
         process.kill()
         process.communicate()
+        shutil.rmtree(Path(address).parent, ignore_errors=True)
 
     atexit.register(end)
     assert process.stdout is not None
