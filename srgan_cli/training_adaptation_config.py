@@ -29,7 +29,7 @@ class AdaptationSettings:
 
     worn_dirs: tuple[str, ...] = ()  # worn low pictures, unpaired
     wear_fraction: float = 0.2  # of the run, for the wearer alone
-    every_steps: int = 4  # later, the wearer makes a step at each of so many of the generator's; 0: none
+    every_steps: int = 4  # later, the wearer makes a step after every N steps of the generator; 0: none
     clean_fraction: float = 0.1  # of crops that are only downscaled, so that clean pictures stay clean: the identity
     # --- the wearer and its discriminator
     features: int = 16

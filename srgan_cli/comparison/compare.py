@@ -49,7 +49,7 @@ _PAGE_CROPS, _PAGE_CROP_PX = 6, 1024
 _PLACE_PX = 256  # what a page jumps to
 # What models make for a page is computed whole up to this many px, of all results together: some ten seconds on a CPU.
 _PAGE_PIXELS = 96_000_000
-# Where a picture is too large to be enlarged whole, so many crops for each one wanted are tried.
+# Where a picture is too large to be enlarged whole, this many crops are tried for each one wanted.
 _TRIES, _MIN_TRIES = 4, 16
 
 

@@ -155,7 +155,7 @@ def _opened(source: Source) -> Any:
 
 class PdfBinder:
     """A copy of the PDF, and behind it an update with the larger pictures. It is made in one go: a run that is
-    interrupted starts it anew."""
+    interrupted starts it again."""
 
     pages = 0
 

@@ -151,7 +151,7 @@ def _blocks(strips: Sequence[Pixels]) -> tuple[list[Place], Floats]:
 
 
 def block_at(strips: Sequence[Pixels], place: Place, around: int = 0) -> Pixels:
-    """A block, with so many px around it as there are."""
+    """A block, with as many px around it as there are."""
     number, top, left = place
     strip = strips[number]
     return strip[max(0, top - around) : top + BLOCK + around, max(0, left - around) : left + BLOCK + around]

@@ -2,7 +2,7 @@
 
 Karras et al. 2019 (StyleGAN, arXiv:1812.04948, section 3.2) add noise of one channel behind each layer, by a strength
 that each feature learns; in super-resolution Rakotonirina and Rasoanaivo 2020 (ESRGAN+, arXiv:2001.08073). Theirs is
-drawn anew for each picture. Here a counter in the place of a generator of random numbers gives it: whoever computes a
+drawn again for each picture. Here a counter in the place of a generator of random numbers gives it: whoever computes a
 pixel, in whatever tile, band or process, computes it with the same noise.
 """
 
@@ -39,7 +39,7 @@ class Noise:
         return Noise(self.seed ^ _OTHER, corners=self.corners[-count:])
 
     def of_pass(self, number: int, scale: int) -> Noise:
-        """For a further network of a chain, whose picture the earlier ones have enlarged so many times."""
+        """For a further network of a chain, whose picture the earlier ones have enlarged that many times."""
         corners = tuple((row * scale, column * scale) for row, column in self.corners)
         return replace(self, corners=corners, first_layer=number * _PASS_LAYERS)
 

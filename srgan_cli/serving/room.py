@@ -24,7 +24,7 @@ class Reservation:
         self._room, self.bytes = room, 0
 
     def fits(self, count: int) -> bool:
-        """Whether there is room for so many more."""
+        """Whether there is room for that many more."""
         return self._room.taken + count <= self._room.most
 
     def take(self, count: int) -> None:

@@ -17,7 +17,7 @@ from srgan_cli.training.state import State
 from srgan_cli.training.teaching import Teacher
 from srgan_cli.training_adaptation_config import MIN_WORN
 
-# Where a run is counted in steps, nobody knows how long it will take: then a piece shall give about so many crops.
+# Where a run is counted in steps, nobody knows how long it will take: then a piece should give about this many crops.
 _CROPS_PER_PIECE = 40
 _MIN_PIECES, _MAX_PIECES = 16, 4096
 _FEW_PIECES = 48  # fewer are reported

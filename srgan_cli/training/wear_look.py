@@ -45,7 +45,7 @@ COLUMNS: Mapping[str, str] = {
 
 
 class WearLook:
-    """Held-out pictures, and some real worn ones. `pairs` are worn anew at each look, since the wearer changes."""
+    """Held-out pictures, and some real worn ones. `pairs` are worn again at each look, since the wearer changes."""
 
     def __init__(self, run: Run, adaptation: Adaptation, scan: Scan, pairs: Sequence[ValidationPair]) -> None:
         self._adaptation, self._scale = adaptation, run.generator.scale

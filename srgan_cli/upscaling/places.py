@@ -17,7 +17,7 @@ from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.plan import CANVAS_BYTES, Job
 
 SCRATCH, JOURNAL = ".srgan-scratch", ".srgan-journal"  # beside a large result that is being made
-_MAX_FOLDERS = 64  # that are kept open; only named inputs beside their results come from so many
+_MAX_FOLDERS = 64  # that are kept open; only results beside named inputs need that many
 
 
 def beside(target: Path, suffix: str) -> Path:

@@ -24,7 +24,7 @@ _FIRST_LOOK_SECONDS = 0.05
 # there are others, it becomes fewer towards the end, so that all end together.
 AHEAD = 4
 _LAST_AHEAD = 2
-_OF_THE_LEFT = 4  # claimed is at most one of so many that are left, but for those last ones
+_OF_THE_LEFT = 4  # at most one in this many of those left is claimed, except for the last ones
 _MADE = "another process has made it"
 
 
@@ -97,7 +97,7 @@ class Share:
             self._changed.notify_all()
 
     def _wait_for_place(self, left: int) -> bool:
-        """Until one more may be handed out, of so many that are left; False after `end`."""
+        """Until one more may be handed out, of that many that are left; False after `end`."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended.is_set() or self._out < self._most_out(left))
             self._out += 1

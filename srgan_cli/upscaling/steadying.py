@@ -70,9 +70,9 @@ class Steady:
         fraction = _enlarged(moving[top:bottom, left:right], scale, smooth=False)[:, :, None]
         faded = out[place] + (high.astype(np.float32) - out[place]) * fraction
         out[place] = faded.round().astype(out.dtype)
-        anew = (moving > 0)[top:bottom, left:right]
-        self._low[top:bottom, left:right][anew] = low[top:bottom, left:right][anew]
-        large = anew.repeat(scale, 0).repeat(scale, 1)
+        changed = (moving > 0)[top:bottom, left:right]
+        self._low[top:bottom, left:right][changed] = low[top:bottom, left:right][changed]
+        large = changed.repeat(scale, 0).repeat(scale, 1)
         self._high[place][large] = out[place][large]
 
 

@@ -44,7 +44,7 @@ class Roster:
         return [worker for worker in self.crew.workers() if worker not in self.busy]
 
     def reserve(self, worker: str, freight: int) -> bool:
-        """Keep a worker for a unit that so many bytes travel with, there and back; False while there is no room for
+        """Keep a worker for a unit with which this many bytes travel, there and back; False while there is no room for
         them."""
         under_way = sum(self._freight.get(one, 0) for one in self.busy) if freight else 0
         if under_way and under_way + freight > self._freight_bytes:
