@@ -11,6 +11,7 @@ import pytest
 import srgan_cli
 
 
+@pytest.mark.slow
 def test_a_picture_is_upscaled_without_torchs_compiler(tmp_path: Path) -> None:
     """Importing it takes longer than torch does; it came in with the first initialisation on `meta`."""
     code = """

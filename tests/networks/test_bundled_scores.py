@@ -30,7 +30,14 @@ def enlarger(model: Model) -> Enlarge:
     return Upscaler(model, EngineOptions(device="cpu", precision="fp32")).upscale
 
 
-@pytest.mark.parametrize("method", [one for one in METHODS if bundled_scores.concerns(one, "examples")])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(one, marks=[] if one in ("fast-x4", "srgan-x4") else pytest.mark.slow)
+        for one in METHODS
+        if bundled_scores.concerns(one, "examples")
+    ],
+)
 def test_the_examples_come_out_as_the_manifest_says(method: str) -> None:
     name, key = bundled_scores.score_name(method, "examples")
     entry = registry.find(name)

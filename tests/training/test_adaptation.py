@@ -128,6 +128,7 @@ def test_what_was_learned_is_the_degradation_of_another_run(photos: Path, mine: 
     assert from_mapping(read_toml(tmp_path / "next/config.toml")) == learned
 
 
+@pytest.mark.slow
 def test_fidelity_alone_and_both_phases_adapt_too(photos: Path, mine: Path, tmp_path: Path) -> None:
     both = adapting(photos, mine, phase="both", fidelity={"crop_px": 32, "batch": 2}, steps=4)
     assert both.phases == ("wear", "fidelity", "adversarial")

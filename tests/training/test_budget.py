@@ -15,7 +15,12 @@ from tests.training.runs import FakeTime, Witness, config, log_of
 
 
 @pytest.mark.parametrize(
-    ("budget_s", "step_s", "validation_s"), [(40.0, 0.41, 1.5), (20.0, 0.5, 0.1), (100.0, 0.8, 9.0)]
+    ("budget_s", "step_s", "validation_s"),
+    [
+        (20.0, 0.5, 0.1),
+        pytest.param(40.0, 0.41, 1.5, marks=pytest.mark.slow),
+        pytest.param(100.0, 0.8, 9.0, marks=pytest.mark.slow),
+    ],
 )
 def test_a_budget_is_kept_within_two_per_cent(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget_s: float, step_s: float, validation_s: float

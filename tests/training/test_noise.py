@@ -103,7 +103,7 @@ def test_diversity_falls_as_results_move_apart() -> None:
     ("changes", "words"),
     [
         ({"generator": {"noise": True, "architecture": "srvgg"}}, "generator.noise is for compact only"),
-        ({"generator": {"noise": True}, "compute": {"compile": True}}, "do not go together"),
+        ({"generator": {"noise": True}, "compute": {"compile": True}}, "cannot be combined"),
         ({"adversarial": {"noise_off_fraction": 2}}, "noise_off_fraction"),
     ],
 )

@@ -29,7 +29,7 @@ from tests.upscaling.test_sharing import run_at_once
 
 fsspec = pytest.importorskip("fsspec")
 pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]  # the stores' own libraries warn
-PLACES = ("memory", "s3")
+PLACES = ("memory", pytest.param("s3", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,9 @@ def picture(height: int = 30, width: int = 41, channels: int = 3) -> np.ndarray:
 
 
 @needs_vulkan
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "compact" else pytest.mark.slow) for name in MODELS]
+)
 def test_it_agrees_with_pytorch(name: str) -> None:
     low = torch.rand(2, 3, 21, 34, generator=torch.Generator().manual_seed(0))
     model = MODELS[name]
