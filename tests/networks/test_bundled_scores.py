@@ -33,7 +33,7 @@ def enlarger(model: Model) -> Enlarge:
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param(one, marks=[] if one in ("fast-x4", "srgan-x4") else pytest.mark.slow)
+        pytest.param(one, marks=[] if one in ("fast-x4", "srgan-x4@0.9") else pytest.mark.slow)
         for one in METHODS
         if bundled_scores.concerns(one, "examples")
     ],
