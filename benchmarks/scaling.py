@@ -215,8 +215,9 @@ def _finish(process: subprocess.Popen[bytes]) -> tuple[int, float]:
 def cluster(cores: tuple[int, ...]) -> Iterator[tuple[str, Callable[[], float]]]:
     """A Ray cluster of some cores of this machine: its address, and a meter of what its processes have taken."""
     holding = (
-        "import ray; ray.init(num_cpus=%d, include_dashboard=False, log_to_driver=False, logging_level='ERROR', "
-        "configure_logging=False); print(ray.get_runtime_context().gcs_address, flush=True); input()"
+        "import ray; ray.init('local', num_cpus=%d, include_dashboard=False, log_to_driver=False, "
+        "logging_level='ERROR', configure_logging=False); "
+        "print(ray.get_runtime_context().gcs_address, flush=True); input()"
     )
     process = subprocess.Popen(
         ["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-c", holding % len(cores)],

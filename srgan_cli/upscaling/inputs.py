@@ -149,7 +149,7 @@ def headers(
     """What each file says of itself, in order; several are read at a time. `Contents` where it has several pages, or
     where some are asked for.
 
-    Metadata are read again when a picture is made: those of a million photos take 11 GB. Only what says that srgan
+    Metadata are read again when a picture is made: those of a million photos take gigabytes. Only what says that srgan
     made a picture is kept.
     """
 

@@ -135,12 +135,12 @@ class Cluster:
             self._ray.shutdown()
 
     def _begin(self) -> None:
-        address = None if self._options.address == "local" else self._options.address
-        if address is None:
+        address = self._options.address
+        if address == "local":  # also where there is another one
             os.environ.setdefault("RAY_worker_niceness", "0")  # as other processes; Ray's own choice is to yield to all
         try:
             self._ray.init(
-                address=address, log_to_driver=False, include_dashboard=False if address is None else None,
+                address=address, log_to_driver=False, include_dashboard=False if address == "local" else None,
                 logging_level="ERROR", configure_logging=False,
             )  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError) as err:
