@@ -156,10 +156,10 @@ def test_workers_that_are_killed_change_nothing(tmp_path: Path, model: Path, clu
     assert not session(tmp_path, model).plan.jobs
 
 
-def command(folder: Path, model: Path, address: str) -> subprocess.Popen[str]:
-    arguments = ["upscale", str(folder / "in"), "-o", str(folder / "out"), "--resume", "--model", str(model),
+def command(folder: Path, model: Path, *more: str, output: str = "out") -> subprocess.Popen[str]:
+    arguments = ["upscale", str(folder / "in"), "-o", str(folder / output), "--resume", "--model", str(model),
                  "--scale", "2", "--device", "cpu", "--precision", "fp32", "--tile", "16", "--split-pixels", "5000",
-                 f"--ray={address}", "-v"]  # fmt: skip
+                 "-v", *more]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "srgan_cli", *arguments], stderr=subprocess.PIPE, text=True, env=environment()
     )
@@ -176,7 +176,9 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 def made_alone(folder: Path, model: Path) -> dict[str, bytes]:
-    assert not session(folder, model, ray=None, output=folder / "alone").run(Recorder()).failures
+    process = command(folder, model, output="alone")
+    _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
     return {path.name: path.read_bytes() for path in (folder / "alone").glob("*.png")}
 
 
@@ -191,7 +193,7 @@ def wait_for_results(folder: Path, count: int, process: subprocess.Popen[str]) -
 def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) -> None:
     fill(tmp_path, 40)
     with cluster_of_its_own(_INIT) as held:
-        first = command(tmp_path, model, held.address)
+        first = command(tmp_path, model, f"--ray={held.address}")
         wait_for_results(tmp_path, 6, first)
         first.kill()
         first.communicate()
@@ -200,7 +202,7 @@ def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) ->
         recorded = {row["target"] for row in lines if row["result"]}
         assert 0 < len(recorded) < 41
         stamps = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in recorded}
-        second = command(tmp_path, model, held.address)
+        second = command(tmp_path, model, f"--ray={held.address}")
         _, said = second.communicate(timeout=400)
     assert second.returncode == 0, said
     whole = made_alone(tmp_path, model)
@@ -213,7 +215,7 @@ def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) ->
 def test_a_node_that_goes_away_costs_nothing_but_time(tmp_path: Path, model: Path) -> None:
     fill(tmp_path, 40)
     with cluster_of_its_own(_NODES) as held:
-        process = command(tmp_path, model, held.address)
+        process = command(tmp_path, model, f"--ray={held.address}")
         wait_for_results(tmp_path, 6, process)
         held.say()
         _, said = process.communicate(timeout=400)
@@ -234,7 +236,7 @@ def test_workers_whose_disk_is_another_are_sent_pictures_and_send_results(tmp_pa
     own.write_bytes(model.read_bytes())
     mounts = " && ".join(f"mount -t tmpfs none {tmp_path / name}" for name in ("in", "out", "weights"))
     with cluster_of_its_own(_INIT, "unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh") as held:
-        process = command(tmp_path, own, held.address)
+        process = command(tmp_path, own, f"--ray={held.address}")
         _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert "does not see the folders" in said
