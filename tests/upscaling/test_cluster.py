@@ -42,6 +42,15 @@ _INIT = (
     "import ray; ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR', "
     "configure_logging=False); print(ray.get_runtime_context().gcs_address, flush=True); input()"
 )
+# The same, with a server for `ray://`.
+_CLIENTS = (
+    "import ray, socket, subprocess, sys; "
+    "free = socket.socket(); free.bind(('127.0.0.1', 0)); port = free.getsockname()[1]; free.close(); "
+    "ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR', "
+    "configure_logging=False); server = subprocess.Popen([sys.executable, '-m', 'ray.util.client.server', '--address', "
+    "ray.get_runtime_context().gcs_address, '--host', '127.0.0.1', '--port', str(port)]); "
+    "print(f'ray://127.0.0.1:{port}', flush=True); input(); server.kill(); server.wait()"
+)
 # Two nodes of one core; a line from outside takes the second one away.
 _NODES = (
     "from ray.cluster_utils import Cluster; "
@@ -89,7 +98,12 @@ def cluster_of_its_own(script: str, *before: str) -> Iterator[Held]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+    return {
+        **os.environ,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": "150",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +224,15 @@ def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) ->
     assert all(whole[name] == data for name, data in left.items()), "nothing half-made has a result's name"
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in recorded} == stamps, "nothing is done twice"
     assert tree(tmp_path / "out") == tree(tmp_path / "alone"), "and nothing is left behind"
+
+
+def test_a_cluster_is_reached_through_its_client_server(tmp_path: Path, model: Path) -> None:
+    fill(tmp_path, 8)
+    with cluster_of_its_own(_CLIENTS) as held:
+        process = command(tmp_path, model, f"--ray={held.address}")
+        _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    assert results(tmp_path) == made_alone(tmp_path, model)
 
 
 def test_a_node_that_goes_away_costs_nothing_but_time(tmp_path: Path, model: Path) -> None:

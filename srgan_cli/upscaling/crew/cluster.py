@@ -7,7 +7,6 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ _SAY_SECONDS = 1.0
 
 
 class _Actor:
-    """A worker in a process of Ray's. One unit at a time; its events are streamed."""
+    """A worker in a process of Ray's. One unit at a time; asked for what it says."""
 
     def __init__(self, brief: Brief, luggage: dict[Path, bytes]) -> None:
         from srgan_cli.upscaling.crew.worker import Worker
@@ -41,18 +40,15 @@ class _Actor:
     def ready(self) -> None:
         """Answers when the worker is there."""
 
-    def do(self, unit: Unit) -> Iterator[list[Event]]:
+    def do(self, unit: Unit) -> list[Event]:
+        """Begin a unit; what is said of it first."""
         # In a thread, so that events are on their way while it works. Blocks of all threads are in one arena
         # (`MALLOC_ARENA_MAX`), since glibc keeps large ones in the main one only.
         threading.Thread(target=self._worker.do, args=(unit,), daemon=True).start()
-        while True:
-            events = self._heard()
-            yield events
-            if isinstance(events[-1], Over):
-                return
+        return self.more()
 
-    def _heard(self) -> list[Event]:
-        """What is said within a moment of the first."""
+    def more(self) -> list[Event]:
+        """What is said next, and within a moment of that. (Ray's streams do not pass through `ray://`.)"""
         events = [self._said.get()]
         until = time.monotonic() + _SAY_SECONDS
         with contextlib.suppress(queue.Empty):
@@ -101,16 +97,16 @@ class Cluster:
         return len(self._starting)
 
     def give(self, worker: str, unit: Unit) -> None:
-        self._running[worker] = self._actors[worker].do.options(num_returns="streaming").remote(unit)
+        self._running[worker] = self._actors[worker].do.remote(unit)
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
-        whose = {stream: worker for worker, stream in self._running.items()}
+        whose = {answer: worker for worker, answer in self._running.items()}
         if not whose:
             time.sleep(min(seconds, 0.05))
             return [] if self._actors else self._wait_for_room()
         self._ray.wait(list(whose), num_returns=1, timeout=seconds)
         ready, _ = self._ray.wait(list(whose), num_returns=len(whose), timeout=0)
-        return [(whose[stream], event) for stream in ready for event in self._next(whose[stream], stream)]
+        return [(whose[answer], event) for answer in ready for event in self._heard(whose[answer], answer)]
 
     def renew(self, worker: str) -> bool:
         self._forget(worker)
@@ -202,16 +198,17 @@ class Cluster:
         )  # fmt: skip
         return remote.remote(self._brief, self._luggage)
 
-    def _next(self, worker: str, stream: Any) -> list[Event]:
+    def _heard(self, worker: str, answer: Any) -> list[Event]:
+        """What a worker says in an answer; asks for the next one."""
         try:
-            events: list[Event] = self._ray.get(next(stream))
-        except StopIteration:
-            return []
-        except self._ray.exceptions.RayError as err:
+            events: list[Event] = self._ray.get(answer)
+        except (self._ray.exceptions.RayError, ConnectionError) as err:
             self._running.pop(worker, None)
             return [Gone(_how(err))]
         if isinstance(events[-1], Over):
             self._running.pop(worker, None)
+        else:
+            self._running[worker] = self._actors[worker].more.remote()
         return events
 
     def _forget(self, worker: str) -> None:
