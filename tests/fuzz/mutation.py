@@ -119,6 +119,8 @@ def _member(data: bytes, others: Sequence[bytes], dice: random.Random) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             members = [(info.filename, file.read(info)) for info in file.infolist()]
     except Exception:  # noqa: BLE001 - what was changed before
+        members = []
+    if not members:  # no archive any more, or one whose list of members was changed to be empty
         return _number(data, others, dice)
     place = dice.randrange(len(members))
     name, inside = members[place]
