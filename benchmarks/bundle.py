@@ -1,7 +1,7 @@
 """Put the result of a training run among the models that come with srgan.
 
     python -m benchmarks.bundle RUN --name srgan-x4 --family srgan --description TEXT
-        [--mean-with RUN] [--command "srgan train …"] [--licence MIT] [--data DIR] [--weights DIR]
+        [--mean-with RUN [--run-fraction 0.5]] [--command "srgan train …"] [--licence MIT] [--data DIR] [--weights DIR]
 
 Writes weights/NAME.safetensors with kernels as fp16 and a card made of the run's own, `manifest.toml` from the files,
 and the documents from the manifest (`benchmarks.model_pages`; a model without a page gets one to be completed). With
@@ -53,6 +53,7 @@ def main() -> int:
     parser.add_argument("--family", required=True)
     parser.add_argument("--description", required=True, metavar="TEXT", help="what it is for, in one line")
     parser.add_argument("--mean-with", type=Path, metavar="RUN", help="another run: the mean of both is bundled")
+    parser.add_argument("--run-fraction", type=float, default=0.5, metavar="0-1", help="how much of RUN is in the mean")
     parser.add_argument("--command", metavar="TEXT", help="what was typed to train it")
     parser.add_argument("--licence", default="MIT")
     parser.add_argument("--data", type=Path, metavar="DIR", help="holds Set5, to measure what fp16 costs")
@@ -67,6 +68,7 @@ def main() -> int:
             data=arguments.data,
             weights=arguments.weights,
             mean_with=arguments.mean_with,
+            run_fraction=arguments.run_fraction,
         )
     except SrganError as err:
         raise SystemExit(str(err)) from err
@@ -82,11 +84,13 @@ def bundle(
     data: Path | None = None,
     weights: Path | None = None,
     mean_with: Path | None = None,
+    run_fraction: float = 0.5,
 ) -> dict[str, object]:
     """Write the run's model and what follows from it into `weights` (None: the repository's); what was done.
 
     `card` has name, family, description and licence; the rest is the run's. `data` holds Set5/xN/low and /high.
-    `mean_with` is another run with a network of the same sizes: the mean of both is written. Raises `WeightsError` when
+    `mean_with` is another run with a network of the same sizes: the mean of both is written, with `run_fraction` of the
+    run's weights. Raises `WeightsError` when
     a run has no model of ours, sizes differ, the name is not FAMILY-xSCALE, or the file would be above 4 MiB (which is
     also how a model ends that fp16 costs too much and fp32 is too large for).
     """
@@ -98,8 +102,9 @@ def bundle(
                            f"{card.family}-x{entry.scale}, not {card.name}")  # fmt: skip
     card = replace(card, adversarial=entry.adversarial, recipe=recipe(entry.recipe, command))
     if mean_with is not None:
-        generator = _mean(generator, load_generator(registry.resolve(mean_with)[0]))
-        card = replace(card, recipe={**card.recipe, "mean_with": mean_with.name})
+        generator = _mean(generator, load_generator(registry.resolve(mean_with)[0]), run_fraction)
+        mean: dict[str, object] = {"mean_with": mean_with.name, "run_fraction": run_fraction}
+        card = replace(card, recipe={**card.recipe, **mean})
     folder = registry.weights_folder() if weights is None else weights
     folder.mkdir(parents=True, exist_ok=True)
     card, half, size_bytes = _fitting(generator, card, data)
@@ -110,12 +115,14 @@ def bundle(
     return {**facts, "fp16_cost_db": card.recipe.get("fp16_cost_db"), "adversarial": card.adversarial}
 
 
-def _mean(one: Generator, other: Generator) -> Generator:
-    """Of the weights. Raises `WeightsError` when the two are not of the same sizes."""
+def _mean(one: Generator, other: Generator, fraction: float) -> Generator:
+    """Of the weights, with `fraction` of `one`. Raises `WeightsError` when the two are not of the same sizes."""
     if one.config != other.config or type(one) is not type(other):
         raise WeightsError("the mean of two runs needs networks of the same architecture and sizes")
     theirs = other.state_dict()
-    one.load_state_dict({key: (value + theirs[key]) / 2 for key, value in one.state_dict().items()})
+    one.load_state_dict(
+        {key: fraction * value + (1 - fraction) * theirs[key] for key, value in one.state_dict().items()}
+    )
     return one
 
 

@@ -237,6 +237,14 @@ def _set_title(test_set: str) -> str:
     return name if quality is None else f"{name}, JPEG {quality}"
 
 
+def _mean(recipe: Mapping[str, object]) -> str:
+    """Of which runs the weights are the mean, if of several; nothing else if of one."""
+    if "mean_with" not in recipe:
+        return ""
+    fraction = float(str(recipe.get("run_fraction", 0.5)))
+    return f"{fraction:g} of this run's and {1 - fraction:g} of those of `{recipe['mean_with']}`"
+
+
 def _facts(entry: Entry) -> str:
     recipe = entry.recipe
     facts = [
@@ -246,7 +254,7 @@ def _facts(entry: Entry) -> str:
         ("Receptive field", f"{_halo_px(entry)} px around each low-resolution px"),
         ("Trained on", _data(recipe)),
         ("Length", _length(recipe)),
-        ("Weights", f"the mean of this run's and those of `{recipe['mean_with']}`" if "mean_with" in recipe else ""),
+        ("Weights", _mean(recipe)),
         ("Preset", f"`{recipe['preset']}`" if "preset" in recipe else ""),
         ("Command", f"`{recipe['command']}`" if "command" in recipe else ""),
         ("Licence", entry.licence),

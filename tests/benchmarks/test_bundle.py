@@ -49,6 +49,10 @@ def test_the_numbers_are_the_runs_rounded(tmp_path: Path) -> None:
         assert torch.equal(rounded[key], tensor.half() if tensor.dim() == 4 else tensor)
 
 
+def _bias(path: Path) -> torch.Tensor:
+    return next(tensor for tensor in safetensors.torch.load_file(path).values() if tensor.dim() == 1)
+
+
 def test_the_mean_of_two_runs(tmp_path: Path) -> None:
     entry = bundled(tmp_path, mean_with=RUNS / "compact.safetensors")
     found = safetensors.torch.load_file(entry.path)
@@ -57,6 +61,8 @@ def test_the_mean_of_two_runs(tmp_path: Path) -> None:
         mean = (one[key] + other[key]) / 2
         assert torch.equal(tensor, mean.half() if tensor.dim() == 4 else mean)
     assert entry.recipe["mean_with"] == "compact.safetensors"
+    assert torch.equal(_bias(bundled(tmp_path, mean_with=RUNS / "compact.safetensors", run_fraction=1.0).path), _bias(
+        RUNS / "sharp.safetensors"))  # fmt: skip
     smaller = tmp_path / "smaller.safetensors"
     save_weights(smaller, Compact(CompactConfig(scale=4, features=8, blocks=1)), CARD)
     with pytest.raises(WeightsError, match="same architecture and sizes"):
