@@ -12,7 +12,7 @@ from srgan_cli.imaging.signs import Signs, file_signs, find_signs
 CLEAN, WORN = "srgan", "photo"
 
 # Measured on BSD100 and Set14, see docs/MODELS.md: where `photo` begins to do better than `srgan`.
-WORN_QUALITY = {"JPEG": 96, "WebP": 90}
+WORN_QUALITY = {"JPEG": 95, "WebP": 90}
 # Noise is finer than the texture that is taken for it: at half the size it is half as strong, and texture is stronger.
 # Above these, of BSD100's pictures of 120 × 80, 240 × 160 and 480 × 320 px, clean: 1, 4 and 2 %; with noise of 3 levels
 # in each colour (2 in luma): 78, 97 and 98 %; with 4.5 levels: 94, 100 and 100 %.
