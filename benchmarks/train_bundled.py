@@ -100,8 +100,8 @@ RECIPES = (
             _PAIRS,
             _train(
                 "photo-x2",
-                f"{_X2} --init {{out}}/photo-x4-d --set generator.grow=true --phase adversarial --batch 12 --crop 96 --seed 4 "
-                f"{_TAUGHT} --set adversarial.learning_rate=4e-4 --set adversarial.pixel_weight=1 "
+                f"{_X2} --init {{out}}/photo-x4-d --set generator.grow=true --phase adversarial --batch 12 --crop 96 "
+                f"--seed 4 {_TAUGHT} --set adversarial.learning_rate=4e-4 --set adversarial.pixel_weight=1 "
                 "--set adversarial.perceptual_crops=8 --budget 24m",
             ),
         ),
