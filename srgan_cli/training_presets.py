@@ -23,7 +23,7 @@ _MAX_TOML_BYTES = 1 << 20
 
 PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "srgan": (
-        "our best for quality: compact 64x16, L1 then patch discriminator and VGG19",
+        "our best quality: compact 64x16, L1 then patch discriminator and VGG19",
         {},
     ),
     "compact": (
@@ -35,7 +35,7 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"degradation": {"kind": "photo"}},
     ),
     "adapt": (
-        "to your own worn pictures without originals, --unpaired-lr-dir: from photo, learns their wear first",
+        "for your own worn pictures without originals (--unpaired-lr-dir): starts from photo, first learns the wear",
         {
             "phase": "adversarial",
             "init": "photo",

@@ -117,7 +117,7 @@ _SIZE_AND_MODEL = (
     _size(
         "--only-enlarge",
         is_flag=True,
-        help="Pictures that are large enough do not count as failures (the same as < in a size).",
+        help="Pictures that are large enough do not count as failures (the same as < after a size).",
     ),
     _size(
         "--copy-large",
@@ -137,7 +137,7 @@ _SIZE_AND_MODEL = (
     _model(
         "--color-lock/--no-color-lock",
         default=None,
-        help="Keep the result's colours those of the input. [default: on for adversarial models]",
+        help="Keep the colours of the input. [default: on for adversarial models]",
     ),
     _model(
         "--grain",

@@ -68,7 +68,7 @@ _pictures, _run_options, _length, _network, _compute = map(
 @click.command(cls=_Command, no_args_is_help=True, epilog=_EPILOG)
 @high_dir_option("high_dirs", "Pictures", "Folders of sharp pictures to learn from, including subfolders.", **_DIRS)
 @low_dir_option(
-    "low_dirs", "Pictures", "Their small counterparts, with the same names, if you have them. [default: made of them]",
+    "low_dirs", "Pictures", "Their small counterparts, with the same names, if any. [default: made from them]",
     **_DIRS,
 )  # fmt: skip
 @_pictures("--val-dir", metavar="DIR", help="Pictures to validate with. [default: a few of --hr-dir, held out]")
