@@ -36,7 +36,11 @@ class Command:
         ours_out, theirs_out = os.pipe()
         ours_err, theirs_err = os.pipe()
         self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(_server())
+        try:
+            self._connection.connect(_server())
+        except BaseException:
+            self._connection.close()
+            raise
         asked = {
             "arguments": [os.fsdecode(one) for one in arguments],
             "prelude": prelude,
@@ -111,7 +115,9 @@ def run(*arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None) ->
 def _server() -> str:
     address = str(Path(tempfile.mkdtemp(prefix="srgan-tests-")) / "socket")
     command = [sys.executable, "-c", "from tests.commands import serve; serve()", address]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # A test may have changed the folder, and the one of `tests` is on the path of this process alone.
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
 
     def end() -> None:
         process.kill()
