@@ -62,10 +62,14 @@ def amazon(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name, value in {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
                         "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    files = pytest.importorskip("s3fs").S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+    kind = pytest.importorskip("s3fs").S3FileSystem
+    # fsspec keeps connections, to the port of a server that may have ended when other modules' tests came in between.
+    kind.clear_instance_cache()
+    files = kind(use_listings_cache=False, skip_instance_cache=True)
     files.mkdir("photos")
     yield files
     files.rm("photos", recursive=True)
+    kind.clear_instance_cache()
 
 
 @pytest.fixture(params=PLACES)
