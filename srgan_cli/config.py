@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -222,6 +223,13 @@ class RayOptions:
         check_option(0 <= self.gpus <= 64, f"--ray-gpus must be from 0 to 64, not {self.gpus:g}")
 
 
+def check_noise(seed: int, variations: Sequence[float]) -> None:
+    """Raises `SettingsError` for what `--seed` and `--variation` cannot be."""
+    check_option(0 <= seed < 2**62, f"--seed must be a whole number from 0 on, not {seed}")
+    for variation in variations:
+        check_option(0.0 <= variation <= 1.0, f"--variation must be between 0 and 1, not {variation}")
+
+
 @dataclass(frozen=True)
 class UpscaleOptions:
     """One `srgan upscale`: what to read, what to make of it, where to put it."""
@@ -280,11 +288,7 @@ class UpscaleOptions:
             self.grain in (None, "auto") or (not isinstance(self.grain, str) and 0.0 <= self.grain <= 1.0),
             f"--grain must be auto or between 0 and 1, not {self.grain}",
         )
-        check_option(0 <= self.seed < 2**62, f"--seed must be a whole number from 0 on, not {self.seed}")
-        check_option(
-            self.variation is None or 0.0 <= self.variation <= 1.0,
-            f"--variation must be between 0 and 1, not {self.variation}",
-        )
+        check_noise(self.seed, () if self.variation is None else (self.variation,))
         check_option(1 <= self.variants <= 100, f"--variants must be between 1 and 100, not {self.variants}")
         if self.variants > 1 and self.name_pattern is not None:
             check_option(

@@ -5,8 +5,9 @@ Sections of `training_config`, checked in the same way.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from srgan_cli.checking import check, check_choice, check_numbers
 
@@ -25,6 +26,7 @@ class DataSettings:
     val_max: int = 16  # … but at most this many (and at least one of each 12 pictures, up to 4)
     levels: tuple[float, ...] = (1.0, 0.75, 0.5)
     augment: bool = True  # flips and quarter turns
+    grey: bool = False  # learn from the pictures without their colours, to enlarge grey ones
     min_jpeg_quality: int = 70  # JPEGs of lower quality are left out; 0 takes all
     min_std: float = 2.0  # standard deviation of grey levels (of 255) below which a picture counts as flat
     cache_dir: str | None = None  # None: in the user's cache folder
@@ -108,6 +110,11 @@ class DegradationSettings:
                 len(value) == 2 and least <= value[0] <= value[1] <= most,
                 f"degradation.{name} must be two rising numbers between {least:g} and {most:g}, not {value!r}",
             )
+
+
+def degradation_called(name: str) -> Mapping[str, Any]:
+    """The settings that `--degradation NAME` means: one of the built-in kinds, or the wear that a run has learned."""
+    return {"kind": name} if name in get_args(DegradationKind) else {"kind": "learned", "wear": name}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from srgan_cli.cli.options import (
     quiet_option,
     refuse_addresses,
     scale_option,
+    seed_option,
+    variation_option,
 )
 from srgan_cli.config import EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
@@ -60,7 +62,13 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     metavar="N",
     help="Show N results of each model that draws its detail from noise, with their seeds.",
 )
-@_models("--seed", type=int, default=0, show_default=True, metavar="N", help="The first of them.")
+@seed_option("The first of them.", heading="Models")
+@variation_option(
+    "How much of its noise such a model uses; repeatable: 0 and 1 show it without and with. [default: 1]",
+    "variations",
+    heading="Models",
+    multiple=True,
+)
 @_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: also show this original.")
 @high_dir_option("high_dir", "Models", "With several PICTUREs: a folder of originals of the same names.")
 @_models(
@@ -110,10 +118,10 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 @no_config_option()
 def compare(
     inputs: tuple[str, ...], output: Path, models: tuple[str, ...], scale: int | None, variants: int, seed: int,
-    high: Path | None, high_dir: Path | None, show_low: bool, labels: tuple[str, ...], at: tuple[str, ...],
-    crops: int | None,
-    crop_px: int | None, zoom_percent: int, smooth: bool, enlarging: Literal["bicubic", "nearest"], page_mb: int,
-    overwrite: bool, device: str, precision: Precision, quiet: bool,
+    variations: tuple[float, ...], high: Path | None, high_dir: Path | None, show_low: bool, labels: tuple[str, ...],
+    at: tuple[str, ...], crops: int | None, crop_px: int | None, zoom_percent: int, smooth: bool,
+    enlarging: Literal["bicubic", "nearest"], page_mb: int, overwrite: bool, device: str, precision: Precision,
+    quiet: bool,
 ) -> int:  # fmt: skip
     """Show pictures side by side: the same places in each, where they differ most.
 
@@ -135,10 +143,11 @@ def compare(
     options = CompareOptions(
         inputs=tuple(map(Path, inputs)),
         output=output,
-        models=models or _default_models(variants),
+        models=models or _default_models(variants, variations),
         scale=scale,
         variants=variants,
         seed=seed,
+        variations=variations,
         high=high,
         high_dir=high_dir,
         show_low=show_low,
@@ -164,16 +173,17 @@ def compare(
     return report.exit_code
 
 
-def _default_models(variants: int) -> tuple[str, ...]:
+def _default_models(variants: int, variations: tuple[float, ...]) -> tuple[str, ...]:
     """What has variants, where no model was named."""
-    if variants == 1:
+    if variants == 1 and not variations:
         return ()
     from srgan_cli.networks.registry import entries
 
     noisy = [entry.family for entry in entries() if entry.has_noise]
     if not noisy:
         raise SettingsError(
-            "--variants needs --models NAME, of one that draws its detail from noise (docs/TRAINING.md)"
+            f"{'--variants' if variants > 1 else '--variation'} needs --models NAME, of one that draws its detail from "
+            "noise (docs/TRAINING.md)"
         )
     return (noisy[0],)
 

@@ -26,14 +26,15 @@ from srgan_cli.cli.options import (
     precision_option,
     quiet_option,
     scale_option,
+    seed_option,
     tile_option,
+    variation_option,
     verbose_option,
     vgg_weights_option,
 )
 from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.files import check_publishable, publish_text, reason
-from srgan_cli.training_data_config import DegradationKind
 
 if TYPE_CHECKING:
     from srgan_cli.evaluation.further import Name
@@ -46,7 +47,7 @@ class _Column(NamedTuple):
     key: str
     title: str
     digits: int
-    larger_is_better: bool
+    larger_is_better: bool | None  # None: neither is
 
 
 _COLUMNS = (
@@ -59,6 +60,7 @@ _COLUMNS = (
     _Column("vgg19_conv3_4", "VGG19", 3, False),
     _Column("lpips", "LPIPS", 4, False),
     _Column("dists", "DISTS", 4, False),
+    _Column("spread", "spread", 2, None),
 )
 
 
@@ -82,10 +84,18 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
     multiple=True,
     text="What to evaluate (repeatable): a bundled model, a weights file, or a training run.",
 )
+@seed_option("For models that draw their detail from noise: which noise.", heading="Model")
+@variation_option(
+    "How much of the noise such models use; repeatable: 0 and 1 score them without and with. [default: 1]",
+    "variations",
+    heading="Model",
+    multiple=True,
+)
 @high_dir_option("high_dir", "Pictures", "The originals, at full size.", required=True)
 @low_dir_option("low_dir", "Pictures", "The small pictures, with the same names. [default: made by --degradation]")
 @degradation_option(
-    "How to make the small pictures: MATLAB's bicubic, as is usual, or worn as photos are. [default: bicubic]"
+    "How to make the small pictures: MATLAB's bicubic, as is usual; worn as photos are; or RUN: with the wear that an "
+    "adapted run has learned. [default: bicubic]"
 )
 @scale_option("Enlarge N times. [default: the models' own scale]", heading="Pictures")
 @_measures(
@@ -107,10 +117,10 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 @verbose_option("Also print a line for each picture.")
 @no_config_option()
 def evaluate(
-    models: tuple[str, ...], high_dir: Path, low_dir: Path | None, degradation: DegradationKind | None,
-    scale: int | None, metrics: tuple[str, ...] | None, vgg_weights: Path | None, save: Path | None,
-    csv_file: Path | None, device: str, precision: Precision, tile_px: int | None, as_json: bool, quiet: bool,
-    verbose: bool,
+    models: tuple[str, ...], seed: int, variations: tuple[float, ...], high_dir: Path, low_dir: Path | None,
+    degradation: str | None, scale: int | None, metrics: tuple[str, ...] | None, vgg_weights: Path | None,
+    save: Path | None, csv_file: Path | None, device: str, precision: Precision, tile_px: int | None, as_json: bool,
+    quiet: bool, verbose: bool,
 ) -> int:  # fmt: skip
     """Compare enlarged pictures with their originals, with bicubic and Lanczos as baselines.
 
@@ -118,6 +128,7 @@ def evaluate(
       srgan evaluate --hr-dir Set14/
       srgan evaluate --hr-dir Set14/ --model runs/mine --model fidelity --csv scores.csv
       srgan evaluate --hr-dir photos/ --degradation photo --save look/
+      srgan evaluate --hr-dir Set14/ --model runs/noise --variation 0 --variation 1
     """
     from srgan_cli.evaluation import session
 
@@ -133,13 +144,15 @@ def evaluate(
         metrics=cast("tuple[Name, ...] | None", metrics),
         vgg_weights=vgg_weights,
         engine=EngineOptions(device, precision, tile_px),
+        seed=seed,
+        variations=variations,
     )
     with progress(show=not quiet and sys.stderr.isatty()) as advance:
         report = session.evaluate_models(options, advance=advance)
     if csv_file is not None:
         _write_csv(csv_file, list(_rows(report)))
     if as_json:
-        how = "given" if low_dir is not None else degradation or "bicubic"
+        how = "given" if low_dir is not None else "bicubic" if degradation is None else degradation
         click.echo(json.dumps(_as_plain(report, how), indent=2, allow_nan=False))
     else:
         _show(report, verbose=verbose, quiet=quiet)
@@ -200,6 +213,8 @@ def _cell(column: _Column, numbers: dict[str, float], everyone: Sequence[dict[st
     all_of_them = [one[column.key] for one in everyone if column.key in one]
     best = max(all_of_them) if column.larger_is_better else min(all_of_them)
     padded = f"{text:>{len(column.title)}}"
+    if column.larger_is_better is None:
+        return padded
     return click.style(padded, bold=True) if text == f"{best:.{column.digits}f}" else padded
 
 
@@ -209,7 +224,9 @@ def _conventions(report: EvaluationReport, means: dict[str, dict[str, float]]) -
     present = {key for one in means.values() for key in one}
     if {"vgg19_conv3_4", "lpips", "dists"} & present:
         yield "VGG19, LPIPS and DISTS use the middle 1024 px of larger pictures."
-    lower = [column.title for column in _COLUMNS if column.key in present and not column.larger_is_better]
+    if "spread" in present:
+        yield "spread: how far results from two seeds are apart, the mean difference in levels of 255."
+    lower = [column.title for column in _COLUMNS if column.key in present and column.larger_is_better is False]
     if lower:
         yield f"{', '.join(lower)}: lower is better" + (
             "; NIQE's model is srgan's own, so compare it with values of srgan only." if "NIQE" in lower else "."

@@ -124,6 +124,16 @@ def scale_option(
     return under(heading)("-s", "--scale", type=number, metavar="N", help=text, **more)
 
 
+def seed_option(text: str, *, heading: str) -> _Decorator[Any]:
+    """Which noise models draw their detail from."""
+    return under(heading)("--seed", type=int, default=0, show_default=True, metavar="N", help=text)
+
+
+def variation_option(text: str, *names: str, heading: str, **more: Any) -> _Decorator[Any]:
+    """How much of that noise."""
+    return under(heading)("--variation", *names, type=float, metavar="0-1", help=text, **more)
+
+
 def output_option(text: str, *, metavar: str, heading: str = "Output", **more: Any) -> _Decorator[Any]:
     return under(heading)("-o", "--output", metavar=metavar, help=text, **{"callback": path, **more})
 
@@ -132,9 +142,10 @@ def overwrite_option(text: str, *, heading: str = "Options", **more: Any) -> _De
     return under(heading)("--overwrite", is_flag=True, help=text, **more)
 
 
-def degradation_option(text: str, **more: Any) -> _Decorator[Any]:
-    """How pictures are downscaled and worn where there are no small counterparts."""
-    return under("Pictures")("--degradation", **{"type": click.Choice(get_args(DegradationKind)), **more}, help=text)
+def degradation_option(text: str) -> _Decorator[Any]:
+    """How pictures are downscaled and worn where there are no small counterparts; see `degradation_called`."""
+    kinds = get_args(DegradationKind)
+    return under("Pictures")("--degradation", type=Completed(*kinds), metavar="|".join((*kinds, "RUN")), help=text)
 
 
 def high_dir_option(name: str, heading: str, text: str, **more: Any) -> _Decorator[Any]:

@@ -17,7 +17,9 @@ from srgan_cli.cli.options import (
     model_option,
     precision_option,
     scale_option,
+    seed_option,
     tile_option,
+    variation_option,
 )
 from srgan_cli.config import (
     AUTO_MODEL,
@@ -145,19 +147,11 @@ _SIZE_AND_MODEL = (
         metavar="auto|0-1",
         help="Film grain to add to the result: as much as the input has (auto), or this strength. [default: none]",
     ),
-    _model(
-        "--seed",
-        type=int,
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="A different number gives different grain, and different detail from models with noise.",
+    seed_option(
+        "A different number gives different grain, and different detail from models with noise.", heading="Model"
     ),
-    _model(
-        "--variation",
-        type=float,
-        metavar="0-1",
-        help="How much of the noise to use, for models that draw their detail from noise. [default: 1]",
+    variation_option(
+        "How much of the noise to use, for models that draw their detail from noise. [default: 1]", heading="Model"
     ),
 )
 _READING = (

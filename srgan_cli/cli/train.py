@@ -26,6 +26,7 @@ from srgan_cli.cli.options import (
 )
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.training_config import Objective, Phases, TrainConfig
+from srgan_cli.training_data_config import degradation_called
 from srgan_cli.training_presets import PRESETS
 
 if TYPE_CHECKING:
@@ -111,9 +112,7 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_pictures("--batch", type=int, metavar="N", help="Crops per step.")
 @_pictures("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
 @degradation_option(
-    "How small pictures are made from the sharp ones; RUN: with the wear that an adapted run has learned.",
-    type=str,
-    metavar="bicubic|photo|RUN",
+    "How small pictures are made from the sharp ones; RUN: with the wear that an adapted run has learned."
 )
 @vgg_weights_option("Model and losses", "downloaded once")
 @_network(
@@ -179,7 +178,7 @@ def train(
         phase=phase, budget_s=budget_s, steps=steps, init=init, seed=seed,
         generator=_given(scale=scale, grow=grow or None),
         data=_given(high_dirs=list(high_dirs), low_dirs=list(low_dirs), val_dir=val_dir, val_low_dir=val_low_dir),
-        degradation=_degradation(degradation),
+        degradation={} if degradation is None else degradation_called(degradation),
         fidelity=phases,
         adversarial={**phases, **_given(objective=objective)},
         perceptual=_given(source=perceptual, weights_file=vgg_weights and str(vgg_weights)),
@@ -268,13 +267,6 @@ def default_folder(config: TrainConfig) -> Path:
 def _given(**values: Any) -> dict[str, Any]:
     """What the person said. Options without a word leave the preset alone, and so do sections without options."""
     return {name: value for name, value in values.items() if value not in (None, [], {})}
-
-
-def _degradation(asked: str | None) -> dict[str, Any]:
-    """One of the built-in ones, or that of a run."""
-    if asked in (None, "bicubic", "photo"):
-        return _given(kind=asked)
-    return {"kind": "learned", "wear": asked}
 
 
 def _crops_for(scale: int, preset: str, changes: Mapping[str, Any]) -> dict[str, Any]:

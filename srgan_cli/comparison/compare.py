@@ -28,15 +28,15 @@ from srgan_cli.comparison.scenes import (
 )
 from srgan_cli.comparison.sheet import SheetRow, draw_sheet, row_of
 from srgan_cli.comparison.viewer import Exhibit, build_page
-from srgan_cli.config import EngineOptions, WriteOptions
+from srgan_cli.config import EngineOptions, WriteOptions, check_noise
 from srgan_cli.errors import ExitCode, NothingToDoError, PictureError, SettingsError, shown
 from srgan_cli.evaluation.session import load_upscalers, shared_scale
+from srgan_cli.evaluation.variants import variants
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide, output_format
 from srgan_cli.imaging.writing import check_place, write_picture, write_text
 from srgan_cli.sizes import MAX_SCALE
-from srgan_cli.upscaling.session import NO_NOISE
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
@@ -58,7 +58,8 @@ class CompareOptions:
     """One `srgan compare`. Without `models` the inputs are views of one scene, with them each is enlarged by each.
 
     `crops` and `crop_px` (in px of the largest picture) None: what suits the output. `page_bytes` is about what a page
-    may weigh. `variants` of each model's result are drawn from the noise of seeds from `seed` on.
+    may weigh. `variants` of each model's result are drawn from the noise of seeds from `seed` on, each with all of the
+    strengths in `variations`.
     """
 
     inputs: tuple[Path, ...]
@@ -80,12 +81,12 @@ class CompareOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
     variants: int = 1
     seed: int = 0
+    variations: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.variants <= 16:
             raise SettingsError(f"--variants must be between 1 and 16, not {self.variants}")
-        if not 0 <= self.seed < 2**62:
-            raise SettingsError(f"--seed must be a whole number from 0 on, not {self.seed}")
+        check_noise(self.seed, self.variations)
         _refuse_folders(self)
         if not self.models:
             _refuse_without_models(self)
@@ -152,7 +153,7 @@ def _refuse_without_models(options: CompareOptions) -> None:
     if twice is not None:
         raise SettingsError(f"{shown(twice.name)} is given twice")
     names = (("--high", options.high), ("--high-dir", options.high_dir), ("--scale", options.scale),
-             ("--low", options.show_low))  # fmt: skip
+             ("--low", options.show_low), ("--seed", options.seed), ("--variation", options.variations))  # fmt: skip
     for option, value in names:
         if value:
             raise SettingsError(f"{option} is for --models; without it, give every picture as an input")
@@ -272,14 +273,12 @@ def _models_scenes(
 
 
 def _varied(upscalers: dict[str, Upscaler], options: CompareOptions) -> dict[str, Upscaler]:
-    """Each as often as asked for, with the seed in its name. Raises `SettingsError` for those without noise."""
-    if options.variants == 1 and options.seed == 0:
-        return upscalers
-    without = [label for label, one in upscalers.items() if not one.has_noise]
-    if without:
-        raise SettingsError(NO_NOISE.format("--variants" if options.variants > 1 else "--seed", without[0]))
+    """Each as often as asked for. Raises `SettingsError` where none has the noise for it."""
+    given = {"--variants": options.variants > 1, "--variation": options.variations, "--seed": options.seed}
+    asked = next((name for name, is_given in given.items() if is_given), "")
     seeds = range(options.seed, options.seed + options.variants)
-    return {f"{label}, seed {seed}": one.varied(seed) for label, one in upscalers.items() for seed in seeds}
+    found = variants(upscalers, tuple(seeds), options.variations, asked=asked)
+    return {name: one.upscaler for name, one in found.items()}
 
 
 def _models_scene(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
+import numpy as np
 
 from srgan_cli.errors import PictureError, UnreadablePictureError, shown
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
@@ -56,6 +57,18 @@ def read_pixels(path: Path) -> Bytes:
     """
     with _nameless(path):
         return read_rgb(path, max_pixels=_MAX_PIXELS)
+
+
+def is_grey(pixels: Bytes) -> bool:
+    """Whether a picture, (H, W, 3), has no colours: but for a level, which a codec may leave."""
+    levels = pixels.astype(np.int16)
+    return bool(np.abs(levels[..., :2] - levels[..., 1:]).mean() <= 1.0)
+
+
+def without_colours(pixels: Bytes) -> Bytes:
+    """(H, W, 3) -> the same, grey: the luma of BT.601 in all channels."""
+    grey: Bytes = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return grey
 
 
 def look_at(path: Path) -> Facts:

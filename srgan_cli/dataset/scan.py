@@ -98,17 +98,27 @@ def _shift_notes(pictures: Sequence[Picture], scale: int) -> tuple[str, ...]:
 
 
 def scan_unlabelled(
-    settings: DataSettings, folders: Sequence[str], *, min_px: int, advance: Advance | None = None
+    settings: DataSettings,
+    folders: Sequence[str],
+    *,
+    min_px: int,
+    sharp: Sequence[Picture] | None = None,
+    advance: Advance | None = None,
 ) -> tuple[tuple[Picture, ...], tuple[Refusal, ...]]:
     """Low pictures without an original: all that can be read and are large enough, each once, and those left out.
 
-    They are as they are: neither flat nor compressed ones are refused. Raises `NothingToDoError` as `scan` does.
+    They are as they are: neither flat nor compressed ones are refused. Where wear is learned, `sharp` are the pictures
+    without it, which are left out here, and so are flat ones, which do not show it. Raises `NothingToDoError` as `scan`
+    does.
     """
     files, refused = files_under(folders)
-    sieve = _Sieve(settings, 1, _look_at_all(_paths(files), cache_folder_of(settings), advance))
-    kept, others = sieve.sifted(files, min_px, strict=False)
+    known = _paths([*files, *(PictureFile(one.path, "") for one in sharp or ())])
+    sieve = _Sieve(settings, 1, _look_at_all(known, cache_folder_of(settings), advance))
+    sieve.keep_out(one.path for one in sharp or ())
+    kept, others = sieve.sifted(files, min_px, strict=False, lively=sharp is not None)
     if not kept:
-        raise NothingToDoError(_nothing_left("without an original", [*refused, *others], [], 1))
+        what_for = "without an original" if sharp is None else "to learn wear from"
+        raise NothingToDoError(_nothing_left(what_for, [*refused, *others], [], 1))
     return _pictures(kept), (*refused, *others)
 
 
@@ -214,11 +224,19 @@ class _Sieve:
         self._first: dict[tuple[str, ...], Path] = {}
         self._judged: set[Path] = set()
 
-    def sifted(self, files: Iterable[PictureFile], min_px: int, *, strict: bool) -> tuple[list[_Kept], list[Refusal]]:
+    def keep_out(self, paths: Iterable[Path]) -> None:
+        """From now on these, and what shows the same, are left out."""
+        for path in paths:
+            if isinstance(facts := self._facts[path], Facts):
+                self._first.setdefault((facts.digest,), path)
+
+    def sifted(
+        self, files: Iterable[PictureFile], min_px: int, *, strict: bool, lively: bool = False
+    ) -> tuple[list[_Kept], list[Refusal]]:
         """Those of `files` that can be used, and the others.
 
         `strict` is for learning: flat and heavily compressed pictures are left out too, and so is what was kept before,
-        in another call or, in paired data, with the same small picture.
+        in another call or, in paired data, with the same small picture. `lively` leaves out flat ones only.
         """
         kept: list[_Kept] = []
         refused: list[Refusal] = []
@@ -226,7 +244,9 @@ class _Sieve:
             facts = self._facts[file.path]
             refusal = self._unfit(file, facts, min_px) if isinstance(facts, Facts) else Refusal(file.path, facts)
             if refusal is None and strict and isinstance(facts, Facts):
-                refusal = self._blemish(file, facts)
+                refusal = self._compressed(file, facts)
+            if refusal is None and (strict or lively) and isinstance(facts, Facts):
+                refusal = self._flat(file, facts)
             if refusal is not None:
                 refused.append(refusal)
             elif isinstance(facts, Facts):
@@ -263,17 +283,17 @@ class _Sieve:
         sides = f"{facts.width}×{facts.height} px"
         return f"{sides}, not {self._scale} times the {small.width}×{small.height} px of its small picture"
 
-    def _blemish(self, file: PictureFile, facts: Facts) -> Refusal | None:
+    def _compressed(self, file: PictureFile, facts: Facts) -> Refusal | None:
         quality, least = facts.jpeg_quality, self._settings.min_jpeg_quality
-        if quality is not None and quality < least:
-            return Refusal(file.path, f"compressed as JPEG of quality {quality}, below {least}", "heavily compressed")
-        if facts.std < self._settings.min_std:
-            return Refusal(
-                file.path,
-                f"nearly flat: the standard deviation of its grey levels is {facts.std:.1f} of 255",
-                "nearly flat",
-            )
-        return None
+        if quality is None or quality >= least:
+            return None
+        return Refusal(file.path, f"compressed as JPEG of quality {quality}, below {least}", "heavily compressed")
+
+    def _flat(self, file: PictureFile, facts: Facts) -> Refusal | None:
+        if facts.std >= self._settings.min_std:
+            return None
+        reason = f"nearly flat: the standard deviation of its grey levels is {facts.std:.1f} of 255"
+        return Refusal(file.path, reason, "nearly flat")
 
     def _keys(self, file: PictureFile) -> list[tuple[str, ...]]:
         """Equal for equal pictures: with the small twin, of which one large picture may have several, and without."""
@@ -294,15 +314,20 @@ _WAYS_OUT: Mapping[RefusalKind, str] = {
 
 def _nothing_left(what_for: str, refused: Sequence[Refusal], sizes_px: Sequence[int], scale: int) -> str:
     """What a person needs to know when every picture was left out: the commonest reasons, and the way out."""
-    counts = Counter(one.kind for one in refused).most_common()
-    reasons = ", ".join(f"{count} {kind}" for kind, count in counts)
-    commonest = counts[0][0]
-    example = next(one for one in refused if one.kind == commonest)
+    commonest = Counter(one.kind for one in refused).most_common(1)[0][0]
     way_out = _WAYS_OUT.get(commonest, "")
     largest = max(sizes_px, default=0) // scale * scale
     if commonest == "too small" and largest >= _MIN_CROP_PX:
         way_out = f"; a crop of {largest} px would fit into the largest picture (--crop {largest})"
-    return f"no pictures are left {what_for}: {reasons}, such as {shown(example.path)}: {example.reason}{way_out}"
+    return f"no pictures are left {what_for}: {reasons_of(refused)}{way_out}"
+
+
+def reasons_of(refused: Sequence[Refusal]) -> str:
+    """Why pictures, at least one, were left out: how many for which reason, and an example of the commonest."""
+    counts = Counter(one.kind for one in refused).most_common()
+    reasons = ", ".join(f"{count} {kind}" for kind, count in counts)
+    example = next(one for one in refused if one.kind == counts[0][0])
+    return f"{reasons}, such as {shown(example.path)}: {example.reason}"
 
 
 # ---------------------------------------------------------------------------------------------------------------- split

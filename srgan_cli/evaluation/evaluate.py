@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +19,8 @@ from srgan_cli.imaging.image import Pixels
 
 Enlarge: TypeAlias = Callable[[Pixels], Pixels]  # (H, W, C) uint8 -> (H·scale, W·scale, C) uint8
 NamedPair: TypeAlias = tuple[str, Pixels, Pixels]  # name, low, high
+
+SPREAD = "spread"  # among further numbers, in levels of 255
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,12 @@ def side_by_side(
     *,
     scale: int,
     extra: Sequence[Metric] = (),
+    again: Mapping[str, Enlarge] | None = None,
     on_result: Callable[[str, Pixels, PictureScores], None] | None = None,
 ) -> dict[str, Evaluation]:
     """`evaluate` for several methods at once, each on the very same pictures, which are read once.
 
+    `again` are methods once more, drawn from other noise: how far the two are apart becomes the number `spread`.
     `on_result` receives each method's name, its enlarged picture and that picture's scores.
     """
     found: dict[str, list[PictureScores]] = {method: [] for method in methods}
@@ -95,10 +99,18 @@ def side_by_side(
         for method, enlarge in methods.items():
             result = enlarge(low)
             scores = score(name, result, high, scale=scale, extra=extra)
+            if again is not None and method in again:
+                apart = spread(result, again[method](low))
+                scores = replace(scores, extra={**scores.extra, SPREAD: apart})
             found[method].append(scores)
             if on_result is not None:
                 on_result(method, result, scores)
     return {method: Evaluation(tuple(scores)) for method, scores in found.items()}
+
+
+def spread(one: Pixels, other: Pixels) -> float:
+    """How far two results of one picture, (H, W, C) uint8 each, are apart: the mean difference, in levels of 255."""
+    return float(np.abs(one.astype(np.float32) - other).mean())
 
 
 def score(name: str, result: Pixels, high: Pixels, *, scale: int, extra: Sequence[Metric] = ()) -> PictureScores:

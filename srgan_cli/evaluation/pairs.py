@@ -15,14 +15,14 @@ from srgan_cli.imaging.formats import format_of_suffix
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.imaging.rgb import as_8_bit
-from srgan_cli.training_data_config import DegradationKind
+from srgan_cli.training_data_config import DegradationSettings
 
 # `compare` needs SSIM's window of 11 px after the border, which is the scale, has been cut off.
 _SSIM_PX = 11
 
-# (high (H, W, C) uint8, number of the picture) -> low (H / scale, W / scale, C) uint8
-# With the photo degradation every picture's blur and noise are drawn from this and its number, the same in each run.
+# Where wear is random, every picture's is drawn from this and its number, the same in each run.
 _SEED = 0
+_BICUBIC = DegradationSettings()
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,15 @@ def read_pairs(
     files: Iterable[PairFiles],
     *,
     scale: int,
-    degradation: DegradationKind = "bicubic",
+    degradation: DegradationSettings = _BICUBIC,
     on_failure: Callable[[str], None],
 ) -> Iterator[NamedPair]:
     """Names, low and high pictures, one at a time; what cannot be used goes to `on_failure`, as a sentence.
 
     Originals are cropped, below and on the right, to a multiple of the scale. Where there is no small picture in a
-    file, it is made of the cropped original: with MATLAB's bicubic, as the field does, or as photos are degraded in
-    training, by numbers that follow from the picture's place in `files`, the same in each run.
+    file, it is made of the cropped original: with MATLAB's bicubic, as the field does, or as training degrades, by
+    numbers that follow from the picture's place in `files`, the same in each run. Raises `WeightsError` for a learned
+    wear whose file is damaged.
     """
     for number, one in enumerate(files):
         try:
@@ -118,14 +119,13 @@ def read_pairs(
             on_failure(str(err))
 
 
-def _made(high: Pixels, number: int, scale: int, kind: DegradationKind) -> Pixels:
+def _made(high: Pixels, number: int, scale: int, degradation: DegradationSettings) -> Pixels:
     from srgan_cli.dataset.low_pictures import low_picture
-    from srgan_cli.training_data_config import DegradationSettings
 
-    return low_picture(high, DegradationSettings(kind=kind), scale, _SEED, number)
+    return low_picture(high, degradation, scale, _SEED, number)
 
 
-def _pair(one: PairFiles, number: int, scale: int, degradation: DegradationKind) -> NamedPair:
+def _pair(one: PairFiles, number: int, scale: int, degradation: DegradationSettings) -> NamedPair:
     whole = read_rgb(one.high)
     height, width = (side // scale * scale for side in whole.shape[:2])
     least = -(-(_SSIM_PX + 2 * scale) // scale) * scale

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srgan_cli.config import DEFAULT_MODEL, EngineOptions, WriteOptions
+from srgan_cli.config import DEFAULT_MODEL, EngineOptions, WriteOptions, check_noise
 from srgan_cli.dataset import alignment
+from srgan_cli.dataset.wear_header import check_wear_scale
 from srgan_cli.errors import ExitCode, NothingToDoError, SettingsError, shown
 from srgan_cli.evaluation import further, pairs
 from srgan_cli.evaluation.evaluate import (
@@ -20,11 +21,12 @@ from srgan_cli.evaluation.evaluate import (
     lanczos_enlarger,
     side_by_side,
 )
+from srgan_cli.evaluation.variants import Variant, variants
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide
 from srgan_cli.imaging.writing import write_picture
 from srgan_cli.sizes import MAX_SCALE
-from srgan_cli.training_data_config import DegradationKind
+from srgan_cli.training_data_config import DegradationSettings, degradation_called
 from srgan_cli.upscaling.session import select
 
 if TYPE_CHECKING:
@@ -40,16 +42,20 @@ class EvaluateOptions:
     high_dir: Path
     models: tuple[str, ...] = (DEFAULT_MODEL,)
     low_dir: Path | None = None
-    degradation: DegradationKind | None = None  # how low pictures are made where none are given; None: bicubic
+    degradation: str | None = None  # how low pictures are made where none are given, or a run's wear; None: bicubic
     scale: int | None = None
     save: Path | None = None
     metrics: tuple[further.Name, ...] | None = None
     vgg_weights: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
+    # Of models that draw their detail from noise: which, and how much of it; several strengths stand side by side.
+    seed: int = 0
+    variations: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.models:
             raise SettingsError("give at least one model")
+        check_noise(self.seed, self.variations)
         if self.low_dir is not None and self.degradation is not None:
             raise SettingsError("--lr-dir gives the small pictures and --degradation makes them; give one of the two")
         if self.scale is not None and not 2 <= self.scale <= MAX_SCALE:
@@ -58,11 +64,12 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What came out. `compute` says of each model where and how precisely it ran; `failures` are sentences."""
+    """What came out. `compute` says of each model where and how precisely it ran, and with which noise; `failures` are
+    sentences."""
 
     scale: int
     methods: dict[str, Evaluation]
-    compute: dict[str, dict[str, str]]
+    compute: dict[str, dict[str, str | float]]
     failures: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -84,9 +91,10 @@ def evaluate_models(
     """
     _check_save(options.save)
     scale = shared_scale(options.models, options.scale)
+    degradation = _degradation("bicubic" if options.degradation is None else options.degradation, scale)
     found = pairs.find_pairs(options.high_dir, options.low_dir, scale)
-    upscalers = load_upscalers(options.models, scale, options.engine, taken=_BASELINES)
-    device = str(next(iter(upscalers.values())).compute.device)
+    models = _models(options, scale)
+    device = str(next(iter(models.values())).upscaler.compute.device)
     chosen = further.choose_metrics(options.metrics, vgg_weights=options.vgg_weights, device=device)
     failures = list(found.missing)
 
@@ -95,22 +103,41 @@ def evaluate_models(
             advance(number, len(found.files), one.name)
             yield one
 
-    taken = pairs.read_pairs(
-        counted(), scale=scale, degradation=options.degradation or "bicubic", on_failure=failures.append
-    )
+    taken = pairs.read_pairs(counted(), scale=scale, degradation=degradation, on_failure=failures.append)
     baselines = dict(zip(_BASELINES, (bicubic_enlarger(scale), lanczos_enlarger(scale)), strict=True))
-    methods: dict[str, Enlarge] = {**baselines, **{name: one.upscale for name, one in upscalers.items()}}
+    methods: dict[str, Enlarge] = {**baselines, **{name: one.upscaler.upscale for name, one in models.items()}}
+    again = {name: one.again.upscale for name, one in models.items() if one.again is not None}
     shifts = _Shifts()
     looked_at = shifts.seen(taken) if options.low_dir is not None else taken
     evaluations = side_by_side(
-        methods, _saving(looked_at, options.save), scale=scale, extra=chosen.metrics, on_result=_saver(options.save)
-    )
+        methods, _saving(looked_at, options.save), scale=scale, extra=chosen.metrics, again=again,
+        on_result=_saver(options.save),
+    )  # fmt: skip
     if not evaluations["bicubic"].pictures:
         raise NothingToDoError(f"none of the {len(failures)} pictures can be compared: {failures[0]}")
-    compute = {
-        name: {"device": one.compute.name, "precision": one.compute.precision} for name, one in upscalers.items()
-    }
+    compute = {name: _compute(one) for name, one in models.items()}
     return EvaluationReport(scale, evaluations, compute, tuple(failures), (*chosen.notes, *shifts.notes))
+
+
+def _models(options: EvaluateOptions, scale: int) -> dict[str, Variant]:
+    upscalers = load_upscalers(options.models, scale, options.engine, taken=_BASELINES)
+    asked = "--variation" if options.variations else "--seed" if options.seed else ""
+    return variants(upscalers, (options.seed,), options.variations, asked=asked)
+
+
+def _compute(model: Variant) -> dict[str, str | float]:
+    compute = model.upscaler.compute
+    return {"device": compute.name, "precision": compute.precision, **model.facts}
+
+
+def _degradation(name: str, scale: int) -> DegradationSettings:
+    """As training has it; a learned wear is put onto every picture. Raises `SettingsError` or `WeightsError` for a run
+    without wear, or with wear of another scale."""
+    settings = DegradationSettings(**degradation_called(name))
+    if settings.wear is None:
+        return settings
+    check_wear_scale(settings.wear, scale)
+    return replace(settings, clean_fraction=0.0)
 
 
 class _Shifts:

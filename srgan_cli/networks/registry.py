@@ -364,6 +364,18 @@ def describe_file(path: Path) -> Entry | None:
     return entry_of(header, path, file_sha256(path))
 
 
+def draws_from_noise(path: Path) -> bool:
+    """Whether it is a file of ours whose network draws its detail from noise; not so one that cannot be read. Looks at
+    no more than its header."""
+    if path.suffix.lower() != ".safetensors":
+        return False
+    try:
+        entry = entry_of(read_weights_header(path), path, sha256="")
+    except WeightsError:
+        return False
+    return entry is not None and entry.has_noise
+
+
 # --------------------------------------------------------------------------------------------------------- the manifest
 
 

@@ -109,6 +109,7 @@ def panels(run: History) -> list[Chart]:
             [
                 Series("bicubic", points(run.validations, "bicubic_psnr_y_db"), "baseline"),
                 Series("model", points(run.validations, "psnr_y_db"), "main"),
+                *_with_noise(run, "psnr_y_db"),
             ],
             least=_min_psnr_db(run),
             about="On the held-out pictures; higher is nearer. Below the dashed line, bicubic would do better. "
@@ -117,8 +118,15 @@ def panels(run: History) -> list[Chart]:
         Chart(
             "Perceptual distance",
             "distance of VGG features",
-            [Series("model", points(run.validations, "perceptual"), "main")],
+            [Series("model", points(run.validations, "perceptual"), "main"), *_with_noise(run, "perceptual")],
             about="At the deepest layer, on the held-out pictures; lower is nearer. It falls where PSNR does not.",
+        ),
+        Chart(
+            "Results from two seeds",
+            "mean difference, levels of 255",
+            [Series("with noise", points(run.validations, "with_noise", "spread"), "main")],
+            least=0.0,
+            about="How far two results of one picture are apart. Near 0 the network ignores its noise.",
         ),
         *_wear(run),
         *_losses(run),
@@ -161,6 +169,11 @@ def _min_psnr_db(run: History) -> float | None:
     baseline = [value for _, value in points(run.validations, "bicubic_psnr_y_db")]
     found = [value for _, value in points(run.validations, "psnr_y_db")]
     return baseline[-1] - 3 if baseline and found and min(found) < baseline[-1] - 4 else None
+
+
+def _with_noise(run: History, key: str) -> list[Series]:
+    """The same score of what is drawn from noise, where that is learned."""
+    return [Series("with noise", points(run.validations, "with_noise", key))]
 
 
 def _wear(run: History) -> list[Chart]:

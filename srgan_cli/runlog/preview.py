@@ -18,7 +18,7 @@ from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.crops import Picture, scan
 from srgan_cli.dataset.degradation import Degradation, Round, SensorNoise, apply, rng_for, sample, sharpened
 from srgan_cli.dataset.kernels import Blur, Ringing
-from srgan_cli.dataset.pictures import read_pixels
+from srgan_cli.dataset.pictures import read_pixels, without_colours
 from srgan_cli.errors import SettingsError, TrainingError, shown
 from srgan_cli.files import publishing, reason
 from srgan_cli.imaging.image import Pixels
@@ -96,9 +96,10 @@ def spread_out(pictures: Sequence[Picture], most: int) -> list[Picture]:
 
 def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> PreviewRow:
     scale = config.generator.scale
-    high = _middle(read_pixels(picture.path), side_px, scale)
+    seen = without_colours if config.data.grey else np.asarray
+    high = _middle(seen(read_pixels(picture.path)), side_px, scale)
     if picture.low is not None:
-        low = _middle(read_pixels(picture.low), side_px // scale, 1)
+        low = _middle(seen(read_pixels(picture.low)), side_px // scale, 1)
         return PreviewRow(picture.path.name, high, ((low, (picture.low.name,)),))
     batch = torch.from_numpy(high).permute(2, 0, 1)[None].float() / 255  # (1, 3, S, S)
     rngs = [rng_for(config.seed, index, draw) for draw in range(_DRAWS)]
@@ -108,7 +109,8 @@ def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> Pre
     lows = apply(batch.expand(len(values), -1, -1, -1), values, scale)
     labels = [described(value) for value in values]
     aim = sharpened(batch, config.degradation.sharpen_target)
-    return PreviewRow(picture.path.name, _to_pixels(aim[0]), tuple(zip(map(_to_pixels, lows), labels, strict=True)))
+    shown = [seen(_to_pixels(low)) for low in lows]
+    return PreviewRow(picture.path.name, _to_pixels(aim[0]), tuple(zip(shown, labels, strict=True)))
 
 
 def _middle(pixels: Pixels, side_px: int, multiple: int) -> Pixels:

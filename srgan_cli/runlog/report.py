@@ -196,6 +196,7 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
     "vgg19_conv3_4": ("VGG19 conv3_4", "less is nearer", 4),
     "lpips": ("LPIPS", "less is nearer", 4),
     "dists": ("DISTS", "less is nearer", 4),
+    "spread": ("Two seeds differ by", "levels of 255", 2),
 }
 
 

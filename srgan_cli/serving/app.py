@@ -377,10 +377,11 @@ async def _left(request: Request) -> None:
 
 
 def _models() -> Iterator[dict[str, object]]:
-    for own, each in ((False, registry.entries()), (True, library.own_models())):
-        for model in each:
-            yield {"name": model.name, "family": model.family, "scale": model.scale, "description": model.description,
-                   "licence": model.licence, "own": own}  # fmt: skip
+    known: list[registry.Entry | library.OwnModel] = [*registry.entries(), *library.own_models()]
+    for model in known:
+        own = isinstance(model, library.OwnModel)
+        yield {"name": model.name, "family": model.family, "scale": model.scale, "description": model.description,
+               "licence": model.licence, "has_noise": registry.draws_from_noise(model.path), "own": own}  # fmt: skip
 
 
 def _result_name(task: Task, result: Result) -> str:

@@ -189,7 +189,7 @@ _SCHEMAS: dict[str, Any] = {
                 "items": {
                     "type": "object",
                     "properties": {"name": _TEXT, "family": _TEXT, "scale": _WHOLE, "description": _TEXT,
-                                   "licence": _TEXT, "own": {"type": "boolean"}},
+                                   "licence": _TEXT, "has_noise": {"type": "boolean"}, "own": {"type": "boolean"}},
                 },
             },
         },

@@ -18,7 +18,9 @@ function asked() {
   words.append(...values.get("size").split("="));
   if (values.get("format")) words.append("format", values.get("format"));
   if (!element("quality").hidden) words.append("quality", values.get("quality"));
-  if (!element("detail").hidden) words.append("detail", values.get("detail"));
+  for (const name of ["detail", "variation", "seed"])
+    if (!element(name).hidden && values.get(name)) words.append(name, values.get(name));
+  if (values.get("grain")) words.append("grain", values.get(values.get("grain") === "strength" ? "strength" : "grain"));
   if (values.get("strip")) words.append("strip", "gps");
   return words;
 }
@@ -28,7 +30,11 @@ function tellOptions() {
   element("about").textContent = chosen.dataset.about || "";
   element("detail").hidden = chosen.value !== "srgan";
   element("quality").hidden = !["jpeg", "webp", "avif"].includes(form.elements.format.value);
-  for (const name of ["quality", "detail"]) element(name).querySelector("output").textContent = form.elements[name].value;
+  const grain = form.elements.grain.value, draws = "noise" in chosen.dataset;
+  element("variation").hidden = !draws;
+  element("strength").hidden = grain !== "strength";
+  element("seed").hidden = !draws && !grain; // grain is another for another seed, too
+  for (const name of ["quality", "detail", "variation", "strength"]) element(name).querySelector("output").textContent = form.elements[name].value;
 }
 form.addEventListener("input", tellOptions);
 form.addEventListener("submit", (event) => event.preventDefault());

@@ -11,9 +11,12 @@ from srgan_cli.comparison.places import most_different
 from srgan_cli.comparison.scenes import read_shown, together
 from srgan_cli.comparison.viewer import Exhibit, build_page
 from srgan_cli.config import AUTO_MODEL
+from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.formats import FORMATS, PICTURE_SUFFIXES
+from srgan_cli.networks import registry
 from srgan_cli.serving.making import Result
 from srgan_cli.serving.settings import Questions, ServeOptions
+from srgan_cli.upscaling.choice import CLEAN, WORN
 
 # Our own files and the API; pictures also from the memory of the page itself.
 PAGE_POLICY = (
@@ -35,20 +38,31 @@ def main_page(models: Sequence[dict[str, object]], questions: Questions, options
         families.setdefault(str(model["family"]), []).append(model)
     offered = {
         name: {"scales": sorted(int(str(one["scale"])) for one in members),
-               "description": str(members[0]["description"])}
+               "description": str(members[0]["description"]), "noise": any(one["has_noise"] for one in members)}
         for name, members in families.items()
     }  # fmt: skip
-    known = {AUTO_MODEL, *offered}
+    own = None if options.model in {AUTO_MODEL, *offered} else options.model
     return render(
         "serving/page.html.jinja",
         families=offered,
-        own=None if options.model in known else options.model,
+        own=own,
+        own_noise=own is not None and _has_noise(own),
+        auto_noise=any(offered[name]["noise"] for name in (CLEAN, WORN) if name in offered),
         default=options.model,
         formats={name: known_format.title for name, known_format in FORMATS.items() if known_format.writable},
         accepted=",".join(sorted(PICTURE_SUFFIXES)),
         limits={"bytes": options.max_bytes, "pixels": options.max_pixels, "queue": options.queue},
         has_token=options.token is not None,
     )
+
+
+def _has_noise(model: str) -> bool:
+    """Of the server's own model, whose file may have gone since it started."""
+    try:
+        path, _ = registry.resolve(registry.split_detail(model)[0])
+    except WeightsError:
+        return False
+    return registry.draws_from_noise(path)
 
 
 def login_page(*, wrong: bool) -> str:

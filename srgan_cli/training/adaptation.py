@@ -27,6 +27,7 @@ from torch import Tensor
 from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.dataset.draws import generator as draws_for
+from srgan_cli.dataset.low_pictures import luma
 from srgan_cli.dataset.wear import FileSign, Wear, WearConfig, Wearer, chance, compressed, drawn_compression
 from srgan_cli.networks.discriminators import WearDiscriminator
 from srgan_cli.networks.generators import Generator
@@ -89,7 +90,8 @@ def _bytes(picture: Tensor) -> Tensor:
 
 @dataclass
 class Adaptation:
-    """F, its moving average and its discriminator. `signs` are how the worn pictures' files were compressed."""
+    """F, its moving average and its discriminator. `signs` are how the worn pictures' files were compressed; `grey`:
+    they have no colours."""
 
     settings: AdaptationSettings
     seed: int
@@ -102,6 +104,7 @@ class Adaptation:
     replay: Replay
     statistics: BlockStatistics = field(default_factory=BlockStatistics)
     signs: tuple[FileSign | None, ...] = ()
+    grey: bool = False
 
     @property
     def wearer(self) -> Wearer:
@@ -132,7 +135,9 @@ class Adaptation:
         codecs: Sequence[Compression | None] = [drawn_compression(self.signs, source) for _ in seeds]
         with self.autocast():
             found: Wear = network(low, high, chance(seeds, height, width, low.device))
-        worn = compressed(found.worn, codecs).contiguous(memory_format=torch.channels_last)
+        worn = compressed(luma(found.worn) if self.grey else found.worn, codecs).contiguous(
+            memory_format=torch.channels_last
+        )
         return Wear(worn, found.residual)
 
     @torch.no_grad()
@@ -226,6 +231,7 @@ def begin_adaptation(config: TrainConfig, group: Processes, device: torch.device
         discriminator=discriminator,
         discriminator_learner=make_learner(discriminator, settings, autocast),
         replay=Replay(settings.replay),
+        grey=config.data.grey,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from srgan_cli.dataset import degradation
 from srgan_cli.dataset.cache import Cache
 from srgan_cli.dataset.crops import Batch, Crops
+from srgan_cli.dataset.low_pictures import luma
 from srgan_cli.dataset.taught import Taught
 from srgan_cli.training.run import Run
 from srgan_cli.training.sources import Sources
@@ -83,8 +84,15 @@ class BatchLoader:
         for crops in filter(None, (self._crops, self._unlabelled)):
             crops.close()
 
-    @torch.no_grad()
     def _made(self) -> Examples:
+        made = self._drawn()
+        if not self._run.config.data.grey:
+            return made
+        taught = None if made.taught is None else _grey(made.taught)
+        return Examples(_grey(made.low), _grey(made.high), taught, made.worn)
+
+    @torch.no_grad()
+    def _drawn(self) -> Examples:
         batch: Batch = next(self._crops)
         high = _on_device(batch.high, self._run.device)
         if batch.low is None:
@@ -128,6 +136,10 @@ class BatchLoader:
             for tensor, unit in ((low, 1), (high, teacher.scale), (taught, teacher.scale))
         )
         return Examples(low, _where(without, taught, high), taught)
+
+
+def _grey(pictures: Tensor) -> Tensor:
+    return luma(pictures).contiguous(memory_format=torch.channels_last)
 
 
 def _where(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ _GUESSING: Mapping[Objective, float] = {
 _WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a fraction of guessing's
 _WEAR_WON_ACCURACY = 0.95
 _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
+_IGNORED_LEVELS = 0.1  # between results from two seeds: less is lost when they are rounded
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Monitor:
 
     `patience`: how many observations in a row may be NaN or infinite before the run goes back; 1 except where a
     gradient scaler leaves out such steps by itself; and they must last for `patience_steps` steps.
-    `window_steps`: how long a discriminator must have won to be reported. `gap_db`: below bicubic enlargement by as
-    much, a student is only like its teacher.
+    `window_steps`: how long a discriminator must have won, or noise been ignored, to be reported. `gap_db`: below
+    bicubic enlargement by as much, a student is only like its teacher.
 
     Call `begin` when a phase begins, `step` as often as losses are read, `validation` after each validation. After a
     rollback, give `restore` the state from the checkpoint, so that the alarms are set again.
@@ -119,6 +120,7 @@ class Monitor:
             "colours": _Alarm(),
             "inconsistent": _Alarm(),
             "grid": _Alarm(times=2),
+            "noise-ignored": _Alarm(times=3, steps=window_steps, armed=True),  # it begins by ignoring it
             "wear-colours": _Alarm(armed=True),
             "wear-alike": _Alarm(times=2, armed=True),
             "wear-discriminator-won": _Alarm(times=3, armed=True),
@@ -293,6 +295,18 @@ class Monitor:
             )
             findings.append(Finding("inconsistent", sentence))
         return findings
+
+    def noise(self, step: int, spread: float) -> list[Finding]:
+        """How far results of one picture from two seeds are apart, in levels of 255, where noise is learned."""
+        ignored = spread < _IGNORED_LEVELS
+        if self._phase != "adversarial" or not self._alarms["noise-ignored"].see(step, good=not ignored, bad=ignored):
+            return []
+        sentence = (
+            f"The generator ignores its noise: since step {self._alarms['noise-ignored'].since} results of one picture "
+            f"from two seeds differ by {spread:.2f} levels (of 255) only, so that all variants look the same. The run "
+            "continues; more adversarial.diversity_weight, or a longer run, may help."
+        )
+        return [Finding("noise-ignored", sentence)]
 
     # ------------------------------------------------------------------------------------------------------- the wearer
 

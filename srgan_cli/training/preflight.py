@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from srgan_cli.dataset.folders import files_of, files_under
+from srgan_cli.dataset.folders import files_of, files_under, folder_of
 from srgan_cli.dataset.wear_header import check_wear_scale
-from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.errors import SettingsError, WeightsError, shown
 from srgan_cli.networks.registry import entry_of, read_weights_header, resolve
 from srgan_cli.training import folder
 from srgan_cli.training_adaptation_config import MIN_WORN
@@ -37,6 +37,13 @@ def _check_wear(config: TrainConfig) -> None:
         raise SettingsError(
             f"the folder of --unpaired-lr-dir holds {len(worn)} pictures, and at least {MIN_WORN} are needed, or what "
             "they show cannot be told from their wear"
+        )
+    sharp = {folder_of(name).resolve(): name for name in config.data.high_dirs}
+    twice = next((name for name in config.adaptation.worn_dirs if folder_of(name).resolve() in sharp), None)
+    if twice is not None:
+        raise SettingsError(
+            f"{shown(twice)} is given both as --hr-dir and as --unpaired-lr-dir; give a folder of sharp pictures and "
+            "another one of worn pictures"
         )
     if config.degradation.wear is not None:
         check_wear_scale(config.degradation.wear, config.generator.scale)

@@ -14,12 +14,13 @@ from srgan_cli.dataset.scan import Scan
 from srgan_cli.dataset.wear_files import save_wear
 from srgan_cli.dataset.wear_header import WEAR_NAME
 from srgan_cli.errors import TrainingError, WeightsError
+from srgan_cli.evaluation.evaluate import SPREAD
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.networks.weights import save_weights
 from srgan_cli.runlog.record import RunRecord, publish_png
 from srgan_cli.runlog.report import TEACHER_NAME, WEAR_SHEET_NAME, write_report
-from srgan_cli.training import checkpoint, folder, validation
+from srgan_cli.training import checkpoint, folder, validation, with_noise
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.facts import card, command, digest, facts
 from srgan_cli.training.likeness import Likeness
@@ -136,6 +137,7 @@ class RunRecorder:
         self.meter = Meter()
         self.latest: dict[str, float] = {}
         self.worn: WearNumbers | None = None
+        self.drawn: dict[str, float] = {}  # with noise, where it is learned
         self._speeds: dict[str, float] = {}
         folder.write_config(where, config)
         self.record = RunRecord(where, resume_bytes=state.log_bytes or None, note=observer.note)
@@ -270,8 +272,10 @@ class RunRecorder:
 
     def _judge_validation(self, *, exact: bool = False) -> bool:
         numbers = self.validate(exact=exact)
-        worn = self.monitor.wear(self.state.step, self.worn) if self.worn is not None else []
-        return self._judge([*self.monitor.validation(self.state.step, numbers), *worn])
+        findings = self.monitor.validation(self.state.step, numbers)
+        findings += self.monitor.wear(self.state.step, self.worn) if self.worn is not None else []
+        findings += self.monitor.noise(self.state.step, self.drawn[SPREAD]) if self.drawn else []
+        return self._judge(findings)
 
     # -------------------------------------------------------------------------------------- validating, keeping, ending
 
@@ -295,9 +299,12 @@ class RunRecorder:
         lows, highs = [pair.low for pair in self.pairs], [pair.high for pair in self.pairs]
         numbers = picture_numbers(results, lows, highs, scale, scores=self.latest, baseline=self.baseline)
         values = {**as_values(numbers), **self.latest}
-        wear = {"wear": self.worn.plain()} if self.worn is not None else {}
-        self.record.log({"event": "validation", **self._when(), **values, **wear})
+        beside = {"wear": self.worn.plain()} if self.worn is not None else {}
+        if run.generator.has_noise and "adversarial" in run.config.phases:
+            beside["with_noise"] = self.drawn = with_noise.measure(run, self.pairs, autocast)
+        self.record.log({"event": "validation", **self._when(), **values, **beside})
         self.record.scalars(self.state.step, {f"validation/{name}": value for name, value in values.items()})
+        self.record.scalars(self.state.step, {f"with_noise/{name}": value for name, value in self.drawn.items()})
         self.observer.validated(values)
         self._show(results)
         self._validated_s, self._validated_step = self.clock.elapsed_s, self.state.step
@@ -395,7 +402,7 @@ class RunRecorder:
                 f"the budget was over before the first step: scanning the pictures and decoding them took "
                 f"{self.clock.elapsed_s:.0f} s. Give a longer --budget; the decoded pictures are kept"
             )
-        state.score({"bicubic": self.baseline, "model": self.latest})
+        state.score({"bicubic": self.baseline, "model": self.latest, **self._scores_with_noise})
         if interrupted:
             self._note("stopped; the same command resumes from here")
         else:
@@ -409,10 +416,14 @@ class RunRecorder:
         self.save(good=not interrupted)
         return Outcome(self.where, self.where / RUN_MODEL, state.scores, state.step, self.clock.elapsed_s, interrupted)
 
+    @property
+    def _scores_with_noise(self) -> dict[str, dict[str, float]]:
+        return {"model, with noise": self.drawn} if self.drawn else {}
+
     def _report(self) -> None:
         about = {**facts(self.run, self.state, self.scan), "command": command(), "seed": self.run.config.seed}
         about |= {"wear": self.worn.plain() if self.worn is not None else None}
-        about |= {"speeds": self._speeds or None, "scores": {"bicubic": self.baseline}}
+        about |= {"speeds": self._speeds or None, "scores": {"bicubic": self.baseline, **self._scores_with_noise}}
         write_report(self.where, to_toml(self.run.config), about)
 
 

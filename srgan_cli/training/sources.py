@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from srgan_cli.dataset.cache import Cache, build_cache
-from srgan_cli.dataset.scan import Advance, Scan, cache_folder_of, scan, scan_unlabelled
+from srgan_cli.dataset.folders import Refusal
+from srgan_cli.dataset.pictures import is_grey, read_pixels
+from srgan_cli.dataset.scan import Advance, Picture, Scan, cache_folder_of, reasons_of, scan, scan_unlabelled
 from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
 from srgan_cli.dataset.wear_files import opened, signs_of
 from srgan_cli.errors import SettingsError
@@ -21,6 +24,7 @@ from srgan_cli.training_adaptation_config import MIN_WORN
 _CROPS_PER_PIECE = 40
 _MIN_PIECES, _MAX_PIECES = 16, 4096
 _FEW_PIECES = 48  # fewer are reported
+_LOOKED_AT = 12  # pictures, for their colours
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,14 @@ def scanned(run: Run, observer: TrainingObserver) -> Scan:
         found = scan(config.data, scale=run.generator.scale, crop_px=_high_px(run), advance=observer.scanning)
         folders = config.adaptation.worn_dirs or config.teacher.unlabelled_dirs
         if folders:
-            unlabelled, refused = scan_unlabelled(config.data, folders, min_px=_low_px(run), advance=observer.scanning)
+            sharp = None if run.adaptation is None else (*found.train, *found.val)
+            unlabelled, refused = scan_unlabelled(
+                config.data, folders, min_px=_low_px(run), sharp=sharp, advance=observer.scanning
+            )
             found = dataclasses.replace(found, unlabelled=unlabelled, refused=(*found.refused, *refused))
-        if run.adaptation is not None:
-            check_worn(found, config.generator.scale)
+            if run.adaptation is not None:
+                check_worn(found, refused, config.generator.scale)
+                _check_colours(found, config.data.grey)
         observer.scanned(found)
         for sentence in found.notes:
             observer.note(sentence)
@@ -72,12 +80,13 @@ def prepare(run: Run, state: State, found: Scan, observer: TrainingObserver) -> 
     return Sources(found, cache, unlabelled, taught, _few(run, len(taught)))
 
 
-def check_worn(found: Scan, scale: int) -> None:
-    """Whether wear can be learned from these pictures. Raises `SettingsError`."""
+def check_worn(found: Scan, refused: Sequence[Refusal], scale: int) -> None:
+    """Whether wear can be learned from these pictures; `refused` are worn ones. Raises `SettingsError`."""
     worn, sharp = ([max(one.width, one.height) for one in kept] for kept in (found.unlabelled, found.train))
     if len(worn) < MIN_WORN:
+        why = f" ({len(refused)} are left out: {reasons_of(refused)})" if refused else ""
         raise SettingsError(
-            f"of the worn pictures {len(worn)} can be used, and at least {MIN_WORN} are needed, or what they show "
+            f"of the worn pictures {len(worn)} can be used{why}, and at least {MIN_WORN} are needed, or what they show "
             "cannot be told from their wear; add more to the folder of --unpaired-lr-dir"
         )
     if min(worn) > max(sharp):
@@ -86,6 +95,21 @@ def check_worn(found: Scan, scale: int) -> None:
             f"ones (the largest has {max(sharp)} px), which are made {scale} times smaller still: were --hr-dir and "
             "--unpaired-lr-dir exchanged? Otherwise add larger sharp pictures, or cut the worn ones into parts"
         )
+
+
+def _check_colours(found: Scan, grey: bool) -> None:
+    """Raises `SettingsError` where the worn pictures have no colours and what they are compared with has."""
+    if not grey and _are_grey(found.unlabelled) and not _are_grey(found.train):
+        raise SettingsError(
+            "the worn pictures are grey and the sharp ones coloured, so that the loss of colours would be learned as "
+            "wear; --set data.grey=true learns from the sharp ones without their colours"
+        )
+
+
+def _are_grey(pictures: Sequence[Picture]) -> bool:
+    """By a sample. What cannot be read is reported when it is needed."""
+    sample = pictures[:: max(1, len(pictures) // _LOOKED_AT)][:_LOOKED_AT]
+    return all(is_grey(read_pixels(picture.path)) for picture in sample)
 
 
 def _caches(run: Run, found: Scan, advance: Advance | None = None) -> tuple[Cache, Cache | None]:

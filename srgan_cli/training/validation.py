@@ -10,7 +10,7 @@ import torch
 
 from srgan_cli.dataset.cache import unchanged
 from srgan_cli.dataset.low_pictures import low_picture, to_pixels, to_tensor
-from srgan_cli.dataset.pictures import read_pixels
+from srgan_cli.dataset.pictures import read_pixels, without_colours
 from srgan_cli.dataset.scan import Scan
 from srgan_cli.evaluation.evaluate import Evaluation, evaluate
 from srgan_cli.evaluation.perceptual import vgg_distance
@@ -18,6 +18,7 @@ from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.features import VGGFeatures
 from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.noise import Noise
 from srgan_cli.training.steps import Autocast
 from srgan_cli.training_config import TrainConfig
 
@@ -45,6 +46,8 @@ def held_out(config: TrainConfig, scan: Scan, scale: int) -> list[ValidationPair
         else:
             high = middle(high, _MAX_PX, scale)
             low = low_picture(high, config.degradation, scale, config.seed, index)
+        if config.data.grey:
+            low, high = without_colours(low), without_colours(high)
         pairs.append(ValidationPair(picture.path.name, low, high))
     return pairs
 
@@ -77,14 +80,19 @@ def baseline(pairs: Sequence[ValidationPair], scale: int) -> Evaluation:
 
 
 def validate(
-    generator: Generator, pairs: Sequence[ValidationPair], device: torch.device, autocast: Autocast
+    generator: Generator,
+    pairs: Sequence[ValidationPair],
+    device: torch.device,
+    autocast: Autocast,
+    noise: Noise | None = None,
 ) -> tuple[Evaluation, list[Pixels]]:
-    """Scores and results of `generator`, which is left in the mode it was in."""
+    """Scores and results of `generator`, which is left in the mode it was in. Without `noise` it draws nothing."""
     results: list[Pixels] = []
 
     def enlarge(low: Pixels) -> Pixels:
         with torch.inference_mode(), autocast():
-            results.append(to_pixels(generator(to_tensor(low).to(device).to(memory_format=torch.channels_last))))
+            picture = to_tensor(low).to(device).to(memory_format=torch.channels_last)
+            results.append(to_pixels(generator(picture, noise)))
         return results[-1]
 
     training = generator.training

@@ -64,12 +64,12 @@ def graining_of(
     """
     if not options.has_grain or isinstance(upscaler, Unchanged) or not job.scales:
         return None
-    colours = 1 if job.header.channels <= 2 else 3
+    colours, seed = 1 if job.header.channels <= 2 else 3, job.seed(options.seed)
     if options.grain != "auto":
         assert options.grain is not None
         # Of the result's own px: what the network made is resampled to its size.
         across = max(1, round(upscaler.scale * job.header.width / job.output.width))
-        return Graining(GrainField(film(options.grain, colours), across, seed=options.seed, page=page), upscaler.scale)
+        return Graining(GrainField(film(options.grain, colours), across, seed=seed, page=page), upscaler.scale)
     with again() as picture:
         strips = _strips(picture)
     found = measure(strips)
@@ -78,9 +78,7 @@ def graining_of(
         return None
     left = _left(strips, found, upscaler)
     tell(f"{job.source}: {_described(found.grain, left)}")
-    return Graining(
-        GrainField(found.grain, upscaler.scale, seed=options.seed, page=page, fraction=1 - left), upscaler.scale
-    )
+    return Graining(GrainField(found.grain, upscaler.scale, seed=seed, page=page, fraction=1 - left), upscaler.scale)
 
 
 def _described(grain: Grain, left: float) -> str:

@@ -53,6 +53,10 @@ class Job:
     container: str | None = None  # the file of files that the result is, a key of CONTAINERS
     variant: int = 0  # from 1 on, where there are several of its input
 
+    def seed(self, first: int) -> int:
+        """What its noise and its grain are drawn from: each variant has a seed of its own, from the `first` on."""
+        return first + max(0, self.variant - 1)
+
     @property
     def origin(self) -> Path | bytes:
         """Where the input's bytes are now."""

@@ -119,8 +119,7 @@ def _own(name: str, model: OwnModel) -> Selection:
     if not members:  # by its path
         name, members = model.name, (model,)
     sha256 = tuple(sha for member in members for sha in member.sha256.values())
-    described = [registry.describe_file(m.path) for m in members if m.kind == "srgan"]
-    has_noise = any(entry is not None and entry.has_noise for entry in described)
+    has_noise = any(registry.draws_from_noise(member.path) for member in members)
     return Selection(name, {m.scale: m.path for m in members}, sha256, has_noise=has_noise)
 
 
@@ -153,8 +152,7 @@ def load_upscaler(session: Session, job: Job, on_note: Callable[[str], None]) ->
     upscaler = session.upscaler or session.upscalers.take(
         selection.passes(job.scales), selection.sha256, options.engine, on_note
     )
-    seed = options.seed + max(0, job.variant - 1)
-    return upscaler.varied(seed, 1.0 if options.variation is None else options.variation)
+    return upscaler.varied(job.seed(options.seed), 1.0 if options.variation is None else options.variation)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 
 from srgan_cli.cli import evaluate as command
 from srgan_cli.cli import main
+from srgan_cli.dataset.wear import WearConfig, Wearer
+from srgan_cli.dataset.wear_files import save_wear
 from srgan_cli.errors import SettingsError
 from srgan_cli.evaluation import session
 from srgan_cli.evaluation.metrics import compare
@@ -174,11 +177,60 @@ def test_the_photo_degradation_is_harder_and_the_same_each_time(srgan: Run) -> N
     assert first["psnr_y_db"] < plain["psnr_y_db"]
 
 
+def wear(path: Path, scale: int = 4, strength: float = 0.25) -> None:
+    """A run that has learned to lay `exp(10 · strength)` levels of noise over bicubic low pictures."""
+    torch.manual_seed(0)
+    wearer = Wearer(WearConfig(scale, features=4, blocks=1))
+    with torch.no_grad():
+        wearer.grain_strength.fill_(strength)
+    save_wear(path, wearer, ())
+
+
+def test_a_runs_wear_is_laid_over_every_picture(srgan: Run) -> None:
+    for number in range(20):
+        picture(Path(f"many/{number}.png"), 48, 40, seed=number)
+    Path("run").mkdir()
+    wear(Path("run/wear.safetensors"))
+    plain, first, second = (
+        json.loads(srgan("--hr-dir", "many", "--json", *options)[1])
+        for options in ((), ("--degradation", "run", "--save", "kept"), ("--degradation", "run/wear.safetensors"))
+    )
+    assert first["degradation"] == "run"
+    assert first["methods"] == second["methods"]
+    assert len(first["methods"]["bicubic"]["pictures"]) == 20
+    for number in range(20):
+        high, low = (np.asarray(Pillow.open(f"{where}/{number}.png")) for where in ("many", "kept/low"))
+        assert 6 < (low - bicubic(high, 12, 10).astype(float)).std() < 18
+    means = [found["methods"]["bicubic"]["mean"]["psnr_y_db"] for found in (plain, first)]
+    assert means[1] < means[0] - 0.05  # they are noise as it is
+
+
+def test_a_run_without_fitting_wear_says_so(srgan: Run) -> None:
+    for name in ("empty", "other", "damaged"):
+        Path(name).mkdir()
+    wear(Path("other/wear.safetensors"), scale=2)
+    wear(Path("damaged/wear.safetensors"))
+    whole = Path("damaged/wear.safetensors").read_bytes()
+    Path("damaged/wear.safetensors").write_bytes(whole[:-40])
+    for name, code, words in (
+        ("empty", 2, "a run that has learned wear (it holds no wear.safetensors)"),
+        ("foto", 2, "neither bicubic nor photo nor a run that has learned wear (there is no such folder or file)"),
+        ("other", 2, "learned for low pictures 2 times smaller than the sharp ones, and here they are 4 times smaller"),
+        ("damaged", 4, "damaged/wear.safetensors"),
+        ("", 2, "neither bicubic nor photo"),
+    ):
+        found, out, err = srgan("--degradation", name)
+        assert (found, out) == (code, ""), (name, err)
+        assert words in " ".join(err.split())
+
+
 def test_grey_pictures_are_compared_as_they_are(srgan: Run) -> None:
     picture(Path("grey/g.png"), 48, 48, "L")
     found = json.loads(srgan("--hr-dir", "grey", "--json")[1])["methods"]["bicubic"]["mean"]
     assert found["psnr_y_db"] == found["psnr_rgb_db"]
     assert srgan("--hr-dir", "grey", "--degradation", "photo")[0] == 0
+    wear(Path("wear.safetensors"))
+    assert srgan("--hr-dir", "grey", "--degradation", "wear.safetensors")[0] == 0
 
 
 def test_a_family_is_asked_for_the_scale_that_all_have(srgan: Run, models: tuple[Path, Path]) -> None:

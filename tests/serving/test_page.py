@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
+from srgan_cli.networks.registry import Card
+from srgan_cli.networks.weights import save_weights
 from srgan_cli.serving.server import HttpServer
 from srgan_cli.serving.settings import ServeOptions
+from tests.networks.test_noise import noisy
 from tests.serving.conftest import Gate
-from tests.serving.servers import gauge, png, running, until
+from tests.serving.servers import gauge, png, post, running, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -101,6 +104,42 @@ def test_options_reach_the_server(page: Any) -> None:
         page.click("li .download")
     picture = opened(download.value.path())
     assert (picture.format, picture.size) == ("WEBP", (1920, 1440))
+
+
+def test_grain_and_noise_are_offered_where_they_mean_something(
+    browser: Any, options: ServeOptions, tmp_path: Path
+) -> None:
+    save_weights(tmp_path / "noisy.safetensors", noisy(), Card("noisy", "noisy"))
+    with running(replace(options, model=str(tmp_path / "noisy.safetensors"))) as drawing:
+        pages = _page(browser, drawing.address)
+        page = next(pages)
+        shown = {name: page.locator(f"#{name}") for name in ("variation", "strength", "seed")}
+        assert [one.is_visible() for one in shown.values()] == [True, False, True]
+        page.select_option("[name=model]", "fast")
+        assert [one.is_visible() for one in shown.values()] == [False, False, False]
+        page.select_option("[name=grain]", "strength")
+        assert [one.is_visible() for one in shown.values()] == [False, True, True]
+        page.select_option("[name=model]", str(tmp_path / "noisy.safetensors"))
+        page.fill("[name=seed]", "7")
+        page.locator("[name=variation]").fill("0.3")
+        page.locator("[name=strength]").fill("0.8")
+        page.select_option("[name=format]", "png")
+        page.select_option("[name=size]", "scale=2")
+        with page.expect_request("**/v1/jobs?*") as request:
+            drop(page, "a.png", png(30, 20))
+        for word in ("grain=0.8", "seed=7", "variation=0.3"):
+            assert word in request.value.url
+        done(page)
+        with page.expect_download() as download:
+            page.click("li .download")
+        made = download.value.path().read_bytes()
+        assert made == post(drawing, "/v1/upscale?scale=2&format=png&grain=0.8&seed=7&variation=0.3", png(30, 20)).body
+        page.select_option("[name=grain]", "auto")
+        with page.expect_request("**/v1/jobs?*") as request:
+            drop(page, "b.png", png(30, 20))
+        assert "grain=auto" in request.value.url
+        done(page, 2)
+        next(pages, None)
 
 
 def test_before_and_after_under_the_slider(page: Any) -> None:

@@ -7,16 +7,20 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 from srgan_cli import Size, UpscaleOptions, WriteOptions, upscale_file
+from srgan_cli.networks.registry import Card
+from srgan_cli.networks.weights import save_weights
 from srgan_cli.serving.server import HttpServer
 from srgan_cli.serving.settings import ServeOptions
 from tests.fuzz.corpus import all_seeds
 from tests.fuzz.running import case
+from tests.networks.test_noise import noisy
 from tests.serving.servers import ask, form, gauge, get, png, post, running
 
 CAT = Path(__file__).parents[2] / "examples" / "cat.jpg"
@@ -52,6 +56,37 @@ def test_a_name_can_do_no_harm(server: HttpServer) -> None:
     assert named.status == 200
     assert "X-Evil" not in named.headers
     assert "/" not in named.headers["Content-Disposition"]
+
+
+def test_grain_seed_and_variation_are_those_of_the_command(options: ServeOptions, tmp_path: Path) -> None:
+    save_weights(tmp_path / "noisy.safetensors", noisy(), Card("noisy", "noisy"))
+    flat = io.BytesIO()
+    Pillow.new("RGB", (24, 24), (120, 110, 100)).save(flat, "PNG")
+    with running(replace(options, model=str(tmp_path / "noisy.safetensors"))) as drawing:
+
+        def made(query: str) -> np.ndarray[Any, Any]:
+            answer = post(drawing, f"/v1/upscale?scale=2&format=png&{query}", flat.getvalue())
+            assert answer.status == 200, answer.body
+            return np.asarray(Pillow.open(io.BytesIO(answer.body))).astype(float)
+
+        off = made("variation=0")
+        assert np.abs(made("variation=0.5") - off).mean() < np.abs(made("variation=1") - off).mean()
+        assert np.array_equal(made("seed=0"), made(""))
+        assert (made("seed=1") != made("seed=2")).mean() > 0.2
+        grain = made("variation=0&grain=0.5&seed=1") - off
+        assert 2 < grain.std() < 12
+        assert (grain != made("variation=0&grain=0.5&seed=2") - off).mean() > 0.2
+        assert np.array_equal(made("variation=0&grain=auto"), off)
+        assert " data-noise" in get(drawing, "/").body.decode()
+        assert post(drawing, "/v1/upscale?grain=much", flat.getvalue()).detail.startswith("Invalid value for 'grain': 'much' is")
+
+
+def test_a_model_without_noise_says_so(server: HttpServer) -> None:
+    answer = post(server, "/v1/upscale?variation=0.5", png())
+    assert answer.status == 400
+    assert "variation needs a model that draws its detail from noise" in answer.detail
+    assert " data-noise" not in get(server, "/").body.decode()
+    assert not any(model["has_noise"] for model in get(server, "/v1/models").json["models"])
 
 
 def test_switches_and_colours(server: HttpServer) -> None:

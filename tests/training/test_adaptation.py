@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from PIL import Image
 
 from srgan_cli.cli import main
 from srgan_cli.dataset.degradation import bicubic_down
+from srgan_cli.dataset.pictures import is_grey, read_pixels
+from srgan_cli.dataset.scan import Scan, scan
 from srgan_cli.dataset.wear import FileSign, chance
 from srgan_cli.dataset.wear_files import load_wear
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import NothingToDoError, SettingsError
 from srgan_cli.networks.weights import load_model
 from srgan_cli.training import checkpoint, sources, trainer
 from srgan_cli.training.adaptation import Adaptation, Replay, begin_adaptation
@@ -31,6 +33,7 @@ from srgan_cli.training.run import begin
 from srgan_cli.training.schedule import place
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast, Examples
+from srgan_cli.training.validation import held_out
 from srgan_cli.training.wear_numbers import Appearance, WearNumbers, look_at_all
 from srgan_cli.training_config import Phase, TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
@@ -231,7 +234,7 @@ def test_worn_pictures_are_not_turned(photos: Path, tmp_path: Path) -> None:
     folder.mkdir()
     for number in range(8):
         rows = np.zeros((22, 26, 3), np.uint8)
-        rows[1::2] = 100 + number
+        rows[1::2] = 100 + number, 60, 30
         Image.fromarray(rows).save(folder / f"{number}.png")
     run = begin(adapting(photos, folder, steps=1), Processes())
     state = State(phase="wear")
@@ -346,6 +349,75 @@ def test_exchanged_folders_are_noticed(photos: Path, mine: Path, tmp_path: Path)
         shutil.copy(mine / "0.jpg", same_again / f"{number}.jpg")
     with pytest.raises(SettingsError, match="of the worn pictures 1 can be used"):
         trainer.train(adapting(photos, same_again), tmp_path / "run", Witness())
+
+
+def with_pictures(folder: Path, count: int, make: Callable[[int], Image.Image], form: str = "png") -> Path:
+    folder.mkdir()
+    for number in range(count):
+        make(number).save(folder / f"{number}.{form}")
+    return folder
+
+
+def scanned(photos: Path, worn: Path, **changes: Any) -> Scan:
+    return sources.scanned(begin(adapting(photos, worn, **changes), Processes()), Witness())
+
+
+def test_one_folder_for_both_is_refused(photos: Path, mine: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="given both as --hr-dir and as --unpaired-lr-dir; give a folder of sharp"):
+        trainer.train(adapting(photos, photos / "."), tmp_path / "run", Witness())
+    copies = tmp_path / "copies"
+    shutil.copytree(photos, copies)
+    with pytest.raises(NothingToDoError, match=r"no pictures are left to learn wear from: .* the same picture as"):
+        scanned(photos, copies)
+    shutil.copytree(mine, copies, dirs_exist_ok=True)
+    found = scanned(photos, copies)
+    assert len(found.unlabelled) == 9
+    twice = scanned(photos, mine, adaptation={"worn_dirs": [str(mine), f"{mine}/."]})
+    assert len(twice.unlabelled) == 9
+    assert not twice.refused
+
+
+def test_worn_pictures_without_content_or_that_are_damaged_are_left_out(
+    photos: Path, mine: Path, tmp_path: Path
+) -> None:
+    plain = with_pictures(tmp_path / "plain", 9, lambda number: Image.new("RGB", (40, 40), (20 * number, 90, 40)))
+    with pytest.raises(NothingToDoError, match=r"to learn wear from: 9 nearly flat, such as .*0\.png: nearly flat"):
+        scanned(photos, plain)
+    shutil.copytree(mine, plain, dirs_exist_ok=True)
+    (plain / "broken.jpg").write_bytes((mine / "0.jpg").read_bytes()[:200])
+    found = scanned(photos, plain)
+    assert len(found.unlabelled) == 9
+    assert sorted(one.kind for one in found.refused) == ["nearly flat"] * 9 + ["unreadable"]
+    for number in range(2):
+        (plain / f"{number}.jpg").unlink()
+    with pytest.raises(
+        SettingsError, match=r"worn pictures 7 can be used \(10 are left out: 9 nearly flat, 1 unreadable"
+    ):
+        scanned(photos, plain)
+
+
+def test_grey_worn_pictures_are_learned_from_without_colours(photos: Path, mine: Path, tmp_path: Path) -> None:
+    grey = with_pictures(tmp_path / "grey", 9, lambda number: Image.open(mine / f"{number}.jpg").convert("L"), "jpg")
+    with pytest.raises(SettingsError, match=r"grey and the sharp ones coloured, .*; --set data\.grey=true learns"):
+        scanned(photos, grey)
+    settings = adapting(photos, grey, data={"grey": True})
+    trainer.train(settings, tmp_path / "run", Witness())
+    run = begin(settings, Processes())
+    assert run.adaptation is not None
+    high = pictures(2, 32, 1)
+    worn = run.adaptation.worn(run.adaptation.ema, bicubic_down(high, 2), high, np.random.default_rng(0))
+    assert float((worn[:, 0] - worn[:, 2]).abs().max()) < 0.01
+    next_run = config(photos, data={"grey": True}, degradation={"kind": "learned", "wear": str(tmp_path / "run")})
+    trainer.train(next_run, tmp_path / "next", Witness())
+    for _, low, high_pixels in ((pair.name, pair.low, pair.high) for pair in held_out(next_run, scan_of(next_run), 2)):
+        assert is_grey(low)
+        assert is_grey(high_pixels)
+    coloured = scanned(photos, mine)
+    assert not is_grey(read_pixels(coloured.train[0].path))
+
+
+def scan_of(settings: TrainConfig) -> Scan:
+    return scan(settings.data, scale=2, crop_px=16)
 
 
 # ----------------------------------------------------------------------------------------------------------- preview

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,15 @@ def test_low_is_matlabs_bicubic_of_high(photos: Path) -> None:
         pixels = (large * 255).round().byte().permute(1, 2, 0).numpy()
         expected = torch.from_numpy(bicubic(pixels, 8, 8)).permute(2, 0, 1)
         assert torch.equal((small * 255).round().byte(), expected)
+
+
+def test_grey_is_without_colours_in_both(photos: Path) -> None:
+    settings = config(photos, "photo")
+    grey = dataclasses.replace(settings, data=dataclasses.replace(settings.data, grey=True))
+    for (low, high), (grey_low, grey_high) in zip(
+        batches(settings, State(), 2), batches(grey, State(), 2), strict=True
+    ):
+        for coloured, plain in ((low, grey_low), (high, grey_high)):
+            assert torch.equal(plain[:, 0], plain[:, 2])
+            expected = (coloured * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1)
+            torch.testing.assert_close(plain[:, 1], expected)

@@ -177,6 +177,19 @@ def test_a_bad_look_is_told_once(change: dict[str, float], kind: str, roll_back:
     assert kinds(monitor.validation(5, bad)) == [kind]
 
 
+def test_noise_that_is_ignored_for_a_while_is_told_once() -> None:
+    def said(monitor: Monitor, spreads: list[float]) -> list[list[str]]:
+        return [kinds(monitor.noise(50 * number, spread)) for number, spread in enumerate(spreads)]
+
+    begun = Monitor(window_steps=200)
+    begun.begin("fidelity")
+    assert said(begun, [0.0] * 9) == [[]] * 9
+    monitor = adversarial()
+    assert said(monitor, [0.0] * 9) == [[]] * 4 + [["noise-ignored"]] + [[]] * 4
+    assert said(monitor, [1.0, *[0.0] * 6]) == [[]] * 5 + [["noise-ignored"], []]
+    assert said(adversarial(), [0.0, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0, 0.0]) == [[]] * 9
+
+
 def test_a_grid_must_be_seen_twice() -> None:
     monitor = adversarial()
     dots = replace(GOOD, grid=1.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import load_generator
-from srgan_cli.training import losses, trainer
+from srgan_cli.training import losses, recorder, trainer
+from srgan_cli.training.monitor import Monitor
 from srgan_cli.training.processes import Processes
-from srgan_cli.training.run import begin, make_generator, noise_of, with_sizes_of_init
+from srgan_cli.training.run import Run, begin, make_generator, noise_of, with_sizes_of_init
 from srgan_cli.training.run import step as make_step
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Examples
@@ -88,6 +90,68 @@ def test_two_and_two_steps_are_four_to_the_bit(photos: Path, tmp_path: Path) -> 
     assert any(key.endswith("strength") and bool((tensor != 0).any()) for key, tensor in whole.items())
     assert all(torch.equal(tensor, parts[key]) for key, tensor in whole.items())
     assert any("diversity" in str(line) for line in log_of(tmp_path / "whole"))
+
+
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each step the strengths are 0 again, in the generator and in its moving average."""
+
+    def step(run: Run, *arguments: Any) -> Any:
+        stepped = make_step(run, *arguments)
+        with torch.no_grad():
+            for network in (run.generator, run.ema):
+                for name, parameter in network.named_parameters():
+                    parameter.mul_(0 if name.endswith("strength") else 1)
+        return stepped
+
+    monkeypatch.setattr(trainer, "step", step)
+
+
+def watched(photos: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **adversarial: Any) -> list[str]:
+    """What is reported of a run of 24 steps that is validated after every third, as if steps were ten times as long."""
+    monkeypatch.setattr(recorder, "Monitor", functools.partial(Monitor, window_steps=20))
+    settings = noisy(photos, steps=24, adversarial={"learning_rate": 3e-3, "ema": 0.5, **adversarial},
+                     watch={"validate_every_steps": 3, "checkpoint_every_steps": 0})  # fmt: skip
+    witness = Witness()
+    trainer.train(settings, folder, witness)
+    return witness.notes
+
+
+def test_noise_that_is_ignored_is_reported_in_log_and_report(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetful(monkeypatch)
+    notes = watched(photos, tmp_path / "run", monkeypatch, diversity_weight=0.0)
+    said = [note for note in notes if "ignores its noise" in note]
+    assert said == [
+        "The generator ignores its noise: since step 3 results of one picture from two seeds differ by 0.00 levels (of "
+        "255) only, so that all variants look the same. The run continues; more adversarial.diversity_weight, or a "
+        "longer run, may help."
+    ]
+    told = [event for event in log_of(tmp_path / "run") if event.get("kind") == "noise-ignored"]
+    assert [(event["event"], event["step"], event["text"]) for event in told] == [("note", 24, said[0])]
+    assert said[0] in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_noise_that_is_used_is_not_and_both_are_scored(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = watched(photos, tmp_path / "run", monkeypatch, diversity_weight=1e-3)
+    assert not [note for note in notes if "noise" in note]
+    looks = [event for event in log_of(tmp_path / "run") if event["event"] == "validation"]
+    first, last = looks[0]["with_noise"], looks[-1]["with_noise"]
+    assert (first["spread"], first["psnr_y_db"]) == (0, looks[0]["psnr_y_db"])
+    assert last["spread"] > 0.1
+    assert last["psnr_y_db"] < looks[-1]["psnr_y_db"]
+    assert {"ssim_y", "consistency_db", "perceptual"} <= set(last)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "model, with noise" in page
+    assert "Results from two seeds" in page
+
+
+def test_a_network_without_noise_is_scored_once(photos: Path, tmp_path: Path) -> None:
+    trainer.train(config(photos), tmp_path / "run", Witness())
+    assert not any("with_noise" in event for event in log_of(tmp_path / "run"))
+    assert "with noise" not in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_diversity_falls_as_results_move_apart() -> None:

@@ -67,6 +67,13 @@ def test_each_has_a_name_and_a_seed(folder: Path, model: Path) -> None:
     np.testing.assert_array_equal(first["b.png"], found["b-v1.png"])
 
 
+def test_each_has_its_own_grain_too(folder: Path, model: Path) -> None:
+    found = made(folder, model, variants=2, variation=0.0, grain=0.5)
+    assert (found["a-v1.png"] != found["a-v2.png"]).mean() > 0.1
+    alone = made(folder, model, output=folder / "alone", variation=0.0, grain=0.5, seed=1)
+    np.testing.assert_array_equal(alone["a.png"], found["a-v2.png"])
+
+
 def test_names_of_ones_own_and_of_one_file(folder: Path, model: Path) -> None:
     made(folder, model, variants=2, name_pattern="{stem}_{variant:02}{ext}")
     assert {name for name in tree(folder / "out") if name.endswith(".png")} == {
@@ -125,6 +132,11 @@ def test_compare_shows_them(folder: Path, model: Path, capsys: pytest.CaptureFix
     html = (folder / "page.html").read_text(encoding="utf-8")
     assert all(f"noisy, seed {seed}" in html for seed in range(3))
     plain = str(save_tiny(folder / "plain.safetensors", 2))
+    both = ["compare", source, "--models", f"{model},{plain}", "--overwrite", "-o", page]
+    assert main([*both, "--variants", "2", "--variation", "0", "--variation", "0.5"]) == 0
+    html = (folder / "page.html").read_text(encoding="utf-8")
+    for label in ("noisy, variation 0", "noisy, variation 0.5, seed 0", "noisy, variation 0.5, seed 1", "plain"):
+        assert f'"{label}"' in html
     assert main(["compare", source, "--models", plain, "--variants", "2", "-o", str(folder / "no.html")]) == 2
     assert main(["compare", source, "--variants", "2", "-o", str(folder / "no.html")]) == 2
     said = capsys.readouterr().err
