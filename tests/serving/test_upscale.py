@@ -78,7 +78,9 @@ def test_grain_seed_and_variation_are_those_of_the_command(options: ServeOptions
         assert (grain != made("variation=0&grain=0.5&seed=2") - off).mean() > 0.2
         assert np.array_equal(made("variation=0&grain=auto"), off)
         assert " data-noise" in get(drawing, "/").body.decode()
-        assert post(drawing, "/v1/upscale?grain=much", flat.getvalue()).detail.startswith("Invalid value for 'grain': 'much' is")
+        assert post(drawing, "/v1/upscale?grain=much", flat.getvalue()).detail.startswith(
+            "Invalid value for 'grain': 'much' is"
+        )
 
 
 def test_a_model_without_noise_says_so(server: HttpServer) -> None:
