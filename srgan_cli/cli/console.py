@@ -141,8 +141,11 @@ class Watch:
 
     def started(self, job: Job) -> None:
         count = f"{self._positions[job.source, job.target]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
+        lost = self._advanced.pop((job.source, job.target), 0)  # with a worker that has ended
         with self._lock:
             self._doing = f"{count}{shown(job.source.name)}"
+            if lost:
+                self._estimate.advanced(-lost)
             self._estimate.started(job.network_pixels)
         self._event("started", source=str(job.source), target=str(job.target), model=job.model, why=job.why)
 

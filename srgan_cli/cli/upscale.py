@@ -167,7 +167,7 @@ def _run(
     with torch_ahead(vulkan=options.engine.device == "auto" or options.engine.device.startswith("vulkan")) as timer:
         if options.has_crew:
             timer.cancel()  # its workers need torch, it does not
-        session = prepare(options, stdin=stdin)
+        session = prepare(options, stdin=stdin, hire=True)
         if not session.plan.jobs:
             timer.cancel()
     for number in ending_signals():

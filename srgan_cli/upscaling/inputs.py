@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -145,7 +145,7 @@ def find_inputs(options: UpscaleOptions) -> Walk:
 
 def headers(
     found: Sequence[InputFile], options: UpscaleOptions, stdin: bytes | None
-) -> Iterable[tuple[InputFile, Header | Contents | PictureError]]:
+) -> Iterator[tuple[InputFile, Header | Contents | PictureError]]:
     """What each file says of itself, in order; several are read at a time. `Contents` where it has several pages, or
     where some are asked for.
 
@@ -166,9 +166,10 @@ def headers(
 
     threads = _STORE_THREADS if any(one.stat is not None for one in found) else _HEADER_THREADS
     if len(found) <= _HEADER_THREADS:
-        return [(one, read(one)) for one in found]
+        yield from ((one, read(one)) for one in found)
+        return
     with ThreadPoolExecutor(threads) as pool:
-        return list(zip(found, pool.map(read, found), strict=True))
+        yield from zip(found, pool.map(read, found), strict=True)
 
 
 def _header_of(source: Origin, options: UpscaleOptions) -> Header | Contents:

@@ -1,7 +1,8 @@
 """The record that `--resume` reads: one line of JSON per result, beside the results.
 
 A line is appended, and synced, before a picture is begun and again after its result has its final name. So a result
-without a line was never ours, and one with only a first line may be an older one that was about to be replaced.
+without a line was never ours, and one with only a first line may be an older one that was about to be replaced. A
+picture that fails has its first line taken back, so that what somebody else puts under its name is not taken for ours.
 """
 
 from __future__ import annotations
@@ -91,12 +92,24 @@ class Ledger:
             with suppress(ValueError, KeyError, TypeError):  # the last line of a run that was killed, or not ours
                 entry = stored.json_of(row)
                 result = None if entry["result"] is None else stored.text(entry["result"])
-                line = _Line(stored.text(entry["source"]), stored.text(entry["settings"]), result)
+                source = None if entry["source"] is None else stored.text(entry["source"])
+                line = None if source is None else _Line(source, stored.text(entry["settings"]), result)
                 target = stored.text(entry["target"])
-                self._lines.setdefault(name, {})[target] = line
+                self._note(name, target, line)
                 if self._is_loaded and result is not None:
                     self._fresh.add(target)
         self._read[name] = begin + data.rfind(b"\n") + 1  # a line that is being written is read again
+
+    def _note(self, file: str, target: str, line: _Line | None) -> None:
+        """What a line says. What was done stays known beside a later beginning, which may be that of a process that
+        stood still and came to nothing; None takes back what was begun."""
+        lines = self._lines.setdefault(file, {})
+        before = lines.get(target)
+        if line is None:
+            if before is not None and before.result is None:
+                del lines[target]
+        elif line.result is not None or before is None or before.result is None:
+            lines[target] = line
 
     def _of(self, target: Path) -> list[_Line]:
         """What the files say last of a target; where one line fits the file that is there, it is true."""
@@ -159,11 +172,20 @@ class Ledger:
         """Several targets, their sources and what has got their names, synced once."""
         self._append([(target, _Line(source, settings, result)) for target, source, result in several])
 
+    def withdraw(self, target: Path) -> None:
+        """What was begun came to nothing, and whatever has the name now, or gets it, is somebody else's."""
+        name = self._name(target)
+        line = self._lines.get(self._own, {}).get(name)
+        if line is not None and line.result is None:
+            self._note(self._own, name, None)
+            row = {"target": name, "source": None, "settings": line.settings, "result": None}
+            self._write(self._own, json.dumps(row))
+
     def _append(self, lines: Sequence[tuple[Path, _Line]]) -> None:
         rows = []
         for target, line in lines:
             name = self._name(target)
-            self._lines.setdefault(self._own, {})[name] = line
+            self._note(self._own, name, line)
             row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
             rows.append(json.dumps(row))
         self._write(self._own, "\n".join(rows))

@@ -155,8 +155,8 @@ class Pipeline:
     def upscale(self, one: Intake, upscaler: Upscaler | Unchanged) -> None:
         job = one.job
         started = time.perf_counter()
+        rows = one.rows()  # what cannot be read is not begun
         self._observer.started(job)
-        rows = one.rows()
         with one.patience.working():
             finished = self._upscaled(one, rows, upscaler, started)
         self._to_write.put(finished)

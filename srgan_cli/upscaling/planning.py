@@ -7,8 +7,8 @@ minute of work is lost.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from srgan_cli.files import is_special
 from srgan_cli.handles import link_below
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, format_of_suffix
 from srgan_cli.imaging.image import Header
+from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.output import Output, decide
 from srgan_cli.sizes import Aim
 from srgan_cli.stores import store
@@ -44,7 +45,7 @@ from srgan_cli.upscaling.paging import (
     stays_one_file,
 )
 from srgan_cli.upscaling.plan import Job, Plan, Skip
-from srgan_cli.upscaling.present import check_result
+from srgan_cli.upscaling.present import check_result, exists
 
 _LARGE = "it is large enough already"
 
@@ -80,10 +81,12 @@ def plan(
     *,
     stdin: bytes | None = None,
     found: Sequence[InputFile] | None = None,
+    on_work: Callable[[], None] | None = None,
 ) -> Plan:
     """Resolve a run. `available_scales` are those of the model's networks; `settings_key` identifies everything that
     decides a result but its input (`--resume` compares it). `stdin` is what `-` stands for among the inputs, which are
-    those of `options` unless a caller has `found` them already.
+    those of `options` unless a caller has `found` them already. `on_work` is called when a picture is met that is to be
+    made, while the headers of others are still to be read, unless the plan is refused in the end.
 
     Raises `SettingsError` for collisions, results that exist already, or an input that would be overwritten;
     `NothingToDoError` when the inputs hold no picture at all.
@@ -99,7 +102,12 @@ def plan(
     found = [one for one in found if not early or _in_shard(one, options)]
     sized: list[_Sized] = []
     paged: list[str] = []  # notes on documents that become many files
-    answers = list(inputs.headers(found, options, stdin))
+    answers = []
+    for one, answer in inputs.headers(found, options, stdin):
+        answers.append((one, answer))
+        if on_work is not None and _is_to_do(one, answer, options, into, len(answers)):
+            on_work()
+            on_work = None
     results = names.recorded_results([(one, _first_header(answer)) for one, answer in answers])
     answers = [(one, answer) for one, answer in answers if one.source not in results]
     others = set() if early else {one.source for one, _ in answers if not _in_shard(one, options)}
@@ -149,6 +157,23 @@ def _one_failing(one: InputFile, failures: list[Failure], *, alone: bool) -> Ite
         if isinstance(err, SettingsError) and alone:
             raise type(err)(f"{shown(one.source)}: {err.sentence}") from err
         failures.append(Failure(one.source, err.sentence, type(err)))
+
+
+def _is_to_do(
+    one: InputFile, answer: Header | Contents | PictureError, options: UpscaleOptions, into: Path | None, index: int
+) -> bool:
+    """Whether a picture is sure to be made, unless the whole plan is refused: what can be said before others are known.
+    In a store, which answers slowly, only the first one is looked for."""
+    if not isinstance(answer, Header) or provenance.read(answer.metadata) is not None or not _in_shard(one, options):
+        return False
+    if index > 1 and isinstance(into or options.output or one.source, StorePath):
+        return False
+    with suppress(PictureError, SettingsError, OSError):
+        sized = _sized(one, answer, options, into, index)
+        target = _named_file(options, into) or sized.naming.target(options)
+        is_free = options.output == STREAM or options.overwrite or not exists(target)
+        return is_free and not _is_left_out(sized, options)
+    return False
 
 
 def _first_header(answer: Header | Contents | PictureError) -> Header | None:

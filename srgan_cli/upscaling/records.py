@@ -112,6 +112,13 @@ class Records:
             if (record := self._of(job)) is not None:
                 record.ledger.finish(job.target, source, self._settings_key, result)
 
+    def withdraw(self, job: Job) -> None:
+        """A job that was begun has failed, and nothing of it has its name."""
+        with self._lock, contextlib.suppress(OSError):  # where the disk is full, say: the failure itself is reported
+            record = None if job.ledger is None or not job.is_new else self._records.get(job.ledger)
+            if record is not None:
+                record.ledger.withdraw(job.target)
+
     def begin_all(self, jobs: Sequence[Job]) -> None:
         """As `begin`, for several, each synced with the others of its folder."""
         for record, several in self._by_record(jobs):

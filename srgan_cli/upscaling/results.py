@@ -37,7 +37,7 @@ from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import Places, canvas_of, journal_of, rows_kept
-from srgan_cli.upscaling.plan import Job, Skip
+from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.sharing import Handed, Share
@@ -139,8 +139,8 @@ class Results:
         """Make a document of many pages, page by page; the whole of it has one place, one record and one name."""
         job = one.job
         started = time.perf_counter()
-        self._observer.started(job)
         document = one.document()
+        self._observer.started(job)
         with contextlib.ExitStack() as stack:
             place = None if job.target == STREAM else stack.enter_context(self._places.folder(job))
             target = STREAM if place is None else place.handle / job.target.name
@@ -209,9 +209,13 @@ class Results:
             raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
         self._records.begin(job, source)
         keeps_time = self._options.write.keep_time and job.source != STREAM
-        yield _modified_ns(job) if keeps_time else None
-        if isinstance(job.target, StorePath) and target != STREAM:
-            self._send(job.target, target, overwrite=not job.is_new, stop=stop)
+        try:
+            yield _modified_ns(job) if keeps_time else None
+            if isinstance(job.target, StorePath) and target != STREAM:
+                self._send(job.target, target, overwrite=not job.is_new, stop=stop)
+        except BaseException:
+            self._records.withdraw(job)
+            raise
         if for_good:
             self._records.finish(job, source, identity(there))
 
@@ -242,11 +246,7 @@ class Results:
 
     def fail(self, job: Job, err: Exception) -> None:
         """Report and count a picture that was not made; unless another process has it by now."""
-        if self._share.is_lost(job):
-            skip = Skip(job.source, job.target, "another process has taken it over")
-            self._tally.skips.append(skip)
-            self._observer.skipped(skip)
-            self._share.settle(job)
+        if self._share.yields(job):
             return
         if isinstance(err, PictureError):
             failure = Failure(job.source, _without_detours(str(err), job), type(err), job.target)

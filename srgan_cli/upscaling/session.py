@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from srgan_cli.upscaling.planning import plan
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
+    from srgan_cli.upscaling.crew.hiring import Hiring
     from srgan_cli.upscaling.observer import Observer, Tally
 
 # Raised when results of the same options and weights change, so that --resume makes them again.
@@ -168,6 +169,7 @@ class Session:
     upscaler: Upscaler | None = None  # held by a caller, for all pictures
     upscalers: Upscalers = field(default_factory=Upscalers)  # kept by a caller, from run to run
     make: Callable[[Session, Job, Callable[[str], None]], Upscaler] = load_upscaler
+    hiring: Hiring | None = None  # of a crew that was begun ahead
 
     @property
     def is_auto(self) -> bool:
@@ -241,9 +243,10 @@ class Session:
     def run(self, observer: Observer, *, stream: BinaryIO | None = None) -> Tally:
         """Do it. What goes to no file goes into `stream`, stdout by default. See `srgan_cli.upscaling.batch.run`."""
         if self.options.has_crew and self.upscaler is None and self.plan.jobs:
-            from srgan_cli.upscaling.crew.lead import crew_for, lead
+            from srgan_cli.upscaling.crew.lead import hired, lead
 
-            return lead(self, crew_for(self), observer, stream)
+            with hired(self) as crew:
+                return lead(self, crew, observer, stream)
         from srgan_cli.upscaling import batch
         from srgan_cli.upscaling.measuring import Stopwatch
 
@@ -285,9 +288,11 @@ def prepare(
     upscaler: Upscaler | None = None,
     upscalers: Upscalers | None = None,
     found: Sequence[InputFile] | None = None,
+    hire: bool = False,
 ) -> Session:
     """Choose the networks (those of a held `upscaler`, where there is one) and resolve the plan, for the inputs of
-    `options` or for those that a caller has `found`. What has to be loaded is taken from `upscalers`.
+    `options` or for those that a caller has `found`. What has to be loaded is taken from `upscalers`. `hire`: a run by
+    several workers starts them meanwhile, as soon as a picture is found that is to be made.
 
     Raises what `select` and `plan` raise.
     """
@@ -297,11 +302,37 @@ def prepare(
     _refuse_without_noise(options, selections)
     key = _settings_key(options, selections)
     scales = set.intersection(*(set(selection.scales) for selection in selections.values()))
-    made = plan(options, tuple(sorted(scales)), key, stdin=stdin, found=found)
+    with _hiring(options, selections, key, hire=hire and upscaler is None) as hiring:
+        begin = None if hiring is None else hiring.begin
+        made = plan(options, tuple(sorted(scales)), key, stdin=stdin, found=found, on_work=begin)
+        if hiring is not None and not made.jobs:
+            hiring.close()
     if upscaler is not None and (job := next((job for job in made.jobs if len(job.scales) > 1), None)) is not None:
         asked = max(job.output.width / job.header.width, job.output.height / job.header.height)
         raise SettingsError(f"the upscaler enlarges {upscaler.scale} times, and {asked:g} times are asked for")
-    return Session(options, selections, made, key, began, upscaler, upscalers or Upscalers())
+    return Session(options, selections, made, key, began, upscaler, upscalers or Upscalers(), hiring=hiring)
+
+
+@contextlib.contextmanager
+def _hiring(
+    options: UpscaleOptions, selections: dict[str, Selection], key: str, *, hire: bool
+) -> Iterator[Hiring | None]:
+    """Ready to start the workers of a run while it is planned; where that is refused, they are ended."""
+    if not (hire and options.has_crew):
+        yield None
+        return
+    from srgan_cli.upscaling.crew.lead import hiring_of, own_memory
+    from srgan_cli.upscaling.crew.messages import Brief
+
+    if own_memory(options) is not None:  # which is refused, if there is something to do
+        yield None
+        return
+    hiring = hiring_of(Brief(options, selections, key, load_upscaler))
+    try:
+        yield hiring
+    except BaseException:
+        hiring.close()
+        raise
 
 
 def _held(upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Selection]:

@@ -90,6 +90,16 @@ class Share:
             return False
         return self._records.is_taken_over(job) or self._is_made(job)
 
+    def yields(self, job: Job) -> bool:
+        """Whether a job that has failed here is another process' by now. Then it is skipped, and settled."""
+        if not self.is_lost(job):
+            return False
+        skip = Skip(job.source, job.target, "another process has taken it over")
+        self._tally.skips.append(skip)
+        self._observer.skipped(skip)
+        self.settle(job)
+        return True
+
     def end(self) -> None:
         """Hand out nothing more."""
         with self._changed:
@@ -190,7 +200,7 @@ class Handed:
 
     def settle(self, job: Job) -> None: ...
 
-    def is_lost(self, job: Job) -> bool:
+    def yields(self, job: Job) -> bool:
         return False
 
     def end(self) -> None:
@@ -199,5 +209,7 @@ class Handed:
     def begin(self, job: Job, source: str) -> None: ...
 
     def finish(self, job: Job, source: str, result: str) -> None: ...
+
+    def withdraw(self, job: Job) -> None: ...
 
     def close(self) -> None: ...

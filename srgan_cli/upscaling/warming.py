@@ -24,6 +24,12 @@ def torch_ahead(*, vulkan: bool = False, grace_seconds: float = _GRACE_SECONDS) 
         raise
 
 
+def warm(device: str) -> None:
+    """The same at once, for what `--device` says; returns at once."""
+    vulkan = device == "auto" or device.startswith("vulkan")
+    threading.Thread(target=_begin, args=[vulkan], name="srgan-torch", daemon=True).start()
+
+
 def _begin(vulkan: bool) -> None:
     if vulkan:
         threading.Thread(target=_ask_vulkan, name="srgan-vulkan", daemon=True).start()

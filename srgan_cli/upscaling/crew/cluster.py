@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -79,7 +80,8 @@ class Cluster:
         self._starting: dict[str, tuple[Any, Any]] = {}  # actors that have not answered yet, and their answers
         self._failed_starts = 0  # since the last that was none
         self._count = 0
-        self._looked = self._alone_since = time.monotonic()
+        self._looked = time.monotonic()
+        self._alone_since: float | None = None  # while there is no worker and one is waited for
         self._is_noted = False
         for _ in range(max(1, self._room())):
             self._start()
@@ -102,7 +104,7 @@ class Cluster:
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
         whose = {answer: worker for worker, answer in self._running.items()}
         if not whose:
-            time.sleep(min(seconds, 0.05))
+            self._wait_for_starts(seconds)
             return [] if self._actors else self._wait_for_room()
         self._ray.wait(list(whose), num_returns=1, timeout=seconds)
         ready, _ = self._ray.wait(list(whose), num_returns=len(whose), timeout=0)
@@ -134,6 +136,7 @@ class Cluster:
         address = self._options.address
         if address == "local":  # also where there is another one
             os.environ.setdefault("RAY_worker_niceness", "0")  # as other processes; Ray's own choice is to yield to all
+        logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that a thread sets no handler of signals
         try:
             self._ray.init(
                 address=address, log_to_driver=False, include_dashboard=False if address == "local" else None,
@@ -176,10 +179,19 @@ class Cluster:
                     raise DeviceError(f"no worker can be started on the Ray cluster: {_how(err)}") from err
             else:
                 self._actors[whose[answer]] = actor
-                self._failed_starts, self._alone_since = 0, time.monotonic()
+                self._failed_starts, self._alone_since = 0, None
+
+    def _wait_for_starts(self, seconds: float) -> None:
+        """Until an actor answers that is being started, or for a moment where there is none."""
+        answers = [answer for _, answer in self._starting.values()]
+        if answers:
+            self._ray.wait(answers, num_returns=1, timeout=seconds)
+        else:
+            time.sleep(min(seconds, 0.05))
 
     def _wait_for_room(self) -> list[tuple[str, Event]]:
         """While there is no worker: says so after a while, and gives up after a long one."""
+        self._alone_since = self._alone_since or time.monotonic()
         waited = time.monotonic() - self._alone_since
         needed = f"{self._options.cpus:g} CPU and {self._options.gpus:g} GPU"
         if waited > _ROOM_SECONDS:
@@ -215,8 +227,6 @@ class Cluster:
         self._running.pop(worker, None)
         starting, _ = self._starting.pop(worker, (None, None))
         actor = self._actors.pop(worker, starting)
-        if not self._actors:
-            self._alone_since = time.monotonic()
         if actor is not None:
             with contextlib.suppress(Exception):  # it is gone already
                 self._ray.kill(actor)

@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from srgan_cli.config import UpscaleOptions
-from srgan_cli.errors import DefectError, DeviceError, UnreadablePictureError, WeightsError
-from srgan_cli.files import part_name, stale_parts
+from srgan_cli.errors import (
+    DefectError,
+    DeviceError,
+    UnreadablePictureError,
+    UnwritablePictureError,
+    WeightsError,
+    shown,
+)
+from srgan_cli.files import part_name, reason, stale_parts
 from srgan_cli.upscaling.crew.blindness import Sight
 from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Failed, Gone, Looked, Over, Started
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
@@ -27,10 +34,10 @@ from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.sharing import Share
 
-# A worker gets pictures for about so long at a time: little enough for all to end together, much enough for reading,
-# network and writing to overlap.
-_UNIT_SECONDS = 4.0
-MAX_PICTURES = 16
+# A worker gets pictures for about so long at a time: little enough that not much is lost with one, much enough for
+# reading, network and writing to overlap, which they do not from unit to unit. Towards the end there are fewer.
+_UNIT_SECONDS = 8.0
+MAX_PICTURES = 32
 _LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
 
@@ -56,7 +63,6 @@ class Dispatch:
         self._waiting: deque[Job] = deque()
         self._alone: deque[Job] = deque()  # their worker died: each gets one of its own
         self._out: dict[str, dict[Path, Job]] = {}  # by worker and target: what it has to make
-        self._given: dict[str, float] = {}
         self._speeds: dict[str, float] = {}  # px/s
         self._tries: Counter[Path] = Counter()
 
@@ -65,9 +71,7 @@ class Dispatch:
         with self._feeding() as fed, self._sight.looking():
             try:
                 while self._go_on(fed):
-                    events = self._named(self._roster.wait(_LOOK_SECONDS))
-                    self._record([(worker, event) for worker, event in events if isinstance(event, Done)])
-                    for worker, event in events:
+                    for worker, event in self._recorded(self._named(self._roster.wait(_LOOK_SECONDS))):
                         self._take_in(worker, event)
             except KeyboardInterrupt:
                 self._tally.interrupted = True
@@ -85,6 +89,8 @@ class Dispatch:
             try:
                 for job in self._share.jobs():
                     fed.put(job)
+            except BaseException as err:  # noqa: BLE001 - raised again in the caller's thread
+                self._crash = err
             finally:
                 fed.put(None)
 
@@ -110,10 +116,13 @@ class Dispatch:
             self._tally.cut_short = True
             self._waiting.clear()
             self._alone.clear()
+        if self._crash is not None:
+            raise self._crash
         self._hand_out()
         return bool(self._out or self._waiting or self._alone or not (self._is_fed or self._tally.cut_short))
 
     _is_fed = False
+    _crash: BaseException | None = None
 
     def _is_starving(self) -> bool:
         return not (self._waiting or self._alone or self._out or self._is_fed)
@@ -138,16 +147,26 @@ class Dispatch:
             else:
                 self._alone.extendleft(jobs)  # it is one
                 is_full = True
-        self._records.begin_all([job for _, jobs in given for job in jobs])
-        for worker, jobs in given:
+        for worker, jobs in self._begun(given):
             self._out[worker] = {job.target: job for job in jobs}
-            self._given[worker] = time.monotonic()
             try:
                 self._roster.give(worker, self._sight.unit(worker, jobs))
             except UnreadablePictureError as err:
                 self._roster.busy.discard(worker)
                 (job,) = self._out.pop(worker).values()
                 self._failed(job, Failure(job.source, str(err), type(err), job.target))
+
+    def _begun(self, given: list[tuple[str, tuple[Job, ...]]]) -> list[tuple[str, tuple[Job, ...]]]:
+        """What is given out, on record; nothing where that takes no more lines: then all of it has failed."""
+        try:
+            self._records.begin_all([job for _, jobs in given for job in jobs])
+        except OSError as err:
+            for worker, jobs in given:
+                self._roster.busy.discard(worker)
+                for job in jobs:
+                    self._failed(job, _unrecorded(job, err))
+            return []
+        return given
 
     def _named(self, events: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
         """The events, with pictures that were sent back under their names by now."""
@@ -158,15 +177,22 @@ class Dispatch:
             for worker, event in events
         ]
 
-    def _record(self, events: list[tuple[str, Done]]) -> None:
-        """What is done, on record before anything else comes of it; but for the damaged, which are made again."""
-        self._records.finish_all(
-            [
-                (job, event.result)
-                for worker, event in events
-                if not event.damaged and (job := self._out.get(worker, {}).get(event.target)) is not None
-            ]
-        )
+    def _recorded(self, events: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
+        """The events, with what is done on record before anything else comes of it; but for the damaged, which are made
+        again."""
+        done = {
+            event.target: (job, event.result)
+            for worker, event in events
+            if isinstance(event, Done)
+            and not event.damaged
+            and (job := self._out.get(worker, {}).get(event.target)) is not None
+        }
+        try:
+            self._records.finish_all(list(done.values()))
+        except OSError as err:
+            failed = {target: Failed(_unrecorded(job, err)) for target, (job, _) in done.items()}
+            return [(w, failed.get(event.target, event) if isinstance(event, Done) else event) for w, event in events]
+        return events
 
     def _next_jobs(self, worker: str) -> tuple[Job, ...]:
         budget = self._speeds.get(worker, 0.0) * _UNIT_SECONDS
@@ -211,7 +237,10 @@ class Dispatch:
         self._observer.done(job, event.seconds, event.notes)
 
     def _failed(self, job: Job, failure: Failure) -> None:
+        if self._share.yields(job):
+            return
         self._tally.failures.append(failure)
+        self._records.withdraw(job)
         self._share.settle(job)
         self._observer.failed(failure)
 
@@ -220,9 +249,8 @@ class Dispatch:
         if isinstance(event, Over):
             self._tally.network_seconds += event.network_seconds
             self._tally.network_pixels += event.network_pixels
-            taken = time.monotonic() - self._given.get(worker, 0.0)
             if event.network_pixels:
-                self._speeds[worker] = event.network_pixels / max(taken, 1e-3)
+                self._speeds[worker] = event.network_pixels / max(event.seconds, 1e-3)
             self._waiting.extendleft(reversed(left.values()))
         else:
             self._sight.forget(worker)
@@ -247,14 +275,20 @@ class Dispatch:
         self._roster.crew.interrupt()
         until = time.monotonic() + _GRACE_SECONDS
         while self._roster.busy and time.monotonic() < until:
-            for worker, event in self._named(self._roster.crew.wait(0.2)):
+            for worker, event in self._recorded(self._named(self._roster.crew.wait(0.2))):
                 if isinstance(event, (Over, Gone)):
                     self._roster.busy.discard(worker)
                     for job in self._out.pop(worker, {}).values():
                         _clean(job)
+                        if not exists(job.target):
+                            self._records.withdraw(job)
                 elif isinstance(event, Done) and event.target in self._out.get(worker, {}):
-                    self._record([(worker, event)])
                     self._done(self._out[worker].pop(event.target), event)
+
+
+def _unrecorded(job: Job, err: OSError) -> Failure:
+    why = f"{shown(job.target)} cannot be recorded: {reason(err)}"
+    return Failure(job.source, why, UnwritablePictureError, job.target)
 
 
 def _clean(job: Job) -> None:

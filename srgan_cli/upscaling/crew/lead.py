@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from srgan_cli.config import UpscaleOptions, WorkerOptions
@@ -11,6 +14,7 @@ from srgan_cli.errors import DeviceError, SettingsError, shown
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
+from srgan_cli.upscaling.crew.hiring import Hiring
 from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError
 from srgan_cli.upscaling.crew.messages import Brief, Crew
 from srgan_cli.upscaling.crew.processes import ProcessCrew
@@ -30,26 +34,38 @@ if TYPE_CHECKING:
 _FREIGHT_DIVISOR = 4  # of the memory that is free here
 
 
-def crew_for(session: Session) -> Crew:
+def hiring_of(brief: Brief) -> Hiring:
+    """A crew that is started when its `begin` is called. What `crew_of` raises is raised where it is asked for."""
+    return Hiring(lambda: crew_of(brief), "ray" if brief.options.ray is not None else None)
+
+
+@contextlib.contextmanager
+def hired(session: Session) -> Iterator[Crew]:
+    """The crew of a session: the one that was begun while it was planned, or a new one. Raises as `crew_of`."""
+    if (path := own_memory(session.options)) is not None:
+        raise SettingsError(f"{path} is inside this process, and its workers are others: leave out the devices")
+    with contextlib.closing(session.hiring or hiring_of(brief_of(session))) as hiring:
+        yield hiring.crew()
+
+
+def crew_of(brief: Brief) -> Crew:
     """Workers on a Ray cluster, or a process for each of the devices asked for. Raises `DeviceError` where there is
     none, and `SettingsError` where Ray is missing."""
-    engine = session.options.engine
-    _refuse_own_memory(session)
-    if session.options.ray is not None:
+    engine, ray = brief.options.engine, brief.options.ray
+    if ray is not None:
         from srgan_cli.upscaling.crew.cluster import Cluster
 
         if engine.has_several_devices:
             raise SettingsError("give either --ray or several devices")
-        return Cluster(brief_of(session), session.options.ray)
+        return Cluster(brief, ray)
     workers = tuple(one for asked in engine.workers for one in _there(asked))
-    return ProcessCrew(brief_of(session).for_one_of(len(workers)), workers)
+    return ProcessCrew(brief.for_one_of(len(workers)), workers)
 
 
-def _refuse_own_memory(session: Session) -> None:
-    for job in session.plan.jobs:
-        for path in (job.source, job.target):
-            if isinstance(path, StorePath) and path.protocol == "memory":
-                raise SettingsError(f"{path} is inside this process, and its workers are others: leave out the devices")
+def own_memory(options: UpscaleOptions) -> Path | None:
+    """A place of a run that no other process can see."""
+    paths = (path for path in (*options.inputs, options.output) if isinstance(path, StorePath))
+    return next((path for path in paths if path.protocol == "memory"), None)
 
 
 def brief_of(session: Session) -> Brief:

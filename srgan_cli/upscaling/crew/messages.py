@@ -153,11 +153,12 @@ class Pieced:
 @dataclass(frozen=True)
 class Over:
     """A unit has ended; what was neither done nor failed of it is handed back. `error`: why, where the device (or its
-    weights) cannot go on."""
+    weights) cannot go on. `seconds`: since its first picture was begun, the loading of networks left out."""
 
     error: DeviceError | WeightsError | None = None
     network_seconds: float = 0.0
     network_pixels: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job, Plan, Skip
 from srgan_cli.upscaling.session import Session
+from srgan_cli.upscaling.warming import warm
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
@@ -49,6 +50,7 @@ class Worker:
         self._brief, self._say = brief, say
         self._session = Session(brief.options, brief.selections, Plan(()), brief.settings_key, time.perf_counter())
         self._upscalers: dict[tuple[str, tuple[int, ...], int], Upscaler] = {}
+        warm(brief.options.engine.device)
 
     def do(self, unit: Unit) -> None:
         """Make a unit; the last that is said of it is `Over`."""
@@ -74,7 +76,8 @@ class Worker:
         if key not in self._upscalers:
             self._upscalers[key] = self._brief.make(self._session, job, lambda text: self._say(Said(text, False)))
             upscaler = self._upscalers[key]
-            for sentence in (*upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"):
+            made = self._session.describe(job), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"
+            for sentence in made:
                 self._say(Said(sentence, True))
         return self._upscalers[key]
 
@@ -94,7 +97,7 @@ class Worker:
     ) -> Over:
         key, assign = self._brief.settings_key, self._session.assign
         batch.run_handed(jobs, options, key, self._upscaler, telling, assign, tally, stream)
-        return Over(tally.error, tally.network_seconds, tally.network_pixels)
+        return Over(tally.error, tally.network_seconds, tally.network_pixels, telling.seconds())
 
     def _look(self, look: Look) -> Over:
         sees = (look.source is None or look.source.is_file()) and (look.probe is None or _holds(*look.probe))
@@ -145,11 +148,17 @@ class _Telling:
     ) -> None:
         self._say, self._tally, self._stream = say, tally, stream
         self._target = target  # of a picture that is made into the stream
+        self._begun: float | None = None
+
+    def seconds(self) -> float:
+        """Since the first picture was begun."""
+        return 0.0 if self._begun is None else time.perf_counter() - self._begun
 
     def _target_of(self, job: Job) -> Path:
         return job.target if self._target is None else self._target
 
     def started(self, job: Job) -> None:
+        self._begun = self._begun or time.perf_counter()
         self._say(Started(self._target_of(job), job.model, job.why, job.made_by))
 
     def advanced(self, job: Job, network_pixels: int) -> None:

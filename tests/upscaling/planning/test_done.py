@@ -72,6 +72,8 @@ def test_resume_does_again_what_is_gone(two_done: tuple[Path, Path]) -> None:
 
 def test_resume_does_again_what_was_only_begun(two_done: tuple[Path, Path]) -> None:
     Ledger.load(Path("out")).begin(two_done[1], identity(two_done[0]), KEY)
+    assert todo(resume=True) == ["b.png"], "what was to be replaced is still there"
+    two_done[1].write_bytes(b"what replaced it, before that was recorded")
     assert todo(resume=True) == ["a.png", "b.png"]
 
 

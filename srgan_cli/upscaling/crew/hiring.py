@@ -1,0 +1,70 @@
+"""A crew that is started while its run is planned, so that its workers are there by the time the plan is."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.crew.messages import Crew
+
+# A refusal (a misspelt name, nothing to do) takes less, and so does not wait for an import.
+_GRACE_SECONDS = 0.05
+_LOOK_SECONDS = 0.5
+_END_SECONDS = 10.0
+
+
+class Hiring:
+    """Starts a crew by a thread that lives as long as it: on Linux, processes that Ray has started end with the thread
+    that did so. Before `begin`, no more is done than to import `module`."""
+
+    def __init__(self, start: Callable[[], Crew], module: str | None = None) -> None:
+        self._start, self._module = start, module
+        self._begun, self._known = threading.Event(), threading.Event()
+        self._closed, self._ended = threading.Event(), threading.Event()
+        self._crew: Crew | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._hire, name="srgan-hiring", daemon=True).start()
+
+    def begin(self) -> None:
+        """There is something to do. Returns at once."""
+        self._begun.set()
+
+    def crew(self) -> Crew:
+        """The crew, which is the caller's to close from now on. Raises what starting it raises."""
+        self.begin()
+        while not self._known.wait(_LOOK_SECONDS):  # in parts, so that Ctrl-C gets through everywhere
+            pass
+        if self._error is not None:
+            raise self._error
+        assert self._crew is not None
+        crew, self._crew = self._crew, None
+        return crew
+
+    def close(self) -> None:
+        """There is nothing to do any more: a crew that nobody has asked for is ended."""
+        self._closed.set()
+        self._begun.set()
+        self._ended.wait(_END_SECONDS)
+
+    def _hire(self) -> None:
+        self._import()
+        self._begun.wait()
+        if not self._closed.is_set():
+            try:
+                self._crew = self._start()
+            except BaseException as err:  # noqa: BLE001 - raised again where the crew is asked for
+                self._error = err
+            self._known.set()
+            self._closed.wait()
+        if self._crew is not None:
+            self._crew.close()
+        self._ended.set()
+
+    def _import(self) -> None:
+        if self._module is not None and not self._begun.wait(_GRACE_SECONDS):
+            with contextlib.suppress(Exception):  # whoever needs it meets the same error, and can tell of it
+                importlib.import_module(self._module)

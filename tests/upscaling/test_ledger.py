@@ -1,0 +1,62 @@
+"""What a folder's record says of results: those that are begun, done, or came to nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from srgan_cli.upscaling.ledger import Ledger
+from srgan_cli.upscaling.shelves import part_for
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+    return path
+
+
+def states(target: Path, *ledgers: Ledger) -> list[str]:
+    """As those that have written it see it, and as one that reads it now."""
+    return [ledger.state(target, "s", "k") for ledger in (*ledgers, Ledger.load(target.parent))]
+
+
+def test_what_is_begun_is_not_done(target: Path) -> None:
+    ledger = Ledger.load(target.parent)
+    assert states(target, ledger) == ["unknown"] * 2
+    ledger.begin(target, "s", "k")
+    assert states(target, ledger) == ["stale"] * 2
+    ledger.finish(target, "s", "k")
+    assert states(target, ledger) == ["done"] * 2
+    target.write_bytes(b"another")
+    assert states(target, ledger) == ["stale"] * 2
+
+
+def test_what_came_to_nothing_leaves_the_name_to_others(target: Path) -> None:
+    ledger, other = Ledger.load(target.parent), Ledger.load(target.parent)
+    ledger.begin(target, "s", "k")
+    ledger.withdraw(target)
+    other.refresh()
+    assert states(target, ledger, other) == ["unknown"] * 3
+    ledger.withdraw(target)
+    assert len(ledger.path.read_text().splitlines()) == 4, "once: a line ends what was cut short before it"
+    ledger.begin(target, "s", "k")
+    assert states(target, ledger) == ["stale"] * 2
+
+
+def test_what_is_done_stays_so_whatever_is_begun_later(target: Path) -> None:
+    """By a process that stood still, say, whose lines are gathered after those of the one that took over."""
+    first, second = Ledger.load(target.parent), Ledger.load(target.parent)
+    second.write_to(part := part_for("0123456789abcdef"))
+    second.begin(target, "s", "k")
+    first.begin(target, "s", "k")
+    first.finish(target, "s", "k")
+    first.gather(part)
+    assert states(target, first) == ["done"] * 2
+    first.begin(target, "s", "k")
+    first.withdraw(target)
+    assert states(target, first) == ["done"] * 2
+    first.begin(target, "s", "k")
+    target.write_bytes(b"its successor, that nobody has recorded")
+    assert states(target, first) == ["stale"] * 2
