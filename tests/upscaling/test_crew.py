@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srgan_cli.cli.console import Watch
 from srgan_cli.config import EngineOptions, RayOptions, WorkerOptions
 from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DefectError, DeviceError, SettingsError, WeightsError
@@ -189,74 +187,6 @@ def test_a_result_that_appears_meanwhile_is_left_alone_by_the_next_run_too(twelv
     with pytest.raises(SettingsError, match=r"05\.png exists, but no earlier run made it"):
         session(twelve, model)
     assert (twelve / "out" / "05.png").read_bytes() == mine
-
-
-def told(made: Session, capsys: pytest.CaptureFixture[str], run: Callable[[Watch], Tally]) -> list[dict[str, Any]]:
-    """The events of a run in order of their content, without what differs from run to run."""
-    with Watch(made, quiet=True, verbose=False, as_json=True) as watch:
-        tally = run(watch)
-    watch.finish(tally)
-    events = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
-    for event in events:
-        event.pop("seconds", None)
-        event.pop("network_seconds", None)
-        if event["event"] in ("detail", "note"):
-            event["text"] = re.sub(r"^cpu:\d: ", "", event["text"])
-    return sorted(events, key=json.dumps)
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_crew_reports_what_a_run_without_one_does(
-    twelve: Path, model: Path, capsys: pytest.CaptureFixture[str], count: int
-) -> None:
-    """But for order, workers' names and times: pictures that are refused when they are looked at, too."""
-    cut_short(twelve / "in" / "bad.jpg")
-    picture(twelve / "in" / "changed.png", 9, 9)
-    picture(twelve / "in" / "gone.png", 9, 9)
-    picture(twelve / "in" / "with_alpha.png", 20, 16, mode="RGBA")
-    (twelve / "in" / "no.png").write_bytes(b"no picture")
-
-    def spoilt(out: str) -> Session:
-        for name in ("changed", "gone"):
-            picture(twelve / "in" / f"{name}.png", 9, 9)
-        made = session(twelve, model, output=twelve / out)
-        picture(twelve / "in" / "changed.png", 11, 9)
-        (twelve / "in" / "gone.png").unlink()
-        picture(twelve / out / "05.png", 3, 3)
-        return made
-
-    made = spoilt("out")
-    alone = told(made, capsys, made.run)
-    shutil.rmtree(twelve / "out")
-    made = spoilt("out")
-    crew = Threads(brief_of(made), tuple(f"cpu:{number}" for number in range(1, count + 1)))
-    assert told(made, capsys, lambda watch: lead(made, crew, watch)) == alone
-    begun = {Path(event["source"]).name for event in alone if event["event"] == "started"}
-    assert not begun & {"changed.png", "gone.png", "no.png"}
-    assert {Path(event["source"]).name for event in alone if event["event"] == "failed"} == {
-        "bad.jpg", "changed.png", "gone.png", "no.png", "05.png",
-    }  # fmt: skip
-
-
-def test_progress_of_a_picture_that_is_made_again_begins_anew(
-    twelve: Path, model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A worker dies when it has made the last row."""
-    real, deaths = Upscaler.upscale_rows, iter([True])
-
-    def upscale_rows(self: Upscaler, source: Any, out: Any, **options: Any) -> None:
-        real(self, source, out, **options)
-        if next(deaths, False):
-            raise Killed
-
-    made = session(twelve, model)
-    crew = Threads(brief_of(made), ("cpu:1", "cpu:2"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Upscaler, "upscale_rows", upscale_rows)
-        events = told(made, capsys, lambda watch: lead(made, crew, watch))
-    assert len(crew.replaced) == 1
-    assert all(event["done"] <= event["total"] for event in events if event["event"] == "progress")
-    assert next(event for event in events if event["event"] == "summary")["done"] == 12
 
 
 # ------------------------------------------------------------------------------------------------------ large pictures
