@@ -439,9 +439,8 @@ def test_a_run_that_is_ended_goes_on_and_leaves_no_worker(twelve: Path, model: P
                "-q"]  # fmt: skip
     process = subprocess.Popen(command)
     wait_for(lambda: len(list((twelve / "out").glob("*.png"))) >= 3)
-    workers = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
-    ).stdout.split()  # fmt: skip
+    listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    workers = listed.stdout.split()
     process.send_signal(number)
     code = process.wait(60)
     assert code in (130, -9) or len(list((twelve / "out").glob("*.png"))) == 72
