@@ -14,7 +14,9 @@ The others compare several workers with one, each on a core of its own: `process
 photos are those of DIR, again and again until there are `--pictures`; with `--megapixels` they are put together into
 one JPEG picture of that size. `ratio` is one worker's time over all workers', `overhead` what one worker takes beyond
 the plain command on its core, `overhead_all` what all take beyond the plain command with a thread on each of their
-cores; `start_seconds` is what the command takes for the smallest photo alone. On a machine that does other things,
+cores; `start_seconds` is what the command takes for the smallest photo alone; `sharing` is what processes on one folder
+take beyond as many that have a part of it each, on the same cores at the same time: what else is missing from the ratio
+is the start of each, and what cores take from each other (memory, caches). On a machine that does other things,
 processor time says more than the clock, so both are given.
 
 One line of JSON for each case.
@@ -166,8 +168,9 @@ def driver(workers: int, pictures: int) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Way:
-    """A command's own options, and the cores that it has, with a thread on each."""
+    """A command's inputs and own options, and the cores that it has, with a thread on each."""
 
+    inputs: Path
     options: tuple[str, ...]
     cores: tuple[int, ...]
 
@@ -179,20 +182,14 @@ class Cost:
     done: tuple[int, ...]  # pictures, by each command
 
 
-def cost(inputs: Path, ways: list[Way], common: tuple[str, ...], meter: Callable[[], float] = lambda: 0.0) -> Cost:
-    """What it takes to make the inputs by commands that run at the same time, into one folder. `meter` counts the
-    processor time of what they have not started themselves."""
+def cost(ways: list[Way], common: tuple[str, ...], meter: Callable[[], float] = lambda: 0.0) -> Cost:
+    """What it takes to make the inputs by commands that run at the same time; those with the same ones share a folder.
+    `meter` counts the processor time of what they have not started themselves."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("SRGAN_BENCHMARK_DIR")) as folder:
         began, before = time.perf_counter(), meter()
-        processes = []
-        for way in ways:
-            command = [sys.executable, "-m", "srgan_cli", "upscale", str(inputs), "-o", f"{folder}/out/", "--resume",
-                       "-q", "--json", *common, *way.options]  # fmt: skip
-            processes.append(subprocess.Popen(
-                ["taskset", "-c", ",".join(map(str, way.cores)), *command], stdout=subprocess.PIPE,
-                env={**os.environ, "OMP_NUM_THREADS": str(len(way.cores)), "RAY_AUTH_MODE": "disabled"},
-            ))  # fmt: skip
-        found = [_finish(process) for process in processes]
+        logs = [Path(folder, f"{number}.log") for number in range(len(ways))]
+        running = [_start(way, common, Path(folder), log) for way, log in zip(ways, logs, strict=True)]
+        found = [_finish(process, log) for process, log in zip(running, logs, strict=True)]
         return Cost(
             time.perf_counter() - began,
             sum(busy for _, busy in found) + meter() - before,
@@ -200,15 +197,23 @@ def cost(inputs: Path, ways: list[Way], common: tuple[str, ...], meter: Callable
         )
 
 
-def _finish(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+def _start(way: Way, common: tuple[str, ...], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """A command. It writes into a file: one that waited for its pipe to be read would keep pictures from the others."""
+    command = [sys.executable, "-m", "srgan_cli", "upscale", str(way.inputs), "-o", f"{folder / way.inputs.name}/",
+               "--resume", "-q", "--json", *common, *way.options]  # fmt: skip
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            ["taskset", "-c", ",".join(map(str, way.cores)), *command], stdout=stream,
+            env={**os.environ, "OMP_NUM_THREADS": str(len(way.cores)), "RAY_AUTH_MODE": "disabled"},
+        )  # fmt: skip
+
+
+def _finish(process: subprocess.Popen[bytes], log: Path) -> tuple[int, float]:
     """How many pictures a command has made, and the processor time that it and its own workers took."""
-    assert process.stdout is not None
-    with process.stdout:
-        said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"the command has ended with code {process.returncode}"
-    return json.loads(said.splitlines()[-1])["done"], used.ru_utime + used.ru_stime
+    return json.loads(log.read_bytes().splitlines()[-1])["done"], used.ru_utime + used.ru_stime
 
 
 @contextlib.contextmanager
@@ -294,17 +299,20 @@ def compare(asked: argparse.Namespace) -> dict[str, object]:
             fill(folder, asked.data, asked.pictures)
         smallest = min(asked.data.iterdir(), key=lambda path: path.stat().st_size)
         shutil.copyfile(smallest, least / smallest.name)
-        plain = Way(("--device", "cpu"), cores[:1])
-        start = cost(least, [plain], common)
-        alone = cost(folder, [plain], common)
+        plain = Way(folder, ("--device", "cpu"), cores[:1])
+        start = cost([replace(plain, inputs=least)], common)
+        alone = cost([plain], common)
+        apart = beside = None
         if asked.what == "processes":
-            one, many = alone, cost(folder, [replace(plain, cores=(core,)) for core in cores], common)
-        elif asked.what == "folder":
-            one = cost(folder, [Way(("--device", "cpu:1x1"), cores[:1])], common)
-            many = cost(folder, [Way(("--device", f"cpu:{asked.workers}x1"), cores)], common)
+            one, many = alone, cost([replace(plain, cores=(core,)) for core in cores], common)
+            apart = cost(_apart(plain, cores, Path(place)), common)
         else:
-            one, many = (_on_ray(folder, some, common) for some in (cores[:1], cores))
-        beside = None if asked.what == "processes" else cost(folder, [replace(plain, cores=cores)], common)
+            if asked.what == "folder":
+                one = cost([Way(folder, ("--device", "cpu:1x1"), cores[:1])], common)
+                many = cost([Way(folder, ("--device", f"cpu:{asked.workers}x1"), cores)], common)
+            else:
+                one, many = (_on_ray(folder, some, common) for some in (cores[:1], cores))
+            beside = cost([replace(plain, cores=cores)], common)
     return {
         "model": asked.model, "scale": asked.scale, "workers": asked.workers,
         **({"megapixels": asked.megapixels} if asked.megapixels else {"pictures": asked.pictures}),
@@ -315,12 +323,27 @@ def compare(asked: argparse.Namespace) -> dict[str, object]:
             "cpu_overhead": round(one.cpu_seconds / alone.cpu_seconds - 1, 3)}),
         **({} if beside is None else {
             "plain_all": _said(beside), "overhead_all": round(many.seconds / beside.seconds - 1, 3)}),
+        **({} if apart is None else {
+            "apart": _said(apart), "sharing": round(many.seconds / apart.seconds - 1, 3),
+            "sharing_cpu": round(many.cpu_seconds / apart.cpu_seconds - 1, 3)}),
     }  # fmt: skip
+
+
+def _apart(plain: Way, cores: tuple[int, ...], place: Path) -> list[Way]:
+    """The same work without anything shared: each command has photos of its own."""
+    ways = []
+    for number, core in enumerate(cores):
+        part = place / f"part{number}"
+        part.mkdir()
+        for photo in sorted(plain.inputs.iterdir())[number :: len(cores)]:
+            shutil.copyfile(photo, part / photo.name)
+        ways.append(replace(plain, inputs=part, cores=(core,)))
+    return ways
 
 
 def _on_ray(folder: Path, cores: tuple[int, ...], common: tuple[str, ...]) -> Cost:
     with cluster(cores) as (address, meter):
-        return cost(folder, [Way(("--device", "cpu", f"--ray={address}", "--ray-cpus", "1"), cores)], common, meter)
+        return cost([Way(folder, ("--device", "cpu", f"--ray={address}", "--ray-cpus", "1"), cores)], common, meter)
 
 
 def _said(one: Cost) -> dict[str, object]:

@@ -236,7 +236,7 @@ def _check_sizes(config: TrainConfig, assignments: Sequence[str]) -> None:
     if config.generator.grow and config.init is None:
         raise SettingsError("--grow needs --init: the model that the larger network begins with")
     asked = [name for one in assignments for name in parse_assignment(one).get("generator", {})]
-    sizes = [name for name in asked if name not in ("grow", "scale")]
+    sizes = [name for name in asked if name not in ("grow", "scale", "noise")]  # any compact network may take noise
     if config.init is not None and not config.generator.grow and sizes:
         raise SettingsError(
             f"with --init the sizes are those of {shown(config.init)}, not generator.{sizes[0]}; add --grow for a "

@@ -94,6 +94,7 @@ def test_sizes_beside_init_are_not_ignored_in_silence() -> None:
     with pytest.raises(SettingsError, match=r"the sizes are those of fidelity, not generator\.blocks; add --grow"):
         resolve(None, None, start, ["generator.blocks=20"])
     assert resolve(None, None, {**start, "generator": {"grow": True}}, ["generator.blocks=20"]).generator.blocks == 20
+    assert resolve(None, None, start, ["generator.noise=true"]).generator.noise  # no size: it may learn to use noise
     with pytest.raises(SettingsError, match="--grow needs --init"):
         resolve(None, None, {"generator": {"grow": True}}, [])
 
