@@ -19,7 +19,7 @@ from srgan_cli.training_presets import from_mapping, parse_value, read_toml, to_
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.ledger import Ledger, identity
-from srgan_cli.upscaling.shelves import FILE_NAME
+from srgan_cli.upscaling.record_storage import FILE_NAME
 
 DEEP = 200_000
 VALUES = (

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 from srgan_cli import stored
 from srgan_cli.stores import store
 from srgan_cli.stores.paths import StorePath
-from srgan_cli.upscaling.shelves import FILE_NAME, shelf_of
+from srgan_cli.upscaling.record_storage import FILE_NAME, storage_of
 
 ResultState: TypeAlias = Literal["done", "stale", "unknown"]
 
@@ -56,7 +56,7 @@ class Ledger:
     def __init__(self, folder: Path, handle: Path | None = None) -> None:
         self.path = folder / FILE_NAME
         self._folder, self._base = folder, f"{folder}{'/' if isinstance(folder, StorePath) else os.sep}"
-        self._shelf = shelf_of(folder, handle)
+        self._storage = storage_of(folder, handle)
         self._lines: dict[str, dict[str, _Line]] = {}  # by file and target
         self._read: dict[str, int] = {}  # how many bytes of each file
         self._own = FILE_NAME
@@ -72,7 +72,7 @@ class Ledger:
 
     def refresh(self) -> None:
         """Read what this process and others have written since."""
-        for name in self._shelf.names():
+        for name in self._storage.names():
             self._read_on(name)
         self._is_loaded = True
 
@@ -82,7 +82,7 @@ class Ledger:
             self._read_on(name)
 
     def _read_on(self, name: str) -> None:
-        found = self._shelf.read_on(name, self._read.get(name, 0))
+        found = self._storage.read_on(name, self._read.get(name, 0))
         if found is None:
             return
         data, begin = found
@@ -151,11 +151,11 @@ class Ledger:
 
     def gather(self, name: str) -> None:
         """Put the lines of another process' file, which has ended, into the record, and remove it."""
-        self._shelf.gather(name)
+        self._storage.gather(name)
 
     def close(self) -> None:
         """Nothing more is recorded by this process."""
-        self._shelf.close()
+        self._storage.close()
 
     def begin(self, target: Path, source: str, settings: str) -> None:
         self._append([(target, _Line(source, settings, None))])
@@ -192,7 +192,7 @@ class Ledger:
 
     def _write(self, name: str, text: str) -> None:
         begin = self._read.get(name, 0)
-        size = self._shelf.append(name, text)
+        size = self._storage.append(name, text)
         if size is not None and size == begin + len(text.encode()) + 2:  # nobody else has written
             self._read[name] = size
 

@@ -15,7 +15,7 @@ from srgan_cli.upscaling.claims import RENEW_SECONDS, Claims
 from srgan_cli.upscaling.ledger import Ledger, ResultState
 from srgan_cli.upscaling.places import Places
 from srgan_cli.upscaling.plan import Job
-from srgan_cli.upscaling.shelves import FILE_NAME, part_for, parts_of
+from srgan_cli.upscaling.record_storage import FILE_NAME, part_for, parts_of
 from srgan_cli.upscaling.store_claims import StoreClaims
 
 

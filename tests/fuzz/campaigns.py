@@ -43,7 +43,7 @@ from srgan_cli.cli import main as srgan
 from srgan_cli.errors import WeightsError
 from srgan_cli.files import part_name
 from srgan_cli.networks.registry import parse_header
-from srgan_cli.upscaling.shelves import FILE_NAME
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.documents.films import film
 from tests.faults import save_tiny
 from tests.fuzz.documents import documents

@@ -24,7 +24,7 @@ from srgan_cli.errors import DefectError, PictureError
 from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.formats import container_of_suffix
 from srgan_cli.upscaling.choice import choose_model
-from srgan_cli.upscaling.shelves import FILE_NAME
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.faults import save_tiny
 from tests.fuzz.corpus import all_seeds
 from tests.fuzz.finding import MAX_PIXELS, SCALE, Finding, of_results

@@ -1,4 +1,4 @@
-"""A crew whose workers are threads of the test, and makers of networks that fail."""
+"""Crews whose workers are threads of the test, runs by them, and makers of networks that fail."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from srgan_cli.config import EngineOptions
 from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError
+from srgan_cli.sizes import Size
+from srgan_cli.upscaling.crew.lead import brief_of, lead
 from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Unit
 from srgan_cli.upscaling.crew.worker import Worker
+from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.session import Session, load_upscaler
+from tests.upscaling.batch import runs
+from tests.upscaling.batch.runs import Recorder
+from tests.upscaling.pictures import tree
+
+SPLIT: dict[str, Any] = {"split_pixels": 1000}  # so that the pictures of `large` are divided among all workers
 
 Deed = Callable[[str, int, Job], None]  # by whom, the how manieth piece of work of all, and what
 
@@ -93,6 +103,29 @@ class Threads:
             self._works += 1
             number = self._works
         self._deed(name, number, job)
+
+
+def session(folder: Path, model: Path, **options: Any) -> Session:
+    """A run from the folder's `in` to its `out`."""
+    return runs.session(
+        folder / "in",
+        model,
+        **{"engine": EngineOptions("cpu", "fp32", 8), "resume": True, "size": Size(scale=2), **options},
+    )
+
+
+def by_threads(made: Session, deed: Deed = lambda *_: None, *, count: int = 2) -> tuple[Tally, Recorder, Threads]:
+    crew = Threads(brief_of(made), tuple(f"cpu:{number}" for number in range(1, count + 1)), deed)
+    watch = Recorder()
+    return lead(made, crew, watch), watch, crew
+
+
+def is_as_without_a_crew(folder: Path, model: Path, **options: Any) -> bool:
+    assert not session(folder, model, output=folder / "alone", **options).run(Recorder()).failures
+    assert tree(folder / "out") == tree(folder / "alone")
+    return all(
+        (folder / "out" / path.name).read_bytes() == path.read_bytes() for path in (folder / "alone").glob("*.png")
+    )
 
 
 def before_each(upscaler: Upscaler, deed: Callable[[], None]) -> Upscaler:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.engine.upscaler import Upscaler
-from srgan_cli.upscaling.shelves import FILE_NAME
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.documents.films import film
 from tests.faults import at_call
 from tests.imaging import samples

@@ -16,7 +16,7 @@ import pytest
 from srgan_cli.upscaling import claims
 from srgan_cli.upscaling.claims import Claims
 from srgan_cli.upscaling.ledger import Ledger
-from srgan_cli.upscaling.shelves import FILE_NAME, part_for, parts_of
+from srgan_cli.upscaling.record_storage import FILE_NAME, part_for, parts_of
 
 
 @pytest.fixture(params=["links", "no links"])

@@ -22,8 +22,8 @@ import pytest
 from srgan_cli.config import EngineOptions, RayOptions
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling.observer import Tally
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from srgan_cli.upscaling.session import Session
-from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.upscaling.batch import runs
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import dies_of_width

@@ -22,7 +22,7 @@ from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import prepare
 from tests.engine.engines import fp32
 from tests.faults import Blurring, Nearest, model_of, save_tiny
-from tests.upscaling.test_crew import by_threads
+from tests.upscaling.crews import by_threads
 
 pytestmark = pytest.mark.timeout(60)
 SIDE, SCALE = 160, 2

@@ -21,8 +21,8 @@ from srgan_cli.sizes import Size
 from srgan_cli.upscaling import journal, plan
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.observer import Silent, Tally
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from srgan_cli.upscaling.session import prepare
-from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.upscaling.pictures import picture, tree
 
 pytestmark = pytest.mark.timeout(60)

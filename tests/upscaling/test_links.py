@@ -14,8 +14,8 @@ from srgan_cli.files import part_name
 from srgan_cli.upscaling import journal, plan
 from srgan_cli.upscaling.ledger import Ledger
 from srgan_cli.upscaling.observer import Silent, Tally
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from srgan_cli.upscaling.session import prepare
-from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.links import hard, pipe, symbolic
 from tests.upscaling.pictures import picture
 

@@ -19,8 +19,8 @@ from srgan_cli.imaging.reading import read_header
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.plan import Plan
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from srgan_cli.upscaling.session import Session, prepare
-from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.upscaling.pictures import picture
 
 

@@ -16,12 +16,12 @@ from srgan_cli.config import Shard, WriteOptions
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging import writing
 from srgan_cli.imaging.encoding import encode
-from srgan_cli.upscaling import claims, sharing, shelves
+from srgan_cli.upscaling import claims, record_storage, sharing
 from srgan_cli.upscaling.ledger import Ledger, identity
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.plan import Job, Skip
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from srgan_cli.upscaling.session import Session
-from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.faults import at_call, disk_full
 from tests.upscaling.batch import runs
 from tests.upscaling.pictures import picture, tree
@@ -53,8 +53,8 @@ def test_what_others_have_made_is_found_without_listing_the_folder(
     made = session(twelve, model, resume=True)
     session(twelve, model, resume=True).run(Silent())
     listed = []
-    real = shelves.parts_of
-    monkeypatch.setattr(shelves, "parts_of", lambda folder: listed.append(folder) or real(folder))
+    real = record_storage.parts_of
+    monkeypatch.setattr(record_storage, "parts_of", lambda folder: listed.append(folder) or real(folder))
     tally = made.run(Silent())
     assert len(tally.skips) == 12
     assert len(listed) <= 1

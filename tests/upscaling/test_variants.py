@@ -19,8 +19,8 @@ from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import prepare
 from tests.faults import save_tiny
 from tests.networks.test_noise import noisy
+from tests.upscaling.crews import by_threads
 from tests.upscaling.pictures import picture, tree
-from tests.upscaling.test_crew import by_threads
 
 Array = np.ndarray[Any, Any]
 

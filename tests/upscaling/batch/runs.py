@@ -12,8 +12,8 @@ from PIL import Image as Pillow
 from srgan_cli.config import EngineOptions, UpscaleOptions
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.plan import Job, Skip
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from srgan_cli.upscaling.session import Session, prepare
-from srgan_cli.upscaling.shelves import FILE_NAME
 from tests.upscaling.pictures import tree
 
 pytestmark = pytest.mark.timeout(60)  # what hangs here is a defect

@@ -17,7 +17,7 @@ from srgan_cli.cli import main
 from srgan_cli.config import EngineOptions
 from srgan_cli.imaging import writing
 from srgan_cli.imaging.encoding import encode
-from srgan_cli.upscaling.shelves import FILE_NAME
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests import commands
 from tests.faults import at_call
 from tests.upscaling.batch.runs import Recorder, pixels_of, results, session

@@ -10,7 +10,7 @@ import pytest
 
 from srgan_cli.errors import SettingsError
 from srgan_cli.upscaling.ledger import Ledger, identity
-from srgan_cli.upscaling.shelves import FILE_NAME
+from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.upscaling.pictures import picture
 from tests.upscaling.planning.plans import KEY, planned
 

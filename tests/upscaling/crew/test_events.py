@@ -16,18 +16,10 @@ from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.upscaling.crew.lead import brief_of, lead
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.session import Session
-from tests.upscaling.crews import Killed, Threads
+from tests.upscaling.crews import Killed, Threads, session
 from tests.upscaling.pictures import cut_short, picture
-from tests.upscaling.test_crew import session
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def twelve(tmp_path: Path) -> Path:
-    for number in range(12):
-        picture(tmp_path / "in" / f"{number:02}.png", 20 + number, 16, seed=number)
-    return tmp_path
 
 
 def told(made: Session, capsys: pytest.CaptureFixture[str], run: Callable[[Watch], Tally]) -> list[dict[str, Any]]:
@@ -77,7 +69,7 @@ def test_a_crew_reports_what_a_run_without_one_does(
     }  # fmt: skip
 
 
-def test_progress_of_a_picture_that_is_made_again_begins_anew(
+def test_progress_of_a_picture_that_is_made_again_begins_again(
     twelve: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A worker dies when it has made the last row."""

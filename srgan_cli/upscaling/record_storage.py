@@ -1,4 +1,4 @@
-"""Where a folder's record is kept: in files to append to, or in a store, whose objects can only be replaced."""
+"""Where a folder's record is stored: in files to append to, or in a store, whose objects can only be replaced."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ def part_for(token: str) -> str:
     return f".srgan-manifest.{token}.jsonl"
 
 
-class Shelf(Protocol):
+class Storage(Protocol):
+    """A folder's record, in one file or several."""
+
     def names(self) -> list[str]:
-        """Of the files that there are; further ones may be missing for a moment."""
+        """The names of its files; new ones may be missing for a moment."""
 
     def read_on(self, name: str, begin: int) -> tuple[bytes, int] | None:
-        """What stands in a file from `begin` on, and where that begins: at 0 where it is another file by now. None:
-        nothing new."""
+        """What a file holds from `begin` on, and where that begins: at 0 if it is another file by now. None: nothing
+        new."""
 
     def append(self, name: str, text: str) -> int | None:
-        """Add lines, which are safe when this returns. Returns the file's size, where it is to be compared."""
+        """Add lines, which are safe when this returns. Returns the file's size; None if no other process writes it."""
 
     def gather(self, name: str) -> None:
         """Put the lines of another process' file, which has ended, into the record, and remove it."""
@@ -145,5 +147,5 @@ class Objects:
             self._own = {first: b""}
 
 
-def shelf_of(folder: Path, handle: Path | None) -> Shelf:
+def storage_of(folder: Path, handle: Path | None) -> Storage:
     return Objects(folder) if isinstance(folder, StorePath) else Files(handle or folder)

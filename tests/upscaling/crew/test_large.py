@@ -1,0 +1,102 @@
+"""A large picture by a whole crew, band by band, whoever fails or dies."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srgan_cli.config import EngineOptions
+from srgan_cli.engine.upscaler import Upscaler
+from srgan_cli.errors import DeviceError
+from srgan_cli.imaging.reading import read_image
+from srgan_cli.upscaling import journal
+from srgan_cli.upscaling.crew.lead import brief_of, lead
+from srgan_cli.upscaling.crew.messages import Piece
+from srgan_cli.upscaling.plan import Job
+from tests.faults import Nearest, model_of
+from tests.upscaling import crews
+from tests.upscaling.batch.runs import Recorder
+from tests.upscaling.crews import SPLIT, Killed, Threads, by_threads, is_as_without_a_crew, session
+from tests.upscaling.pictures import picture
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_a_large_picture_is_made_band_by_band(large: Path, model: Path, scratch: bool) -> None:
+    tally, watch, crew = by_threads(session(large, model, **SPLIT))
+    assert (tally.exit_code, len(tally.done)) == (0, 2)
+    pieces = [unit for _, unit in crew.units if isinstance(unit, Piece)]
+    assert len(pieces) == 2 * 9
+    assert all((piece.scratch is not None) == scratch for piece in pieces)
+    assert sum(watch.of("advanced")) == sum(job.network_pixels for job in tally.done)
+    assert is_as_without_a_crew(large, model)
+
+
+@pytest.mark.parametrize("fault", [DeviceError("a fault was injected"), Killed()], ids=["fails", "dies"])
+def test_bands_of_a_worker_that_is_lost_are_made_by_others(
+    large: Path, model: Path, scratch: bool, fault: BaseException
+) -> None:
+    def deed(name: str, number: int, job: Job) -> None:
+        if number == 4:
+            raise fault
+
+    tally, watch, _ = by_threads(session(large, model, **SPLIT), deed)
+    assert (tally.exit_code, len(tally.done), len(watch.of("note"))) == (0, 2, 1)
+    assert is_as_without_a_crew(large, model)
+
+
+def test_a_large_picture_goes_on_where_it_was_when_all_devices_failed(
+    large: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 1000)
+    monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)
+
+    def deed(name: str, number: int, job: Job) -> None:
+        if number > 6:
+            raise DeviceError("a fault was injected")
+
+    tally, _, _ = by_threads(session(large, model, **SPLIT), deed)
+    assert (tally.exit_code, tally.done) == (5, [])
+    tally, watch, crew = by_threads(session(large, model, **SPLIT))
+    assert (tally.exit_code, len(tally.done)) == (0, 2)
+    assert any("resuming at row" in note for note in watch.of("note"))
+    assert len([unit for _, unit in crew.units if isinstance(unit, Piece)]) < 18
+    assert is_as_without_a_crew(large, model)
+
+
+def test_rows_that_kill_every_worker_fail_one_picture(large: Path, model: Path) -> None:
+    picture(large / "in" / "small.png", 10, 10)
+
+    def deed(name: str, number: int, job: Job) -> None:
+        if job.source.name == "a.png":
+            raise Killed
+
+    # Networks are loaded once for a model, so that the deed is of the job that came first.
+    tally, _, _ = by_threads(session(large, model, inputs=(large / "in" / "a.png",), **SPLIT), deed, count=4)
+    (failure,) = tally.failures
+    assert re.search(r"each of the 3 workers that tried to make its rows from \d+ on has ended", failure.reason)
+    assert tally.exit_code == 1
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_large_picture_of_a_model_that_fades_its_tiles_is_made_by_one_worker(
+    large: Path, model: Path, monkeypatch: pytest.MonkeyPatch, to_file: bool
+) -> None:
+    def fading(*_: Any) -> Upscaler:
+        return Upscaler(model_of(Nearest(2, halo_px=None)), EngineOptions("cpu", "fp32", 64))
+
+    monkeypatch.setattr(crews, "load_upscaler", fading)
+    source, target = large / "in" / "a.png", large / "out.png" if to_file else Path("-")
+    made = session(large, model, inputs=(source,), output=target, resume=to_file, **SPLIT)
+    crew, watch, stream = Threads(brief_of(made), ("cpu:1", "cpu:2")), Recorder(), io.BytesIO()
+    tally = lead(made, crew, watch, stream)
+    assert (tally.exit_code, len(tally.done)) == (0, 1)
+    assert watch.of("note") == [f"{source}: made by one worker, since the model fades its tiles together"]
+    pixels = read_image(target if to_file else stream.getvalue(), max_pixels=10**6).pixels
+    low = read_image(source, max_pixels=10**6).pixels
+    assert np.array_equal(pixels, low.repeat(2, axis=0).repeat(2, axis=1))

@@ -1,0 +1,72 @@
+"""Crews of real processes, which die, fail and are interrupted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from srgan_cli.config import EngineOptions
+from srgan_cli.upscaling.crew.lead import brief_of, crew_of, lead
+from srgan_cli.upscaling.record_storage import FILE_NAME
+from tests.upscaling.batch.runs import Recorder
+from tests.upscaling.crews import by_threads, is_as_without_a_crew, session, third_dies_and_fifth_fails
+from tests.upscaling.pictures import picture, tree
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_processes_that_die_and_fail_leave_nothing_undone(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (twelve / "count").mkdir()
+    monkeypatch.setenv("SRGAN_TEST_COUNT", str(twelve / "count"))
+    picture(twelve / "in" / "large.png", 60, 60)
+    made = session(twelve, model, engine=EngineOptions("cpu:3x1", "fp32", 8), split_pixels=1000)
+    made = replace(made, make=third_dies_and_fifth_fails)
+    watch = Recorder()
+    tally = lead(made, crew_of(brief_of(made)), watch)
+    assert (tally.exit_code, len(tally.done), tally.failures) == (0, 13, [])
+    assert any("has ended with signal SIGKILL" in note for note in watch.of("note"))
+    assert any("is left out, and 2 others go on: a fault was injected" in note for note in watch.of("note"))
+    assert is_as_without_a_crew(twelve, model)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 100
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_run_that_is_ended_goes_on_and_leaves_no_worker(twelve: Path, model: Path, number: signal.Signals) -> None:
+    for more in range(60):
+        picture(twelve / "in" / f"more{more}.png", 90, 90, seed=more)
+    command = [sys.executable, "-m", "srgan_cli", "upscale", str(twelve / "in"), "-o", str(twelve / "out"), "--resume",
+               "--model", str(model), "--scale", "2", "--device", "cpu:2x1", "--precision", "fp32", "--tile", "8",
+               "-q"]  # fmt: skip
+    process = subprocess.Popen(command)
+    wait_for(lambda: len(list((twelve / "out").glob("*.png"))) >= 3)
+    listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    workers = listed.stdout.split()
+    process.send_signal(number)
+    code = process.wait(60)
+    assert code in (130, -9) or len(list((twelve / "out").glob("*.png"))) == 72
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    if number == signal.SIGINT:
+        assert all(name.endswith(".png") or name == FILE_NAME for name in tree(twelve / "out"))
+        assert not [name for name in tree(twelve / "out") if name.endswith(".part")]
+    tally, _, _ = by_threads(session(twelve, model))
+    assert (tally.exit_code, tally.failures) == (0, [])
+    assert is_as_without_a_crew(twelve, model)

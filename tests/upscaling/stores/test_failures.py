@@ -1,0 +1,111 @@
+"""Stores that lose connections, lack credentials or packages, or are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srgan_cli.stores import store
+from srgan_cli.upscaling.observer import Silent
+from tests.upscaling.pictures import picture
+from tests.upscaling.stores.buckets import command, fill, session, there
+
+fsspec = pytest.importorskip("fsspec")
+pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]  # the stores' own libraries warn
+
+
+class Flaky:
+    """A file system whose method fails so many times."""
+
+    def __init__(self, files: Any, method: str, times: int, error: Exception) -> None:
+        self._files, self._method, self._error = files, method, error
+        self.left = times
+
+    def __getattr__(self, name: str) -> Any:
+        if name != self._method:
+            return getattr(self._files, name)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            if self.left:
+                self.left -= 1
+                raise self._error
+            return getattr(self._files, name)(*arguments, **more)
+
+        return call
+
+
+@pytest.mark.parametrize(("times", "code"), [(2, 0), (3, 1)])
+@pytest.mark.parametrize("method", ["get_file", "put_file"])
+def test_lost_connections_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch, model: Path, times: int, code: int, method: str
+) -> None:
+    fill("memory://in", "a.png", "b.png")
+    flaky = Flaky(fsspec.filesystem("memory"), method, times, ConnectionResetError(104, "Connection reset by peer"))
+    monkeypatch.setattr(store, "_filesystem", lambda _protocol: flaky)
+    tally = session(model, "memory://in", "memory://out").run(Silent())
+    assert tally.exit_code == code
+    if code:
+        assert "the connection fails: Connection reset by peer (3 tries)" in tally.failures[0].sentence
+    assert len(there("memory://out")) == len(tally.done)
+
+
+def test_a_put_that_fails_half_way_leaves_nothing(amazon: Any, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    fill("s3://photos/in", "a.png")
+    made = session(model, "s3://photos/in", "s3://photos/out")
+    real = amazon.__class__._call_s3
+
+    async def call(self: Any, method: str, *arguments: Any, **more: Any) -> Any:
+        if method == "put_object" and "manifest" not in more["Key"]:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return await real(self, method, *arguments, **more)
+
+    monkeypatch.setattr(amazon.__class__, "_call_s3", call)
+    tally = made.run(Silent())
+    assert "s3://photos/out/a.png cannot be written: the connection fails" in tally.failures[0].sentence
+    monkeypatch.undo()
+    assert amazon.find("photos/out") == [name for name in amazon.find("photos/out") if "manifest" in name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["s3://photos/none.png", "-o", "x.png"], 3, "s3://photos/none.png cannot be opened: there is no such object"),
+        (["s3://nowhere/a.png", "-o", "x.png"], 3, "there is no such object"),
+        (["made/a.png", "-o", "s3://nowhere/out.png"], 2, "there is no bucket s3://nowhere"),
+        (["made/a.png", "-o", "https://example.org/a.png"], 2, "a web server can only be read from"),
+        (["https://", "-o", "x.png"], 2, "the name of a bucket or a server is missing"),
+        (["nosuch://a/b.png", "-o", "x.png"], 2, "nosuch:// is not a protocol that fsspec knows"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    amazon: Any, model: Path, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(Path("made/a.png"), 20, 16)
+    assert command(model, *arguments) == code
+    assert words in capsys.readouterr().err
+
+
+def test_missing_credentials_are_one_sentence(
+    amazon: Any, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
+    assert command(model, "s3://photos/a.png", "-o", "x.png") == 2
+    assert "no credentials were found for s3:// (set AWS_ACCESS_KEY_ID" in capsys.readouterr().err
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
+
+
+def test_missing_packages_are_named(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_arguments: Any, **_more: Any) -> Any:
+        raise ImportError("Install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(fsspec, "filesystem", missing)
+    assert command(model, "gs://bucket/a.png", "-o", "x.png") == 2
+    assert "gs:// needs a package for fsspec: pip install gcsfs" in capsys.readouterr().err
