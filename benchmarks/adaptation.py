@@ -161,7 +161,7 @@ def _options(places: Places, name: str) -> list[str]:
     losses = [f"adversarial.{key}={value}" for key, value in settings["adversarial"].items()]
     data = [f"data.{key}={value}" for key, value in settings["data"].items()]
     low = ["--lr-dir", str(places.out / "sharp-low"), "--phase", "adversarial", "--init", str(settings["init"])]
-    # Turned pairs would show it wear in all directions; without, it can learn the one that there is.
+    # Turned pairs would show it wear in all directions; without, it can learn the one it has.
     return [*low, *common, "--set", *losses, *data, "data.augment=false"]
 
 

@@ -1,6 +1,6 @@
 """What `--model auto` chooses, and what a wrong choice costs: clean, compressed and noisy copies of a test set.
 
-    python -m benchmarks.auto --data DIR --vgg-weights FILE [--set BSD100] [--most N] [--scale 4] [--markdown]
+    python -m benchmarks.auto --data DIR --vgg-weights FILE [--set BSD100] [--max N] [--scale 4] [--markdown]
         [--photo NAME|RUN]
 
 DIR is that of `benchmarks.quality`. Every small picture is saved as a PNG, as a JPEG of several qualities (4:2:0), as a
@@ -36,7 +36,7 @@ _VGG = "vgg19_conv3_4"
 
 
 def main() -> int:
-    parser = one_set_parser("auto", "What --model auto chooses.", most=10**6)
+    parser = one_set_parser("auto", "What --model auto chooses.", max_pictures=10**6)
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--photo", default=WORN, metavar="NAME|RUN", help="another model in its place")
@@ -45,7 +45,7 @@ def main() -> int:
     metrics = choose_metrics((), arguments.vgg_weights, half=True, device="cpu")
     made = load_upscalers((CLEAN, arguments.photo), arguments.scale, EngineOptions("cpu", "bf16"))
     upscalers = dict(zip((CLEAN, WORN), made.values(), strict=True))
-    tallies = measure(folders, arguments.scale, upscalers, metrics, arguments.most)
+    tallies = measure(folders, arguments.scale, upscalers, metrics, arguments.max)
     print(markdown(tallies) if arguments.markdown else "\n".join(json.dumps(row(one)) for one in tallies))
     return 0
 
@@ -118,11 +118,11 @@ class Tally:
 
 
 def measure(
-    folders: tuple[Path, Path], scale: int, upscalers: dict[str, Upscaler], metrics: Sequence[Metric], most: int
+    folders: tuple[Path, Path], scale: int, upscalers: dict[str, Upscaler], metrics: Sequence[Metric], max_pictures: int
 ) -> list[Tally]:
     """Every picture of a folder of originals and one of their small ones, as each of `COPIES`, by both models."""
     tallies = [Tally(copy) for copy in COPIES]
-    files = pairs.find_pairs(*folders, scale).files[:most]
+    files = pairs.find_pairs(*folders, scale).files[:max_pictures]
     for number, one in enumerate(files):
         print(f"{number}/{len(files)} {one.name}", file=sys.stderr, flush=True)
         assert one.low is not None

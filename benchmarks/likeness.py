@@ -1,7 +1,7 @@
 """How like a teacher's results a model's are, on real pictures that have no original: crops, both enlarged, compared.
 
     python -m benchmarks.likeness PICTURE_OR_DIR … --teacher FILE --vgg-weights FILE [--models photo …] [--keep DIR]
-        [--crop-px 160] [--most N]
+        [--crop-px 160] [--max N]
 
 Takes the busiest of eight random crops of each picture (all of a smaller one), the same ones each time. Prints one JSON
 line for bicubic interpolation and for each model: the mean absolute difference to the teacher's results in levels of
@@ -41,10 +41,10 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=["photo"], metavar="NAME|RUN")
     parser.add_argument("--keep", type=Path, metavar="DIR")
     parser.add_argument("--crop-px", type=int, default=160)
-    parser.add_argument("--most", type=int, default=10**6, metavar="N", help="at most N pictures")
+    parser.add_argument("--max", type=int, default=10**6, metavar="N", help="at most N pictures")
     parser.add_argument("--scale", type=int, default=4)
     arguments = parser.parse_args()
-    crops = dict(_crops(arguments.pictures, arguments.crop_px, arguments.most))
+    crops = dict(_crops(arguments.pictures, arguments.crop_px, arguments.max))
     made = {"teacher": _results(crops, arguments.teacher, arguments.scale, arguments.keep)}
     bicubic = bicubic_enlarger(arguments.scale)
     made["bicubic"] = {name: bicubic(low) for name, low in crops.items()}
@@ -56,7 +56,7 @@ def main() -> int:
     return 0
 
 
-def _crops(sources: Sequence[Path], side_px: int, most: int) -> Iterator[tuple[str, RGB]]:
+def _crops(sources: Sequence[Path], side_px: int, max_pictures: int) -> Iterator[tuple[str, RGB]]:
     taken = 0
     for path in _files(sources):
         try:
@@ -64,7 +64,7 @@ def _crops(sources: Sequence[Path], side_px: int, most: int) -> Iterator[tuple[s
         except PictureError as err:
             print(f"{path.name}: {err}", file=sys.stderr)
             continue
-        if taken >= most:
+        if taken >= max_pictures:
             return
         taken += 1
         yield f"{path.parent.name}-{path.stem}", busiest(picture, side_px, seed=zlib.crc32(path.name.encode()))

@@ -103,7 +103,7 @@ def _worker(args: argparse.Namespace, source: str, target: str) -> None:
 
 
 def _pretend(total: int) -> None:
-    """That the machine has so many bytes. What is free follows from what this process takes."""
+    """Pretends that the machine has `total` bytes. What is free follows from what this process takes."""
     import psutil
 
     real, process = psutil.virtual_memory, psutil.Process()

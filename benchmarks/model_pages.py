@@ -1,9 +1,9 @@
-"""What the documents say of the bundled models, written from the manifest.
+"""What the documents say about the bundled models, written from the manifest.
 
     python -m benchmarks.model_pages
 
-Rewrites the facts and the scores in each model's page (weights/NAME.md) and the tables of docs/MODELS.md: what stands
-between `<!-- KEY:begin -->` and `<!-- KEY:end -->`; and models/NAME.json for OpenModelDB. The rest of a page is written
+Rewrites the facts and the scores in each model's page (weights/NAME.md) and the tables of docs/MODELS.md, which stand
+between `<!-- KEY:begin -->` and `<!-- KEY:end -->`, and models/NAME.json for OpenModelDB. The rest of a page is written
 by people. A model without a page gets one, in which `TODO` marks what only people know.
 """
 
@@ -39,7 +39,7 @@ _FAMILIES = ("fidelity", "srgan", "photo", "fast")
 
 
 def write(folder: Path, overview: Path | None) -> None:
-    """Bring the pages in `folder`, and `overview` (None: no such page), up to its manifest.
+    """Bring the pages in `folder`, and `overview` (None: no such page), up to date with its manifest.
 
     Raises `WeightsError` where a page lacks its marks or cannot be written.
     """
@@ -53,7 +53,7 @@ def write(folder: Path, overview: Path | None) -> None:
 
 
 def write_openmodeldb(entries: Iterable[Entry], folder: Path) -> None:
-    """What OpenModelDB takes, a file for each model. The date stays while the model's file does."""
+    """Write a record for OpenModelDB for each model. Its date is kept as long as the model's file stays the same."""
     for entry in entries:
         path = folder / f"{entry.name}.json"
         old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -78,7 +78,7 @@ def page_path(entry: Entry) -> Path:
 
 
 def page(entry: Entry) -> str:
-    """A model's page as it should be. Raises `WeightsError` where it is there and lacks its marks."""
+    """A model's page, up to date. Raises `WeightsError` if the page exists and lacks its marks."""
     path = page_path(entry)
     text = path.read_text(encoding="utf-8") if path.exists() else _skeleton(entry)
     text = replaced(text, "facts", _facts(entry), path)
@@ -86,7 +86,7 @@ def page(entry: Entry) -> str:
 
 
 def overview_page(text: str, entries: Sequence[Entry]) -> str:
-    """docs/MODELS.md with its tables as they should be."""
+    """docs/MODELS.md with its tables up to date."""
     tables: dict[str, Callable[[Sequence[Entry]], Iterable[str]]] = {
         "models": _models,
         "scores": _all_scores,
@@ -117,7 +117,7 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _number(values: Mapping[str, float], key: str) -> str:
-    """`28.42`, `.8101`; a dash for what was not measured (NIQE of small pictures)."""
+    """`28.42`, `.8101`; a dash for what was not measured, such as NIQE of small pictures."""
     if key not in values:
         return "–"
     text = f"{values[key]:.{_COLUMNS[key][1]}f}"
@@ -140,7 +140,7 @@ def _models(entries: Sequence[Entry]) -> list[str]:
 
 
 def _variants(entry: Entry) -> dict[str, bundled_scores.Scores]:
-    """What is shown of a model: itself, or both the blend that its name stands for and the far end."""
+    """The rows that a model gets: one, or one for the blend that its name stands for and one for detail 1."""
     if registry.start_of(entry) is None:
         return {f"`{entry.name}`": entry.scores}
     suffix = f"@{DEFAULT_DETAIL:g}"
@@ -155,7 +155,7 @@ def _beside(entries: Iterable[Entry], scale: int) -> dict[str, bundled_scores.Sc
 
 
 def _all_scores(entries: Sequence[Entry]) -> Iterator[str]:
-    """For each scale a table: under each set bicubic and the models."""
+    """A table for each scale: for each set, bicubic and the models."""
     for scale in _scales(entries):
         rows: list[list[str]] = []
         for test_set in (*bundled_scores.CLEAN_SETS, bundled_scores.EXAMPLES):
@@ -165,7 +165,7 @@ def _all_scores(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _all_jpeg(entries: Sequence[Entry]) -> Iterator[str]:
-    """For each scale and set a table: in each column a quality, in each cell three numbers."""
+    """A table for each scale and set: a column for each quality, three numbers in each cell."""
     for scale in _scales(entries):
         for base in bundled_scores.JPEG_SETS:
             sets = [base, *(f"{base}-jpeg{quality}" for quality in bundled_scores.JPEG_QUALITIES)]
@@ -184,7 +184,7 @@ def _all_jpeg(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _details(entries: Sequence[Entry]) -> Iterator[str]:
-    """For each model that can be blended a table: from the model that it was made from to itself."""
+    """A table for each model that can be blended: from the model that it was fine-tuned from to itself."""
     for entry in entries:
         start = registry.start_of(entry)
         if start is None:
@@ -215,7 +215,7 @@ def _scales(entries: Iterable[Entry]) -> list[int]:
 
 
 def _scores(entry: Entry) -> str:
-    """Its scores, set by set, under bicubic's."""
+    """Its scores for each set, below bicubic's."""
     beside = {"bicubic": bundled_scores.bicubic_scores(entry.scale), **_variants(entry)}
     shown = [test_set for test_set in bundled_scores.SETS if test_set in entry.scores]
     rows = [
@@ -226,8 +226,8 @@ def _scores(entry: Entry) -> str:
     ]
     table = _table((f"×{entry.scale}", *(title for title, _ in _COLUMNS.values())), rows)
     about = [
-        f"Measured in fp32 by `{_COMMAND}`; what the numbers mean is said in",
-        "[docs/MODELS.md](../docs/MODELS.md#scores).",
+        f"Measured in fp32 by `{_COMMAND}`.",
+        "[docs/MODELS.md](../docs/MODELS.md#scores) explains what the numbers mean.",
     ]
     return "\n".join([*table, "", *about])
 
@@ -238,17 +238,17 @@ def _set_title(test_set: str) -> str:
 
 
 def _mean(recipe: Mapping[str, object]) -> str:
-    """Of which runs the weights are the mean, if of several; nothing else if of one."""
+    """What the weights are a mean of; empty for those of one run."""
     if "mean_with" not in recipe:
         return ""
     fraction = float(str(recipe.get("run_fraction", 0.5)))
-    return f"{fraction:g} of this run's and {1 - fraction:g} of those of `{recipe['mean_with']}`"
+    return f"{fraction:g} × this run's + {1 - fraction:g} × those of `{recipe['mean_with']}`"
 
 
 def _facts(entry: Entry) -> str:
     recipe = entry.recipe
     facts = [
-        ("Kind", "adversarial: may invent texture" if entry.adversarial else "fidelity: near to the truth, px by px"),
+        ("Kind", "adversarial: may invent texture" if entry.adversarial else "fidelity: close to the original"),
         ("Architecture", _architecture(entry)),
         ("Parameters", f"{entry.parameters:,}, {_precision(entry)} ({_megabytes(entry)})"),
         ("Receptive field", f"{_halo_px(entry)} px around each low-resolution px"),
@@ -274,8 +274,10 @@ def _megabytes(entry: Entry) -> str:
 def _precision(entry: Entry) -> str:
     dtypes = {dtype for dtype, _ in registry.read_weights_header(entry.path).tensors.values()}
     cost = entry.recipe.get("fp16_cost_db")
-    measured = "" if cost is None else f", which costs {cost:.4f} dB on Set5"
-    return f"kernels kept as fp16{measured}" if "F16" in dtypes else f"kept as fp32 (fp16{measured})"
+    change = "" if cost is None else f"PSNR on Set5 by {-cost or 0.0:+.4f} dB"
+    if "F16" in dtypes:
+        return "kernels stored as fp16" + (f", which changes {change}" if change else "")
+    return "stored as fp32" + (f" (fp16 would change {change})" if change else "")
 
 
 def _halo_px(entry: Entry) -> int | None:
@@ -327,7 +329,7 @@ TODO: what to give it, and what not.
 <!-- facts:begin -->
 <!-- facts:end -->
 
-TODO: from what it was trained on, on which machine, and why so.
+TODO: what it was trained on, on which machine, and why so.
 
 ## Curves
 
@@ -338,7 +340,7 @@ TODO: the curves of the run's report.html, and what they show.
 <!-- scores:begin -->
 <!-- scores:end -->
 
-TODO: what they mean for those who choose.
+TODO: what they mean for somebody who has to choose a model.
 
 ## Speed
 
@@ -351,8 +353,8 @@ TODO: what it gets wrong, with a picture.
 ## Licence and provenance
 
 {licence}. Trained by `srgan train` on 1,026 crops of 512×512 px from 799 freely licensed photographs (CC0, CC BY,
-CC BY-SA, Unsplash, "free to use"; no non-commercial terms). None of the pictures is contained in the model or in this
-repository. None of Set5, Set14, BSD100 or of the photos in `examples/` was trained on.
+CC BY-SA, Unsplash, "free to use"; no non-commercial terms). Neither the model nor this repository contains any of these
+pictures. Set5, Set14, BSD100 and the photos in `examples/` were not used for training.
 """
 
 

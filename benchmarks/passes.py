@@ -1,6 +1,6 @@
 """Which two passes make ×8, and how much detail the first may have: on originals downscaled by 8.
 
-    python -m benchmarks.passes --data DIR --vgg-weights FILE [--set BSD100] [--most 16] [--jpeg QUALITY]
+    python -m benchmarks.passes --data DIR --vgg-weights FILE [--set BSD100] [--max 16] [--jpeg QUALITY]
 
 DIR is that of `benchmarks.quality`; the small pictures are made by `evaluation.bicubic`. Prints a JSON line for each
 detail of the first pass, with the default detail in the second, and one for another order: PSNR of Y in dB and VGG19's
@@ -30,7 +30,7 @@ _VGG = "vgg19_conv3_4"
 
 
 def main() -> int:
-    parser = one_set_parser("passes", "Which two passes make ×8.", most=16)
+    parser = one_set_parser("passes", "Which two passes make ×8.", max_pictures=16)
     parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="of small pictures that were compressed")
     arguments = parser.parse_args()
     chains = CLEAN if arguments.jpeg is None else COMPRESSED
@@ -40,7 +40,7 @@ def main() -> int:
     metrics = choose_metrics(("vgg19",), arguments.vgg_weights, half=True, device="cpu")
     found: dict[tuple[str, str], list[tuple[float, float]]] = {chain: [] for chain in chains}
     originals, _ = bundled_scores.pair_folders(arguments.data, arguments.test_set, 4)
-    for path in sorted(originals.iterdir())[: arguments.most]:
+    for path in sorted(originals.iterdir())[: arguments.max]:
         whole = pairs.read_rgb(path)
         high = whole[: whole.shape[0] // SCALE * SCALE, : whole.shape[1] // SCALE * SCALE]
         low = bicubic(high, high.shape[1] // SCALE, high.shape[0] // SCALE)

@@ -198,7 +198,7 @@ def _print(test_set: str, scale: int, found: Mapping[str, Evaluation], upscalers
 def measure(
     test_set: str, scale: int, methods: Mapping[str, Enlarge], metrics: Sequence[Metric], data: Path | None
 ) -> dict[str, Evaluation]:
-    """All numbers of these methods on one set; tells of its progress on stderr.
+    """All numbers of these methods on one set; reports its progress on stderr.
 
     `data` is asked for by every set but `examples`. Raises `SettingsError` when it is missing, `NothingToDoError` when
     it holds nothing of the set, `PictureError` for a picture that cannot be used: a mean over other pictures than
@@ -233,13 +233,13 @@ def _from_folder(name: str, data: Path | None, scale: int) -> Iterator[NamedPair
         raise SettingsError("\n".join(failures))
 
 
-def one_set_parser(module: str, description: str, *, most: int) -> argparse.ArgumentParser:
-    """The options of a benchmark on (at most so many) pictures of one set: data, vgg_weights, test_set, most."""
+def one_set_parser(module: str, description: str, *, max_pictures: int) -> argparse.ArgumentParser:
+    """The options of a benchmark on (at most N) pictures of one set: data, vgg_weights, test_set, max."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=description)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds SET/xN/low and SET/xN/high")
     parser.add_argument("--vgg-weights", type=Path, required=True, metavar="FILE")
     parser.add_argument("--set", dest="test_set", default="BSD100", metavar="SET")
-    parser.add_argument("--most", type=int, default=most, metavar="N", help="at most N pictures")
+    parser.add_argument("--max", type=int, default=max_pictures, metavar="N", help="at most N pictures")
     return parser
 
 

@@ -258,7 +258,7 @@ def cluster(cores: tuple[int, ...]) -> Iterator[tuple[str, Callable[[], float]]]
 
 
 def fill(folder: Path, data: Path, pictures: int) -> Path:
-    """Photos of `data`, again and again, until there are so many."""
+    """Photos of `data`, again and again, until there are `pictures`."""
     found = sorted(path for path in data.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     for number in range(pictures):
         photo = found[number % len(found)]

@@ -36,7 +36,7 @@ class Sheet(NamedTuple):
     scale: int = 4
     crop_px: int = 128
     zoom: int = 100
-    at: str = ""  # shares of width and height; where the results differ most if not said
+    at: str = ""  # fractions of width and height; where the results differ most if not said
     worn: str = ""  # a key of _WEAR: how the small pictures were treated before
 
 

@@ -52,7 +52,7 @@ class PageRange:
         return self.first == self.last
 
     def of(self, count: int) -> range:
-        """The numbers that there are of it in a file of `count` pages."""
+        """Those of its numbers that a file of `count` pages has."""
         return range(self.first, min(count, self.last or count) + 1)
 
     @staticmethod
@@ -68,7 +68,7 @@ class PageRange:
 
 
 _DEVICE = r"auto|cpu|mps|(cuda|xpu|vulkan)(:\d{1,3})?|openvino(:(cpu|npu|gpu\d{0,2}))?"
-_SHARES = r"cpu:(\d{1,3})x(\d{1,3})"  # of the cores: workers, and threads of each
+_CPU_WORKERS = r"cpu:(\d{1,3})x(\d{1,3})"  # how many, and threads of each
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         check_option(
-            all(re.fullmatch(rf"{_DEVICE}|(cuda|xpu):all|{_SHARES}", one) for one in self.device.split(",")),
+            all(re.fullmatch(rf"{_DEVICE}|(cuda|xpu):all|{_CPU_WORKERS}", one) for one in self.device.split(",")),
             f"--device must be auto, cpu, cuda[:N], mps, xpu, vulkan[:N] or openvino[:gpu|npu], or several: "
             f"cuda:0,cuda:1, cuda:all or cpu:WORKERSxTHREADS, not {self.device!r}",
         )
@@ -102,9 +102,9 @@ class EngineOptions:
             self.precision in ("auto", "fp32", "fp16", "bf16"),
             f"--precision must be auto, fp32, fp16 or bf16, not {self.precision!r}",
         )
-        shares = [re.fullmatch(_SHARES, one) for one in self.device.split(",")]
+        counts = [re.fullmatch(_CPU_WORKERS, one) for one in self.device.split(",")]
         check_option(
-            all(share is None or (int(share[1]) > 0 and int(share[2]) > 0) for share in shares),
+            all(count is None or (int(count[1]) > 0 and int(count[2]) > 0) for count in counts),
             f"--device {self.device} needs at least one worker, and at least one thread for each",
         )
         check_option(
@@ -121,11 +121,11 @@ class EngineOptions:
         """One for each device that is named, in order; `cuda:all` is left as it is. Each device counts once."""
         found: dict[str, WorkerOptions] = {}
         for one in self.device.split(","):
-            shares = re.fullmatch(_SHARES, one)
-            names = [one] if shares is None else [f"cpu:{number}" for number in range(1, int(shares[1]) + 1)]
+            counts = re.fullmatch(_CPU_WORKERS, one)
+            names = [one] if counts is None else [f"cpu:{number}" for number in range(1, int(counts[1]) + 1)]
             for name in names:
-                threads = 0 if shares is None else int(shares[2])
-                found[name] = WorkerOptions(name, "cpu" if shares else one, threads)
+                threads = 0 if counts is None else int(counts[2])
+                found[name] = WorkerOptions(name, "cpu" if counts else one, threads)
         return tuple(found.values())
 
 

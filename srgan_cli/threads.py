@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# GNU OpenMP, by which PyTorch shares a layer out to the cores, has a thread that is ready early spin 300,000 times
+# GNU OpenMP, by which PyTorch divides a layer among the cores, has a thread that is ready early spin 300,000 times
 # before it sleeps: up to 14 ms on CPUs whose `pause` takes 140 cycles. Where another program has the core that the late
 # thread needs, each of the hundreds of waits in one picture takes that long, in which the spinning keeps the other
 # from its work: with a load of 8 on 2 cores, whole pictures took 2 to 10 times as long. This many is some 50 µs, within

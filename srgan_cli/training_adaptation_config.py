@@ -42,7 +42,7 @@ class AdaptationSettings:
     low_frequency_weight: float = 20.0  # agreement with the bicubic low picture, in means over 8×8 px
     restraint_weight: float = 5.0  # L1 of its residual network: what blur, grain and codecs explain is left to them
     replay: int = (
-        50  # earlier results that the discriminator is shown by turns with new ones (Zhu et al. 2017); 0: none
+        50  # earlier results that the discriminator is shown alternating with new ones (Zhu et al. 2017); 0: none
     )
     # --- the cycle from the other side: F(G(low)) is low, up to its noise
     cycle_weight: float = 0.5

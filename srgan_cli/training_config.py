@@ -157,7 +157,10 @@ class PerceptualSettings:
             match = re.fullmatch(r"conv([1-5])_([1-4])", name)
             known = match is not None and int(match[2]) <= (2 if int(match[1]) < 3 else 4)
             check(known, f"perceptual.layers: VGG19 has no layer {name!r}; its layers are conv1_1 to conv5_4")
-            check(math.isfinite(weight) and weight >= 0, f"perceptual.layers: {name} cannot weigh {weight!r}")
+            check(
+                math.isfinite(weight) and weight >= 0,
+                f"perceptual.layers: the weight of {name} must be 0 or more, not {weight!r}",
+            )
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,7 @@ class TrainConfig:
             "adversarial" not in self.phases
             or self.discriminator.kind != "vgg"
             or not (self.adversarial.small_crop_px and self.adversarial.small_crop_fraction),
-            "the vgg discriminator judges crops of one size; where crops grow (small_crop_px), take patch or unet",
+            "the vgg discriminator judges crops of one size; where crops grow (small_crop_px), use patch or unet",
         )
         for name in self.phases:
             settings = self.of(name)

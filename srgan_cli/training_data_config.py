@@ -74,7 +74,7 @@ class DegradationSettings:
     jpeg_quality: tuple[float, float] = (30.0, 95.0)
     compression_fraction: float = 0.8
     webp_fraction: float = 0.2  # of what is compressed
-    clean_fraction: float = 0.1  # of crops that are only made smaller, so that clean pictures stay clean
+    clean_fraction: float = 0.1  # of crops that are only downscaled, so that clean pictures stay clean
     sharpen_target: float = 0.0  # unsharp mask on the high crop; Real-ESRGAN has 0.5 with GAN training
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 One process imports once what `srgan upscale` imports. For each command it forks a process, which then is as any other:
 it has its own signals, streams, folder and environment, and ends as `python -m srgan_cli` does. Where a test is about
-what is imported, or when, it starts Python anew instead.
+what is imported, or when, it starts another Python instead.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def test_a_fault_at_any_step_leaves_what_was_there(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_is_full_in_the_last_block(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits in the buffer is written when the file is closed; that fails here, and is told as any other."""
+    """What waits in the buffer is written when the file is closed; that fails here, and is reported as any other."""
     opened = os.open
     monkeypatch.setattr(os, "open", lambda path, flags, *mode: opened("/dev/full", os.O_RDWR))
     with pytest.raises(OSError) as caught, publishing(target) as file:

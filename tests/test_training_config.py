@@ -201,7 +201,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"perceptual": {"layers": {}}}, "at least one layer"),
     ({"perceptual": {"layers": {"conv2_3": 1.0}}}, "VGG19 has no layer 'conv2_3'"),
     ({"perceptual": {"layers": {"relu1_1": 1.0}}}, "VGG19 has no layer"),
-    ({"perceptual": {"layers": {"conv1_1": -1.0}}}, "conv1_1 cannot weigh -1"),
+    ({"perceptual": {"layers": {"conv1_1": -1.0}}}, "the weight of conv1_1 must be 0 or more, not -1"),
     ({"perceptual": {"layers": [1]}}, "perceptual.layers must be a table"),
     ({"perceptual": {"source": "resnet"}}, "perceptual.source"),
     ({"discriminator": {"kind": "none"}}, "discriminator.kind"),

@@ -45,7 +45,7 @@ class Estimate:
         self._last = self._clock()
 
     def failed(self, px: int) -> None:
-        """So many px of a picture will not come."""
+        """`px` px of a picture will not be computed."""
         self.total_px -= px
         self._left_px = 0
 

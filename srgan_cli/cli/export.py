@@ -76,4 +76,7 @@ def export(
     if done.difference is None:
         click.echo(f"not checked: {done.program} is not installed", err=True)
     else:
-        click.echo(f"checked: {done.program}'s result is at most {done.difference:.1e} off ours, of 1", err=True)
+        click.echo(
+            f"checked: the result of {done.program} differs from srgan's by at most {done.difference:.1e} of 1",
+            err=True,
+        )

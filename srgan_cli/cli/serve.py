@@ -203,7 +203,7 @@ def parse(words: Mapping[str, str]) -> UpscaleOptions:
     arguments: list[str] = []
     for name, value in words.items():
         if name not in known:
-            raise SettingsError(f"there is no option {shown(name)}; choose from {', '.join(known)}")
+            raise SettingsError(f"unknown option {shown(name)}; choose from {', '.join(known)}")
         arguments += _argument(known[name], value)
     try:
         context = one_picture.make_context("request", arguments)

@@ -1,7 +1,7 @@
 """Where to look: the parts of a scene in which its pictures differ most, or those a person named.
 
-What counts is structure. Differences are measured as their spread inside small cells, so that a picture that is a
-little brighter everywhere does not differ, and one whose bricks have joints does.
+What counts is structure. Differences are measured by their standard deviation inside small cells, so that a picture
+that is a little brighter everywhere does not differ, and one whose bricks have joints does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Grid = npt.NDArray[np.float64]  # (rows, columns) of cells
 
 @dataclass(frozen=True)
 class Spot:
-    """The middle of a crop: px of the frame, or, when `is_fraction`, shares of its width and height."""
+    """The middle of a crop: px of the frame, or, when `is_fraction`, fractions of its width and height."""
 
     x: float
     y: float
@@ -36,7 +36,7 @@ class Spot:
 
     @staticmethod
     def parse(text: str) -> Spot:
-        """`'1200,800'` are px; `'0.5,0.25'` and `'1.0,0.0'`, with points, shares. Raises `SettingsError`."""
+        """`'1200,800'` are px; `'0.5,0.25'` and `'1.0,0.0'`, with points, fractions. Raises `SettingsError`."""
         number = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
         match = re.fullmatch(f"{number},{number}", text, re.ASCII)
         if match is None:

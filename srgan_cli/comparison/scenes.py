@@ -34,7 +34,7 @@ _WHITE = (255, 255, 255)
 _BICUBIC_REACH_PX = 3  # its kernel's, and one for rounding
 # A result that is this much smaller than its original was made of a picture that had been cropped to a multiple of the
 # scale (16 at most); 5 % is less than anyone enlarges by.
-_CROPPED_PX, _CROPPED_SHARE = 15, 0.05
+_CROPPED_PX, _CROPPED_FRACTION = 15, 0.05
 _STRIP_PX = 256  # of the larger picture: what is looked at to tell whether the smaller was cropped
 
 
@@ -239,7 +239,7 @@ def _scales_between(small: tuple[int, int], frame: tuple[int, int]) -> list[tupl
     if whole > 1:
         is_cropped = all(0 <= one < whole for one in rest)
     else:
-        is_cropped = all(abs(one) <= min(_CROPPED_PX, _CROPPED_SHARE * frame[i]) for i, one in enumerate(rest))
+        is_cropped = all(abs(one) <= min(_CROPPED_PX, _CROPPED_FRACTION * frame[i]) for i, one in enumerate(rest))
     fitting = [(float(whole), float(whole))] if is_cropped else []
     long = int(small[1] > small[0])  # rounding has changed the longer side's scale the least
     if abs(frame[1 - long] / (across, down)[long] - small[1 - long]) <= 1:

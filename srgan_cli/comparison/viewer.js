@@ -142,19 +142,19 @@ function tell() {
 // ----------------------------------------------------------------------------------------------------------- moving
 
 const LADDER = [1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
-const MOST_ZOOM = 32;
+const MAX_ZOOM = 32;
 
 // Small pictures are enlarged by whole numbers, large ones shrunk to what fits.
 function fitting() {
-  const share = Math.min(canvas.width / scene().width, canvas.height / scene().height);
-  return share >= 1 ? Math.min(Math.floor(share), 8) : share;
+  const fit = Math.min(canvas.width / scene().width, canvas.height / scene().height);
+  return fit >= 1 ? Math.min(Math.floor(fit), 8) : fit;
 }
 
 // Keep the picture in the window: an axis that fits is centred, one that does not has no empty border.
 function hold() {
-  const least = Math.min(fitting(), LADDER[0]);
+  const min = Math.min(fitting(), LADDER[0]);
   if (view.fitted) view.zoom = fitting();
-  view.zoom = clamp(view.zoom, least, MOST_ZOOM);
+  view.zoom = clamp(view.zoom, min, MAX_ZOOM);
   const inside = (at, length, window) => {
     const half = window / 2 / view.zoom;
     return half * 2 >= length ? length / 2 : clamp(at, half, length - half);
@@ -165,7 +165,7 @@ function hold() {
 
 // Zoom, so that what lies under a point of the stage (in CSS px) stays there.
 function zoomTo(zoom, at = { x: stage.clientWidth / 2, y: stage.clientHeight / 2 }) {
-  zoom = clamp(zoom, Math.min(fitting(), LADDER[0]), MOST_ZOOM);
+  zoom = clamp(zoom, Math.min(fitting(), LADDER[0]), MAX_ZOOM);
   const dx = at.x * pixels() - canvas.width / 2, dy = at.y * pixels() - canvas.height / 2;
   view.x += dx / view.zoom - dx / zoom;
   view.y += dy / view.zoom - dy / zoom;

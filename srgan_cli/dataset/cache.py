@@ -108,7 +108,7 @@ def build_cache(
     Raises `TrainingError` when the folder cannot be written to or the disk is too full (before anything is decoded,
     where that can be known), and `UnreadablePictureError` when a picture has changed since the scan.
     """
-    assert pictures, "the scan has seen to it that there are some"
+    assert pictures, "the scan has made sure that there are some"
     entries = _layout(pictures, settings.levels, scale, crop_px)
     folder = cache_folder_of(settings)
     path = folder / f"{_key(entries)}.pixels"

@@ -95,7 +95,7 @@ class Degradation:
     rounds: tuple[Round, ...]
     worn: Worn | None = None
 
-    BICUBIC: ClassVar[Degradation]  # made smaller, nothing else
+    BICUBIC: ClassVar[Degradation]  # downscaled, nothing else
 
 
 Degradation.BICUBIC = Degradation(())
@@ -218,7 +218,7 @@ def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
     not reach inside. The codecs run on the host, in at most as many threads as PyTorch may use.
     """
     if len(values) != len(high):
-        raise ValueError(f"expected one degradation a crop, not {len(values)} for {len(high)}")
+        raise ValueError(f"expected one degradation per crop, not {len(values)} for {len(high)}")
     with torch.no_grad(), torch.autocast(high.device.type, enabled=False):
         if not any(value.rounds or value.worn for value in values):
             return _bicubic_8bit(high, scale)

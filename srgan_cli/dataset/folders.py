@@ -137,7 +137,7 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
     try:
         found = folder.stat()
     except OSError:
-        return True  # os.walk tells of it
+        return True  # os.walk reports it
     identity = (found.st_dev, found.st_ino)
     if identity in seen:
         return False

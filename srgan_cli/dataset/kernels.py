@@ -152,7 +152,7 @@ def gaussian_matrix(length: int, sigma_px: float, dtype: torch.dtype, device: to
 def _contributions(kind: Filter, length: int, target: int) -> tuple[npt.NDArray[np.int64], Floats]:
     """As `evaluation.bicubic.contributions`, for the other filters. Indices may lie beyond the borders."""
     reach, weight = _FILTERS[kind]
-    stretch = max(length / target, 1.0)  # made smaller, the filter is widened
+    stretch = max(length / target, 1.0)  # for downscaling, the filter is widened
     centres = (np.arange(target) + 0.5) * length / target - 0.5  # in the source's pixels
     radius = math.ceil(reach * stretch)
     indices = np.floor(centres).astype(np.int64)[:, None] + np.arange(-radius, radius + 2)

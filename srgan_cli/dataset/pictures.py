@@ -30,15 +30,15 @@ SUFFIXES = PICTURE_SUFFIXES
 """Lower-case suffixes of the files that a walk through a folder takes for pictures."""
 
 _MAX_PIXELS = 180_000_000  # a picture is decoded whole, and several at a time
-_GLANCE_PX = 256  # the shorter side to which a JPEG may be decoded smaller when it is only looked at
+_GLANCE_PX = 256  # the shorter side to which a JPEG may be decoded smaller when it is only examined
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What one look at a picture tells.
+    """What is known of a picture once it has been examined.
 
     `width` and `height` are of the whole picture, upright. `digest` (hex) is equal for equal pictures: of its size and
-    its pixels as they were looked at. `std` is the standard deviation of its grey levels (of 255), without the
+    its pixels as they were examined. `std` is the standard deviation of its grey levels (of 255), without the
     finest grain. `jpeg_quality` is on libjpeg's scale of 1 to 100, None for other formats.
     """
 
@@ -71,7 +71,7 @@ def without_colours(pixels: Bytes) -> Bytes:
     return grey
 
 
-def look_at(path: Path) -> Facts:
+def examine(path: Path) -> Facts:
     """Facts of a picture; JPEGs are decoded smaller, which takes a fraction of the time. Raises as `read_pixels`."""
     with _nameless(path):
         pixels, header = glance(path, max_pixels=_MAX_PIXELS, side_px=_GLANCE_PX)

@@ -1,7 +1,7 @@
 """Which pictures are learned from, which are kept to judge by, and which are left out and why.
 
-Everything is decided before the first step, from one look at each file: its header, and its pixels decoded small. What
-was found out is remembered in the cache folder, so that the same command given again does not look a second time.
+Everything is decided before the first step. Each file is examined once: its header, and its pixels decoded small. What
+was found is remembered in the cache folder, so that the same command given again does not examine it a second time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypeAlias
 from srgan_cli import stored
 from srgan_cli.dataset import alignment
 from srgan_cli.dataset.folders import PictureFile, Refusal, RefusalKind, files_of, files_under, folder_of
-from srgan_cli.dataset.pictures import Facts, in_order, look_at, read_pixels
+from srgan_cli.dataset.pictures import Facts, examine, in_order, read_pixels
 from srgan_cli.errors import NothingToDoError, PictureError, TrainingError, shown
 from srgan_cli.files import cache_folder, publish_text
 from srgan_cli.training_data_config import DataSettings
@@ -57,14 +57,14 @@ class Scan:
 
 
 def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance | None = None) -> Scan:
-    """Look at all pictures. `crop_px` is the largest crop that any phase takes.
+    """Examine all pictures. `crop_px` is the largest crop that any phase takes.
 
     Both lists are in the order of the folders and of the names in them, so that a copy of the folders elsewhere gives
     the same training. Raises `NothingToDoError` when a folder is missing or holds no pictures, or when nothing is left
     to learn from, and `SettingsError` when the folders of a paired set do not fit each other.
     """
     files, judged, refused = files_of(settings, scale)
-    facts = _look_at_all(_paths([*files, *judged]), cache_folder_of(settings), advance)
+    facts = _examine_all(_paths([*files, *judged]), cache_folder_of(settings), advance)
     sieve = _Sieve(settings, scale, facts)
     # Those to judge by go first: a picture that is in both is left out of training.
     val, not_judged = sieve.sifted(judged, _MIN_JUDGED_PX + 2 * scale, strict=False)
@@ -113,7 +113,7 @@ def scan_unlabelled(
     """
     files, refused = files_under(folders)
     known = _paths([*files, *(PictureFile(one.path, "") for one in sharp or ())])
-    sieve = _Sieve(settings, 1, _look_at_all(known, cache_folder_of(settings), advance))
+    sieve = _Sieve(settings, 1, _examine_all(known, cache_folder_of(settings), advance))
     sieve.keep_out(one.path for one in sharp or ())
     kept, others = sieve.sifted(files, min_px, strict=False, lively=sharp is not None)
     if not kept:
@@ -135,18 +135,18 @@ def cache_folder_of(settings: DataSettings) -> Path:
         ) from err
 
 
-# ------------------------------------------------------------------------------------------------------ a look at each
+# --------------------------------------------------------------------------------------------------------- each picture
 
 
 def _paths(files: Iterable[PictureFile]) -> list[Path]:
     return list(dict.fromkeys(path for file in files for path in (file.path, file.low) if path is not None))
 
 
-def _look_at_all(paths: Sequence[Path], folder: Path, advance: Advance | None) -> dict[Path, Facts | str]:
+def _examine_all(paths: Sequence[Path], folder: Path, advance: Advance | None) -> dict[Path, Facts | str]:
     """For each picture its facts, or the reason why it cannot be read."""
     memory = _Memory(folder / _MEMORY)
     result: dict[Path, Facts | str] = {}
-    for path, facts in zip(paths, in_order(lambda path: _look(path, memory), paths), strict=True):
+    for path, facts in zip(paths, in_order(lambda path: _facts(path, memory), paths), strict=True):
         result[path] = facts
         if advance is not None:
             advance(len(result), len(paths))
@@ -154,13 +154,13 @@ def _look_at_all(paths: Sequence[Path], folder: Path, advance: Advance | None) -
     return result
 
 
-def _look(path: Path, memory: _Memory) -> Facts | str:
+def _facts(path: Path, memory: _Memory) -> Facts | str:
     key = identity(path)
     known = memory.get(key)
     if known is not None:
         return known
     try:
-        facts = look_at(path)
+        facts = examine(path)
     except PictureError as err:  # not remembered: a missing package or a right may be put in order
         return str(err)
     memory.put(key, facts)
@@ -176,7 +176,7 @@ def identity(path: Path) -> str:
 
 
 class _Memory:
-    """Facts by identity, kept in a file. Best effort: losing it costs a second look and nothing else."""
+    """Facts by identity, kept in a file. Best effort: losing it costs time and nothing else."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -336,7 +336,7 @@ def reasons_of(refused: Sequence[Refusal]) -> str:
 def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], list[_Kept], str]:
     """Those to learn from, and those to validate with: chosen by their content, so that they stay when others come.
 
-    A digest is as good as a random number. Those below `val_fraction` are held out, but at least so many that a score
+    A digest is as good as a random number. Those below `val_fraction` are held out, but at least enough that a score
     is not one picture's luck (one of each 12 pictures, up to 4; always one), and at most `val_max`.
     """
     digests = sorted({one.digest for one in kept})

@@ -5,7 +5,7 @@ picture larger than a crop, made once, so that many crops can be taken, turned a
 learned from, it sees `context_px` more, since what such networks draw depends on a large neighbourhood.
 
 TaughtPiece `number` follows from the seed alone: which picture, where, and what becomes of it. So a file of them can be
-filled to any length, by any run, and mended in any place.
+filled to any length, by any run, and repaired in any place.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Pieces:
         return pixels
 
     def _drawn(self, number: int) -> TaughtPiece:
-        """The next piece: every so many is one without an original, and each kind meets all its pictures in turn."""
+        """The next piece: a fixed fraction is without an original, and each kind meets all its pictures in turn."""
         unlabelled = int((number + 1) * self._fraction) > int(number * self._fraction)
         before = int(number * self._fraction)
         cache = self.unlabelled if unlabelled else self.cache
@@ -246,7 +246,7 @@ def teach(
 ) -> Taught:
     """As many pieces as are `allowed`, with the teacher's results: those that are kept already, and new ones.
 
-    A file that was cut short or is damaged is mended: each piece has a check sum, and what fails it is made again. A
+    A file that was cut short or is damaged is repaired: each piece has a checksum, and what fails it is made again. A
     second process that needs the same file waits until the first one is done with it. Raises `TrainingError` when the
     folder cannot be written to or the disk is full; what was made by then is kept, and the next run resumes from there.
     """

@@ -100,7 +100,7 @@ def _opened(path: Path, _changed_ns: int, _size_bytes: int) -> LearnedWear:
 
 
 def signs_of(paths: Sequence[Path]) -> tuple[FileSign | None, ...]:
-    """What some of the worn pictures tell of their compression: their own files', or an earlier one's traces in the
+    """What some of the worn pictures show of their compression: their own files', or an earlier one's traces in the
     pixels. Pictures that cannot be read are passed over."""
     some = list(paths)[:: max(1, len(paths) // _MAX_SIGNS)][:_MAX_SIGNS]
     return tuple(sign for known, sign in in_order(_sign_of, some) if known)

@@ -29,7 +29,9 @@ def wear_path(name: str) -> Path:
 def check_format(header: WeightsHeader, path: Path) -> None:
     """Raises `WeightsError` for a file that holds something else."""
     if header.metadata.get(FORMAT) != VERSION:
-        raise WeightsError(f"{path} holds no wear that this srgan knows; such files come from --unpaired-lr-dir")
+        raise WeightsError(
+            f"{path} holds no learned wear that this srgan can read; such files come from --unpaired-lr-dir"
+        )
 
 
 def check_wear_scale(name: str, scale: int) -> None:

@@ -105,7 +105,9 @@ class Animation(Closing):
         with open_picture(source, max_pixels=self._max_pixels, accept_damaged=self._accept) as picture:
             header = picture.header
             if (header.width, header.height) != (frame.width, frame.height) or header.depth != self._reel.depth:
-                raise UnreadablePictureError(f"{source.name} is damaged: it is not of the size that is promised")
+                raise UnreadablePictureError(
+                    f"{source.name} is damaged: it does not have the size that its header promises"
+                )
             pixels = picture.read_rows(header.height)
             self._damage = picture.damage
         return _as_rgba(pixels, 1 if self._reel.channels <= 2 else 3)

@@ -168,7 +168,7 @@ def _why_not(member: zipfile.ZipInfo) -> str | None:
     if member.file_size > _DEFLATE * member.compress_size + 1024:
         return f"its {member.compress_size} bytes would become {member.file_size}, as in a zip bomb"
     if member.file_size > _MAX_MEMBER_BYTES and _is_picture(member):
-        return "it is larger than 1 GB, the most of one picture in an archive"
+        return "it is larger than 1 GB, the limit for one picture in an archive"
     return None
 
 

@@ -100,6 +100,5 @@ def check_count(source: Source, count: int) -> None:
     """Raise `UnreadablePictureError` for more pages than `MAX_PAGES`."""
     if count > MAX_PAGES:
         raise UnreadablePictureError(
-            f"{source.name} has more than {MAX_PAGES} pages or frames, the most that srgan reads of one file: split it "
-            "first"
+            f"{source.name} has more than {MAX_PAGES} pages or frames, the limit for one file: split it first"
         )

@@ -245,4 +245,4 @@ class PdfBinder:
 def check_inside(format: str) -> None:  # noqa: A002
     """Raise `SettingsError` for a format that no picture in a PDF can have."""
     if format not in FORMATS_INSIDE:
-        raise SettingsError(f"pictures in a PDF are jpeg, or png for those without loss, and not {format}")
+        raise SettingsError(f"pictures in a PDF are written as jpeg, or without loss as png, not as {format}")

@@ -39,7 +39,7 @@ SMALLEST_BLENDED_TILE_PX = 2 * BLEND_PX
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a run had to mend; for the summary and for tests."""
+    """What a run had to correct; for the summary and for tests."""
 
     tiles: int = 0
     redone_in_fp32: int = 0

@@ -208,7 +208,7 @@ def _vp8_quantiser(frame: bytes) -> float | None:
 
 
 def _segmentation(bits: _BooleanDecoder) -> tuple[list[int], bool, list[float]]:
-    """RFC 6386 9.3: the four segments' quantisers, whether they replace the frame's (or add to it), their shares."""
+    """RFC 6386 9.3: the four segments' quantisers, whether they replace the frame's (or add to it), their fractions."""
     own, absolute = [0] * 4, False
     if not bits.flag():
         return own, absolute, [1.0, 0.0, 0.0, 0.0]

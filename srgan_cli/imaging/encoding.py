@@ -116,7 +116,7 @@ def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) 
         image = resizing.flattened(image, options.background)
     if image.bands <= 2 and not known.grey:
         if metadata.icc and profile_fits(metadata.icc, 1):
-            notes += (f"{known.title} has no grey: the picture is converted to sRGB through its grey profile",)
+            notes += (f"{known.title} cannot store grey: the picture is converted to sRGB through its grey profile",)
         image, metadata = _grey_as_rgb(image, metadata)
     if metadata.colour and format != "png":
         metadata, told = _with_profile(metadata, format, grey=image.bands <= 2)
@@ -133,7 +133,7 @@ def _with_profile(metadata: Metadata, format: str, *, grey: bool) -> tuple[Metad
     chunks = dict(metadata.colour)
     hdr = hdr_of(chunks)
     if hdr is not None:
-        flat = f"the picture is HDR ({hdr}), which {FORMATS[format].title} cannot say: its colours will look flat"
+        flat = f"the picture is HDR ({hdr}), which {FORMATS[format].title} cannot record: its colours will look flat"
         return metadata, () if format == "avif" else (f"{flat}; PNG and AVIF keep it",)
     profile = profile_of(chunks, grey=grey) if "cICP" in chunks or not metadata.icc else None
     if profile is None:

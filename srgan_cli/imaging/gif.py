@@ -67,7 +67,7 @@ def lost(source: Source) -> str:
     try:
         GifImageFile(io.BytesIO(data[:at] + b"\0;")).load()  # Pillow would read on in the next frame
     except OSError as err:
-        return "not all of its pixels are there" if "truncated" in str(err) else ""
+        return "some of its pixels are missing" if "truncated" in str(err) else ""
     except Exception:  # noqa: BLE001 - a second opinion only
         return ""
     return ""

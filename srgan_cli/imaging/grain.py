@@ -103,20 +103,20 @@ def measure(strips: Sequence[Pixels], most_flat: int = 16) -> Measured | None:
     strength = tuple(tuple(map(float, np.interp(_KNOTS, x, y * gain))) for x, y in zip(at, curves, strict=True))
     grain = Grain(_fading(strength), size_px, colour_px, shared)
     flat = np.flatnonzero(alike.all(1))
-    flat = _spread(flat if len(flat) else quarters[:, 0], means.mean((1, 2)), most_flat)
+    flat = _of_all_brightnesses(flat if len(flat) else quarters[:, 0], means.mean((1, 2)), most_flat)
     return Measured(grain, tuple(places[i] for i in kept[flat]))
 
 
 def left_fraction(before: Sequence[Pixels], after: Sequence[Pixels]) -> float:
     """How much of the variance of the grain in flat blocks, (BLOCK, BLOCK, C) each, is still there `after`, where they
     are enlarged by a whole number: 0 to 1. Of all blocks the median: in some there is texture, which stays."""
-    shares = []
+    fractions = []
     for one, other in zip(before, after, strict=True):
         scale = other.shape[0] // BLOCK
         small = _unit(other).reshape(BLOCK, scale, BLOCK, scale, -1).mean((1, 3))
         power = _power(_unit(one)) - _rounding(one)
-        shares.append(_power(small) / power if power > 0 else 1.0)
-    return min(1.0, float(np.median(shares)))
+        fractions.append(_power(small) / power if power > 0 else 1.0)
+    return min(1.0, float(np.median(fractions)))
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
@@ -246,8 +246,8 @@ def _fading(strength: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...],
     return tuple((0.0, *row[1:-1], 0.0) for row in strength)
 
 
-def _spread(numbers: npt.NDArray[np.intp], values: Floats, count: int) -> npt.NDArray[np.intp]:
-    """At most `count` blocks of all kinds of brightness."""
+def _of_all_brightnesses(numbers: npt.NDArray[np.intp], values: Floats, count: int) -> npt.NDArray[np.intp]:
+    """At most `count` blocks, of all brightnesses alike."""
     order = np.unique(numbers)
     order = order[np.argsort(values[order], kind="stable")]
     return order[:: -(-len(order) // count)]

@@ -77,10 +77,10 @@ class GrainField:
         reach = max(sum(boxes) - len(boxes) for boxes in (self._boxes, self._own_boxes))
         words = _hashed(self._salts, first_row, height + reach, width + reach)
         common = _field(words, 0, self._boxes, height, width)
-        common *= np.float32(self._shared / _spread(self._boxes, self._aperture_px))
+        common *= np.float32(self._shared / _std(self._boxes, self._aperture_px))
         if not self._own or colours == 1:
             return [common.copy() for _ in range(colours)]
-        own = np.float32(self._own / _spread(self._own_boxes, self._aperture_px))
+        own = np.float32(self._own / _std(self._own_boxes, self._aperture_px))
         return [common + own * _field(words, 8 * n, self._own_boxes, height, width) for n in range(1, colours + 1)]
 
     def _tables_of(self, dtype: np.dtype[Any], colours: int) -> list[tuple[npt.NDArray[np.float32], ...]]:
@@ -185,7 +185,7 @@ def _box_variance(boxes: tuple[int, ...]) -> float:
 
 
 @functools.cache
-def _spread(boxes: tuple[int, ...], aperture_px: int) -> float:
+def _std(boxes: tuple[int, ...], aperture_px: int) -> float:
     """The standard deviation of such noise averaged over the aperture."""
     kernel = np.ones(1)
     for side in (*boxes, aperture_px):

@@ -1,4 +1,4 @@
-"""Whether all that a JPEG's header announces is in its scans, and whether they are so many that the file is a trap.
+"""Whether all that a JPEG's header announces is in its scans, and whether their number is that of a trap.
 
 A progressive JPEG says its coefficients in several scans: the first bits of some, then one more bit of those at a time
 (ITU-T T.81, section G.1.1.1). libjpeg takes what is never said for zero and hardly says so: a file whose first scan is
@@ -53,7 +53,7 @@ def lost(source: Source) -> str:
     frame, scans = found
     if len(scans) > _MAX_SCANS and len(scans) * frame.px > _MAX_PASSED_PX:
         raise UnreadablePictureError(
-            f"{source.name} is a JPEG of {len(scans)} scans, of which ordinary ones have about ten: it may be made to "
+            f"{source.name} is a JPEG of {len(scans)} scans, while ordinary ones have about ten: it may be made to "
             "keep this machine busy. If you trust it, save it as a JPEG that is not progressive"
         )
     if frame.is_progressive:

@@ -72,7 +72,7 @@ class OpenPicture:
         with _decoding(self._source):
             rows = self._rows.rows(top, count)
             if rows.shape != (count, self.header.width, self.header.channels):  # some decoders only find out now
-                raise damaged(self._source.name, ": it is not of the size that its header promises")
+                raise damaged(self._source.name, ": it does not have the size that its header promises")
         self._damage = self._rows.damage
         return rows
 

@@ -122,8 +122,8 @@ def _luma(pixels: Pixels, header: Header) -> Plane:
 # Noise
 
 _BLOCK, _STRIDE = 8, 4
-_SHARE = 0.005
-_CLIPPED_SHARE = 0.05
+_LOWEST = 0.005
+_MAX_CLIPPED = 0.05
 _MIN_COUNTED = 0.02  # of all blocks: fewer are the edges in a page of text
 _QUIET = 0.01  # sums of floats leave less in an area of one colour
 _FEW_MIXED = 0.9
@@ -143,13 +143,13 @@ def noise_of(luma: Plane) -> float:
     if min(luma.shape) < 2 * _BLOCK:
         return 0.0
     levels, low = _block_levels(np.abs(_response(luma)))
-    counted = (levels > _QUIET) & (_clipped_fractions(luma[1:-1, 1:-1]) <= _CLIPPED_SHARE)
+    counted = (levels > _QUIET) & (_clipped_fractions(luma[1:-1, 1:-1]) <= _MAX_CLIPPED)
     if counted.mean() < _MIN_COUNTED:
         return 0.0
     unmixed = counted & (low > _QUIET)
     if unmixed.sum() >= _FEW_MIXED * counted.sum():
         counted = unmixed
-    return float(np.quantile(levels[counted], _SHARE)) / _PER_LEVEL
+    return float(np.quantile(levels[counted], _LOWEST)) / _PER_LEVEL
 
 
 def _halved(luma: Plane) -> Plane:

@@ -117,7 +117,7 @@ def examine(source: Source) -> TiffKind | None:
     subs = _subs(structure, main)
     if len(pages) > _MAX_PAGES:  # before libtiff walks along them
         raise UnreadablePictureError(
-            f"{source.name} has more than {_MAX_PAGES} pages, the most that srgan reads of one file: split it first"
+            f"{source.name} has more than {_MAX_PAGES} pages, the limit for one file: split it first"
         )
     _refuse_raw(source, structure, [*pages, *subs])
     chosen, options, notes = _chosen(structure, pages, subs)

@@ -57,8 +57,8 @@ class Discriminator(nn.Module):
         height, width = pictures.shape[2:]
         if (self.crop_px or height) != height or (self.crop_px or width) != width:
             raise SettingsError(
-                f"this vgg discriminator judges crops of {self.crop_px} px and no others, so not {width}×{height}; "
-                "where crops grow (small_crop_px), take patch or unet"
+                f"this vgg discriminator judges only crops of {self.crop_px} px, not {width}×{height}; "
+                "where crops grow (small_crop_px), use patch or unet"
             )
         if height % self.size_multiple or width % self.size_multiple:
             raise SettingsError(

@@ -56,7 +56,7 @@ def export(model: Model, options: ExportOptions) -> Exported:
     difference = None if result is None else _difference(model.network, result)
     if difference is not None and not difference <= (_TOLERANCE_HALF if options.half else _TOLERANCE):
         raise WeightsError(
-            f"{model.name} was not exported: {program}'s result differs from ours by {difference:.2g} of 1"
+            f"{model.name} was not exported: {program}'s result differs from srgan's by {difference:.2g} of 1"
             + ("; try it without --precision fp16" if options.half else "")
         )
     for path, content in zip(options.files, contents, strict=True):
@@ -123,8 +123,8 @@ def _tensors(model: Model, half: bool) -> dict[str, Tensor]:
     network = model.network
     if not isinstance(network, SRVGG):
         raise WeightsError(
-            f"{model.name} is a {model.architecture} network, which other programs do not know by its weights; "
-            "take --format onnx or ncnn"
+            f"{model.name} is a {model.architecture} network, whose weights other programs cannot read; "
+            "use --format onnx or ncnn"
         )
     tensors = {key: tensor.detach().contiguous() for key, tensor in network.state_dict().items()}
     return {key: tensor.half() if half and tensor.dim() == 4 else tensor for key, tensor in tensors.items()}

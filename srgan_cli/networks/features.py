@@ -161,7 +161,7 @@ def _download() -> dict[str, Tensor]:
 
     weights = VGG19_Weights.IMAGENET1K_V1
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # torch tells of a download; stdout is for results
+        with contextlib.redirect_stdout(sys.stderr):  # torch reports a download; stdout is for results
             return cast("dict[str, Tensor]", weights.get_state_dict(progress=False, check_hash=True))
     # No network, no disk, a file that is not what its name says, or one in the cache that a killed download left.
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:

@@ -25,7 +25,7 @@ def grown(source: Generator, architecture: str, config: Mapping[str, object]) ->
     """A generator of `architecture` and `config` (see `build`) that begins with the weights of `source`.
 
     It may have more blocks, spread evenly among those of `source`, and, where it is compact or srvgg, another scale:
-    its last layer then begins as the other's, made smaller or larger as a picture of sub-pixels. At the same scale it
+    its last layer then begins as the other's, resized as a picture of sub-pixels. At the same scale it
     computes what `source` does, until it is trained. The new layers are drawn from torch's global generator.
 
     Raises `WeightsError` where the architecture or the features differ, where blocks would have to go, or where the
@@ -71,10 +71,14 @@ def _blocks(source: Generator, target: Generator) -> tuple[int, int]:
         if old.get(name) != new.get(name):
             raise WeightsError(f"{name} cannot change from {old.get(name)} to {new.get(name)}: no layer would fit")
     if source.has_noise and not target.has_noise:
-        raise WeightsError("generator.noise cannot be taken from a network that has learned with it; set it to true")
+        raise WeightsError(
+            "generator.noise cannot be switched off in a network that was trained with it; set it to true"
+        )
     before, after = cast(int, old["blocks"]), cast(int, new["blocks"])
     if after < before:
-        raise WeightsError(f"blocks cannot go from {before} to {after}: only more of them keep what was learned")
+        raise WeightsError(
+            f"the number of blocks cannot change from {before} to {after}: only adding blocks keeps what was learned"
+        )
     if source.scale != target.scale and target.architecture not in _SCALABLE:
         raise WeightsError(
             f"the scale cannot change from {source.scale} to {target.scale}: only that of {' and '.join(_SCALABLE)} can"
@@ -102,7 +106,7 @@ def _layer(key: str, architecture: str, blocks: int) -> tuple[int | None, str]:
 
 
 def _place(block: int, before: int, after: int) -> int:
-    """Where a block of `before` stands among `after`: at the end of its even share."""
+    """Where a block of `before` stands among `after`: at the end of its part, where all have equal parts."""
     return (block + 1) * after // before - 1
 
 

@@ -171,9 +171,9 @@ def _convolved(layer: Layer, source: _Blob, reach: Fraction | None) -> _Blob:
     width = layer.whole(1, 0)
     dilation = layer.whole(2, 1)
     same = layer.whole(11, width) == width and layer.whole(12, dilation) == dilation
-    steady = layer.whole(3, 1) == 1 and layer.whole(13, 1) == 1 and width % 2 == 1
+    keeps_size = layer.whole(3, 1) == 1 and layer.whole(13, 1) == 1 and width % 2 == 1
     channels = max(1, layer.whole(0, 1))
-    if not (same and steady):
+    if not (same and keeps_size):
         return _Blob(channels, source.scale, None)
     return _Blob(channels, source.scale, _farther(reach, Fraction(dilation * (width // 2)) / source.scale))
 

@@ -23,7 +23,7 @@ from srgan_cli.errors import DeviceError
 _START = "import sys; sys.path[:] = sys.argv[1:]; from srgan_cli.networks.ncnn_worker import serve; serve()"
 # A driver that does not answer this question will not answer others.
 _PROBE_SECONDS = 30.0
-# What ncnn says before it ends its process for want of memory: VK_ERROR_OUT_OF_HOST_MEMORY and …_DEVICE_MEMORY.
+# What ncnn says before it ends its process because memory is short: VK_ERROR_OUT_OF_HOST_MEMORY and …_DEVICE_MEMORY.
 _NO_MEMORY = ("failed -1\n", "failed -2\n")
 
 

@@ -108,7 +108,7 @@ def _check_picture(run: Run, name: str, scale: int, side: int, channels: int) ->
     correlation = float(np.corrcoef(small.ravel(), low.ravel())[0, 1]) if float(small.std()) > 0 else 0.0
     if correlation < _MIN_CORRELATION or offset > _MAX_OFFSET:
         raise WeightsError(
-            f"{name} does not give its picture back enlarged (correlation {correlation:.2f}, {offset:.2f} brighter or "
+            f"{name} does not return its picture enlarged (correlation {correlation:.2f}, {offset:.2f} brighter or "
             "darker); srgan needs a network from RGB in [0, 1] to the same, enlarged"
         )
 

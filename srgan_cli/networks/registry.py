@@ -41,7 +41,7 @@ _MAX_HEADER_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Card:
-    """What a file tells about how it came to be. `recipe` holds plain values, `scores` one mapping per test set.
+    """What a file says about how it was made. `recipe` holds plain values, `scores` one mapping per test set.
 
     Raises `WeightsError` for a name that could not be part of a file's name, and text that could not be one line.
     """

@@ -262,7 +262,7 @@ def _our_model(generator: Generator, entry: Entry) -> Model:
 
 
 def model_of(network: Generator, path: Path, sha256: str) -> Model:
-    """A loaded model, with what the network itself and its file tell."""
+    """A loaded model, with what the network itself and its file say."""
     return Model(
         network=network,
         name=path.stem,

@@ -130,7 +130,7 @@ class Service:
             except FullError:
                 await drain(request)
                 full = ProblemError(
-                    429, f"{self.workshop.length} pictures are before yours; try again later", retry=True
+                    429, f"{self.workshop.length} pictures are ahead of yours; try again later", retry=True
                 )
                 response = full.response(self.workshop.retry_after_s())
             route = str(getattr(request.scope.get("route"), "path", "other"))

@@ -140,14 +140,14 @@ def put(source: Path, path: StorePath, going: Callable[[int], None], *, overwrit
     Without `overwrite`: `FileExistsError` where one is there by then. S3 looks itself; others are asked before.
     """
     if not overwrite:
-        if path.protocol in _EXCLUSIVE and _is_put_anew(source, path, going):
+        if path.protocol in _EXCLUSIVE and _is_put_again(source, path, going):
             return
         if stat(path) is not None:
             raise FileExistsError(str(path))
     _tried(path, lambda fs: _put(fs, source, path, going))
 
 
-def _is_put_anew(source: Path, path: StorePath, going: Callable[[int], None]) -> bool:
+def _is_put_again(source: Path, path: StorePath, going: Callable[[int], None]) -> bool:
     """False where a store of S3's kind does not know how to do that."""
     try:
         _tried(path, lambda fs: fs.put_file(str(source), str(path), mode="create", callback=_callback(going)))

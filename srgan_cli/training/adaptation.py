@@ -45,8 +45,8 @@ _MARGIN_PX = 4  # of the low picture: borders are padded in F's results and not 
 
 
 class Replay:
-    """Earlier results of F: the discriminator sees them by turns with new ones, so that it does not forget what F used
-    to do (Shrivastava et al. 2017, section 2.3; Zhu et al. 2017, section 4: 50 of them).
+    """Earlier results of F: the discriminator sees them alternating with new ones, so that it does not forget what F
+    used to do (Shrivastava et al. 2017, section 2.3; Zhu et al. 2017, section 4: 50 of them).
 
     Pictures are kept as 8 bits. Each process has its own; a checkpoint holds the first one's.
     """

@@ -201,7 +201,7 @@ class Monitor:
             since = self._alarms["discriminator-won"].since
             sentence = (
                 f"The discriminator has won: since step {since} it is right in {now.accuracy:.0%} of its verdicts, and "
-                f"its loss is near 0 ({now.loss:.2g}). What it tells the generator now is of little use. The run "
+                f"its loss is near 0 ({now.loss:.2g}). Its verdicts now teach the generator little. The run "
                 "continues; if results get worse, lower adversarial.discriminator_learning_rate or adversarial_weight, "
                 "or set adversarial.r1_weight."
             )
@@ -215,7 +215,7 @@ class Monitor:
             return [Finding("discriminator-lost", sentence)]
         return []
 
-    # ---------------------------------------------------------------------------------------------------------- a look
+    # ------------------------------------------------------------------------------------------------------ validations
 
     def validation(self, step: int, numbers: ValidationNumbers) -> list[Finding]:
         """What a validation shows. Comparisons with NaN are false, so that it sets off nothing."""
@@ -252,7 +252,7 @@ class Monitor:
         fraction = now.detail / self._wanted_detail(now.detail)
         losses = []
         if self._alarms["no-detail"].see(step, good=fraction > 0.6, bad=fraction < 1 / 3):
-            losses.append(f"only {fraction:.0%} of the fine detail that there was is left")
+            losses.append(f"only {fraction:.0%} of the original fine detail is left")
         if self._alarms["no-diversity"].see(step, good=now.diversity > 0.8, bad=now.diversity < 0.5):
             losses.append(f"results of different pictures differ {now.diversity:.0%} as much as they should")
         if not losses:
@@ -311,13 +311,13 @@ class Monitor:
     # ------------------------------------------------------------------------------------------------------- the wearer
 
     def wear(self, step: int, now: WearNumbers) -> list[Finding]:
-        """What a look at the wearer shows, where wear is learned; the run continues in any case."""
+        """What a validation of the wearer shows, where wear is learned; the run continues in any case."""
         findings = []
         shift = now.colour_shift
         if self._alarms["wear-colours"].see(step, good=shift < 2, bad=shift > 4):
             sentence = (
                 f"The learned wear moves colours by {shift:.1f} levels (of 255): the worn pictures show other colours "
-                "than the sharp ones, and that is taken for wear. More adaptation.low_frequency_weight holds them."
+                "than the sharp ones, and this is mistaken for wear. More adaptation.low_frequency_weight holds them."
             )
             findings.append(Finding("wear-colours", sentence))
         grain = now.real.noise

@@ -53,7 +53,7 @@ class Outcome:
 
 
 class TrainingObserver(Protocol):
-    """Told of all that happens, from the training thread of the first process (rank 0), and of no other."""
+    """Called with all that happens, from the training thread of the first process (rank 0) only."""
 
     def scanning(self, done: int, total: int) -> None:
         """`done` of `total` pictures were scanned."""

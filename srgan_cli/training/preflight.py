@@ -36,7 +36,7 @@ def _check_wear(config: TrainConfig) -> None:
     if config.adaptation.on and len(worn) < MIN_WORN:
         raise SettingsError(
             f"the folder of --unpaired-lr-dir holds {len(worn)} pictures, and at least {MIN_WORN} are needed, or what "
-            "they show cannot be told from their wear"
+            "they show cannot be distinguished from their wear"
         )
     sharp = {folder_of(name).resolve(): name for name in config.data.high_dirs}
     twice = next((name for name in config.adaptation.worn_dirs if folder_of(name).resolve() in sharp), None)

@@ -31,8 +31,8 @@ from srgan_cli.training.picture_numbers import ValidationNumbers, as_values, pic
 from srgan_cli.training.run import Run
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast, Stepped
-from srgan_cli.training.wear_look import WearLook
 from srgan_cli.training.wear_numbers import WearNumbers
+from srgan_cli.training.wear_validation import WearValidation
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import to_toml
 
@@ -126,7 +126,7 @@ class RunRecorder:
         self.likeness = Likeness(run, run.teacher, self.pairs) if run.teacher is not None and self.pairs else None
         if self.likeness is not None:
             self.baseline |= self.likeness.measure_bicubic(run)
-        self.wear = None if run.adaptation is None else WearLook(run, run.adaptation, scan, self.pairs)
+        self.wear = None if run.adaptation is None else WearValidation(run, run.adaptation, scan, self.pairs)
         scaled = run.learner.scaler.is_enabled()  # such steps are left out by the scaler itself
         self.monitor = Monitor(
             config.adversarial.objective,
@@ -286,7 +286,7 @@ class RunRecorder:
         run, scale = self.run, self.run.generator.scale
         autocast = Autocast(run.device, torch.float32) if exact else run.autocast
         if self.wear is not None:
-            self._look_at_wear(self.wear)
+            self._validate_wear(self.wear)
         found, results = validation.validate(run.ema, self.pairs, run.device, autocast)
         self.latest = dict(found.mean)
         if run.perceptual is not None:
@@ -313,7 +313,7 @@ class RunRecorder:
         self._keep_time_back()
         return numbers
 
-    def _look_at_wear(self, wear: WearLook) -> None:
+    def _validate_wear(self, wear: WearValidation) -> None:
         """The held-out pictures are worn as has been learned by now; and a sheet of that beside real ones."""
         self.pairs = wear.pairs()
         self.baseline = dict(validation.baseline(self.pairs, self.run.generator.scale).mean)
@@ -351,7 +351,7 @@ class RunRecorder:
         Networks that are not finite are not kept: what is kept already stays.
         """
         if not self._finite():
-            self._note("the networks hold numbers that are not finite; what was kept last stays")
+            self._note("the networks hold numbers that are not finite; the last saved state is kept")
             return
         began_s = self.clock.elapsed_s
         self.state.note(self.record.position_bytes, self.monitor.state())

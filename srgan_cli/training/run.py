@@ -261,7 +261,7 @@ def _targets(examples: Examples, weight: float) -> list[tuple[float, Tensor]]:
 
 
 def _real(examples: Examples, kind: Literal["original", "teacher", "both"], group: Processes) -> Tensor:
-    """What the discriminator is shown as real. `both`: original and teacher by turns, counted over all processes."""
+    """What the discriminator is shown as real. `both`: original and teacher alternating, counted over all processes."""
     if examples.taught is None or kind == "original":
         return examples.high
     if kind == "teacher":

@@ -87,7 +87,7 @@ def check_worn(found: Scan, refused: Sequence[Refusal], scale: int) -> None:
         why = f" ({len(refused)} are left out: {reasons_of(refused)})" if refused else ""
         raise SettingsError(
             f"of the worn pictures {len(worn)} can be used{why}, and at least {MIN_WORN} are needed, or what they show "
-            "cannot be told from their wear; add more to the folder of --unpaired-lr-dir"
+            "cannot be distinguished from their wear; add more to the folder of --unpaired-lr-dir"
         )
     if min(worn) > max(sharp):
         raise SettingsError(

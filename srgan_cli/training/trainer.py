@@ -170,7 +170,7 @@ def _explained(run: Run, state: State) -> Iterator[None]:
         if not pytorch.is_out_of_memory(err):
             raise
         raise OutOfMemoryError(
-            f"{run.device} is out of memory at step {state.step}, though a step was tried before; the last "
+            f"{run.device} is out of memory at step {state.step}, although a trial step fitted; the last "
             "checkpoint is kept. Something else may use the memory; otherwise start again with a smaller --batch"
         ) from err
 

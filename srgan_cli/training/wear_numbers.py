@@ -34,7 +34,7 @@ class Appearance:
 
 @dataclass(frozen=True)
 class WearNumbers:
-    """What a look at the wearer gave; NaN is not known, and not watched.
+    """What a validation of the wearer gave; NaN is not known, and not watched.
 
     `colour_shift`: how far its results' mean colour is from the bicubic pictures', in levels of 255. `variation`: the
     standard deviation of a pixel over seeds, in levels. `accuracy` of its discriminator on held-out pictures, 0 … 1.
@@ -52,21 +52,21 @@ class WearNumbers:
     def sentence(self) -> str:
         """The same for a person, when the wearer has learned alone."""
         made, real = (
-            f"noise {look.noise:.1f}, blur {look.blur_across_px:.1f} × {look.blur_down_px:.1f} px, blocking "
-            f"{look.blocking:.1f}"
-            for look in (self.made, self.real)
+            f"noise {one.noise:.1f}, blur {one.blur_across_px:.1f} × {one.blur_down_px:.1f} px, blocking "
+            f"{one.blocking:.1f}"
+            for one in (self.made, self.real)
         )
         return f"the wear that was learned: {made}; real worn pictures: {real} (wear.png shows both)"
 
     def plain(self) -> dict[str, float]:
         """By name, for a log; what is not known is left out."""
-        looks = {f"{name}_{key}": value for name, look in (("real", self.real), ("made", self.made))
-                 for key, value in asdict(look).items()}  # fmt: skip
+        appearances = {f"{name}_{key}": value for name, one in (("real", self.real), ("made", self.made))
+                 for key, value in asdict(one).items()}  # fmt: skip
         others = {key: value for key, value in vars(self).items() if isinstance(value, float)}
-        return {key: value for key, value in (looks | others).items() if math.isfinite(value)}
+        return {key: value for key, value in (appearances | others).items() if math.isfinite(value)}
 
 
-def look_at_all(pictures: Sequence[Pixels]) -> Appearance:
+def appearance_of(pictures: Sequence[Pixels]) -> Appearance:
     """Of low pictures (H, W, 3) uint8, at least 16 px a side."""
     if not pictures:
         return Appearance()

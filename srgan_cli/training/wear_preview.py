@@ -20,7 +20,7 @@ from srgan_cli.training.observer import SilentTraining
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, begin, with_sizes_of_init
 from srgan_cli.training.validation import held_out
-from srgan_cli.training.wear_look import WearLook
+from srgan_cli.training.wear_validation import WearValidation
 from srgan_cli.training_config import TrainConfig
 
 _ROWS = 6
@@ -38,9 +38,9 @@ def preview_wear(config: TrainConfig, where: Path, target: Path) -> bool:
     shown = dataclasses.replace(found, val=tuple(spread_out(found.train, _ROWS)))
     assert run.adaptation is not None
     learned = _take_learned(run, where)
-    look = WearLook(run, run.adaptation, shown, held_out(run.config, shown, run.generator.scale))
-    sheet = look.sheet(run, _ROWS, learned=learned)
-    assert sheet is not None, "scanning has seen to it that there are pictures of both kinds"
+    wear = WearValidation(run, run.adaptation, shown, held_out(run.config, shown, run.generator.scale))
+    sheet = wear.sheet(run, _ROWS, learned=learned)
+    assert sheet is not None, "scanning has made sure of pictures of both kinds"
     save_sheet(Image.fromarray(sheet), target)
     return learned
 

@@ -53,7 +53,7 @@ def judge(signs: Signs) -> ModelChoice:
     if _is_low(signs.codec, signs.quality):
         return ModelChoice(WORN, f"{signs.codec} of quality {signs.quality}")
     if signs.one_bit:
-        return ModelChoice(WORN, "two levels only, so its edges are stairs")
+        return ModelChoice(WORN, "only two levels, so its edges are jagged")
     if signs.earlier_quality is not None:
         return ModelChoice(WORN, f"it was a JPEG of quality {signs.earlier_quality} once")
     if signs.noise >= SURE_NOISE or signs.noise >= max(WORN_NOISE, signs.grain / MAX_GRAIN_OF_NOISE):
@@ -64,7 +64,7 @@ def judge(signs: Signs) -> ModelChoice:
             WORN, f"coarse grain: a standard deviation of about {signs.grain:.0f} levels at half the size"
         )
     if signs.blocking >= WORN_BLOCKING:
-        return ModelChoice(WORN, "blocks of 8 px, so it was compressed more strongly once")
+        return ModelChoice(WORN, "blocks of 8 px, so it was once compressed more strongly")
     if signs.quality is not None:
         return ModelChoice(CLEAN, f"{signs.codec} of quality {signs.quality}, and no visible noise")
     return ModelChoice(CLEAN, "neither visibly compressed nor noisy")

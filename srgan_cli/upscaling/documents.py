@@ -35,7 +35,7 @@ from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.places import canvas_of
 from srgan_cli.upscaling.plan import READ_AHEAD_BYTES, Job, page_of
-from srgan_cli.upscaling.steadying import Steady
+from srgan_cli.upscaling.stabilising import Stabiliser
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
@@ -119,14 +119,14 @@ def _bind(
         word = document.kind.removesuffix("s")
         bench.observer.note(f"{job.source}: resuming at {word} {file.pages + 1} of {len(job.pages)}")
         bench.observer.advanced(job, sum(page.network_pixels for page in job.pages[: file.pages]))
-    steady = Steady() if document.kind == "frames" else None
+    stabiliser = Stabiliser() if document.kind == "frames" else None
     grainings = _Grainings(job, document, bench)
     with _Encoder(binder, file, told) as encoder:
         for page in job.pages[file.pages :]:
             part = page_of(job, page)
             with _naming(page.number, document):
                 graining = grainings.of(part)
-                bound, canvas, damage = _enlarged(job, part, document, bench, record, target, steady, graining)
+                bound, canvas, damage = _enlarged(job, part, document, bench, record, target, stabiliser, graining)
                 encoder.take(page.number, bound, canvas)
             damaged.add(page.number, () if damage is None else (damage,))
     try:
@@ -159,7 +159,7 @@ def _enlarged(
     bench: Bench,
     record: Record,
     target: Path | BinaryIO,
-    steady: Steady | None,
+    stabiliser: Stabiliser | None,
     graining: Graining | None,
 ) -> tuple[Page, Canvas, str | None]:
     patience = bench.patience_of(part)
@@ -171,7 +171,7 @@ def _enlarged(
             raise UnreadablePictureError("it has changed since the run began")
         canvas = _canvas(part, target)
         try:
-            _fill(job, part, picture, canvas, bench, patience, steady, graining)
+            _fill(job, part, picture, canvas, bench, patience, stabiliser, graining)
         except BaseException:
             canvas.close()
             raise
@@ -195,7 +195,7 @@ def _fill(
     canvas: Canvas,
     bench: Bench,
     patience: Patience,
-    steady: Steady | None,
+    stabiliser: Stabiliser | None,
     graining: Graining | None,
 ) -> None:
     header, upscaler = part.header, bench.upscaler_of(part)
@@ -210,8 +210,8 @@ def _fill(
         patience.check()
 
     began = time.perf_counter()
-    if steady is not None and not isinstance(upscaler, Unchanged):
-        steady.enlarge(picture.read_rows(header.height), upscaler, canvas.pixels, patience.check)
+    if stabiliser is not None and not isinstance(upscaler, Unchanged):
+        stabiliser.enlarge(picture.read_rows(header.height), upscaler, canvas.pixels, patience.check)
         final(header.height)
     elif header.decoded_bytes > READ_AHEAD_BYTES:
         with AheadRows(picture, header.decoded_bytes // header.height) as ahead:

@@ -51,7 +51,7 @@ class Growing:
         return self.file.seek(0, 2)
 
     def whole(self, pages: int, state: dict[str, Any]) -> None:
-        """So many pages are in the file; every ten seconds they are put on disk and that is noted."""
+        """That many pages are in the file; every ten seconds they are put on disk, and that is noted."""
         if pages == 0:
             return
         self._kept = (pages, self._size(), dict(state))

@@ -246,7 +246,7 @@ def _in_store(path: StorePath, options: UpscaleOptions, passed_over: _PassedOver
         return
     below = store.listing(path, recursive=options.recursive)
     if not below.objects and not below.folders:
-        yield InputFile(path)  # whoever reads it says that there is none
+        yield InputFile(path)  # the reader reports that it does not exist
     output = options.output
     passed_over.folders += below.folders
     for source, found in below.objects:

@@ -17,7 +17,7 @@ class Observer(Protocol):
     def started(self, job: Job) -> None: ...
 
     def advanced(self, job: Job, network_pixels: int) -> None:
-        """So many more output px of the network are final."""
+        """`network_pixels` more output px of the network are final."""
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None: ...
 

@@ -114,7 +114,7 @@ def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int,
 
 def split_note(contents: Contents, title: str, first: str) -> str:
     """What a person should know whose document does not stay one file."""
-    return f"{title} holds one picture, so the {len(contents.pages)} {contents.kind} become as many files: {first}, …"
+    return f"{title} holds one picture, so the {len(contents.pages)} {contents.kind} become a file each: {first}, …"
 
 
 def default_note(contents: Contents, output: Output, to_file: Path | None, options: UpscaleOptions) -> tuple[str, ...]:

@@ -337,7 +337,7 @@ def _hiring(
 
 def _held(upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Selection]:
     if options.model != AUTO_MODEL or options.detail is not None:
-        raise SettingsError("model and detail are those of the upscaler; give none beside it")
+        raise SettingsError("the upscaler has its own model and detail; give neither of them with it")
     name = " then ".join(model.name for model in upscaler.models)
     return {
         name: Selection(

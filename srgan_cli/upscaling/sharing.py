@@ -18,8 +18,8 @@ from srgan_cli.upscaling.plan import Job, Plan, Skip
 from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 
-LOOK_SECONDS = 1.0  # how often it is looked whether others are done; more often at first
-_FIRST_LOOK_SECONDS = 0.05
+POLL_SECONDS = 1.0  # how often it is looked whether others are done; more often at first
+_FIRST_POLL_SECONDS = 0.05
 # Pictures that are claimed at a time, each to be read, upscaled or written: what another process cannot have. Where
 # there are others, it becomes fewer towards the end, so that all end together.
 AHEAD = 4
@@ -55,9 +55,9 @@ class Share:
         self._taken: set[Path] = set()
 
     def jobs(self) -> Iterator[Job]:
-        """Ends when all are done, by whomever, or after `end`."""
+        """Ends when all are done, no matter by which process, or after `end`."""
         left: Sequence[Job] = self._jobs
-        is_noted, pause = False, _FIRST_LOOK_SECONDS
+        is_noted, pause = False, _FIRST_POLL_SECONDS
         while left:
             held: list[Job] = []
             for number, job in enumerate(left):
@@ -73,7 +73,7 @@ class Share:
             if held and not is_noted:
                 self._observer.note(_waiting(len(held)))
                 is_noted = True
-            if held and self._ended.wait(min(pause, LOOK_SECONDS)):
+            if held and self._ended.wait(min(pause, POLL_SECONDS)):
                 return
             pause *= 2
 

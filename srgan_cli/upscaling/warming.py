@@ -37,7 +37,7 @@ def _begin(vulkan: bool) -> None:
 
 
 def _import_torch() -> None:
-    with contextlib.suppress(Exception):  # who needs it meets the same error, in a thread that can tell of it
+    with contextlib.suppress(Exception):  # the caller that needs it gets the same error, and can report it
         import torch  # noqa: F401
 
 

@@ -25,7 +25,7 @@ from srgan_cli.networks.registry import Card
 
 
 @pytest.fixture
-def shelves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copies of fidelity-x4, without its scores, and of the documents."""
     folder = tmp_path / "weights"
     folder.mkdir()
@@ -46,7 +46,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def test_scores_are_printed_written_and_checked(
-    shelves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "--check") == 1
     assert "fidelity-x4, examples: psnr_y_db is" in capsys.readouterr().err
@@ -64,19 +64,19 @@ def test_scores_are_printed_written_and_checked(
     assert entry.scores["examples"].keys() == bundled_scores.PLACES.keys() - {"vgg19_conv3_4"}
     assert bundled_scores.bicubic_scores(4)["examples"]["ssim_y"] == lines[0]["ssim_y"]
     assert [check.ok for check in registry.verify()] == [True]
-    page = (shelves / "weights" / "fidelity-x4.md").read_text(encoding="utf-8")
+    page = (copied / "weights" / "fidelity-x4.md").read_text(encoding="utf-8")
     assert f"| examples: `fidelity-x4` | {lines[1]['psnr_y_db']:.2f} |" in page
     assert f"| examples | bicubic | {lines[0]['psnr_y_db']:.2f} |" in model_pages.OVERVIEW.read_text(encoding="utf-8")
     assert run(monkeypatch, "--check") == 0
 
 
 def test_scores_of_a_model_that_was_replaced_meanwhile_are_not_kept(
-    shelves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measure = quality.measure
 
     def and_replace(*args: Any) -> Any:
-        path = shelves / "weights" / "fidelity-x4.safetensors"
+        path = copied / "weights" / "fidelity-x4.safetensors"
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         return measure(*args)
@@ -88,7 +88,7 @@ def test_scores_of_a_model_that_was_replaced_meanwhile_are_not_kept(
 
 
 def test_without_keeping_lanczos_is_told_too(
-    shelves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "--model", "fidelity", "--metrics", "--sets", "examples-jpeg30") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -99,12 +99,12 @@ def test_without_keeping_lanczos_is_told_too(
 
 @pytest.mark.slow
 def test_of_a_model_that_can_be_blended_the_blends_are_kept_too(
-    shelves: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = Path(__file__).parent.parent.parent / "docs" / "runs"
     for run_name, family in (("compact", "fidelity"), ("sharp", "srgan")):  # the second began with the first
         card = Card(f"{family}-x4", family, "Test", "MIT")
-        bundle.bundle(runs / f"{run_name}.safetensors", card, None, weights=shelves / "weights")
+        bundle.bundle(runs / f"{run_name}.safetensors", card, None, weights=copied / "weights")
     monkeypatch.setattr(bundled_scores, "DETAIL_SET", "examples")
     monkeypatch.setattr(bundled_scores, "DETAILS", (0.0, 0.2))
     assert run(monkeypatch, "--write", "--metrics") == 0
@@ -138,7 +138,7 @@ def test_of_a_model_that_can_be_blended_the_blends_are_kept_too(
     ],
 )
 def test_mistakes_are_sentences(
-    shelves: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], told: str
+    copied: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], told: str
 ) -> None:
     with pytest.raises(SystemExit, match=told):
         run(monkeypatch, *words)

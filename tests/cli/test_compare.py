@@ -72,7 +72,7 @@ def labels_of(scene: Any) -> list[str]:
 
 
 def left_edge(columns: int, cell_px: int) -> int:
-    """Width of a sheet with so many columns: gaps of 12 px, and the little map of 148 px."""
+    """Width of a sheet with `columns` columns: gaps of 12 px, and the little map of 148 px."""
     return 12 + 148 + columns * (12 + cell_px) + 12
 
 

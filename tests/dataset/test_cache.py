@@ -48,7 +48,7 @@ def test_pairs_are_cut_to_each_other(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cache.high(0)[::2, ::2], cache.low(0))
 
 
-def test_a_cache_is_made_once_and_anew_when_a_file_changes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_is_made_once_and_again_when_a_file_changes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int]] = []
     chosen = settings(photos, val_fraction=0)
     pictures = scan(chosen, scale=2, crop_px=CROP_PX).train

@@ -190,7 +190,7 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "zeros", "emptied"])
-def test_a_damaged_file_is_mended(pieces: Pieces, tmp_path: Path, how: str) -> None:
+def test_a_damaged_file_is_repaired(pieces: Pieces, tmp_path: Path, how: str) -> None:
     teacher = Doubler()
     found = teach(pieces, teacher, tmp_path, Allowance(9))
     path, before = found.path, found.path.read_bytes()

@@ -36,7 +36,7 @@ def of_results(source: Path, results: Sequence[Path]) -> Iterator[Finding]:
     for page in _pages(source, MAX_PIXELS):
         scale = 1 if container == "zip" and page.pages > 1 else SCALE  # an animation in an archive stays as it is
         expected.append((page.width * scale, page.height * scale))
-    if container == "pdf":  # by the numbers of its objects, which the copy has anew
+    if container == "pdf":  # by the numbers of its objects, which differ in the copy
         expected, high = sorted(expected), sorted(high)
     if expected != high:
         yield Finding("size", f"{high}, where {expected} was expected")

@@ -24,7 +24,7 @@ Found: TypeAlias = dict[int, list[Finding]]
 
 
 class Worker:
-    """A process that checks some files after others, and is made anew when one of them has ended it."""
+    """A process that checks some files after others, and is replaced when one of them has ended it."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

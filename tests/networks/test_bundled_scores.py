@@ -1,4 +1,4 @@
-"""The scores that the manifest tells are those of the files beside it: measured anew on our own photos."""
+"""The manifest's scores are those of the files beside it: measured again on our own photos."""
 
 from __future__ import annotations
 

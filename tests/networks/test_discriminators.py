@@ -222,7 +222,7 @@ def test_crops_that_cannot_be_cut_down_are_refused(kind: DiscriminatorKind, crop
 
 
 def test_other_sizes_than_built_for() -> None:
-    with pytest.raises(SettingsError, match=r"judges crops of 16 px and no others, so not 32×32; .*small_crop_px"):
+    with pytest.raises(SettingsError, match=r"judges only crops of 16 px, not 32×32; .*small_crop_px"):
         made("vgg", crop_px=16)(pictures(32))
     with pytest.raises(SettingsError, match="multiples of 8 px, not 20×20"):
         made("unet", crop_px=16)(pictures(20))

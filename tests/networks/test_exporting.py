@@ -70,7 +70,7 @@ def test_another_result_is_not_exported(tmp_path: Path, monkeypatch: pytest.Monk
     contents = exporting._WRITERS[format_](other, half=False)
     monkeypatch.setitem(exporting._WRITERS, format_, lambda *_args, **_kwargs: contents)
     target = ExportOptions(tmp_path / "a", format_)
-    with pytest.raises(WeightsError, match=r"mine was not exported: .* differs from ours by"):
+    with pytest.raises(WeightsError, match=r"mine was not exported: .* differs from srgan.s by"):
         export(model, target)
     assert not any(path.exists() for path in target.files)
 

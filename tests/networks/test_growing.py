@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for architecture, config, reason in (
         ("srresnet", PAPER, "cannot begin with a compact one"),
         ("compact", {**COMPACT, "features": 5}, "features cannot change from 4 to 5"),
-        ("compact", {**COMPACT, "blocks": 2}, "blocks cannot go from 3 to 2"),
+        ("compact", {**COMPACT, "blocks": 2}, "blocks cannot change from 3 to 2"),
     ):
         with pytest.raises(WeightsError, match=reason):
             grown(source, architecture, config)

@@ -86,7 +86,7 @@ def test_a_file_of_weights_that_is_cut_short(tmp_path: Path) -> None:
 
 
 def test_what_is_no_picture_any_more_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="does not give its picture back"):
+    with pytest.raises(WeightsError, match="does not return its picture"):
         load_model(write(tmp_path, loud=200.0))
 
 

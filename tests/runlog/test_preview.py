@@ -125,4 +125,4 @@ def test_a_photo_is_not_drawn_over(tmp_path: Path) -> None:
         preview(config, photo)
     assert photo.read_bytes() == before
     preview(config, tmp_path / "sheet.png")
-    preview(config, tmp_path / "sheet.png")  # a sheet may be drawn anew
+    preview(config, tmp_path / "sheet.png")  # a sheet may be drawn again

@@ -76,7 +76,7 @@ def test_a_resume_cuts_off_what_will_be_made_again(tmp_path: Path) -> None:
     assert read_log(run.path) == [step(1), step(2, again=True)]
 
 
-def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_begins_again(tmp_path: Path) -> None:
     with RunRecord(tmp_path) as run:
         run.log(step(7))
         run.sample(0, crops(1, 6), crops(1), crops(1))

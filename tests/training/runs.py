@@ -59,7 +59,7 @@ def config(photos: Path, **changes: Any) -> TrainConfig:
 
 
 class Witness(SilentTraining):
-    """Remembers what it is told, and may act at a step."""
+    """Remembers what is reported, and may act at a step."""
 
     def __init__(self, at: Callable[[Progress], None] = lambda p: None) -> None:
         self.steps: list[int] = []

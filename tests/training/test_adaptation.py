@@ -34,7 +34,7 @@ from srgan_cli.training.schedule import place
 from srgan_cli.training.state import State
 from srgan_cli.training.steps import Autocast, Examples
 from srgan_cli.training.validation import held_out
-from srgan_cli.training.wear_numbers import Appearance, WearNumbers, look_at_all
+from srgan_cli.training.wear_numbers import Appearance, WearNumbers, appearance_of
 from srgan_cli.training_config import Phase, TrainConfig
 from srgan_cli.training_presets import from_mapping, merged, preset, read_toml, to_toml
 from tests.training.runs import Witness, config, log_of, same, stop_at, tensors, weights
@@ -256,11 +256,11 @@ def test_numbers_tell_blur_from_sharpness_and_noise_from_quiet() -> None:
     from PIL import ImageFilter
 
     soft = np.asarray(Image.fromarray(step).filter(ImageFilter.GaussianBlur(1.5)))
-    assert look_at_all([step]).blur_across_px == pytest.approx(1 / math.sqrt(2 * math.pi), abs=0.01)
-    assert look_at_all([soft]).blur_across_px == pytest.approx(1.5, abs=0.3)
+    assert appearance_of([step]).blur_across_px == pytest.approx(1 / math.sqrt(2 * math.pi), abs=0.01)
+    assert appearance_of([soft]).blur_across_px == pytest.approx(1.5, abs=0.3)
     noisy = np.clip(128 + np.random.default_rng(0).normal(0, 8, (96, 96, 1)), 0, 255).astype(np.uint8).repeat(3, axis=2)
-    assert look_at_all([noisy]).noise == pytest.approx(8, abs=1.5)
-    assert math.isnan(look_at_all([]).noise)
+    assert appearance_of([noisy]).noise == pytest.approx(8, abs=1.5)
+    assert math.isnan(appearance_of([]).noise)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def learning(monitor: Monitor, steps: int = 20, norm: float = 1.0) -> Monitor:
 
 
 def fidelity() -> Monitor:
-    """A monitor that has seen one good look."""
+    """A monitor that has seen one good validation."""
     monitor = Monitor()
     monitor.begin("fidelity")
     assert monitor.validation(0, GOOD) == []
@@ -152,7 +152,7 @@ def test_a_discriminator_that_has_only_begun_has_not_lost() -> None:
     assert said.count(["discriminator-lost"]) == 1
 
 
-# -------------------------------------------------------------------------------------------------------------- a look
+# ---------------------------------------------------------------------------------------------------------- validations
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_a_scaler_has_some_steps_to_find_its_size() -> None:
 def test_in_the_adversarial_phase_psnr_may_fall_below_bicubic_but_not_for_ever() -> None:
     monitor = adversarial()
     assert monitor.validation(2, replace(GOOD, psnr_y_db=25.5)) == []  # -1.5 dB: an ordinary SRGAN
-    assert monitor.validation(3, replace(GOOD, psnr_y_db=23.5)) == []  # one look may be bad luck
+    assert monitor.validation(3, replace(GOOD, psnr_y_db=23.5)) == []  # one validation may be bad luck
     assert kinds(monitor.validation(4, replace(GOOD, psnr_y_db=23.5))) == ["below-bicubic"]
 
 

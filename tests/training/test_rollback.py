@@ -48,7 +48,7 @@ def test_what_no_line_of_the_log_shows_is_judged(
 
 
 def test_going_back_is_to_where_all_was_well(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fault comes after the last good look, and is saved before the next one finds it."""
+    """The fault comes after the last good validation, and is saved before the next one finds it."""
     real, count = run_module.step, [0]
 
     def step(run: Any, state: Any, *rest: Any) -> Any:
@@ -100,7 +100,7 @@ def test_going_wrong_for_ever_ends(photos: Path, tmp_path: Path, monkeypatch: py
         trainer.train(config(photos, watch={"max_rollbacks": 2}), tmp_path, Witness())
     assert all(bool(value.isfinite().all()) for value in weights(tmp_path).values())
     values = checkpoint.load(tmp_path / "checkpoint")["values"]
-    assert (values["rollbacks"], values["rate"]) == (2, 0.25)  # a kill now would not begin to count anew
+    assert (values["rollbacks"], values["rate"]) == (2, 0.25)  # a kill now would not restart the count
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

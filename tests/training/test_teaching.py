@@ -1,4 +1,4 @@
-"""Learning from a teacher: whole runs with tiny networks, kept and inline, gone on with, and what may be wrong."""
+"""Learning from a teacher: whole runs with tiny networks, kept and inline, resumed, and what may be wrong."""
 
 from __future__ import annotations
 

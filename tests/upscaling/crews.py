@@ -173,7 +173,7 @@ def third_dies_and_fifth_fails(session: Session, job: Job, note: Callable[[str],
 
 
 def dies_of_width(width: int) -> Callable[[Session, Job, Callable[[str], None]], Upscaler]:
-    """A maker of networks whose process is killed by a result of so many px beside each other."""
+    """A maker of networks whose process is killed by a result of that width."""
     return functools.partial(_mortal, width)
 
 

@@ -43,7 +43,7 @@ def saved(path: Path, pixels: Array) -> Path:
 
 
 class Watch(Silent):
-    """Hears what is told, and interrupts after some bands."""
+    """Hears what is reported, and interrupts after some bands."""
 
     def __init__(self, bands: int = 10**9) -> None:
         self.bands, self.details = bands, list[str]()

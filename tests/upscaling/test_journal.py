@@ -153,7 +153,7 @@ def changed_input(low: Path) -> dict[str, Any]:
     [changed_input, lambda _low: {"size": Size(scale=3)}, lambda _low: {"engine": EngineOptions("cpu", "bf16", TILE)}],
     ids=["input", "size", "precision"],
 )
-def test_what_is_not_of_the_same_run_is_begun_anew(
+def test_what_is_not_of_the_same_run_begins_again(
     low: Path, model: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], dict[str, Any]]
 ) -> None:
     run(low, model, Watch(bands=3))
@@ -178,7 +178,7 @@ def test_what_is_not_of_the_same_run_is_begun_anew(
         lambda _scratch, record: record.write_text(json.dumps({**json.loads(record.read_text()), "key": "other"})),
     ],
 )
-def test_damaged_remains_are_begun_anew(
+def test_damaged_remains_begin_again(
     low: Path, model: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path, Path], object]
 ) -> None:
     run(low, model, Watch(), output="plain")
@@ -261,7 +261,7 @@ def test_a_journal_holds_for_its_key(tmp_path: Path) -> None:
 
 
 def test_a_journal_goes_before_the_file_it_speaks_of(low: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in the first seconds of a run that began anew: what an older journal says must not be believed."""
+    """Killed in the first seconds of a run that began again: what an older journal says must not be believed."""
     run(low, model, Watch(), output="plain")
     run(low, model, Watch(bands=3))
     assert left(low) == HALF_MADE

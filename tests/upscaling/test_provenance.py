@@ -163,7 +163,7 @@ def test_resume_knows_what_is_done_by_the_results_own_word(
     assert (len(found.jobs), len(found.skips)) == (0, 3)
 
 
-def test_resume_makes_anew_what_was_made_of_other_bytes_or_settings(photos: Path, tmp_path: Path, model: Path) -> None:
+def test_resume_makes_again_what_was_made_of_other_bytes_or_settings(photos: Path, tmp_path: Path, model: Path) -> None:
     out = tmp_path / "out"
     make(model, photos, output=out)
     (out / FILE_NAME).unlink()

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(sharing, "POLL_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def _names(models: Sequence[Model]) -> str:
 
 
 def devices() -> tuple[Device, ...]:
-    """All devices that there are, in the order in which `auto` takes them."""
+    """All devices of this machine, in the order in which `auto` takes them."""
     *gpus, cpu = pytorch.devices()
     try:
         vulkan = ncnn.devices()

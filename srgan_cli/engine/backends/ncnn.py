@@ -192,7 +192,7 @@ def _made(device: VulkanDevice, options: EngineOptions, why: str, half_ok: bool)
 
 def _precision(device: VulkanDevice, options: EngineOptions, half_ok: bool) -> tuple[RunPrecision, str]:
     if options.precision == "bf16" or (options.precision == "fp16" and not half_ok):
-        return "fp32", f"precision fp32: {options.precision} is not for this model on Vulkan"
+        return "fp32", f"precision fp32: this model cannot run in {options.precision} on Vulkan"
     if options.precision != "auto":
         return options.precision, f"precision {options.precision}: asked for"
     if half_ok and _is_real(device):

@@ -257,7 +257,7 @@ def _precision(options: EngineOptions, target: str, *, half_ok: bool, bf16_ok: b
     if wanted not in ("auto", half):
         return "fp32", f"precision fp32: OpenVINO computes in fp32 or {half} there"
     if not possible or not (bf16_ok if half == "bf16" else half_ok):
-        return "fp32", f"precision fp32: {half} is not for this " + ("model" if possible else "device")
+        return "fp32", f"precision fp32: this {'model' if possible else 'device'} cannot run in {half}"
     if wanted == half:
         return half, f"precision {half}: asked for"
     return half, f"precision {half}: half the memory traffic; checked against fp32 before use and tile by tile"

@@ -1,4 +1,4 @@
-"""Workers that are actors of a Ray cluster: one for each share of its cores or GPUs, growing and shrinking with it."""
+"""Workers that are actors of a Ray cluster: one for each part of its cores or GPUs, growing and shrinking with it."""
 
 from __future__ import annotations
 

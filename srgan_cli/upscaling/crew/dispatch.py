@@ -38,7 +38,7 @@ from srgan_cli.upscaling.sharing import Share
 # reading, network and writing to overlap, which they do not from unit to unit. Towards the end there are fewer.
 _UNIT_SECONDS = 8.0
 MAX_PICTURES = 32
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
 
 
@@ -67,11 +67,11 @@ class Dispatch:
         self._tries: Counter[Path] = Counter()
 
     def run(self) -> None:
-        """Returns when all is done, by whomever; the tally says what became of it."""
+        """Returns when all is done, no matter by which process; the tally says how each picture ended."""
         with self._feeding() as fed, self._sight.looking():
             try:
                 while self._go_on(fed):
-                    for worker, event in self._recorded(self._named(self._roster.wait(_LOOK_SECONDS))):
+                    for worker, event in self._recorded(self._named(self._roster.wait(_POLL_SECONDS))):
                         self._take_in(worker, event)
             except KeyboardInterrupt:
                 self._tally.interrupted = True
@@ -106,7 +106,7 @@ class Dispatch:
         """Hand out what there is; False when nothing is left."""
         with contextlib.suppress(queue.Empty):
             while not self._tally.cut_short:
-                job = fed.get(timeout=_LOOK_SECONDS) if self._is_starving() else fed.get_nowait()
+                job = fed.get(timeout=_POLL_SECONDS) if self._is_starving() else fed.get_nowait()
                 if job is None:
                     fed.put(None)  # for the next call
                     self._is_fed = True

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # A refusal (a misspelt name, nothing to do) takes less, and so does not wait for an import.
 _GRACE_SECONDS = 0.05
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _END_SECONDS = 10.0
 
 
@@ -36,7 +36,7 @@ class Hiring:
     def crew(self) -> Crew:
         """The crew, which is the caller's to close from now on. Raises what starting it raises."""
         self.begin()
-        while not self._known.wait(_LOOK_SECONDS):  # in parts, so that Ctrl-C gets through everywhere
+        while not self._known.wait(_POLL_SECONDS):  # in parts, so that Ctrl-C gets through everywhere
             pass
         if self._error is not None:
             raise self._error

@@ -22,7 +22,7 @@ from srgan_cli.upscaling.crew.messages import Event, Gone, Over, Piece, Pieced, 
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.plan import Job
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 Probe: TypeAlias = "tuple[Path, str]"  # a file, and what is in it
 
 
@@ -65,7 +65,7 @@ class CrewUpscaler:
             self._roster.give(self._roster.idle()[0], piece)
             made: Pixels | None = None
             while self._roster.busy:
-                for one, event in self._roster.wait(_LOOK_SECONDS):
+                for one, event in self._roster.wait(_POLL_SECONDS):
                     if isinstance(event, Pieced):
                         made = event.high
                     elif isinstance(event, (Over, Gone)):
@@ -75,13 +75,13 @@ class CrewUpscaler:
         raise PictureError(f"each of the {TRIES} workers that tried to make a part of it has ended")
 
     def _survey(self, probe: Probe | None) -> dict[str, Surveyed]:
-        """How each of the workers that there are would cut the picture."""
+        """How each present worker would cut the picture."""
         answers: dict[str, Surveyed] = {}
         while not answers or self._roster.busy:
             for worker in self._roster.idle():
                 if worker not in answers:
                     self._roster.give(worker, Survey(self._job, probe))
-            for worker, event in self._roster.wait(_LOOK_SECONDS):
+            for worker, event in self._roster.wait(_POLL_SECONDS):
                 if isinstance(event, Surveyed):
                     answers[worker] = event
                 elif isinstance(event, (Over, Gone)):
@@ -158,7 +158,7 @@ class _Making:
         try:
             while done < self._job.header.height or self._roster.busy:
                 self._hand_out(pieces)
-                for worker, event in self._roster.wait(_LOOK_SECONDS):
+                for worker, event in self._roster.wait(_POLL_SECONDS):
                     self._take_in(worker, event, out)
                 while done in self._ready:
                     stop = self._ready.pop(done)
@@ -224,6 +224,6 @@ class _Making:
         """What was begun is awaited, so that nobody writes into a scratch file that is let go."""
         self._roster.crew.interrupt()
         while self._roster.busy:
-            for worker, event in self._roster.crew.wait(_LOOK_SECONDS):
+            for worker, event in self._roster.crew.wait(_POLL_SECONDS):
                 if isinstance(event, (Over, Gone)):
                     self._roster.busy.discard(worker)

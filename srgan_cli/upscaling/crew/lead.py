@@ -73,7 +73,7 @@ def brief_of(session: Session) -> Brief:
 
 
 def _there(asked: WorkerOptions) -> tuple[WorkerOptions, ...]:
-    """`cuda:all` as the devices that there are."""
+    """`cuda:all` as the devices of this machine."""
     kind, _, which = asked.device.partition(":")
     if which != "all":
         return (asked,)

@@ -178,7 +178,7 @@ class Crew(Protocol):
     sees_all: bool
 
     def workers(self) -> tuple[str, ...]:
-        """Those that there are now."""
+        """Those that exist now."""
 
     def awaited(self) -> int:
         """How many more are being started."""

@@ -1,4 +1,4 @@
-"""Workers that are processes of this machine, one for each device, or for each share of its cores.
+"""Workers that are processes of this machine, one for each device, or for each part of its cores.
 
 Processes and not threads: one that dies takes no other along; Python's lock is not shared; and glibc keeps large blocks
 in the main arena of a process only.

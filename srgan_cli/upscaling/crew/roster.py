@@ -9,7 +9,7 @@ from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.upscaling.crew.messages import Crew, Event, Gone, Over, Said, Unit
 from srgan_cli.upscaling.observer import Observer
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 TRIES = 3  # of a piece of work whose workers die
 _T = TypeVar("_T")
 
@@ -32,13 +32,13 @@ class Roster:
 
     @property
     def count(self) -> int:
-        """Workers that there are, or will be soon."""
+        """How many workers exist, or will soon."""
         return len(self.crew.workers()) + self.crew.awaited()
 
     def await_one(self) -> None:
         """Return as soon as there is a worker."""
         while not self.crew.workers():
-            self.wait(_LOOK_SECONDS)
+            self.wait(_POLL_SECONDS)
 
     def idle(self) -> list[str]:
         return [worker for worker in self.crew.workers() if worker not in self.busy]

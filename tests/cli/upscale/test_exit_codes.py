@@ -113,7 +113,7 @@ def test_exit_codes(
     if code == 0:
         assert ": 48×36, " in err or "--dry-run" in arguments
     if code not in (0, 1):
-        assert err.strip() or out.strip(), "an error is told"
+        assert err.strip() or out.strip(), "an error is reported"
         assert tree(here) == before, "and nothing has been made"
     if code in (2, 4, 5):
         assert err.startswith(("srgan: ", "Usage: ")) or "note: out of memory" in err, err

@@ -29,7 +29,7 @@ def claims_in(url: str) -> list[str]:
 def test_runs_that_share_a_bucket_divide_the_work(
     amazon: Any, model: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sharing, "POLL_SECONDS", 0.05)
     made = fill("s3://photos/in", *(f"{number:02}.png" for number in range(12)))
     session(model, "s3://photos/in", "s3://photos/alone").run(Silent())
     tallies = run_at_once([session(model, "s3://photos/in", "s3://photos/out", resume=True) for _ in range(count)])
@@ -45,7 +45,7 @@ def test_runs_that_share_a_bucket_divide_the_work(
 def test_claims_of_those_that_are_gone_are_taken_over(
     amazon: Any, model: Path, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sharing, "POLL_SECONDS", 0.05)
     fill("s3://photos/in", "a.png", "b.png")
     left = StoreClaims(cast("StorePath", path_of("s3://photos/out")))
     assert left.take("a.png")

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]  #
 
 
 class Flaky:
-    """A file system whose method fails so many times."""
+    """A file system whose method fails `times` times."""
 
     def __init__(self, files: Any, method: str, times: int, error: Exception) -> None:
         self._files, self._method, self._error = files, method, error

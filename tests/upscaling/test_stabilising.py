@@ -11,7 +11,7 @@ import pytest
 from benchmarks.flicker import flicker
 from srgan_cli import EngineOptions, Upscaler
 from srgan_cli.engine.rows import ArrayRows, RowSource
-from srgan_cli.upscaling.steadying import Steady
+from srgan_cli.upscaling.stabilising import Stabiliser
 from tests.faults import tiny_model
 
 Pixels = np.ndarray[Any, Any]
@@ -57,10 +57,10 @@ def scene(noise: float, count: int, depth: int = 8) -> tuple[list[Pixels], list[
 
 
 def steadied(frames: list[Pixels], upscaler: Any) -> list[Pixels]:
-    steady, results = Steady(), []
+    stabiliser, results = Stabiliser(), []
     for low in frames:
         out = np.empty((SIDE * SCALE, SIDE * SCALE, low.shape[2]), low.dtype)
-        steady.enlarge(low, upscaler, out, lambda: None)
+        stabiliser.enlarge(low, upscaler, out, lambda: None)
         results.append(out)
     return results
 

@@ -1,4 +1,4 @@
-"""What a wearer has learned, to look at: its numbers beside those of real worn pictures, and a sheet of both."""
+"""What a wearer has learned, as numbers beside those of real worn pictures, and as a sheet of both."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from srgan_cli.training.adaptation import Adaptation
 from srgan_cli.training.run import Run, make_generator
 from srgan_cli.training.steps import verdicts_of
 from srgan_cli.training.validation import ValidationPair, middle
-from srgan_cli.training.wear_numbers import Appearance, WearNumbers, look_at_all
+from srgan_cli.training.wear_numbers import Appearance, WearNumbers, appearance_of
 
-_LOOKS = 0x4C6F6F6B  # a Philox key, as those of `adaptation`
+_DRAWS = 0x4C6F6F6B  # a Philox key, as those of `adaptation`
 _MAX_REAL = 24  # worn pictures that are measured
 _MAX_PX = 192  # of a worn picture, its middle
 _SEEDS = 4
@@ -44,8 +44,8 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
-class WearLook:
-    """Held-out pictures, and some real worn ones. `pairs` are worn again at each look, since the wearer changes."""
+class WearValidation:
+    """Held-out pictures, and some real worn ones. `pairs` are worn again each time, since the wearer changes."""
 
     def __init__(self, run: Run, adaptation: Adaptation, scan: Scan, pairs: Sequence[ValidationPair]) -> None:
         self._adaptation, self._scale = adaptation, run.generator.scale
@@ -53,7 +53,7 @@ class WearLook:
         self._paired = [picture.low is not None for picture in scan.val]
         # The liveliest first: the sheet shows these.
         self._real = sorted(_middles(scan.unlabelled), key=lambda pixels: -float(pixels.std()))
-        self._real_look = look_at_all(self._real)
+        self._real_appearance = appearance_of(self._real)
         self._before = _before(run)
 
     # --------------------------------------------------------------------------------------------------- what F makes
@@ -68,7 +68,7 @@ class WearLook:
     @torch.no_grad()
     def _worn(self, high: Pixels, number: int) -> Tensor:
         """(H, W, 3) -> (1, 3, H / scale, W / scale), always the same for the same wearer."""
-        source = draws_for(self._adaptation.seed, _LOOKS, number)
+        source = draws_for(self._adaptation.seed, _DRAWS, number)
         picture = to_tensor(high).to(self._device)
         return self._adaptation.worn(self._adaptation.ema, bicubic_down(picture, self._scale), picture, source)
 
@@ -84,8 +84,8 @@ class WearLook:
         made = [to_pixels(self._worn(high, index)) for index, high in enumerate(highs)]
         some = highs[:_JUDGED]
         return WearNumbers(
-            real=self._real_look,
-            made=look_at_all([one for one in made if min(one.shape[:2]) >= 16]) if made else Appearance(),
+            real=self._real_appearance,
+            made=appearance_of([one for one in made if min(one.shape[:2]) >= 16]) if made else Appearance(),
             colour_shift=_mean([_colour_shift(high, low) for high, low in zip(highs, made, strict=True)]),
             variation=_mean([self._variation(high) for high in some]),
             accuracy=self._accuracy(made[:_JUDGED]),

@@ -33,7 +33,7 @@ _TIMES_QUIET, _TIMES_NOISE = 1.75, 3.5
 _GROWN_PX = 2  # around what moves: its edges, and the shadows of a codec
 
 
-class Steady:
+class Stabiliser:
     """Enlarges the frames of one animation, in order."""
 
     def __init__(self) -> None:
