@@ -18,7 +18,7 @@ _BUSY_FRACTION = 0.7
 
 
 class Stopwatch:
-    """Started with a run (at `began` of `time.perf_counter`), marked when the first network is ready, read at the end."""
+    """Started with a run (`began`, of `time.perf_counter`), marked when the first network is ready, read at the end."""
 
     def __init__(self, began: float) -> None:
         self._began = began
