@@ -274,7 +274,7 @@ def _megabytes(entry: Entry) -> str:
 def _precision(entry: Entry) -> str:
     dtypes = {dtype for dtype, _ in registry.read_weights_header(entry.path).tensors.values()}
     cost = entry.recipe.get("fp16_cost_db")
-    change = "" if cost is None else f"PSNR on Set5 by {-cost or 0.0:+.4f} dB"
+    change = "" if cost is None else f"PSNR on Set5 by {-float(str(cost)) or 0.0:+.4f} dB"
     if "F16" in dtypes:
         return "kernels stored as fp16" + (f", which changes {change}" if change else "")
     return "stored as fp32" + (f" (fp16 would change {change})" if change else "")

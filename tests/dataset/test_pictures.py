@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from srgan_cli.dataset.crops import read_pixels
-from srgan_cli.dataset.pictures import in_order, look_at
+from srgan_cli.dataset.pictures import examine, in_order
 from srgan_cli.errors import UnreadablePictureError
 from tests.dataset.photos import pixels, put
 
@@ -24,7 +24,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, suffix: str, orientation: i
     path = put(tmp_path / f"a.{suffix}", pixels(0), exif=exif)
     with Image.open(path) as picture:
         expected = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    result, facts = read_pixels(path), look_at(path)
+    result, facts = read_pixels(path), examine(path)
     np.testing.assert_array_equal(result, expected)
     assert (facts.height, facts.width) == result.shape[:2]
 
@@ -57,11 +57,11 @@ def test_the_numbers_of_another_colour_space_stay_as_they_are(tmp_path: Path) ->
 
 @pytest.mark.parametrize("quality", [1, 10, 49, 50, 75, 90, 95, 100])
 def test_jpeg_quality_is_found_again(tmp_path: Path, quality: int) -> None:
-    assert look_at(put(tmp_path / "a.jpg", pixels(0), quality=quality)).jpeg_quality == quality
+    assert examine(put(tmp_path / "a.jpg", pixels(0), quality=quality)).jpeg_quality == quality
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
-@pytest.mark.parametrize("read", [read_pixels, look_at])
+@pytest.mark.parametrize("read", [read_pixels, examine])
 def test_a_file_cut_short_is_told(tmp_path: Path, suffix: str, read: Callable[[Path], object]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     path = put(tmp_path / f"a.{suffix}", noise)

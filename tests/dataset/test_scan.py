@@ -14,7 +14,7 @@ import pytest
 
 from srgan_cli.dataset import scan as scan_module
 from srgan_cli.dataset.crops import Scan, read_pixels, scan
-from srgan_cli.dataset.pictures import SUFFIXES, look_at
+from srgan_cli.dataset.pictures import SUFFIXES, examine
 from srgan_cli.errors import NothingToDoError, SettingsError
 from tests.dataset.photos import CROP_PX, names, pair, pixels, put, settings
 
@@ -167,9 +167,9 @@ def test_nothing_is_looked_at_twice(photos: Path, monkeypatch: pytest.MonkeyPatc
 
     def counted(path: Path) -> Any:
         seen.append(path.name)
-        return look_at(path)
+        return examine(path)
 
-    monkeypatch.setattr(scan_module, "look_at", counted)
+    monkeypatch.setattr(scan_module, "examine", counted)
     first = looked(photos)
     assert len(seen) == 6
     assert looked(photos) == first

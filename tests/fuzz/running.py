@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srgan_cli.cli import main
-from srgan_cli.dataset.pictures import look_at
+from srgan_cli.dataset.pictures import examine
 from srgan_cli.errors import DefectError, PictureError
 from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.formats import container_of_suffix
@@ -155,7 +155,7 @@ def _of_words(said: str) -> Iterator[Finding]:
 def _of_readers(path: Path, data: bytes) -> list[Finding]:
     path.write_bytes(data)
     readers: dict[str, Callable[[], object]] = {
-        "train": lambda: look_at(path),
+        "train": lambda: examine(path),
         "evaluate": lambda: read_rgb(path),
         "auto": lambda: choose_model(path, max_pixels=MAX_PIXELS),
     }

@@ -50,7 +50,7 @@ def test_srvgg_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("architecture", ["compact", "srresnet"])
 def test_what_no_other_program_knows_is_a_sentence(tmp_path: Path, architecture: str, suffix: str) -> None:
-    with pytest.raises(WeightsError, match=rf"a {architecture} network, .* take --format onnx or ncnn"):
+    with pytest.raises(WeightsError, match=rf"a {architecture} network, .* use --format onnx or ncnn"):
         export(tiny_model(architecture), ExportOptions(tmp_path / f"a{suffix}"))
     assert list(tmp_path.iterdir()) == []
 
