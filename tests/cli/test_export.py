@@ -16,7 +16,7 @@ def test_it_says_what_it_wrote_and_how_well_it_fits(tmp_path: Path, capsys: pyte
     assert main(["export", str(model), "-o", str(tmp_path / "mine-x2.param")]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [str(tmp_path / "mine-x2.param"), str(tmp_path / "mine-x2.bin")]
-    assert "checked: ncnn" in err
+    assert "checked: the result of ncnn" in err
     assert main(["export", str(model), "-o", str(tmp_path / "m.onnx"), "--json", "--precision", "fp16"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["files"] == [str(tmp_path / "m.onnx")]
@@ -31,5 +31,5 @@ def test_refusals_have_their_exit_codes(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "m.onnx").touch()
     assert main(["export", model, "-o", str(tmp_path / "m.onnx")]) == 2
     err = capsys.readouterr().err
-    assert "take --format onnx or ncnn" in err
+    assert "use --format onnx or ncnn" in err
     assert "exists already" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -117,19 +118,22 @@ def test_the_last_row_and_column_are_reached(tmp_path: Path) -> None:
 
 def test_batches_are_made_ahead_and_waiting_is_counted(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    cut = data_module._move
+    cut, opened = data_module._move, threading.Event()
 
-    def slow(*args: Any) -> None:
+    def held(*args: Any) -> None:
+        opened.wait(30)
         made.append(1)
-        time.sleep(0.01)
         cut(*args)
 
-    monkeypatch.setattr(data_module, "_move", slow)
+    monkeypatch.setattr(data_module, "_move", held)
     crops = Crops(cached(photos), seed=0, batch=1, crop_px=CROP_PX, scale=2, augment=True)
+    threading.Timer(0.1, opened.set).start()
     next(crops)
     assert crops.wait_s > 0.005
-    time.sleep(0.2)
-    assert len(made) >= 1 + data_module._AHEAD - 1
+    deadline = time.monotonic() + 30
+    while len(made) < data_module._AHEAD and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(made) >= data_module._AHEAD
     before_s = crops.wait_s
     next(crops)
     assert crops.wait_s - before_s < before_s

@@ -105,7 +105,7 @@ def test_mistakes_are_told() -> None:
         apply(torch.rand(1, 3, 32, 30), [Degradation.BICUBIC], 4)
     with pytest.raises(ValueError, match="30x32 px is not a multiple of the scale, 4"):
         apply(torch.rand(1, 3, 32, 30), [once()], 4)
-    with pytest.raises(ValueError, match="one degradation a crop, not 1 for 2"):
+    with pytest.raises(ValueError, match="one degradation per crop, not 1 for 2"):
         apply(torch.rand(2, 3, 32, 32), [Degradation.BICUBIC], 4)
 
 

@@ -113,7 +113,7 @@ def test_a_file_brings_back_the_same_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"srgan_wear": "9"}, "holds no wear that this srgan knows"),
+        ({"srgan_wear": "9"}, "holds no learned wear that this srgan can read"),
         ({"config": "{}"}, "its tensors are not those of its settings"),
         ({"config": json.dumps({"features": 10**9})}, "features of a wearer must be"),
         ({"config": "[1"}, "its settings are not valid"),
