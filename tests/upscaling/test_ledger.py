@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from srgan_cli.upscaling.record_storage import part_for
 
 from srgan_cli.upscaling.ledger import Ledger
+from srgan_cli.upscaling.record_storage import part_for
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def hiring_of(brief: Brief) -> Hiring:
 def hired(session: Session) -> Iterator[Crew]:
     """The crew of a session: the one that was begun while it was planned, or a new one. Raises as `crew_of`."""
     if (path := own_memory(session.options)) is not None:
-        raise SettingsError(f"{path} is inside this process, and its workers are others: leave out the devices")
+        raise SettingsError(f"{path} exists only inside this process, and workers are other processes: leave them out")
     with contextlib.closing(session.hiring or hiring_of(brief_of(session))) as hiring:
         yield hiring.crew()
 
