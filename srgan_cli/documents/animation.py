@@ -73,8 +73,8 @@ class Animation(Closing):
             self._leave()
             self._draw(self._next)
             self._next += 1
-        rows = WholeRows(self._canvas.copy)
-        rows.damage = self._damage
+        damage = self._damage
+        rows = WholeRows(lambda: (self._canvas.copy(), damage))
         return OpenPicture(_Canvas(f"frame {number + 1} of {self._source.name}"), self.header(number), rows)
 
     def close(self) -> None:

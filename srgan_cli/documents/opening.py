@@ -42,7 +42,7 @@ def _opened(origin: Origin, source: Source, max_pixels: int, accept_damaged: boo
     if format == "tiff":
         return TiffPages(source, max_pixels, accept_damaged=accept_damaged)
     if format in ("gif", "webp", "png"):
-        header = read_header(origin, max_pixels=max_pixels)
+        header = read_header(origin, max_pixels=max_pixels, accept_damaged=accept_damaged)
         if header.pages > 1:
             return Animation(source, format, header.metadata, max_pixels, accept_damaged=accept_damaged)
     raise UnreadablePictureError(f"{source.name} holds one picture only")
@@ -77,13 +77,13 @@ def sample_of(origin: Path | bytes, number: int, *, max_pixels: int) -> Path | b
         return document.sample(number - 1) if isinstance(document, (Archive, PdfPictures)) else origin
 
 
-def read_contents(origin: Origin, wanted: PageRange, *, max_pixels: int) -> Contents:
+def read_contents(origin: Origin, wanted: PageRange, *, max_pixels: int, accept_damaged: bool = False) -> Contents:
     """The headers of a document's pages; of the first with its metadata.
 
     Raises `UnreadablePictureError`, also where the pages are more than `max_pixels` px together, or where none of those
     that are wanted is there.
     """
-    with open_document(origin, max_pixels=max_pixels) as document:
+    with open_document(origin, max_pixels=max_pixels, accept_damaged=accept_damaged) as document:
         numbers = tuple(wanted.of(document.count))
         if not numbers:
             name = "the input" if isinstance(origin, bytes) else str(origin)

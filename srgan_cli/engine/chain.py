@@ -136,7 +136,7 @@ class Chain:
 
         The result is there in fp32 about three times.
         """
-        return self.backend.bytes_per_px(self._prepared, self._probe) + 3 * 4 * 3 * self.scale**2
+        return self.backend.bytes_per_px(self._prepared, self._probe, 3 * 4 * 3 * self.scale**2)
 
     def _probe(self, side: int) -> None:
         self.subpixels(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))

@@ -61,6 +61,7 @@ def boundary(name: str) -> Iterator[None]:
 NOT_FOR_US = re.compile(r"not (yet )?(supported|implemented|configured|available)|unsupported|unimplemented", re.I)
 
 
+_BEHIND_THE_END = re.compile(r"^source: bad seek to \d")
 _NOT_READ = re.compile(r"^: source[^:]*: read error")  # libvips' words for what a drive does not give
 
 
@@ -74,6 +75,11 @@ def damaged(name: str, reason: str) -> UnreadablePictureError:
             "ordinary PNG, JPEG or TIFF in the program it is from"
         )
     return UnreadablePictureError(f"{name} is damaged or incomplete and cannot be decoded{reason}")
+
+
+def accepted(reason: str) -> str:
+    """The note on a damaged picture that is made all the same."""
+    return f"it is damaged{reason}; what could be decoded of it was used"
 
 
 def _reason(err: Exception) -> str:
@@ -178,7 +184,7 @@ class VipsRows:
         refusal = self._refuse(self._name, reason)
         if not self._accept or "is damaged" not in str(refusal):  # what we cannot read would come out black
             raise refusal
-        self.damage = f"it is damaged{reason}; what could be decoded of it was used"
+        self.damage = accepted(reason)
 
     def _fetch(self, top: int, count: int) -> Pixels:
         image = self._image
@@ -245,22 +251,25 @@ class VipsRows:
 
 def _lines(said: str) -> list[str]:
     lines = [line.strip().removeprefix("VipsJpeg: ") for line in said.splitlines()]
-    return [line for line in lines if line and not line.startswith(VIPS_OPENINGS)]
+    lines = [line for line in lines if line and not line.startswith(VIPS_OPENINGS)]
+    others = [line for line in lines if not _BEHIND_THE_END.search(line)]
+    return others or ["it ends too early"] * bool(lines)
 
 
 class WholeRows:
-    """Rows of a picture that `decode` gives whole, (H, W) or (H, W, C), when the first row is asked for."""
+    """Rows of a picture that `decode` gives whole, (H, W) or (H, W, C), when the first row is asked for; and with it
+    what is lost of it, as `accepted` words it."""
 
-    damage: str | None = None
-
-    def __init__(self, decode: Callable[[], Any]) -> None:
-        self._decode: Callable[[], Any] | None = decode
+    def __init__(self, decode: Callable[[], tuple[Any, str | None]]) -> None:
+        self._decode: Callable[[], tuple[Any, str | None]] | None = decode
         self._pixels: Pixels | None = None
+        self.damage: str | None = None
 
     def rows(self, top: int, count: int) -> Pixels:
         if self._pixels is None:
             assert self._decode is not None
-            pixels = np.asarray(self._decode())
+            decoded, self.damage = self._decode()
+            pixels = np.asarray(decoded)
             self._pixels = np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
             self._decode = None
         return self._pixels[top : top + count]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 from srgan_cli.imaging.sources import Source, vips_module
@@ -16,6 +17,26 @@ def first_frame(source: Source) -> tuple[int, int, int, int] | None:
     """Left, top, width and height in px; None where no frame is found."""
     at = _first_frame_at(source)
     return None if at is None else struct.unpack("<4H", source.read_at(at + 1, 8))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The coded pixels of the first frame: where their whole blocks end, in bytes, and whether a last one follows."""
+
+    end: int
+    is_ended: bool
+
+
+def first_blocks(source: Source) -> Blocks | None:
+    """None where no frame is found."""
+    begin = _first_frame_at(source)
+    if begin is None:
+        return None
+    data = source.read_all()
+    at = begin + 11 + _table_bytes(data[begin + 9] if len(data) > begin + 9 else 0)
+    while at < len(data) and data[at] and at + data[at] < len(data):
+        at += 1 + data[at]
+    return Blocks(at, data[at : at + 1] == b"\0")
 
 
 def _first_frame_at(source: Source) -> int | None:
@@ -57,15 +78,13 @@ def lost(source: Source) -> str:
     and notices; whatever else it does not like, libvips has to judge."""
     from PIL.GifImagePlugin import GifImageFile
 
-    begin = _first_frame_at(source)
-    if begin is None:
+    blocks = first_blocks(source)
+    if blocks is None:
         return ""
-    data = source.read_all()
-    at = begin + 11 + _table_bytes(data[begin + 9] if len(data) > begin + 9 else 0)
-    while at < len(data) and data[at]:
-        at += 1 + data[at]
     try:
-        GifImageFile(io.BytesIO(data[:at] + b"\0;")).load()  # Pillow would read on in the next frame
+        GifImageFile(
+            io.BytesIO(source.read_at(0, blocks.end) + b"\0;")
+        ).load()  # Pillow would read on in the next frame
     except OSError as err:
         return "some of its pixels are missing" if "truncated" in str(err) else ""
     except Exception:  # noqa: BLE001 - a second opinion only

@@ -9,35 +9,63 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.sources import Source
 
+END = b"\xff\xd9"
 _SIZ, _SOT = b"\xff\x51", b"\xff\x90"
 _PART_BYTES = 14  # the least that a part of a tile takes: two markers, and what stands in the first
 _MAX_TILES = 65_535
 _MAX_BOXES = 1000
 
 
-def check_tiles(source: Source) -> None:
-    """Raises `UnreadablePictureError` where a tile is missing. Any other fault is for the decoder to find."""
+@dataclass(frozen=True)
+class _Part:
+    """A part of a tile: where it begins, of which tile, and its bytes; 0: all that is left."""
+
+    at: int
+    tile: int
+    length: int
+
+
+def lost(source: Source) -> str:
+    """Which tiles are missing; nothing where all are there. Any other fault is for the decoder to find.
+
+    Raises `UnreadablePictureError` where the file has no room for the tiles that it announces.
+    """
     start = _codestream(source)
     head = b"" if start is None else source.read_at(start, 42)
     if start is None or len(head) < 42 or head[2:4] != _SIZ:
-        return
+        return ""
     right, bottom, _, _, wide, high, left, top = struct.unpack(">8I", head[8:40])
     if not wide or not high or right <= left or bottom <= top:
-        return
+        return ""
     count = -(-(right - left) // wide) * -(-(bottom - top) // high)
     if count > _MAX_TILES or count * _PART_BYTES > source.size:
-        raise _lost(source, f"its {count} tiles take at least {count * _PART_BYTES} bytes, and it has {source.size}")
-    found = {number for number in _tiles(source, start) if number < count}
-    if len(found) < count:
-        raise _lost(source, f"{count - len(found)} of its {count} tiles are missing")
+        raise UnreadablePictureError(
+            f"{source.name} is damaged or incomplete: its {count} tiles take at least {count * _PART_BYTES} bytes, and "
+            f"it has {source.size}"
+        )
+    found = {part.tile for part in _parts(source, start) if part.tile < count}
+    return f"{count - len(found)} of its {count} tiles are missing" if len(found) < count else ""
 
 
-def _lost(source: Source, what: str) -> UnreadablePictureError:
-    return UnreadablePictureError(f"{source.name} is damaged or incomplete: {what}")
+def cut(source: Source) -> tuple[int, int] | None:
+    """Where the last whole part of a tile ends, and where the part that is cut would, in bytes; None where nothing is
+    cut, or the header is."""
+    start = _codestream(source)
+    if start is None:
+        return None
+    end = None
+    for part in _parts(source, start):
+        end = part.at + part.length
+        if part.length < _PART_BYTES:
+            end = source.size - len(END) * (source.read_at(source.size - 2, 2) == END)
+        if end > source.size:
+            return part.at, end
+    return None if end is None or source.read_at(end, 2) == END else (end, end)
 
 
 def _codestream(source: Source) -> int | None:
@@ -60,12 +88,12 @@ def _codestream(source: Source) -> int | None:
     return None
 
 
-def _tiles(source: Source, start: int) -> Iterator[int]:
-    """The number of each tile that a part is there of, in the order of the file."""
+def _parts(source: Source, start: int) -> Iterator[_Part]:
+    """In the order of the file."""
     at = start + 2
     while True:
         head = source.read_at(at, 12)
-        if len(head) < 4 or head[:1] != b"\xff" or head[:2] == b"\xff\xd9":
+        if len(head) < 4 or head[:1] != b"\xff" or head[:2] == END:
             return
         if head[:2] != _SOT:
             at += 2 + int.from_bytes(head[2:4], "big")  # of the main header
@@ -73,7 +101,7 @@ def _tiles(source: Source, start: int) -> Iterator[int]:
         if len(head) < 12:
             return
         number, length = struct.unpack(">HI", head[4:10])
-        yield number
-        if length < _PART_BYTES:  # 0: all that is left is the last tile's
+        yield _Part(at, number, length)
+        if length < _PART_BYTES:
             return
         at += length

@@ -19,6 +19,7 @@ import numpy as np
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging import bounds, gif, jpeg_scans, sniffing, tiff_kinds
+from srgan_cli.imaging.completion import completed
 from srgan_cli.imaging.decoding import Rows, VipsRows, WholeRows, boundary, damaged, with_vips
 from srgan_cli.imaging.image import Header, Image, Metadata, Pixels
 from srgan_cli.imaging.metadata import heif, jpeg
@@ -44,9 +45,10 @@ class OpenPicture:
     It may be read by another thread than opened it, one thread at a time.
     """
 
-    def __init__(self, source: Source, header: Header, rows: Rows) -> None:
+    def __init__(self, source: Source, header: Header, rows: Rows, *, accept_damaged: bool = False) -> None:
         self.header = header
         self._source = source
+        self._accept = accept_damaged
         self._rows: Rows | None = rows
         self._next = 0
         self._damage: str | None = None
@@ -69,7 +71,7 @@ class OpenPicture:
         self._next += count
         if count == 0:
             return np.empty((0, self.header.width, self.header.channels), self.header.dtype)
-        with _decoding(self._source):
+        with _decoding(self._source, self._accept):
             rows = self._rows.rows(top, count)
             if rows.shape != (count, self.header.width, self.header.channels):  # some decoders only find out now
                 raise damaged(self._source.name, ": it does not have the size that its header promises")
@@ -104,24 +106,26 @@ def open_picture(
     """
     opened = source if isinstance(source, Source) else Source(source)
     try:
-        with _decoding(opened):
+        with _decoding(opened, accept_damaged):
             header, rows = _opened(opened, max_pixels, accept_damaged, shrink)
     except BaseException:
         opened.close()
         raise
-    return OpenPicture(opened, header, rows)
+    return OpenPicture(opened, header, rows, accept_damaged=accept_damaged)
 
 
 @contextmanager
-def _decoding(source: Source) -> Iterator[None]:
+def _decoding(source: Source, accept_damaged: bool) -> Iterator[None]:
     """The boundary; and where a drive has failed, that is what is raised, and not what a decoder made of it."""
     try:
         with boundary(source.name):
             yield
     except UnreadablePictureError as err:
-        if source.lost is None:
+        if source.lost is not None:
+            raise source.lost from err
+        if not accept_damaged or "is damaged" not in str(err):
             raise
-        raise source.lost from err
+        raise UnreadablePictureError(f"{err}; no part of it can be decoded, even with --accept-damaged") from err
     if source.lost is not None:
         raise source.lost
 
@@ -135,14 +139,16 @@ def _opened(source: Source, max_pixels: int, accept_damaged: bool, shrink: int) 
         bounds.check_png(source)
     elif format == "gif":
         bounds.check_gif(source)
+    whole = completed(source, format) if accept_damaged else None
+    cut = "" if whole is None else "it ends too early"
     if format in ALWAYS_WHOLE or not has_vips():
-        return _open_whole(source, format, max_pixels, shrink)
-    return _open_vips(_Loader(source, format, shrink), max_pixels, accept_damaged)
+        return _open_whole(whole or source, format, max_pixels, shrink, accept_damaged, cut)
+    return _open_vips(_Loader(whole or source, format, shrink, cut), max_pixels, accept_damaged)
 
 
-def read_header(source: Origin, *, max_pixels: int) -> Header:
+def read_header(source: Origin, *, max_pixels: int, accept_damaged: bool = False) -> Header:
     """What is known without decoding a pixel. Raises what `open_picture` does."""
-    with open_picture(source, max_pixels=max_pixels) as picture:
+    with open_picture(source, max_pixels=max_pixels, accept_damaged=accept_damaged) as picture:
         return picture.header
 
 
@@ -165,10 +171,10 @@ class _Plain:
 
 
 class _Loader:
-    """Makes the libvips image of one file, as often as it is asked for."""
+    """Makes the libvips image of one file, as often as it is asked for. `cut`: what was missing before `completed`."""
 
-    def __init__(self, source: Source, format: str, shrink: int = 1) -> None:  # noqa: A002
-        self.source, self.format = source, format
+    def __init__(self, source: Source, format: str, shrink: int = 1, cut: str = "") -> None:  # noqa: A002
+        self.source, self.format, self._cut = source, format, cut
         self.shrink = shrink if format == "jpeg" else 1
         self.tiff = tiff_kinds.examine(source) if format == "tiff" else None
         # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`. And at
@@ -183,6 +189,8 @@ class _Loader:
 
     def lost(self) -> str:
         """What is missing of the picture that libvips would not notice."""
+        if self._cut:
+            return self._cut
         if self.format == "gif":
             return gif.lost(self.source)
         if self.format == "jpeg":
@@ -238,7 +246,7 @@ def _opened_by_vips(loader: _Loader, max_pixels: int, accept_damaged: bool) -> t
     _check_size(loader, loaded, max_pixels)
     metadata = metadata_of(loaded, source, format)
     if loader.tiff is not None and loader.tiff.packed:
-        return _packed(loader, loaded, metadata)
+        return _packed(loader, loaded, metadata, accept_damaged)
     # libheif has already turned the picture as its container says, and EXIF only repeats that.
     turn = 1 if format == "avif" else loader.tiff.orientation if loader.tiff else orientation(metadata.exif)
     plain = loader.plain(turn, metadata.icc, loader.strict, loaded)
@@ -300,7 +308,7 @@ def _frame_notes(frames: int) -> tuple[str, ...]:
     return (f"only the first of {frames} frames is read",) if frames > 1 else ()
 
 
-def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, Rows]:
+def _packed(loader: _Loader, loaded: Any, metadata: Metadata, accept_damaged: bool) -> tuple[Header, Rows]:
     """A TIFF of 10 or 12 bits a sample, unpacked whole when its first row is asked for."""
     kind = loader.tiff
     assert kind is not None
@@ -309,12 +317,12 @@ def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, R
     notes = _frame_notes(kind.frames) + kind.notes
     header = Header(width, height, channels, 16, "tiff", metadata, notes, kind.orientation, kind.frames)
 
-    def decode() -> Pixels:
+    def decode() -> tuple[Pixels, str | None]:
         rows = VipsRows(loader.source.name, lambda strictness, _: loader.load("sequential", strictness), loaded,
-                        loader.refuse, accept_damaged=False, strict=loader.strict)  # fmt: skip
+                        loader.refuse, accept_damaged=accept_damaged, strict=loader.strict)  # fmt: skip
         samples = tiff_kinds.unpacked(kind, rows.rows(0, loaded.height)[:, :, 0])
         with shared():
-            return vips_to_array(turned_image(array_to_vips(samples), kind.orientation))
+            return vips_to_array(turned_image(array_to_vips(samples), kind.orientation)), rows.damage
 
     return header, WholeRows(decode)
 
@@ -322,8 +330,15 @@ def _packed(loader: _Loader, loaded: Any, metadata: Metadata) -> tuple[Header, R
 # Pillow
 
 
-def _open_whole(source: Source, format: str, max_pixels: int, shrink: int) -> tuple[Header, Rows]:  # noqa: A002
-    picture = WholePicture(source, format, max_pixels, shrink)
+def _open_whole(
+    source: Source,
+    format: str,  # noqa: A002
+    max_pixels: int,
+    shrink: int,
+    accept_damaged: bool,
+    cut: str,
+) -> tuple[Header, Rows]:
+    picture = WholePicture(source, format, max_pixels, shrink, accept_damaged=accept_damaged, lost=cut)
     exif, xmp, icc = (picture.info.get(key) or None for key in ("exif", "xmp", "icc_profile"))
     dpi = picture.info.get("dpi")
     resolution = None if not dpi else (float(dpi[0]), float(dpi[1]))

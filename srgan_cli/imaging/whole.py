@@ -9,19 +9,19 @@ to the very pixels that libvips gives, or refused with a sentence: AVIF, CMYK, C
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.errors import UnreadablePictureError, is_our_fault
 from srgan_cli.extras import how_to_install
 from srgan_cli.imaging import bounds, jpeg2000, jpeg_scans, sniffing, tiff_kinds
+from srgan_cli.imaging.decoding import accepted, damaged
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Depth, Pixels
 from srgan_cli.imaging.metadata.exif import orientation
 from srgan_cli.imaging.metadata.gather import bare
-from srgan_cli.imaging.sources import Source
+from srgan_cli.imaging.sources import Source, reason_given
 
 ALWAYS_WHOLE = frozenset({"bmp", "heic", "ppm", "jp2"})
 
@@ -51,14 +51,28 @@ _PLUGINS = {
 class WholePicture:
     """A picture whose header is read, and that `decode` gives whole, upright. Made inside `decoding.boundary`.
 
-    `shrink` (2, 4 or 8) decodes a JPEG to that fraction of its sides, as libvips does.
+    `shrink` (2, 4 or 8) decodes a JPEG to that fraction of its sides, as libvips does. `lost`: what is known to be
+    missing. With `accept_damaged`, `decode` gives what is left, and says what is lost.
     """
 
-    def __init__(self, source: Source, format: str, max_pixels: int, shrink: int = 1) -> None:  # noqa: A002
+    def __init__(
+        self,
+        source: Source,
+        format: str,  # noqa: A002
+        max_pixels: int,
+        shrink: int = 1,
+        *,
+        accept_damaged: bool = False,
+        lost: str = "",
+    ) -> None:
         self._picture = _opened(source, format, max_pixels)
         width, height = self._picture.size
         sniffing.check_pixels(source, width, height, max_pixels)
         _check_bounds(source, format, width, height)
+        self._accept = accept_damaged
+        self._lost = lost or (jpeg2000.lost(source) if format == "jp2" else "")
+        if self._lost and not accept_damaged:
+            raise damaged(source.name, f": {self._lost}")
         self.info: dict[str, Any] = dict(self._picture.info)
         self.count = len(self._picture) if format == "heic" else 1  # pictures in the file
         if format == "bmp" and (profile := _bmp_profile(source)):
@@ -91,22 +105,36 @@ class WholePicture:
             picture.draft(None, (width // shrink, height // shrink))
             self._crop = height // shrink, width // shrink  # Pillow rounds up
 
-    @property
-    def decode(self) -> Callable[[], Any]:
-        picture, mode, data, turn, (height, width) = self._picture, self._mode, self._data, self._turn, self._crop
-        lost = self._jpeg
+    def decode(self) -> tuple[Pixels, str | None]:
+        """The pixels, and a note on what is lost of them, where that is accepted."""
+        lost = self._lost or (jpeg_scans.lost(self._jpeg) if self._jpeg is not None else "")
+        if lost and not self._accept:
+            raise ValueError(lost)
+        try:
+            return self._decoded(), accepted(f": {lost}") if lost else None
+        except Exception as err:
+            if not self._accept or is_our_fault(err) or not _keeps_what_is_there(self._picture):
+                raise
+            return self._decoded(), accepted(f": {lost}" if lost else reason_given(err))
 
-        def decoded() -> Pixels:
-            if lost is not None and (reason := jpeg_scans.lost(lost)):
-                raise ValueError(reason)
-            if data is not None and mode != "I;16":
-                return _upright(_by_opencv(data, mode), turn)
-            pixels = np.asarray(picture if picture.mode == mode or mode == "I;16" else picture.convert(mode))
-            if mode == "I;16":  # PPM's samples are of 32 bits in memory
-                pixels = pixels.astype(np.uint16)
-            return _upright(pixels[:height, :width], turn)
+    def _decoded(self) -> Pixels:
+        picture, mode, (height, width) = self._picture, self._mode, self._crop
+        if self._data is not None and mode != "I;16":
+            return _upright(_by_opencv(self._data, mode), self._turn)
+        pixels = np.asarray(picture if picture.mode == mode or mode == "I;16" else picture.convert(mode))
+        if mode == "I;16":  # PPM's samples are of 32 bits in memory
+            pixels = pixels.astype(np.uint16)
+        return _upright(pixels[:height, :width], self._turn)
 
-        return decoded
+
+def _keeps_what_is_there(picture: Any) -> bool:
+    """Have a picture that failed to decode keep what was decoded before that, if that is anything."""
+    try:
+        picture.tile = []  # nothing is left to decode
+        picture.load()
+        return picture.getbbox() is not None
+    except (OSError, AttributeError):
+        return False
 
 
 def _opened(source: Source, format: str, max_pixels: int) -> Any:  # noqa: A002
@@ -125,9 +153,7 @@ def _opened(source: Source, format: str, max_pixels: int) -> Any:  # noqa: A002
 def _check_bounds(source: Source, format: str, width: int, height: int) -> None:  # noqa: A002
     if format in ("heic", "jp2", "webp"):
         bounds.check_whole(source, width, height)
-    if format == "jp2":
-        jpeg2000.check_tiles(source)
-    elif format == "ppm":
+    if format == "ppm":
         bounds.check_ppm(source, width, height)
     elif format == "jpeg":
         bounds.check_jpeg(source, width, height)

@@ -174,11 +174,11 @@ def headers(
 
 def _header_of(source: Origin, options: UpscaleOptions) -> Header | Contents:
     if container_of(source) is None:
-        header = read_header(source, max_pixels=options.max_pixels)
+        header = read_header(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
         wanted = options.pages.of(header.pages)  # a file may say that it has billions
         if (header.pages == 1 and len(wanted)) or wanted == range(1, 2):
             return header
-    return read_contents(source, options.pages, max_pixels=options.max_pixels)
+    return read_contents(source, options.pages, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
 
 
 def _slim(answer: Header | Contents) -> Header | Contents:

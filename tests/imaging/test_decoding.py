@@ -369,7 +369,7 @@ def test_pixels_of_another_size_than_the_header_says_are_damage() -> None:
     """HEIC and JPEG 2000 may only show it when they are decoded."""
     header = Header(8, 6, 1, 8, "heic")
     with (
-        OpenPicture(Source(b"x"), header, WholeRows(lambda: np.zeros((5, 8), np.uint8))) as picture,
+        OpenPicture(Source(b"x"), header, WholeRows(lambda: (np.zeros((5, 8), np.uint8), None))) as picture,
         pytest.raises(UnreadablePictureError, match="damaged"),
     ):
         picture.read_rows(6)

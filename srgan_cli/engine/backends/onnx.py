@@ -50,8 +50,8 @@ class Onnx(Hosted):
     def budget_bytes(self) -> float:
         return host_tile_bytes()
 
-    def bytes_per_px(self, _networks: Sequence[Prepared], _probe: Callable[[int], object]) -> float:
-        return _BYTES_PER_PX
+    def bytes_per_px(self, _networks: Sequence[Prepared], _probe: Callable[[int], object], result: float) -> float:
+        return _BYTES_PER_PX + result
 
 
 class _OnnxNetwork:

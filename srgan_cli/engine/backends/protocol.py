@@ -113,8 +113,9 @@ class Backend(Protocol):
     def budget_bytes(self) -> float:
         """How much of the memory that is free now windows may take."""
 
-    def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
-        """Memory that one more px of a window takes at the peak in any of `networks`, the result in fp32 aside.
+    def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float) -> float:
+        """Memory that one more px of a window takes at the peak, in any of `networks` and behind them, where the copies
+        of the result take `result` bytes.
 
         `probe(side)` runs all of them on a square window.
         """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from srgan_cli.config import EngineOptions
-from srgan_cli.engine.backends.memory import free_host_bytes, host_tile_bytes, keep_large_blocks
+from srgan_cli.engine.backends.memory import HEAP_GROWTH, free_host_bytes, host_tile_bytes, keep_large_blocks
 from srgan_cli.engine.backends.protocol import (
     ACCELERATOR_BATCH,
     MAX_WINDOW_PX,
@@ -75,9 +75,13 @@ class PyTorch:
     def budget_bytes(self) -> float:
         return host_tile_bytes() if self.device.type == "cpu" else free_memory_bytes(self.device) * MEMORY_FRACTION
 
-    def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
+    def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float) -> float:
         estimated = _estimated_bytes_per_px(networks, probe)
-        return max(0.5 * estimated, self._measured_bytes_per_px(probe)) if self.device.type == "cuda" else estimated
+        if self.device.type == "cpu":
+            return HEAP_GROWTH * max(estimated, result)  # the last features are gone when the result is there
+        if self.device.type == "cuda":
+            estimated = max(0.5 * estimated, self._measured_bytes_per_px(probe))
+        return estimated + result
 
     def _measured_bytes_per_px(self, probe: Callable[[int], object]) -> float:
         """Memory is affine in px: two probes give the slope. The first run of each size is not counted: libraries

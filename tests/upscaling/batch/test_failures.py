@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from srgan_cli import Upscaler
 from srgan_cli.errors import (
@@ -198,6 +200,22 @@ def test_a_damaged_picture_is_made_when_that_is_accepted(five: Path, model: Path
     assert whole == (five / "c.png").read_bytes()
     again = session(five, model, accept_damaged=True, resume=True)
     assert [job.source.name for job in again.plan.jobs] == ["bad.jpg"]  # it is not forgotten that it was damaged
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".webp", ".gif", ".jp2"])
+def test_what_is_left_of_any_format_is_made_when_that_is_accepted(suffix: str, tmp_path: Path, model: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    bad, good = folder / f"bad{suffix}", picture(folder / "good.png", 12, 9)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Pillow.fromarray(pixels).save(bad)
+    data = bad.read_bytes()
+    bad.write_bytes(data[: int(0.8 * len(data))])
+    refused = session(folder, model, inputs=(bad, good)).run(Recorder())
+    assert (len(refused.done), len(refused.failures), refused.exit_code) == (1, 1, 1)
+    assert "damaged or incomplete" in refused.failures[0].reason
+    made = session(folder, model, inputs=(bad, good), accept_damaged=True, overwrite=True).run(Recorder())
+    assert (len(made.done), len(made.damaged), len(made.failures), made.exit_code) == (2, 1, 0, 1)
 
 
 def test_a_picture_that_takes_too_long_is_given_up(five: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
