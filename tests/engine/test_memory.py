@@ -61,7 +61,7 @@ print(peak / side**2, chain.bytes_per_px(), flush=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_window_takes_what_was_estimated(precision: str, threads: int) -> None:
     """Gaps in the heap included: of large windows in fp32 they took nearly as much as what was in use."""
