@@ -20,14 +20,14 @@ def first_frame(source: Source) -> tuple[int, int, int, int] | None:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class CodedPixels:
     """The coded pixels of the first frame: where their whole blocks end, in bytes, and whether a last one follows."""
 
     end: int
     is_ended: bool
 
 
-def first_blocks(source: Source) -> Blocks | None:
+def first_blocks(source: Source) -> CodedPixels | None:
     """None where no frame is found."""
     begin = _first_frame_at(source)
     if begin is None:
@@ -36,7 +36,7 @@ def first_blocks(source: Source) -> Blocks | None:
     at = begin + 11 + _table_bytes(data[begin + 9] if len(data) > begin + 9 else 0)
     while at < len(data) and data[at] and at + data[at] < len(data):
         at += 1 + data[at]
-    return Blocks(at, data[at : at + 1] == b"\0")
+    return CodedPixels(at, data[at : at + 1] == b"\0")
 
 
 def _first_frame_at(source: Source) -> int | None:
