@@ -38,7 +38,7 @@ _TITLES = {
     "perceptual": "perceptual",
     "teacher_psnr_y_db": "to the teacher, dB",
     "teacher_perceptual": "to the teacher, VGG",
-    "spread": "two seeds differ, levels",
+    "spread": "spread",
 }
 
 

@@ -31,6 +31,7 @@ _ENOUGH_HELD, _EACH_HELD = 4, 12
 _MIN_CROP_PX = 8  # as the settings have it
 _MEMORY = "scan-2.json"
 _MAX_REMEMBERED = 200_000
+_PLAIN_STD = 1.0  # grey levels of less are of one colour
 _MAX_ALIGNED = 8  # pairs that are decoded to see whether they lie on each other
 
 
@@ -108,17 +109,17 @@ def scan_unlabelled(
     """Low pictures without an original: all that can be read and are large enough, each once, and those left out.
 
     They are as they are: neither flat nor compressed ones are refused. Where wear is learned, `sharp` are the pictures
-    without it, which are left out here, and so are flat ones, which do not show it. Raises `NothingToDoError` as `scan`
-    does.
+    without it, which are left out here, and so are those of a single colour, which do not show it, whatever `min_std`.
+    Raises `NothingToDoError` as `scan` does.
     """
     files, refused = files_under(folders)
     known = _paths([*files, *(PictureFile(one.path, "") for one in sharp or ())])
     sieve = _Sieve(settings, 1, _examine_all(known, cache_folder_of(settings), advance))
     sieve.keep_out(one.path for one in sharp or ())
-    kept, others = sieve.sifted(files, min_px, strict=False, lively=sharp is not None)
+    kept, others = sieve.sifted(files, min_px, strict=False, min_std=0.0 if sharp is None else _PLAIN_STD)
     if not kept:
         what_for = "without an original" if sharp is None else "to learn wear from"
-        raise NothingToDoError(_nothing_left(what_for, [*refused, *others], [], 1))
+        raise NothingToDoError(f"no pictures are left {what_for}: {reasons_of([*refused, *others])}")
     return _pictures(kept), (*refused, *others)
 
 
@@ -231,12 +232,13 @@ class _Sieve:
                 self._first.setdefault((facts.digest,), path)
 
     def sifted(
-        self, files: Iterable[PictureFile], min_px: int, *, strict: bool, lively: bool = False
+        self, files: Iterable[PictureFile], min_px: int, *, strict: bool, min_std: float = 0.0
     ) -> tuple[list[_Kept], list[Refusal]]:
         """Those of `files` that can be used, and the others.
 
         `strict` is for learning: flat and heavily compressed pictures are left out too, and so is what was kept before,
-        in another call or, in paired data, with the same small picture. `lively` leaves out flat ones only.
+        in another call or, in paired data, with the same small picture. `min_std` leaves out flat ones
+        in any case.
         """
         kept: list[_Kept] = []
         refused: list[Refusal] = []
@@ -245,8 +247,8 @@ class _Sieve:
             refusal = self._unfit(file, facts, min_px) if isinstance(facts, Facts) else Refusal(file.path, facts)
             if refusal is None and strict and isinstance(facts, Facts):
                 refusal = self._compressed(file, facts)
-            if refusal is None and (strict or lively) and isinstance(facts, Facts):
-                refusal = self._flat(file, facts)
+            if refusal is None and isinstance(facts, Facts):
+                refusal = _flat(file, facts, self._settings.min_std if strict else min_std)
             if refusal is not None:
                 refused.append(refusal)
             elif isinstance(facts, Facts):
@@ -289,17 +291,18 @@ class _Sieve:
             return None
         return Refusal(file.path, f"compressed as JPEG of quality {quality}, below {least}", "heavily compressed")
 
-    def _flat(self, file: PictureFile, facts: Facts) -> Refusal | None:
-        if facts.std >= self._settings.min_std:
-            return None
-        reason = f"nearly flat: the standard deviation of its grey levels is {facts.std:.1f} of 255"
-        return Refusal(file.path, reason, "nearly flat")
-
     def _keys(self, file: PictureFile) -> list[tuple[str, ...]]:
         """Equal for equal pictures: with the small twin, of which one large picture may have several, and without."""
         both = [self._facts[path] for path in (file.path, file.low) if path is not None]
         digests = tuple(facts.digest for facts in both if isinstance(facts, Facts))
         return [digests, digests[:1]]
+
+
+def _flat(file: PictureFile, facts: Facts, min_std: float) -> Refusal | None:
+    if facts.std >= min_std:
+        return None
+    reason = f"nearly flat: the standard deviation of its grey levels is {facts.std:.1f} of 255"
+    return Refusal(file.path, reason, "nearly flat")
 
 
 def _pictures(kept: Iterable[_Kept]) -> tuple[Picture, ...]:

@@ -418,7 +418,7 @@ class RunRecorder:
 
     @property
     def _scores_with_noise(self) -> dict[str, dict[str, float]]:
-        return {"model, with noise": self.drawn} if self.drawn else {}
+        return {"with noise": self.drawn} if self.drawn else {}
 
     def _report(self) -> None:
         about = {**facts(self.run, self.state, self.scan), "command": command(), "seed": self.run.config.seed}

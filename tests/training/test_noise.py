@@ -144,7 +144,7 @@ def test_noise_that_is_used_is_not_and_both_are_scored(
     assert last["psnr_y_db"] < looks[-1]["psnr_y_db"]
     assert {"ssim_y", "consistency_db", "perceptual"} <= set(last)
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "model, with noise" in page
+    assert "with noise" in page
     assert "Results from two seeds" in page
 
 
