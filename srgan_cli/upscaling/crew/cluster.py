@@ -8,6 +8,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,24 +28,29 @@ _NOTE_SECONDS = 15.0  # without any worker, before a person hears of it
 _ROOM_SECONDS = 300.0  # without any worker, before the run ends: a cluster that grows takes minutes
 # What a worker says is sent so often at most: each of Ray's messages costs the leading process up to 2 ms of its core.
 _SAY_SECONDS = 1.0
+# For glibc, which keeps large blocks in the main arena only, and so has one for all threads. It is read when a process
+# starts. Where Ray itself was started with it, a worker is a process that Ray has ready; elsewhere it is a new one, which
+# takes a second.
+_ARENAS = {"MALLOC_ARENA_MAX": "1"}
 
 
 class _Actor:
     """A worker in a process of Ray's. One unit at a time; asked for what it says."""
 
-    def __init__(self, brief: Brief, luggage: dict[Path, bytes]) -> None:
+    def __init__(self, brief: Brief, luggage: dict[Path, bytes], threads: int) -> None:
+        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))  # before torch is there
         from srgan_cli.upscaling.crew.worker import Worker
 
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._worker = Worker(unpacked(brief, luggage), self._said.put)
 
-    def ready(self) -> None:
-        """Answers when the worker is there."""
+    def ready(self) -> bool:
+        """Answers when the worker is there; False where its process was not started as it should be."""
+        return all(os.environ.get(name) == value for name, value in _ARENAS.items())
 
     def do(self, unit: Unit) -> list[Event]:
         """Begin a unit; what is said of it first."""
-        # In a thread, so that events are on their way while it works. Blocks of all threads are in one arena
-        # (`MALLOC_ARENA_MAX`), since glibc keeps large ones in the main one only.
+        # In a thread, so that events are on their way while it works.
         threading.Thread(target=self._worker.do, args=(unit,), daemon=True).start()
         return self.more()
 
@@ -67,6 +73,7 @@ class Cluster:
         self._ray = _ray()
         self._options = options
         self._began = False
+        self._are_ready_made = options.address == "local" or _ARENAS.items() <= os.environ.items()
         if not self._ray.is_initialized():
             self._begin()
         device = "cuda" if options.gpus and brief.options.engine.device == "auto" else brief.options.engine.device
@@ -134,14 +141,15 @@ class Cluster:
 
     def _begin(self) -> None:
         address = self._options.address
+        own: dict[str, Any] = {}
         if address == "local":  # also where there is another one
-            os.environ.setdefault("RAY_worker_niceness", "0")  # as other processes; Ray's own choice is to yield to all
+            own = {"include_dashboard": False, "num_cpus": usable_cores()}
         logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that a thread sets no handler of signals
         try:
-            self._ray.init(
-                address=address, log_to_driver=False, include_dashboard=False if address == "local" else None,
-                logging_level="ERROR", configure_logging=False,
-            )  # fmt: skip
+            with _environment(address):
+                self._ray.init(
+                    address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **own
+                )
         except (ConnectionError, RuntimeError, ValueError) as err:
             raise DeviceError(f"there is no Ray cluster at {self._options.address}: {err}") from err
         self._began = True
@@ -172,14 +180,20 @@ class Cluster:
         for answer in ready:
             actor, _ = self._starting.pop(whose[answer])
             try:
-                self._ray.get(answer)
+                is_as_asked = self._ray.get(answer)
             except self._ray.exceptions.RayError as err:
                 self._failed_starts += 1
                 if not (self._actors or self._starting):
                     raise DeviceError(f"no worker can be started on the Ray cluster: {_how(err)}") from err
             else:
-                self._actors[whose[answer]] = actor
-                self._failed_starts, self._alone_since = 0, None
+                self._failed_starts = 0
+                if self._are_ready_made and not is_as_asked:
+                    self._are_ready_made = False
+                    self._ray.kill(actor)
+                    self._start(whose[answer])
+                else:
+                    self._actors[whose[answer]] = actor
+                    self._alone_since = None
 
     def _wait_for_starts(self, seconds: float) -> None:
         """Until an actor answers that is being started, or for a moment where there is none."""
@@ -202,13 +216,11 @@ class Cluster:
         return [("ray", Said(f"waiting for the Ray cluster to have room for a worker ({needed})", detail=False))]
 
     def _actor(self) -> Any:
-        threads = str(max(1, int(self._options.cpus)))
-        variables = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        process = {} if self._are_ready_made else {"runtime_env": {"env_vars": _ARENAS}}
         remote = self._ray.remote(_Actor).options(
-            num_cpus=self._options.cpus, num_gpus=self._options.gpus, max_restarts=0,
-            runtime_env={"env_vars": variables},
-        )  # fmt: skip
-        return remote.remote(self._brief, self._luggage)
+            num_cpus=self._options.cpus, num_gpus=self._options.gpus, max_restarts=0, **process
+        )
+        return remote.remote(self._brief, self._luggage, max(1, int(self._options.cpus)))
 
     def _heard(self, worker: str, answer: Any) -> list[Event]:
         """What a worker says in an answer; asks for the next one."""
@@ -230,6 +242,20 @@ class Cluster:
         if actor is not None:
             with contextlib.suppress(Exception):  # it is gone already
                 self._ray.kill(actor)
+
+
+@contextlib.contextmanager
+def _environment(address: str) -> Iterator[None]:
+    """That of the processes of a cluster of this run's own."""
+    # As other processes: Ray's own choice is to yield to all.
+    more = {"RAY_worker_niceness": "0", **_ARENAS} if address == "local" else {}
+    missing = {name: value for name, value in more.items() if name not in os.environ}
+    os.environ |= missing
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def _how(err: BaseException) -> str:
