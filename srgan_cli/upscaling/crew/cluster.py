@@ -29,7 +29,7 @@ _ROOM_SECONDS = 300.0  # without any worker, before the run ends: a cluster that
 # What a worker says is sent so often at most: each of Ray's messages costs the leading process up to 2 ms of its core.
 _SAY_SECONDS = 1.0
 # For glibc, which keeps large blocks in the main arena only, and so has one for all threads. It is read when a process
-# starts. Where Ray itself was started with it, a worker is a process that Ray has ready; elsewhere it is a new one, which
+# starts: where Ray itself was started with it, workers are processes that Ray has ready, elsewhere new ones, which
 # takes a second.
 _ARENAS = {"MALLOC_ARENA_MAX": "1"}
 
@@ -143,7 +143,7 @@ class Cluster:
         address = self._options.address
         own: dict[str, Any] = {}
         if address == "local":  # also where there is another one
-            own = {"include_dashboard": False, "num_cpus": usable_cores()}
+            own = {"include_dashboard": False, "num_cpus": _usable_cores()}
         logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that a thread sets no handler of signals
         try:
             with _environment(address):
@@ -242,6 +242,11 @@ class Cluster:
         if actor is not None:
             with contextlib.suppress(Exception):  # it is gone already
                 self._ray.kill(actor)
+
+
+def _usable_cores() -> int:
+    """Those that this process may use: Ray itself counts all of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
