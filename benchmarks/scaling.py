@@ -166,6 +166,10 @@ def driver(workers: int, pictures: int) -> dict[str, object]:
 # ------------------------------------------------------------------------------------------------------ several workers
 
 
+# As `--ray` has them for a cluster of its own, so that its workers are processes which Ray has ready.
+_RAY = {"RAY_AUTH_MODE": "disabled", "MALLOC_ARENA_MAX": "1"}
+
+
 @dataclass(frozen=True)
 class Way:
     """A command's inputs and own options, and the cores that it has, with a thread on each."""
@@ -173,6 +177,10 @@ class Way:
     inputs: Path
     options: tuple[str, ...]
     cores: tuple[int, ...]
+
+    @property
+    def is_on_ray(self) -> bool:
+        return any(option.startswith("--ray=") for option in self.options)
 
 
 @dataclass(frozen=True)
@@ -204,7 +212,7 @@ def _start(way: Way, common: tuple[str, ...], folder: Path, log: Path) -> subpro
     with log.open("wb") as stream:
         return subprocess.Popen(
             ["taskset", "-c", ",".join(map(str, way.cores)), *command], stdout=stream,
-            env={**os.environ, "OMP_NUM_THREADS": str(len(way.cores)), "RAY_AUTH_MODE": "disabled"},
+            env={**os.environ, "OMP_NUM_THREADS": str(len(way.cores)), **(_RAY if way.is_on_ray else {})},
         )  # fmt: skip
 
 
@@ -227,7 +235,7 @@ def cluster(cores: tuple[int, ...]) -> Iterator[tuple[str, Callable[[], float]]]
     process = subprocess.Popen(
         ["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-c", holding % len(cores)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"},
+        env={**os.environ, **_RAY, "RAY_worker_niceness": "0"},
     )  # fmt: skip
     assert process.stdout is not None
     ended, taken = threading.Event(), dict[tuple[int, float], float]()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,12 +170,14 @@ def test_workers_that_are_killed_change_nothing(tmp_path: Path, model: Path, clu
     assert not session(tmp_path, model).plan.jobs
 
 
-def command(folder: Path, model: Path, *more: str, output: str = "out") -> subprocess.Popen[str]:
+def command(
+    folder: Path, model: Path, *more: str, output: str = "out", before: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     arguments = ["upscale", str(folder / "in"), "-o", str(folder / output), "--resume", "--model", str(model),
                  "--scale", "2", "--device", "cpu", "--precision", "fp32", "--tile", "16", "--split-pixels", "5000",
                  "-v", *more]  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, "-m", "srgan_cli", *arguments], stderr=subprocess.PIPE, text=True, env=environment()
+        [*before, sys.executable, "-m", "srgan_cli", *arguments], stderr=subprocess.PIPE, text=True, env=environment()
     )
 
 
@@ -224,6 +226,32 @@ def test_a_driver_that_is_killed_is_gone_on_from(tmp_path: Path, model: Path) ->
     assert all(whole[name] == data for name, data in left.items()), "nothing half-made has a result's name"
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in recorded} == stamps, "nothing is done twice"
     assert tree(tmp_path / "out") == tree(tmp_path / "alone"), "and nothing is left behind"
+
+
+@pytest.mark.parametrize("cluster_too", [True, False], ids=["both", "the command alone"])
+def test_workers_have_one_arena_whether_or_not_ray_has_it(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, cluster_too: bool
+) -> None:
+    """Where Ray was started with it, workers are processes that were there already; else new ones."""
+    fill(tmp_path, 12)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    with cluster_of_its_own(_INIT, *(() if cluster_too else ("env", "-u", "MALLOC_ARENA_MAX"))) as held:
+        process = command(tmp_path, model, f"--ray={held.address}")
+        wait_for_results(tmp_path, 1, process)
+        assert {worker.environ().get("MALLOC_ARENA_MAX") for worker in held.workers()} == {"1"}
+        _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    assert results(tmp_path) == made_alone(tmp_path, model)
+
+
+def test_a_cluster_of_its_own_has_the_cores_that_the_command_has(tmp_path: Path, model: Path) -> None:
+    fill(tmp_path, 3)
+    before = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    process = command(tmp_path, model, "--ray=local", before=before)
+    _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    assert "ray:2" not in said
+    assert results(tmp_path) == made_alone(tmp_path, model)
 
 
 def test_a_cluster_is_reached_through_its_client_server(tmp_path: Path, model: Path) -> None:
