@@ -164,8 +164,7 @@ class Claims:
         """Whether a claim of another is given up or abandoned."""
         holder = _look(path)
         if holder is None:  # gone by now: to be tried again soon, from the first generation on
-            _make_way(path)
-            return False
+            return not _makes_way(path)
         if _is_gone(holder, self._now_ns()):
             return True
         seen, since = self._watched.get(path, (None, 0.0))
@@ -283,11 +282,21 @@ def _started(process: int) -> str | None:
         return None
 
 
-def _make_way(path: Path) -> None:
-    """Remove what stands under a claim's name and is not a file."""
-    with contextlib.suppress(OSError):
-        if not stat.S_ISREG(path.lstat().st_mode):
+def _makes_way(path: Path) -> bool:
+    """Remove what stands under a claim's name and is not a file. False of what stays, such as a folder with something
+    in it: that is nobody's claim."""
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
+        return True
+    try:
+        if stat.S_ISDIR(kind):
+            path.rmdir()
+        elif not stat.S_ISREG(kind):
             path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _remove(path: Path) -> None:

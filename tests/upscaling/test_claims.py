@@ -167,11 +167,29 @@ def test_a_claim_that_makes_no_sense_expires_like_any(
     assert one.take("a.png")
 
 
-def test_what_is_no_file_makes_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["link", "loop", "folder"])
+def test_what_is_no_file_makes_way(tmp_path: Path, what: str) -> None:
     one = Claims(tmp_path)
-    one._path("a.png", 1).symlink_to("nowhere")
+    path = one._path("a.png", 1)
+    if what in ("link", "loop"):
+        path.symlink_to("nowhere" if what == "link" else path)
+    else:
+        path.mkdir()
     assert not one.take("a.png")
     assert one.take("a.png")
+
+
+def test_a_folder_with_something_in_it_is_passed_over(tmp_path: Path) -> None:
+    one, other = Claims(tmp_path), Claims(tmp_path)
+    (one._path("a.png", 1) / "inside").mkdir(parents=True)
+    assert one.take("a.png")
+    assert not other.take("a.png")
+    assert one.holds("a.png")
+    one.release("a.png")
+    assert other.take("a.png")
+    one.close()
+    other.close()
+    assert [path.name for path in tmp_path.rglob("*")] == [one._path("a.png", 1).name, "inside"]
 
 
 def test_the_lines_of_a_further_process_count_and_are_gathered(tmp_path: Path) -> None:
