@@ -135,6 +135,7 @@ def plan(
     jobs = _without_own_results(jobs, {one.source for one in found if one.root is not None})
     names.refuse_losses([(job.source, job.target) for job in jobs])
     jobs, done = without_done([job for job in jobs if job.source not in others], options, settings_key)
+    jobs = list(_with_room(jobs, options, failures))
     skips = [skip for skip in skips if skip.source not in others] + done
     failures = [failure for failure in failures if failure.source not in others]
     notes = [*walk.notes, *paged, *notes, *_disk_notes(jobs, options), *_time_notes(jobs, options)]
@@ -277,8 +278,30 @@ def _job(sized: _Sized, target: Path, run: _Run) -> Job:
     if target != STREAM:
         if not isinstance(target, StorePath) and (run.into is not None or options.output is None):
             _refuse_detours(target, run.into or one.root or target.parent)
-        check_result(target, job.needed_bytes(options.write) + job.scratch_bytes)
+        if not _may_stay(target, options):
+            _check_room(job, options)
     return job
+
+
+def _may_stay(target: Path, options: UpscaleOptions) -> bool:
+    """Whether a result may be done already, and so need no room."""
+    return (options.resume or options.skip_existing) and not isinstance(target, StorePath) and target.is_file()
+
+
+def _check_room(job: Job, options: UpscaleOptions) -> None:
+    check_result(job.target, job.needed_bytes(options.write) + job.scratch_bytes)
+
+
+def _with_room(jobs: Sequence[Job], options: UpscaleOptions, failures: list[Failure]) -> Iterator[Job]:
+    """The jobs whose results there is room for, of those that are to be replaced as well."""
+    for job in jobs:
+        try:
+            if job.target != STREAM and _may_stay(job.target, options):
+                _check_room(job, options)
+        except PictureError as err:
+            failures.append(Failure(job.source, err.sentence, type(err)))
+        else:
+            yield job
 
 
 def _scales(sized: _Sized, run: _Run) -> tuple[int, ...]:
@@ -328,5 +351,5 @@ def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return ()
-    where = f"{shown(folder)} has {free / 1e9:.1f} GB free"
-    return (f"all results together may take up to {needed / 1e9:.1f} GB, and {where}",)
+    where = f"{shown(folder)} has {free / 1e6:,.1f} MB free"
+    return (f"all results together may take up to {needed / 1e6:,.1f} MB, and {where}",)

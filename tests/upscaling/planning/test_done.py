@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import types
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,16 @@ def test_a_plan_touches_nothing(photos: Path, here: Path) -> None:
     before = sorted(here.rglob("*"))
     planned([photos], "new/folder/", recursive=True)
     assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "left"), [({"resume": True}, {"in/b.png"}), ({"skip_existing": True}, {"in/b.png"})]
+)
+@pytest.mark.usefixtures("two_done")
+def test_what_is_done_needs_no_room(options: dict[str, Any], left: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: types.SimpleNamespace(free=0))
+    made = planned(["in"], "out/", **options)
+    assert ({str(failure.source) for failure in made.failures}, len(made.skips), made.jobs) == (left, 1, ())
+    again = planned(["in"], "out/", resume=True, key="other settings")
+    assert {str(failure.source) for failure in again.failures} == {"in/a.png", "in/b.png"}
+    assert all("the disk is too full" in failure.reason for failure in again.failures)
