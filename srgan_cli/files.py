@@ -92,6 +92,14 @@ def check_publishable(target: Path) -> None:
         part.unlink()
 
 
+def is_folder(path: Path) -> bool:
+    """Whether it is one, as far as can be seen: not under too long a name, nor in a folder that may not be entered."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def is_special(target: Path) -> bool:
     """Whether it exists and is not a regular file, which renaming would destroy. Folders are refused on opening, and
     what cannot be looked at on writing."""

@@ -101,10 +101,15 @@ def _main(args: Sequence[str] | None) -> int:
         _drop_stdout()
         return ExitCode.SOME_FAILED
     except OSError as err:
-        if err.filename is not None or err.errno not in _FULL:
+        from srgan_cli.files import reason
+
+        if err.filename is not None:  # what the file system refuses, of a name that somebody gave
+            click.echo(f"srgan: {shown(os.fsdecode(err.filename))} cannot be used: {reason(err)}", err=True)
+        elif err.errno in _FULL:
+            _drop_stdout()
+            click.echo(f"srgan: stdout cannot be written: {(err.strerror or str(err)).lower()}", err=True)
+        else:
             raise
-        _drop_stdout()
-        click.echo(f"srgan: stdout cannot be written: {(err.strerror or str(err)).lower()}", err=True)
         return ExitCode.SOME_FAILED
     except ImportError as err:
         if (err.name or "").startswith("srgan_cli"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -34,7 +35,7 @@ def path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pat
     """For a file or folder: not the empty name that an unset variable leaves."""
     if value == "":
         raise click.BadParameter("it is empty (an unset variable?); give . for the folder you are in")
-    if value is not None and (why := address(str(value))) is not None and not Path(value).exists():
+    if value is not None and (why := address(str(value))) is not None and not os.path.lexists(value):
         raise click.BadParameter(f"{value} is an address: {why}")
     return None if value is None else Path(value)
 
@@ -42,7 +43,7 @@ def path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pat
 def refuse_addresses(names: tuple[str, ...]) -> None:
     """Raise `SettingsError` for the first input that is a URL, by its name."""
     for name in names:
-        if (why := address(name)) is not None and not Path(name).exists():
+        if (why := address(name)) is not None and not os.path.lexists(name):
             raise SettingsError(f"{name} is an address: {why}")
 
 

@@ -118,6 +118,8 @@ def upscale(
     """
     if any(path == "" for path in inputs):
         raise SettingsError("an INPUT is empty (an unset variable?); give . for the folder you are in")
+    if output == "":
+        raise SettingsError("-o is empty (an unset variable?); give . for the folder you are in")
     listed = _listed(files_from, inputs)
     if output is None and inputs == ("-",) and not listed and asked.name_pattern is None:
         output = _stdout_unless_terminal(busy=as_json or dry_run)

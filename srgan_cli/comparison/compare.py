@@ -32,6 +32,7 @@ from srgan_cli.config import EngineOptions, WriteOptions, check_noise
 from srgan_cli.errors import ExitCode, NothingToDoError, PictureError, SettingsError, shown
 from srgan_cli.evaluation.session import load_upscalers, shared_scale
 from srgan_cli.evaluation.variants import variants
+from srgan_cli.files import is_folder
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide, output_format
@@ -100,7 +101,7 @@ class CompareOptions:
 
     @property
     def is_gallery(self) -> bool:
-        return len(self.inputs) == 2 and all(path.is_dir() for path in self.inputs)
+        return len(self.inputs) == 2 and all(is_folder(path) for path in self.inputs)
 
     @property
     def is_page(self) -> bool:
@@ -138,7 +139,7 @@ def _check_zoom(options: CompareOptions) -> None:
 
 def _refuse_folders(options: CompareOptions) -> None:
     """Folders are compared with each other, and on a page."""
-    folders = [path for path in options.inputs if path.is_dir()]
+    folders = [path for path in options.inputs if is_folder(path)]
     if folders and (len(folders) != len(options.inputs) or len(folders) != 2 or options.models):
         raise SettingsError(f"{shown(folders[0])} is a folder: give two folders, for a gallery of the pictures in both")
     if folders and not options.is_page:
@@ -220,7 +221,7 @@ def _check_output(options: CompareOptions) -> None:
     both = [*options.inputs, *([options.high] if options.high else [])]
     if any(_same_file(path, one) for one in both):
         raise SettingsError(f"-o {shown(path)} is one of the pictures to compare; give another name")
-    if os.path.lexists(path) and not path.is_dir() and not options.overwrite:
+    if os.path.lexists(path) and not is_folder(path) and not options.overwrite:
         raise SettingsError(f"{shown(path)} exists already; give --overwrite, or another -o")
     check_place(path, options.page_bytes // 4)
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from srgan_cli.errors import SettingsError, UnreadablePictureError, shown
+from srgan_cli.files import is_folder
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.stores.ranges import Quietly, Ranges
 
@@ -177,7 +178,7 @@ def _open(path: Path, name: str) -> tuple[int, int]:
             path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
         )
     except OSError as err:
-        if path.is_dir():
+        if is_folder(path):
             raise UnreadablePictureError(f"{name} is a folder, not a picture file") from err
         raise UnreadablePictureError(f"{name} cannot be opened: {_reason(err)}") from err
     except ValueError as err:  # a NUL character

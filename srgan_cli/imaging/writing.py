@@ -15,7 +15,7 @@ import numpy as np
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import InterruptedRunError, UnwritablePictureError, shown
-from srgan_cli.files import publish_text, publishing, reason
+from srgan_cli.files import is_folder, is_special, publish_text, publishing, reason
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Header, Metadata, Pixels
@@ -38,6 +38,10 @@ def check_place(target: Path, needed: int) -> None:
 
 
 def _refuse_place(target: Path, needed: int) -> None:
+    if is_special(target) and not is_folder(target):
+        if not os.access(target, os.W_OK):
+            raise UnwritablePictureError(f"you have no permission to write to {shown(target)}")
+        return
     folder = target.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -47,11 +51,11 @@ def _refuse_place(target: Path, needed: int) -> None:
         raise UnwritablePictureError(f"{shown(target)} is a folder; give the name of a file")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UnwritablePictureError(f"you have no permission to write into {shown(folder)}")
-    free = shutil.disk_usage(folder).free
-    if free < needed:
+    disk = shutil.disk_usage(folder)
+    if disk.free < needed and disk.total:  # /proc and its like have no size
         raise UnwritablePictureError(
             f"the disk is too full for {shown(target)}: up to {needed / 1e6:,.1f} MB are needed in {shown(folder)}, "
-            f"{free / 1e6:,.1f} MB are free"
+            f"{disk.free / 1e6:,.1f} MB are free"
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import SettingsError, shown
+from srgan_cli.files import is_folder, is_special
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, container_of_suffix, format_of_suffix
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata import provenance
@@ -31,12 +33,11 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
         if several:
             raise SettingsError(f"-o - writes one result to stdout, but there are {len(found)} inputs")
         return None
-    if options.output_is_folder or (not isinstance(output, StorePath) and output.is_dir()):
+    if options.output_is_folder or (not isinstance(output, StorePath) and is_folder(output)):
         return output
-    suffix = output.suffix
-    known = suffix and (format_of_suffix(suffix) or container_of_suffix(suffix)) is not None
+    known = _is_one_file(output)
     if several:
-        if not isinstance(output, StorePath) and output.exists():
+        if not isinstance(output, StorePath) and os.path.lexists(output):
             raise SettingsError(f"-o {output} is a file, but there are {len(found)} inputs: give a folder")
         if known:
             raise SettingsError(f"-o {output} names one picture, but there are {len(found)} inputs: give a folder")
@@ -46,6 +47,14 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
     if output.suffix:
         raise SettingsError(f"-o {output}: {output.suffix!r} is not a supported output format ({writable_suffixes()})")
     return output
+
+
+def _is_one_file(output: Path) -> bool:
+    """Whether it has the name of a picture or of a document, or is a pipe or a device (`/dev/stdout`)."""
+    suffix = output.suffix
+    if suffix and (format_of_suffix(suffix) or container_of_suffix(suffix)) is not None:
+        return True
+    return not isinstance(output, StorePath) and is_special(output)
 
 
 @dataclass(frozen=True)

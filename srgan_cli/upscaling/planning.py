@@ -21,7 +21,7 @@ from srgan_cli.errors import (
     UnwritablePictureError,
     shown,
 )
-from srgan_cli.files import is_special
+from srgan_cli.files import is_folder, is_special
 from srgan_cli.handles import link_below
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, format_of_suffix
 from srgan_cli.imaging.image import Header
@@ -323,7 +323,7 @@ def _refuse_detours(target: Path, base: Path) -> None:
             f"{shown(link)} is a link, and results are written into real folders below {shown(base)} only; "
             "name the folder that it leads to with -o"
         )
-    if is_special(target) and not target.is_dir():
+    if is_special(target) and not is_folder(target):
         raise UnwritablePictureError(f"{shown(target)} is a device or a pipe, and no picture is written there")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from srgan_cli.errors import SettingsError, UnwritablePictureError
+from srgan_cli.files import is_folder, is_special
 from srgan_cli.imaging.writing import check_place
 from srgan_cli.stores import scratch, store
 from srgan_cli.stores.failures import StoreError
@@ -15,8 +16,10 @@ from srgan_cli.upscaling.ledger import identity
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything under a name now."""
-    return store.stat(path) is not None if isinstance(path, StorePath) else os.path.lexists(path)
+    """Whether there is anything under a name now that could be lost; a pipe or a device holds nothing."""
+    if isinstance(path, StorePath):
+        return store.stat(path) is not None
+    return os.path.lexists(path) and (is_folder(path) or not is_special(path))
 
 
 def _versions(folder: StorePath, targets: Sequence[StorePath]) -> dict[Path, str]:
@@ -47,7 +50,7 @@ class Present:
                 raise SettingsError(f"{folder} cannot be listed: {err.trouble.why}") from err
 
     def __contains__(self, target: Path) -> bool:
-        return target in self._found if isinstance(target, StorePath) else os.path.lexists(target)
+        return target in self._found if isinstance(target, StorePath) else exists(target)
 
     def identity(self, target: Path) -> str:
         """As `ledger.identity`."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias, overload
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import NothingToDoError, SettingsError, SrganError, in_python
+from srgan_cli.files import is_folder
 from srgan_cli.stores.paths import path_of
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Silent
@@ -87,7 +88,7 @@ def _upscale(
     data = _bytes_of(source)
     path = _path(target) if isinstance(target, (str, os.PathLike)) else None
     given = STREAM if data is not None else _path(source)  # type: ignore[arg-type]
-    if (data is None and given == STREAM) or given.is_dir():
+    if (data is None and given == STREAM) or is_folder(given):
         raise SettingsError(f"upscale_file takes one picture, not {given}")
     options = replace(options, inputs=(given,), output=STREAM if path is None else path)
     session = prepare(options, stdin=data, upscaler=upscaler)

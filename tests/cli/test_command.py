@@ -263,3 +263,36 @@ def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
     ran = _in_shell("srgan models list --json >/dev/full")
     assert ran.returncode == ExitCode.SOME_FAILED
     assert ran.stderr.strip() == "srgan: stdout cannot be written: no space left on device"
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--hr-dir", LONG, "--out", "run"],
+        ["train", "--hr-dir", ".", "--out", LONG],
+        ["train", "--config", LONG, "--hr-dir", ".", "--out", "run"],
+        ["evaluate", "--hr-dir", LONG],
+        ["evaluate", "--hr-dir", ".", "--json", LONG],
+        ["compare", LONG, LONG, "-o", "page.html"],
+        ["compare", "a.png", "a.png", "-o", f"{LONG}.html"],
+        ["export", "fast-x4", "-o", LONG],
+        ["models", "add", LONG],
+        ["models", "show", LONG],
+        ["watch", LONG, "-o", "out"],
+        ["upscale", "--files-from", LONG],
+        ["upscale", "a.png", "--failed", LONG],
+    ],
+    ids=lambda words: " ".join(words).replace(LONG, "LONG"),
+)
+def test_a_name_that_the_file_system_refuses_is_a_sentence(
+    arguments: list[str], here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not even looking whether it is there succeeds, and an exception would be all that Python has to say."""
+    picture(here / "a.png")
+    assert main(arguments) in (1, 2, 3, 4)
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert len(said.strip()) > 20

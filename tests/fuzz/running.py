@@ -23,6 +23,7 @@ from srgan_cli.dataset.pictures import examine
 from srgan_cli.errors import DefectError, PictureError
 from srgan_cli.evaluation.pairs import read_rgb
 from srgan_cli.imaging.formats import container_of_suffix
+from srgan_cli.imaging.reading import open_picture
 from srgan_cli.upscaling.choice import choose_model
 from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.faults import save_tiny
@@ -158,6 +159,7 @@ def _of_readers(path: Path, data: bytes) -> list[Finding]:
         "train": lambda: examine(path),
         "evaluate": lambda: read_rgb(path),
         "auto": lambda: choose_model(path, max_pixels=MAX_PIXELS),
+        "--accept-damaged": lambda: _accepted(path),
     }
     found = []
     for name, reader in readers.items():
@@ -170,6 +172,15 @@ def _of_readers(path: Path, data: bytes) -> list[Finding]:
             found.append(Finding(f"traceback of {name}", traceback.format_exc()))
     path.unlink()
     return found
+
+
+def _accepted(path: Path) -> None:
+    """All that is left of a file, in blocks as the engine asks for them."""
+    with open_picture(path, max_pixels=MAX_PIXELS, accept_damaged=True) as picture:
+        height = 0
+        while rows := len(picture.read_rows(64)):
+            height += rows
+        assert height == picture.header.height
 
 
 @contextlib.contextmanager

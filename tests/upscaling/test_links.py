@@ -122,6 +122,18 @@ def test_a_pipe_under_a_results_name_is_not_waited_for(tmp_path: Path, model: Pa
     assert len(tally.done) == 1
 
 
+def test_a_pipe_that_was_named_is_written_to_and_holds_nothing_to_overwrite(tmp_path: Path, model: Path) -> None:
+    source, target = picture(tmp_path / "a.png", 20, 16), tmp_path / "pipe.png"
+    os.mkfifo(target)
+    options = UpscaleOptions((source,), target, model=str(model), engine=EngineOptions("cpu", "fp32"))
+    reader = os.open(target, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert prepare(options).run(Silent()).exit_code == 0
+        assert os.read(reader, 8) == b"\x89PNG\r\n\x1a\n"
+    finally:
+        os.close(reader)
+
+
 @pytest.mark.parametrize("depth", ["sub", "sub/below"])
 def test_a_linked_folder_below_the_output_is_not_written_through(depth: str, tmp_path: Path, model: Path) -> None:
     picture(tmp_path / "in" / "a.png", 20, 16)
