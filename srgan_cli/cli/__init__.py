@@ -16,7 +16,7 @@ import click
 
 from srgan_cli import __version__
 from srgan_cli.cli.habits import answer, picture_as_command
-from srgan_cli.errors import ExitCode, SrganError, shown
+from srgan_cli.errors import ExitCode, SettingsError, SrganError, shown
 from srgan_cli.threads import wait_politely
 
 _COMMANDS = ("upscale", "watch", "serve", "train", "evaluate", "compare", "models", "export", "doctor", "completion")
@@ -84,8 +84,17 @@ def _open_standard_streams() -> None:
                 setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - to the process's end
 
 
+def _check_folder() -> None:
+    """Raise `SettingsError` where the working directory has been removed: a library of torch's ends the process."""
+    try:
+        os.getcwd()  # noqa: PTH109 - `Path.cwd` costs an import
+    except FileNotFoundError as err:
+        raise SettingsError("the folder that you are in does not exist any more: change to another one (cd)") from err
+
+
 def _main(args: Sequence[str] | None) -> int:
     try:
+        _check_folder()
         code = cli.main(args, prog_name="srgan", standalone_mode=False)
         sys.stdout.flush()  # a full disk is met here, and not when Python ends
     except click.ClickException as err:
@@ -101,13 +110,12 @@ def _main(args: Sequence[str] | None) -> int:
         _drop_stdout()
         return ExitCode.SOME_FAILED
     except OSError as err:
-        from srgan_cli.files import reason
-
+        said = (err.strerror or str(err)).lower()
         if err.filename is not None:  # what the file system refuses, of a name that somebody gave
-            click.echo(f"srgan: {shown(os.fsdecode(err.filename))} cannot be used: {reason(err)}", err=True)
+            click.echo(f"srgan: {shown(err.filename)} cannot be used: {said}", err=True)
         elif err.errno in _FULL:
             _drop_stdout()
-            click.echo(f"srgan: stdout cannot be written: {(err.strerror or str(err)).lower()}", err=True)
+            click.echo(f"srgan: stdout cannot be written: {said}", err=True)
         else:
             raise
         return ExitCode.SOME_FAILED

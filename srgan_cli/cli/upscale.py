@@ -43,7 +43,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 @output_option(
     "Result file, folder, or - for stdout. [default: beside each input, as {stem}_x{scale}{ext}]",
     metavar="FILE|DIR|-",
-    type=click.Path(allow_dash=True),
+    type=click.Path(allow_dash=True, readable=False),
     callback=None,
 )
 @overwrite_option("Replace results that exist.", heading="Output", instead="existing")

@@ -17,6 +17,7 @@ import srgan_cli.cli
 from srgan_cli.cli import cli, main
 from srgan_cli.cli.command import Command
 from srgan_cli.errors import ExitCode
+from tests.commands import Command as RunningCommand
 from tests.upscaling.pictures import picture
 
 
@@ -296,3 +297,16 @@ def test_a_name_that_the_file_system_refuses_is_a_sentence(
     said = capfd.readouterr().err
     assert "Traceback" not in said
     assert len(said.strip()) > 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be removed there")
+def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+    """A library that torch loads would end the process, whatever names are given."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    with RunningCommand("upscale", "a.png", prelude="import os; os.rmdir(os.getcwd())", cwd=gone) as command:
+        _, said = command.communicate()
+    assert command.returncode == ExitCode.USAGE
+    assert (
+        said.decode().strip() == "srgan: the folder that you are in does not exist any more: change to another one (cd)"
+    )
