@@ -88,7 +88,9 @@ class Share:
         """Whether another process makes a job that this one has, which stood still for so long, or has made it."""
         if job.target not in self._taken:
             return False
-        return self._records.is_taken_over(job) or self._is_made(job)
+        with contextlib.suppress(OSError):  # a store that does not answer: then nobody knows
+            return self._records.is_taken_over(job) or self._is_made(job)
+        return False
 
     def yields(self, job: Job) -> bool:
         """Whether a job that has failed here is another process' by now. Then it is skipped, and settled."""

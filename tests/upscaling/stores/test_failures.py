@@ -51,6 +51,39 @@ def test_lost_connections_are_tried_again(
     assert len(there("memory://out")) == len(tally.done)
 
 
+class Away:
+    """A file system that nobody reaches any more after `puts` pictures."""
+
+    def __init__(self, files: Any, puts: int) -> None:
+        self._files, self._left = files, puts
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            if self._left <= 0:
+                raise ConnectionRefusedError(111, "Connection refused")
+            self._left -= name == "put_file"
+            return getattr(self._files, name)(*arguments, **more)
+
+        return call
+
+
+def test_a_store_that_goes_away_fails_what_is_left_and_can_be_resumed(
+    monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    fill("memory://in", *(f"{number}.png" for number in range(6)))
+    made = session(model, "memory://in", "memory://out", resume=True)
+    with monkeypatch.context() as patch:
+        away = Away(fsspec.filesystem("memory"), 3)
+        patch.setattr(store, "_filesystem", lambda _protocol: away)
+        tally = made.run(Silent())
+    assert (tally.exit_code, len(tally.done) + len(tally.failures)) == (1, 6)
+    assert len(tally.failures) >= 3
+    assert all("the connection fails" in failure.sentence for failure in tally.failures)
+    again = session(model, "memory://in", "memory://out", resume=True).run(Silent())
+    assert (again.exit_code, len(again.done) + len(again.skips)) == (0, 6)
+    assert len(there("memory://out")) == 6
+
+
 def test_a_put_that_fails_half_way_leaves_nothing(amazon: Any, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     fill("s3://photos/in", "a.png")
     made = session(model, "s3://photos/in", "s3://photos/out")
