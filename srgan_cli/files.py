@@ -385,11 +385,20 @@ def data_folder() -> Path:
     return folder
 
 
-def config_folder() -> Path:
-    """Where this program looks for the user's settings: `XDG_CONFIG_HOME` or the system's own place."""
+def config_folder() -> Path | None:
+    """Where this program looks for the user's settings: `XDG_CONFIG_HOME` or the system's own place; None where there
+    is no home directory."""
     import platformdirs
 
-    return platformdirs.user_config_path("srgan")
+    try:
+        return platformdirs.user_config_path("srgan")
+    except RuntimeError:
+        return None
+
+
+def expanded(name: str | Path) -> Path:
+    """With a home directory in the place of `~`, as in a shell; a name of nobody's (`~strange`) stays as it is."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
 def move(source: Path, target: Path) -> None:

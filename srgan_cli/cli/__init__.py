@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -122,11 +123,13 @@ def _main(args: Sequence[str] | None) -> int:
     except ImportError as err:
         if (err.name or "").startswith("srgan_cli"):
             raise
-        click.echo(f"srgan: a package that srgan needs cannot be loaded ({shown(err)}); install it again", err=True)
+        what = "there is too little memory for it" if _NO_ROOM.search(str(err)) else "install it again"
+        click.echo(f"srgan: a package that srgan needs cannot be loaded ({shown(err)}); {what}", err=True)
         return ExitCode.SOME_FAILED
     return code if isinstance(code, int) else ExitCode.DONE
 
 
+_NO_ROOM = re.compile("failed to map|cannot allocate", re.I)  # the system's words for a library it has no room for
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a plain write, of no file by name, fails with
 
 

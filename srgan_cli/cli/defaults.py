@@ -27,11 +27,13 @@ _NEVER = ("help", "dry-run", "files-from", "output", "print-config", "failed", "
 
 
 def config_file() -> Path | None:
-    """The config file, there or not; None where it is switched off (`SRGAN_CONFIG` set to nothing)."""
+    """The config file, there or not; None where it is switched off (`SRGAN_CONFIG` set to nothing), or
+    there is no home directory."""
     named = os.environ.get("SRGAN_CONFIG")
     if named is not None:
         return Path(named) if named else None
-    return config_folder() / "config.toml"
+    folder = config_folder()
+    return None if folder is None else folder / "config.toml"
 
 
 def of(command: str, settable: Mapping[str, str]) -> dict[str, Any]:

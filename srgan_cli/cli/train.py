@@ -25,6 +25,7 @@ from srgan_cli.cli.options import (
     vgg_weights_option,
 )
 from srgan_cli.errors import SettingsError, shown
+from srgan_cli.files import expanded
 from srgan_cli.training_config import Objective, Phases, TrainConfig
 from srgan_cli.training_data_config import degradation_called
 from srgan_cli.training_presets import PRESETS
@@ -261,7 +262,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
 def default_folder(config: TrainConfig) -> Path:
     """`runs/` and the name of the first folder of pictures."""
-    return Path("runs") / (Path(config.data.high_dirs[0]).expanduser().resolve().name or "pictures")
+    return Path("runs") / (expanded(config.data.high_dirs[0]).resolve().name or "pictures")
 
 
 def _given(**values: Any) -> dict[str, Any]:

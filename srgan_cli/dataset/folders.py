@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from srgan_cli.dataset.pictures import SUFFIXES
 from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, SettingsError, shown
+from srgan_cli.files import expanded
 from srgan_cli.training_data_config import DataSettings
 
 RefusalKind: TypeAlias = Literal[
@@ -88,7 +89,7 @@ def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[
 
 
 def folder_of(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # noqa: PTH111 - in a TOML file no shell does it; a strange `~name` stays
+    return expanded(name)  # in a TOML file no shell does it
 
 
 def _walk(root: Path, seen: set[tuple[int, int]], refused: list[Refusal]) -> list[PictureFile]:

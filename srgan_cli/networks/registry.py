@@ -22,7 +22,7 @@ from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
 
 from srgan_cli.config import AUTO_MODEL
 from srgan_cli.errors import WeightsError
-from srgan_cli.files import file_sha256
+from srgan_cli.files import expanded, file_sha256
 from srgan_cli.networks import library
 
 if sys.version_info >= (3, 11):
@@ -219,7 +219,7 @@ def resolve(source: str | Path, scale: float | None = None) -> tuple[Path, Entry
         return entry.path, entry
     if isinstance(source, str) and (own := library.members(text)):
         return _enough(own, scale).path, None
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         if path.is_dir():
             inside = path / RUN_MODEL

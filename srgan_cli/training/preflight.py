@@ -7,6 +7,7 @@ from pathlib import Path
 from srgan_cli.dataset.folders import files_of, files_under, folder_of
 from srgan_cli.dataset.wear_header import check_wear_scale
 from srgan_cli.errors import SettingsError, WeightsError, shown
+from srgan_cli.files import expanded
 from srgan_cli.networks.registry import entry_of, read_weights_header, resolve
 from srgan_cli.training import folder
 from srgan_cli.training_adaptation_config import MIN_WORN
@@ -96,7 +97,7 @@ def _check_vgg_file(config: TrainConfig) -> None:
     needed = "adversarial" in config.phases and config.adversarial.perceptual_weight and chosen.source == "vgg19"
     if not needed or chosen.weights_file is None:
         return
-    path = Path(chosen.weights_file).expanduser()
+    path = expanded(chosen.weights_file)
     if not path.is_file():
         reason = "it is not a file" if path.exists() else "there is no such file"
         raise WeightsError(f"VGG19's weights, {path}, cannot be read: {reason}")

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from srgan_cli.config import EngineOptions
 from srgan_cli.dataset import draws
 from srgan_cli.engine.backends import pytorch
+from srgan_cli.files import expanded
 from srgan_cli.networks.discriminators import Discriminator, build_discriminator
 from srgan_cli.networks.features import VGGFeatures, load_features
 from srgan_cli.networks.generators import Generator, build
@@ -185,7 +185,7 @@ def make_perceptual(config: TrainConfig) -> PerceptualLoss:
 def make_features(config: TrainConfig) -> VGGFeatures:
     """What the perceptual loss looks with. Raises as `make_perceptual`."""
     settings = config.perceptual
-    file = Path(settings.weights_file).expanduser() if settings.weights_file else None
+    file = expanded(settings.weights_file) if settings.weights_file else None
     return load_features(settings.source, tuple(settings.layers), settings.activation, file, seed=0)
 
 

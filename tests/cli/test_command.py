@@ -310,3 +310,27 @@ def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     assert (
         said.decode().strip() == "srgan: the folder that you are in does not exist any more: change to another one (cd)"
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="homes are found in another way there")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["upscale", "a.png", "--dry-run"], 0),
+        (["upscale", "a.png", "--dry-run", "-m", "~"], 4),
+        (["upscale", "a.png", "--dry-run", "-m", "~nobody of that name/x.pth"], 4),
+        (["train", "--hr-dir", "~nobody of that name", "--out", "run"], 3),
+        (["models", "list"], 0),
+        (["doctor"], 0),
+    ],
+)
+def test_without_a_home_directory(
+    arguments: list[str], code: int, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container, with the number of a user that nobody has."""
+    picture(here / "a.png")
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "SRGAN_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert main(arguments) == code
+    assert "Traceback" not in capfd.readouterr().err

@@ -195,8 +195,11 @@ def is_installed() -> bool:
 
 @functools.cache
 def _core() -> Any:
-    import openvino
-
+    """Raises `DeviceError` where it is installed and cannot be loaded: without a home directory, say."""
+    try:
+        import openvino
+    except RuntimeError as err:
+        raise DeviceError(f"OpenVINO cannot be loaded: {err}") from err
     return openvino.Core()
 
 
@@ -204,14 +207,24 @@ def devices() -> tuple[Device, ...]:
     """What OpenVINO reaches; none where it is not installed."""
     if not is_installed():
         return ()
+    try:
+        core = _core()
+    except DeviceError:
+        return ()
     return tuple(
-        Device(OpenVino(target).name, _core().get_property(target, "FULL_DEVICE_NAME"), None, _WHY_ASKED)
+        Device(OpenVino(target).name, core.get_property(target, "FULL_DEVICE_NAME"), None, _WHY_ASKED)
         for target in _targets()
     )
 
 
 def absences() -> tuple[str, ...]:
-    return () if is_installed() else (f"openvino: it needs OpenVINO; {how_to_install('openvino')}",)
+    if not is_installed():
+        return (f"openvino: it needs OpenVINO; {how_to_install('openvino')}",)
+    try:
+        _core()
+    except DeviceError as err:
+        return (f"openvino: {err}",)
+    return ()
 
 
 def _targets() -> list[str]:
