@@ -44,8 +44,8 @@ _STEPS = ("sets", "adapt", "pairs", "scores")
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where everything lies, and how long a training takes."""
+class Setup:
+    """Where everything is, and how long a training takes."""
 
     photos: Path
     test: Path
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=0, metavar="N")
     parser.add_argument("--only", nargs="+", choices=_STEPS, default=_STEPS, metavar="STEP")
     arguments = vars(parser.parse_args())
-    steps, places = arguments.pop("only"), Places(**arguments)
+    steps, places = arguments.pop("only"), Setup(**arguments)
     if "sets" in steps:
         make_sets(places)
     for name in ("adapt", "pairs"):
@@ -79,7 +79,7 @@ def main() -> int:
 # ---------------------------------------------------------------------------------------------------------------- sets
 
 
-def make_sets(places: Places) -> None:
+def make_sets(places: Setup) -> None:
     """`sharp`, their worn counterparts `sharp-low` (for `pairs` only), `mine`, and each test set, worn."""
     photos = sorted(path for path in places.photos.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     others = [path for path in photos if _number(path) % 3 == 0]
@@ -138,7 +138,7 @@ def _write(path: Path, data: bytes) -> None:
 # ----------------------------------------------------------------------------------------------------------- trainings
 
 
-def _train(places: Places, name: str) -> int:
+def _train(places: Setup, name: str) -> int:
     if (places.out / f"run-{name}" / "report.html").exists() and _is_finished(places.out / f"run-{name}"):
         return 0
     command = [sys.executable, "-m", "srgan_cli", "train", *_options(places, name)]
@@ -149,7 +149,7 @@ def _is_finished(run: Path) -> bool:
     return '"event": "finished"' in (run / "log.jsonl").read_text(encoding="utf-8")
 
 
-def _options(places: Places, name: str) -> list[str]:
+def _options(places: Setup, name: str) -> list[str]:
     common = [
         *("--hr-dir", str(places.out / "sharp"), "--budget", places.budget, "--out", str(places.out / f"run-{name}")),
         *("--vgg-weights", str(places.vgg_weights)),
@@ -168,7 +168,7 @@ def _options(places: Places, name: str) -> list[str]:
 # -------------------------------------------------------------------------------------------------------------- scores
 
 
-def scores(places: Places) -> Iterator[dict[str, object]]:
+def scores(places: Setup) -> Iterator[dict[str, object]]:
     """Means over each worn test set, of bicubic enlargement, the unadapted `photo`, and what both trainings made."""
     runs = [str(places.out / f"run-{name}") for name in ("adapt", "pairs")]
     models = ["photo", *(run for run in runs if Path(run).exists())]

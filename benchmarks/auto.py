@@ -98,8 +98,8 @@ def _decoded(data: bytes, channels: int) -> Pixels:
 
 
 @dataclass
-class Tally:
-    """Of one kind of copy: for each picture, what was chosen, and (PSNR, distance) with each model."""
+class CopyScores:
+    """Of one kind of copy, for each picture, what was chosen, and (PSNR, distance) with each model."""
 
     copy: str
     chosen: list[str] = field(default_factory=list)
@@ -119,9 +119,9 @@ class Tally:
 
 def measure(
     folders: tuple[Path, Path], scale: int, upscalers: dict[str, Upscaler], metrics: Sequence[Metric], max_pictures: int
-) -> list[Tally]:
+) -> list[CopyScores]:
     """Every picture of a folder of originals and one of their small ones, as each of `COPIES`, by both models."""
-    tallies = [Tally(copy) for copy in COPIES]
+    tallies = [CopyScores(copy) for copy in COPIES]
     files = pairs.find_pairs(*folders, scale).files[:max_pictures]
     for number, one in enumerate(files):
         print(f"{number}/{len(files)} {one.name}", file=sys.stderr, flush=True)
@@ -137,7 +137,7 @@ def measure(
     return tallies
 
 
-def row(tally: Tally) -> dict[str, object]:
+def row(tally: CopyScores) -> dict[str, object]:
     values: dict[str, object] = {"copy": tally.copy, "photo_fraction": round(tally.worn, 3)}
     for name, model in ((CLEAN, CLEAN), (WORN, WORN), ("auto", None)):
         psnr, distance = tally.mean(model)
@@ -145,7 +145,7 @@ def row(tally: Tally) -> dict[str, object]:
     return values
 
 
-def markdown(tallies: Sequence[Tally]) -> str:
+def markdown(tallies: Sequence[CopyScores]) -> str:
     """The same as a table: in each cell PSNR Y in dB / VGG19."""
     lines = [f"| Copy | to `{WORN}` | `{CLEAN}` | `{WORN}` | `auto` |", "| --- | --- | --- | --- | --- |"]
     for tally in tallies:

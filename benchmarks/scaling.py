@@ -184,13 +184,13 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Cost:
+class WorkCost:
     seconds: float
     cpu_seconds: float
     done: tuple[int, ...]  # pictures, by each command
 
 
-def cost(ways: list[Way], common: tuple[str, ...], meter: Callable[[], float] = lambda: 0.0) -> Cost:
+def cost(ways: list[Way], common: tuple[str, ...], meter: Callable[[], float] = lambda: 0.0) -> WorkCost:
     """What it takes to make the inputs by commands that run at the same time; those with the same ones share a folder.
     `meter` counts the processor time of what they have not started themselves."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("SRGAN_BENCHMARK_DIR")) as folder:
@@ -198,7 +198,7 @@ def cost(ways: list[Way], common: tuple[str, ...], meter: Callable[[], float] = 
         logs = [Path(folder, f"{number}.log") for number in range(len(ways))]
         running = [_start(way, common, Path(folder), log) for way, log in zip(ways, logs, strict=True)]
         found = [_finish(process, log) for process, log in zip(running, logs, strict=True)]
-        return Cost(
+        return WorkCost(
             time.perf_counter() - began,
             sum(busy for _, busy in found) + meter() - before,
             tuple(done for done, _ in found),
@@ -349,12 +349,12 @@ def _apart(plain: Way, cores: tuple[int, ...], place: Path) -> list[Way]:
     return ways
 
 
-def _on_ray(folder: Path, cores: tuple[int, ...], common: tuple[str, ...]) -> Cost:
+def _on_ray(folder: Path, cores: tuple[int, ...], common: tuple[str, ...]) -> WorkCost:
     with cluster(cores) as (address, meter):
         return cost([Way(folder, ("--device", "cpu", f"--ray={address}", "--ray-cpus", "1"), cores)], common, meter)
 
 
-def _said(one: Cost) -> dict[str, object]:
+def _said(one: WorkCost) -> dict[str, object]:
     return {"seconds": round(one.seconds, 1), "cpu_seconds": round(one.cpu_seconds, 1), "done": one.done}
 
 

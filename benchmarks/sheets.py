@@ -30,7 +30,7 @@ ALL = ("fidelity", "srgan", "photo")
 _WEAR = {"": auto.png, "jpeg": auto.jpeg(50), "noise": auto.noisy(15.0)}
 
 
-class Sheet(NamedTuple):
+class SheetPlan(NamedTuple):
     pictures: dict[str, tuple[int, ...]]  # of each set, by number
     models: tuple[str, ...] = ALL
     scale: int = 4
@@ -41,18 +41,18 @@ class Sheet(NamedTuple):
 
 
 SHEETS = {
-    "models-1": Sheet({"Set14": (2, 13), "BSD100": (24, 49, 41)}),
-    "models-faces": Sheet({"Set14": (6, 8, 9), "BSD100": (35, 63, 88)}, at="0.52,0.42"),
-    "models-2": Sheet({"BSD100": (86, 57, 25, 28, 88, 48)}),
-    "models-3": Sheet({"BSD100": (22, 68, 3, 45, 52, 95)}),
-    "models-4": Sheet({"BSD100": (62, 51, 97, 17, 81, 46, 67)}),
-    "models-200": Sheet({"Set14": (13,), "BSD100": (35, 86, 25, 22, 62, 46)}, crop_px=64, zoom=200),
-    "models-x2": Sheet({"Set14": (2, 13), "BSD100": (35, 86, 25, 22, 62, 46)}, scale=2),
-    "models-jpeg": Sheet({"Set14": (13,), "BSD100": (35, 86, 25, 22, 62, 46)}, worn="jpeg"),
-    "fails-fidelity-x4": Sheet({"Set14": (1, 2, 5)}, ("fast", "fidelity"), crop_px=80, zoom=200),
-    "fails-srgan-x4": Sheet({"Set14": (2, 5), "BSD100": (94,)}, ("fidelity", "srgan"), crop_px=80, zoom=200),
-    "fails-photo-x4": Sheet({"BSD100": (35, 22)}, ("srgan", "photo"), crop_px=80, zoom=200, worn="noise"),
-    "fails-x2": Sheet({"Set14": (1, 2, 13)}, ("fast", *ALL), scale=2, crop_px=64, zoom=200),
+    "models-1": SheetPlan({"Set14": (2, 13), "BSD100": (24, 49, 41)}),
+    "models-faces": SheetPlan({"Set14": (6, 8, 9), "BSD100": (35, 63, 88)}, at="0.52,0.42"),
+    "models-2": SheetPlan({"BSD100": (86, 57, 25, 28, 88, 48)}),
+    "models-3": SheetPlan({"BSD100": (22, 68, 3, 45, 52, 95)}),
+    "models-4": SheetPlan({"BSD100": (62, 51, 97, 17, 81, 46, 67)}),
+    "models-200": SheetPlan({"Set14": (13,), "BSD100": (35, 86, 25, 22, 62, 46)}, crop_px=64, zoom=200),
+    "models-x2": SheetPlan({"Set14": (2, 13), "BSD100": (35, 86, 25, 22, 62, 46)}, scale=2),
+    "models-jpeg": SheetPlan({"Set14": (13,), "BSD100": (35, 86, 25, 22, 62, 46)}, worn="jpeg"),
+    "fails-fidelity-x4": SheetPlan({"Set14": (1, 2, 5)}, ("fast", "fidelity"), crop_px=80, zoom=200),
+    "fails-srgan-x4": SheetPlan({"Set14": (2, 5), "BSD100": (94,)}, ("fidelity", "srgan"), crop_px=80, zoom=200),
+    "fails-photo-x4": SheetPlan({"BSD100": (35, 22)}, ("srgan", "photo"), crop_px=80, zoom=200, worn="noise"),
+    "fails-x2": SheetPlan({"Set14": (1, 2, 13)}, ("fast", *ALL), scale=2, crop_px=64, zoom=200),
 }
 
 
@@ -66,7 +66,7 @@ def main() -> int:
     return 0
 
 
-def make(sheet: Sheet, data: Path, target: Path) -> None:
+def make(sheet: SheetPlan, data: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         low, high, made = Path(folder) / "low", Path(folder) / "high", Path(folder) / "sheet.png"
         for into in (low, high):
@@ -81,7 +81,7 @@ def make(sheet: Sheet, data: Path, target: Path) -> None:
         target.write_bytes(_as_jpeg(Image.open(made).convert("RGB")))
 
 
-def _pictures(sheet: Sheet, data: Path, low: Path, high: Path) -> Iterable[str]:
+def _pictures(sheet: SheetPlan, data: Path, low: Path, high: Path) -> Iterable[str]:
     """Puts each picture, worn, and its original into these folders; the names of the former."""
     suffix = ".jpg" if sheet.worn == "jpeg" else ".png"
     for name, numbers in sheet.pictures.items():

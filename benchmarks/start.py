@@ -33,13 +33,13 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "cat.jpg"
 SIDE_PX = 120
 
 
-class Cost(NamedTuple):
+class StartCost(NamedTuple):
     seconds: float
     cpu_seconds: float
 
 
 # One turn of one measure: by the case, its cost and that of torch beside it.
-Turn: TypeAlias = dict[str, tuple[Cost, Cost]]
+Turn: TypeAlias = dict[str, tuple[StartCost, StartCost]]
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
         report(case, args.model, [turn[case] for turn in turns])
 
 
-def report(case: str, model: str, turns: list[tuple[Cost, Cost]]) -> None:
+def report(case: str, model: str, turns: list[tuple[StartCost, StartCost]]) -> None:
     ratios = [cost.seconds / torch.seconds for cost, torch in turns]
     cpu_ratios = [cost.cpu_seconds / torch.cpu_seconds for cost, torch in turns]
     line = {
@@ -91,22 +91,22 @@ def processes(small: Path, model: str) -> Turn:
     return {case: (cost, torch) for case, cost in {"torch": torch, **costs}.items()}
 
 
-def run(command: list[str]) -> Cost:
+def run(command: list[str]) -> StartCost:
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Cost(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return StartCost(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def in_one_process(model: str) -> Turn:
     command = [sys.executable, "-m", "benchmarks.start", "--model", model, "--worker", "inside"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    costs = {case: Cost(*cost) for case, cost in json.loads(done.stdout).items()}
+    costs = {case: StartCost(*cost) for case, cost in json.loads(done.stdout).items()}
     torch = costs.pop("torch")
     return {case: (cost, torch) for case, cost in costs.items()}
 
 
-def inside(model: str) -> dict[str, Cost]:
+def inside(model: str) -> dict[str, StartCost]:
     """The steps of a start in this process, in their order."""
     from srgan_cli.threads import wait_politely
 
@@ -116,7 +116,7 @@ def inside(model: str) -> dict[str, Cost]:
     def step(case: str, work: Callable[[], object]) -> object:
         began = time.perf_counter(), sum(os.times()[:2])
         result = work()
-        costs[case] = Cost(time.perf_counter() - began[0], sum(os.times()[:2]) - began[1])
+        costs[case] = StartCost(time.perf_counter() - began[0], sum(os.times()[:2]) - began[1])
         return result
 
     step("torch", lambda: __import__("torch"))

@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import adaptation
-from benchmarks.adaptation import Places
+from benchmarks.adaptation import Setup
 from srgan_cli.cli.train import train
 from srgan_cli.imaging.bicubic import bicubic
 
 
-def places(root: Path) -> Places:
-    return Places(root / "photos", root / "test", root / "vgg.safetensors", root / "out", "1m", 1)
+def places(root: Path) -> Setup:
+    return Setup(root / "photos", root / "test", root / "vgg.safetensors", root / "out", "1m", 1)
 
 
 def photos(root: Path) -> None:
