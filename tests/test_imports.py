@@ -66,13 +66,24 @@ def modules() -> list[str]:
 
 
 @cache
+def known_modules() -> frozenset[str]:
+    return frozenset(modules())
+
+
+@cache
 def source_of(module: str) -> str:
     return PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
 
 @cache
+def nodes_of(module: str) -> list[ast.AST]:
+    """All of its syntax tree, the root first; parsed once, since that takes longer than all that is asked of it."""
+    return list(ast.walk(ast.parse(source_of(module))))
+
+
+@cache
 def imports_of(module: str) -> list[Import]:
-    return list(_walk(ast.parse(source_of(module)), module, lazy=False, typing=False))
+    return list(_walk(nodes_of(module)[0], module, lazy=False, typing=False))
 
 
 def _walk(node: ast.AST, module: str, *, lazy: bool, typing: bool) -> Iterator[Import]:
@@ -85,7 +96,7 @@ def _walk(node: ast.AST, module: str, *, lazy: bool, typing: bool) -> Iterator[I
             assert child.module is not None
             for alias in child.names:
                 yield Import(module, f"{child.module}.{alias.name}", child.lineno, lazy, typing)
-        elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+        elif isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
             yield from _walk(child, module, lazy=lazy, typing=True)
         else:
             function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
@@ -96,6 +107,7 @@ def room_of(module: str) -> str:
     return module.split(".")[0]
 
 
+@cache
 def at_once(module: str) -> list[Import]:
     """What importing a module itself imports."""
     return [one for one in imports_of(module) if not one.lazy and not one.typing]
@@ -107,7 +119,7 @@ def module_in_package(name: str) -> str | None:
     parts = name.split(".")
     if parts[0] != "srgan_cli":
         return None
-    known = set(modules())
+    known = known_modules()
     for length in range(len(parts), 1, -1):
         candidate = ".".join(parts[1:length])
         if candidate in known:
@@ -117,15 +129,16 @@ def module_in_package(name: str) -> str | None:
     return "__init__"
 
 
-def loaded_by(module: str, seen: set[str] | None = None) -> set[str]:
+@cache
+def loaded_by(module: str) -> frozenset[str]:
     """All modules of ours that importing `module` loads, itself included."""
-    seen = set() if seen is None else seen
-    if module not in seen:
-        seen.add(module)
-        for one in at_once(module):
-            if (ours := module_in_package(one.name)) is not None:
-                loaded_by(ours, seen)
-    return seen
+    seen, left = {module}, [module]
+    while left:
+        named = (module_in_package(one.name) for one in at_once(left.pop()))
+        new = {ours for ours in named if ours is not None} - seen
+        seen |= new
+        left += new
+    return frozenset(seen)
 
 
 def test_every_module_has_its_room() -> None:
@@ -214,9 +227,10 @@ def test_only_the_consoles_know_rich() -> None:
 
 def test_the_library_neither_prints_nor_exits() -> None:
     for module in (m for m in modules() if room_of(m) != "cli" and m != "__main__"):
-        for node in ast.walk(ast.parse(source_of(module))):
-            if isinstance(node, ast.Call):
-                called = ast.unparse(node.func)
+        for node in nodes_of(module):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                last = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+                called = ast.unparse(node.func) if last in ("print", "exit", "quit", "basicConfig") else ""
                 assert called not in ("print", "sys.exit", "exit", "quit", "logging.basicConfig"), f"{module}: {called}"
         assert not [one for one in imports_of(module) if one.name.split(".")[0] in ("click", "rich")], module
 
@@ -230,7 +244,7 @@ def test_only_files_publishes_syncs_and_locks() -> None:
     assert [module for module in modules() if _PUBLISHING.search(source_of(module))] == ["files"]
 
 
-LIMITS = {"srgan_cli": 450, "benchmarks": 450, "tests": 500}  # lines
+LIMITS = {"srgan_cli": 450, "benchmarks": 450, "tests": 450}  # lines
 
 
 def test_no_module_is_too_long() -> None:
@@ -255,8 +269,8 @@ def test_the_packages_own_import_is_light() -> None:
 def test_no_two_classes_have_one_name() -> None:
     """A word has one meaning: who searches for a class finds the one."""
     places: dict[str, list[str]] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for module in modules():
+        for node in nodes_of(module):
             if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name, []).append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
+                places.setdefault(node.name, []).append(f"{module}:{node.lineno}")
     assert not {name: where for name, where in places.items() if len(where) > 1}
