@@ -68,12 +68,19 @@ def adapting(photos: Path, mine: Path, **changes: Any) -> TrainConfig:
     return config(photos, **values)
 
 
+@pytest.fixture(scope="module")
+def adapted(photos: Path, mine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `adapting(photos, mine)`, which no test changes."""
+    folder = tmp_path_factory.mktemp("adapted") / "run"
+    trainer.train(adapting(photos, mine), folder, Witness())
+    return folder
+
+
 # ------------------------------------------------------------------------------------------------------- whole runs
 
 
-def test_a_run_learns_the_wear_first_and_then_to_undo_it(photos: Path, mine: Path, tmp_path: Path) -> None:
-    trainer.train(adapting(photos, mine), tmp_path / "run", Witness())
-    log = log_of(tmp_path / "run")
+def test_a_run_learns_the_wear_first_and_then_to_undo_it(adapted: Path) -> None:
+    log = log_of(adapted)
     steps = [event for event in log if event["event"] == "step"]
     assert [event["phase"] for event in steps] == ["wear", "wear", "adversarial", "adversarial"]
     alone = {f"wear.{name}" for name in ("adversarial", "statistics", "restraint", "low_frequency")}
@@ -82,16 +89,16 @@ def test_a_run_learns_the_wear_first_and_then_to_undo_it(photos: Path, mine: Pat
         steps[-1]["losses"]
     )
     assert any("the wear that was learned: noise" in event.get("text", "") for event in log)
-    assert not (tmp_path / "run" / "fidelity.safetensors").exists()
+    assert not (adapted / "fidelity.safetensors").exists()
     wear = next(event["wear"] for event in reversed(log) if event["event"] == "validation")
     assert {"real_noise", "made_noise", "real_blocking", "made_blur_across_px", "colour_shift", "variation"} <= set(
         wear
     )
-    assert load_model(tmp_path / "run").scale == 2
-    page = (tmp_path / "run" / "report.html").read_text()
+    assert load_model(adapted).scale == 2
+    page = (adapted / "report.html").read_text()
     assert "The wear that was learned" in page
     assert "real worn pictures" in page
-    with Image.open(tmp_path / "run" / "wear.png") as sheet:
+    with Image.open(adapted / "wear.png") as sheet:
         assert sheet.width > 300
 
 
@@ -105,29 +112,27 @@ def test_the_generator_rests_while_the_wear_is_learned(photos: Path, mine: Path,
     assert not same(parts["wearer"], fresh.adaptation.wearer.state_dict())
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_bit(photos: Path, mine: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_bit(photos: Path, mine: Path, adapted: Path, tmp_path: Path) -> None:
     whole = adapting(photos, mine)
-    trainer.train(whole, tmp_path / "whole", Witness())
     for stop in (1, 3):  # in the phase `wear`, and behind it
         assert trainer.train(whole, tmp_path / "parts", Witness(stop_at(stop))).interrupted
     trainer.train(whole, tmp_path / "parts", Witness())
-    one, other = (checkpoint.load(tmp_path / name / "checkpoint")["parts"] for name in ("whole", "parts"))
+    one, other = (checkpoint.load(folder / "checkpoint")["parts"] for folder in (adapted, tmp_path / "parts"))
     assert {"wearer", "wearer_ema", "wear_discriminator", "wear_replay", "wear_statistics"} <= set(one)
     for name, part in one.items():
         assert all(torch.equal(a, b) for a, b in zip(tensors(part), tensors(other[name]), strict=True)), name
-    ours, theirs = (load_wear(tmp_path / name / "wear.safetensors") for name in ("whole", "parts"))
+    ours, theirs = (load_wear(folder / "wear.safetensors") for folder in (adapted, tmp_path / "parts"))
     assert same(ours.network.state_dict(), theirs.network.state_dict())
     assert ours.signs == theirs.signs
     assert FileSign("JPEG", 70, True) in ours.signs
 
 
-def test_what_was_learned_is_the_degradation_of_another_run(photos: Path, mine: Path, tmp_path: Path) -> None:
-    trainer.train(adapting(photos, mine), tmp_path / "run", Witness())
-    learned = config(photos, degradation={"kind": "learned", "wear": str(tmp_path / "run")})
+def test_what_was_learned_is_the_degradation_of_another_run(
+    photos: Path, adapted: Path, trained: Path, tmp_path: Path
+) -> None:
+    learned = config(photos, degradation={"kind": "learned", "wear": str(adapted)})
     trainer.train(learned, tmp_path / "next", Witness())
-    bicubic = config(photos)
-    trainer.train(bicubic, tmp_path / "plain", Witness())
-    assert not same(weights(tmp_path / "next"), weights(tmp_path / "plain"))
+    assert not same(weights(tmp_path / "next"), weights(trained))
     assert from_mapping(read_toml(tmp_path / "next/config.toml")) == learned
 
 

@@ -148,10 +148,9 @@ def test_noise_that_is_used_is_not_and_both_are_scored(
     assert "Results from two seeds" in page
 
 
-def test_a_network_without_noise_is_scored_once(photos: Path, tmp_path: Path) -> None:
-    trainer.train(config(photos), tmp_path / "run", Witness())
-    assert not any("with_noise" in event for event in log_of(tmp_path / "run"))
-    assert "with noise" not in (tmp_path / "run" / "report.html").read_text()
+def test_a_network_without_noise_is_scored_once(trained: Path) -> None:
+    assert not any("with_noise" in event for event in log_of(trained))
+    assert "with noise" not in (trained / "report.html").read_text()
 
 
 def test_diversity_falls_as_results_move_apart() -> None:

@@ -85,19 +85,20 @@ def test_a_kill_loses_at_most_the_interval(photos: Path, tmp_path: Path) -> None
     assert witness.steps[0] == kept + 1
 
 
-def test_a_finished_run_is_not_run_again(photos: Path, tmp_path: Path) -> None:
-    trainer.train(config(photos), tmp_path, Witness())
-    before = weights(tmp_path)
+def test_a_finished_run_is_not_run_again(photos: Path, finished: Path) -> None:
+    before = weights(finished)
     witness = Witness()
-    outcome = trainer.train(config(photos), tmp_path, witness)
+    outcome = trainer.train(config(photos), finished, witness)
     assert not witness.steps
     assert outcome.exit_code == 0
-    assert same(before, weights(tmp_path))
+    assert same(before, weights(finished))
 
 
 def test_a_longer_run_does_not_go_back_to_fidelity(photos: Path, tmp_path: Path) -> None:
     # AdamW changes so small a network slowly enough that the monitor takes nothing of it for a collapse.
-    settings: dict[str, Any] = {"phase": "both", "fidelity": {"optimizer": "adamw"}}
+    settings: dict[str, Any] = {
+        "phase": "both", "fidelity": {"optimizer": "adamw"}, "watch": {"checkpoint_every_steps": 10},
+    }  # fmt: skip
     trainer.train(config(photos, **settings), tmp_path, Witness())
     fidelity = (tmp_path / "fidelity.safetensors").read_bytes()
     trainer.train(config(photos, **settings, steps=20), tmp_path, Witness())
@@ -106,31 +107,29 @@ def test_a_longer_run_does_not_go_back_to_fidelity(photos: Path, tmp_path: Path)
     assert (tmp_path / "fidelity.safetensors").read_bytes() == fidelity
 
 
-def test_a_damaged_checkpoint_is_told(photos: Path, tmp_path: Path) -> None:
-    trainer.train(config(photos), tmp_path, Witness())
-    whole = (tmp_path / "checkpoint").read_bytes()
-    (tmp_path / "checkpoint").write_bytes(whole[: len(whole) // 2])
+def test_a_damaged_checkpoint_is_reported(photos: Path, finished: Path) -> None:
+    whole = (finished / "checkpoint").read_bytes()
+    (finished / "checkpoint").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match=r"is damaged.*checkpoint\.good is an earlier one"):
-        trainer.train(config(photos, steps=5), tmp_path, Witness())
-    (tmp_path / "checkpoint.good").replace(tmp_path / "checkpoint")
-    assert trainer.train(config(photos, steps=5), tmp_path, Witness()).steps == 5
+        trainer.train(config(photos, steps=5), finished, Witness())
+    (finished / "checkpoint.good").replace(finished / "checkpoint")
+    assert trainer.train(config(photos, steps=5), finished, Witness()).steps == 5
 
 
-def test_a_run_without_its_checkpoint_is_not_trained_over(photos: Path, tmp_path: Path) -> None:
-    trainer.train(config(photos), tmp_path, Witness())
-    (tmp_path / "checkpoint").unlink()
+def test_a_run_without_its_checkpoint_is_not_trained_over(photos: Path, finished: Path) -> None:
+    (finished / "checkpoint").unlink()
     witness = Witness()
-    trainer.train(config(photos, steps=5), tmp_path, witness)
+    trainer.train(config(photos, steps=5), finished, witness)
     assert witness.steps == [5]  # from the good one
     for name in ("checkpoint", "checkpoint.good"):
-        (tmp_path / name).unlink()
-    before = weights(tmp_path)
+        (finished / name).unlink()
+    before = weights(finished)
     with pytest.raises(SettingsError, match="no checkpoint to resume from"):
-        trainer.train(config(photos, steps=6), tmp_path, Witness())
-    assert same(before, weights(tmp_path))
+        trainer.train(config(photos, steps=6), finished, Witness())
+    assert same(before, weights(finished))
 
 
-def test_other_pictures_are_told(photos: Path, tmp_path: Path) -> None:
+def test_other_pictures_are_reported(photos: Path, tmp_path: Path) -> None:
     mine = tmp_path / "photos"
     shutil.copytree(photos, mine)
     trainer.train(config(mine), tmp_path / "run", Witness())
@@ -140,41 +139,37 @@ def test_other_pictures_are_told(photos: Path, tmp_path: Path) -> None:
     assert any("not those that this run began with" in note for note in witness.notes)
 
 
-def test_a_longer_run_goes_on_from_a_shorter_one(photos: Path, tmp_path: Path) -> None:
-    trainer.train(config(photos), tmp_path, Witness())
+def test_a_longer_run_goes_on_from_a_shorter_one(photos: Path, finished: Path) -> None:
     witness = Witness()
-    trainer.train(config(photos, steps=6), tmp_path, witness)
+    trainer.train(config(photos, steps=6), finished, witness)
     assert witness.steps == [5, 6]
 
 
-def test_a_run_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: Path) -> None:
-    trainer.train(config(photos), tmp_path, Witness())
-    before = (tmp_path / "checkpoint").read_bytes()
+def test_a_run_of_other_settings_is_not_resumed(photos: Path, finished: Path) -> None:
+    before = (finished / "checkpoint").read_bytes()
     with pytest.raises(SettingsError, match=r"generator\.blocks: 1, now 2"):
-        trainer.train(config(photos, generator={"blocks": 2}), tmp_path, Witness())
-    assert (tmp_path / "checkpoint").read_bytes() == before
+        trainer.train(config(photos, generator={"blocks": 2}), finished, Witness())
+    assert (finished / "checkpoint").read_bytes() == before
 
 
-def test_starting_from_a_file_takes_its_sizes(photos: Path, tmp_path: Path) -> None:
-    trainer.train(config(photos), tmp_path / "first", Witness())
-    start = str(tmp_path / "first")
+def test_starting_from_a_file_takes_its_sizes(photos: Path, trained: Path, tmp_path: Path) -> None:
+    start = str(trained)
     witness = Witness()
     again = config(photos, init=start, phase="adversarial", generator={"features": 64, "blocks": 9}, steps=1)
     trainer.train(again, tmp_path / "second", witness)
     assert {key: value.shape for key, value in weights(tmp_path / "second").items()} == {
-        key: value.shape for key, value in weights(tmp_path / "first").items()
+        key: value.shape for key, value in weights(trained).items()
     }
     trainer.train(again, tmp_path / "second", Witness())  # the same command once more: nothing to do, no complaint
     with pytest.raises(SettingsError, match="enlarges 2 times, not 4"):
         trainer.train(config(photos, init=start, generator={"scale": 4}), tmp_path / "third", Witness())
 
 
-def test_a_larger_network_goes_on_where_a_smaller_one_ended(photos: Path, tmp_path: Path) -> None:
-    first = trainer.train(config(photos), tmp_path / "first", Witness())
-    larger = config(photos, init=str(first.folder), generator={"blocks": 3, "grow": True}, steps=2)
+def test_a_larger_network_goes_on_where_a_smaller_one_ended(photos: Path, trained: Path, tmp_path: Path) -> None:
+    larger = config(photos, init=str(trained), generator={"blocks": 3, "grow": True}, steps=2)
     trainer.train(larger, tmp_path / "second", Witness())
     assert sum(key.endswith("conv2.weight") for key in weights(tmp_path / "second")) == 3
     trainer.train(larger, tmp_path / "second", Witness())  # the same command once more
-    other = config(photos, init=str(first.folder), generator={"scale": 4, "grow": True}, steps=1)
+    other = config(photos, init=str(trained), generator={"scale": 4, "grow": True}, steps=1)
     trainer.train(other, tmp_path / "third", Witness())
     assert weights(tmp_path / "third")["tail.weight"].shape[0] == 3 * 4**2
