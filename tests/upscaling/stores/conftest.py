@@ -38,19 +38,33 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     type(memory).store.clear()
 
 
-@pytest.fixture
-def amazon(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
-                        "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
+def _environment(endpoint: str) -> dict[str, str]:
+    return {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def buckets(endpoint: str) -> Iterator[Any]:
+    """The server's own buckets. Connected once, since that takes longer than most of these tests."""
     kind = pytest.importorskip("s3fs").S3FileSystem
-    # fsspec keeps connections, which may be to a server of other tests that has ended.
     kind.clear_instance_cache()
-    files = kind(use_listings_cache=False, skip_instance_cache=True)
-    files.mkdir("photos")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _environment(endpoint).items():
+            patch.setenv(name, value)
+        files = kind(use_listings_cache=False, skip_instance_cache=True)
+        files.ls("")
     yield files
-    files.rm("photos", recursive=True)
     kind.clear_instance_cache()
+
+
+@pytest.fixture
+def amazon(endpoint: str, buckets: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket `photos`, and the environment in which srgan finds it."""
+    for name, value in _environment(endpoint).items():
+        monkeypatch.setenv(name, value)
+    buckets.mkdir("photos")
+    yield buckets
+    buckets.rm("photos", recursive=True)
 
 
 @pytest.fixture(params=PLACES)

@@ -25,12 +25,12 @@ def claims_in(url: str) -> list[str]:
     return [name for name in files.find(root) if ".srgan-claim" in name]
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_runs_that_share_a_bucket_divide_the_work(
     amazon: Any, model: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing, "POLL_SECONDS", 0.05)
-    made = fill("s3://photos/in", *(f"{number:02}.png" for number in range(12)))
+    made = fill("s3://photos/in", *(f"{number:02}.png" for number in range(4 * count)))
     session(model, "s3://photos/in", "s3://photos/alone").run(Silent())
     tallies = run_at_once([session(model, "s3://photos/in", "s3://photos/out", resume=True) for _ in range(count)])
     assert sorted(job.source.name for tally in tallies for job in tally.done) == sorted(made), "each once"
