@@ -84,7 +84,8 @@ class Cluster:
         self._luggage = self._ray.put(packed(brief))
         self._actors: dict[str, Any] = {}
         self._running: dict[str, Any] = {}
-        self._starting: dict[str, tuple[Any, Any]] = {}  # actors that have not answered yet, and their answers
+        # Actors that have not answered yet, their answers, and whether they are processes that Ray had ready.
+        self._starting: dict[str, tuple[Any, Any, bool]] = {}
         self._failed_starts = 0  # since the last that was none
         self._count = 0
         self._looked = time.monotonic()
@@ -150,8 +151,9 @@ class Cluster:
                 self._ray.init(
                     address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **own
                 )
-        except (ConnectionError, RuntimeError, ValueError) as err:
-            raise DeviceError(f"there is no Ray cluster at {self._options.address}: {err}") from err
+        except Exception as err:  # what a cluster that does not start raises is a plain one
+            what = "a Ray cluster cannot be started" if own else f"there is no Ray cluster at {address}"
+            raise DeviceError(f"{what}: {' '.join(str(err).split()) or type(err).__name__}") from err
         self._began = True
 
     def _room(self) -> int:
@@ -171,14 +173,14 @@ class Cluster:
             self._count += 1
             name = f"ray:{self._count}"
         actor = self._actor()
-        self._starting[name] = actor, actor.ready.remote()
+        self._starting[name] = actor, actor.ready.remote(), self._are_ready_made
 
     def _admit(self) -> None:
         """Those that have answered are workers; an actor that the cluster has no room for now waits for its turn."""
-        whose = {answer: name for name, (_, answer) in self._starting.items()}
+        whose = {answer: name for name, (_, answer, _) in self._starting.items()}
         ready, _ = self._ray.wait(list(whose), num_returns=len(whose), timeout=0)
         for answer in ready:
-            actor, _ = self._starting.pop(whose[answer])
+            actor, _, was_ready_made = self._starting.pop(whose[answer])
             try:
                 is_as_asked = self._ray.get(answer)
             except self._ray.exceptions.RayError as err:
@@ -187,7 +189,7 @@ class Cluster:
                     raise DeviceError(f"no worker can be started on the Ray cluster: {_how(err)}") from err
             else:
                 self._failed_starts = 0
-                if self._are_ready_made and not is_as_asked:
+                if was_ready_made and not is_as_asked:
                     self._are_ready_made = False
                     self._ray.kill(actor)
                     self._start(whose[answer])
@@ -197,7 +199,7 @@ class Cluster:
 
     def _wait_for_starts(self, seconds: float) -> None:
         """Until an actor answers that is being started, or for a moment where there is none."""
-        answers = [answer for _, answer in self._starting.values()]
+        answers = [answer for _, answer, _ in self._starting.values()]
         if answers:
             self._ray.wait(answers, num_returns=1, timeout=seconds)
         else:
@@ -237,7 +239,7 @@ class Cluster:
 
     def _forget(self, worker: str) -> None:
         self._running.pop(worker, None)
-        starting, _ = self._starting.pop(worker, (None, None))
+        starting, _, _ = self._starting.pop(worker, (None, None, False))
         actor = self._actors.pop(worker, starting)
         if actor is not None:
             with contextlib.suppress(Exception):  # it is gone already
