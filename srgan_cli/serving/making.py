@@ -115,7 +115,8 @@ def make(
     job = told.job
     seconds = time.perf_counter() - began
     output, data = job.output, stream.getvalue()
-    return Result(data, output.format, output.width, output.height, job.model or "none", job.why, told.notes, seconds)
+    model = session.selections[job.model].name if job.model else "none"  # not the path of a file on this machine
+    return Result(data, output.format, output.width, output.height, model, job.why, told.notes, seconds)
 
 
 def warm_up(options: ServeOptions, upscalers: Upscalers) -> None:

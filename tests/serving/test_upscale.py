@@ -31,6 +31,7 @@ def test_a_picture_comes_back_as_the_library_makes_it(server: HttpServer, option
     assert answer.status == 200, answer.body
     assert answer.headers["Content-Type"] == "image/webp"
     assert answer.headers["X-Srgan-Size"] == "676x450"
+    assert answer.headers["X-Srgan-Model"] == "tiny"  # the server's own: its name, not where its file is
     assert int(answer.headers["Content-Length"]) == len(answer.body)
     write = WriteOptions(format="webp", lossless=True, strip="all")
     asked = UpscaleOptions(model=options.model, size=Size(scale=2), write=write, engine=options.engine)
