@@ -18,7 +18,8 @@ def test_deviation_is_that_of_luminance_around_a_pixel() -> None:
     assert float(blemishes.deviation(picture)[7, 9]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_colour_around_letters_is_found_and_softness_is_none() -> None:
+def test_colour_around_letters_is_found_and_softness_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blemishes, "_INKS", blemishes._INKS[::3])  # black, and red on paper that is not quite white
     bicubic = bicubic_enlarger(4)
 
     def coloured(low: RGB) -> RGB:

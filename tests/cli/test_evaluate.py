@@ -187,18 +187,18 @@ def wear(path: Path, scale: int = 4, strength: float = 0.25) -> None:
 
 
 def test_a_runs_wear_is_laid_over_every_picture(srgan: Run) -> None:
-    for number in range(20):
+    for number in range(8):
         picture(Path(f"many/{number}.png"), 48, 40, seed=number)
     Path("run").mkdir()
     wear(Path("run/wear.safetensors"))
     plain, first, second = (
-        json.loads(srgan("--hr-dir", "many", "--json", *options)[1])
+        json.loads(srgan("--hr-dir", "many", "--json", "--metrics", "none", *options)[1])
         for options in ((), ("--degradation", "run", "--save", "kept"), ("--degradation", "run/wear.safetensors"))
     )
     assert first["degradation"] == "run"
     assert first["methods"] == second["methods"]
-    assert len(first["methods"]["bicubic"]["pictures"]) == 20
-    for number in range(20):
+    assert len(first["methods"]["bicubic"]["pictures"]) == 8
+    for number in range(8):
         high, low = (np.asarray(Pillow.open(f"{where}/{number}.png")) for where in ("many", "kept/low"))
         assert 6 < (low - bicubic(high, 12, 10).astype(float)).std() < 18
     means = [found["methods"]["bicubic"]["mean"]["psnr_y_db"] for found in (plain, first)]

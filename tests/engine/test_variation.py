@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.faults import model_of, tiny_model
 from tests.networks.test_noise import noisy
 
 
+@functools.cache
 def model() -> Model:
     return model_of(fold(noisy()))
 
