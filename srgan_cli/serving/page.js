@@ -35,6 +35,7 @@ function tellOptions() {
   element("strength").hidden = grain !== "strength";
   element("seed").hidden = !draws && !grain; // grain is another for another seed, too
   for (const name of ["quality", "detail", "variation", "strength"]) element(name).querySelector("output").textContent = form.elements[name].value;
+  entries.forEach(offerAgain);
 }
 form.addEventListener("input", tellOptions);
 form.addEventListener("submit", (event) => event.preventDefault());
@@ -70,7 +71,10 @@ function thumbnail(entry) {
 }
 
 function begin(entry) {
-  entry.words = asked();
+  if (entry.job) forget(entry.job.id);
+  if (entry.address) URL.revokeObjectURL(entry.address);
+  Object.assign(entry, { job: null, blob: null, address: null, words: asked() });
+  entry.options = String(entry.words);
   entry.words.append("name", entry.file.name);
   show(entry, "waiting", "Waiting");
   next();
@@ -176,8 +180,15 @@ function show(entry, state, words, fraction = null) {
   if (fraction !== null) bar.value = fraction;
   item.querySelector(".compare").hidden = !done;
   item.querySelector(".download").hidden = !done;
-  item.querySelector(".again").hidden = state !== "failed";
+  offerAgain(entry);
   tell();
+}
+
+// What failed can be tried again, and what is done be made again where other options are chosen now.
+function offerAgain(entry) {
+  const button = entry.item.querySelector(".again"), failed = entry.state === "failed";
+  button.hidden = !failed && !(entry.state === "done" && entry.options !== String(asked()));
+  button.textContent = failed ? "Try again" : "Make again";
 }
 
 function fail(entry, words) {

@@ -134,6 +134,16 @@ def test_grain_and_noise_are_offered_where_they_mean_something(
             page.click("li .download")
         made = download.value.path().read_bytes()
         assert made == post(drawing, "/v1/upscale?scale=2&format=png&grain=0.8&seed=7&variation=0.3", png(30, 20)).body
+        assert page.locator("li .again").is_hidden()
+        page.fill("[name=seed]", "8")
+        with page.expect_request("**/v1/jobs?*") as request:
+            page.click("li .again >> text=Make again")
+        assert "seed=8" in request.value.url
+        done(page)
+        with page.expect_download() as download:
+            page.click("li .download")
+        assert download.value.path().read_bytes() != made
+        assert page.locator("li .again").is_hidden()
         page.select_option("[name=grain]", "auto")
         with page.expect_request("**/v1/jobs?*") as request:
             drop(page, "b.png", png(30, 20))
