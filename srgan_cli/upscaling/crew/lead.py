@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from srgan_cli.upscaling.plan import Job, Plan
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.session import Session
 from srgan_cli.upscaling.sharing import Share
+from srgan_cli.upscaling.stopping import ending_signals
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
@@ -45,7 +48,17 @@ def hired(session: Session) -> Iterator[Crew]:
     if (path := own_memory(session.options)) is not None:
         raise SettingsError(f"{path} exists only inside this process, and workers are other processes: leave them out")
     with contextlib.closing(session.hiring or hiring_of(brief_of(session))) as hiring:
-        yield hiring.crew()
+        crew = hiring.crew()
+        _take_signals_back()
+        yield crew
+
+
+def _take_signals_back() -> None:
+    """Ray has put its own handler of SIGTERM below Python's: it prints a trace, and kills the process soon after."""
+    if threading.current_thread() is threading.main_thread():
+        for number in ending_signals():
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
 
 
 def crew_of(brief: Brief) -> Crew:
