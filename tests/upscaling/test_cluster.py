@@ -254,6 +254,20 @@ def test_a_cluster_of_its_own_has_the_cores_that_the_command_has(tmp_path: Path,
     assert results(tmp_path) == made_alone(tmp_path, model)
 
 
+def test_sigterm_ends_a_run_as_it_does_without_ray(tmp_path: Path, model: Path) -> None:
+    fill(tmp_path, 60)
+    process = command(tmp_path, model, "--ray=local")
+    wait_for_results(tmp_path, 3, process)
+    children = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "SIGTERM" not in said
+    assert "interrupted in" in said
+    assert not psutil.wait_procs(children, 30)[1]
+    assert not [name for name in tree(tmp_path / "out") if name.endswith(".part")]
+
+
 def test_a_cluster_is_reached_through_its_client_server(tmp_path: Path, model: Path) -> None:
     fill(tmp_path, 8)
     with cluster_of_its_own(_CLIENTS) as held:
