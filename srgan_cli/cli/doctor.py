@@ -85,7 +85,8 @@ def _defaults() -> dict[str, object]:
             for key, (value, origin) in defaults.found(name, command.settable()).items():
                 lines.append(f"{name}: {key} = {value} (from {origin})")
     path = defaults.config_file()
-    where = "off" if path is None else f"{shown(path)}{'' if path.exists() else ' (not there)'}"
+    is_there = path is not None and os.path.exists(path)  # noqa: PTH110 - as `defaults` looks
+    where = "off" if path is None else f"{shown(path)}{'' if is_there else ' (not there)'}"
     return {"config file": where, "own defaults": lines or "none"}
 
 

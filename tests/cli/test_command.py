@@ -334,3 +334,13 @@ def test_without_a_home_directory(
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
     assert main(arguments) == code
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_home_of_somebody_else_holds_no_defaults(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `su` or `sudo -u`, which may keep HOME."""
+    picture(here / "a.png")
+    monkeypatch.delenv("SRGAN_CONFIG", raising=False)
+    monkeypatch.setattr("srgan_cli.cli.defaults.config_folder", lambda: here / "a.png" / "srgan")
+    assert main(["upscale", "a.png", "--dry-run"]) == 0
+    monkeypatch.setattr("srgan_cli.cli.defaults.config_folder", lambda: here / LONG)  # as little to be looked at
+    assert main(["upscale", "a.png", "--dry-run"]) == 0
