@@ -81,15 +81,18 @@ def model(tiny_x4: Path) -> str:
 
 
 @pytest.fixture(params=["events", "polling"])
-def options(tmp_path: Path, model: str, request: pytest.FixtureRequest) -> WatchOptions:
+def options(
+    tmp_path: Path, model: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> WatchOptions:
+    monkeypatch.setattr(watching, "_MIN_S", 0.02)
     (tmp_path / "in").mkdir()
     pictures = UpscaleOptions(model=model, engine=EngineOptions("cpu", "fp32"))
     poll_s = None
     if request.param == "polling":
-        poll_s = 0.1
+        poll_s = 0.05
     else:
         pytest.importorskip("watchfiles")
-    return WatchOptions(tmp_path / "in", tmp_path / "out", pictures, settle_s=0.2, poll_s=poll_s)
+    return WatchOptions(tmp_path / "in", tmp_path / "out", pictures, settle_s=0.1, poll_s=poll_s)
 
 
 def test_pictures_are_made_as_they_come_also_in_folders(options: WatchOptions) -> None:
@@ -110,11 +113,11 @@ def test_pictures_are_made_as_they_come_also_in_folders(options: WatchOptions) -
 
 def test_a_file_that_is_still_written_is_waited_for(options: WatchOptions) -> None:
     whole = picture(options.folder.parent / "whole.png", 200, 200).read_bytes()
-    with Watched(replace(options, settle_s=1.0)) as watched, (options.folder / "slow.png").open("wb") as file:
+    with Watched(replace(options, settle_s=0.7)) as watched, (options.folder / "slow.png").open("wb") as file:
         for start in range(0, len(whole), len(whole) // 8):
             file.write(whole[start : start + len(whole) // 8])
             file.flush()
-            time.sleep(0.2)
+            time.sleep(0.1)
             assert watched.results() == set()
         watched.until(lambda: watched.results() == {"slow.png"})
         assert watched.failures == []
@@ -127,14 +130,14 @@ def test_what_fails_is_listed_and_tried_again_when_it_changes(options: WatchOpti
         picture(options.folder / "good.png")
         watched.until(lambda: watched.failures == [["broken.jpg"]] and watched.results() == {"good.png"})
         sessions = watched.sessions
-        time.sleep(0.6)
+        time.sleep(0.3)
         assert watched.sessions == sessions, "it is not tried again and again"
     entry = json.loads(listed.read_text())
     assert entry["source"] == "broken.jpg"
     assert "damaged" in entry["reason"]
     with Watched(options) as watched:  # nor after a restart
         watched.until(lambda: watched.failures == [["broken.jpg"]])
-        time.sleep(0.6)
+        time.sleep(0.3)
         assert watched.failures == [["broken.jpg"]]
         picture(broken)
         watched.until(lambda: watched.results() == {"good.png", "broken.jpg"} and watched.failures[-1] == [])
@@ -185,7 +188,7 @@ def test_renamed_and_deleted_while_working(options: WatchOptions, monkeypatch: p
     monkeypatch.setattr(Session, "run", running)
     with Watched(options) as watched:
         watched.until(lambda: {"d.png", "renamed.png"} <= watched.results())
-        time.sleep(0.5)
+        time.sleep(0.3)
         assert [names for names in watched.failures if names] == []
     assert watched.results() <= {"c.png", "d.png", "renamed.png"}
     assert not (options.output / FAILED_FILE).exists()
@@ -237,7 +240,7 @@ def test_a_result_of_somebody_else_is_left_alone_and_the_others_go_on(options: W
 def test_what_is_not_the_pictures_fault_is_tried_again_later(
     options: WatchOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_AGAIN_S", 0.3)
+    monkeypatch.setattr(watching, "_AGAIN_S", 0.15)
     options.output.mkdir()
     (options.output / "a.png").write_bytes(b"in the way")
     picture(options.folder / "a.png")
@@ -264,7 +267,7 @@ def test_the_output_may_lie_inside_and_is_not_taken_for_input(options: WatchOpti
     picture(options.folder / "a.png")
     with Watched(replace(options, output=options.folder / "large")) as watched:
         watched.until(lambda: watched.results() == {"a.png"})
-        time.sleep(0.6)
+        time.sleep(0.3)
         assert watched.results() == {"a.png"}
     assert watched.made == 1
 
@@ -274,7 +277,7 @@ def test_without_subfolders(options: WatchOptions) -> None:
     picture(options.folder / "a.png")
     with Watched(replace(options, recursive=False)) as watched:
         watched.until(lambda: watched.results() == {"a.png"})
-        time.sleep(0.4)
+        time.sleep(0.2)
     assert watched.results() == {"a.png"}
 
 
@@ -310,7 +313,7 @@ def test_events_that_break_are_replaced_by_looking(options: WatchOptions, monkey
         raise OSError("OS file watch limit reached")
 
     monkeypatch.setattr(watchfiles, "watch", broken)
-    monkeypatch.setattr(watching, "_NETWORK_LOOK_S", 0.1)
+    monkeypatch.setattr(watching, "_NETWORK_LOOK_S", 0.05)
     with Watched(options) as watched:
         watched.until(lambda: any("watch limit reached" in note for note in watched.notes))
         picture(options.folder / "a.png")
@@ -319,7 +322,7 @@ def test_events_that_break_are_replaced_by_looking(options: WatchOptions, monkey
 
 def test_a_network_drive_is_looked_at_by_itself(options: WatchOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "network_drive", lambda _folder: "nfs4")
-    monkeypatch.setattr(watching, "_NETWORK_LOOK_S", 0.1)
+    monkeypatch.setattr(watching, "_NETWORK_LOOK_S", 0.05)
     with Watched(replace(options, poll_s=None)) as watched:
         watched.until(lambda: any("network drive (nfs4)" in note for note in watched.notes))
         picture(options.folder / "a.png")
