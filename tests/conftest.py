@@ -17,6 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # process has takes 14 ms of the other core (`srgan_cli.threads`).
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ["VIPS_WARNING"] = "1"  # as the program has it; but a test may import pyvips first
+# The processes that tests start need not compile the whole program each. (Python reads this when it starts.)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _OF_TESTS = ("SRGAN_TEST_DATA", "SRGAN_KEEP_BLOCKS")
 
