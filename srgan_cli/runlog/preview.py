@@ -53,7 +53,7 @@ def preview(config: TrainConfig, target: Path) -> None:
     check_target(target)
     scale = config.generator.scale
     crop_px = max(config.of(phase).crop_px for phase in config.phases)
-    pictures = spread_out(scan(config.data, scale=scale, crop_px=crop_px).train, _ROWS)
+    pictures = evenly_chosen(scan(config.data, scale=scale, crop_px=crop_px).train, _ROWS)
     side_px = min(_MAX_CROP_PX, *(min(one.width, one.height) for one in pictures)) // scale * scale
     save_sheet(contact_sheet([_row(config, picture, i, side_px) for i, picture in enumerate(pictures)]), target)
 
@@ -88,9 +88,9 @@ def _is_a_sheet(path: Path) -> bool:
         return False
 
 
-def spread_out(pictures: Sequence[Picture], most: int) -> list[Picture]:
-    """Some of them, from all over."""
-    count = min(most, len(pictures))
+def evenly_chosen(pictures: Sequence[Picture], count: int) -> list[Picture]:
+    """At most `count` of them, at even distances."""
+    count = min(count, len(pictures))
     return [pictures[(2 * i + 1) * len(pictures) // (2 * count)] for i in range(count)]
 
 

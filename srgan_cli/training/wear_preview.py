@@ -14,7 +14,7 @@ from srgan_cli.dataset.wear_files import load_wear
 from srgan_cli.dataset.wear_header import WEAR_NAME
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.networks.weights import load_generator
-from srgan_cli.runlog.preview import check_target, save_sheet, spread_out
+from srgan_cli.runlog.preview import check_target, evenly_chosen, save_sheet
 from srgan_cli.training import sources
 from srgan_cli.training.observer import SilentTraining
 from srgan_cli.training.processes import Processes
@@ -35,7 +35,7 @@ def preview_wear(config: TrainConfig, where: Path, target: Path) -> bool:
     check_target(target)
     run = begin(with_sizes_of_init(config), Processes())
     found = sources.scanned(run, SilentTraining())
-    shown = dataclasses.replace(found, val=tuple(spread_out(found.train, _ROWS)))
+    shown = dataclasses.replace(found, val=tuple(evenly_chosen(found.train, _ROWS)))
     assert run.adaptation is not None
     learned = _take_learned(run, where)
     wear = WearValidation(run, run.adaptation, shown, held_out(run.config, shown, run.generator.scale))

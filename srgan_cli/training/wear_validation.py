@@ -105,8 +105,8 @@ class WearValidation:
 
     @torch.no_grad()
     def _accuracy(self, made: Sequence[Pixels]) -> float:
-        spread = self._real[:: max(1, len(self._real) // _JUDGED)][:_JUDGED]
-        real = [one for one in spread if _even(one).size]
+        sample = self._real[:: max(1, len(self._real) // _JUDGED)][:_JUDGED]
+        real = [one for one in sample if _even(one).size]
         if not made or not real:
             return math.nan
         discriminator = self._adaptation.discriminator
