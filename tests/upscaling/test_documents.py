@@ -126,7 +126,7 @@ def test_pages_are_chosen(srgan: Run, tmp_path: Path) -> None:
 def test_pages_become_files_where_the_format_holds_one(srgan: Run, tmp_path: Path) -> None:
     tiff_of(tmp_path / "in.tif", three_pages())
     code, said = srgan("in.tif", "-o", "out.jpg")
-    assert (code, "as many files: out-001.jpg" in said) == (0, True)
+    assert (code, "become a file each: out-001.jpg" in said) == (0, True)
     assert [seen(f"out-00{n}.jpg")[0].size for n in (1, 2, 3)] == [(40, 24), (20, 36), (18, 18)]
     assert srgan("in.tif", "--format", "png", "--name", "{page:02}_{stem}{ext}", "-o", "folder/")[0] == 0
     assert tree(tmp_path / "folder") - {".srgan-manifest.jsonl"} == {"01_in.png", "02_in.png", "03_in.png"}

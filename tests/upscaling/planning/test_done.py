@@ -129,7 +129,7 @@ def test_a_plan_touches_nothing(photos: Path, here: Path) -> None:
 )
 @pytest.mark.usefixtures("two_done")
 def test_what_is_done_needs_no_room(options: dict[str, Any], left: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: types.SimpleNamespace(free=0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: types.SimpleNamespace(total=10**12, free=0))
     made = planned(["in"], "out/", **options)
     assert ({str(failure.source) for failure in made.failures}, len(made.skips), made.jobs) == (left, 1, ())
     again = planned(["in"], "out/", resume=True, key="other settings")
