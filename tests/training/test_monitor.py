@@ -159,13 +159,13 @@ def test_a_discriminator_that_has_only_begun_has_not_lost() -> None:
     ("change", "kind", "roll_back", "words"),
     [
         ({"psnr_y_db": 25.9}, "below-bicubic", True, "worse than plain bicubic"),
-        ({"detail": 0.1}, "collapsed", True, "only 20% of the fine detail"),
+        ({"detail": 0.1}, "collapsed", True, "only 20% of the original fine detail"),
         ({"diversity": 0.3}, "collapsed", True, "differ 30% as much as they should"),
         ({"colour_shift": 6.0}, "colours", False, "by 6.0 levels"),
         ({"consistency_db": 33.0}, "inconsistent", False, "33.0 dB"),
     ],
 )
-def test_a_bad_look_is_told_once(change: dict[str, float], kind: str, roll_back: bool, words: str) -> None:
+def test_a_bad_validation_is_reported_once(change: dict[str, float], kind: str, roll_back: bool, words: str) -> None:
     monitor = fidelity() if kind == "below-bicubic" else adversarial()
     bad = replace(GOOD, **change)
     (finding,) = monitor.validation(2, bad)
