@@ -5,7 +5,7 @@
 `benchmarks.pairs` has made OUT/low and OUT/taught (for ×2 OUT/taught-x2). A teacher that restores also smooths what
 is hardly worn; there the original is the better target. From each picture one crop of 384 px is downscaled (bicubic),
 three in ten get noise of 0.5 to 3 levels, and four in five are saved as JPEG of quality 65 to 97, three quarters of
-those with halved chroma. Writes OUT/mixed-xSCALE/low and /high with these (`m….png`) and links to the taught ones
+those with halved chroma. Writes OUT/mixed-xSCALE/low and /high with these (`m….png`) and copies of the taught ones
 (`w….png`): folders for `srgan train --hr-dir OUT/mixed-x4/high --lr-dir OUT/mixed-x4/low`.
 """
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def make(pictures: Sequence[Path], pairs: Path, scale: int) -> int:
         (out / name).mkdir(parents=True, exist_ok=True)
     for low in sorted((pairs / "low").iterdir()):
         for source, folder in ((low.parent, "low"), (pairs / ("taught" if scale == 4 else "taught-x2"), "high")):
-            _link(source / low.name, out / folder / f"w{low.name}")
+            shutil.copyfile(source / low.name, out / folder / f"w{low.name}")
     chosen = random.Random(_SEED + scale)
     for number, path in enumerate(pictures):
         with Image.open(path) as opened:
@@ -78,11 +78,6 @@ def _worn(high: Image.Image, scale: int, chosen: random.Random, number: int) -> 
     picture.save(data, "JPEG", quality=round(chosen.uniform(65, 97)), subsampling=chosen.choice((2, 2, 2, 0)))
     with Image.open(data) as opened:
         return opened.convert("RGB")
-
-
-def _link(source: Path, target: Path) -> None:
-    if not target.exists():
-        os.link(source, target)
 
 
 def _is_picture(path: Path) -> bool:
