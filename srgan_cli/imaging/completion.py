@@ -11,7 +11,8 @@ import struct
 from collections.abc import Callable
 
 from srgan_cli.imaging import gif, jpeg2000
-from srgan_cli.imaging.metadata.ifd import Structure
+from srgan_cli.imaging.boxes import boxes
+from srgan_cli.imaging.metadata.ifd import opened
 from srgan_cli.imaging.sources import Source
 
 _MAX_GROWTH = 16  # times its size: where less is left than that, there is no picture
@@ -71,17 +72,10 @@ def _webp(source: Source) -> bytes | None:
 
 def _heif(source: Source) -> bytes | None:
     """By the size of its last box, which is that of the coded pictures."""
-    at = 0
-    for _ in range(_MAX_BOXES):
-        head = source.read_at(at, 16)
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:16], "big")
-        if size < 8:
-            return None
-        at += size
-        if at >= source.size:
-            return _as_long_as(source, at)
+    for box in boxes(source, _MAX_BOXES):
+        end = box.at + box.size
+        if end >= source.size:
+            return _as_long_as(source, end)
     return None
 
 
@@ -108,13 +102,10 @@ def _gif(source: Source) -> bytes | None:
 
 def _tiff(source: Source) -> bytes | None:
     """By where its first page's strips or tiles end. (Most writers put the table last: then nothing is left.)"""
-    try:
-        structure = Structure(source.read_at, source.size)
-    except ValueError:
+    found = opened(source.read_at, source.size)
+    if found is None:
         return None
-    table = structure.table(structure.first)
-    if table is None:
-        return None
+    structure, table = found
     places = ((table.find(273), table.find(279)), (table.find(324), table.find(325)))
     ends = [
         offset + count

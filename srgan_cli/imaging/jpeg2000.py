@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from srgan_cli.errors import UnreadablePictureError
+from srgan_cli.imaging.boxes import boxes
 from srgan_cli.imaging.sources import Source
 
 END = b"\xff\xd9"
@@ -72,19 +73,9 @@ def _codestream(source: Source) -> int | None:
     """Where it begins: at the begin of a bare one, or in the box "jp2c"."""
     if source.read_at(0, 4) == b"\xff\x4f" + _SIZ:
         return 0
-    at = 0
-    for _ in range(_MAX_BOXES):
-        head = source.read_at(at, 16)
-        if len(head) < 8:
-            return None
-        size, skipped = int.from_bytes(head[:4], "big"), 8
-        if size == 1:
-            size, skipped = int.from_bytes(head[8:16], "big"), 16
-        if head[4:8] == b"jp2c":
-            return at + skipped
-        if size < skipped:
-            return None
-        at += size
+    for box in boxes(source, _MAX_BOXES):
+        if box.kind == b"jp2c":
+            return box.at + box.header
     return None
 
 

@@ -17,7 +17,17 @@ import numpy as np
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging import tiff_jpeg
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.imaging.metadata.ifd import LONG, LONG8, SHORT, Field, Structure, Table, number_field, table_bytes
+from srgan_cli.imaging.metadata.ifd import (
+    LONG,
+    LONG8,
+    SHORT,
+    Field,
+    Structure,
+    Table,
+    number_field,
+    opened,
+    table_bytes,
+)
 from srgan_cli.imaging.sources import Source, vips_module, vips_source
 
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
@@ -106,13 +116,10 @@ class TiffKind:
 def examine(source: Source) -> TiffKind | None:
     """The kind of a file; None when there is no table to go by. Raises `UnreadablePictureError` for what must not be
     taken for a picture: raw files and kinds of samples that nobody here can read."""
-    try:
-        structure = Structure(source.read_at, source.size)
-    except ValueError:
+    found = opened(source.read_at, source.size)
+    if found is None:
         return None
-    main = structure.table(structure.first)
-    if main is None:
-        return None
+    structure, main = found
     pages = list(_chain(structure, main))
     subs = _subs(structure, main)
     if len(pages) > _MAX_PAGES:  # before libtiff walks along them

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from srgan_cli.imaging.boxes import boxes
 from srgan_cli.imaging.sources import Source
 
 _MOST_BOXES, _MOST_BYTES = 64, 1 << 20
@@ -35,15 +36,7 @@ def _title(urn: str) -> str:
 
 def _meta(source: Source) -> bytes:
     """The contents of the box that describes the items; nothing where there is none."""
-    at = 0
-    for _ in range(_MOST_BOXES):
-        head = source.read_at(at, 16)
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:16], "big")
-        if head[4:8] == b"meta":
-            return source.read_at(at + 8, min(size or _MOST_BYTES, _MOST_BYTES))
-        if size < 8:
-            break
-        at += size
+    for box in boxes(source, _MOST_BOXES):
+        if box.kind == b"meta":
+            return source.read_at(box.at + 8, min(box.size or _MOST_BYTES, _MOST_BYTES))
     return b""

@@ -156,14 +156,20 @@ class Structure:
         return [field for field in found if len(field.value) == TYPE_BYTES[field.kind] * field.count]
 
 
-def first_table(exif: bytes) -> tuple[Structure, Table] | None:
-    """The structure of an EXIF block and its first IFD; None where the block makes no sense, or is a BigTIFF's."""
+def opened(read_at: ReadAt, size: int) -> tuple[Structure, Table] | None:
+    """The structure behind `read_at` and its first IFD; None where it makes no sense."""
     try:
-        structure = Structure(lambda at, count: exif[at : at + count], len(exif))
-        table = None if structure.big else structure.table(structure.first)
+        structure = Structure(read_at, size)
+        table = structure.table(structure.first)
     except ValueError:
         return None
     return None if table is None else (structure, table)
+
+
+def first_table(exif: bytes) -> tuple[Structure, Table] | None:
+    """The structure of an EXIF block and its first IFD; None where the block makes no sense, or is a BigTIFF's."""
+    found = opened(lambda at, count: exif[at : at + count], len(exif))
+    return None if found is None or found[0].big else found
 
 
 def turned(field: Field) -> Field:
