@@ -92,6 +92,7 @@ class AdversarialSettings:
     chroma_weight: float = 0.0  # L1 of colour alone: against coloured specks, see losses.chroma
     flat_weight: float = 0.0  # L1 where the original is flat: against grain on walls and skies, see losses.flat
     grid_weight: float = 10.0  # against patterns that repeat with the low picture's pixels, see losses.grid
+    spectrum_weight: float = 0.0  # against dots and hatching of any period, see losses.spectrum
     diversity_weight: float = 1e-4  # with generator.noise: other noise shall give another result, see losses.diversity
     noise_off_fraction: float = 0.25  # with generator.noise: crops of each batch that are made without it
     r1_weight: float = 0.0  # Mescheder et al. 2018

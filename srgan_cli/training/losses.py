@@ -30,6 +30,8 @@ _LUMA = (0.299, 0.587, 0.114)
 _CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _FLAT_WINDOW_PX, _FLAT_STD = 9, 2 / 255
 _GRID_PX = 8  # side of a neighbourhood, in low pixels; half of it from one to the next
+SPECTRUM_PX = 32  # side of a window; half of it from one to the next
+_SPECTRUM_FLOOR = (1 / 255) ** 2  # power of noise that nobody sees: below it, ratios mean nothing
 
 
 def wide(x: Tensor) -> Tensor:
@@ -238,6 +240,36 @@ def grid(result: Tensor, high: Tensor, scale: int) -> Tensor:
         places = F.pixel_unshuffle(wide(result) - wide(high), scale)  # (N, 3, H, W) -> (N, 3·scale², h, w)
         reach = min(_GRID_PX, *places.shape[2:])
         return F.avg_pool2d(places, reach, max(1, reach // 2)).abs().mean()
+
+
+def spectrum(result: Tensor, high: Tensor) -> Tensor:
+    """How much more power a result has than the original, frequency by frequency: 0 where it has less or the same.
+
+    Dots, hatching and checkers that an adversarial generator draws have their power in a few high frequencies, where
+    natural pictures have hardly any (Durall et al. 2020, arXiv:2003.01826, section 3, who compare averages over
+    circles). Unlike in `grid`, they are found wherever they stand, and whatever their period: only power counts, not
+    the position. The luminance of both batches (N, 3, H, W) is cut into overlapping windows of 32×32 px, tapered by
+    Hann's function. The logarithm of the power (plus that of noise of one level) is averaged over all windows, so
+    that a flat place weighs as much as a textured one; the mean over frequencies of the excess, in nats, is the loss.
+    """
+    with torch.autocast(result.device.type, enabled=False):
+        excess = log_power(wide(result)).mean(dim=0) - log_power(wide(high)).mean(dim=0)
+        return F.relu(excess).mean()
+
+
+def log_power(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (K, h, w // 2 + 1): the logarithm of the power at each frequency of each of K windows.
+
+    As `spectrum` describes; white noise of standard deviation s has a mean power of s². Pictures smaller than a window
+    are one window.
+    """
+    luminance = (pictures * pictures.new_tensor(_LUMA)[:, None, None]).sum(dim=1)  # -> (N, H, W)
+    height, width = (min(SPECTRUM_PX, length) for length in luminance.shape[1:])
+    windows = luminance.unfold(1, height, max(1, height // 2)).unfold(2, width, max(1, width // 2)).flatten(0, 2)
+    taper = torch.outer(*(torch.hann_window(n, dtype=pictures.dtype, device=pictures.device) for n in (height, width)))
+    windows = (windows - windows.mean(dim=(1, 2), keepdim=True)) * taper
+    power = torch.view_as_real(torch.fft.rfft2(windows)).square().sum(dim=-1) / taper.square().sum()
+    return (power + _SPECTRUM_FLOOR).log()
 
 
 def chroma(result: Tensor, high: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ _WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a fraction of guessing's
 _WEAR_WON_ACCURACY = 0.95
 _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
 _IGNORED_LEVELS = 0.1  # between results from two seeds: less is lost when they are rounded
+_PATTERN_DB, _PATTERN_RISE_DB = 2.5, 2.0  # above what photographs and good models have; and above the least so far
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Monitor:
         self._phase: Phase | None = None
         self._latest_detail = math.nan
         self._enough_detail = math.nan  # what the adversarial phase is held to
+        self._least_pattern_db = math.inf
         self._alarms = {
             "exploding": _Alarm(times=3),
             "vanishing": _Alarm(times=5, steps=window_steps),
@@ -120,6 +122,7 @@ class Monitor:
             "colours": _Alarm(),
             "inconsistent": _Alarm(),
             "grid": _Alarm(times=2),
+            "pattern": _Alarm(times=2, armed=True),
             "noise-ignored": _Alarm(times=3, steps=window_steps, armed=True),  # it begins by ignoring it
             "wear-colours": _Alarm(armed=True),
             "wear-alike": _Alarm(times=2, armed=True),
@@ -231,7 +234,21 @@ class Monitor:
                 "makes it weaker."
             )
             findings.append(Finding("grid", sentence))
-        return findings
+        return [*findings, *self._pattern(step, numbers.pattern_db)]
+
+    def _pattern(self, step: int, pattern_db: float) -> list[Finding]:
+        """Against the least so far too: beside targets that are smoother than photographs all results have some."""
+        if not math.isnan(pattern_db):
+            self._least_pattern_db = min(self._least_pattern_db, pattern_db)
+        limit = max(_PATTERN_DB, self._least_pattern_db + _PATTERN_RISE_DB)
+        if not self._alarms["pattern"].see(step, good=pattern_db < limit - 0.5, bad=pattern_db > limit):
+            return []
+        sentence = (
+            f"There are fine dots or hatching in the results: at one frequency they have {pattern_db:.1f} dB more "
+            "power than the originals. Look at the samples at 400 %. The run continues; adversarial.spectrum_weight "
+            "(such as 2), less adversarial.adversarial_weight or a lower learning rate makes them weaker."
+        )
+        return [Finding("pattern", sentence)]
 
     def _below_bicubic(self, step: int, now: ValidationNumbers) -> list[Finding]:
         gain = now.psnr_y_db - now.bicubic_psnr_y_db + self._gap_db
@@ -356,6 +373,7 @@ class Monitor:
             "phase": self._phase,
             "latest_detail": self._latest_detail,
             "enough_detail": self._enough_detail,
+            "least_pattern_db": self._least_pattern_db,
             "alarms": {name: [a.armed, a.count, a.since] for name, a in self._alarms.items()},
         }
 
@@ -369,6 +387,7 @@ class Monitor:
             self._phase = state["phase"]
             self._latest_detail = float(state["latest_detail"])
             self._enough_detail = float(state["enough_detail"])
+            self._least_pattern_db = float(state.get("least_pattern_db", math.inf))  # absent before version 1.0.0
             for name, (armed, count, since) in state["alarms"].items():
                 alarm = self._alarms[name]
                 alarm.armed, alarm.count, alarm.since = bool(armed), stored.whole(count), stored.whole(since)

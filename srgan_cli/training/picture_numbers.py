@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.training import losses
 
 Plane = npt.NDArray[np.float64]
 
@@ -25,6 +28,7 @@ class ValidationNumbers:
     `diversity`: how much the results differ from each other, over how much the originals do.
     `colour_shift`: how far a picture's mean colour is from its input's, in levels of 255.
     `grid`: strength of what repeats with each px of the low picture, in levels of 255 (see `_grid`).
+    `pattern_db`: excess of power over the originals at the worst frequency (see `_pattern`).
     """
 
     psnr_y_db: float = math.nan
@@ -35,6 +39,7 @@ class ValidationNumbers:
     diversity: float = math.nan
     colour_shift: float = math.nan
     grid: float = math.nan
+    pattern_db: float = math.nan
 
 
 def picture_numbers(
@@ -61,6 +66,7 @@ def picture_numbers(
         diversity=_ratio(_difference(ours), _difference(truth)),
         colour_shift=_colour_shift(results, lows),
         grid=_grid(ours, truth, scale),
+        pattern_db=_pattern(results, highs),
     )  # fmt: skip
 
 
@@ -139,3 +145,22 @@ def _repeating(plane: Plane, period: int) -> tuple[Plane, Plane]:
     # Noise does not quite average out: of its variance, one part in as many as there are periods is left.
     count = _PERIODS * _PERIODS
     return (count * folded - total) / (count - 1), total
+
+
+def _pattern(results: Sequence[Pixels], highs: Sequence[Pixels]) -> float:
+    """The excess of power that `losses.spectrum` penalises, at the worst frequency, in dB; at least 0.
+
+    Frequencies are averaged with their neighbours, since a pattern that follows the picture's edges is a little wider
+    than one frequency, and chance is not. Pictures that are smaller than a window are left out.
+    """
+    pairs = [(r, h) for r, h in zip(results, highs, strict=True) if min(r.shape[:2]) >= losses.SPECTRUM_PX]
+    if not pairs:
+        return math.nan
+    ours, truth = (torch.cat([losses.log_power(_tensor(pair[side])) for pair in pairs]).mean(dim=0) for side in (0, 1))
+    smooth = F.avg_pool2d((ours - truth)[None], kernel_size=3, stride=1)
+    return 10 / math.log(10) * max(0.0, float(smooth.max()))
+
+
+def _tensor(picture: Pixels) -> torch.Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float in [0, 1]."""
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255

@@ -189,6 +189,8 @@ def _add_terms_of_pixels(terms: Terms, result: Tensor, high: Tensor, scale: int,
         terms.add("flat", settings.flat_weight, losses.flat(result, high))
     if settings.grid_weight:
         terms.add("grid", settings.grid_weight, losses.grid(result, high, scale))
+    if settings.spectrum_weight:
+        terms.add("spectrum", settings.spectrum_weight, losses.spectrum(result, high))
     if settings.consistency_weight:
         terms.add("consistency", settings.consistency_weight, losses.consistency(result, high, scale))
 

@@ -199,6 +199,24 @@ def test_a_grid_must_be_seen_twice() -> None:
     assert "1.5 levels" in finding.sentence
 
 
+def test_a_pattern_must_be_above_what_good_models_have_and_above_the_least_of_the_run() -> None:
+    def found(*values_db: float) -> list[list[str]]:
+        monitor = adversarial()
+        return [kinds(monitor.validation(step, replace(GOOD, pattern_db=db))) for step, db in enumerate(values_db)]
+
+    assert found(3.0, 3.0) == [[], []]  # nothing to compare with
+    assert found(0.5, 3.0, 3.0, 3.0) == [[], [], ["pattern"], []]
+    assert found(0.5, 3.0, 1.0, 3.0, 1.0) == [[]] * 5
+    assert found(3.4, 5.2, 5.2) == [[]] * 3  # smooth targets
+    assert found(3.4, math.nan, 5.6, 5.6) == [[], [], [], ["pattern"]]
+    kept = Monitor()
+    kept.begin("adversarial")
+    kept.validation(0, replace(GOOD, pattern_db=0.5))
+    taken_up = Monitor()
+    taken_up.restore(kept.state())
+    assert [kinds(taken_up.validation(step, replace(GOOD, pattern_db=3.0))) for step in (1, 2)] == [[], ["pattern"]]
+
+
 def test_a_network_that_has_only_begun_is_left_alone() -> None:
     monitor = Monitor()
     monitor.begin("fidelity")
@@ -341,6 +359,20 @@ def test_a_checkerboard_is_a_grid_but_noise_and_slopes_are_none() -> None:
     assert picture_numbers(changed(highs, lambda h: h + noise), low, highs, 4).grid < 0.4
     slope = np.linspace(-40, 40, 128)[None, :, None]
     assert picture_numbers(changed(highs, lambda h: h + slope), low, highs, 4).grid < 0.1
+
+
+@pytest.mark.parametrize("period_px", [2.0, 2.7, 4.0])
+def test_a_pattern_is_found_whatever_its_period_and_place(period_px: float) -> None:
+    highs = originals()
+    low = lows(highs)
+    wave = np.sin(2 * np.pi * (np.indices((128, 128)).sum(axis=0) + 0.5) / period_px)[..., None]
+    wave *= (1 - 2 * (np.arange(128) // 16 % 2))[:, None, None]  # it changes sides, so that means are 0
+    found = picture_numbers(changed(highs, lambda h: h + 5 * wave), low, highs, 4)
+    assert found.pattern_db > 6
+    assert found.grid < 1
+    assert picture_numbers(highs, low, highs, 4).pattern_db == 0.0
+    assert picture_numbers(changed(highs, lambda h: (h + h.mean()) / 2), low, highs, 4).pattern_db == 0.0
+    assert math.isnan(picture_numbers([h[:24] for h in highs], low, [h[:24] for h in highs], 4).pattern_db)
 
 
 def test_pictures_of_different_and_of_small_sizes() -> None:
