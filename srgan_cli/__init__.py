@@ -61,13 +61,13 @@ def __getattr__(name: str) -> object:
 
 
 def register_with_spandrel() -> None:
-    """Let spandrel, and so the programs that load models with it, open `compact` and `srresnet` files of srgan.
+    """Let spandrel, and thus the programs that load models with it, open srgan's `compact` and `srresnet` files.
 
-    Importing srgan_cli does it by itself where spandrel was imported before.
+    Importing srgan_cli does this automatically if spandrel was imported before.
     """
     import_module("srgan_cli.networks.spandrel_registration").register()
 
 
 if "spandrel" in sys.modules:
-    with contextlib.suppress(Exception):  # another spandrel than we know must not keep anybody from importing this
+    with contextlib.suppress(Exception):  # an incompatible version of spandrel must not break `import srgan_cli`
         register_with_spandrel()

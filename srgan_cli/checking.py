@@ -1,4 +1,4 @@
-"""How settings check themselves when they are made."""
+"""How settings check their own values."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def check(condition: bool, message: str) -> None:
 
 
 def check_option(condition: bool, message: str) -> None:
-    """Raise `SettingsError` unless `condition` holds. `message` names options as the command line does (`--scale`)."""
+    """Raise `SettingsError` unless `condition` holds. `message` spells options as on the command line (`--scale`)."""
     if not condition:
         raise option_error(message)
 
 
 def option_error(message: str) -> SettingsError:
-    """The error with the options' names in Python; the command shows `message` as it is."""
+    """The error with options spelled as in Python; the command line shows `message` unchanged."""
     return SettingsError(in_python(message), terminal=message)
 
 

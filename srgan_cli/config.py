@@ -1,6 +1,7 @@
-"""Every setting, its default and its check. Standard library only, so that `srgan --help` is instant.
+"""All settings of the commands except training, with defaults and checks. Standard library only, so that `srgan --help`
+is instant.
 
-A setting that is out of range raises `SettingsError` when its dataclass is made, never later.
+A value out of range raises `SettingsError` when its dataclass is created, never later.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ ExportFormat: TypeAlias = Literal["onnx", "ncnn", "pth", "safetensors"]
 TiffLayout: TypeAlias = Literal["strip", "tile", "pyramid"]
 
 AUTO_MODEL = "auto"  # chosen for each picture, see upscaling.choice
-DEFAULT_MODEL = "srgan"  # where nothing is chosen
-# How far from `fidelity` to `srgan`, see docs/MODELS.md: most of the gain in looks for the least loss.
+DEFAULT_MODEL = "srgan"  # the model if none is given
+# Where between `fidelity` (0) and `srgan` (1), see docs/MODELS.md: most of the perceptual gain for the smallest loss of
+# fidelity.
 DEFAULT_DETAIL = 0.9
-# libvips and most decoders refuse nothing; a person who points at a folder should not lose the machine to one file.
+# libvips and most decoders have no limit. One file in a folder must not exhaust the machine's memory.
 DEFAULT_MAX_PIXELS = 2_000_000_000
 
 
@@ -52,7 +54,7 @@ class PageRange:
         return self.first == self.last
 
     def of(self, count: int) -> range:
-        """Those of its numbers that a file of `count` pages has."""
+        """Those of these page numbers that exist in a file of `count` pages."""
         return range(self.first, min(count, self.last or count) + 1)
 
     @staticmethod
@@ -68,12 +70,12 @@ class PageRange:
 
 
 _DEVICE = r"auto|cpu|mps|(cuda|xpu|vulkan)(:\d{1,3})?|openvino(:(cpu|npu|gpu\d{0,2}))?"
-_CPU_WORKERS = r"cpu:(\d{1,3})x(\d{1,3})"  # how many, and threads of each
+_CPU_WORKERS = r"cpu:(\d{1,3})x(\d{1,3})"  # number of workers, and threads of each
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """One of several workers: its name, its device, and of how many threads (0: as torch chooses)."""
+    """One of several workers: name, device, and number of threads (0: PyTorch's default)."""
 
     name: str
     device: str
@@ -82,9 +84,10 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Where and how the network runs. `tile_px` None means: chosen from the memory that is free.
+    """Where and how the network runs. `tile_px` None: chosen from the free memory.
 
-    `device` may name several for a run (`cuda:0,cuda:1`, `cuda:all`, `cpu:4x8`: four workers of eight threads each).
+    `device` may name several for one run (`cuda:0,cuda:1`, `cuda:all`, `cpu:4x8`: four workers with eight threads
+    each).
     """
 
     device: str = "auto"
@@ -118,7 +121,7 @@ class EngineOptions:
 
     @property
     def workers(self) -> tuple[WorkerOptions, ...]:
-        """One for each device that is named, in order; `cuda:all` is left as it is. Each device counts once."""
+        """One worker for each device in the list, in order. `cuda:all` is not expanded. Duplicates are dropped."""
         found: dict[str, WorkerOptions] = {}
         for one in self.device.split(","):
             counts = re.fullmatch(_CPU_WORKERS, one)
@@ -133,9 +136,8 @@ class EngineOptions:
 class WriteOptions:
     """How a result is encoded.
 
-    `format` None means: by the target's extension, else the input's own format where it can be written.
-    `quality` None means the format's own default. `background` is what transparency is composited over, 8-bit RGB, when
-    the format has none.
+    `format` None: by the target's extension, else the input's own format if it is supported for output. `quality` None:
+    the format's default. `background`, 8-bit RGB, is what transparency is composited over if the format has none.
     """
 
     format: str | None = None
@@ -148,7 +150,7 @@ class WriteOptions:
     keep_time: bool = False
     tiff_layout: TiffLayout = "strip"
     tiff_tile_px: int = 256
-    keep_text: bool = False  # of PNG (prompts, workflows), in EXIF's UserComment where the result is not a PNG
+    keep_text: bool = False  # keep PNG text (prompts, workflows) in EXIF's UserComment if the result is not a PNG
 
     def __post_init__(self) -> None:
         check_option(
@@ -178,8 +180,8 @@ class WriteOptions:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` parts of a run's pictures, numbered from 1. A picture's name decides which part it is in, so that
-    processes that know nothing of each other agree."""
+    """One of `count` parts of a run's pictures, numbered from 1. The part depends on the picture's name only, so
+    processes that do not communicate agree on it."""
 
     number: int
     count: int
@@ -191,8 +193,8 @@ class Shard:
         )
 
     def has(self, name: str) -> bool:
-        """Whether a picture of that name, its extension left out, is in this part. Names that differ in case only are
-        in one."""
+        """Whether a picture of that name belongs to this part. The extension and upper or lower case make no
+        difference."""
         digest = hashlib.sha256(name.casefold().encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
 
@@ -207,7 +209,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class RayOptions:
-    """A Ray cluster to run on: `local` (one of its own), `auto` or an address; and what one worker takes of it."""
+    """A Ray cluster to run on: `local` (a new one), `auto` or an address; and the resources of each worker."""
 
     address: str = "local"
     cpus: float = 1.0
@@ -224,7 +226,7 @@ class RayOptions:
 
 
 def check_noise(seed: int, variations: Sequence[float]) -> None:
-    """Raises `SettingsError` for what `--seed` and `--variation` cannot be."""
+    """Raises `SettingsError` if `--seed` or `--variation` is out of range."""
     check_option(0 <= seed < 2**62, f"--seed must be a whole number from 0 on, not {seed}")
     for variation in variations:
         check_option(0.0 <= variation <= 1.0, f"--variation must be between 0 and 1, not {variation}")
@@ -232,17 +234,17 @@ def check_noise(seed: int, variations: Sequence[float]) -> None:
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """One `srgan upscale`: what to read, what to make of it, where to put it."""
+    """Settings of one `srgan upscale`: inputs, what to do with them, and where results go."""
 
     inputs: tuple[Path, ...] = ()
     output: Path | None = None
-    output_is_folder: bool = False  # `-o large/`: a folder, also when it is not there yet
+    output_is_folder: bool = False  # `-o large/`: a folder, even if it does not exist yet
     model: str = AUTO_MODEL
-    detail: float | None = None  # of srgan, from 0 (true to the picture) to 1; None: DEFAULT_DETAIL
-    # What is put on: as much as the input has, or of a strength from 0 to 1.
+    detail: float | None = None  # of srgan, from 0 (closest to the original) to 1; None: DEFAULT_DETAIL
+    # Film grain to add: auto (as much as the input has), or a strength from 0 to 1.
     grain: float | Literal["auto"] | None = None
-    # Of networks that draw their detail from noise: how much of it, from 0 to 1; None: all. Each of the `variants` of a
-    # picture has a seed of its own, from `seed` on. The same seed gives the same file, grain too.
+    # For networks that draw detail from noise: the fraction of the noise to use, from 0 to 1; None: all. The `variants`
+    # of a picture use consecutive seeds from `seed` on. The same seed gives the same file, grain included.
     variation: float | None = None
     variants: int = 1
     seed: int = 0
@@ -254,18 +256,18 @@ class UpscaleOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     name_pattern: str | None = None
-    strict_names: bool = False  # two results of one name are an error, not two names
+    strict_names: bool = False  # two results of the same name are an error; by default both are renamed
     overwrite: bool = False
     skip_existing: bool = False
     resume: bool = False
     fail_fast: bool = False
     shard: Shard | None = None
     ray: RayOptions | None = None
-    split_pixels: int = 50_000_000  # a picture of more is made by all of several workers, band by band
+    split_pixels: int = 50_000_000  # a larger picture is divided among all workers, band by band
     max_pixels: int = DEFAULT_MAX_PIXELS
-    accept_damaged: bool = False  # make what can still be decoded of a damaged picture
-    timeout_s: float | None = None  # for one picture, from its first row to its file
-    # Bytes of decoded pictures, and of finished ones that wait for their encoder, held at a time.
+    accept_damaged: bool = False  # upscale the part of a damaged picture that can be decoded
+    timeout_s: float | None = None  # time limit for one picture, from its first row to its file
+    # Maximum bytes of decoded pictures, and of finished pictures waiting for the encoder.
     queue_bytes: int = 512 << 20
 
     def __post_init__(self) -> None:
@@ -302,7 +304,7 @@ class UpscaleOptions:
 
     @property
     def has_crew(self) -> bool:
-        """Whether other processes run the networks, and this one leads them."""
+        """Whether other processes run the networks and this one coordinates them."""
         return self.engine.has_several_devices or self.ray is not None
 
 
@@ -320,8 +322,8 @@ _PATTERN_FIELDS = {
 
 
 def _check_pattern(pattern: str) -> None:
-    """A `--name`: fields by their plain names, with a width of at most three digits and nothing cleverer, so that a
-    pattern from a stranger costs nothing and shows nothing but what it names."""
+    """Check a `--name` pattern: plain field names, with a width of at most three digits and no other format syntax, so
+    that an untrusted pattern can neither use much memory nor read anything else."""
     try:
         for _, name, spec, conversion in string.Formatter().parse(pattern):
             if name is not None and (name not in _PATTERN_FIELDS or conversion or re.search(r"\d{4}|[{}]", spec or "")):
@@ -345,10 +347,10 @@ EXPORT_SUFFIXES: dict[str, ExportFormat] = {
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """One `srgan export`: the file to write, for ncnn the `.param` beside which the `.bin` goes, and how.
+    """Settings of one `srgan export`: the file to write (for ncnn the `.param`; the `.bin` goes beside it), and how.
 
-    `format` None: what the file's name says. `half`: weights, and for ONNX the arithmetic, as fp16.
-    `openmodeldb`: where to write the record for OpenModelDB, with `author` as the author.
+    `format` None: by the file's extension. `half`: weights in fp16, and for ONNX the arithmetic too. `openmodeldb`:
+    where to write the record for OpenModelDB, with `author` as the author.
     """
 
     output: Path
@@ -373,5 +375,5 @@ class ExportOptions:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What will be written, `output` first."""
+        """The files to be written, `output` first."""
         return (self.output, self.output.with_suffix(".bin")) if self.format == "ncnn" else (self.output,)

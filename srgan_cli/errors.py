@@ -1,17 +1,17 @@
 """Every error a user can meet, and the exit code it ends with.
 
     SrganError                      1
-    ├── PictureError                1   this picture cannot be read or written; the batch goes on
+    ├── PictureError                1   this picture cannot be read or written; the batch continues
     │   ├── UnreadablePictureError  1
     │   ├── UnwritablePictureError  1
-    │   ├── PictureTimeoutError     1   it took longer than it may
-    │   └── DefectError             1   a fault of srgan's own, met with this picture
-    ├── SettingsError               2   an option or a combination of options makes no sense
+    │   ├── PictureTimeoutError     1   it exceeded --timeout
+    │   └── DefectError             1   a bug in srgan that this picture triggered
+    ├── SettingsError               2   invalid options
     ├── NothingToDoError            3   no input could be read at all
-    ├── WeightsError                4   a model is missing, corrupt, or not for this
+    ├── WeightsError                4   a model is missing, corrupt or unsuitable
     ├── DeviceError                 5   the device asked for does not exist, or failed
     │   └── OutOfMemoryError        5
-    ├── TrainingError               1   a training run cannot continue; what it had learned is kept
+    ├── TrainingError               1   a training run cannot continue; its last checkpoint is kept
     │   └── DivergedError           1
     └── InterruptedRunError         130 Ctrl-C
 
@@ -29,7 +29,7 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """What the command ends with. `meaning` is what help and documents say of it."""
+    """The command's exit code. `meaning` is its description in help and documents."""
 
     meaning: str
 
@@ -59,7 +59,7 @@ class SrganError(Exception):
 
     @property
     def sentence(self) -> str:
-        """The message as a person at the terminal knows it, with the command's options."""
+        """The message with options spelled as on the command line, for the terminal."""
         return str(self) if self._terminal is None else self._terminal
 
 
@@ -76,27 +76,27 @@ class UnwritablePictureError(PictureError):
 
 
 class PictureTimeoutError(PictureError):
-    """It took longer than --timeout."""
+    """The picture took longer than --timeout."""
 
 
 class DefectError(PictureError):
-    """A fault of srgan's own that one picture brought to light. It costs this picture, and not the run."""
+    """A bug in srgan that this picture triggered. Only this picture fails; the run continues."""
 
 
 class SettingsError(SrganError):
-    """An option, or a combination of options, makes no sense."""
+    """An option is invalid, or options contradict each other."""
 
     exit_code = ExitCode.USAGE
 
 
 class NothingToDoError(SrganError):
-    """Not one input could be read."""
+    """No input could be read."""
 
     exit_code = ExitCode.NOTHING_READABLE
 
 
 class WeightsError(SrganError):
-    """A model is missing, damaged, or of an architecture that cannot be used here."""
+    """A model is missing, corrupt, or of an architecture that is not supported here."""
 
     exit_code = ExitCode.WEIGHTS
 
@@ -112,15 +112,16 @@ class OutOfMemoryError(DeviceError):
 
 
 class TrainingError(SrganError):
-    """A training run cannot continue: its folder cannot be written, say. The last checkpoint is whole."""
+    """A training run cannot continue, for example because its folder is not writable. The last checkpoint is
+    complete."""
 
 
 class DivergedError(TrainingError):
-    """Training went wrong again and again, although it went back each time."""
+    """Training diverged repeatedly, even after rolling back."""
 
 
 class InterruptedRunError(SrganError):
-    """The person pressed Ctrl-C; everything half-made has been removed."""
+    """The user pressed Ctrl-C. Partial results have been removed."""
 
     exit_code = ExitCode.INTERRUPTED
 
@@ -129,9 +130,10 @@ _PACKAGE = Path(__file__).parent
 
 
 def is_our_fault(err: BaseException) -> bool:
-    """Whether an exception that came while a picture was read shows a fault of this program rather than of the file.
+    """Whether an exception raised while reading a picture shows a bug in srgan, not a fault of the file.
 
-    Decoders raise all kinds of exceptions. Of ours are the kinds that no content can explain, raised in our lines.
+    Decoders raise all kinds of exceptions. It is a bug if no file content can explain the exception's type and it was
+    raised in srgan's own code.
     """
     frames = traceback.extract_tb(err.__traceback__)
     is_here = bool(frames) and _PACKAGE in Path(frames[-1].filename).parents
@@ -139,7 +141,7 @@ def is_our_fault(err: BaseException) -> bool:
 
 
 def as_defect(name: str, err: BaseException) -> DefectError:
-    """The sentence for such a fault, with its place in the program, so that it can be reported."""
+    """The error for such a bug, with the location in the code, so that it can be reported."""
     frames = [f for f in traceback.extract_tb(err.__traceback__) if _PACKAGE in Path(f.filename).parents]
     place = ""
     if frames:
@@ -156,7 +158,7 @@ _RENAMED = {"print": "paper", "tile": "tile_px", "name": "name_pattern"}
 
 
 def in_python(sentence: str) -> str:
-    """A sentence for the terminal, with its options as a Python caller knows them: `--overwrite` -> `overwrite=True`,
+    """A sentence for the terminal, with options spelled as Python arguments: `--overwrite` -> `overwrite=True`,
     `--scale 4` -> `scale=4`, `-o` -> `target`."""
 
     def argument(match: re.Match[str]) -> str:
@@ -169,18 +171,18 @@ def in_python(sentence: str) -> str:
 
 
 def shown(text: object) -> str:
-    """A name (or a sentence with one) as any terminal can show it, in one line.
+    """A name (or a sentence with one) as a single line that any terminal can display.
 
-    Line breaks and tabs are shown as in C (`\\n`); bytes of a file name that are not UTF-8 become U+FFFD, and so do
-    other control characters, which could drive the terminal.
+    Line breaks and tabs are escaped as in C (`\\n`). Bytes of a file name that are not UTF-8, and other control
+    characters (which could control the terminal), become U+FFFD.
     """
     text = str(text)
-    if text.isprintable():  # nearly always, and twenty times as fast
+    if text.isprintable():  # the usual case, and twenty times as fast
         return text
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(_VISIBLE.get(c, "\ufffd") if unicodedata.category(c) in _BREAKING else c for c in text)
 
 
-# Control characters, and what Unicode breaks lines and paragraphs with.
+# Control characters, and Unicode's line and paragraph separators.
 _BREAKING = ("Cc", "Zl", "Zp")
 _VISIBLE = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -1,6 +1,6 @@
-"""How to install what an extra brings, in a way that fits how srgan itself was installed.
+"""How to install the packages of an extra, in a way that matches how srgan itself was installed.
 
-Never by the project's bare name: that would ask the public registry, where it need not be ours.
+Never suggest the bare project name: on the public registry it may be another project.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CHECKOUT = "pip install '.[{}]' in the checkout"
 
 
 def how_to_install(extra: str) -> str:
-    """A command, `pip install '.[heic]' in the checkout`, say, for an extra of pyproject.toml."""
+    """A command such as `pip install '.[heic]'`, for an extra in pyproject.toml."""
     try:
         project = importlib.metadata.distribution(_PROJECT)
         origin = json.loads(project.read_text("direct_url.json") or "{}")
@@ -36,6 +36,6 @@ def how_to_install(extra: str) -> str:
 
 
 def _packages(requirements: list[str], extra: str) -> list[str]:
-    """What an extra stands for, as pip takes it: `'pillow-heif>=0.18'`."""
+    """The packages of an extra, as pip accepts them: `'pillow-heif>=0.18'`."""
     marker = re.compile(rf"""extra\s*==\s*["']{re.escape(extra)}["']""")
     return [f"'{one.split(';')[0].strip()}'" for one in requirements if marker.search(one)]

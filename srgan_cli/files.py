@@ -1,8 +1,8 @@
-"""The one place that publishes and syncs files, locks names and knows the cache folder.
+"""The only module that publishes and syncs files, locks names and locates the cache folder.
 
-A published file has its name when it is complete and on disk, or not at all: it is written beside its target as
-`.NAME.….part`, synced, renamed, and then its folder is synced. What failed leaves nothing; what was killed leaves a
-part, which `stale_parts` finds again. Everything here raises `OSError`, whose sentence `reason` gives.
+A published file appears under its name complete and on disk, or not at all: it is written beside its target as
+`.NAME.….part`, synced and renamed, and then its folder is synced. A failure leaves nothing behind. A killed process
+leaves a part, which `stale_parts` finds. Everything here raises `OSError`, for which `reason` gives a sentence.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _BUFFER_BYTES = 1 << 20
 def publishing(
     target: Path, *, overwrite: bool = True, modified_ns: int | None = None, own: bool = False
 ) -> Iterator[BinaryIO]:
-    """A file, open for writing and reading, that becomes `target` when the block ends well and vanishes if it does not.
+    """A file, open for writing and reading, that becomes `target` if the block succeeds and is removed otherwise.
 
-    Without `overwrite`, a target that exists by then is left alone: `FileExistsError`. `modified_ns` becomes the time
-    of modification. A device or a named pipe cannot be replaced, so it is written to as the data come; but not where
-    the name is one of our `own` choice: then whatever is not a plain file makes way.
+    Without `overwrite`, a target that exists at that time is left unchanged: `FileExistsError`. `modified_ns` becomes
+    the modification time. A device or a named pipe cannot be replaced, so it is written to directly, unless srgan
+    itself chose the name (`own`): then anything that is not a regular file is replaced.
     """
     if own:
         make_way(target)
@@ -54,7 +54,7 @@ def publishing(
 
 @contextlib.contextmanager
 def publishing_path(target: Path, *, overwrite: bool = True, own: bool = False) -> Iterator[Path]:
-    """As `publishing`, for code that needs a path: an empty file beside `target`, to be filled in place."""
+    """Like `publishing`, for code that needs a path: an empty file beside `target`, to be filled in place."""
     if own:
         make_way(target)
     elif is_special(target):
@@ -64,8 +64,8 @@ def publishing_path(target: Path, *, overwrite: bool = True, own: bool = False) 
 
 
 def publish_file(part: Path, target: Path, *, overwrite: bool = True, modified_ns: int | None = None) -> None:
-    """Give a complete and synced file of our own, beside `target`, that name; without `overwrite`, a target that exists
-    by then is left alone: `FileExistsError`."""
+    """Rename a complete and synced file of srgan's, beside `target`, to `target`. Without `overwrite`, an existing
+    target is left unchanged: `FileExistsError`."""
     if modified_ns is not None:
         os.utime(part, ns=(modified_ns, modified_ns))
     _rename(part, target, overwrite)
@@ -78,12 +78,12 @@ def publish_bytes(target: Path, data: bytes, *, overwrite: bool = True, own: boo
 
 
 def publish_text(target: Path, text: str, *, errors: str = "strict", own: bool = False) -> None:
-    """UTF-8, with line ends as they are in `text`."""
+    """Publish text as UTF-8, with its line ends unchanged."""
     publish_bytes(target, text.encode("utf-8", errors), own=own)
 
 
 def check_publishable(target: Path) -> None:
-    """Raises `OSError` where `target` could not be published now; it stays as it is."""
+    """Raises `OSError` if `target` cannot be published now. `target` is not changed."""
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     if not is_special(target):
@@ -93,7 +93,8 @@ def check_publishable(target: Path) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is one, as far as can be seen: not under too long a name, nor in a folder that may not be entered."""
+    """Whether it is a folder, as far as can be determined: False if its name is too long or it is inside a folder
+    without access."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -101,26 +102,27 @@ def is_folder(path: Path) -> bool:
 
 
 def is_special(target: Path) -> bool:
-    """Whether it exists and is not a regular file, which renaming would destroy. Folders are refused on opening, and
-    what cannot be looked at on writing."""
+    """Whether it exists and is not a regular file, so that renaming would destroy it. Folders are refused when opened,
+    and what cannot be examined is refused when written."""
     try:
         return not stat.S_ISREG(target.stat().st_mode)
-    except OSError:  # it is missing, below a file, under too long a name, or in a folder that may not be read
+    except OSError:  # missing, below a file, its name too long, or in a folder that may not be read
         return False
 
 
 def part_name(target: Path) -> str:
-    """What a file that belongs to a target begins with, after a dot: a name may have 255 bytes, and these are longer.
+    """What the names of a target's part files begin with, after a dot. Names are limited to 255 bytes, and part names
+    are longer than their targets', so the name is shortened and a hash added.
 
-    The whole name is in the hash, for series whose names differ only at the end.
+    The hash is of the whole name, for series whose names differ only at the end.
     """
     digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
     return f"{target.name[:40]}.{digest}"
 
 
 def stale_parts(folder: Path) -> dict[Path, str]:
-    """The parts in a folder, each with its target's `part_name`. Whether a process still writes to them, the caller
-    must know."""
+    """The part files in a folder, each with its target's `part_name`. The caller must know whether a process still
+    writes to them."""
     try:
         matches = {path: _PART.fullmatch(path.name) for path in folder.iterdir()}
     except OSError:
@@ -129,7 +131,7 @@ def stale_parts(folder: Path) -> dict[Path, str]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed processes left half-written, in a folder that no other process writes to."""
+    """Remove the part files of killed processes from a folder that no other process writes to."""
     for part in stale_parts(folder):
         with contextlib.suppress(OSError):
             part.unlink()
@@ -137,18 +139,18 @@ def remove_parts(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _part(target: Path, overwrite: bool, modified_ns: int | None) -> Iterator[tuple[Path, int]]:
-    """A new file and its descriptor, which stays open until the file is complete: what is synced is what was made."""
+    """A new file and its descriptor, which stays open until the file is complete, so that the same file is synced."""
     part, descriptor = _new_part(target)
     try:
         try:
             yield part, descriptor
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)  # before the name changes: Windows renames no open file
+            os.close(descriptor)  # close before renaming: Windows cannot rename an open file
         if modified_ns is not None:
             os.utime(part, ns=(modified_ns, modified_ns))
         _rename(part, target, overwrite)
-    except BaseException:  # Ctrl-C, too, leaves nothing behind
+    except BaseException:  # also on Ctrl-C
         with contextlib.suppress(OSError):
             part.unlink()
         raise
@@ -158,7 +160,7 @@ def _part(target: Path, overwrite: bool, modified_ns: int | None) -> Iterator[tu
 def _new_part(target: Path) -> tuple[Path, int]:
     part = target.with_name(f".{part_name(target)}.{secrets.token_hex(6)}.part")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return part, os.open(part, flags, 0o666)  # less the umask, as for any new file
+    return part, os.open(part, flags, 0o666)  # permissions minus the umask, as for any new file
 
 
 def _rename(part: Path, target: Path, overwrite: bool) -> None:
@@ -166,7 +168,7 @@ def _rename(part: Path, target: Path, overwrite: bool) -> None:
         part.replace(target)
         return
     try:
-        os.link(part, target)  # unlike a rename, it fails where the name is taken, with nothing in between
+        os.link(part, target)  # unlike a rename, linking fails atomically if the name exists
     except FileExistsError:
         raise
     except (OSError, NotImplementedError):  # a file system without hard links (FAT, some network drives)
@@ -178,7 +180,7 @@ def _rename(part: Path, target: Path, overwrite: bool) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The new name itself must survive a power cut. Some systems do not let a folder be opened."""
+    """Sync a folder, so that the new name survives a power failure. Some systems cannot open a folder for this."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -188,7 +190,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def reason(err: OSError) -> str:
-    """Why a file cannot be written, and what to do about it: the end of a sentence."""
+    """Why a file cannot be written, and what to do about it, as the end of a sentence."""
     if err.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space, or write to another disk"
     if err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -202,11 +204,12 @@ def reason(err: OSError) -> str:
     return (err.strerror or str(err) or "unknown reason").lower()
 
 
-# ------------------------------------------------------------------------------------------------------- our own files
+# ------------------------------------------------------------------------------------------------------ srgan's files
 
 
 def make_way(path: Path) -> None:
-    """Remove what stands under a name of our own and is not a plain file: a link, a pipe, another name of some file."""
+    """Remove anything but a regular file (a link, a pipe, another hard link of a file) that occupies the name of one of
+    srgan's own files."""
     with contextlib.suppress(FileNotFoundError):
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
@@ -214,13 +217,14 @@ def make_way(path: Path) -> None:
 
 
 def open_own(path: Path, flags: int, *, keep: bool = True) -> int:
-    """A descriptor of a file of our own, made if need be; `flags` as for `os.open`.
+    """A descriptor of one of srgan's own files, which is created if missing; `flags` as for `os.open`.
 
-    No link is followed, and no file written to that has a second name: such a name is replaced by a new file,
-    with what that file held if `keep` says so.
+    Links are not followed, and a file with a second name (hard link) is not written to: it is replaced by a new file,
+    with its content if `keep` is set.
     """
     flags |= os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-    flags |= getattr(os, "O_NONBLOCK", 0)  # a pipe would wait for its other end; a file does not care
+    # opening a pipe would block until its other end opens; a regular file ignores this flag
+    flags |= getattr(os, "O_NONBLOCK", 0)
     if path.is_symlink() or is_special(path):
         path.unlink()
     descriptor = os.open(path, flags, 0o666)
@@ -233,9 +237,10 @@ def open_own(path: Path, flags: int, *, keep: bool = True) -> int:
 
 
 def append_line(path: Path, line: str) -> int:
-    """Add a line (or several) to a file of our own, which is on the disk when this returns. Returns the file's size.
+    """Append one or more lines to one of srgan's own files and sync it. Returns the file's size.
 
-    It has a line of its own also after one that a power cut has torn, so that an empty line may stand between two.
+    If a power failure has cut the last line short, the new line still starts on its own line. So there may be an empty
+    line between two.
     """
     with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8", newline="\n") as file:
         file.write(f"\n{line}\n")
@@ -244,16 +249,16 @@ def append_line(path: Path, line: str) -> int:
 
 
 def create(path: Path, data: bytes) -> None:
-    """A new file of our own. Raises `FileExistsError` where that name is taken; of several processes one gets it.
+    """A new file of srgan's. Raises `FileExistsError` if the name exists; of several processes only one succeeds.
 
-    Where the system can do that, it has its name when it is whole: a process that is killed leaves nothing half-made.
+    If the system supports it, the file appears under its name complete, so a killed process leaves no partial file.
     """
     try:
         _create_whole(path, data)
         return
     except FileExistsError:
         raise
-    except (OSError, NotImplementedError):  # not on this system, or not in this folder (network drives)
+    except (OSError, NotImplementedError):  # not supported by this system, or in this folder (network drives)
         pass
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
@@ -262,24 +267,27 @@ def create(path: Path, data: bytes) -> None:
 
 
 def _create_whole(path: Path, data: bytes) -> None:
-    """A file without a name that is given one (Linux, open(2): O_TMPFILE). Raises `OSError` where that is not known."""
+    """An unnamed file that is given a name when complete (Linux, open(2): O_TMPFILE). Raises `OSError` if
+    unsupported."""
     if not hasattr(os, "O_TMPFILE"):
         raise NotImplementedError
     descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         sync(file)
-        # With a folder's descriptor, Python asks for the link to be followed; it means nothing to an absolute name.
+        # With a folder's descriptor, Python sets the flag to follow links; for an absolute path the descriptor has no
+        # effect.
         os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def add_name(path: Path, name: Path) -> None:
-    """A second name (a hard link) for a file of our own; as `create`, of several processes one gets it."""
+    """Add a second name (a hard link) for one of srgan's own files. As with `create`, only one of several processes
+    succeeds."""
     os.link(path, name)
 
 
 def sync(file: IO[Any]) -> None:
-    """Wait until what was written to an open file is on the disk."""
+    """Wait until everything written to an open file is on disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -288,7 +296,7 @@ _in_use: set[Path] = set()
 
 
 def discard(path: Path) -> None:
-    """Remove a file of our own, now or, where something still holds it (Windows keeps what is mapped), at exit."""
+    """Remove one of srgan's own files now, or at exit if it is still in use (Windows cannot remove mapped files)."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
@@ -298,7 +306,7 @@ def discard(path: Path) -> None:
 
 
 def _discard_late() -> None:
-    gc.collect()  # the last references to mapped pages may be in a cycle
+    gc.collect()  # the last references to mapped pages may be in a reference cycle
     for path in _in_use:
         with contextlib.suppress(OSError):
             path.unlink()
@@ -309,8 +317,8 @@ def _discard_late() -> None:
 
 
 class Lock:
-    """A lock on a name against other processes (and others in this one), held until `release` or until the process
-    ends, however that happens. Any thread may release it."""
+    """A lock on a name against other processes (and other users in this process), held until `release` or until the
+    process ends for any reason. Any thread may release it."""
 
     def __init__(self, path: Path, held: BaseFileLock | None) -> None:
         self.path = path
@@ -319,8 +327,8 @@ class Lock:
     def release(self) -> None:
         if self._held is None:
             return
-        # The file goes before the lock does. Whoever waits for it finds a file without a name and makes a new one;
-        # on Windows, where an open file keeps its name, filelock removes it afterwards.
+        # The file is removed before the lock is released. A process waiting for it then finds a file without a name and
+        # creates a new one. On Windows, where an open file keeps its name, filelock removes it afterwards.
         with contextlib.suppress(OSError):
             self.path.unlink()
         with contextlib.suppress(OSError):
@@ -335,9 +343,9 @@ class Lock:
 
 
 def lock(path: Path) -> Lock | None:
-    """Lock `path`, an empty file of its own that is made for this and removed again; None while another holds it.
+    """Lock `path`, an empty file that is created for this purpose and removed again; None if another process holds it.
 
-    On a file system without locks nothing is held, and nobody is kept out. Raises `OSError` where no file can be made.
+    On a file system without locks nothing is locked. Raises `OSError` if the file cannot be created.
     """
     from filelock import FileLock, Timeout
 
@@ -347,7 +355,7 @@ def lock(path: Path) -> Lock | None:
         held.acquire(blocking=False)
     except Timeout:
         return None
-    except NotImplementedError:  # filelock 3, for the last of these
+    except NotImplementedError:  # filelock 3, in this last case
         return Lock(path, None)
     except OSError as err:
         if err.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
@@ -360,9 +368,9 @@ def lock(path: Path) -> Lock | None:
 
 
 def cache_folder() -> Path:
-    """Where this program keeps what it can make again: `XDG_CACHE_HOME` or the system's own place.
+    """The folder for data that can be recomputed: `XDG_CACHE_HOME` or the system's default.
 
-    Raises `RuntimeError` where there is no home directory.
+    Raises `RuntimeError` if there is no home directory.
     """
     import platformdirs
 
@@ -373,9 +381,9 @@ def cache_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """Where this program keeps what the user gave it: `XDG_DATA_HOME` or the system's own place.
+    """The folder for the user's own data (models): `XDG_DATA_HOME` or the system's default.
 
-    Raises `RuntimeError` where there is no home directory.
+    Raises `RuntimeError` if there is no home directory.
     """
     import platformdirs
 
@@ -386,8 +394,8 @@ def data_folder() -> Path:
 
 
 def config_folder() -> Path | None:
-    """Where this program looks for the user's settings: `XDG_CONFIG_HOME` or the system's own place; None where there
-    is no home directory."""
+    """The folder for the user's settings: `XDG_CONFIG_HOME` or the system's default; None if there is no home
+    directory."""
     import platformdirs
 
     try:
@@ -397,12 +405,12 @@ def config_folder() -> Path | None:
 
 
 def expanded(name: str | Path) -> Path:
-    """With a home directory in the place of `~`, as in a shell; a name of nobody's (`~strange`) stays as it is."""
+    """The path with `~` expanded as in a shell; `~name` of an unknown user stays as it is."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a finished file or folder its name, in the same folder. Raises `OSError`; a folder replaces none."""
+    """Rename a finished file or folder within its folder. Raises `OSError`; a folder never replaces another."""
     source.replace(target)
     _sync_folder(target.parent)
 

@@ -1,4 +1,4 @@
-"""Folders that are held open, so that results go into them even if their names lead elsewhere by then."""
+"""Folders that are held open, so that results go into them even if their paths change meanwhile."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 class Folder:
-    """A folder that was opened once. What is made by way of `handle` goes there, whatever its name leads to by then.
+    """An opened folder. Files created through `handle` go into it, even if its path now leads elsewhere.
 
-    On Linux `handle` is a path through the open descriptor. Elsewhere it is the name, and `OSError` when that leads to
-    another folder than it did.
+    On Linux `handle` is a path through the open descriptor. Elsewhere it is the folder's path, and raises `OSError` if
+    that now leads to another folder.
     """
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
@@ -31,13 +31,13 @@ class Folder:
 
     @property
     def has_moved(self) -> bool:
-        """Whether its name leads to another folder now, or nowhere."""
+        """Whether its path now leads to another folder, or to none."""
         with contextlib.suppress(OSError):
             return _identity(self.path) != self._identity
         return True
 
     def below(self, relative: Path) -> Folder:
-        """A folder inside, made if need be. Raises `NotADirectoryError` where a link would lead out of this one."""
+        """A subfolder, created if missing. Raises `NotADirectoryError` if a link would lead out of this folder."""
         path, descriptor = self.path, None if self._descriptor is None else os.dup(self._descriptor)
         for name in relative.parts:
             path /= name
@@ -60,7 +60,7 @@ class Folder:
 
 
 def open_folder(path: Path) -> Folder:
-    """A folder that a person named, made if need be; links on the way to it are followed."""
+    """A folder given by the user, created if missing. Links in its path are followed."""
     path.mkdir(parents=True, exist_ok=True)
     descriptor = None
     if hasattr(os, "O_PATH") and _DESCRIPTORS.is_dir():
@@ -69,7 +69,7 @@ def open_folder(path: Path) -> Folder:
 
 
 def link_below(base: Path, folder: Path) -> Path | None:
-    """The first link on the way from a folder to one inside it, whatever of that is there already."""
+    """The first link on the way from a folder to one inside it, among the parts that exist."""
     for path in reversed((folder, *folder.parents)):
         if path != base and path.is_relative_to(base) and path.is_symlink():
             return path
@@ -77,7 +77,7 @@ def link_below(base: Path, folder: Path) -> Path | None:
 
 
 def without_handles(text: str, folder: Path) -> str:
-    """A message that names a file by a `handle`, with the folder's own name in its place."""
+    """A message with the folder's path in place of its `handle`."""
     return re.sub(rf"{_DESCRIPTORS}/\d+", lambda _: str(folder), text)
 
 
@@ -91,7 +91,7 @@ def _identity(folder: Path | int) -> tuple[int, int]:
 
 
 def _enter(descriptor: int, name: str, path: Path) -> int:
-    """From the descriptor of a folder, which is closed, to that of one inside it."""
+    """Open a subfolder given its parent's descriptor, and close the parent's."""
     try:
         if name == "..":
             raise _leads_out(path)

@@ -1,4 +1,4 @@
-"""How large a result is to be: a factor, px, or paper at a resolution. Standard library only."""
+"""Result size: a factor, px, or paper size at a resolution. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PAPERS: dict[str, tuple[float, float]] = {
     "a0": (841, 1189), "a1": (594, 841), "a2": (420, 594), "a3": (297, 420), "a4": (210, 297), "a5": (148, 210),
     "a6": (105, 148), "letter": (215.9, 279.4), "legal": (215.9, 355.6), "tabloid": (279.4, 431.8),
 }  # fmt: skip
-_PRINT_DPI = 300.0  # what print shops ask for
+_PRINT_DPI = 300.0  # common print shop sizes
 
 
 class Aim(NamedTuple):
-    """How large one picture is to become. `ratio` is the enlargement; `note` what a person should know."""
+    """The size that one picture is enlarged to. `ratio` is the enlargement; `note` is for the user."""
 
     width: int
     height: int
@@ -31,11 +31,11 @@ class Aim(NamedTuple):
 
 @dataclass(frozen=True)
 class Size:
-    """How large the result is to be: at most one of the first six fields is set (`scale` 4 when none is).
+    """Size of the result: at most one of the first six fields is set (`scale` 4 if none is).
 
-    `fit` is a box (width, height) in px that the result just fills, keeping its proportions; `paper` the same in mm at
-    `dpi` (300 by default), turned as the picture is. `dpi` is also the resolution that is written. With
-    `only_enlarge`, a picture that is large enough is not an error: `copy_large` says what becomes of it.
+    `fit` is a box (width, height) in px that the result fits into, keeping its proportions. `paper` is the same in mm
+    at `dpi` (300 by default), rotated to match the picture. `dpi` is also written into the result. With `only_enlarge`,
+    a picture that is already large enough is not an error; `copy_large` says what happens to it.
     """
 
     scale: float | None = None
@@ -78,14 +78,14 @@ class Size:
 
     @property
     def resolution(self) -> float | None:
-        """The px per inch to be written; None: as the input has it."""
+        """The resolution to write, in px per inch; None: the input's."""
         return _PRINT_DPI if self.paper is not None and self.dpi is None else self.dpi
 
     def target(self, width: int, height: int) -> Aim:
-        """What an input of `width` × `height` px becomes: at most 16 times as large, with a note where that is less
-        than was asked for. With `only_enlarge` the ratio may be 1 or less.
+        """The size for an input of `width` × `height` px: at most 16 times as large, with a note if that is less than
+        requested. With `only_enlarge` the ratio may be 1 or less.
 
-        Raises `SettingsError` when the result would be smaller than the input without `only_enlarge`.
+        Raises `SettingsError` if the result would be smaller than the input without `only_enlarge`.
         """
         ratio = self._ratio(width, height)
         result = _times(width, height, ratio)
@@ -116,7 +116,7 @@ class Size:
         return min(box[0] / width, box[1] / height)
 
     def _sheet(self, width: int, height: int) -> tuple[int, int]:
-        """The paper in px, turned as the picture is."""
+        """The paper's size in px, rotated to match the picture."""
         assert self.paper is not None
         assert self.resolution is not None
         short, long = sorted(max(1, round(side / MM_PER_INCH * self.resolution)) for side in self.paper)
@@ -124,7 +124,7 @@ class Size:
 
     @staticmethod
     def parse_side(text: str) -> tuple[int, bool]:
-        """`'4000'` -> `(4000, False)`; `'4000<'` -> `(4000, True)`: only what is smaller is enlarged."""
+        """`'4000'` -> `(4000, False)`; `'4000<'` -> `(4000, True)`: enlarge only pictures that are smaller."""
         match = re.fullmatch(r"(\d+)\s*(<?)", text.strip(), re.ASCII)
         if match is None:
             raise option_error(f"expects a number of px, for example 4000 (or '4000<': only enlarge), not {text!r}")

@@ -1,8 +1,8 @@
-"""What files of our own are found to hold, read as if a stranger had written them.
+"""Reading srgan's own files, treated as untrusted input.
 
-A record, a journal, a cache or a log may have been cut short by a kill, edited, copied from elsewhere or made to do
-harm. `json_of` and `toml_of` raise `ValueError` for whatever cannot be used, and nothing else: what is not text,
-nesting that no program of ours writes, numbers that are not finite or have no place in 64 bits.
+A record, a journal, a cache or a log may be truncated, edited, copied from elsewhere or malicious. `json_of` and
+`toml_of` raise only `ValueError`, for everything that cannot be used: invalid text, excessive nesting, numbers that are
+not finite or do not fit into 64 bits.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MAX_DEPTH = 32
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES, *, follow: bool = False, begin: int = 0) -> bytes:
-    """A file's bytes, from `begin` on. Raises `OSError` when it cannot be read, is not a regular file (a pipe would
-    wait for ever), is longer than any of ours, or is a link and no name that a person gave (`follow`)."""
-    # O_NONBLOCK: a pipe nobody writes to would block; a regular file does not care.
+    """A file's bytes, starting at `begin`. Raises `OSError` if it cannot be read, is not a regular file (reading a pipe
+    would block), is larger than any of srgan's files, or is a link, unless the user gave its name (`follow`)."""
+    # O_NONBLOCK: opening a pipe without a writer would block. It has no effect on regular files.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     with os.fdopen(descriptor, "rb") as file:
@@ -43,7 +43,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES, *, follow: bool = False, 
 
 
 def json_of(data: bytes | str) -> Any:
-    """The value that JSON in UTF-8 stands for. Raises `ValueError`."""
+    """The value of JSON in UTF-8. Raises `ValueError`."""
     try:
         return json.loads(data, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except RecursionError as err:
@@ -51,7 +51,7 @@ def json_of(data: bytes | str) -> Any:
 
 
 def toml_of(data: bytes | str) -> dict[str, Any]:
-    """The table that TOML in UTF-8 stands for. Raises `ValueError`."""
+    """The table of TOML in UTF-8. Raises `ValueError`."""
     text = data if isinstance(data, str) else data.decode("utf-8")
     try:
         found: dict[str, Any] = tomllib.loads(text)
@@ -62,14 +62,14 @@ def toml_of(data: bytes | str) -> dict[str, Any]:
 
 
 def whole(value: object, min_value: int = 0) -> int:
-    """`value`, if it is a whole number of at least `min_value`. Raises `ValueError`."""
+    """`value` if it is an integer of at least `min_value`. Raises `ValueError` otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and min_value <= value <= _MAX_INTEGER:
         return value
     raise ValueError(f"not a whole number from {min_value}")
 
 
 def real(value: object) -> float:
-    """`value` as a float, if it is a finite number. Raises `ValueError`."""
+    """`value` as a float if it is a finite number. Raises `ValueError` otherwise."""
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_INTEGER:
@@ -78,7 +78,7 @@ def real(value: object) -> float:
 
 
 def text(value: object) -> str:
-    """`value`, if it is text. Raises `ValueError`."""
+    """`value` if it is text. Raises `ValueError` otherwise."""
     if isinstance(value, str):
         return value
     raise ValueError("not text")
@@ -103,7 +103,7 @@ def _whole(digits: str) -> int:
 
 
 def _check(found: object) -> None:
-    """TOML's reader leaves whole numbers unbounded, and tables may be nested by dots without end."""
+    """Reject what TOML's reader allows: integers of any size, and unlimited nesting through dotted keys."""
     todo = [(found, 0)]
     while todo:
         value, depth = todo.pop()

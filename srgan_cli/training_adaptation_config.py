@@ -1,7 +1,7 @@
-"""Settings of unpaired adaptation: how a person's own wear is learned from pictures that have no originals.
+"""Settings of unpaired adaptation: learning the wear of pictures that have no originals.
 
-A section of `training_config`, checked in the same way. Its names are those of the phases' sections where they mean the
-same, since learning the wear is a phase too.
+A section of `training_config`, checked in the same way. Since learning the wear is a phase too, names are those of the
+other phases' sections where they mean the same.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from srgan_cli.checking import check, check_choice, check_numbers
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-MIN_WORN = 8  # fewer pictures tell too little of what is wear and what is their subject
+MIN_WORN = 8  # with fewer pictures, wear cannot be told from subject
 
 
 @dataclass(frozen=True)
 class AdaptationSettings:
-    """A small network (the *wearer*) learns to make low pictures of sharp ones that look like those of `worn_dirs`.
+    """A small network, the *wearer*, learns to turn sharp low pictures into ones that look like those of `worn_dirs`.
 
-    For `wear_fraction` of the run it learns alone (the phase `wear`); then the generator learns from what it makes, and
-    it goes on learning at each `every_steps`-th step. Without `worn_dirs` nothing here counts.
+    For `wear_fraction` of the run only the wearer learns (phase `wear`). Then the generator learns from the wearer's
+    results, and the wearer continues to learn every `every_steps` steps. Without `worn_dirs` none of this applies.
     """
 
     worn_dirs: tuple[str, ...] = ()  # worn low pictures, unpaired
-    wear_fraction: float = 0.2  # of the run, for the wearer alone
-    every_steps: int = 4  # later, the wearer makes a step after every N steps of the generator; 0: none
-    clean_fraction: float = 0.1  # of crops that are only downscaled, so that clean pictures stay clean: the identity
+    wear_fraction: float = 0.2  # of the run, wearer only
+    every_steps: int = 4  # afterwards, the wearer makes a step after every N steps of the generator; 0: none
+    # fraction of crops that are only downscaled, so that clean pictures stay clean (identity)
+    clean_fraction: float = 0.1
     # --- the wearer and its discriminator
     features: int = 16
     blocks: int = 2
-    blur_px: int = 9  # side of its blur's kernel, odd, in px of the low picture
+    blur_px: int = 9  # side of its blur kernel, odd, in px of the low picture
     discriminator_channels: int = 32
     objective: Literal["nonsaturating", "relativistic", "hinge", "least-squares"] = "least-squares"
     adversarial_weight: float = 0.1
     statistics_weight: float = 1.0  # distributions of the coefficients of 8×8 blocks, see wear_losses.BlockStatistics
     low_frequency_weight: float = 20.0  # agreement with the bicubic low picture, in means over 8×8 px
-    restraint_weight: float = 5.0  # L1 of its residual network: what blur, grain and codecs explain is left to them
-    replay: int = (
-        50  # earlier results that the discriminator is shown alternating with new ones (Zhu et al. 2017); 0: none
-    )
-    # --- the cycle from the other side: F(G(low)) is low, up to its noise
+    # L1 of its residual network, so that blur, grain and codecs explain as much as they can
+    restraint_weight: float = 5.0
+    replay: int = 50  # earlier results, shown to the discriminator in turn with new ones (Zhu et al. 2017); 0: none
+    # --- the reverse cycle: F(G(low)) equals low, up to its noise
     cycle_weight: float = 0.5
     cycle_crops: int = 2  # of a batch; 0: none
-    hidden_noise: float = 0.5  # std in levels of 255, added before either network sees what the other made
-    # --- how the wearer learns
+    hidden_noise: float = 0.5  # std in levels of 255 of the noise added to what one network passes to the other
+    # --- how the wearer is trained
     batch: int = 8
     crop_px: int = 256  # of the high picture
     small_crop_px: int = 0
@@ -75,12 +75,12 @@ class AdaptationSettings:
 
     @property
     def on(self) -> bool:
-        """Whether this run adapts."""
+        """Whether this run uses adaptation."""
         return bool(self.worn_dirs)
 
 
 def check_learning(section: str, values: object, *, optimizers: Sequence[str] = ("adamw", "muon")) -> None:
-    """What the settings of every phase have: its batches, its rate, its optimiser and its moving average."""
+    """Check the settings that all phases have: batch, learning rate, optimiser and moving average."""
     check_choice(section, values, schedule=("constant", "cosine", "halfway"), optimizer=tuple(optimizers))
     check_numbers(
         section,
@@ -102,7 +102,7 @@ def check_learning(section: str, values: object, *, optimizers: Sequence[str] = 
 
 
 def check_adversary(section: str, values: DataclassInstance) -> None:
-    """What those have that learn against a discriminator: its objective, its rate, and the weights of their terms."""
+    """Check the settings of phases with a discriminator: objective, learning rate, and weights of the terms."""
     check_choice(section, values, objective=("nonsaturating", "relativistic", "hinge", "least-squares"))
     check_numbers(section, values, {"discriminator_learning_rate": (0, 1)})
     weights = [one.name for one in dataclasses.fields(values) if one.name.endswith("_weight")]

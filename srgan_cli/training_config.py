@@ -1,7 +1,8 @@
-"""Every setting of a training run, its default and its check.
+"""All settings of a training run, with defaults and checks.
 
-Standard library only. A setting out of range raises `SettingsError` when its section is made, never later. The sections
-are those of the TOML file; weights of losses multiply a term's mean over pixels and pictures, with colours in [0, 1].
+Standard library only. A value out of range raises `SettingsError` when its section is created, never later. The
+sections are those of the TOML file. Weights of losses multiply a term's mean over pixels and pictures, with colours in
+[0, 1].
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ Optimizer: TypeAlias = Literal["adamw", "muon"]
 
 @dataclass(frozen=True)
 class GeneratorSettings:
-    """What is trained. With `init` in the run, the file's own architecture and sizes count instead, unless `grow`."""
+    """The network to train. With `init` in the run, the file's architecture and sizes are used instead, unless
+    `grow`."""
 
     architecture: Literal["compact", "srvgg", "srresnet"] = "compact"
     scale: int = 4
     features: int = 64
     blocks: int = 16  # residual blocks; for srvgg, the convolutions between the first and the last one
     batch_norm: bool = False  # for srresnet only
-    noise: bool = False  # for compact only: the adversarial phase learns to draw texture from it, see networks.noise
-    grow: bool = False  # with init: these sizes count, and begin with what the file has learned, see networks.growing
+    # compact only: noise inputs, which the adversarial phase learns to draw texture from, see networks.noise
+    noise: bool = False
+    grow: bool = False  # with init: use these sizes, and start from what the file has learned, see networks.growing
 
     def __post_init__(self) -> None:
         check_choice("generator", self, architecture=("compact", "srvgg", "srresnet"))
@@ -49,10 +52,10 @@ class GeneratorSettings:
 
 @dataclass(frozen=True)
 class FidelitySettings:
-    """Phase 1, the paper's SRResNet: near to the truth, pixel by pixel."""
+    """Phase 1, the paper's SRResNet: minimises pixel error."""
 
     loss: PixelLoss = "l1"
-    # L1 between orthonormal Fourier transforms: at this weight some eighteen times the pixel loss.
+    # L1 between orthonormal Fourier transforms; at this weight about eighteen times the pixel loss
     frequency_weight: float = 25.6
     batch: int = 16
     crop_px: int = 128  # of the high picture
@@ -65,7 +68,7 @@ class FidelitySettings:
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
-    clip_norm: float = 1.0  # of all gradients together; 0: none
+    clip_norm: float = 1.0  # clips the norm of all gradients together; 0: none
     ema: float = 0.999  # 0: none
 
     def __post_init__(self) -> None:
@@ -76,25 +79,27 @@ class FidelitySettings:
 
 @dataclass(frozen=True)
 class AdversarialSettings:
-    """Phase 2, the paper's SRGAN: content + perceptual + adversarial, from phase 1's weights."""
+    """Phase 2, the paper's SRGAN: content, perceptual and adversarial loss, starting from phase 1's weights."""
 
     objective: Objective = "relativistic"
     pixel_loss: PixelLoss = "l1"
     pixel_weight: float = 1.0
     perceptual_weight: float = 1.0
-    perceptual_crops: int = 0  # VGG sees only this many crops of a whole batch, since it costs most; 0: all
+    # number of crops that VGG sees of a whole batch, since it is the most expensive term; 0: all
+    perceptual_crops: int = 0
     adversarial_weight: float = 0.1
-    ramp_fraction: float = 0.1  # of the phase, over which the adversarial weight rises from 0
+    ramp_fraction: float = 0.1  # fraction of the phase over which the adversarial weight rises from 0
     feature_matching_weight: float = 0.0
     artifact_weight: float = 0.0  # LDL, Liang et al. 2022
     frequency_weight: float = 0.0
     consistency_weight: float = 1.0  # L1 between the result and the original, both downscaled
-    chroma_weight: float = 0.0  # L1 of colour alone: against coloured specks, see losses.chroma
-    flat_weight: float = 0.0  # L1 where the original is flat: against grain on walls and skies, see losses.flat
-    grid_weight: float = 10.0  # against patterns that repeat with the low picture's pixels, see losses.grid
+    chroma_weight: float = 0.0  # L1 of chroma only, against coloured specks, see losses.chroma
+    flat_weight: float = 0.0  # L1 where the original is flat, against grain on walls and skies, see losses.flat
+    grid_weight: float = 10.0  # against patterns with the period of the low picture's pixels, see losses.grid
     spectrum_weight: float = 0.0  # against dots and hatching of any period, see losses.spectrum
-    diversity_weight: float = 1e-4  # with generator.noise: other noise shall give another result, see losses.diversity
-    noise_off_fraction: float = 0.25  # with generator.noise: crops of each batch that are made without it
+    # with generator.noise: different noise should give different results, see losses.diversity
+    diversity_weight: float = 1e-4
+    noise_off_fraction: float = 0.25  # with generator.noise: crops of each batch that are enlarged without it
     r1_weight: float = 0.0  # Mescheder et al. 2018
     r1_every_steps: int = 16
     batch: int = 16
@@ -105,7 +110,7 @@ class AdversarialSettings:
     discriminator_learning_rate: float = 2e-4
     schedule: Schedule = "cosine"
     warmup_steps: int = 0
-    optimizer: Optimizer = "adamw"  # the generator's; the discriminator's always is
+    optimizer: Optimizer = "adamw"  # the generator's; the discriminator's is always adamw
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
@@ -126,22 +131,21 @@ PhaseSettings: TypeAlias = FidelitySettings | AdversarialSettings | AdaptationSe
 
 @dataclass(frozen=True)
 class PerceptualSettings:
-    """VGG19 features. `layers` are names as in the VGG paper (`conv3_4`) with the weight of each term."""
+    """VGG19 features. `layers` are names as in the VGG paper (`conv3_4`), each with the weight of its term."""
 
     source: Literal["vgg19", "random"] = "vgg19"
     weights_file: str | None = None  # None: torchvision's, downloaded once
     layers: Mapping[str, float] = field(default_factory=lambda: {"conv1_2": 0.1, "conv2_2": 0.3, "conv3_4": 1.0})
-    activation: Literal["before", "after"] = "before"  # the ReLU that follows the layer
+    activation: Literal["before", "after"] = "before"  # after: the output of the ReLU that follows the layer
     distance: Literal["l1", "mse"] = "l1"
-    # relative: each term divided by the mean size of the original's features, so that layers weigh as their weights
-    # say; paper: features divided by 12.75, as in Ledig et al. 2017, section 3.2,
-    # which was for the original network's weights (torchvision's are another network of the same shape, whose
-    # activations have another size).
+    # relative: each term is divided by the mean size of the original's features, so that the weights alone decide how
+    # much each layer counts. paper: features are divided by 12.75, as in Ledig et al. 2017, section 3.2. That was for
+    # the original network's weights; torchvision's have the same shape, but activations of another size.
     scaling: Literal["relative", "paper"] = "relative"
 
     @property
     def min_px(self) -> int:
-        """The smallest crop that the deepest layer has anything of: each block of VGG19 begins with half the size."""
+        """The smallest crop at which the deepest layer has any output: each block of VGG19 halves the size."""
         return 1 << max(int(name[4]) - 1 for name in self.layers)
 
     def __post_init__(self) -> None:
@@ -166,9 +170,9 @@ class PerceptualSettings:
 
 @dataclass(frozen=True)
 class DiscriminatorSettings:
-    """vgg: the paper's, one verdict a crop; patch: one a patch; unet: one a pixel.
+    """vgg: the paper's, one output per crop; patch: one per patch; unet: one per pixel.
 
-    `channels` of the first layer; 0: the paper's 64 for vgg, and 32 for the others.
+    `channels` of the first layer; 0: 64 for vgg, as in the paper, and 32 for the others.
     """
 
     kind: Literal["vgg", "patch", "unet"] = "patch"
@@ -184,18 +188,18 @@ class DiscriminatorSettings:
 
     @property
     def size_multiple(self) -> int:
-        """Sides of crops must be multiples of it, in px."""
+        """Crop sides must be multiples of this, in px."""
         return 16 if self.kind == "vgg" else 8
 
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """Where and how fast. `compile`: torch.compile for the networks; on a CPU it was measured to gain nothing."""
+    """Where and how fast. `compile`: torch.compile for the networks; on a CPU it measured no gain."""
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     compile: bool = False
-    threads: int = 0  # of the CPU; 0: PyTorch's own choice
+    threads: int = 0  # CPU threads; 0: PyTorch's default
 
     def __post_init__(self) -> None:
         check(
@@ -208,7 +212,8 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """How often to look, and when to go back. Intervals in seconds of training, or in steps where those are not 0."""
+    """How often to log, validate and save, and when to roll back. Intervals in seconds of training, or in steps where
+    those are not 0."""
 
     log_every_steps: int = 20
     validate_every_s: float = 60.0
@@ -227,13 +232,13 @@ class WatchSettings:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One `srgan train`. Its length is `budget_s`, or else `steps`, for both phases together."""
+    """Settings of one `srgan train`. Its length is `budget_s`, or else `steps`, for all phases together."""
 
     preset: str = "srgan"
     phase: Phases = "both"
-    fidelity_fraction: float = 0.5  # of the length, where phase is both
+    fidelity_fraction: float = 0.5  # fraction of the run, if phase is both
     steps: int = 20_000
-    budget_s: float | None = None  # seconds; goes before `steps`
+    budget_s: float | None = None  # seconds; takes precedence over `steps`
     init: str | None = None  # a weights file, a model's name or a run folder to start from
     seed: int = 0
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
@@ -314,7 +319,8 @@ class TrainConfig:
                 )
 
     def _check_judged_sizes(self) -> None:
-        """Whether discriminator and VGG19 can judge all crops of the adversarial phase, which may be hours away."""
+        """Check that discriminator and VGG19 accept all crop sizes of the adversarial phase, which may be hours
+        away."""
         multiple = self.discriminator.size_multiple
         min_px = self.perceptual.min_px if self.adversarial.perceptual_weight else 1
         for name in ("crop_px", "small_crop_px"):
@@ -343,7 +349,7 @@ class TrainConfig:
 
     @property
     def piece_px(self) -> int:
-        """The side of what a teacher is asked to enlarge, in px of the low picture."""
+        """Side of the pieces that a teacher enlarges, in px of the low picture."""
         return self.teacher.piece_side_px(self.largest_crop_px // self.generator.scale)
 
     @property
@@ -352,14 +358,14 @@ class TrainConfig:
         return ("wear", *learning) if self.adaptation.on else learning
 
     def end_of(self, phase: Phase) -> float:
-        """The fraction of the run that is done when `phase` is over."""
+        """The fraction of the run at which `phase` ends."""
         wear = self.adaptation.wear_fraction if self.adaptation.on else 0.0
         ends = {"wear": wear, "fidelity": wear + (1.0 - wear) * self.fidelity_fraction, "adversarial": 1.0}
         return 1.0 if phase == self.phases[-1] else ends[phase]
 
     @staticmethod
     def section_of(phase: Phase) -> str:
-        """The section of the settings that a phase has."""
+        """The settings section of a phase."""
         return "adaptation" if phase == "wear" else phase
 
     def of(self, phase: Phase) -> PhaseSettings:

@@ -1,4 +1,4 @@
-"""Settings of what a network learns from: the pictures, how small ones are made of them, and a teacher.
+"""Training settings for data: the pictures, how low pictures are made from them, and a teacher.
 
 Sections of `training_config`, checked in the same way.
 """
@@ -16,18 +16,19 @@ DegradationKind: TypeAlias = Literal["bicubic", "photo"]
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is learned from. `levels`: each picture is also kept shrunk by these factors, and crops come from any."""
+    """The pictures to learn from. `levels`: each picture is also stored downscaled by these factors; crops come from
+    all of them."""
 
     high_dirs: tuple[str, ...] = ()
     low_dirs: tuple[str, ...] = ()  # paired data: same names as in high_dirs; no degradation is applied
     val_dir: str | None = None
     val_low_dir: str | None = None
-    val_fraction: float = 0.02  # of the pictures, chosen by hash, when there is no val_dir …
+    val_fraction: float = 0.02  # fraction of the pictures held out, chosen by hash, if there is no val_dir …
     val_max: int = 16  # … but at most this many (and at least one of each 12 pictures, up to 4)
     levels: tuple[float, ...] = (1.0, 0.75, 0.5)
     augment: bool = True  # flips and quarter turns
-    grey: bool = False  # learn from the pictures without their colours, to enlarge grey ones
-    min_jpeg_quality: int = 70  # JPEGs of lower quality are left out; 0 takes all
+    grey: bool = False  # convert the pictures to grey, to train a model for grey pictures
+    min_jpeg_quality: int = 70  # JPEGs of lower quality are left out; 0 accepts all
     min_std: float = 2.0  # standard deviation of grey levels (of 255) below which a picture counts as flat
     cache_dir: str | None = None  # None: in the user's cache folder
 
@@ -48,34 +49,35 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class DegradationSettings:
-    """How the low picture is made of the high one.
+    """How the low picture is made from the high one.
 
-    `photo`: blur, resizing, noise and compression, `rounds` times, each redrawn for every crop. Ranges are (least,
-    most). Blur in px of the picture it is applied to; noise as standard deviation of 255 levels; `poisson` is the
-    inverse of photons per level. `strength` scales blur, noise, the loss of compression and (up to 1) the change of
-    size together; 0 leaves bicubic. Noise, poisson and resize are drawn evenly in their logarithm.
+    `photo`: blur, resizing, noise and compression, `rounds` times, drawn again for every crop. Ranges are (min, max).
+    Blur in px of the picture it is applied to; noise as standard deviation in levels of 255; `poisson` is the inverse
+    of photons per level. `strength` scales blur, noise, compression loss and (up to 1) the range of resizing together;
+    at 0 only bicubic downscaling is left. Noise, poisson and resize are drawn uniformly on a logarithmic scale.
     """
 
     kind: Literal["bicubic", "photo", "learned"] = "bicubic"
-    wear: str | None = None  # for learned: the run folder, or the file, that holds the wear
+    wear: str | None = None  # for learned: the run folder or file that holds the wearer
     strength: float = 1.0
     rounds: int = 2
-    blur_fraction: float = 0.8  # of crops that are blurred in a round
-    blur_px: tuple[float, float] = (0.2, 2.0)  # standard deviation along the longer axis: a disc of twice that radius
-    last_blur: float = 1.0  # what `blur_px` is multiplied by in the second of two rounds
-    ringing_fraction: float = 0.0  # of the blurred crops of a round: a sinc filter, which rings, in place of the blur
-    final_ringing_fraction: float = 0.0  # of crops: one more sinc filter beside the last compression
-    ringing_cutoff: tuple[float, float] = (0.33, 1.0)  # of the highest frequency there is; 1 lets all pass
-    resize: tuple[float, float] = (0.3, 1.3)  # of the first round; the last ends at 1 / scale
+    blur_fraction: float = 0.8  # fraction of crops that are blurred in a round
+    blur_px: tuple[float, float] = (0.2, 2.0)  # standard deviation along the longer axis; for a disc, half the radius
+    last_blur: float = 1.0  # factor on `blur_px` in the second of two rounds
+    ringing_fraction: float = 0.0  # fraction of a round's blurred crops: a sinc filter (ringing) instead of the blur
+    final_ringing_fraction: float = 0.0  # fraction of crops: another sinc filter, before or after the last compression
+    ringing_cutoff: tuple[float, float] = (0.33, 1.0)  # relative to the Nyquist frequency; 1 passes everything
+    resize: tuple[float, float] = (0.3, 1.3)  # in the first round; the last round ends at 1 / scale
     noise: tuple[float, float] = (1.0, 20.0)
     poisson: tuple[float, float] = (0.05, 2.0)
     grey_noise_fraction: float = 0.4
     noise_fraction: float = 0.8
     jpeg_quality: tuple[float, float] = (30.0, 95.0)
     compression_fraction: float = 0.8
-    webp_fraction: float = 0.2  # of what is compressed
-    clean_fraction: float = 0.1  # of crops that are only downscaled, so that clean pictures stay clean
-    sharpen_target: float = 0.0  # unsharp mask on the high crop; Real-ESRGAN has 0.5 with GAN training
+    webp_fraction: float = 0.2  # fraction of what is compressed
+    # fraction of crops that are only downscaled, so that the network leaves clean pictures clean
+    clean_fraction: float = 0.1
+    sharpen_target: float = 0.0  # unsharp mask on the high crop; Real-ESRGAN uses 0.5 in GAN training
 
     def __post_init__(self) -> None:
         check_choice("degradation", self, kind=("learned", *get_args(DegradationKind)))
@@ -113,30 +115,33 @@ class DegradationSettings:
 
 
 def degradation_called(name: str) -> Mapping[str, Any]:
-    """The settings that `--degradation NAME` means: one of the built-in kinds, or the wear that a run has learned."""
+    """The settings that `--degradation NAME` stands for: a built-in kind, or the wear that a run has learned."""
     return {"kind": name} if name in get_args(DegradationKind) else {"kind": "learned", "wear": name}
 
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """A stronger network whose results are learned from: distillation. Without a `model`, nothing here counts.
+    """A stronger network whose results are learned from (distillation). Without a `model`, none of this applies.
 
-    The teacher sees the low pictures that the student sees, so no original is needed for it: `unlabelled_dirs` hold
-    pictures as they will be enlarged. Its results are the target of the fidelity phase, mixed with the originals by
-    `weight`, and alone that of all terms of the adversarial phase that compare pixels or features.
+    The teacher sees the same low pictures as the student, so no original is needed: `unlabelled_dirs` hold pictures
+    like those to be enlarged. In the fidelity phase the target is a mix of the teacher's results and the originals, by
+    `weight`. In the adversarial phase the teacher's results are the target of every term that compares pixels or
+    features.
     """
 
-    model: str | None = None  # a model's name, a file (ours or another program's) or a run folder
-    weight: float = 1.0  # of the teacher's results in the fidelity phase against the originals'; 1: the teacher alone
+    model: str | None = None  # a model's name, a file (srgan's or another program's) or a run folder
+    # weight of the teacher's results in the fidelity phase against the originals; 1: the teacher only
+    weight: float = 1.0
     real: Literal["original", "teacher", "both"] = "teacher"  # what the discriminator is shown as real
-    # kept: on disk, made ahead of the first step; inline: made for each batch; auto: inline on a GPU, else kept
+    # kept: stored on disk before the first step; inline: computed for each batch; auto: inline on a GPU, else kept
     results: Literal["auto", "kept", "inline"] = "auto"
-    crops: int = 0  # pieces that are taught and kept; 0: as many as can be made in `budget_fraction` of the budget
+    crops: int = 0  # number of pieces to store; 0: as many as can be made in `budget_fraction` of the budget
     budget_fraction: float = 0.33
     piece_px: int = 0  # side of a piece, in px of the low picture; 0: 96, or more where crops need it
-    context_px: int = 12  # around a piece, or a crop inline: low px that the teacher sees and that are not learned from
-    unlabelled_dirs: tuple[str, ...] = ()  # low pictures without an original, which only the teacher labels
-    unlabelled_fraction: float = 0.25  # of what is learned from, where there are such
+    # px of the low picture around a piece (or an inline crop) that the teacher sees but are not learned from
+    context_px: int = 12
+    unlabelled_dirs: tuple[str, ...] = ()  # low pictures without an original, labelled by the teacher
+    unlabelled_fraction: float = 0.25  # fraction of the training data, if there are any
 
     def __post_init__(self) -> None:
         check_choice("teacher", self, real=("original", "teacher", "both"), results=("auto", "kept", "inline"))
@@ -152,6 +157,6 @@ class TeacherSettings:
         )
 
     def piece_side_px(self, largest_crop_px: int) -> int:
-        """The side of a piece, for crops of at most `largest_crop_px` low px."""
+        """Side of a piece in low px, for crops of at most `largest_crop_px` low px."""
         usual = max(96, -(-(largest_crop_px + 2 * self.context_px) // 16) * 16)  # some networks need multiples of 16
         return self.piece_px or usual

@@ -1,4 +1,4 @@
-"""The presets of a training run, and how its settings are read from plain values and written as TOML.
+"""Presets of training runs; reading settings from plain values and writing them as TOML.
 
 Standard library only.
 """
@@ -96,10 +96,10 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
 }  # fmt: skip
 
-# As wide as Real-ESRGAN's (X. Wang et al. 2021, arXiv:2107.10833; options/train_realesrgan_x4plus.yml there), for
-# `photo` with a teacher. Against originals, more damage than pictures have makes a network careful with everything;
-# a teacher's result is the same for the same low picture, however damaged, so it can be learned, and a student has
-# to know whatever its teacher knows.
+# As strong as Real-ESRGAN's (X. Wang et al. 2021, arXiv:2107.10833; options/train_realesrgan_x4plus.yml there), for
+# `photo` with a teacher. When originals are the target, degradation stronger than in real pictures makes a network too
+# cautious. A teacher's result is a function of the low picture, however damaged, so it can be learned, and the student
+# has to imitate it for all inputs.
 _TAUGHT_PHOTO: Mapping[str, Any] = {
     "degradation": {
         "blur_px": (0.2, 3.0),
@@ -115,9 +115,9 @@ _TAUGHT_PHOTO: Mapping[str, Any] = {
 
 
 def preset(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
-    """A preset with some settings changed: nested as in the TOML file.
+    """A preset with some settings changed; `changes` are nested as in the TOML file.
 
-    Raises `SettingsError` for an unknown preset or setting, or a value of the wrong kind or out of range.
+    Raises `SettingsError` for an unknown preset or setting, or a value of the wrong type or out of range.
     """
     known = PRESETS.get(name)
     check(known is not None, f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
@@ -139,7 +139,7 @@ def _is_taught_photo(values: Mapping[str, Any]) -> bool:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, section by section. `perceptual.layers` is replaced whole."""
+    """`base` updated with `changes`, section by section. `perceptual.layers` is replaced as a whole."""
     result = dict(base)
     for key, value in changes.items():
         under = result.get(key)
@@ -149,7 +149,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def from_mapping(values: Mapping[str, Any]) -> TrainConfig:
-    """Settings from nested plain values, as TOML or JSON holds them. Raises `SettingsError`."""
+    """Settings from nested plain values, as in TOML or JSON. Raises `SettingsError`."""
     return cast(TrainConfig, _section(TrainConfig, values, ""))
 
 
@@ -167,7 +167,7 @@ def _nearest(name: str, path: str, fields: set[str]) -> str:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    """`value` as the type that a field declares: TOML has lists and whole numbers where we have tuples and floats."""
+    """`value` converted to the field's type: lists become tuples, and integers become floats where needed."""
     if dataclasses.is_dataclass(hint):
         check(isinstance(value, Mapping), f"{path} is a section, not a value")
         return _section(hint, value, f"{path}.")  # type: ignore[arg-type]
@@ -179,7 +179,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         check(isinstance(value, Mapping), f"{path} must be a table, not {value!r}")
         return {str(key): _value(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
     if origin is Literal:
-        return value  # the section checks it
+        return value  # the section's own check reports it
     if type(None) in arguments:
         rest = next(a for a in arguments if a is not type(None))
         return None if value is None or value == "" else _value(rest, value, path)
@@ -201,7 +201,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value as it is written in TOML; what is none is text, so that it needs no quotes."""
+    """A value in TOML syntax. Anything else is taken as text, so that text needs no quotes."""
     try:
         return stored.toml_of(f"value = {text}")["value"]
     except (ValueError, KeyError):
@@ -209,9 +209,9 @@ def parse_value(text: str) -> Any:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """All settings as TOML that `read_toml` and `from_mapping` turn into the same settings.
+    """All settings as TOML, which `read_toml` and `from_mapping` turn into the same settings.
 
-    TOML has no word for nothing, so what is not set stands there as a comment.
+    TOML has no null, so settings that are None are written as comments.
     """
     plain = dataclasses.asdict(config)
     sections = {key: value for key, value in plain.items() if isinstance(value, dict)}
@@ -230,7 +230,7 @@ def _toml(value: object) -> str:
         return "{ " + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    # TOML writes text, numbers and booleans as JSON does, but for this one character.
+    # TOML writes text, numbers and booleans as JSON does, except for this character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -238,7 +238,7 @@ _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str) -> float:
-    """`30m`, `1h30m`, `90s`, `2.5h` -> seconds. A bare number is refused: it could be anything."""
+    """`30m`, `1h30m`, `90s`, `2.5h` -> seconds. A number without a unit is refused as ambiguous."""
     compact = text.replace(" ", "").lower().replace("min", "m")
     if re.fullmatch(r"(\d+(\.\d+)?[smhd])+", compact) is None:
         raise SettingsError(f"{text!r} is not a length of time; write 90s, 30m, 2h or 1h30m")
