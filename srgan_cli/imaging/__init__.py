@@ -1,1 +1,1 @@
-"""Reading, describing and writing pictures. Knows nothing of networks."""
+"""Reading, describing and writing pictures. Independent of the networks."""

@@ -1,11 +1,11 @@
-"""Bicubic resizing equal to MATLAB's `imresize`: how the field makes its small pictures, and its baseline.
+"""Bicubic resizing equal to MATLAB's `imresize`: the field's standard way to make low pictures, and its baseline.
 
 The kernel is Keys's cubic convolution with a = -1/2 (R. G. Keys, "Cubic convolution interpolation for digital image
-processing", IEEE Trans. ASSP 29(6), 1981, eq. 15). Shrinking widens it by the factor (antialiasing), the edge pixels
-are repeated beyond the borders, and integers are rounded after each axis. That gives, to the bit, the small pictures of
-Set5, Set14 and BSD100 that everyone uses; later releases of MATLAB mirror at the borders instead, which changes the few
-outermost pixels. Other libraries' bicubic differs everywhere: OpenCV's and PyTorch's default has a = -3/4 and no
-antialiasing; Pillow's cuts the kernel off at the borders.
+processing", IEEE Trans. ASSP 29(6), 1981, eq. 15). Downscaling widens it by the factor (antialiasing), edge pixels are
+repeated beyond the borders, and integers are rounded after each axis. This reproduces the published low pictures of
+Set5, Set14 and BSD100 exactly. Later releases of MATLAB mirror at the borders instead, which changes the few outermost
+pixels. Other libraries' bicubic differs everywhere: the default of OpenCV and PyTorch has a = -3/4 and no antialiasing;
+Pillow truncates the kernel at the borders.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def bicubic(pixels: npt.NDArray[Any], width: int, height: int) -> npt.NDArray[An
 
 
 def contributions(length: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Which pixels of an axis of `length` px make each of `target` px, and with which weights.
+    """The source pixels of an axis of `length` px for each of `target` px, and their weights.
 
     Two arrays (target, taps): indices in [0, length), and weights whose rows sum to 1.
     """

@@ -1,9 +1,10 @@
-"""Whether a file can hold the picture that its header promises: time and memory follow the bytes that are there.
+"""Whether a file can contain the picture that its header promises, so that time and memory are bounded by the file's
+size.
 
-A header is a few bytes; what decoders set aside for it may be gigabytes. Each codec has a largest ratio, though:
-deflate makes at most 1032 bytes of one (zlib's own figure), and a Huffman code has at least one bit a symbol. A file
-that is smaller than even that is cut short, whatever else it is, and no decoder need be asked. The codecs of WebP,
-AVIF, HEIC and JPEG 2000 have no largest ratio; theirs is that of flat pictures.
+A header of a few bytes can make decoders allocate gigabytes. But most codecs have a maximum ratio: deflate makes at
+most 1032 bytes of one (zlib's own figure), and a Huffman code has at least one bit per symbol. A file that is smaller
+than that allows is truncated, and no decoder need be called. The codecs of WebP, AVIF, HEIC and JPEG 2000 have no
+maximum ratio; for them the ratio of flat pictures is used.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.sources import Source
 
 _DEFLATE = 1032
-_GIF_PX = 2731  # a code of at least 9 bits stands for at most 4096 px; 12 bits once the table is that full
+_GIF_PX = 2731  # a code of at least 9 bits represents at most 4096 px; 12 bits once the table is that full
 _JPEG_PX = 512  # a block of 64 px takes at least one bit
 _RLE_PX = 128  # two bytes for a run of up to 255 px
 _ZSTD = 32_768  # a block of four bytes repeats one byte up to 128 KiB (RFC 8878, section 3.1.1.2)
 _FAX_ROWS = 8  # a row like the one above it takes one bit (ITU-T T.6)
-# Of codecs without a largest ratio, px a byte: flat pictures of 36 MP as libwebp, OpenJPEG and libaom write them have
-# 17,000 to 26,000 (`Image.new("RGB", (6000, 6000))` in 1,400 to 2,100 bytes), those of HEIC 1,600. Above so many px,
-# where a flat picture is rare and costs a gigabyte, a tenth of that.
+# For codecs without a maximum ratio, px per byte: flat pictures of 36 MP written by libwebp, OpenJPEG and libaom have
+# 17,000 to 26,000 (`Image.new("RGB", (6000, 6000))` in 1,400 to 2,100 bytes), in HEIC 1,600. Above this many px, where
+# flat pictures are rare and cost a gigabyte, a tenth of that.
 _FLAT_PX, _LARGE, _LARGE_PX = 40_000, 48_000_000, 3000
 _SPARE_PX = 1_000_000
 _GIF_FREE_PX = 16_000_000
@@ -29,7 +30,7 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def check_png(source: Source) -> None:
-    """By its IHDR. Raises `UnreadablePictureError`, as all of these do."""
+    """Check by IHDR. Raises `UnreadablePictureError`, like all functions here."""
     head = source.read_at(0, 33)
     if len(head) < 33 or head[12:16] != b"IHDR":
         return
@@ -47,14 +48,14 @@ def check_gif(source: Source) -> None:
 
 
 def check_jpeg(source: Source, width: int, height: int) -> None:
-    if _is_arithmetic(source):  # its symbols may take next to nothing
+    if _is_arithmetic(source):  # its symbols may take almost nothing
         check_whole(source, width, height)
     else:
         _need(source, width, height, width * height // _JPEG_PX)
 
 
 def check_bmp(source: Source) -> tuple[int, int] | None:
-    """Also width and height in px; None where the header is too short."""
+    """Check, and return width and height in px; None if the header is too short."""
     head = source.read_at(0, 54)
     if len(head) >= 26 and head[14:18] == struct.pack("<I", 12):
         width, height, _, bits = struct.unpack("<HHHH", head[18:26])
@@ -74,13 +75,13 @@ def check_bmp(source: Source) -> tuple[int, int] | None:
 
 
 def check_ppm(source: Source, width: int, height: int) -> None:
-    """By its kind (PBM, PGM, PPM; as text and as bytes); a sample of 16 bits is taken for one of 8."""
+    """Check by its kind (PBM, PGM, PPM; text and binary); a 16-bit sample is counted as one of 8."""
     samples = width * height * (3 if source.read_at(1, 1) in b"36" else 1)
     _need(source, width, height, -(-width // 8) * height if source.read_at(1, 1) == b"4" else samples)
 
 
 def check_tiff(source: Source, width: int, height: int, bits: int, method: int) -> None:
-    """`bits` a px as they are stored, all channels together; `method` is the tag Compression."""
+    """`bits` per px as stored, all channels together; `method` is the tag Compression."""
     ratio = {1: 1, 5: _GIF_PX, 8: _DEFLATE, 32773: 64, 32946: _DEFLATE, 34925: _FLAT_PX, 50000: _ZSTD}.get(method)
     if method == 7:
         _need(source, width, height, width * height // _JPEG_PX)
@@ -93,7 +94,7 @@ def check_tiff(source: Source, width: int, height: int, bits: int, method: int) 
 
 
 def check_whole(source: Source, width: int, height: int) -> None:
-    """For codecs without a largest ratio, most of whose decoders hold the whole picture."""
+    """For codecs without a maximum ratio, most of whose decoders hold the whole picture."""
     _refuse_bomb(source, width, height, _FLAT_PX if width * height <= _LARGE else _LARGE_PX)
 
 
@@ -114,11 +115,11 @@ def _refuse_bomb(source: Source, width: int, height: int, max_px: int) -> None:
 
 
 def _is_arithmetic(source: Source) -> bool:
-    """Whether a JPEG's first frame header is of arithmetic coding."""
+    """Whether a JPEG's first frame header specifies arithmetic coding."""
     at = 2
     for _ in range(2000):
         filled = source.read_at(at, 80)
-        head = filled[max(0, len(filled) - len(filled.lstrip(b"\xff")) - 1) :]  # behind bytes that only fill
+        head = filled[max(0, len(filled) - len(filled.lstrip(b"\xff")) - 1) :]  # after fill bytes
         at += len(filled) - len(head)
         if len(head) < 4 or head[0] != 0xFF:
             return False

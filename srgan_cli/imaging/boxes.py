@@ -9,7 +9,7 @@ from srgan_cli.imaging.sources import Source
 
 
 class OuterBox(NamedTuple):
-    """`at`: where it begins; `size`: its bytes with the `header`, 0 for all that follow, and not checked."""
+    """`at`: its offset; `size`: its bytes including `header`, 0 if it extends to the end; not checked."""
 
     kind: bytes
     at: int
@@ -18,7 +18,7 @@ class OuterBox(NamedTuple):
 
 
 def boxes(source: Source, most: int) -> Iterator[OuterBox]:
-    """The outermost boxes, at most so many, until one has no size to go on by."""
+    """The outermost boxes, at most `most`, until one without a size."""
     at = 0
     for _ in range(most):
         head = source.read_at(at, 16)

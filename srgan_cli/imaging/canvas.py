@@ -1,4 +1,4 @@
-"""Where a result grows before it is encoded: an array in memory, or one in a scratch file when it is large."""
+"""Memory for a result before it is encoded: an array, or a scratch file if it is large."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from srgan_cli.imaging.image import Depth, Pixels
 
 
 class Canvas:
-    """`pixels` is (H, W, C), uint8 or uint16, zeros at first. A context manager; nothing is left of it on disc.
+    """`pixels` is (H, W, C), uint8 or uint16, initially zero. A context manager that leaves nothing on disk.
 
-    `reused` says that it is the scratch file of an interrupted run, with what that run had put there.
+    `reused` means that it is the scratch file of an interrupted run, with that run's pixels.
     """
 
     def __init__(self, pixels: Pixels, scratch: Path | None, held: Lock | None = None, reused: bool = False) -> None:
@@ -29,14 +29,14 @@ class Canvas:
         self._held = held
 
     def flush(self) -> None:
-        """Put what is in the scratch file on disc."""
+        """Write the scratch file's contents to disk."""
         if isinstance(self.pixels, np.memmap):
             self.pixels.flush()
 
     def close(self, *, keep: bool = False) -> None:
-        """Let go of it. `keep` leaves the scratch file for a run that resumes."""
-        # The pages are dropped with the last reference; the file's name need not wait for that, except on Windows.
-        # The name goes before the lock, so that nobody takes over a file that is about to go.
+        """Release it. `keep` leaves the scratch file for a run that resumes."""
+        # The pages are freed with the last reference; the file can be removed earlier, except on Windows. The name is
+        # removed before the lock is released, so that no other process takes over a file that is about to disappear.
         self.pixels = np.empty((0, 0, self.pixels.shape[2]), self.pixels.dtype)
         if self.scratch is not None and not keep:
             discard(self.scratch)
@@ -62,12 +62,11 @@ def open_canvas(
     name: str | None = None,
     reuse: bool = False,
 ) -> Canvas:
-    """An empty picture of (height, width, channels), in memory up to `memory_bytes`, else in a file in `folder`.
+    """An empty picture of (height, width, channels): in memory up to `memory_bytes`, else in a file in `folder`.
 
-    The file's space is reserved at once: a disc that is too full is an `UnwritablePictureError` here, and never a
-    SIGBUS when a page cannot be written later. Under a `name` of its own (a plain file name) an interrupted run's file
-    is found again: it is taken over, or with `reuse` resumed. A name that another process is using is an
-    `UnwritablePictureError`.
+    The file's space is reserved immediately, so that a full disk is an `UnwritablePictureError` here and not a SIGBUS
+    when a page cannot be written later. With a `name` (a plain file name), an interrupted run's file is found again: it
+    is taken over, or with `reuse` continued. A name that another process is using is an `UnwritablePictureError`.
     """
     dtype = np.dtype(np.uint8 if depth == 8 else np.uint16)
     shape = (height, width, channels)
@@ -112,7 +111,7 @@ def _lock(path: Path) -> Lock:
 
 
 def _reserve(descriptor: int, size: int, folder: Path) -> None:
-    """Blocks for `size` bytes, or `OSError`."""
+    """Reserve `size` bytes, or raise `OSError`."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(descriptor, 0, size)
@@ -120,7 +119,7 @@ def _reserve(descriptor: int, size: int, folder: Path) -> None:
         except OSError as err:
             if err.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
-    # Not every system and file system can reserve. A sparse file is used there, after checking what is free.
+    # Some systems and file systems cannot reserve space. There, a sparse file is used after checking the free space.
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.ftruncate(descriptor, size)

@@ -1,4 +1,4 @@
-"""Which part of a frame is new: what did not change is not written again, and does not flicker when it is encoded."""
+"""Finding the part of a frame that changed, so that unchanged pixels are not written again and do not flicker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Box(NamedTuple):
         return self.bottom - self.top
 
     def of(self, pixels: Pixels) -> Pixels:
-        """That part of (H, W, C), as a copy whose rows follow each other."""
+        """This part of (H, W, C), as a contiguous copy."""
         return np.ascontiguousarray(pixels[self.top : self.bottom, self.left : self.right])
 
 
@@ -35,7 +35,8 @@ def whole(pixels: Pixels) -> Box:
 
 
 def box_of(changed: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> Box:
-    """Around all that is true of (H, W); one px where nothing is, since a frame has to have some."""
+    """The bounding box of the true elements of (H, W); a box of one px if there are none, since a frame must not be
+    empty."""
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     if not len(rows):
         return Box(0, 0, 1, 1)
@@ -43,11 +44,12 @@ def box_of(changed: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> Box:
 
 
 def changed_box(pixels: Pixels, before: Pixels | None, *, even: bool = False) -> Box:
-    """Where `pixels` differ from those `before`, all of them where there are none. `even`: begins at even places."""
+    """The box in which `pixels` differ from `before`, or all of them if there is none. `even`: starts at even
+    coordinates."""
     if before is None:
         return whole(pixels)
     changed = (pixels != before).any(2)
-    if pixels.shape[2] in (2, 4):  # nobody sees what colour is clear
+    if pixels.shape[2] in (2, 4):  # the colour of transparent pixels is invisible
         changed &= (pixels[:, :, -1] > 0) | (before[:, :, -1] > 0)
     box = box_of(changed)
     return Box(box.left - box.left % 2, box.top - box.top % 2, box.right, box.bottom) if even else box

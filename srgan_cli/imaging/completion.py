@@ -1,7 +1,7 @@
-"""A file that ends too early, completed for decoders that give nothing of a file that is cut.
+"""Completing a truncated file for decoders that return nothing for truncated files.
 
-Zeros stand in the place of what is missing: black rows, in JPEG 2000 empty packets (ISO/IEC 15444-1, B.10.3), elsewhere
-whatever the decoder makes of them. Decoders of PNG and JPEG give what is there by themselves.
+Missing data is replaced by zeros: black rows, in JPEG 2000 empty packets (ISO/IEC 15444-1, B.10.3), elsewhere whatever
+the decoder makes of them. Decoders of PNG and JPEG return the available part by themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from srgan_cli.imaging.boxes import boxes
 from srgan_cli.imaging.metadata.ifd import opened
 from srgan_cli.imaging.sources import Source
 
-_MAX_GROWTH = 16  # times its size: where less is left than that, there is no picture
+_MAX_GROWTH = 16  # relative to the rest of the file: if less than that is left, there is no picture
 _MAX_BOXES = 1000
 _BLANK = rb"(?:[ \t\r\n]|#[^\r\n]*[\r\n])+"
 _BITMAP = re.compile(rb"P4" + (_BLANK + rb"(\d{1,9})") * 2 + rb"[ \t\r\n]")
@@ -23,8 +23,7 @@ _PIXMAP = re.compile(rb"P[56]" + (_BLANK + rb"(\d{1,9})") * 3 + rb"[ \t\r\n]")
 
 
 def completed(source: Source, format: str) -> Source | None:  # noqa: A002
-    """The file, completed and in memory; None where it does not end too early, too little is left, or it is of another
-    format."""
+    """The completed file in memory; None if it is not truncated, too little is left, or it is of another format."""
     complete = _FORMATS.get(format)
     data = None if complete is None else complete(source)
     if data is None:
@@ -71,7 +70,7 @@ def _webp(source: Source) -> bytes | None:
 
 
 def _heif(source: Source) -> bytes | None:
-    """By the size of its last box, which is that of the coded pictures."""
+    """By the size of its last box, which contains the coded pictures."""
     for box in boxes(source, _MAX_BOXES):
         end = box.at + box.size
         if end >= source.size:
@@ -91,7 +90,7 @@ def _jpeg2000(source: Source) -> bytes | None:
 
 
 def _gif(source: Source) -> bytes | None:
-    """The blocks that are there of the first frame, and an end."""
+    """The available blocks of the first frame, and an end."""
     blocks = gif.first_blocks(source)
     if blocks is None or blocks.is_ended:
         return None
@@ -101,7 +100,8 @@ def _gif(source: Source) -> bytes | None:
 
 
 def _tiff(source: Source) -> bytes | None:
-    """By where its first page's strips or tiles end. (Most writers put the table last: then nothing is left.)"""
+    """By the end of its first page's strips or tiles. (Most writers put the table last; then nothing can be
+    recovered.)"""
     found = opened(source.read_at, source.size)
     if found is None:
         return None

@@ -1,9 +1,9 @@
-"""How strongly a JPEG or WebP file was compressed, by the tables in its own header; no pixel is decoded.
+"""How strongly a JPEG or WebP file was compressed, from the tables in its header; no pixel is decoded.
 
 JPEG: ITU-T T.81 annex B (markers), annex K.1 (the tables that libjpeg scales by its quality). WebP: the RIFF container
 specification, and RFC 6386 sections 7 (boolean decoder), 9.1 to 9.6 and 19.2 (frame header). Standard library only.
 
-Everything read here may be hostile: lengths are checked against the file, and loops are bounded.
+The input may be hostile: lengths are checked against the file, and loops are bounded.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from functools import cache
 
 from srgan_cli.imaging.sources import Source
 
-# Real files have tens of segments or chunks; one of a million empty ones must not cost a second.
+# Real files have tens of segments or chunks; a million empty ones must not take a second.
 _MAX_PIECES = 2000
 
 
 def codec_quality(source: Source, format: str) -> tuple[str | None, int | None]:  # noqa: A002
-    """The lossy codec of a file of `format` (a key of `FORMATS`), and its quality of 1 to 100.
+    """The lossy codec of a file of `format` (a key of `FORMATS`), and its quality from 1 to 100.
 
-    `("JPEG", q)`: the quality that libjpeg would give for as coarse a luminance table (within 1 for its own files).
-    `("WebP", q)`: the quality of libwebp with as coarse a quantiser. `(None, None)`: lossless WebP and JPEG, and all
-    other formats. The quality is None where the header is damaged or does not tell. Raises `UnreadablePictureError`
-    when the file cannot be read.
+    `("JPEG", q)`: the quality at which libjpeg's luminance table is as coarse (within 1 for libjpeg's own files).
+    `("WebP", q)`: the quality at which libwebp's quantiser is as coarse. `(None, None)`: lossless WebP and JPEG, and
+    all other formats. The quality is None if the header is damaged or does not contain it. Raises
+    `UnreadablePictureError` if the file cannot be read.
     """
     if format == "jpeg":
         return _jpeg(source)
@@ -71,14 +71,14 @@ def _jpeg(source: Source) -> tuple[str | None, int | None]:
 def _segments(source: Source) -> Iterator[tuple[int, bytes]]:
     """Marker and data of the main picture's tables and frame header, up to its first scan (T.81 B.1.1).
 
-    Thumbnails lie inside APPn segments, which are stepped over; the further pictures of an MPF file follow the scan.
+    Thumbnails are inside APPn segments, which are skipped; the further pictures of an MPF file follow the scan.
     """
     place = 2
     for _ in range(_MAX_PIECES):
         head = source.read_at(place, 4)
         if len(head) < 4:
             return
-        if head[0] != 0xFF or head[1] in (0x00, 0xFF):  # fill bytes, or bytes that do not belong here
+        if head[0] != 0xFF or head[1] in (0x00, 0xFF):  # fill bytes, or invalid bytes
             following = source.read_at(place + 1, _GAP_BYTES).find(0xFF)
             if following < 0:
                 return
@@ -95,7 +95,7 @@ def _segments(source: Source) -> Iterator[tuple[int, bytes]]:
 
 
 def _quantisers(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Number and 64 values, in zigzag order, of each whole table in a DQT segment (T.81 B.2.4.1)."""
+    """Number and 64 values, in zigzag order, of each complete table in a DQT segment (T.81 B.2.4.1)."""
     place = 0
     while place < len(data):
         wide, number = data[place] >> 4, data[place] & 15
@@ -107,9 +107,9 @@ def _quantisers(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 
 def _ijg_quality(table: Sequence[int]) -> int:
-    """The libjpeg quality whose table is as coarse, as a mean over the frequencies of value ÷ annex K's.
+    """The libjpeg quality whose table is as coarse, by the mean over the frequencies of value ÷ annex K's value.
 
-    A plain mean of the values would be one of the highest frequencies, which cost bits and not looks.
+    A plain mean of the values would be dominated by the highest frequencies, which affect size more than appearance.
     """
     wanted = _coarseness(table)
     wide = max(table) > 255
@@ -117,7 +117,7 @@ def _ijg_quality(table: Sequence[int]) -> int:
 
 
 def quality_of_steps(steps: Mapping[tuple[int, int], float]) -> int:
-    """The libjpeg quality whose luminance steps come nearest to those at some frequencies (row, column), 1 to 100."""
+    """The libjpeg quality (1 to 100) whose luminance steps are closest to those at some frequencies (row, column)."""
 
     def misfit(quality: int) -> float:
         table = _ijg_table(quality)
@@ -138,7 +138,7 @@ def _coarseness(table: Sequence[int]) -> float:
 
 @cache
 def _ijg_coarseness(quality: int, wide: bool) -> float:
-    """Of the table that libjpeg's `jpeg_set_quality` makes; `wide`: without `force_baseline`."""
+    """Coarseness of the table that libjpeg's `jpeg_set_quality` makes; `wide`: without `force_baseline`."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     top = 32767 if wide else 255
     return _coarseness([min(max((base * scale + 50) // 100, 1), top) for base in _in_zigzag()])
@@ -146,7 +146,7 @@ def _ijg_coarseness(quality: int, wide: bool) -> float:
 
 @cache
 def _in_zigzag() -> tuple[int, ...]:
-    """Annex K's table in the order of the file (T.81 figure A.6): by diagonals, up on the even ones."""
+    """Annex K's table in file order (T.81 figure A.6): by diagonals, upwards on even ones."""
     places = [(row, column) for row in range(8) for column in range(8)]
     places.sort(key=lambda at: (sum(at), at[0] if sum(at) % 2 else at[1]))
     return tuple(_ANNEX_K[8 * row + column] for row, column in places)
@@ -154,7 +154,7 @@ def _in_zigzag() -> tuple[int, ...]:
 
 # WebP
 
-_FRAME_HEADER_BYTES = 1024  # the fields up to the quantiser take well below a hundred
+_FRAME_HEADER_BYTES = 1024  # the fields up to the quantiser take far fewer than a hundred bytes
 _HALF = 128
 
 
@@ -170,7 +170,7 @@ def _webp(source: Source) -> tuple[str | None, int | None]:
 
 
 def _first_frame(source: Source) -> tuple[bytes, int] | None:
-    """`VP8 ` or `VP8L` of the (first) frame, and where its data begins; None when there is none."""
+    """`VP8 ` or `VP8L` of the (first) frame, and the offset of its data; None if there is none."""
     place = 12
     for _ in range(_MAX_PIECES):
         head = source.read_at(place, 8)
@@ -180,16 +180,16 @@ def _first_frame(source: Source) -> tuple[bytes, int] | None:
         place += 8
         if kind in (b"VP8 ", b"VP8L"):
             return kind, place
-        # A frame of an animation holds chunks of its own after 16 bytes about it; all others are stepped over.
+        # A frame of an animation has chunks of its own after a header of 16 bytes. All other chunks are skipped.
         place += 16 if kind == b"ANMF" else size + size % 2
     return None
 
 
 def _vp8_quantiser(frame: bytes) -> float | None:
-    """The mean quantiser index (0 finest … 127) of a key frame's macroblocks; None when it is damaged (RFC 6386 9).
+    """The mean quantiser index (0 finest … 127) of a key frame's macroblocks; None if it is damaged (RFC 6386 9).
 
-    libwebp gives up to four segments quantisers of their own; each weighs as much as the tree of segment
-    probabilities says that it is used.
+    libwebp gives up to four segments quantisers of their own. Each is weighted by its probability in the tree of
+    segment probabilities.
     """
     if len(frame) < 12 or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
         return None
@@ -197,7 +197,7 @@ def _vp8_quantiser(frame: bytes) -> float | None:
     bits.number(2)  # colour space, clamping
     own, absolute, fractions = _segmentation(bits)
     bits.number(1 + 6 + 3)  # loop filter: type, level, sharpness
-    if bits.flag() and bits.flag():  # its adjustments, and new values of them
+    if bits.flag() and bits.flag():  # loop filter deltas, and their updates
         for _ in range(8):
             bits.optional(6)
     bits.number(2)  # partitions
@@ -226,10 +226,11 @@ def _segmentation(bits: _BooleanDecoder) -> tuple[list[int], bool, list[float]]:
 
 
 def _libwebp_quality(quantiser: float) -> int:
-    """The quality at which libwebp takes `quantiser` on average; within 3 of what it was given, from 1 to 100.
+    """The quality (1 to 100) at which libwebp uses `quantiser` on average; within 3 of the quality that it was given.
 
-    Its own rule backwards (`QualityToCompression`): the index falls with the cube root of a compression factor, which
-    is 2/3 of the quality up to 0.75, and 2 × quality − 1 above. Measured with libwebp 1.5 at methods 0 and 4.
+    The inverse of libwebp's own rule (`QualityToCompression`): the index falls with the cube root of a compression
+    factor, which is 2/3 of the quality up to 0.75, and 2 × quality − 1 above. Measured with libwebp 1.5 at methods 0
+    and 4.
     """
     linear = (1 - quantiser / 127) ** 3
     quality = 1.5 * linear if linear < 0.5 else (1 + linear) / 2
@@ -276,7 +277,7 @@ class _BooleanDecoder:
         return value
 
     def optional(self, bits: int) -> int:
-        """A flag; when it is set, a magnitude and a sign; else 0."""
+        """A flag, followed by a magnitude and a sign if it is set; else 0."""
         if not self.flag():
             return 0
         value = self.number(bits)

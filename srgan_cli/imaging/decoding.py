@@ -1,10 +1,10 @@
 """The boundary through which every decoder is called.
 
-Decoders raise all kinds of exceptions. Behind this boundary it is always a `PictureError` with this file's reason,
-so that one odd file costs one picture and never a run.
+Decoders raise all kinds of exceptions. Outside this boundary they appear only as a `PictureError` with the reason for
+this file, so that one unusual file fails alone and never ends a run.
 
-libvips keeps its error messages in one buffer for the whole process (see `vips_lock`). So decoders hold its lock
-together while all goes well; after an error, one thread decodes the file again, alone, to learn what libvips said.
+libvips has one error buffer for the whole process (see `vips_lock`). So decoders share its lock as long as they
+succeed. After an error, one thread decodes the file again with the lock held exclusively, to get libvips' message.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from srgan_cli.imaging.vips_lock import alone, shared
 
 T = TypeVar("T")
 
-# Every stage of a libvips pipeline holds what is asked for at once: few rows, and a wide scan stays small.
+# Every stage of a libvips pipeline buffers what is requested at once: with few rows, a wide scan needs little memory.
 _FETCH_ROWS = 64
 
 
 class Rows(Protocol):
-    """Where an `OpenPicture` gets its rows from. `damage` is what was lost on the way, where that is accepted."""
+    """The source of an `OpenPicture`'s rows. `damage` describes what was lost, if damage is accepted."""
 
     @property
     def damage(self) -> str | None: ...
@@ -39,9 +39,9 @@ class Rows(Protocol):
 
 @contextmanager
 def boundary(name: str) -> Iterator[None]:
-    """Whatever is raised inside becomes a `PictureError`; errors of this package pass as they are.
+    """Turns every exception raised inside into a `PictureError`; this package's own errors pass unchanged.
 
-    An exception that shows a fault of our own becomes a `DefectError`.
+    An exception that shows a bug in srgan becomes a `DefectError`.
     """
     try:
         yield
@@ -57,16 +57,16 @@ def boundary(name: str) -> Iterator[None]:
         raise (as_defect(name, err) if is_our_fault(err) else damaged(name, _reason(err))) from err
 
 
-# Decoders' words for what they merely cannot do.
+# Messages of decoders for unsupported features.
 NOT_FOR_US = re.compile(r"not (yet )?(supported|implemented|configured|available)|unsupported|unimplemented", re.I)
 
 
 _BEHIND_THE_END = re.compile(r"^source: bad seek to \d")
-_NOT_READ = re.compile(r"^: source[^:]*: read error")  # libvips' words for what a drive does not give
+_NOT_READ = re.compile(r"^: source[^:]*: read error")  # libvips' messages for data that a drive fails to deliver
 
 
 def damaged(name: str, reason: str) -> UnreadablePictureError:
-    """`reason` begins with a colon, or is nothing: see `sources.reason_given`."""
+    """The error for a damaged file. `reason` begins with a colon or is empty: see `sources.reason_given`."""
     if _NOT_READ.search(reason):
         return UnreadablePictureError(f"{name} cannot be read to its end: the drive that it is on reports an error")
     if NOT_FOR_US.search(reason):
@@ -78,21 +78,21 @@ def damaged(name: str, reason: str) -> UnreadablePictureError:
 
 
 def accepted(reason: str) -> str:
-    """The note on a damaged picture that is made all the same."""
+    """The note on a damaged picture that is accepted."""
     return f"it is damaged{reason}; what could be decoded of it was used"
 
 
 def _reason(err: Exception) -> str:
     said = reason_given(err)
-    # Of an IndexError or a ZeroDivisionError in a decoder, the message alone ("list index out of range") says little.
+    # The message of an IndexError or a ZeroDivisionError in a decoder ("list index out of range") is not informative.
     return said if isinstance(err, (ValueError, SyntaxError, EOFError)) and said else f" ({type(err).__name__}{said})"
 
 
-# libvips, and what it says
+# libvips, with its message
 
 
 def _take_said() -> str:
-    """What libvips has said since the buffer was emptied; it is empty afterwards."""
+    """What libvips has reported since the buffer was last emptied. Empties it."""
     pyvips = vips_module()
     said: str = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode("utf-8", "replace")
     pyvips.vips_lib.vips_error_clear()
@@ -103,7 +103,7 @@ Refuse = Callable[[str, str], UnreadablePictureError]  # a name, and a reason wi
 
 
 def with_vips(name: str, work: Callable[[], T], refuse: Refuse = damaged) -> T:
-    """The result of `work`, which calls libvips and can be called again. `refuse` words what it fails with."""
+    """The result of `work`, which uses libvips and can be called again. `refuse` turns the failure into an error."""
     failures = _failures()
     try:
         with shared():
@@ -118,7 +118,8 @@ def with_vips(name: str, work: Callable[[], T], refuse: Refuse = damaged) -> T:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What pyvips raises: its own error, or that its text, which a file may have had a say in, is not UTF-8."""
+    """The exceptions pyvips raises: its own, and a decoding error if its message, which may contain data of the file,
+    is not UTF-8."""
     return vips_module().Error, UnicodeDecodeError
 
 
@@ -131,12 +132,13 @@ def _first(lines: list[str]) -> str:
 
 
 class VipsRows:
-    """Rows of a libvips image. `build(strictness, tidy)` makes it again. `strictness` is libvips' `fail_on`; `strict`
-    the one that `image` has; `tidy`: without what is odd about the file and known to lose nothing. `lost()` is asked
-    once, before any row is read: what is missing that the decoder will not notice.
+    """Rows of a libvips image. `build(strictness, tidy)` creates it again. `strictness` is libvips' `fail_on`, `strict`
+    the one of `image`. `tidy` removes oddities from the file that are known to be harmless. `lost()` is called once,
+    before any row is read: it reports missing parts that the decoder does not notice.
 
-    What the strict decoder refuses is decoded again from its start, alone, and judged by what is said about it: a mere
-    oddity goes on; lost picture is an `UnreadablePictureError`, or with `accept_damaged` goes on too, as `damage`.
+    If the strict decoder refuses a file, it is decoded again from its start with the lock held exclusively, and judged
+    by the messages: a mere oddity is ignored; lost data is an `UnreadablePictureError`, or with `accept_damaged` is
+    recorded as `damage`.
     """
 
     def __init__(
@@ -155,7 +157,7 @@ class VipsRows:
         self._refuse = refuse
         self._name, self._build, self._accept, self._strict = name, build, accept_damaged, strict
         self._tidy = False
-        self._is_odd = False  # its decoder is not strict, and goes on whatever it meets
+        self._is_odd = False  # its decoder is not strict, and continues after any error
         self._failures = _failures()
         self._use(image)
 
@@ -182,14 +184,14 @@ class VipsRows:
 
     def _take_damage(self, reason: str) -> None:
         refusal = self._refuse(self._name, reason)
-        if not self._accept or "is damaged" not in str(refusal):  # what we cannot read would come out black
+        if not self._accept or "is damaged" not in str(refusal):  # rows that cannot be read would come out black
             raise refusal
         self.damage = accepted(reason)
 
     def _fetch(self, top: int, count: int) -> Pixels:
         image = self._image
         dtype = np.uint8 if image.format == "uchar" else np.uint16
-        if count == image.height:  # at once is quicker, and costs no more than the result
+        if count == image.height:  # reading all at once is faster, and needs no more memory than the result
             whole: Pixels = np.frombuffer(image.write_to_memory(), dtype).reshape(count, image.width, image.bands)
             return whole
         pixels = np.empty((count, image.width, image.bands), dtype)
@@ -200,7 +202,7 @@ class VipsRows:
         return pixels
 
     def _judged(self, top: int, count: int) -> Pixels:
-        """Rows, with an eye on what is said while they are decoded. Only for whoever is alone."""
+        """Rows, checking the messages while they are decoded. Only with the lock held exclusively."""
         _take_said()
         try:
             pixels = self._fetch(top, count) if self._is_odd else self._from_start("error", top, count)
@@ -216,8 +218,8 @@ class VipsRows:
         return self._damaged(top, count, _first(lost))
 
     def _tidied(self, top: int, count: int) -> Pixels:
-        """Rows of the file without its oddities: there may be more to tell. libjpeg tells of one thing only, and what
-        libtiff warns of, be it in the table or in the picture, is not heard at all."""
+        """Rows of the file without its oddities, to see further messages. libjpeg reports only one problem, and
+        warnings by libtiff, about the table or the picture, are not received at all."""
         self._tidy = True
         try:
             return self._from_start(self._strict, top, count)
@@ -225,8 +227,8 @@ class VipsRows:
             return self._judged(top, count)
 
     def _is_sound(self, top: int, count: int) -> bool:
-        """Whether the strict decoder has nothing against it after all. That silence means nothing: another part of
-        this process may have emptied the buffer."""
+        """Whether the strict decoder accepts the file after all. The absence of a message proves nothing: another part
+        of this process may have emptied the buffer."""
         try:
             self._from_start(self._strict, top, count)
         except self._failures:
@@ -257,8 +259,8 @@ def _lines(said: str) -> list[str]:
 
 
 class WholeRows:
-    """Rows of a picture that `decode` gives whole, (H, W) or (H, W, C), when the first row is asked for; and with it
-    what is lost of it, as `accepted` words it."""
+    """Rows of a picture that `decode` returns whole, (H, W) or (H, W, C), when the first row is requested, together
+    with a note on what is lost, from `accepted`."""
 
     def __init__(self, decode: Callable[[], tuple[Any, str | None]]) -> None:
         self._decode: Callable[[], tuple[Any, str | None]] | None = decode

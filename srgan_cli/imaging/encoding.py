@@ -1,4 +1,4 @@
-"""From pixels to the bytes of a file: one pass through libvips, from the canvas into the file, in bands."""
+"""Encoding pixels into a file: one pass through libvips, from the canvas into the file, in bands."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from srgan_cli.imaging.output import Output
 from srgan_cli.imaging.sources import reason_given, vips_module
 from srgan_cli.imaging.vips_lock import shared
 
-# libtiff changes to BigTIFF by itself for no one; below this there is room for what deflate adds to noise.
+# libtiff does not switch to BigTIFF by itself. Below this size there is room for deflate's expansion of noise.
 CLASSIC_TIFF_BYTES = 3_900_000_000
 _TIFF_LAYOUTS: dict[str, dict[str, Any]] = {
     "strip": {},
     "tile": {"tile": True},
     "pyramid": {"tile": True, "pyramid": True},
 }
-_TIFF_LEVEL = 2  # of deflate: 60 to 80 MP/s; libtiff's own 6 is four times slower for files 13 % smaller
+_TIFF_LEVEL = 2  # deflate level: 60 to 80 MP/s; libtiff's default 6 is four times slower for files 13 % smaller
 
 Notes = tuple[str, ...]
 
@@ -46,10 +46,10 @@ def encode(
     metadata: Metadata,
     options: WriteOptions,
 ) -> Notes:
-    """Write `pixels` (H, W, C), resampled to the size of `output`, as a whole file of its format into `file`.
+    """Write `pixels` (H, W, C), resampled to the size of `output`, as a complete file of its format into `file`.
 
-    `file` need not be seekable. Returns what the person should know. Raises `OSError` from `file`, and
-    `UnwritablePictureError` when the encoder refuses.
+    `file` need not be seekable. Returns notes for the user. Raises `OSError` from `file`, and `UnwritablePictureError`
+    if the encoder refuses.
     """
     with _encoding(output.format):
         image, metadata, notes = _ready(pixels, output, metadata, options)
@@ -59,7 +59,7 @@ def encode(
 def final_pixels(
     pixels: Pixels, output: Output, metadata: Metadata, options: WriteOptions
 ) -> tuple[Pixels, Metadata, Notes]:
-    """(H, W, C) as `encode` would write them, with the metadata that suit them; they may be encoded in parts."""
+    """(H, W, C) as `encode` would write them, with matching metadata; they may be encoded in parts."""
     with _encoding(output.format):
         image, metadata, notes = _ready(pixels, output, metadata, options)
         return resizing.vips_to_array(image), metadata, notes
@@ -75,9 +75,9 @@ def append_tiff(
     link_at: int | None,
     big: bool,
 ) -> tuple[int, Notes]:
-    """`encode` of one more page to a TIFF file that can be read and sought in; `link_at` None: of its first.
+    """`encode` one more page into a TIFF file that is readable and seekable; `link_at` None: the first page.
 
-    Returns where its table says what follows, which is the next page's `link_at`. Raises as `encode` does.
+    Returns the offset of the link to the next page, which is the next call's `link_at`. Raises as `encode` does.
     """
     with _encoding("tiff"):
         image, metadata, notes = _ready(pixels, output, metadata, options)
@@ -102,14 +102,14 @@ def _encoding(format: str) -> Iterator[None]:  # noqa: A002
 
 
 def _ready(pixels: Pixels, output: Output, metadata: Metadata, options: WriteOptions) -> tuple[Any, Metadata, Notes]:
-    """The picture in its final size, channels and depth, with metadata that suit it."""
+    """The picture in its final size, channels and depth, with matching metadata."""
     image = resizing.resized(resizing.array_to_vips(pixels), output.width, output.height)
     image, metadata, notes = _suited(image, output.format, metadata, options)
     return resizing.as_depth(image, output.depth), metadata, notes
 
 
 def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) -> tuple[Any, Metadata, Notes]:  # noqa: A002
-    """The picture with channels that `format` can hold, and a profile that suits them."""
+    """The picture with channels that `format` supports, and a matching profile."""
     known = FORMATS[format]
     notes: Notes = ()
     if image.bands in (2, 4) and options.background is not None and not known.alpha:
@@ -128,8 +128,8 @@ def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) 
 
 
 def _with_profile(metadata: Metadata, format: str, *, grey: bool) -> tuple[Metadata, Notes]:  # noqa: A002
-    """What a file's chunks or numbers say of its colours, as a profile: for containers that know nothing else, and of
-    AVIF, which is written with the numbers too, for programs that do not look at them."""
+    """The colour description in a file's chunks or numbers as a profile: for containers that support only profiles, and
+    for AVIF, which also keeps the numbers, for programs that ignore them."""
     chunks = dict(metadata.colour)
     hdr = hdr_of(chunks)
     if hdr is not None:
@@ -142,7 +142,7 @@ def _with_profile(metadata: Metadata, format: str, *, grey: bool) -> tuple[Metad
 
 
 def _grey_as_rgb(image: Any, metadata: Metadata) -> tuple[Any, Metadata]:
-    """RGB for a container without grey. A grey profile cannot come along, so its tones are converted to sRGB's."""
+    """RGB for a container without grey. A grey profile cannot be kept, so its tones are converted to sRGB's."""
     if not metadata.icc or not profile_fits(metadata.icc, 1):
         return resizing.as_rgb(image), metadata
     pyvips = vips_module()
@@ -157,9 +157,9 @@ def _grey_as_rgb(image: Any, metadata: Metadata) -> tuple[Any, Metadata]:
 
 
 class _Pipe:
-    """A libvips target over a Python file. An error of the file is kept and raised again behind libvips' own.
+    """A libvips target over a Python file. An error of the file is stored, and raised again in place of libvips' own.
 
-    An exception must not leave a callback, where it would only be printed; that goes for Ctrl-C too.
+    An exception must not leave a callback, where it would only be printed. The same applies to Ctrl-C.
     """
 
     def __init__(self, write: Callable[[bytes], object], file: BinaryIO | None = None, base: int = 0) -> None:
@@ -175,7 +175,7 @@ class _Pipe:
 
     def run(self, image: Any, saver: str, *, keep: str = "none", **options: Any) -> None:
         pyvips = vips_module()
-        image = image.copy()  # its own, to be stopped alone
+        image = image.copy()  # this thread's own, so that it can be stopped alone
 
         def save() -> None:
             try:
@@ -191,8 +191,8 @@ class _Pipe:
             raise self.error
 
     def _apart(self, save: Callable[[], None], image: Any) -> None:
-        """Run `save` in another thread, so that Ctrl-C reaches this one: in libvips it would be raised in whichever
-        callback comes first (pyvips' logging), printed there, and lost."""
+        """Run `save` in another thread, so that Ctrl-C reaches this one. Inside libvips it would be raised in an
+        arbitrary callback (pyvips' logging), printed there, and lost."""
         thread = threading.Thread(target=save, name="srgan-encode", daemon=True)
         thread.start()
         try:
@@ -239,9 +239,9 @@ def _quality(format: str, options: WriteOptions) -> int:  # noqa: A002
 
 def _png(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions) -> Notes:
     head = containers.HeadRewriter(file, containers.png_head(metadata))
-    # Measured on enlarged photographs at level 1, in million pixels a second and bytes per pixel: none 58 and 2.05,
+    # Measured on enlarged photographs at level 1, in million pixels per second and bytes per pixel: none 58 and 2.05,
     # sub 105 and 1.50, up 104 and 1.39, Paeth 55 and 1.37, chosen per row 35 and 1.37 (OpenCV: 25 and 0.94, which "up"
-    # at level 2 beats with 63 and 0.93). Choosing per row pays only with a thorough deflate.
+    # at level 2 beats with 63 and 0.93). Choosing per row pays off only with a thorough deflate.
     row_filter = "up" if options.png_level <= 6 else "all"
     _Pipe(head.write).run(image, "pngsave_target", compression=options.png_level, filter=row_filter)
     return ()
@@ -251,7 +251,8 @@ def _jpeg(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions)
     rewrite, notes = containers.jpeg_head(metadata)
     head = containers.HeadRewriter(file, rewrite)
     quality = _quality("jpeg", options)
-    # Optimised Huffman tables make the file 6 % smaller and four times slower to write, and hold all coefficients.
+    # Optimised Huffman tables make the file 6 % smaller but four times slower to write, and hold all coefficients in
+    # memory.
     _Pipe(head.write).run(
         image,
         "jpegsave_target",
@@ -265,9 +266,9 @@ def _jpeg(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions)
 def _webp(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions) -> Notes:
     from PIL import Image as Pillow
 
-    # libwebp's efforts 3 and up take two and a half times as long, for files as large; lossless is slow at any.
+    # libwebp's efforts 3 and up take two and a half times as long for files of the same size; lossless is slow at any.
     settings: dict[str, Any] = {"lossless": True, "method": 1, "exact": True} if options.lossless else {"method": 2}
-    # Pillow keeps EXIF and XMP byte for byte, which libvips does not, and calls the same libwebp.
+    # Pillow keeps EXIF and XMP byte for byte, which libvips does not, and uses the same libwebp.
     blocks = {"exif": metadata.exif or b"", "xmp": metadata.xmp or b"", "icc_profile": metadata.icc or b""}
     stream = io.BytesIO()
     picture = Pillow.fromarray(resizing.vips_to_array(image))
@@ -300,7 +301,7 @@ def _avif(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions)
 
 
 def _rounded_to_12_bits(image: Any) -> Any:
-    """libvips drops the four low bits; rounded first, they take half as much with them, and 65535 stays the top."""
+    """libvips truncates the four low bits; rounding first halves the error, and 65535 stays the maximum."""
     values = ((np.arange(65536) * 4095 + 32767) // 65535 << 4).astype(np.uint16)
     lookup = vips_module().Image.new_from_memory(values.tobytes(), 65536, 1, 1, "ushort")
     return image.maplut(lookup).copy(interpretation=image.interpretation)
@@ -318,12 +319,12 @@ def _tiff(image: Any, file: BinaryIO, metadata: Metadata, options: WriteOptions)
     big = image.width * image.height * image.bands * (2 if wide else 1) > CLASSIC_TIFF_BYTES
     layout = _TIFF_LAYOUTS[options.tiff_layout]
     layout = {**layout, **_tile_sides(options, layout)}
-    # The smaller pictures of a pyramid have tables of their own, which count from where libvips began.
+    # The smaller pictures of a pyramid have tables of their own, whose offsets count from where libvips began.
     lead = tiff_container.lead_in(metadata, big=big or options.tiff_layout == "pyramid")
     swapped = tiff_container.byte_order(lead) == ">"
     predictor = "horizontal"
     if swapped and wide:
-        # The predictor would take differences of samples that are turned round.
+        # The predictor would take differences of byte-swapped samples.
         image, predictor = image.byteswap(), "none"
     file.write(lead)
     _save_tiff(image, file, len(lead), layout, big=big, predictor=predictor)

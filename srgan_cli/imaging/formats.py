@@ -1,4 +1,4 @@
-"""The file formats, and what each of them can hold. Standard library only, so that planning a batch is instant."""
+"""The file formats and their capabilities. Standard library only, so that planning a batch is instant."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 class Format:
     """What a container can hold.
 
-    `max_side_px` is the largest width or height in px (None: larger than any picture here). `depths` are the bits per
-    sample a result may have; AVIF's 16 means 12 bits in the file, the most AV1 has. `carries` names the metadata that
-    has a place in it.
+    `max_side_px` is the largest width or height in px (None: no practical limit). `depths` are the bits per sample
+    available for results; AVIF's 16 means 12 bits in the file, the maximum of AV1. `carries` names the kinds of
+    metadata it supports.
     """
 
     title: str
@@ -28,11 +28,11 @@ class Format:
     carries: frozenset[str] = frozenset()
     default_quality: int | None = None
     lossless: bool = False
-    """Whether a lossless result is available at all."""
+    """Whether a lossless result is available."""
     by_default: bool = True
-    """Whether a picture that comes in it leaves in it where nothing else is asked for."""
+    """Whether pictures of this format are written in it by default."""
     holds: frozenset[str] = frozenset()
-    """Of what it can hold several in one file: `pages`, `frames`."""
+    """What one file can hold several of: `pages`, `frames`."""
 
 
 _ALL = frozenset({"icc", "exif", "xmp", "dpi"})
@@ -62,14 +62,13 @@ FORMATS: dict[str, Format] = {
     "tiff": Format(
         "TIFF", (".tif", ".tiff"), depths=(8, 16), carries=_ALL, lossless=True, holds=frozenset({"pages", "frames"})
     ),
-    # 75 of libaom's scale is about where JPEG 95 is: no difference at arm's length, at a quarter of the size.
-    # AV1 ends at 65,536 px, libheif's encoder at 16,384.
-    # AV1 has monochrome, but libvips writes RGB. No "lossless": its RGB to YCbCr is not exactly reversible here.
+    # libaom's 75 is about the same as JPEG 95: no visible difference at arm's length, at a quarter of the size.
     "avif": Format(
         "AVIF", (".avif",), grey=False, depths=(8, 16), max_side_px=16_384, carries=_NO_DPI, default_quality=75
     ),
     "heic": Format("HEIC", (".heic", ".heif", ".hif"), writable=False, depths=(8, 16), carries=_NO_DPI),
-    # A GIF becomes a PNG, or when it moves a WebP, unless GIF is asked for: 256 colours are few for what was enlarged.
+    # A GIF becomes a PNG, or a WebP if animated, unless GIF is requested: 256 colours are too few for an enlarged
+    # picture.
     "gif": Format("GIF", (".gif",), grey=False, max_side_px=65_535, by_default=False, holds=frozenset({"frames"})),
     "ppm": Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), writable=False, alpha=False, depths=(8, 16)),
     "jp2": Format("JPEG 2000", (".jp2", ".j2k", ".jpx"), writable=False, depths=(8, 16)),
@@ -79,18 +78,18 @@ FORMATS: dict[str, Format] = {
 _BY_SUFFIX = {suffix: key for key, known in FORMATS.items() for suffix in known.suffixes}
 
 PICTURE_SUFFIXES = frozenset(_BY_SUFFIX)
-"""Lower-case suffixes, dot included, of the files a folder walk takes for pictures."""
+"""Lower-case suffixes, with dot, of files that a folder walk treats as pictures."""
 
 
 def format_of_suffix(suffix: str) -> str | None:
-    """`'.JPG'` (or `'jpg'`) -> `'jpeg'`; None for a suffix that is not a picture's."""
+    """`'.JPG'` (or `'jpg'`) -> `'jpeg'`; None if it is not a picture's suffix."""
     suffix = suffix.lower()
     return _BY_SUFFIX.get(suffix if suffix.startswith(".") else f".{suffix}")
 
 
 @dataclass(frozen=True)
 class Container:
-    """A file that holds pictures as files of their own."""
+    """A file that contains picture files."""
 
     title: str
     suffixes: tuple[str, ...]

@@ -1,5 +1,5 @@
-"""Where the first frame of a GIF stands on its canvas (GIF89a specification, sections 18 to 23), and whether it is
-whole."""
+"""The position of a GIF's first frame on its canvas (GIF89a specification, sections 18 to 23), and whether the frame is
+complete."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ _MAX_BLOCKS = 100_000
 
 
 def first_frame(source: Source) -> tuple[int, int, int, int] | None:
-    """Left, top, width and height in px; None where no frame is found."""
+    """Left, top, width and height in px; None if no frame is found."""
     at = _first_frame_at(source)
     return None if at is None else struct.unpack("<4H", source.read_at(at + 1, 8))
 
 
 @dataclass(frozen=True)
 class CodedPixels:
-    """The coded pixels of the first frame: where their whole blocks end, in bytes, and whether a last one follows."""
+    """The coded pixels of the first frame: the offset where their complete blocks end, and whether the terminating
+    block follows."""
 
     end: int
     is_ended: bool
 
 
 def first_blocks(source: Source) -> CodedPixels | None:
-    """None where no frame is found."""
+    """The blocks of the first frame; None if no frame is found."""
     begin = _first_frame_at(source)
     if begin is None:
         return None
@@ -62,8 +63,8 @@ def _table_bytes(flags: int) -> int:
 
 
 def around_clear(image: Any, frame: tuple[int, int, int, int] | None) -> Any:
-    """The libvips image of a canvas, transparent where its opaque first frame does not reach."""
-    if frame is None or image.bands in (2, 4):  # it has transparency already, and libvips has used it
+    """The libvips image of a canvas, transparent outside its opaque first frame."""
+    if frame is None or image.bands in (2, 4):  # it already has transparency, which libvips has used
         return image
     left, top, width, height = frame
     if left == 0 and top == 0 and width >= image.width and height >= image.height:
@@ -74,8 +75,8 @@ def around_clear(image: Any, frame: tuple[int, int, int, int] | None) -> Any:
 
 
 def lost(source: Source) -> str:
-    """What is missing of the first frame: libvips leaves clear what is not there. Pillow decodes it for that once more,
-    and notices; whatever else it does not like, libvips has to judge."""
+    """What is missing from the first frame, which libvips leaves transparent. Pillow decodes the frame once more and
+    reports it; libvips decides about any other fault."""
     from PIL.GifImagePlugin import GifImageFile
 
     blocks = first_blocks(source)
@@ -84,7 +85,7 @@ def lost(source: Source) -> str:
     try:
         GifImageFile(
             io.BytesIO(source.read_at(0, blocks.end) + b"\0;")
-        ).load()  # Pillow would read on in the next frame
+        ).load()  # Pillow would continue with the next frame
     except OSError as err:
         return "some of its pixels are missing" if "truncated" in str(err) else ""
     except Exception:  # noqa: BLE001 - a second opinion only

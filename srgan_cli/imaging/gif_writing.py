@@ -1,7 +1,7 @@
-"""GIF, frame by frame: 256 colours at a time, transparency all or nothing, and nothing drawn twice.
+"""GIF frame by frame: 256 colours per frame, binary transparency, and only the changed pixels.
 
-What did not change is left transparent, so that it keeps its colour on the screen, whatever palette the frame has. That
-goes for changes of a few levels, too: noise would flip pixels between neighbouring colours of the palette.
+Unchanged pixels are written as transparent, so they keep their colour on the screen whatever the frame's palette. This
+includes changes of a few levels, since noise would make pixels flip between neighbouring colours of the palette.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ from srgan_cli.imaging.changes import Box, box_of, whole
 from srgan_cli.imaging.image import Pixels
 
 GIF_NOTE = "GIF has 256 colours a frame, and pixels are transparent or not"
-_COLOURS = 255  # and one that is transparent
+_COLOURS = 255  # plus one that is transparent
 _CLEAR = 255
 _OPAQUE_FROM = 128  # of 255
-_SAME = 4  # levels of 255 that a pixel's colour may drift before it is drawn again
-_WORSE = 1.25, 2.0  # a palette is given up when colours are off by so much more than those that it was made of
+_SAME = 4  # how far a pixel's colour may drift, in levels of 255, before it is drawn again
+# a new palette is made when the colour error exceeds that of the frame it was made from by this much
+_WORSE = 1.25, 2.0
 _KEEP, _TO_CLEAR = 1, 2  # disposals
 
 Colours = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class GifWriter:
-    """Writes a GIF into `file`, one frame behind: whether a frame is cleared away shows in the next.
+    """Writes a GIF into `file` with a delay of one frame, since the next frame decides how a frame is disposed of.
 
-    `plays`: how often all frames are shown, 0 without end.
+    `plays`: how often the animation is played; 0 means endlessly.
     """
 
     def __init__(self, file: BinaryIO, width: int, height: int, plays: int) -> None:
         self._file, self._size = file, (width, height)
         self._palette: Any = None
         self._palette_error = 0.0
-        self._shown: Colours | None = None  # (H, W, 3), the colours that were drawn, as they were before the palette
-        self._opaque = np.zeros((height, width), bool)  # where something is on the screen
+        self._shown: Colours | None = None  # (H, W, 3), the colours drawn, before reduction to the palette
+        self._opaque = np.zeros((height, width), bool)  # pixels of the screen that are not transparent
         self._waiting: tuple[Colours, np.ndarray[Any, np.dtype[np.bool_]], int] | None = None
         self._rest_ms = 0.0
         file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0x70, 0, 0))
@@ -46,7 +47,7 @@ class GifWriter:
             file.write(b"!\xff\x0bNETSCAPE2.0\3\1" + struct.pack("<H", min(again, 65535)) + b"\0")
 
     def add(self, pixels: Pixels, delay_ms: int) -> None:
-        """A frame: (H, W, 3 or 4) uint8 with straight alpha."""
+        """Add a frame: (H, W, 3 or 4) uint8 with straight alpha."""
         opaque = np.ones(pixels.shape[:2], bool) if pixels.shape[2] == 3 else pixels[:, :, 3] >= _OPAQUE_FROM
         coming: Colours = np.ascontiguousarray(pixels[:, :, :3])
         if self._waiting is not None:
@@ -54,7 +55,7 @@ class GifWriter:
         self._waiting = coming, opaque, delay_ms
 
     def flush(self) -> None:
-        """Write the frame that waits for the next one, of which nothing will be cleared away."""
+        """Write the pending frame, without clearing anything for a next one."""
         if self._waiting is not None:
             self._write(*self._waiting, clears=False)
             self._waiting = None
@@ -93,7 +94,7 @@ class GifWriter:
         self._file.write(b"!\xf9\4" + control + b"\0," + place + palette + _packed(indices))
 
     def _indices(self, part: Colours, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[bytes, Colours]:
-        """The palette, 256 colours, and the place in it of each px."""
+        """The palette of 256 colours, and the palette index of each px."""
         from PIL import Image as Pillow
 
         picture = Pillow.fromarray(part)
@@ -101,7 +102,7 @@ class GifWriter:
             indices, error = self._mapped(picture, part, mask)
             if error <= self._palette_error * _WORSE[0] + _WORSE[1]:
                 return self._palette_bytes(), indices
-        # Only what is drawn decides the colours.
+        # Only pixels that are drawn determine the colours.
         seen = part[mask] if mask.any() else part.reshape(-1, 3)
         side = max(1, int(len(seen) ** 0.5))
         sample = Pillow.fromarray(np.ascontiguousarray(seen[: side * (len(seen) // side)].reshape(side, -1, 3)))
@@ -127,7 +128,7 @@ class GifWriter:
 
 
 def _packed(indices: Colours) -> bytes:
-    """What Pillow's LZW makes of (H, W): the code size, the blocks, and their end."""
+    """LZW data of (H, W) from Pillow: the code size, the blocks, and their end."""
     from PIL import Image as Pillow
 
     picture = Pillow.fromarray(indices)
@@ -135,7 +136,7 @@ def _packed(indices: Colours) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "GIF", optimize=False, interlace=False)
     data = stream.getvalue()
-    at = 13 + 3 * 256  # the head and its table
+    at = 13 + 3 * 256  # the header and its table
     while data[at : at + 1] == b"!":
         at += 2
         while data[at]:

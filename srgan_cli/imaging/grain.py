@@ -1,9 +1,9 @@
-"""Film grain of a picture: how strong at which brightness, how coarse, and how much of it is colour.
+"""Film grain of a picture: its strength by brightness, its size, and how much of it is colour.
 
-Grain is seen as white noise that went through a Gaussian kernel: a part that all channels share and a part of each
-channel's own, with a strength that depends on the channel's value. It is measured where the picture is flattest. Two of
-the four quarters of a block say whether it is flat, and the other two how strong its grain is, and the reverse: chosen
-and measured by the same pixels, it would come out too weak.
+Grain is modelled as white noise filtered with a Gaussian kernel: a part shared by all channels and a part for each
+channel, with a strength that depends on the channel's value. It is measured where the picture is flattest. Two of the
+four quarters of a block decide whether it is flat, and its grain is measured in the other two, and vice versa: if the
+same pixels were used for both, the result would be biased low.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import numpy.typing as npt
 from srgan_cli.imaging.image import Pixels
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-Place: TypeAlias = tuple[int, int, int]  # number of a strip, row and column in it
+Place: TypeAlias = tuple[int, int, int]  # index of a strip, row and column in it
 
-BLOCK = 16  # px; its quarters of 8 px are what is measured
+BLOCK = 16  # px; measurements use its quarters of 8 px
 _QUARTER, _STRIDE = BLOCK // 2, BLOCK // 2
 _MAX_BLOCKS = 20_000
 _BINS = 10  # of a channel's value
-_FLATTEST, _FEWEST, _MOST = 0.02, 6, 300  # quarters of each bin that count
-_MIN_IN_BIN = 60  # blocks: of fewer, the flattest may not be flat
-_CLIPPED = 0.02  # of a block's px that are black or white: more, and its grain is cut off
+_FLATTEST, _FEWEST, _MOST = 0.02, 6, 300  # quarters used in each bin
+_MIN_IN_BIN = 60  # blocks: with fewer, the flattest may not be flat
+_CLIPPED = 0.02  # fraction of a block's px that are black or white: above it, the grain is clipped
 _QUIET, _TEXTURE = (
     0.2,
     1.35,
-)  # this quantile over all bins, and times that: more is texture, in a bin without flat parts
-_WEAKEST = 0.6 / 255  # less than the rounding of 8 bits and of a JPEG leave
+)  # this quantile over all bins, times this factor: more is texture, in a bin without flat parts
+_WEAKEST = 0.6 / 255  # less than what rounding to 8 bits and JPEG leave
 _KNOTS = np.linspace(0.0, 1.0, 33)
 _SIZES_PX = np.concatenate(([0.0], np.arange(0.25, 2.01, 0.05)))
 _FILM_LEVELS, _FILM_SHARED = 12.0, 0.75
@@ -40,10 +40,9 @@ _FILM_LEVELS, _FILM_SHARED = 12.0, 0.75
 
 @dataclass(frozen=True)
 class Grain:
-    """`strength` has a row for each channel of colour: the standard deviation at values evenly spaced from 0 to 1, in
-    units of the full scale. `size_px` is the standard deviation of the kernel, and `colour_px` that of the part that
-    channels do not share; `shared` is the fraction of the variance that they do.
-    """
+    """`strength` has a row for each colour channel: the standard deviation at values evenly spaced from 0 to 1, in
+    units of the full scale. `size_px` is the standard deviation of the kernel, `colour_px` that of the part that
+    channels do not share, and `shared` the fraction of the variance that they do share."""
 
     strength: tuple[tuple[float, ...], ...]
     size_px: float
@@ -52,30 +51,30 @@ class Grain:
 
     @property
     def levels(self) -> float:
-        """The mean strength in the middle of the scale, in levels of 255."""
+        """The mean strength for medium values, in levels of 255."""
         middle = len(self.strength[0]) // 4
         return 255 * float(np.mean([row[middle:-middle] for row in self.strength]))
 
 
 def film(amount: float, channels: int) -> Grain:
-    """Grain that no picture was measured for: `amount` 1 is a standard deviation of 12 levels of 255 in the middle of
-    the scale and nothing at its ends, a quarter of the variance coloured, of a kernel of 1 px."""
+    """Synthetic grain, not measured from a picture: `amount` 1 is a standard deviation of 12 levels of 255 for medium
+    values and 0 at black and white, a quarter of the variance in colour, with a kernel of 1 px."""
     row = tuple(amount * _FILM_LEVELS / 255 * np.sqrt(4 * _KNOTS * (1 - _KNOTS)))
     return Grain((row,) * channels, 1.0, 1.0, 1.0 if channels == 1 else _FILM_SHARED)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The grain of a picture, and the top left corners of flat blocks of `BLOCK` px in which it shows."""
+    """The grain of a picture, and the top left corners of flat blocks of `BLOCK` px that show it."""
 
     grain: Grain
     flat: tuple[Place, ...]
 
 
 def measure(strips: Sequence[Pixels], most_flat: int = 16) -> Measured | None:
-    """The grain of the picture that `strips` (H, W, C), uint8 or uint16, are parts of; None where it shows none.
+    """The grain of the picture that `strips` (H, W, C), uint8 or uint16, are parts of; None if none is found.
 
-    Lawns and sand without a flat part pass for grain.
+    Fine texture without any flat part (lawns, sand) is mistaken for grain.
     """
     places, blocks = _blocks(strips)
     if len(blocks) < _FEWEST:
@@ -108,8 +107,8 @@ def measure(strips: Sequence[Pixels], most_flat: int = 16) -> Measured | None:
 
 
 def left_fraction(before: Sequence[Pixels], after: Sequence[Pixels]) -> float:
-    """How much of the variance of the grain in flat blocks, (BLOCK, BLOCK, C) each, is still there `after`, where they
-    are enlarged by a whole number: 0 to 1. Of all blocks the median: in some there is texture, which stays."""
+    """The fraction (0 to 1) of the grain's variance in flat blocks, (BLOCK, BLOCK, C) each, that remains in `after`,
+    the same blocks enlarged by an integer factor. The median over the blocks: some contain texture, which remains."""
     fractions = []
     for one, other in zip(before, after, strict=True):
         scale = other.shape[0] // BLOCK
@@ -129,12 +128,12 @@ def _unit(pixels: Pixels) -> Floats:
 
 
 def _rounding(pixels: Pixels) -> float:
-    """The variance that rounding to integers adds."""
+    """The variance added by rounding to integers."""
     return float(1 / 12 / np.iinfo(pixels.dtype).max ** 2)
 
 
 def _blocks(strips: Sequence[Pixels]) -> tuple[list[Place], Floats]:
-    """Blocks spread evenly over all strips, in quarters: (N, 4, 64, C); none that is transparent in part."""
+    """Blocks evenly distributed over all strips, in quarters: (N, 4, 64, C); none with transparency."""
     all_places = [
         (number, top, left)
         for number, strip in enumerate(strips)
@@ -151,7 +150,7 @@ def _blocks(strips: Sequence[Pixels]) -> tuple[list[Place], Floats]:
 
 
 def block_at(strips: Sequence[Pixels], place: Place, around: int = 0) -> Pixels:
-    """A block, with as many px around it as there are."""
+    """A block, with as many px around it as are available."""
     number, top, left = place
     strip = strips[number]
     return strip[max(0, top - around) : top + BLOCK + around, max(0, left - around) : left + BLOCK + around]
@@ -177,14 +176,14 @@ _DEGREES = np.float32(_QUARTER**2 / (_QUARTER**2 - 3))
 
 
 def _residual(quarters: Floats) -> Floats:
-    """What is left of quarters (N, 4, 64, C) when their best plane is taken away."""
+    """Quarters (N, 4, 64, C) minus their best-fit plane."""
     moved = quarters.transpose(0, 1, 3, 2)  # (N, 4, C, 64)
     residual: Floats = np.asarray(moved - (moved @ _BASIS) @ _BASIS.T, np.float32)
     return residual.transpose(0, 1, 3, 2)
 
 
 def _power(block: Floats) -> float:
-    """The variance in a block (BLOCK, BLOCK, C) without its best plane."""
+    """The variance of a block (BLOCK, BLOCK, C) minus its best-fit plane."""
     flat = block.reshape(BLOCK**2, -1)
     return float(((flat - _BLOCK_BASIS @ (_BLOCK_BASIS.T @ flat)) ** 2).mean())
 
@@ -193,10 +192,10 @@ def _power(block: Floats) -> float:
 
 
 def _flattest(variance: Floats, means: Floats) -> list[npt.NDArray[np.intp]]:
-    """For each channel the quarters (number of the block, of the quarter) to be measured, by what the others show."""
+    """For each channel, the quarters to measure (block index, quarter index), chosen by the other quarters."""
     chosen = []
     total = variance.sum(2)  # (N, 4)
-    pairs = (((0, 3), (1, 2)), ((1, 2), (0, 3)))  # the quarters that choose, and those that are chosen
+    pairs = (((0, 3), (1, 2)), ((1, 2), (0, 3)))  # the quarters that decide, and those that are measured
     for channel in range(variance.shape[2]):
         bins = np.minimum((means[:, :, channel].mean(1) * _BINS).astype(int), _BINS - 1)
         found = []
@@ -216,7 +215,7 @@ def _flattest(variance: Floats, means: Floats) -> list[npt.NDArray[np.intp]]:
 def _strengths(
     variance: Floats, means: Floats, chosen: Sequence[npt.NDArray[np.intp]], rounding: float
 ) -> tuple[list[Floats], list[Floats]]:
-    """Of each channel the standard deviations, and the values that they are at, rising."""
+    """For each channel the standard deviations, and the values at which they apply, ascending."""
     curves, at = [], []
     for channel, quarters in enumerate(chosen):
         values = means[quarters[:, 0], quarters[:, 1], channel]
@@ -226,7 +225,8 @@ def _strengths(
         for number in np.unique(bins):
             inside = bins == number
             if inside.sum() >= _FEWEST:
-                usual = found[inside] <= 2 * np.median(found[inside])  # an edge in the quarters that did not choose
+                # an edge in the quarters that were not used to choose
+                usual = found[inside] <= 2 * np.median(found[inside])
                 level = np.sqrt(max(0.0, float(found[inside][usual].mean()) - rounding))
                 points.append((float(values[inside].mean()), level))
         x, y = np.array(points or [(0.5, 0.0)], np.float32).T
@@ -236,18 +236,18 @@ def _strengths(
 
 
 def _alike(variance: Floats, means: Floats, curves: Sequence[Floats], at: Sequence[Floats]) -> npt.NDArray[np.bool_]:
-    """Of each quarter (N, 4), whether it holds not much more than grain of such values does."""
+    """For each quarter (N, 4), whether its variance is not much above that of grain at such values."""
     usual = [np.interp(means[:, :, n], x, y) ** 2 for n, (x, y) in enumerate(zip(at, curves, strict=True))]
     return np.asarray(variance.sum(2) <= 2 * np.sum(usual, 0))
 
 
 def _fading(strength: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
-    """Nothing at black and at white: what is clipped has no grain."""
+    """Fade to zero at black and white: clipped values have no grain."""
     return tuple((0.0, *row[1:-1], 0.0) for row in strength)
 
 
 def _of_all_brightnesses(numbers: npt.NDArray[np.intp], values: Floats, count: int) -> npt.NDArray[np.intp]:
-    """At most `count` blocks, of all brightnesses alike."""
+    """At most `count` blocks, evenly distributed over brightness."""
     order = np.unique(numbers)
     order = order[np.argsort(values[order], kind="stable")]
     return order[:: -(-len(order) // count)]
@@ -257,9 +257,10 @@ def _of_all_brightnesses(numbers: npt.NDArray[np.intp], values: Floats, count: i
 
 
 def _shape(residual: Floats, rounding: float) -> tuple[float, float, float]:
-    """From quarters (n, 64, C): the fraction that channels have in common, and the sizes of both parts."""
+    """From quarters (n, 64, C): the fraction shared by the channels, and the sizes of both parts."""
     scaled = residual / np.sqrt((residual**2).mean(1, keepdims=True) + 1e-12)
-    weight = rounding / float((residual**2).mean() + 1e-12)  # of rounding, which is white and of each channel's own
+    # due to rounding, which is white and independent for each channel
+    weight = rounding / float((residual**2).mean() + 1e-12)
     grey = scaled.mean(2)
     channels = scaled.shape[2]
     if channels == 1:
@@ -273,8 +274,8 @@ def _shape(residual: Floats, rounding: float) -> tuple[float, float, float]:
 
 
 def _size(residual: Floats, white: float) -> float:
-    """The kernel whose noise is as alike at distances of 1 and 2 px as quarters (n, 64) are; `white`: the fraction
-    of the variance that has no kernel."""
+    """The size of the kernel whose noise has the same correlation at distances of 1 and 2 px as quarters (n, 64).
+    `white`: the fraction of the variance that is white."""
     cells = residual.reshape(-1, _QUARTER, _QUARTER)
     whole = float((cells**2).mean()) * max(0.05, 1 - white)
     found = [
@@ -287,8 +288,8 @@ def _size(residual: Floats, white: float) -> float:
 
 @functools.cache
 def _seen(size_px: float) -> tuple[float, float, float]:
-    """Of noise of variance 1 through a kernel, in a quarter whose plane is taken away: what is left of the variance,
-    and of that the fraction at distances of 1 and 2 px."""
+    """For noise of variance 1 filtered with a kernel, in a quarter minus its plane: the remaining variance, and the
+    correlations at distances of 1 and 2 px."""
     y, x = np.mgrid[0:_QUARTER, 0:_QUARTER].reshape(2, -1)
     far = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2
     covariance = np.exp(-far / (4 * size_px**2)) if size_px else np.eye(_QUARTER**2)

@@ -1,7 +1,7 @@
-"""Grain made: a field of noise that is a function of a seed and of where a pixel is, put onto finished rows.
+"""Synthetic grain: a noise field that depends only on a seed and the position of a pixel, added to finished rows.
 
-All sums are of integers, and what follows is one operation for each pixel by itself. So rows come out the same to the
-bit in whatever parts they are made.
+All sums are of integers, followed by one operation per pixel. So the rows are bit-identical, however the picture is
+divided into parts.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from srgan_cli.imaging.image import Pixels
 Whole: TypeAlias = npt.NDArray[np.int32]
 _Words: TypeAlias = npt.NDArray[np.uint32]
 
-_CHUNK_PX = 1 << 17  # at a time: what they take stays in the cache
-_FINEST = 0.3  # of the aperture: finer grain has to be far stronger to show the same from afar
+_CHUNK_PX = 1 << 17  # rows at a time, so that the data stays in the cache
+_FINEST = 0.3  # of the aperture: finer grain would have to be far stronger to look the same from a distance
 _ROOTS = 1 << 16  # steps of the table from the root of linear light to encoded values
 _BYTE_VARIANCE = (256**2 - 1) / 3  # of 2·b - 255, b from 0 to 255
-_LONGEST = 24  # of a side of a kernel's boxes, px
+_LONGEST = 24  # side of a kernel's boxes, in px
 
 
 class GrainField:
-    """Puts grain onto the rows of one picture.
+    """Adds grain to the rows of one picture.
 
-    `aperture_px` is how many px across the pixel was in which `grain` was measured: averaged over so many, the field
-    has the strength and the size that were measured. `fraction` of the variance is put on. The same `seed` and `page`
+    `aperture_px` is the side, in px of the result, of the pixel in which `grain` was measured: averaged over that many
+    px, the field has the measured strength and size. `fraction` of the variance is added. The same `seed` and `page`
     give the same field.
     """
 
@@ -45,8 +45,8 @@ class GrainField:
         self._tables: dict[int, list[tuple[npt.NDArray[np.float32], ...]]] = {}
 
     def put(self, rows: Pixels, first_row: int) -> None:
-        """Onto `rows` (h, W, C), in place: those of the picture from `first_row` on. Alpha, and colours that are wholly
-        transparent, stay as they are."""
+        """Add grain in place to `rows` (h, W, C), which start at the picture's `first_row`. Alpha, and colours of fully
+        transparent pixels, stay unchanged."""
         step = max(1, _CHUNK_PX // rows.shape[1])
         for top in range(0, len(rows), step):
             self._put(rows[top : top + step], first_row + top)
@@ -73,7 +73,7 @@ class GrainField:
             rows[..., channel] = result if clear is None else np.where(clear, values, result)
 
     def _fields(self, first_row: int, height: int, width: int, colours: int) -> list[npt.NDArray[np.float32]]:
-        """One for each colour, (height, width), of variance 1 when averaged over the aperture."""
+        """One field for each colour channel, (height, width), with variance 1 when averaged over the aperture."""
         reach = max(sum(boxes) - len(boxes) for boxes in (self._boxes, self._own_boxes))
         words = _hashed(self._salts, first_row, height + reach, width + reach)
         common = _field(words, 0, self._boxes, height, width)
@@ -84,8 +84,8 @@ class GrainField:
         return [common + own * _field(words, 8 * n, self._own_boxes, height, width) for n in range(1, colours + 1)]
 
     def _tables_of(self, dtype: np.dtype[Any], colours: int) -> list[tuple[npt.NDArray[np.float32], ...]]:
-        """For each colour, by its integer value: linear light, the strength there, and the value as the other table has
-        it."""
+        """For each colour channel, by its integer value: linear light, the strength there, and the value as index into
+        the other table."""
         if colours not in self._tables:
             top = int(np.iinfo(dtype).max)
             values = np.arange(top + 1) / top
@@ -112,8 +112,8 @@ def _linear(encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 @functools.cache
 def _encoding(dtype: np.dtype[Any]) -> npt.NDArray[np.float32]:
-    """By the root of linear light, in steps: encoded values on the scale of `dtype`. The curve is nearly straight over
-    roots, and a root is exact on every machine."""
+    """Encoded values on the scale of `dtype`, by the root of linear light, in steps. The curve is nearly linear in the
+    root, and a root is exact on every machine."""
     light = (np.arange(_ROOTS + 1) / _ROOTS) ** 2
     encoded = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     return (encoded * np.iinfo(dtype).max).astype(np.float32)
@@ -123,8 +123,8 @@ def _encoding(dtype: np.dtype[Any]) -> npt.NDArray[np.float32]:
 
 
 def _mixed(words: _Words) -> _Words:
-    """Every bit depends on every bit: two rounds of multiplying and of folding the upper half into the lower. The
-    multipliers are those that C. Wellons found by search ("lowbias32", 2018)."""
+    """A hash in which every output bit depends on every input bit: two rounds of multiplying and XORing the upper half
+    into the lower. The multipliers were found by C. Wellons' search ("lowbias32", 2018)."""
     words = words ^ (words >> np.uint32(16))
     words *= np.uint32(0x7FEB352D)
     words ^= words >> np.uint32(15)
@@ -142,14 +142,14 @@ def _salts(seed: int, page: int) -> tuple[int, int]:
 
 
 def _hashed(salts: tuple[int, int], first_row: int, height: int, width: int) -> _Words:
-    """(height, width): random bits for each place of the picture."""
+    """(height, width): random bits for each position of the picture."""
     rows = _mixed(np.arange(first_row, first_row + height, dtype=np.uint32) ^ np.uint32(salts[0]))
     columns = _mixed(np.arange(width, dtype=np.uint32) ^ np.uint32(salts[1]))
     return _mixed(rows[:, None] + columns)
 
 
 def _field(words: _Words, shift: int, boxes: tuple[int, ...], height: int, width: int) -> npt.NDArray[np.float32]:
-    """Eight of the bits as noise, through boxes along both axes: their sums are nearly Gaussian."""
+    """Eight of the bits as noise, filtered with boxes along both axes: their sums are nearly Gaussian."""
     reach = sum(boxes) - len(boxes)
     bits = words[: height + reach, : width + reach] >> np.uint32(shift) & np.uint32(255)
     noise: Whole = bits.view(np.int32) * np.int32(2) - np.int32(255)
@@ -172,8 +172,8 @@ def _summed(noise: Whole, side: int) -> Whole:
 
 @functools.cache
 def boxes_for(size_px: float, aperture_px: int) -> tuple[int, ...]:
-    """Sides of three boxes, one after the other nearly a Gaussian, for grain of `size_px` in pixels that are
-    `aperture_px` of ours: averaging over those, which a camera's or scanner's pixel did too, widens it."""
+    """Sides of three boxes that in sequence approximate a Gaussian, for grain of `size_px` in input pixels that are
+    `aperture_px` of the result's: averaging over those, as a camera's or scanner's pixel does, widens it."""
     widened = (1 - 1 / aperture_px**2) / 12
     wanted = aperture_px**2 * max(size_px**2 - widened, _FINEST**2 if aperture_px > 1 else 0.0)
     sides = range(1, _LONGEST + 1)

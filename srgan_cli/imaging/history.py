@@ -1,9 +1,10 @@
-"""Was this picture a JPEG before it was saved as something else, and of which quality? Found in its pixels.
+"""Was this picture a JPEG before it was saved in another format, and of which quality? Determined from its pixels.
 
-A JPEG's cosine coefficients are multiples of its quantiser's steps, and stay so to within the rounding of the decoded
-pixels: as long as nobody has resized or retouched the picture, their histogram is a comb, at the place of the grid of
-8 × 8 px only (Z. Fan and R. L. de Queiroz, "Identification of Bitmap Compression History", IEEE Trans. Image
-Processing 12(2), 2003). This sees a JPEG whose blocks no eye and no measure of steps between neighbours would.
+A JPEG's cosine coefficients are multiples of its quantiser's steps, up to the rounding of the decoded pixels. As long
+as the picture has not been resized or retouched, their histogram is a comb, but only at the position of the original
+grid of 8 × 8 px (Z. Fan and R. L. de Queiroz, "Identification of Bitmap Compression History", IEEE Trans. Image
+Processing 12(2), 2003). This detects JPEGs whose blocks are invisible and do not show in differences between
+neighbouring pixels.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ Frequency: TypeAlias = tuple[int, int]  # row and column in a block of coefficie
 
 _GRID = 8
 _PHASE_BLOCKS, _COMB_BLOCKS = 400, 2048
-# The lowest frequencies: they have coefficients that are not 0 at any quality, and the finest steps.
+# The lowest frequencies: they have nonzero coefficients at any quality, and the finest steps.
 _JUDGED: tuple[Frequency, ...] = tuple((v, u) for v in range(6) for u in range(6) if 0 < v + u < 6)
 _ZERO = 0.5
 _CANDIDATES = 3
 _MAX_STEP = 120
 _MIN_COUNT = 24
-_COMB = 0.6  # mean cosine: white noise of .3 levels, that of rounding twice, leaves .83 of a comb of step 3
+_COMB = 0.6  # mean cosine: white noise of 0.3 levels, as from rounding twice, leaves 0.83 of a comb of step 3
 _MIN_COMBS = 4
 _MIDDLE = np.float32(128)
 
 
 def jpeg_quality_of(luma: Plane) -> int | None:
-    """The quality (1 to 100, as libjpeg counts) of the JPEG that `luma` (H, W; 0 to 255) was decoded from.
+    """The quality (1 to 100, as in libjpeg) of the JPEG that `luma` (H, W; 0 to 255) was decoded from.
 
-    None where there is no trace of one: never compressed, resized since, or above a quality of some 92, where a step
-    is lost in rounding. The picture may have been cropped anywhere.
+    None if there is no trace of one: never compressed, resized since, or of a quality above about 92, where a step is
+    lost in rounding. The picture may have been cropped anywhere.
     """
     if min(luma.shape) < 4 * _GRID:
         return None
@@ -49,7 +50,7 @@ def jpeg_quality_of(luma: Plane) -> int | None:
 
 
 def _phases(luma: Plane) -> list[tuple[int, int]]:
-    """The likeliest places of the grid: where most coefficients are 0."""
+    """The most likely positions of the grid: where most coefficients are 0."""
     zeros = {
         (top, left): float((np.abs(_coefficients(luma[top:, left:], _PHASE_BLOCKS)) < _ZERO).mean())
         for top in range(_GRID)
@@ -59,7 +60,7 @@ def _phases(luma: Plane) -> list[tuple[int, int]]:
 
 
 def _coefficients(luma: Plane, max_blocks: int) -> Plane:
-    """The cosine transform of blocks of 8 × 8 px, spread evenly over the picture: (H, W) -> (N, 8, 8)."""
+    """The cosine transform of blocks of 8 × 8 px, evenly distributed over the picture: (H, W) -> (N, 8, 8)."""
     rows, columns = (side // _GRID for side in luma.shape)
     cells = luma[: rows * _GRID, : columns * _GRID].reshape(rows, _GRID, columns, _GRID)
     blocks = cells.transpose(0, 2, 1, 3).reshape(-1, _GRID, _GRID)
@@ -86,18 +87,19 @@ def _steps(coefficients: Plane) -> dict[Frequency, int]:
 
 
 def _step(values: npt.NDArray[np.float32]) -> int | None:
-    """The largest step whose multiples the values keep to, if there is one."""
+    """The largest step whose multiples match the values, if there is one."""
     for step in range(_MAX_STEP, 1, -1):
         if _comb(values, step) > _COMB:
-            # Its neighbour above may have been met first.
+            # The next larger step may have reached the threshold first.
             return max((step, step - 1), key=lambda near: _comb(values, near) if near > 1 else 0.0)
     return None
 
 
 def _comb(values: npt.NDArray[np.float32], step: int) -> float:
-    """How near the values are to multiples of `step`: 1 on them, 0 where there is no relation; and 0 if too few tell.
+    """How close the values are to multiples of `step`: 1 if exact, 0 if unrelated or if there are too few values.
 
-    Those that round to 0 say nothing: all small values do. Nor does a single heap, which may lie anywhere by chance.
+    Values that round to 0 are ignored, since all small values do. A single cluster is ignored too, since it may be
+    anywhere by chance.
     """
     multiples = values[np.abs(values) > 0.6 * step] / step
     if len(multiples) < _MIN_COUNT or (np.abs(multiples) > 1.5).sum() < _MIN_COUNT // 4:

@@ -1,7 +1,7 @@
-"""What a picture is: its pixels, and everything needed to write it back as faithfully as it was read.
+"""A picture: its pixels, and everything needed to write it back as faithfully as it was read.
 
-Arrays are HWC, RGB order, `uint8` or `uint16`, full range, in the picture's own colour space (its ICC profile says
-which). C is 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA); alpha is straight, never premultiplied.
+Arrays are HWC, RGB order, `uint8` or `uint16`, full range, in the picture's own colour space (given by its ICC
+profile). C is 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA). Alpha is straight, never premultiplied.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Depth: TypeAlias = Literal[8, 16]
 
 @dataclass(frozen=True)
 class Metadata:
-    """What travels beside the pixels.
+    """Everything in a file besides the pixels.
 
-    `exif` is the bare TIFF structure (it starts with `II*\\0` or `MM\\0*`; no `Exif\\0\\0` in front), as in the file.
-    `xmp` is the packet's bytes, `icc` the profile's bytes, `dpi` pixels per inch (horizontal, vertical). `iptc` is a
-    JPEG file's APP13 block (captions and keywords of older programs); other containers hold it in other forms. `text`
-    are PNG's keywords with what they say. `colour` tells what the colours are in the words of PNG's chunks (`cICP`,
-    `sRGB`, `gAMA`, `cHRM`), where a file does so beside or in the place of a profile.
+    `exif` is the bare TIFF structure (it starts with `II*\\0` or `MM\\0*`, without a leading `Exif\\0\\0`), as
+    in the file. `xmp` is the packet's bytes, `icc` the profile's bytes, `dpi` pixels per inch (horizontal, vertical).
+    `iptc` is a JPEG file's APP13 block (captions and keywords of older programs); other containers hold it in other
+    forms. `text` holds PNG's keywords and their texts. `colour` describes the colour space by PNG's chunks (`cICP`,
+    `sRGB`, `gAMA`, `cHRM`), if the file does so besides a profile or instead of one.
     """
 
     icc: bytes | None = None
@@ -38,13 +38,12 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything known of a picture before its pixels are decoded.
+    """Everything known about a picture before its pixels are decoded.
 
-    `width` and `height` are in px and upright: the EXIF orientation is already taken into account. `format` is a key
-    of `srgan_cli.imaging.formats.FORMATS`. `notes` are sentences a person should hear ("first of 12 frames");
-    `left_out` are those on what stands beside the pixels and cannot travel, for people who want it to.
-    `orientation` (1 to 8) is how the picture was stored. `pages` is how many pages or frames the file has, of which
-    this is the first.
+    `width` and `height` are in px after applying the EXIF orientation (upright). `format` is a key of
+    `srgan_cli.imaging.formats.FORMATS`. `notes` are sentences for the user ("first of 12 frames"). `left_out` are
+    sentences about metadata that cannot be carried over, shown on request. `orientation` (1 to 8) is how the picture
+    was stored. `pages` is the number of pages or frames in the file; this is the first.
     """
 
     width: int

@@ -1,8 +1,8 @@
-"""Whether all tiles of a JPEG 2000 picture are in its file. OpenJPEG gives those that are not as flat areas, and
-reports nothing.
+"""Checks whether a JPEG 2000 file contains all tiles of its picture. OpenJPEG silently decodes missing ones as flat
+areas.
 
-ISO/IEC 15444-1 (ITU-T T.800): A.5.1 for the size of the picture and of its tiles, A.4.2 for the parts that tiles come
-in, I.4 for the boxes of a .jp2 file.
+ISO/IEC 15444-1 (ITU-T T.800): A.5.1 for the size of the picture and of its tiles, A.4.2 for tile-parts, I.4 for the
+boxes of a .jp2 file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from srgan_cli.imaging.sources import Source
 
 END = b"\xff\xd9"
 _SIZ, _SOT = b"\xff\x51", b"\xff\x90"
-_PART_BYTES = 14  # the least that a part of a tile takes: two markers, and what stands in the first
+_PART_BYTES = 14  # minimum size of a tile-part: two markers, and the fields of the first
 _MAX_TILES = 65_535
 _MAX_BOXES = 1000
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a tile: where it begins, of which tile, and its bytes; 0: all that is left."""
+    """A tile-part: its offset, its tile's index, and its bytes; 0: all that is left."""
 
     at: int
     tile: int
@@ -32,9 +32,9 @@ class _Part:
 
 
 def lost(source: Source) -> str:
-    """Which tiles are missing; nothing where all are there. Any other fault is for the decoder to find.
+    """The missing tiles; empty if none are. Any other fault is left to the decoder.
 
-    Raises `UnreadablePictureError` where the file has no room for the tiles that it announces.
+    Raises `UnreadablePictureError` if the file is too small for the tiles that it announces.
     """
     start = _codestream(source)
     head = b"" if start is None else source.read_at(start, 42)
@@ -54,8 +54,8 @@ def lost(source: Source) -> str:
 
 
 def cut(source: Source) -> tuple[int, int] | None:
-    """Where the last whole part of a tile ends, and where the part that is cut would, in bytes; None where nothing is
-    cut, or the header is."""
+    """The offset where the last complete tile-part ends, and where the truncated one would end; None if nothing is
+    truncated, or the header is."""
     start = _codestream(source)
     if start is None:
         return None
@@ -70,7 +70,7 @@ def cut(source: Source) -> tuple[int, int] | None:
 
 
 def _codestream(source: Source) -> int | None:
-    """Where it begins: at the begin of a bare one, or in the box "jp2c"."""
+    """Its offset: the start of a bare codestream, or the box "jp2c"."""
     if source.read_at(0, 4) == b"\xff\x4f" + _SIZ:
         return 0
     for box in boxes(source, _MAX_BOXES):
@@ -80,7 +80,7 @@ def _codestream(source: Source) -> int | None:
 
 
 def _parts(source: Source, start: int) -> Iterator[_Part]:
-    """In the order of the file."""
+    """Tile-parts in file order."""
     at = start + 2
     while True:
         head = source.read_at(at, 12)

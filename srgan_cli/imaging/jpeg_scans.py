@@ -1,8 +1,8 @@
-"""Whether all that a JPEG's header announces is in its scans, and whether their number is that of a trap.
+"""Checks whether a JPEG's scans contain everything its header announces, and whether there are suspiciously many.
 
-A progressive JPEG says its coefficients in several scans: the first bits of some, then one more bit of those at a time
-(ITU-T T.81, section G.1.1.1). libjpeg takes what is never said for zero and hardly says so: a file whose first scan is
-lost comes out grey, one whose last is lost comes out blurred.
+A progressive JPEG stores its coefficients in several scans: the first bits of some, then one more bit of those at a
+time (ITU-T T.81, section G.1.1.1). libjpeg silently treats what is missing as zero: a file whose first scan is lost
+comes out grey, and one whose last is lost comes out blurred.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from srgan_cli.imaging.sources import Source
 
 _SOS, _EOI = 0xDA, 0xD9
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
-_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # no restart markers, and nothing of what is coded
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # no restart markers and no entropy-coded data
 _HEAD_BYTES = 1 << 20
-_MAX_SCANS, _MAX_PASSED_PX = 100, 2_000_000_000  # ordinary progressive files have about ten; a second's work
+_MAX_SCANS, _MAX_PASSED_PX = 100, 2_000_000_000  # ordinary progressive files have about ten; this many take a second
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Scan:
-    """`first` to `last` are the coefficients; `before` and `bit` which bit was said last, and is said now (0: all)."""
+    """Coefficients `first` to `last`; `before` is the last bit stored previously, `bit` the one in this scan (0: all
+    bits)."""
 
     components: tuple[int, ...]
     first: int
@@ -40,9 +41,9 @@ class _Scan:
 
 
 def lost(source: Source) -> str:
-    """What is missing; nothing where all is there, or where the decoder will say it.
+    """What is missing; empty if nothing is, or if the decoder reports it itself.
 
-    Raises `UnreadablePictureError` for a large picture of hundreds of scans, each of which passes over all px.
+    Raises `UnreadablePictureError` for a large picture with hundreds of scans, since each scan is a pass over all px.
     """
     found = _read(source.read_at(0, _HEAD_BYTES), 1)
     if found is not None and _is_in_one(*found):
@@ -67,7 +68,7 @@ def _is_in_one(frame: _Frame, scans: list[_Scan]) -> bool:
 
 
 def _read(data: bytes, most: int | None = None) -> tuple[_Frame, list[_Scan]] | None:
-    """The frame and its scans, or the first `most` of them; None where there is no end, or no frame that is known."""
+    """The frame and its first `most` scans; None if the end is missing, or the frame is of an unknown kind."""
     frame, scans = None, []
     for marker, contents in _segments(data):
         if marker in (*_SEQUENTIAL, *_PROGRESSIVE) and len(contents) > 5:
@@ -102,7 +103,7 @@ def _scan(contents: bytes) -> _Scan | None:
 
 
 def _lost_bits(frame: _Frame, scans: list[_Scan]) -> str:
-    said: dict[tuple[int, int], int] = {}  # a component's coefficient: the last bit that was said of it
+    said: dict[tuple[int, int], int] = {}  # the last bit stored of a component's coefficient
     for scan in scans:
         for place in ((one, index) for one in scan.components for index in range(scan.first, scan.last + 1)):
             if scan.before and said.get(place) != scan.before:

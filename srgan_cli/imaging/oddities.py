@@ -1,14 +1,14 @@
-"""What is odd about a JPEG and loses nothing: known by libjpeg's words, and taken out where it stands in the head.
+"""Harmless oddities of JPEG files: recognised by libjpeg's warnings, and removed from the file's head.
 
-libjpeg tells only of the first thing that it does not like. So a file is decoded again without its oddities, or what
-is damaged behind them would pass for sound.
+libjpeg reports only the first problem. So a file is decoded again without its oddities, because damage after them would
+otherwise go unnoticed.
 """
 
 from __future__ import annotations
 
 import re
 
-# What libjpeg warns of without any loss. "Extraneous bytes" are lost picture where a restart marker follows them.
+# libjpeg warnings that mean no loss. But "extraneous bytes" before a restart marker are lost data.
 HARMLESS = re.compile(
     r"extraneous bytes before marker 0x(?!d[0-7])"
     r"|unknown JFIF revision|Unknown Adobe color transform|Inconsistent progression sequence"
@@ -20,8 +20,8 @@ _MAX_SEGMENTS = 4000
 
 
 def tidied(data: bytes) -> bytes:
-    """The same picture, without bytes between the segments of its head, in a known revision of JFIF, and with a colour
-    transform of Adobe's that libjpeg would take anyway."""
+    """The same picture without bytes between the segments of its head, with a known revision of JFIF, and with an Adobe
+    colour transform that matches what libjpeg uses anyway."""
     parts, colours = [data[:2]], 3
     at = 2
     for _ in range(_MAX_SEGMENTS):
@@ -40,7 +40,7 @@ def tidied(data: bytes) -> bytes:
 
 
 def _next_marker(data: bytes, at: int) -> int:
-    """Where the next marker begins, as libjpeg finds it; -1: nowhere."""
+    """The offset of the next marker as libjpeg finds it; -1 if there is none."""
     while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
         if data[at + 1] not in (0x00, 0xFF):
             return at

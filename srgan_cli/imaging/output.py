@@ -1,4 +1,4 @@
-"""How a result will be written, decided once and before any work: container, depth, size; and what is refused."""
+"""How a result will be written, decided once before any work (container, depth, size), and what is refused."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ _BMP_BYTES = 2**32 - 4096  # its size field has 32 bits
 
 @dataclass(frozen=True)
 class Output:
-    """What is written: a key of `FORMATS`, bits per sample, the exact size in px, and px per inch (None: as the input
-    has it)."""
+    """What to write: a key of `FORMATS`, bits per sample, the exact size in px, and px per inch (None: the input's)."""
 
     format: str
     depth: Depth
@@ -29,11 +28,11 @@ class Output:
         return self.width * self.height
 
     def raw_bytes(self, channels: int) -> int:
-        """The result before compression."""
+        """The result's size before compression."""
         return self.pixels * channels * self.depth // 8
 
     def needed_bytes(self, channels: int, options: WriteOptions) -> int:
-        """A generous guess at the file's size."""
+        """A generous estimate of the file's size."""
         lossy = FORMATS[self.format].default_quality is not None and not options.lossless
         return self.raw_bytes(channels) // 4 if lossy else self.raw_bytes(channels)
 
@@ -48,11 +47,11 @@ def decide(
     dpi: float | None = None,
     moving: bool = False,
 ) -> Output:
-    """How a picture (`header`) that becomes `width` × `height` px is written; `target` None: not to a named file;
+    """How a picture (`header`) that becomes `width` × `height` px is written. `target` None: not to a named file.
     `moving`: it is a frame of an animation.
 
-    Raises `SettingsError` for a format or suffix that cannot be written and for options that do not go together, and
-    `UnwritablePictureError` for the limits of the container and for transparency that it has no place for.
+    Raises `SettingsError` for a format or suffix that is not supported for output and for contradictory options, and
+    `UnwritablePictureError` for the container's limits and for transparency that it cannot hold.
     """
     format = output_format(target, header, options, moving=moving)  # noqa: A001
     known = FORMATS[format]
@@ -67,10 +66,10 @@ def decide(
 
 
 def output_format(target: Path | None, header: Header, options: WriteOptions, *, moving: bool = False) -> str:
-    """The key in `FORMATS` of the result: as asked for, else by the target's suffix, else the input's own, or PNG; of
-    an animation WebP.
+    """The result's key in `FORMATS`: as requested, else by the target's suffix, else the input's own format, else PNG;
+    for an animation WebP.
 
-    Raises `SettingsError` for a format or a suffix that cannot be written.
+    Raises `SettingsError` for a format or a suffix that is not supported for output.
     """
     if options.format is not None:
         asked = options.format.lower()
@@ -94,7 +93,7 @@ def _writable(format: str | None, asked: str) -> str:  # noqa: A002
 
 
 def _depth(known: Format, depth: Depth, options: WriteOptions) -> Depth:
-    """Bits per sample: as asked for, as far as the container can hold it."""
+    """Bits per sample: as requested, if the container can hold it."""
     wanted = depth if options.bit_depth == "keep" else options.bit_depth
     return wanted if wanted in known.depths else 8
 
@@ -104,7 +103,7 @@ def _check_options(known: Format, options: WriteOptions) -> None:
         raise SettingsError(f"{known.title} cannot be lossless here; use PNG, TIFF or WebP")
     if options.bit_depth not in ("keep", *known.depths):
         raise SettingsError(f"{known.title} has 8 bits per channel; write PNG, TIFF or AVIF for --bit-depth 16")
-    # Without --format the pictures of one folder may be PNG and JPEG, and --quality is then meant for the latter.
+    # Without --format, a folder may contain both PNG and JPEG pictures; --quality is then meant for the JPEGs.
     if options.quality is not None and known.default_quality is None and options.format is not None:
         raise SettingsError(f"--quality does not apply to {known.title}, which is always lossless")
     if options.quality is not None and options.lossless:

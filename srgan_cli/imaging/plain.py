@@ -1,4 +1,4 @@
-"""Pixels as they are in a file become plain: 8 or 16 bits, grey or RGB, alpha straight and last, upright."""
+"""Conversion of a file's pixels to plain ones: 8 or 16 bits, grey or RGB, straight alpha last, upright."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEPTHS: dict[str, Depth] = {"uchar": 8, "ushort": 16}
 
 
 def as_plain(image: Any, name: str, icc: bytes | None) -> tuple[Any, bytes | None, tuple[str, ...]]:
-    """8- or 16-bit grey or RGB, alpha straight; with its profile, and notes on what was converted."""
+    """8- or 16-bit grey or RGB, alpha straight, with its profile and notes on what was converted."""
     if image.interpretation == "cmyk" and image.bands >= 4:
         return _from_cmyk(image, icc)
     notes: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ def _from_cmyk(image: Any, icc: bytes | None) -> tuple[Any, bytes, tuple[str, ..
 
 
 def full_range(image: Any) -> Any:
-    """10 and 12 bits of AVIF, which libvips shifts up leaving zeros below, as a full 16-bit range."""
+    """AVIF's 10 and 12 bits, which libvips shifts left leaving low zeros, as a full 16-bit range."""
     if image.format != "ushort":
         return image
     bits = int(image.get("bits-per-sample")) if image.get_typeof("bits-per-sample") else 12
@@ -58,7 +58,7 @@ def full_range(image: Any) -> Any:
 
 
 def turned_image(image: Any, orientation: int) -> Any:
-    """Upright, by the eight orientations of the EXIF standard."""
+    """The image rotated upright, by EXIF's eight orientations."""
     if orientation in (5, 6, 7, 8):
         image = image.rot90() if orientation in (5, 6) else image.rot270()
     elif orientation in (3, 4):

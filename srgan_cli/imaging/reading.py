@@ -1,9 +1,9 @@
-"""Opening pictures: a header at once, the pixels row by row.
+"""Opening pictures: the header immediately, the pixels row by row.
 
-libvips decodes in sequence, so that a picture of a gigapixel passes through a few megabytes. Three kinds cannot: EXIF
+libvips decodes sequentially, so a gigapixel picture needs only a few megabytes. There are three exceptions. EXIF
 orientations 3 to 8 need their rows in another order (libvips decodes those into memory, above 100 MB into a temporary
-file on disc), interlaced PNG and progressive JPEG hold what their decoder holds, and BMP, HEIC, PPM and JPEG 2000
-come from Pillow whole.
+file on disk). Interlaced PNG and progressive JPEG need their decoder's buffers. BMP, HEIC, PPM and JPEG 2000 are
+decoded whole by Pillow.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _HEIF = ("avif", "heic")
 
 
 class OpenPicture:
-    """A picture whose rows are read top-down, once. A context manager.
+    """A picture whose rows are read once, from top to bottom. A context manager.
 
-    It may be read by another thread than opened it, one thread at a time.
+    It may be read by another thread than the one that opened it, but only by one thread at a time.
     """
 
     def __init__(self, source: Source, header: Header, rows: Rows, *, accept_damaged: bool = False) -> None:
@@ -56,13 +56,13 @@ class OpenPicture:
 
     @property
     def damage(self) -> str | None:
-        """What was lost so far, as a note, where that was to be accepted; None: nothing."""
+        """A note on what has been lost so far, if damage is accepted; None: nothing."""
         return self._damage
 
     def read_rows(self, count: int) -> Pixels:
-        """The next `count` rows, or those that are left: (n, W, C), uint8 or uint16; n is 0 at the end.
+        """The next `count` rows, or as many as are left: (n, W, C), uint8 or uint16; n is 0 at the end.
 
-        Raises `UnreadablePictureError` when the file turns out to be damaged.
+        Raises `UnreadablePictureError` if the file turns out to be damaged.
         """
         assert self._rows is not None, "the picture is closed"
         assert count >= 1
@@ -73,13 +73,14 @@ class OpenPicture:
             return np.empty((0, self.header.width, self.header.channels), self.header.dtype)
         with _decoding(self._source, self._accept):
             rows = self._rows.rows(top, count)
-            if rows.shape != (count, self.header.width, self.header.channels):  # some decoders only find out now
+            # some decoders report errors only when closed
+            if rows.shape != (count, self.header.width, self.header.channels):
                 raise damaged(self._source.name, ": it does not have the size that its header promises")
         self._damage = self._rows.damage
         return rows
 
     def close_with(self, closed: Callable[[], None]) -> None:
-        """Have `closed` called when this is closed."""
+        """Call `closed` when this is closed."""
         self._closed = closed
 
     def close(self) -> None:
@@ -99,10 +100,10 @@ def open_picture(
 ) -> OpenPicture:
     """Open a picture for reading in rows; nothing is decoded yet. A `Source` is closed with the picture.
 
-    `shrink` (2, 4 or 8) decodes a JPEG to that fraction of its sides, quickly, and is for no other format. With
-    `accept_damaged`, what a decoder can still make of damaged rows is read, and `OpenPicture.damage` says so.
-    Raises `UnreadablePictureError`: missing, empty, not a picture, damaged, or more than `max_pixels` px. Whatever else
-    a decoder raises becomes one, too; a fault of our own is a `DefectError`.
+    `shrink` (2, 4 or 8; JPEG only) quickly decodes at that fraction of the sides. With `accept_damaged`, everything
+    that a decoder can still read is returned, and `OpenPicture.damage` describes the loss. Raises
+    `UnreadablePictureError`: missing, empty, not a picture, damaged, more than `max_pixels` px, or any other exception
+    of a decoder. A bug in srgan is a `DefectError`.
     """
     opened = source if isinstance(source, Source) else Source(source)
     try:
@@ -116,7 +117,7 @@ def open_picture(
 
 @contextmanager
 def _decoding(source: Source, accept_damaged: bool) -> Iterator[None]:
-    """The boundary; and where a drive has failed, that is what is raised, and not what a decoder made of it."""
+    """The boundary; if a drive has failed, its error is raised instead of the decoder's."""
     try:
         with boundary(source.name):
             yield
@@ -147,13 +148,13 @@ def _opened(source: Source, max_pixels: int, accept_damaged: bool, shrink: int) 
 
 
 def read_header(source: Origin, *, max_pixels: int, accept_damaged: bool = False) -> Header:
-    """What is known without decoding a pixel. Raises what `open_picture` does."""
+    """The header, without decoding a pixel. Raises as `open_picture` does."""
     with open_picture(source, max_pixels=max_pixels, accept_damaged=accept_damaged) as picture:
         return picture.header
 
 
 def read_image(source: Path | bytes, *, max_pixels: int) -> Image:
-    """A whole picture, (H, W, C). Raises what `open_picture` and `OpenPicture.read_rows` do."""
+    """A whole picture, (H, W, C). Raises as `open_picture` and `OpenPicture.read_rows` do."""
     with open_picture(source, max_pixels=max_pixels) as picture:
         return Image(picture.read_rows(picture.header.height), picture.header)
 
@@ -163,7 +164,7 @@ def read_image(source: Path | bytes, *, max_pixels: int) -> Image:
 
 @dataclass(frozen=True)
 class _Plain:
-    """A libvips image as `Header` promises it, with the profile that its colours are in now."""
+    """A libvips image as `Header` describes it, with the profile of its current colours."""
 
     image: Any
     icc: bytes | None
@@ -171,24 +172,24 @@ class _Plain:
 
 
 class _Loader:
-    """Makes the libvips image of one file, as often as it is asked for. `cut`: what was missing before `completed`."""
+    """Creates the libvips image of one file, as often as needed. `cut`: what was missing before `completed`."""
 
     def __init__(self, source: Source, format: str, shrink: int = 1, cut: str = "") -> None:  # noqa: A002
         self.source, self.format, self._cut = source, format, cut
         self.shrink = shrink if format == "jpeg" else 1
         self.tiff = tiff_kinds.examine(source) if format == "tiff" else None
-        # libjpeg's warnings are of lost picture, mostly; which of them are not is known to `VipsRows`. And at
-        # anything less, libvips 8.17 and later give black for a TIFF's tile that cannot be decoded.
+        # Most of libjpeg's warnings mean lost data; `VipsRows` knows the exceptions. At anything less strict, libvips
+        # 8.17 and later return black for a TIFF tile that cannot be decoded.
         self.strict = "warning" if format in ("jpeg", "tiff") else "error"
-        self.tidy = False  # leave out what is odd about a JPEG, or about a TIFF's table
-        self._kept: list[Any] = []  # bytes and sources in Python, which libvips does not keep alive
+        self.tidy = False  # remove oddities of a JPEG, or of a TIFF's table
+        self._kept: list[Any] = []  # Python bytes and sources, which libvips does not keep alive
 
     def refuse(self, name: str, reason: str) -> UnreadablePictureError:
         refusal = None if self.tiff is None else self.tiff.refusal(name, reason)
         return refusal or damaged(name, reason)
 
     def lost(self) -> str:
-        """What is missing of the picture that libvips would not notice."""
+        """What is missing from the picture and libvips would not notice."""
         if self._cut:
             return self._cut
         if self.format == "gif":
@@ -198,12 +199,13 @@ class _Loader:
         return "" if self.tiff is None else self.tiff.lost()
 
     def load(self, access: str, strictness: str) -> Any:
-        """The loader is named: no file reaches a decoder (SVG, PDF, …) that this module does not know."""
+        """The loader is named explicitly: no file reaches a decoder (SVG, PDF, …) that this module does not list."""
         options: dict[str, Any] = {"access": access, "fail_on": strictness}
         if self.shrink > 1:
             options["shrink"] = self.shrink
         if self.format == "tiff":
-            # Without this, libtiff refuses files of one strip of more than 50 MB. The pixels have been counted.
+            # Without this, libtiff refuses files with one strip of more than 50 MB. The number of pixels has been
+            # checked.
             options["unlimited"] = True
         if self.tidy and self.format == "jpeg":
             self._kept = [tidied(self.source.read_all())]
@@ -223,7 +225,7 @@ class _Loader:
         return vips_module().Operation.call(f"{_LOADERS[self.format]}load_source", stream, **options)
 
     def plain(self, turn: int, icc: bytes | None, strictness: str, loaded: Any = None) -> _Plain:
-        """Upright and plain; `loaded` is an image of `load` that may be used."""
+        """Upright and plain; `loaded` is an image from `load` that may be used."""
         if loaded is None or turn not in _UPRIGHT_IN_SEQUENCE:
             loaded = self.load("sequential" if turn in _UPRIGHT_IN_SEQUENCE else "random", strictness)
         if self.format == "gif":
@@ -247,7 +249,7 @@ def _opened_by_vips(loader: _Loader, max_pixels: int, accept_damaged: bool) -> t
     metadata = metadata_of(loaded, source, format)
     if loader.tiff is not None and loader.tiff.packed:
         return _packed(loader, loaded, metadata, accept_damaged)
-    # libheif has already turned the picture as its container says, and EXIF only repeats that.
+    # libheif has already rotated the picture as its container specifies; EXIF only repeats that.
     turn = 1 if format == "avif" else loader.tiff.orientation if loader.tiff else orientation(metadata.exif)
     plain = loader.plain(turn, metadata.icc, loader.strict, loaded)
     header = _header(loader, loaded, plain, metadata, turn)
@@ -280,10 +282,10 @@ def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, tur
     notes = sniffing.name_notes(loader.source, format)
     pages = _pages(loader, loaded)
     notes += _frame_notes(pages) + (loader.tiff.notes if loader.tiff is not None else ()) + plain.notes
-    colour = metadata.colour if plain.icc == metadata.icc else ()  # converted: the profile says what they are now
+    colour = metadata.colour if plain.icc == metadata.icc else ()  # converted: the profile describes the new colours
     metadata = replace(metadata, icc=plain.icc, colour=colour)
     views = jpeg.pictures(loader.source) if format == "jpeg" else 1
-    if views > 1 and not losses(metadata.xmp):  # of a gain map it is said where it is known that it is lost
+    if views > 1 and not losses(metadata.xmp):  # a gain map is reported where its loss is detected
         notes += (f"only the first of the {views} pictures in the file is read",)
     depth = DEPTHS[image.format]
     header = Header(image.width, image.height, image.bands, depth, format, metadata, notes, turn, pages)
@@ -291,7 +293,7 @@ def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, tur
 
 
 def _left_out(source: Source, format: str, xmp: bytes | None) -> tuple[str, ...]:  # noqa: A002
-    """What stands beside the pixels and cannot travel. What the XMP announces is said where the result is written."""
+    """Metadata that cannot be carried over. What the XMP announces is reported when the result is written."""
     found = jpeg.left_out(source) if format == "jpeg" else heif.left_out(source) if format in _HEIF else ()
     return tuple(note for note in found if not any(note.startswith(what) for what in losses(xmp)))
 
@@ -309,7 +311,7 @@ def _frame_notes(frames: int) -> tuple[str, ...]:
 
 
 def _packed(loader: _Loader, loaded: Any, metadata: Metadata, accept_damaged: bool) -> tuple[Header, Rows]:
-    """A TIFF of 10 or 12 bits a sample, unpacked whole when its first row is asked for."""
+    """A TIFF of 10 or 12 bits per sample, unpacked whole when its first row is requested."""
     kind = loader.tiff
     assert kind is not None
     width, height = kind.size if kind.orientation < 5 else kind.size[::-1]

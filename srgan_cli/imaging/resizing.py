@@ -1,5 +1,5 @@
-"""Lanczos-3 resampling, and the way between arrays and libvips. Arrays in, arrays out; never a copy where none is
-needed. Whoever calls what gives or takes a libvips image holds its lock (see `vips_lock`)."""
+"""Lanczos-3 resampling, and conversion between arrays and libvips images, without needless copies. Callers that pass or
+receive a libvips image hold its lock (see `vips_lock`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srgan_cli.imaging.vips_lock import shared
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """`pixels` (H, W, C) at `width` × `height` px, same type. Colours are weighted by their alpha."""
+    """`pixels` (H, W, C) resized to `width` × `height` px, same type. Colours are weighted by their alpha."""
     if pixels.shape[:2] == (height, width):
         return pixels
     with shared():
@@ -21,7 +21,7 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def array_to_vips(pixels: Pixels) -> Any:
-    """A libvips image over the array's own memory, or over its file's pages when it is an `np.memmap`."""
+    """A libvips image over the array's own memory, or over its file's pages if it is an `np.memmap`."""
     pyvips = vips_module()
     pixels = np.ascontiguousarray(pixels)
     height, width, channels = pixels.shape
@@ -36,21 +36,21 @@ def vips_to_array(image: Any) -> Pixels:
 
 
 def resized(image: Any, width: int, height: int) -> Any:
-    """The libvips image at `width` × `height` px, same type; lazily."""
+    """The libvips image resized to `width` × `height` px, same type; evaluated lazily."""
     if (image.width, image.height) == (width, height):
         return image
     scales = {"vscale": height / image.height, "kernel": "lanczos3"}
     across = width / image.width
     if image.bands not in (2, 4):
         return image.resize(across, **scales)
-    # A transparent pixel's colour is arbitrary and must not bleed over the edge of what can be seen.
+    # A transparent pixel's colour is arbitrary and must not bleed into visible pixels.
     largest = 65535 if image.format == "ushort" else 255
     soft = image.premultiply(max_alpha=largest).resize(across, **scales).unpremultiply(max_alpha=largest)
     return soft.rint().cast(image.format).copy(interpretation=image.interpretation)
 
 
 def as_depth(image: Any, depth: int) -> Any:
-    """8 or 16 bits per sample. v × 257 and (v + 128) // 257: the two invert each other exactly."""
+    """8 or 16 bits per sample. v × 257 and (v + 128) // 257, which are exact inverses."""
     pyvips = vips_module()
     wide = image.format == "ushort"
     if wide == (depth == 16):
@@ -62,7 +62,7 @@ def as_depth(image: Any, depth: int) -> Any:
 
 
 def flattened(image: Any, background: tuple[int, int, int]) -> Any:
-    """The picture composited over `background` (8-bit RGB). A grey picture on a coloured one becomes RGB."""
+    """The picture composited over `background` (8-bit RGB). Grey over a colour becomes RGB."""
     wide = image.format == "ushort"
     if image.bands == 2 and len(set(background)) > 1:
         grey, alpha = image.extract_band(0), image.extract_band(1)
@@ -73,7 +73,7 @@ def flattened(image: Any, background: tuple[int, int, int]) -> Any:
 
 
 def as_rgb(image: Any) -> Any:
-    """A grey picture, with or without alpha, as RGB or RGBA of the same values."""
+    """A grey picture, with or without alpha, as RGB or RGBA with the same values."""
     if image.bands > 2:
         return image
     grey = image.extract_band(0)

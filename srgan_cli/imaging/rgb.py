@@ -1,8 +1,8 @@
-"""Pictures as 8-bit RGB: what networks learn from, out of the same decoders that `srgan upscale` reads with.
+"""Pictures as 8-bit RGB for training, from the same decoders as `srgan upscale`.
 
-What a network meets when it enlarges is the numbers in the file, whatever colour space they are in, since `upscale`
-keeps the profile and converts nothing but CMYK and CIE Lab. So it is here. Grey becomes three equal channels, 16 bits
-are rounded to 8, and what is transparent is composited over white.
+When enlarging, a network gets the numbers in the file, in any colour space, since `upscale` keeps the profile and
+converts only CMYK and CIE Lab. The same applies here. Grey becomes three equal channels, 16 bits are rounded to 8, and
+transparency is composited over white.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ def read_rgb(source: Path | bytes, *, max_pixels: int) -> RGB:
 
 
 def glance(source: Path | bytes, *, max_pixels: int, side_px: int) -> tuple[RGB, Header]:
-    """A picture for whoever need not see it whole, and its header; JPEGs are decoded smaller, which is much quicker.
+    """A picture at reduced size, for callers that do not need full resolution, and its header; much faster for JPEGs.
 
-    Then its shorter side has at least `side_px`. All of the file is read, and found damaged, all the same. Raises as
-    `read_rgb`.
+    The shorter side has at least `side_px`. All of the file is still read, so damage is found. Raises as `read_rgb`.
     """
     with open_picture(source, max_pixels=max_pixels) as picture:
         header = picture.header
@@ -46,14 +45,14 @@ def _shrink(header: Header, side_px: int) -> int:
 
 
 def as_8_bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """uint8 as it is; uint16 rounded: 65535 = 255 × 257, so this is the nearest 8-bit value."""
+    """uint8 unchanged; uint16 rounded to the nearest 8-bit value: 65535 = 255 × 257."""
     if pixels.dtype == np.uint8:
         return pixels
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def as_rgb(pixels: Pixels) -> RGB:
-    """(H, W, 1 to 4) of uint8 or uint16 as (H, W, 3) uint8, composited over white where it is transparent."""
+    """(H, W, 1 to 4) of uint8 or uint16 as (H, W, 3) uint8, with transparency composited over white."""
     pixels = as_8_bit(pixels)
     alpha = pixels[..., -1:] if pixels.shape[2] in (2, 4) else None
     colour = pixels if alpha is None else pixels[..., :-1]

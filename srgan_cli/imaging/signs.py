@@ -1,6 +1,6 @@
-"""What a picture shows of how it was treated before: compressed, and how strongly; noise; the grid of an old JPEG.
+"""Signs in a picture of earlier processing: compression and its strength, noise, the grid of an old JPEG.
 
-Measured in one strip of its rows, and in the tables of its own file. Whoever decides by it sets the thresholds.
+Measured in one strip of its rows, and in the tables of its own file. Callers choose their own thresholds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
 
 _STRIP_ROWS, _STRIP_COLUMNS = 256, 2048
-# Rows are decoded from the top: to skip some costs as much as to look at them.
+# Rows are decoded from the top, and skipping some costs as much as decoding them.
 _DECODED_PX = 8_000_000
 _FETCH_ROWS = 64
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -31,14 +31,14 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 class Signs:
     """`codec` and `quality` are those of `file_signs`; the others are measured in luma (Y of BT.601, 0 to 255).
 
-    `noise` is a standard deviation in 8-bit levels, 0 in flat and drawn pictures. White noise comes out right within a
-    tenth or two; grain that was smoothed or compressed comes out smaller than it is. Texture without any quiet spot
-    adds some levels of its own. `grain` is the same of the picture at half its size: of white noise half as much, of
-    what was smoothed, or enlarged with the picture, several times as much. `blocking` is how much larger the steps
-    across one grid of 8 px are than those off it, in the direction where that is less; 1 where there is no grid, and
-    never below. `pixels` is how many were looked at: of few, the quietest parts may be no quiet ones.
-    `earlier_quality` is that of a JPEG that the picture was before (`history`); None where there is no trace of one.
-    `one_bit` is true where there are two levels only, as in scans of text: their edges are stairs.
+    `noise` is a standard deviation in 8-bit levels, 0 in flat and drawn pictures. For white noise it is right within 10
+    to 20 %; grain that was smoothed or compressed is underestimated. Texture without any quiet area adds some levels.
+    `grain` is the same, measured at half size: half as much for white noise, several times as much for noise that was
+    smoothed, or enlarged with the picture. `blocking` is the ratio of the steps across a grid of 8 px to those
+    elsewhere, in the direction where it is smaller; at least 1, which means no grid. `pixels` is how many were
+    examined: in a small sample, even the quietest parts may not be quiet. `earlier_quality` is the quality of a JPEG
+    that the picture was saved as before (`history`); None if there is no trace of one. `one_bit` is true if there are
+    only two levels, as in scans of text, whose edges are stair-stepped.
     """
 
     codec: str | None
@@ -54,7 +54,7 @@ class Signs:
 def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
     """The signs of a picture file of any format.
 
-    At most about 8 megapixels are decoded, unless its decoder must have the whole picture (see `reading`). Raises
+    At most about 8 megapixels are decoded, unless the decoder needs the whole picture (see `reading`). Raises
     `UnreadablePictureError` as `open_picture` and `OpenPicture.read_rows` do.
     """
     codec, quality = file_signs(source)
@@ -78,9 +78,9 @@ def _has_one_bit(luma: Plane) -> bool:
 
 
 def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:
-    """Codec and quality, from the first kilobytes of the file: see `compression.codec_quality`.
+    """Codec and quality from the first kilobytes of the file: see `compression.codec_quality`.
 
-    Raises `UnreadablePictureError` for what cannot be read or is not a picture; a damaged header is quality None.
+    Raises `UnreadablePictureError` if it cannot be read or is not a picture. With a damaged header, quality is None.
     """
     with Source(source) as opened, boundary(opened.name):
         return codec_quality(opened, sniffing.sniff(opened))
@@ -124,21 +124,22 @@ def _luma(pixels: Pixels, header: Header) -> Plane:
 _BLOCK, _STRIDE = 8, 4
 _LOWEST = 0.005
 _MAX_CLIPPED = 0.05
-_MIN_COUNTED = 0.02  # of all blocks: fewer are the edges in a page of text
-_QUIET = 0.01  # sums of floats leave less in an area of one colour
+_MIN_COUNTED = 0.02  # fraction of all blocks: fewer are the edges in a page of text
+_QUIET = 0.01  # rounding errors of float sums stay below this in an area of one colour
 _FEW_MIXED = 0.9
-# The lowest 0.5 % of blocks hold less noise than the average one: measured on white noise, with the mask's own gain.
+# The lowest 0.5 % of blocks have less noise than the average: measured on white noise, including the mask's gain.
 _PER_LEVEL = 2.36
 
 
 def noise_of(luma: Plane) -> float:
-    """The standard deviation of the noise in `luma` (H, W; 0 to 255), in its quietest parts; 0 where there are none.
+    """The standard deviation of the noise in `luma` (H, W; 0 to 255), in its quietest parts; 0 if there are none.
 
-    The mask is Immerkær's (Fast Noise Variance Estimation, 1996), blind to planes and to straight edges along rows and
-    columns. Of each block of 8 × 8 px counts the median of its absolute response, to which a thin edge adds nothing;
-    of all blocks the 0.5th percentile, the fraction that Colom and Buades (IPOL 2013) found: texture only ever adds.
-    Blocks that are clipped, or perfectly flat for the most part, say nothing and do not count. Nor do those that are
-    flat in part, if they are few: the rim of a flat area beside noise. Where they are many, the picture is drawn.
+    The mask is Immerkær's (Fast Noise Variance Estimation, 1996), which does not respond to planes and to straight
+    edges along rows and columns. For each block of 8 × 8 px the median of the absolute response is taken, which a thin
+    edge does not affect. Of all blocks the 0.5th percentile is taken, as Colom and Buades (IPOL 2013) found: texture
+    only ever increases the response. Blocks that are clipped or mostly perfectly flat are ignored. So are those that
+    are partly flat, if there are few: they are the edge of a flat area beside noise. If there are many, the picture is
+    a drawing.
     """
     if min(luma.shape) < 2 * _BLOCK:
         return 0.0
@@ -160,14 +161,15 @@ def _halved(luma: Plane) -> Plane:
 
 
 def _response(luma: Plane) -> Plane:
-    """[1 -2 1] across and down, where the mask fits: (H, W) -> (H - 2, W - 2)."""
+    """[1 -2 1] horizontally and vertically, where the mask fits: (H, W) -> (H - 2, W - 2)."""
     across = luma[:, :-2] - 2 * luma[:, 1:-1] + luma[:, 2:]
     response: Plane = across[:-2] - 2 * across[1:-1] + across[2:]
     return response
 
 
 def _block_levels(values: Plane) -> tuple[Plane, Plane]:
-    """The median and the eighth of each block of 8 × 8 px, every 4 px: (H, W) -> (H // 4 - 1, W // 4 - 1) each."""
+    """The median and the 12.5 % quantile of each block of 8 × 8 px, every 4 px: (H, W) -> (H // 4 - 1, W // 4 - 1)
+    each."""
     blocks: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(values, (_BLOCK, _BLOCK))[::_STRIDE, ::_STRIDE]
     flat = blocks.reshape(*blocks.shape[:2], -1)
     middle, eighth = flat.shape[2] // 2, flat.shape[2] // 8
@@ -176,7 +178,7 @@ def _block_levels(values: Plane) -> tuple[Plane, Plane]:
 
 
 def _clipped_fractions(luma: Plane) -> Plane:
-    """Of each block, in the places of `_block_levels`, the fraction of px that are black or white."""
+    """For each block of `_block_levels`, the fraction of px that are black or white."""
     clipped = (luma < 0.5) | (luma > 254.5)
     height, width = (side // _STRIDE * _STRIDE for side in luma.shape)
     cells = clipped[:height, :width].reshape(height // _STRIDE, _STRIDE, width // _STRIDE, _STRIDE)
@@ -188,18 +190,18 @@ def _clipped_fractions(luma: Plane) -> Plane:
 # Blocking
 
 _GRID = 8
-_STEP_LIMIT = 16.0  # an edge of the picture's own counts no more than a visible seam does
+_STEP_LIMIT = 16.0  # an edge of the picture itself counts no more than a visible block boundary
 _FLOOR = 0.05
 _SHORTEST = 4 * _GRID
 
 
 def blocking_of(luma: Plane) -> float:
-    """How much larger the steps across the best grid of 8 px are than others in `luma` (H, W; 0 to 255); ≥ 1.
+    """The ratio (≥ 1) of the steps across the best grid of 8 px to the others in `luma` (H, W; 0 to 255).
 
-    A step is how far a difference of neighbours departs from the mean of those on both its sides. The grid's phase is
-    unknown, as the picture may have been cropped: it is the one with the largest steps, against the largest of the
-    phases 2 to 6 px away. That leaves out what the grid itself does to its neighbours, and what repeats every 2 or
-    4 px, as in enlarged pictures. Both directions must show it.
+    A step is the deviation of a difference of neighbours from the mean of the differences on both sides. The grid's
+    phase is unknown, since the picture may have been cropped: it is the phase with the largest steps, compared with the
+    largest of the phases 2 to 6 px away. This excludes the grid's own effect on its neighbours, and patterns that
+    repeat every 2 or 4 px, as in enlarged pictures. Both directions must show it.
     """
     if min(luma.shape) < _SHORTEST:
         return 1.0
@@ -214,7 +216,7 @@ def _grid_ratio(luma: Plane) -> float:
     phases = columns[:whole].reshape(-1, _GRID).mean(0)
     best = int(phases.argmax())
     other = max(float(phases[(best + away) % _GRID]) for away in range(2, _GRID - 1))
-    # Nothing at all inside the cells: drawn in squares of 8 px, or enlarged by repeating px; no codec does that.
+    # No steps at all inside the cells: drawn in squares of 8 px, or enlarged by repeating px. No codec does that.
     if other < 0.001 * phases[best]:
         return 1.0
     return (float(phases[best]) + _FLOOR) / (other + _FLOOR)

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and never by its name; and the notes its reader should hear."""
+"""Detects a file's format from its first bytes, never from its name, with notes for the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STARTS = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
     (b"\xff\x4f\xff\x51", "jp2"),
 )
-# What people have in their folders and srgan cannot read, by its name.
+# Common formats that srgan cannot read, with their names.
 _OTHERS = (
     (b"\xff\x0a", "JPEG XL picture"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL picture"),
@@ -43,7 +43,7 @@ _OTHERS = (
     (b"%!PS", "PostScript file"),
     (b"\x1a\x45\xdf\xa3", "video"),
 )
-_BRANDS = {b"crx ": "camera raw file (Canon CR3)"}  # of ISO media files; all others are videos or sound
+_BRANDS = {b"crx ": "camera raw file (Canon CR3)"}  # brands of ISO media files; all others are videos or sound
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
@@ -58,7 +58,7 @@ def sniff(source: Source) -> str:
         return "ppm"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    # "BM" alone begins many a text; the size of a BMP's second header is one of a few.
+    # Many text files begin with "BM", so the size of a BMP's second header is checked too.
     if head[:2] == b"BM" and head[14:18] in {struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124)}:
         return "bmp"
     if head[4:8] == b"ftyp":
@@ -106,7 +106,7 @@ def _guess(head: bytes) -> str:
 
 
 def name_notes(source: Source, format: str) -> tuple[str, ...]:  # noqa: A002
-    """A note when the suffix claims another format than the content has."""
+    """A note if the suffix does not match the content."""
     claimed = format_of_suffix(source.suffix) if source.suffix else None
     if claimed is None or claimed == format:
         return ()
@@ -114,9 +114,9 @@ def name_notes(source: Source, format: str) -> tuple[str, ...]:  # noqa: A002
 
 
 def declared_size(source: Source, format: str) -> tuple[int, int] | None:  # noqa: A002
-    """Width and height in px where they stand at a fixed place; None elsewhere.
+    """Width and height in px from formats that store them at a fixed offset; None for others.
 
-    Looked at before any decoder is, so that the crudest bombs cost nothing.
+    Read before any decoder is used, so that simple decompression bombs cost nothing.
     """
     head = source.read_at(0, 32)
     if format == "png" and len(head) >= 24:

@@ -1,6 +1,6 @@
-"""Where a picture's bytes come from: a file of any name, or bytes in memory. Opened once, by descriptor.
+"""Access to a picture's bytes: a file of any name, or bytes in memory. Files are opened once, by descriptor.
 
-libvips reads options out of brackets in a file name, and pyvips expects names that are UTF-8; a descriptor has no name.
+libvips parses options from brackets in a file name, and pyvips expects UTF-8 names; a descriptor has no name.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _SETTING_UP = threading.Lock()
 
 
 def vips_module() -> Any:
-    """pyvips, set up for one pass over large pictures.
+    """pyvips, configured for one pass over large pictures.
 
-    Its operation cache would keep whole decoded pictures alive, and hand out a sequential one twice. Raises
-    `SettingsError` where it is missing.
+    Its operation cache would keep decoded pictures in memory, and return a sequential one twice. Raises `SettingsError`
+    if pyvips is missing.
     """
     try:
-        with _SETTING_UP:  # the first callers may be several threads
+        with _SETTING_UP:  # the first calls may come from several threads
             if not getattr(vips_module, "done", False):
                 _set_up()
                 vips_module.done = True  # type: ignore[attr-defined]
@@ -43,15 +43,15 @@ def vips_module() -> Any:
 
 
 def _set_up() -> None:
-    """libvips' warnings go nowhere; what matters of them is in its error buffer, see `decoding`.
+    """Discard libvips' warnings; the relevant ones are also in its error buffer, see `decoding`.
 
-    They must not go through pyvips' handler, which is Python: Python may collect garbage in it, an image that is
-    thrown away may warn in its turn, and GLib ends a process that warns while it warns. Where pyvips was imported
-    before us, GLib itself writes them to stderr.
+    They must not go through pyvips' handler, which is written in Python: it may trigger garbage collection, which may
+    free an image that warns in turn, and GLib aborts the process on a warning during a warning. If pyvips was imported
+    before, GLib itself writes them to stderr.
     """
     import logging
 
-    os.environ.setdefault("VIPS_WARNING", "1")  # a handler in C that does nothing
+    os.environ.setdefault("VIPS_WARNING", "1")  # a C handler that does nothing
     import pyvips
 
     pyvips.cache_set_max(0)
@@ -63,7 +63,7 @@ def _set_up() -> None:
 
 @functools.cache
 def has_vips() -> bool:
-    """Whether pyvips can be used here; `srgan train` can do without it (see `whole`)."""
+    """Whether pyvips can be used here; `srgan train` works without it (see `whole`)."""
     try:
         vips_module()
     except SettingsError:
@@ -71,12 +71,12 @@ def has_vips() -> bool:
     return True
 
 
-# How pyvips and libvips begin their reports, before what the decoder says.
+# Prefixes of pyvips' and libvips' reports, before the decoder's message.
 VIPS_OPENINGS = ("unable to call", "unable to fetch", "unable to write to memory")
 
 
 def reason_given(err: BaseException) -> str:
-    """`": the decoder's own words"`, or nothing: libvips begins and fills its reports with its own operations."""
+    """`": the decoder's own words"`, or empty: libvips starts and fills its reports with its own operations."""
     lines = [line.strip() for line in str(err).splitlines()]
     return next((f": {line}" for line in lines if line and not line.startswith(VIPS_OPENINGS)), "")
 
@@ -85,13 +85,13 @@ Origin: TypeAlias = "Path | bytes | Ranges"
 
 
 class Source(Quietly):
-    """Random access to the bytes of `origin`, from any thread. Raises `UnreadablePictureError` where that fails."""
+    """Random access to the bytes of `origin`, from any thread. Raises `UnreadablePictureError` on failure."""
 
     def __init__(self, origin: Origin) -> None:
         self._bytes: bytes | None = None
         self._descriptor = -1
         self._ranges: Ranges | None = None
-        self._shown: list[Any] = []  # sources in Python, which libvips does not keep alive
+        self._shown: list[Any] = []  # Python sources, which libvips does not keep alive
         if isinstance(origin, StorePath):
             origin = Ranges(origin)
         if isinstance(origin, bytes):
@@ -113,7 +113,7 @@ class Source(Quietly):
             raise UnreadablePictureError(f"{self.name} is empty (0 bytes)")
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes from `offset`; fewer, or none, past the end."""
+        """Up to `count` bytes from `offset`; fewer or none past the end."""
         if offset < 0 or offset >= self.size or count <= 0:
             return b""
         count = min(count, self.size - offset)
@@ -134,12 +134,12 @@ class Source(Quietly):
         return self._bytes if self._bytes is not None else self.read_at(0, self.size)
 
     def for_vips(self) -> Any:
-        """A `pyvips.Source`. It reads through a descriptor of its own, at the same file position."""
+        """A `pyvips.Source`. It reads through a descriptor of its own, which shares the file position."""
         pyvips = vips_module()
         if self._bytes is not None:
             return pyvips.Source.new_from_memory(self._bytes)
         if self._ranges is not None:
-            # A connection that is lost looks to libvips like the end of the file.
+            # libvips mistakes a lost connection for the end of the file.
             self._shown.append(vips_source(self._ranges.read_quietly, self.size))
             return self._shown[-1]
         os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -161,11 +161,11 @@ _SEEKING = threading.Lock()
 
 
 def _read_at(descriptor: int, offset: int, count: int) -> bytes:
-    """Without the file position, which all threads and libvips share: a document is read for its next page and for what
-    is bound of it at once."""
+    """Reads without using the file position, which all threads and libvips share: a document is read for its next page
+    and for its binding at the same time."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, count, offset)
-    with _SEEKING:  # on Windows, where libvips has a position of its own
+    with _SEEKING:  # on Windows, where libvips has its own position
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.read(descriptor, count)
 
@@ -173,7 +173,7 @@ def _read_at(descriptor: int, offset: int, count: int) -> bytes:
 def _open(path: Path, name: str) -> tuple[int, int]:
     """A descriptor and the size in bytes of a regular file."""
     try:
-        # A named pipe would block the open for ever without O_NONBLOCK; it changes nothing for a regular file.
+        # Without O_NONBLOCK, opening a named pipe would block for ever. It has no effect on regular files.
         descriptor = os.open(
             path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
         )
@@ -200,9 +200,9 @@ def _reason(err: OSError) -> str:
 
 
 def vips_source(read_at: Callable[[int, int], bytes], size: int) -> Any:
-    """A `pyvips.Source` that asks `read_at(offset, count)`, of `size` bytes, which raises nothing.
+    """A `pyvips.Source` of `size` bytes that calls `read_at(offset, count)`, which must not raise.
 
-    Who asks for it keeps it: libvips does not keep alive what calls back into Python.
+    The caller must keep it: libvips does not keep Python callbacks alive.
     """
     place = 0
     source = vips_module().SourceCustom()

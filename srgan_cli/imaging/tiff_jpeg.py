@@ -1,7 +1,7 @@
-"""JPEG inside a TIFF's tiles: whether each tile is whole. libvips decodes such tiles itself, and gives grey for what is
-missing at their end without a word, where its reader of JPEG files would refuse it.
+"""Checks whether each JPEG tile inside a TIFF is complete. libvips decodes such tiles itself and silently fills missing
+data with grey, where its JPEG reader would report an error.
 
-TIFF Technical Note 2 (1995): each tile is a JPEG stream of its own, whose tables may stand in one field for all.
+TIFF Technical Note 2 (1995): each tile is a JPEG stream; its tables may be in one field shared by all tiles.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _MAX_TILE_BYTES = 64 << 20
 
 
 def lost(source: Source, structure: Structure, table: Table) -> str:
-    """What is wrong with the first tile that is not whole; nothing where all are, or where libvips will say it.
+    """What is wrong with the first incomplete tile; empty if all are complete, or if libvips reports the error itself.
 
-    Each tile is decoded once more for it, which takes a small part of the time that a network takes.
+    This decodes each tile once more, which takes a small fraction of the network's time.
     """
     entry = table.find(_TABLES)
-    tables = structure.value(entry)[:-2] if entry is not None else b""  # without the marker of its end
+    tables = structure.value(entry)[:-2] if entry is not None else b""  # without the end marker
     offsets, counts = (structure.numbers(table.find(tag)) for tag in (_TILE_OFFSETS, _TILE_COUNTS))
     for number, (offset, count) in enumerate(zip(offsets, counts, strict=False), start=1):
         if 2 < count <= _MAX_TILE_BYTES:

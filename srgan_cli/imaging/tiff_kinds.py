@@ -1,8 +1,8 @@
-"""What a TIFF file's tags say its samples are, and how libvips must be asked for them.
+"""What a TIFF file's tags say about its samples, and how to read them with libvips.
 
-TIFF 6.0 (Adobe 1992), its Technical Notes (Photoshop 2002), and the DNG specification. libvips and libtiff go by the
-number of channels in some places where the tags say more, and refuse some layouts that are easily turned into one they
-know: then they are shown the same file with another table at its end (`_Overlay`).
+TIFF 6.0 (Adobe 1992), its Technical Notes (Photoshop 2002), and the DNG specification. libvips and libtiff sometimes go
+by the number of channels where the tags say more, and refuse some layouts that are easily converted into one they
+support. In these cases they are given the same file with another table at its end (`_Overlay`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SAMPLES, _STRIP_COUNTS, _PLANAR, _PREDICTOR = 277, 279, 284, 317
 _TILE_WIDTH, _TILE_OFFSETS, _TILE_COUNTS, _SUB_IFDS, _EXTRA, _SAMPLE_FORMAT = 322, 324, 325, 330, 338, 339
 _SUBSAMPLING, _DNG_VERSION, _LAYERS = 530, 0xC612, 37724
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _ITULAB = 0, 1, 2, 3, 5, 6, 8, 9, 10
-# Also FillOrder, the options of faxes, colour maps, inks, what old and new JPEG needs, YCbCr, and profiles.
+# Also FillOrder, fax options, colour maps, inks, tables of old and new JPEG, YCbCr, and profiles.
 _OF_PIXELS = frozenset({*range(256, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 301, 317, 318, 319, 320,
                         *range(322, 326), 332, 338, 339, 347, *range(512, 522), *range(529, 533), 34675})  # fmt: skip
 _SENSOR = {32803: "CFA", 34892: "LinearRaw"}
@@ -62,20 +62,21 @@ _COMPRESSIONS = {
     32809: "ThunderScan",
     32766: "NeXT",
 }
-_OFTEN = (34925, 50000, 50001)  # of these it is damage, where it is not said that this libtiff lacks them
+# an error with one of these means damage, unless the message says that this libtiff lacks the codec
+_OFTEN = (34925, 50000, 50001)
 _MAX_PAGES = 10_000
-_SHARED = 4  # times that a file's bytes may be pages' data: a blank page may be stored once for several
+_SHARED = 4  # how often a file's bytes may be used by pages: a blank page may be stored once for several
 
 
 @dataclass(frozen=True)
 class TiffKind:
-    """How to read one file. `source` gives what libvips is to read, `options` what it is asked for.
+    """How to read one file. `source` is what libvips reads, `options` the loader's options.
 
-    `colours` are how many channels are colour; `alpha` is the index of the channel that is transparency. `bits` are
-    those of a px as stored. `packed` is the number of bits of samples that fill no whole bytes: libvips reads their
-    rows as bytes. `sources` is what libvips is shown in the file's place, if anything, one for each plane; `tidied` is
-    the file without what libtiff may find odd about its table. `orientation` is of the chosen page. `lost()` says what
-    is missing of the picture that libvips would not notice.
+    `colours` is the number of colour channels; `alpha` is the index of the transparency channel. `bits` is per px as
+    stored. `packed` is the bit depth of samples that do not fill whole bytes: libvips reads their rows as bytes.
+    `sources` replace the file for libvips if needed, one for each plane. `tidied` is the file without what libtiff may
+    warn about in its table. `orientation` is that of the chosen page. `lost()` reports what is missing from the picture
+    and libvips would not notice.
     """
 
     options: dict[str, int]
@@ -97,11 +98,11 @@ class TiffKind:
 
     @property
     def is_lab(self) -> bool:
-        """Its colours are CIE Lab, and become sRGB: a profile of the file's is not theirs any more."""
+        """Whether its colours are CIE Lab, which are converted to sRGB: a profile in the file no longer applies."""
         return self.photometric in (_CIELAB, _ICCLAB)
 
     def refusal(self, name: str, reason: str) -> UnreadablePictureError | None:
-        """A sentence that does not call a sound file damaged, where its compression is one of the rare ones."""
+        """A sentence that does not call an intact file damaged, if its compression is a rare one."""
         title = _COMPRESSIONS.get(self.compression)
         if title is None and self.compression not in (1, 2, 3, 4, 5, 7, 8, 32773, 32946):
             title = f"method {self.compression}"
@@ -114,8 +115,8 @@ class TiffKind:
 
 
 def examine(source: Source) -> TiffKind | None:
-    """The kind of a file; None when there is no table to go by. Raises `UnreadablePictureError` for what must not be
-    taken for a picture: raw files and kinds of samples that nobody here can read."""
+    """The kind of a file; None if there is no usable table. Raises `UnreadablePictureError` for files that must not be
+    treated as pictures: raw files and unsupported kinds of samples."""
     found = opened(source.read_at, source.size)
     if found is None:
         return None
@@ -138,9 +139,9 @@ def examine(source: Source) -> TiffKind | None:
 
 
 def page_tables(structure: Structure, name: str) -> list[Table]:
-    """The tables of the file's pages: those in its chain that are not smaller copies and no masks of others.
+    """The tables of the file's pages: those in its chain that are neither smaller copies nor masks of others.
 
-    Raises `UnreadablePictureError` where their data lie over each other: no file is to cost more than it has bytes for.
+    Raises `UnreadablePictureError` if their data overlap: decoding must not exceed the size of the file's data.
     """
     main = structure.table(structure.first)
     pages = [] if main is None else _full(structure, _chain(structure, main))
@@ -200,9 +201,10 @@ def _area(structure: Structure, table: Table) -> int:
 def _chosen(
     structure: Structure, pages: list[Table], subs: list[Table]
 ) -> tuple[Table, dict[str, int], tuple[str, ...]]:
-    """The full picture, never a preview that stands before it; and how libvips finds it."""
+    """The full picture, never a preview that precedes it, and how libvips finds it."""
     main = pages[0]
-    others = [({"subifd": index}, sub) for index, sub in enumerate(subs)]  # parts of the first page, whatever it says
+    # parts of the first page, whatever their tags say
+    others = [({"subifd": index}, sub) for index, sub in enumerate(subs)]
     if _is_reduced(structure, main) or _is_mask(structure, main):
         others = [({"page": index}, page) for index, page in enumerate(pages[1:], start=1)] + others
     full = [
@@ -255,7 +257,7 @@ def _kind(
 
 
 def _stored_bits(structure: Structure, table: Table, photometric: int, bits: int) -> int:
-    """Of a px. Colours of YCbCr stand for several px (TIFF 6.0 section 21: for 2 by 2 where nothing is said)."""
+    """Per px. In YCbCr, colour samples are shared by several px (TIFF 6.0 section 21: by 2 × 2 by default)."""
     across, down = (*structure.numbers(table.find(_SUBSAMPLING))[:2], 2, 2)[:2]
     return bits if photometric != _YCBCR or across * down <= 1 else (bits + 2 * bits // (across * down)) // 3
 
@@ -283,7 +285,7 @@ def _refuse_kind(name: str, photometric: int, bits: set[int], formats: set[int])
 
 
 def _viewed(kind: TiffKind, view: _View, bits: set[int], planar: bool, extras: tuple[int, ...]) -> TiffKind:
-    """The same kind, with what libvips must be shown in the file's place where it could not read that as it is."""
+    """The same kind, with a replacement for the file if libvips could not read it unchanged."""
     depth = max(bits)
     if depth not in (1, 2, 4, 8, 16, 32) or (depth < 8 and kind.samples > 1):
         return replace(kind, packed=depth, sources=(view.of_bytes(depth, kind.samples, planar),), options={})
@@ -293,7 +295,7 @@ def _viewed(kind: TiffKind, view: _View, bits: set[int], planar: bool, extras: t
     if kind.photometric == _CIELAB and depth == 8:
         return replace(kind, sources=(view.changed({_PHOTOMETRIC: _ICCLAB}),), options={})
     if _is_premultiplied(kind, extras) and len(extras) > 1:
-        # libvips would take the last channel for the alpha to divide by.
+        # libvips would take the last channel as the alpha to divide by.
         plain = view.changed({_EXTRA: tuple(0 for _ in extras)})
         return replace(kind, sources=(plain,), options={}, premultiplied=True)
     return kind
@@ -304,14 +306,14 @@ def _is_premultiplied(kind: TiffKind, extras: tuple[int, ...]) -> bool:
 
 
 class _View:
-    """The file as libvips is to see it: all its bytes, and behind them another first table."""
+    """The file as libvips should see it: all its bytes, followed by another first table."""
 
     def __init__(self, source: Source, structure: Structure, table: Table) -> None:
         self.table = table
         self._source, self._structure = source, structure
 
     def changed(self, changes: dict[int, int | tuple[int, ...] | None]) -> Callable[[], Any]:
-        """With these fields in the place of the file's own; None: without it. Those that say nothing of the pixels are
+        """With these fields in place of the file's own; None removes a field. Fields that do not concern the pixels are
         left out, and so is the next page."""
         structure = self._structure
         fields = {one.tag: one for one in structure.fields(self.table) if one.tag in _OF_PIXELS}
@@ -325,7 +327,7 @@ class _View:
         return lambda: _Overlay(self._source, structure, list(fields.values()))
 
     def of_plane(self, index: int, samples: int, depth: int) -> Callable[[], Any]:
-        """One channel of tiles that are stored a channel at a time, as a grey picture."""
+        """One channel of tiles that are stored channel by channel, as a grey picture."""
         offsets = self._structure.numbers(self.table.find(_TILE_OFFSETS))
         counts = self._structure.numbers(self.table.find(_TILE_COUNTS))
         each = len(offsets) // samples
@@ -359,7 +361,8 @@ class _View:
 
 
 class _Overlay:
-    """A source for libvips: the file with its first table replaced. Reads through Python, so only for rare kinds."""
+    """A source for libvips: the file with its first table replaced. It reads through Python, so it is used only for
+    rare kinds."""
 
     def __init__(self, source: Source, structure: Structure, fields: list[Field]) -> None:
         at = source.size + source.size % 2
@@ -384,9 +387,9 @@ class _Overlay:
 
 
 def assembled(kind: TiffKind, images: list[Any]) -> Any:
-    """One image of plain colours (or CMYK, or libvips' own CIE Lab), and alpha last where there is one."""
+    """One image of plain colours (or CMYK, or libvips' own CIE Lab), with alpha last if there is one."""
     image = images[0] if len(images) == 1 else images[0].bandjoin(images[1:])
-    converted = image.bands > kind.samples  # by libtiff, from a palette or from YCbCr
+    converted = image.bands > kind.samples  # converted by libtiff, from a palette or from YCbCr
     alpha = image.extract_band(kind.alpha) if kind.alpha is not None and not converted else None
     colour = _colour(kind, image.extract_band(0, n=3) if converted else image, converted=converted)
     if alpha is None:
@@ -415,7 +418,8 @@ def _colour(kind: TiffKind, image: Any, *, converted: bool) -> Any:
 
 
 def _from_lab(image: Any, *, icc: bool, wide: bool) -> Any:
-    """CIE L*a*b* of Adobe's technical notes (a and b signed), or ICCLab (a and b moved by a half), as libvips' Lab."""
+    """CIE L*a*b* of Adobe's technical notes (a and b signed), or ICCLab (a and b offset by half the range), as libvips'
+    Lab."""
     light = image.extract_band(0) * (100 / ((65280 if icc else 65535) if wide else 255))
     unit = 256 if wide else 1
     signs = image.extract_band(1, n=2)

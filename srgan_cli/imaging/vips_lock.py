@@ -1,7 +1,7 @@
 """A lock on libvips, whose error messages belong to the whole process.
 
-Its error buffer is one for all threads, and even looking up a method of a `pyvips.Image` empties it. So callers of
-libvips hold this lock together (`shared`), and one that reads the messages about its own file holds it alone (`alone`).
+Its error buffer is shared by all threads, and even looking up a method of a `pyvips.Image` empties it. So users of
+libvips share this lock (`shared`), and one that reads the messages about its own file holds it exclusively (`alone`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 class _SharedLock:
-    """Held by many together, or by one alone. Not reentrant."""
+    """Held by many threads together, or by one exclusively. Not reentrant."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -1,9 +1,9 @@
-"""Pictures that Pillow decodes, whole: the formats that libvips does not know, and where it is missing, those that both
-decode to the same pixels.
+"""Pictures decoded whole by Pillow: the formats that libvips does not support, and where libvips is missing, those that
+both decode to the same pixels.
 
-libvips (pyvips) is a dependency, but a machine that only trains may do without it. Then a file is either decoded here
-to the very pixels that libvips gives, or refused with a sentence: AVIF, CMYK, CIE Lab, TIFF of rarer kinds.
-`_refuse_other_pixels` is the one place that says so, and tests/imaging/test_rgb.py holds it.
+libvips (pyvips) is a dependency, but a machine used only for training can work without it. Then a file is either
+decoded here to exactly the pixels that libvips gives, or refused: AVIF, CMYK, CIE Lab, rarer kinds of TIFF.
+`_refuse_other_pixels` is the only place that decides this, and tests/imaging/test_rgb.py checks it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MODES: dict[str, tuple[int, Depth]] = {
     "RGB;16": (3, 16),
     "RGBA;16": (4, 16),
 }
-# The plugins themselves and not Image.open, whose own limit on pixels is not the one the person set.
+# Uses the plugins directly, not Image.open, whose pixel limit is not the one that the user set.
 _PLUGINS = {
     "bmp": ("BmpImagePlugin", "BmpImageFile"),
     "ppm": ("PpmImagePlugin", "PpmImageFile"),
@@ -49,10 +49,11 @@ _PLUGINS = {
 
 
 class WholePicture:
-    """A picture whose header is read, and that `decode` gives whole, upright. Made inside `decoding.boundary`.
+    """A picture whose header has been read, and that `decode` returns whole, upright. Create it inside
+    `decoding.boundary`.
 
-    `shrink` (2, 4 or 8) decodes a JPEG to that fraction of its sides, as libvips does. `lost`: what is known to be
-    missing. With `accept_damaged`, `decode` gives what is left, and says what is lost.
+    `shrink` (2, 4 or 8) decodes a JPEG at that fraction of its sides, as libvips does. `lost` describes what is known
+    to be missing. With `accept_damaged`, `decode` returns what is left, with a note on what is lost.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class WholePicture:
         if self._lost and not accept_damaged:
             raise damaged(source.name, f": {self._lost}")
         self.info: dict[str, Any] = dict(self._picture.info)
-        self.count = len(self._picture) if format == "heic" else 1  # pictures in the file
+        self.count = len(self._picture) if format == "heic" else 1  # number of pictures in the file
         if format == "bmp" and (profile := _bmp_profile(source)):
             self.info["icc_profile"] = profile
         self._turn, self._crop = 1, (height, width)
@@ -90,7 +91,7 @@ class WholePicture:
         self.width, self.height = (height, width) if self._turn in (5, 6, 7, 8) else (width, height)
 
     def _prepare(self, source: Source, format: str, shrink: int) -> None:  # noqa: A002
-        """What libvips does with a file by itself, and Pillow only if it is asked."""
+        """What libvips does automatically and Pillow only on request."""
         picture = self._picture
         self._mode = _usual_mode(picture)
         if format == "tiff":
@@ -106,7 +107,7 @@ class WholePicture:
             self._crop = height // shrink, width // shrink  # Pillow rounds up
 
     def decode(self) -> tuple[Pixels, str | None]:
-        """The pixels, and a note on what is lost of them, where that is accepted."""
+        """The pixels, and a note on what is lost, if damage is accepted."""
         lost = self._lost or (jpeg_scans.lost(self._jpeg) if self._jpeg is not None else "")
         if lost and not self._accept:
             raise ValueError(lost)
@@ -122,13 +123,13 @@ class WholePicture:
         if self._data is not None and mode != "I;16":
             return _upright(_by_opencv(self._data, mode), self._turn)
         pixels = np.asarray(picture if picture.mode == mode or mode == "I;16" else picture.convert(mode))
-        if mode == "I;16":  # PPM's samples are of 32 bits in memory
+        if mode == "I;16":  # PPM's samples have 32 bits in memory
             pixels = pixels.astype(np.uint16)
         return _upright(pixels[:height, :width], self._turn)
 
 
 def _keeps_what_is_there(picture: Any) -> bool:
-    """Have a picture that failed to decode keep what was decoded before that, if that is anything."""
+    """Let a picture that fails to decode keep what was decoded before, if anything."""
     try:
         picture.tile = []  # nothing is left to decode
         picture.load()
@@ -182,7 +183,7 @@ def _heif(source: Source) -> Any:
 
 
 def _usual_mode(picture: Any) -> str:
-    """The mode of `_MODES` that holds all that the picture's own does."""
+    """The mode of `_MODES` that can hold everything in the picture's own mode."""
     mode = str(picture.mode)
     if mode == "P" or "transparency" in picture.info:
         return "RGBA" if "transparency" in picture.info else "RGB"
@@ -202,7 +203,7 @@ def _needs_vips(name: str, what: str) -> UnreadablePictureError:
 
 
 def _refuse_other_pixels(picture: Any, format: str, name: str) -> None:  # noqa: A002
-    """Raises `UnreadablePictureError` for whatever Pillow would decode to other pixels than libvips."""
+    """Raises `UnreadablePictureError` for pictures that Pillow decodes to other pixels than libvips."""
     title = FORMATS[format].title
     if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"):
         raise _needs_vips(name, f"a {title} of the kind {picture.mode}")
@@ -214,10 +215,10 @@ def _refuse_other_pixels(picture: Any, format: str, name: str) -> None:  # noqa:
         _refuse_rare_tiff(picture, name)
 
 
-# TIFF 6.0: the tags that a plain picture may have, each with the values that both decoders agree on.
+# TIFF 6.0: the tags allowed in a plain picture, each with the values that both decoders treat the same way.
 _PLAIN_TIFF = {
     254: (0,),  # a full picture, not a thumbnail or a page
-    284: (1,),  # channels side by side
+    284: (1,),  # channels interleaved
     338: (2,),  # alpha, not premultiplied
     339: (1,),  # unsigned integers
 }
@@ -230,7 +231,7 @@ def _refuse_rare_tiff(picture: Any, name: str) -> None:
         set(value if isinstance(value, tuple) else (value,)) <= set(_PLAIN_TIFF[tag])
         for tag, value in ((tag, tags[tag]) for tag in _PLAIN_TIFF if tag in tags)
     )
-    # Of 16 bits, Pillow leaves min-is-white as it is, and OpenCV does not turn a picture on its side.
+    # For 16 bits, Pillow does not invert min-is-white, and OpenCV does not rotate the picture.
     deep = max(bits) > 8 and (kind not in (1, 2) or tags.get(274, 1) != 1)
     jpeg = kind == 6 and tags.get(259) == 7
     if not plain or deep or 330 in tags or (kind > 3 and not jpeg) or not set(bits) <= {1, 8, 16}:
@@ -238,7 +239,7 @@ def _refuse_rare_tiff(picture: Any, name: str) -> None:
 
 
 def _is_deep(picture: Any, format: str) -> bool:  # noqa: A002
-    """Whether it has 16 bits a channel. Pillow's mode tells only for grey; it cuts 16-bit colour to 8."""
+    """Whether it has 16 bits per channel. Pillow's mode shows this only for grey; it reduces 16-bit colour to 8."""
     if picture.mode.startswith("I;16"):
         return True
     if format == "png":
@@ -247,7 +248,7 @@ def _is_deep(picture: Any, format: str) -> bool:  # noqa: A002
 
 
 def _tiff_size(picture: Any) -> tuple[int, int]:
-    """Height and width of a TIFF as Pillow gives it once it is loaded: upright."""
+    """Height and width of a TIFF after loading with Pillow, which makes it upright."""
     width, height = int(picture.tag_v2[256]), int(picture.tag_v2[257])
     return (width, height) if picture.tag_v2.get(274, 1) in (5, 6, 7, 8) else (height, width)
 
@@ -264,7 +265,7 @@ def _by_opencv(data: bytes, mode: str) -> Pixels:
 
 
 def _upright(pixels: Pixels, turn: int) -> Pixels:
-    """By the eight orientations of the EXIF standard."""
+    """Rotated upright, by EXIF's eight orientations."""
     if turn in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if turn in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""Writing a picture so that it is there whole or not at all."""
+"""Writing a picture so that its file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _SEGMENT_BYTES = 65_000  # of EXIF in a JPEG file
 
 
 def check_place(target: Path, needed: int) -> None:
-    """Refuse, before any work, a file of `needed` bytes that could not be written: `UnwritablePictureError`."""
+    """Refuse before any work if a file of `needed` bytes cannot be written: `UnwritablePictureError`."""
     try:
         _refuse_place(target, needed)
-    except OSError as err:  # a name that is too long, a folder that went away
+    except OSError as err:  # the name is too long, or a folder has disappeared
         raise _unwritable(shown(target), err) from err
 
 
@@ -52,7 +52,7 @@ def _refuse_place(target: Path, needed: int) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UnwritablePictureError(f"you have no permission to write into {shown(folder)}")
     disk = shutil.disk_usage(folder)
-    if disk.free < needed and disk.total:  # /proc and its like have no size
+    if disk.free < needed and disk.total:  # /proc and similar file systems report no size
         raise UnwritablePictureError(
             f"the disk is too full for {shown(target)}: up to {needed / 1e6:,.1f} MB are needed in {shown(folder)}, "
             f"{disk.free / 1e6:,.1f} MB are free"
@@ -71,14 +71,14 @@ def write_picture(
     stop: Callable[[], bool] | None = None,
     record: provenance.Record | None = None,
 ) -> tuple[str, ...]:
-    """Encode `pixels` (H, W, C), uint8 or uint16, as `output` says, with the input's metadata (`header`).
+    """Encode `pixels` (H, W, C), uint8 or uint16, as `output` specifies, with the input's metadata (`header`).
 
-    A file appears under its name when it is complete and on disc; until then it is `.NAME.….part` beside it, which
-    nothing leaves behind but a killed process. Without `overwrite`, a file that has appeared there meanwhile is left
-    alone. `modified_ns` becomes its time of modification. A stream is written to as it comes. `stop` is asked before
-    each block that is written: once it says so, the writing ends with `InterruptedRunError` and nothing is left.
-    `record`, what made it, goes into its metadata unless all of those are left out.
-    Returns notes on what could not be kept. Raises `UnwritablePictureError`.
+    A file appears under its name when it is complete and on disk. Until then it is `.NAME.….part` beside it, which only
+    a killed process leaves behind. Without `overwrite`, a file that has appeared there meanwhile is left unchanged.
+    `modified_ns` becomes its modification time. A stream is written to directly. `stop` is called before each block is
+    written: once it returns true, writing ends with `InterruptedRunError` and nothing is left. `record` (how the result
+    was made) is added to its metadata, unless all metadata is stripped. Returns notes on what could not be kept. Raises
+    `UnwritablePictureError`.
     """
     assert pixels.ndim == 3
     assert pixels.dtype in (np.uint8, np.uint16)
@@ -91,7 +91,7 @@ def write_picture(
 
 @contextlib.contextmanager
 def _open(target: Path | BinaryIO, overwrite: bool, modified_ns: int | None) -> Iterator[BinaryIO]:
-    """Where a result goes. Raises `UnwritablePictureError` for every `OSError` inside."""
+    """The open target of a result. Every `OSError` inside becomes `UnwritablePictureError`."""
     try:
         with (
             contextlib.nullcontext(target)
@@ -107,7 +107,7 @@ def _open(target: Path | BinaryIO, overwrite: bool, modified_ns: int | None) -> 
 def described(
     header: Header, output: Output, options: WriteOptions, record: provenance.Record | None
 ) -> tuple[Metadata, tuple[str, ...]]:
-    """What is written beside the pixels of an enlarged picture, and notes on what could not be kept."""
+    """The metadata of an enlarged picture, and notes on what could not be kept."""
     notes = _depth_notes(header, output, options)
     geometry = Geometry(output.width, output.height, header.width, header.height, header.orientation)
     metadata = metadata_of.updated(header.metadata, geometry, options.strip, dpi=output.dpi)
@@ -123,7 +123,7 @@ def described(
 
 
 def _held(metadata: Metadata, format: str, options: WriteOptions) -> tuple[Metadata, tuple[str, ...]]:  # noqa: A002
-    """The metadata as `format` can hold them, and what it cannot."""
+    """The metadata that `format` can hold, and notes on what it cannot."""
     notes: tuple[str, ...] = ()
     title = FORMATS[format].title
     if metadata.iptc and format not in ("jpeg", "png", "tiff"):
@@ -155,7 +155,8 @@ def _depth_notes(header: Header, output: Output, options: WriteOptions) -> tuple
 def copy_picture(
     target: Path | BinaryIO, source: Path | bytes, *, overwrite: bool = True, modified_ns: int | None = None
 ) -> None:
-    """A file's bytes as they are, with the same promise. Raises `UnwritablePictureError`; `OSError` from `source`."""
+    """Copy a file's bytes unchanged, with the same guarantees. Raises `UnwritablePictureError`; `OSError` from
+    `source`."""
     with (
         io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as original,
         _open(target, overwrite, modified_ns) as file,
@@ -164,7 +165,7 @@ def copy_picture(
 
 
 def write_text(target: Path, text: str) -> None:
-    """A file that is not a picture, UTF-8, with the same promise: whole and on disc, or not there."""
+    """Write a text file in UTF-8 with the same guarantees: complete and on disk, or absent."""
     try:
         publish_text(target, text, errors="replace")
     except OSError as err:
@@ -172,7 +173,7 @@ def write_text(target: Path, text: str) -> None:
 
 
 class _Stoppable:
-    """A file that refuses the next block when it is asked to stop."""
+    """A file that refuses the next block once a stop is requested."""
 
     def __init__(self, file: BinaryIO, stop: Callable[[], bool]) -> None:
         self._file, self._stop = file, stop

@@ -1,1 +1,1 @@
-"""What travels beside the pixels, and how it is put into files."""
+"""Metadata: reading it, updating it, and putting it into files."""

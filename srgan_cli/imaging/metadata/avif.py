@@ -1,4 +1,4 @@
-"""Putting EXIF and XMP into an AVIF file that libvips (libheif) has written: two more items in its `meta` box.
+"""Putting EXIF and XMP into an AVIF file written by libvips (libheif): two more items in its `meta` box.
 
 ISO/IEC 14496-12 (boxes, `iloc`, `iinf`, `iref`) and 23008-12 annex A (EXIF and XMP items).
 """
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from srgan_cli.imaging.image import Metadata
 
-_Box = tuple[bytes, bytes]  # its type, and its contents
+_Box = tuple[bytes, bytes]  # type and contents
 
 
 @dataclass(frozen=True)
 class _Item:
-    """A row of `iloc`: where an item's bytes are. `method` 0 counts from the start of the file."""
+    """A row of `iloc`: the location of an item's bytes. With `method` 0, offsets count from the start of the file."""
 
     number: int
     method: int
@@ -24,11 +24,11 @@ class _Item:
 
 
 def avif_file(bare: bytes, metadata: Metadata) -> bytes:
-    """`bare` with the EXIF and XMP of `metadata`, and what it says of its colours by numbers (PNG's `cICP`); `bare`
-    itself when there are none."""
+    """`bare` with the EXIF and XMP of `metadata` and its numeric colour description (PNG's `cICP`); `bare` itself if
+    there are none."""
     payloads: list[tuple[bytes, bytes]] = []
     if metadata.exif:
-        # Four bytes say how far behind themselves the TIFF structure begins.
+        # Four bytes give the distance from their end to the TIFF structure.
         payloads.append((b"Exif", b"\0\0\0\0" + metadata.exif))
     if metadata.xmp:
         payloads.append((b"mime", metadata.xmp))
@@ -37,7 +37,8 @@ def avif_file(bare: bytes, metadata: Metadata) -> bytes:
         return bare
     boxes = _boxes(bare)
     old = next(contents for kind, contents in boxes if kind == b"meta")
-    # The sizes of the boxes do not depend on the offsets in them: lay them out once to learn by how much all moves.
+    # The boxes' sizes do not depend on the offsets in them, so a first pass gives the distance by which everything
+    # moves.
     grown = len(_meta(old, payloads, numbers, 0, 0)) - len(old)
     new = _meta(old, payloads, numbers, grown, len(bare) + grown + 8)
     body = [(kind, new if kind == b"meta" else contents) for kind, contents in boxes]
@@ -53,7 +54,7 @@ def _boxes(data: bytes) -> list[_Box]:
         if size == 1:
             size, head = struct.unpack(">Q", data[at + 8 : at + 16])[0], 16
         end = at + size if size else len(data)
-        # A 64-bit header would shrink when written again, and move what follows it.
+        # A 64-bit header would become shorter when rewritten, and move everything after it.
         assert head == 8, "libheif wrote a box of more than 4 GiB"
         found.append((kind, data[at + head : end]))
         at = end
@@ -65,7 +66,7 @@ def _joined(boxes: list[_Box]) -> bytes:
 
 
 def _meta(old: bytes, payloads: list[tuple[bytes, bytes]], numbers: bytes, grown: int, data_at: int) -> bytes:
-    """The contents of `meta` with the new items; offsets behind it move by `grown`, the new data start at `data_at`."""
+    """The contents of `meta` with the new items. Offsets after it move by `grown`; the new data starts at `data_at`."""
     parts = dict(_boxes(old[4:]))
     items = [
         _Item(item.number, item.method, item.reference, _moved(item, grown)) for item in _locations(parts[b"iloc"])
@@ -140,12 +141,12 @@ def _described(iref: bytes, number: int, primary: int) -> bytes:
     return iref + _joined([(b"cdsc", struct.pack(code, number, 1, primary))])
 
 
-# What libheif converts to where it is given nothing: the matrix of BT.601, all of the range.
+# What libheif uses by default: BT.601's matrix, full range.
 _MATRIX, _FULL_RANGE = 6, 0x80
 
 
 def _coloured(iprp: bytes, primary: int, numbers: bytes) -> bytes:
-    """`iprp` with one more property of the primary picture: `colr` of type `nclx`, or the one that it has, changed."""
+    """`iprp` with a `colr` property of type `nclx` for the primary picture: added, or its existing one changed."""
     nclx = b"nclx" + struct.pack(">HHHB", numbers[0], numbers[1], _MATRIX, _FULL_RANGE)
     (_, properties), (_, associations), *rest = _boxes(iprp)
     boxes = _boxes(properties)
@@ -159,7 +160,7 @@ def _coloured(iprp: bytes, primary: int, numbers: bytes) -> bytes:
 
 
 def _associated(ipma: bytes, item: int, index: int) -> bytes:
-    """`ipma` with property `index`, counted from 1, among those of `item`; it is not essential."""
+    """`ipma` with property `index`, counted from 1, added to those of `item`, as not essential."""
     id_bytes, wide = 2 if ipma[0] == 0 else 4, ipma[3] & 1
     at = 8
     for _ in range(int.from_bytes(ipma[4:8], "big")):

@@ -1,4 +1,4 @@
-"""What a file's colours are, where it says so by anything but an ICC profile; and that as a profile.
+"""Colour spaces that a file describes without an ICC profile, and their conversion to a profile.
 
 PNG specification, third edition, 4.3 and 11.3.2 (cICP before iCCP before sRGB before gAMA and cHRM); ITU-T H.273 for
 the numbers of cICP, which are those of `nclx` in AVIF and HEIC; ICC.1:2001-04 for the profile.
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Chromaticities = tuple[float, float, float, float, float, float, float, float]  # x, y of white, red, green and blue
-Curve = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]  # from what is stored to light, both 0 to 1
+Curve = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]  # from stored values to linear light, both 0 to 1
 
 _D65 = (0.3127, 0.3290)
 _BT709: Chromaticities = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -35,13 +35,13 @@ _D50 = np.array([0.9642, 1.0, 0.8249])
 
 
 def hdr_of(chunks: Mapping[str, bytes]) -> str | None:
-    """PQ or HLG, where the picture is coded so."""
+    """PQ or HLG if the picture is coded so, else None."""
     cicp = chunks.get("cICP", b"")
     return _HDR.get(cicp[1]) if len(cicp) == 4 else None
 
 
 def profile_of(chunks: Mapping[str, bytes], *, grey: bool) -> bytes | None:
-    """An ICC profile of what PNG's `chunks` (cICP, sRGB, gAMA, cHRM) say; None where that is sRGB, HDR or nothing."""
+    """An ICC profile for PNG's `chunks` (cICP, sRGB, gAMA, cHRM); None if they mean sRGB or HDR, or are absent."""
     cicp = chunks.get("cICP", b"")
     if len(cicp) == 4:
         primaries, transfer = _PRIMARIES.get(cicp[0]), _transfer(cicp[1])
@@ -113,7 +113,7 @@ def _profile(primaries: Chromaticities, curve: Curve, title: str, *, grey: bool)
 
 
 def _to_d50(c: Chromaticities) -> npt.NDArray[np.float64]:
-    """From linear RGB to XYZ of D50, (3, 3), through Bradford's cones."""
+    """From linear RGB to XYZ under D50, (3, 3), by Bradford's chromatic adaptation."""
     columns = np.array([[c[i] / c[i + 1], 1, (1 - c[i] - c[i + 1]) / c[i + 1]] for i in (2, 4, 6)]).T
     white = np.array([c[0] / c[1], 1, (1 - c[0] - c[1]) / c[1]])
     matrix = columns * np.linalg.solve(columns, white)
@@ -130,7 +130,7 @@ def _packed(blocks: dict[bytes, bytes], space: bytes) -> bytes:
     at = 128 + 4 + 12 * len(blocks)
     table, body, places = struct.pack(">I", len(blocks)), b"", {}
     for name, data in blocks.items():
-        if data not in places:  # the three curves are one
+        if data not in places:  # the three channels share one curve
             places[data] = at + len(body)
             body += data + b"\0" * (-len(data) % 4)
         table += name + struct.pack(">II", places[data], len(data))

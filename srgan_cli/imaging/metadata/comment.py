@@ -1,6 +1,7 @@
-"""PNG's text in an EXIF block: UserComment, where programs that make pictures from prompts look for it in JPEG, WebP.
+"""PNG text stored in an EXIF block's UserComment, where programs that make pictures from prompts look for it in JPEG
+and WebP.
 
-It is written as these programs do: UTF-16 with the high byte first, whatever the block's byte order is.
+It is encoded as these programs do: UTF-16 big-endian, regardless of the block's byte order.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _UNICODE = b"UNICODE\0"
 
 
 def with_text(metadata: Metadata) -> Metadata | None:
-    """The metadata with its text as a comment; None where the EXIF block makes no sense."""
+    """The metadata with its text as a comment; None if the EXIF block is not valid."""
     text = metadata.text[0][1] if len(metadata.text) == 1 else "\n".join(f"{k}: {v}" for k, v in metadata.text)
     value = _UNICODE + text.encode("utf-16-be", "replace")
     comment = Field(_COMMENT, UNDEFINED, len(value), value)
@@ -41,7 +42,8 @@ def _made(comment: Field) -> bytes:
 
 
 def _added(exif: bytes, comment: Field) -> bytes | None:
-    """No byte of the block moves: the two tables are repeated behind its end, and the old ones not referred to."""
+    """No byte of the block moves: the two tables are repeated after its end, and the old ones are no longer
+    referenced."""
     found = first_table(exif)
     if found is None:
         return None
@@ -58,16 +60,16 @@ def _added(exif: bytes, comment: Field) -> bytes | None:
 
 
 def _rows(exif: bytes, structure: Structure, table: Table) -> list[tuple[int, bytes]]:
-    """Tag and 12 bytes of each row as it stands; its value stays where it is."""
+    """Tag and 12 bytes of each row, unchanged; values stay where they are."""
     rows = [exif[table.at + 2 + 12 * index :][:12] for index in range(table.declared)]
     return [(int(struct.unpack(structure.order + "H", row[:2])[0]), row) for row in rows]
 
 
 def _repeated(structure: Structure, rows: list[tuple[int, bytes]], field: Field, at: int, *, following: int) -> bytes:
-    """A table for offset `at` of the `rows` with `field` among them; padded to an even length."""
+    """A table for offset `at` with `rows` and `field`, padded to an even length."""
     order = structure.order
     kept = [(tag, row) for tag, row in rows if tag != field.tag]
-    alone = table_bytes(order, [field], at + 12 * len(kept))  # its value lies behind all rows
+    alone = table_bytes(order, [field], at + 12 * len(kept))  # its value comes after all rows
     kept.append((field.tag, alone[2:14]))
     table = struct.pack(order + "H", len(kept)) + b"".join(row for _, row in sorted(kept, key=lambda one: one[0]))
     whole = table + struct.pack(order + "I", following) + alone[18:]

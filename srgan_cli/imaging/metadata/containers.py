@@ -1,7 +1,7 @@
-"""Putting metadata into PNG and JPEG files, byte for byte (WebP: Pillow does it).
+"""Putting metadata into PNG and JPEG files, byte for byte (for WebP, Pillow does it).
 
-libvips would do it, but through libexif, which rewrites EXIF: maker notes break and tags it does not know are lost.
-So libvips writes pixels only, and the blocks are placed here while the bytes go by.
+libvips would use libexif, which rewrites EXIF: maker notes break and unknown tags are lost. So libvips writes pixels
+only, and the blocks are inserted here while the bytes stream through.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from srgan_cli.imaging.metadata import iptc, jpeg, png
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS")
-_SEGMENT_BYTES = 65_533  # of a JPEG segment, without its own two bytes of length
+_SEGMENT_BYTES = 65_533  # of a JPEG segment, without the two bytes of its length
 _EXIF_START = b"Exif\0\0"
 _XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC_START = b"ICC_PROFILE\0"
@@ -25,9 +25,9 @@ Rewrite = Callable[[bytes], "bytes | None"]
 
 
 class HeadRewriter:
-    """Passes a byte stream on to `target`, its head rewritten.
+    """Passes a byte stream to `target` with its head rewritten.
 
-    `rewrite` gets all bytes so far and returns None while it needs more, else what to write in their place.
+    `rewrite` receives all bytes so far. It returns None while it needs more, else the bytes to write instead.
     """
 
     def __init__(self, target: BinaryIO, rewrite: Rewrite | None) -> None:
@@ -48,7 +48,7 @@ class HeadRewriter:
 
 
 def png_head(metadata: Metadata) -> Rewrite:
-    """The rewriting of a PNG file's chunks before its first IDAT."""
+    """Rewriting of a PNG file's chunks before its first IDAT."""
 
     def rewrite(head: bytes) -> bytes | None:
         at = len(_PNG_SIGNATURE)
@@ -94,7 +94,7 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def jpeg_head(metadata: Metadata) -> tuple[Rewrite, tuple[str, ...]]:
-    """The rewriting of a JPEG file's application segments, and notes on what does not fit into them."""
+    """Rewriting of a JPEG file's application segments, and notes on what does not fit into them."""
     segments, notes = _jpeg_segments(metadata)
 
     def rewrite(head: bytes) -> bytes | None:
@@ -147,7 +147,7 @@ def _segment(marker: int, data: bytes) -> bytes:
 
 
 def _jfif(dpi: tuple[float, float] | None) -> bytes:
-    """JFIF 1.02; without a resolution it says only that pixels are square."""
+    """JFIF 1.02; without a resolution it only states that pixels are square."""
     unit, across, down = 0, 1, 1
     if dpi is not None and all(0.5 <= value < 65535 for value in dpi):
         unit, across, down = 1, round(dpi[0]), round(dpi[1])

@@ -1,7 +1,7 @@
-"""Changing an EXIF block without moving a byte of it.
+"""Editing an EXIF block without moving a byte of it.
 
-Maker notes are full of offsets that only their maker understands, and that count from the start of the block. So what
-must change is changed in place, what must go is overwritten with zeros, and everything else stays where it was.
+Maker notes are full of undocumented offsets that count from the start of the block. So values are changed in place,
+removed data is overwritten with zeros, and everything else stays where it was.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _RESOLUTION_UNIT, _INCH = 0x0128, 2
 _THUMBNAIL = (0x0201, 0x0202)  # JPEGInterchangeFormat and its length
 _STRIPS = (0x0111, 0x0117)  # StripOffsets, StripByteCounts: an uncompressed thumbnail
 
-# What says how the pixels of one particular file are stored. It must not travel into another one; resolution,
-# profile and XMP travel beside it in `Metadata`.
+# Tags on how the pixels of one particular file are stored. They must not be carried into another file; resolution,
+# profile and XMP travel separately in `Metadata`.
 STRUCTURAL_TAGS = frozenset(
     {0x00FE, 0x00FF, 0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x0107, 0x0108, 0x0109, 0x010A, 0x0111, 0x0112, 0x0115}
     | {0x0116, 0x0117, 0x0118, 0x0119, 0x011A, 0x011B, 0x011C, 0x0120, 0x0121, 0x0122, 0x0123, 0x0124, 0x0125, 0x0128}
@@ -48,7 +48,7 @@ STRUCTURAL_TAGS = frozenset(
 _MAX_PLAIN_BYTES = 60_000
 _MAX_BLOCK_BYTES = 4 << 20
 
-# What counts px, see `_follow`.
+# Values in px, see `_follow`.
 _SUBJECT = (0x9214, 0xA214)  # SubjectArea, SubjectLocation
 _FOCAL_PLANE = (0xA20E, 0xA20F)  # FocalPlaneXResolution, FocalPlaneYResolution
 _GEO_SCALE, _GEO_POINTS, _GEO_MATRIX = 33550, 33922, 34264
@@ -64,14 +64,14 @@ def _as_rational(value: float) -> tuple[int, int]:
 
 
 class _Patch:
-    """The block being changed. Held here, and nowhere else, because in-place editing is what this module is."""
+    """The block being edited: the only mutable state of this module."""
 
     def __init__(self, exif: bytes) -> None:
         self.data = bytearray(exif)
         self.structure = Structure(lambda at, count: bytes(self.data[at : at + count]), len(exif))
 
     def set_number(self, entry: IfdEntry | None, value: int) -> None:
-        """Make `entry` one SHORT or LONG of `value`; both fit into the four bytes of the entry itself."""
+        """Set `entry` to one SHORT or LONG of `value`; both fit into the four bytes of the entry itself."""
         if entry is None:
             return
         kind = LONG if value > 0xFFFF or entry.kind != SHORT else SHORT
@@ -80,14 +80,14 @@ class _Patch:
         self.data[entry.at : entry.at + 12] = struct.pack(order + "HHI", entry.tag, kind, 1) + number
 
     def set_ratio(self, entry: IfdEntry | None, value: float) -> None:
-        """Write `value`, to a hundredth, over an unsigned RATIONAL, whose eight bytes stand elsewhere in the block."""
+        """Write `value`, to a hundredth, over an unsigned RATIONAL, whose eight bytes are elsewhere in the block."""
         if entry is None or entry.kind != RATIONAL or entry.count != 1 or entry.value_at + 8 > len(self.data):
             return
         ratio = struct.pack(self.structure.order + "II", round(value * 100), 100)
         self.data[entry.value_at : entry.value_at + 8] = ratio
 
     def value(self, entry: IfdEntry) -> float:
-        """The first number of a field; 0 for none."""
+        """The first number of a field; 0 if there is none."""
         values = self.values(entry)
         return values[0] if values else 0.0
 
@@ -104,9 +104,10 @@ class _Patch:
         return list(map(float, struct.unpack(f"{self.structure.order}{entry.count}{code}", data)))
 
     def set_values(self, entry: IfdEntry | None, change: Callable[[list[float]], list[float] | None]) -> None:
-        """Write what `change` makes of the numbers of `entry` into their places.
+        """Replace the numbers of `entry` by the result of `change`.
 
-        What it cannot say (None), or what does not fit into the type, becomes zeros: wrong places are worse than none.
+        If there is no result (None), or it does not fit into the type, zeros are written: no position is better than a
+        wrong one.
         """
         values = [] if entry is None else self.values(entry)
         if entry is None or not values:
@@ -130,19 +131,20 @@ class _Patch:
         return own + [(e.value_at, e.value_at + e.size) for e in table.entries if e.size > 4]
 
     def zero(self, ranges: list[_Range], keep: list[_Range]) -> None:
-        """Overwrite `ranges`, except one that overlaps what is kept: a damaged block must not damage more."""
+        """Overwrite `ranges`, except those that overlap what is kept, so that a damaged block is not damaged
+        further."""
         kept = _merged(keep)
         starts = [low for low, _ in kept]
         free = []
         for start, end in ranges:
-            after = bisect_right(starts, end - 1)  # the kept range that begins last before the end
+            after = bisect_right(starts, end - 1)  # the last kept range that begins before the end
             if after == 0 or kept[after - 1][1] <= start:
                 free.append((start, end))
-        for start, end in _merged(free):  # each byte once
+        for start, end in _merged(free):  # each byte only once
             self.data[start:end] = bytes(len(self.data[start:end]))
 
     def remove(self, table: Table, entry: IfdEntry) -> Table:
-        """Take `entry` out of `table`: the rows behind it move up, and so does the link to the next table."""
+        """Remove `entry` from `table`: the rows after it move up, and so does the link to the next table."""
         end = min(table.next_at + 4, len(self.data))
         rest = bytes(self.data[entry.at + 12 : end])
         self.data[entry.at : end] = rest.ljust(end - entry.at, b"\0")
@@ -165,7 +167,7 @@ class _Patch:
 
 
 def _merged(ranges: Iterable[_Range]) -> list[_Range]:
-    """The same bytes in ranges that do not touch, in order."""
+    """The same bytes as sorted ranges that do not touch."""
     merged: list[_Range] = []
     for start, end in sorted(ranges):
         if merged and start <= merged[-1][1]:
@@ -176,11 +178,11 @@ def _merged(ranges: Iterable[_Range]) -> list[_Range]:
 
 
 def patched(exif: bytes, geometry: Geometry, *, drop_gps: bool = False, dpi: float | None = None) -> bytes | None:
-    """The block for the result, which stands upright, without a thumbnail; None for garbage.
+    """The block for the upright result, without a thumbnail; None if the block is not valid.
 
-    Orientation becomes 1, and the sizes, the resolution (where `dpi` is given) and what else counts px (see `_follow`)
-    become what they are now, where the block has them; nothing is added. All offsets stay valid. The result is shorter
-    only where the thumbnail was the block's end.
+    Orientation becomes 1. The sizes, the resolution (if `dpi` is given) and other values in px (see `_follow`) are
+    updated if the block has them; nothing is added. All offsets stay valid. The result is shorter only if the thumbnail
+    was at the block's end.
     """
     try:
         patch = _Patch(exif)
@@ -208,7 +210,7 @@ def patched(exif: bytes, geometry: Geometry, *, drop_gps: bool = False, dpi: flo
 
 
 def _follow(patch: _Patch, table: Table, geometry: Geometry) -> None:
-    """Places and densities in px: of the subject and the sensor (EXIF 2.32), and of the ground (GeoTIFF 1.1)."""
+    """Positions and densities in px: of the subject and the sensor (EXIF 2.32), and on the ground (GeoTIFF 1.1)."""
     for tag in _SUBJECT:
         patch.set_values(table.find(tag), lambda values: area_px(values, geometry) if 2 <= len(values) <= 4 else None)
     across, down = (table.find(tag) for tag in _FOCAL_PLANE)
@@ -218,7 +220,7 @@ def _follow(patch: _Patch, table: Table, geometry: Geometry) -> None:
         patch.set_values(down, lambda _: [both[1]])
     upright = geometry.orientation == 1
     a, d = geometry.across, geometry.down
-    # Maps are not stored lying on their side; if one is, its scale cannot say so, and what is wrong is made void.
+    # Maps are not normally stored rotated. If one is, its scale tag cannot express that, and is cleared.
     patch.set_values(
         table.find(_GEO_SCALE), lambda v: [v[0] / a, v[1] / d, *v[2:]] if upright and len(v) == 3 else None
     )
@@ -253,7 +255,7 @@ def _without_gps(patch: _Patch, main: Table, details: Table | None) -> Table:
 
 
 def _drop_thumbnail(patch: _Patch, main: Table, details: Table | None) -> None:
-    """Unlink IFD1 and overwrite it and its picture. It shows the old picture, and weighs up to 64 KB."""
+    """Unlink IFD1 and overwrite it and its picture, which shows the old picture and takes up to 64 KB."""
     small = patch.structure.table(main.next_offset) if main.next_offset else None
     if not main.next_offset:
         return
@@ -273,7 +275,7 @@ def _drop_thumbnail(patch: _Patch, main: Table, details: Table | None) -> None:
 
 
 def orientation(exif: bytes | None) -> int:
-    """1 to 8 as in the EXIF standard; 1 where there is none or it makes no sense."""
+    """1 to 8 as in the EXIF standard; 1 if missing or invalid."""
     try:
         structure = Structure(lambda at, count: (exif or b"")[at : at + count], len(exif or b""))
     except ValueError:
@@ -284,15 +286,15 @@ def orientation(exif: bytes | None) -> int:
 
 
 def classic(fields: list[Field]) -> list[Field]:
-    """The fields that classic TIFF has types for: all but BigTIFF's 64-bit integers."""
+    """The fields whose types exist in classic TIFF: all but BigTIFF's 64-bit integers."""
     return [field for field in fields if field.kind not in (16, 17, 18)]
 
 
 def from_tiff(structure: Structure) -> bytes | None:
-    """What IFD0 of a TIFF file tells besides its pixels, as a bare EXIF block of its own; None when there is nothing.
+    """The metadata in IFD0 of a TIFF file as a bare EXIF block; None if there is none.
 
-    The values move, so a maker note whose offsets count from the start of the file loses them. TIFF files with such
-    notes are rare (cameras write them into JPEG and raw files).
+    The values move, so maker notes whose offsets count from the start of the file break. TIFF files with such notes are
+    rare (cameras write them into JPEG and raw files).
     """
     main = structure.table(structure.first)
     if main is None:
@@ -317,7 +319,8 @@ def from_tiff(structure: Structure) -> bytes | None:
 
 
 def _within(fields: list[Field]) -> list[Field]:
-    """As many of the fields as an honest file has: values that overlap are listed again and again."""
+    """As many of the fields as fit into the bytes of a valid file: overlapping values could be listed again and
+    again."""
     kept, room = [], _MAX_BLOCK_BYTES
     for field in fields:
         room -= len(field.value)

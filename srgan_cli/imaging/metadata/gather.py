@@ -1,4 +1,4 @@
-"""What a file carries beside its pixels, gathered from wherever it stands."""
+"""Reading a file's metadata from all the places it may be in."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _HEAD_BYTES = 64 << 10
 
 
 def metadata_of(image: Any, source: Source, format: str) -> Metadata:  # noqa: A002
-    # One field is asked for at a time: the list of them has names out of the file, which may be in any encoding.
+    # Fields are requested one at a time: their list contains names from the file, which may be in any encoding.
     def blob(name: str) -> bytes | None:
         return bytes(image.get(name)) or None if image.get_typeof(name) else None
 
     icc, iptc = blob("icc-profile-data"), blob("iptc-data")
     dpi = None
-    # Where nothing is said, libvips makes up 72 or 25.4 per inch; of PNG it names no unit even when there is one.
+    # Without a resolution in the file, libvips assumes 72 or 25.4 per inch; for PNG it gives no unit even if there is
+    # one.
     if image.get_typeof("resolution-unit") or (format == "png" and png_has(source, b"pHYs", unit=1)):
         dpi = (round(image.xres * 25.4, 4), round(image.yres * 25.4, 4))
     if format == "png":
@@ -38,8 +39,8 @@ def metadata_of(image: Any, source: Source, format: str) -> Metadata:  # noqa: A
 
 
 def nclx(source: Source) -> tuple[tuple[str, bytes], ...]:
-    """What an AVIF or HEIC file says of its colours by numbers (`colr` box of type `nclx`), as PNG's cICP; nothing
-    where that is sRGB or unspecified. The first one is that of the picture, as encoders write it."""
+    """The numeric colour description of an AVIF or HEIC file (`colr` box of type `nclx`), as PNG's cICP; empty if it
+    means sRGB or is unspecified. The first one is the picture's, in the order that encoders write."""
     head = source.read_at(0, _HEAD_BYTES)
     at = head.find(b"colrnclx")
     if at < 0 or at + 14 > len(head):
@@ -70,7 +71,7 @@ def bare(exif: bytes | None) -> bytes | None:
 
 
 def _tiff_exif(source: Source) -> bytes | None:
-    """libvips does not hand over the EXIF tables of TIFF files."""
+    """The EXIF block of a TIFF file, since libvips does not provide its EXIF tables."""
     try:
         return exif_block.from_tiff(Structure(source.read_at, source.size))
     except ValueError:

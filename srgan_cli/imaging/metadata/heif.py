@@ -1,7 +1,7 @@
-"""What an AVIF or HEIC file holds besides its picture, and cannot be carried over: depth maps, gain maps, mattes.
+"""Contents of an AVIF or HEIC file besides its picture that cannot be carried over: depth maps, gain maps, mattes.
 
-ISO/IEC 23008-12, section 6.5.8: an auxiliary picture has a property `auxC` that says by a URN what it is. A gain map of
-ISO 21496-1 is an item of the type `tmap`.
+ISO/IEC 23008-12, section 6.5.8: an auxiliary picture has a property `auxC` with a URN for its kind. A gain map of ISO
+21496-1 is an item of type `tmap`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KNOWN = {"depth": "its depth map", "auxid:2": "its depth map", "disparity": "it
 
 
 def left_out(source: Source) -> tuple[str, ...]:
-    """In sentences."""
+    """Sentences on what cannot be carried over."""
     head = _meta(source)
     urns = dict.fromkeys(urn.decode().lower() for urn in _AUXILIARY.findall(head))
     found = {_title(urn): None for urn in urns if not urn.endswith(_ALPHA)}
@@ -35,7 +35,7 @@ def _title(urn: str) -> str:
 
 
 def _meta(source: Source) -> bytes:
-    """The contents of the box that describes the items; nothing where there is none."""
+    """The contents of the box that describes the items; empty if there is none."""
     for box in boxes(source, _MOST_BOXES):
         if box.kind == b"meta":
             return source.read_at(box.at + 8, min(box.size or _MOST_BYTES, _MOST_BYTES))

@@ -1,6 +1,6 @@
-"""The tables (IFDs) that TIFF files and EXIF blocks are made of: classic and BigTIFF, both byte orders.
+"""The tables (IFDs) that TIFF files and EXIF blocks consist of: classic and BigTIFF, both byte orders.
 
-Everything read here may be hostile: no offset, count or chain is believed before it is checked.
+The input may be hostile: every offset, count and chain is checked before it is used.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ Order = Literal["<", ">"]
 
 # Bytes per value of each field type. 13 (IFD) to 18 (IFD8) are from the supplements and BigTIFF.
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_UNIT_BYTES = {**TYPE_BYTES, 5: 4, 10: 4}  # what is turned round between byte orders: a rational is two longs
+# sizes of the units whose bytes are swapped between byte orders: a rational is two longs
+_UNIT_BYTES = {**TYPE_BYTES, 5: 4, 10: 4}
 _NUMBER_CODE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
 EXIF_IFD, GPS_IFD, INTEROP_IFD, SUB_IFDS = 0x8769, 0x8825, 0xA005, 0x014A
 
-_MAX_ENTRIES = 4096  # real tables have tens; a table of garbage must not cost a second
+_MAX_ENTRIES = 4096  # real tables have tens of entries; a garbage table must not take a second
 _MAX_VALUE_BYTES = 64 << 20
-_WORK = 10  # bytes that may be read for one that is there
+_WORK = 10  # maximum bytes read per byte of the file
 
 
 @dataclass(frozen=True)
 class IfdEntry:
-    """One field: where its 12 (BigTIFF 20) bytes stand, and where its value does (inside them when it is short)."""
+    """One field: the offsets of its 12 (BigTIFF 20) bytes and of its value (inside them if it is short)."""
 
     tag: int
     kind: int
@@ -43,7 +44,7 @@ class IfdEntry:
 
 @dataclass(frozen=True)
 class Table:
-    """One IFD: its sound entries, and where the next one is said to be (0: none)."""
+    """One IFD: its valid entries, and the offset of the next one (0: none)."""
 
     at: int
     entries: tuple[IfdEntry, ...]
@@ -57,7 +58,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Field:
-    """A field taken out of its file: `value` is in the byte order of the `Structure` it came from."""
+    """A field extracted from its file: `value` is in the byte order of the `Structure` it came from."""
 
     tag: int
     kind: int
@@ -66,13 +67,13 @@ class Field:
 
 
 class Structure:
-    """A TIFF structure behind `read_at`. Raises `ValueError` when it does not start like one."""
+    """A TIFF structure that is read through `read_at`. Raises `ValueError` if its start is not valid."""
 
     def __init__(self, read_at: ReadAt, size: int) -> None:
         self.read_at = read_at
         self.size = size
-        # Tables and values may overlap, and be listed thousands of times: what is read, all in all, is
-        # bounded by what is there.
+        # Tables and values may overlap, and be listed thousands of times, so the total number of bytes read is limited
+        # by the file's size.
         self._left = _WORK * max(size, 64)
         head = read_at(0, 16)
         if head[:2] not in (b"II", b"MM"):
@@ -91,7 +92,7 @@ class Structure:
         return int(struct.unpack(self.order + code, data)[0])
 
     def table(self, offset: int) -> Table | None:
-        """The IFD at `offset`, or None where none can be. Entries that point outside are left out."""
+        """The IFD at `offset`, or None if that is impossible. Entries that point outside the file are left out."""
         count_bytes, link_bytes = (8, 8) if self.big else (2, 4)
         if offset < 8 or offset + count_bytes > self.size:
             return None
@@ -127,7 +128,7 @@ class Structure:
         return self._left >= 0
 
     def value(self, entry: IfdEntry) -> bytes:
-        """The bytes of a field; none when more has been read of this structure than an honest one has."""
+        """The bytes of a field; none once more has been read from this structure than a valid file would need."""
         return self.read_at(entry.value_at, entry.size) if self._may_read(entry.size) else b""
 
     def numbers(self, entry: IfdEntry | None) -> tuple[int, ...]:
@@ -150,14 +151,14 @@ class Structure:
         return None if offset is None else self.table(offset)
 
     def fields(self, table: Table, *, max_bytes: int | None = None) -> list[Field]:
-        """All fields that can be read. Those of more than `max_bytes` are left out."""
+        """All fields that can be read, except those of more than `max_bytes`."""
         wanted = [entry for entry in table.entries if max_bytes is None or entry.size <= max_bytes]
         found = [Field(entry.tag, entry.kind, entry.count, self.value(entry)) for entry in wanted]
         return [field for field in found if len(field.value) == TYPE_BYTES[field.kind] * field.count]
 
 
 def opened(read_at: ReadAt, size: int) -> tuple[Structure, Table] | None:
-    """The structure behind `read_at` and its first IFD; None where it makes no sense."""
+    """The structure behind `read_at` and its first IFD; None if it is not valid."""
     try:
         structure = Structure(read_at, size)
         table = structure.table(structure.first)
@@ -167,7 +168,7 @@ def opened(read_at: ReadAt, size: int) -> tuple[Structure, Table] | None:
 
 
 def first_table(exif: bytes) -> tuple[Structure, Table] | None:
-    """The structure of an EXIF block and its first IFD; None where the block makes no sense, or is a BigTIFF's."""
+    """The structure of an EXIF block and its first IFD; None if the block is not valid or is a BigTIFF's."""
     found = opened(lambda at, count: exif[at : at + count], len(exif))
     return None if found is None or found[0].big else found
 
@@ -187,9 +188,10 @@ def number_field(order: Order, tag: int, kind: int, *values: int) -> Field:
 
 
 def table_bytes(order: Order, fields: Sequence[Field], at: int, *, big: bool = False, next_offset: int = 0) -> bytes:
-    """A whole IFD for file offset `at` (even), its long values behind it. `fields` are in `order`; sorted here.
+    """A whole IFD for file offset `at` (even), followed by its long values. `fields` are in byte order `order`; they
+    are sorted here.
 
-    Raises `struct.error` where a classic offset passes 4 GiB.
+    Raises `struct.error` if an offset of a classic TIFF exceeds 4 GiB.
     """
     inline = 8 if big else 4
     word = "Q" if big else "I"

@@ -1,4 +1,4 @@
-"""IPTC captions and keywords (IIM 4.2) in the resource blocks that Photoshop puts around them in JPEG files (APP13)."""
+"""IPTC captions and keywords (IIM 4.2) in Photoshop's resource blocks in JPEG files (APP13)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _IIM = 0x0404
 
 
 def app13(block: bytes) -> bytes | None:
-    """An APP13 block of `block`: resource blocks, or the bare IIM records; None for neither."""
+    """An APP13 block made from `block` (resource blocks, or bare IIM records); None if it is neither."""
     block = block.removeprefix(_START)
     if block[:4] == _RESOURCE:
         return _START + block
@@ -19,7 +19,7 @@ def app13(block: bytes) -> bytes | None:
 
 
 def records(block: bytes) -> bytes | None:
-    """The bare IIM records of an APP13 block; None where it has none."""
+    """The bare IIM records in an APP13 block; None if it has none."""
     data = block.removeprefix(_START)
     at = 0
     while data[at : at + 4] == _RESOURCE and at + 12 <= len(data):

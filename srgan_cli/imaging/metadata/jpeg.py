@@ -1,8 +1,9 @@
-"""What a JPEG file carries that libvips does not hand over: Extended XMP, comments, further pictures behind the first,
-and what cannot be carried over.
+"""JPEG metadata that libvips does not provide: Extended XMP, comments, additional pictures after the first, and a list
+of what cannot be carried over.
 
 XMP specification part 3 (2020), 1.1.3.1 (Extended XMP); CIPA DC-007 (Multi-Picture Format); ISO/TS 21496-1 (gain maps);
-JPEG XT part 3 (JUMBF in APP11). The directory that Samsung's cameras append was read off files.
+JPEG XT part 3 (JUMBF in APP11). The directory that Samsung's cameras append is undocumented; its layout was derived
+from files.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ _IMAGES = 0xB001
 _RDF = ("http://www.w3.org/1999/02/22-rdf-syntax-ns#", "RDF")
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 _COM = 0xFE
-COMMENT = "Comment"  # PNG's keyword for what JPEG's comment segments say
-# What is rewritten, described elsewhere, or is about the file's own coding: by marker, how its contents begin.
+COMMENT = "Comment"  # PNG's keyword for the text of JPEG's comment segments
+# Segments that are rewritten, handled elsewhere, or about the file's own coding: by marker, the first bytes of their
+# contents.
 _KNOWN = {
     0xE0: (b"JFIF\0", b"JFXX\0"),
     0xE1: (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", _EXTENSION),
@@ -45,7 +47,7 @@ _STUB = (
 
 
 def _segments(source: Source) -> Iterator[tuple[int, int, int]]:
-    """Marker, place and size of the contents of each segment before the first scan."""
+    """Marker, offset and size of the contents of each segment before the first scan."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         head = source.read_at(at, 4)
@@ -57,7 +59,7 @@ def _segments(source: Source) -> Iterator[tuple[int, int, int]]:
 
 
 def whole_xmp(source: Source, packet: bytes | None) -> bytes | None:
-    """The XMP of a file with its extension in it, where it has one that fits; else `packet` as it is."""
+    """The XMP of a file, merged with its extension if it has a matching one; otherwise `packet` unchanged."""
     if not packet or b"HasExtendedXMP" not in packet:
         return packet
     parts: dict[bytes, bytearray] = {}
@@ -81,7 +83,7 @@ def whole_xmp(source: Source, packet: bytes | None) -> bytes | None:
 
 
 def _joined(packet: bytes, extension: bytes) -> bytes:
-    """The descriptions of the extension behind those of the packet."""
+    """The extension's descriptions appended to those of the packet."""
     try:
         text, more = packet.decode(), extension.decode()
         own, other = (next(one for one in elements(part) if one.name == _RDF) for part in (text, more))
@@ -91,7 +93,7 @@ def _joined(packet: bytes, extension: bytes) -> bytes:
 
 
 def extended(packet: bytes) -> list[bytes]:
-    """The contents of APP1 segments for a packet that is too large for one: a short one that refers to the rest."""
+    """Contents of APP1 segments for a packet that is too large for one: a short packet that refers to the rest."""
     guid = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper()
     found = [b"http://ns.adobe.com/xap/1.0/\0" + _STUB.format(guid).encode()]
     for at in range(0, len(packet), _PART_BYTES):
@@ -101,7 +103,7 @@ def extended(packet: bytes) -> list[bytes]:
 
 
 def pictures(source: Source) -> int:
-    """How many pictures the file says it holds (a stereo pair, a gain map beside its picture); 1 mostly."""
+    """How many pictures the file claims to hold (a stereo pair, a gain map beside its picture); usually 1."""
     for marker, at, size in _segments(source):
         if marker == 0xE2 and source.read_at(at, 4) == _MPF:
             return _counted(source.read_at(at + 4, size - 4))
@@ -118,7 +120,7 @@ def _counted(block: bytes) -> int:
 
 
 def comments(source: Source) -> tuple[tuple[str, str], ...]:
-    """What the file's comment segments say, each with its keyword."""
+    """The texts of the file's comment segments, each with its keyword."""
     found = []
     for marker, at, size in _segments(source):
         if marker == _COM and size and (text := _decoded(source.read_at(at, size)).strip("\0 \r\n")):
@@ -134,7 +136,7 @@ def _decoded(data: bytes) -> str:
 
 
 def left_out(source: Source) -> tuple[str, ...]:
-    """In sentences, what stands in unknown segments, or behind the picture, and cannot be carried over."""
+    """Sentences about the contents of unknown segments, or of data after the picture, that cannot be carried over."""
     unknown: dict[str, None] = {}
     notes: tuple[str, ...] = ()
     for marker, at, size in _segments(source):
@@ -156,7 +158,7 @@ def _titled(marker: int, start: bytes) -> str:
 
 
 def _has_samsung_video(source: Source) -> bool:
-    """By the directory at the file's end: "SEFH", version, count, entries of 12 bytes; its length; "SEFT"."""
+    """Checks the directory at the file's end: "SEFH", version, count, entries of 12 bytes; its length; "SEFT"."""
     end = source.read_at(source.size - 8, 8)
     if end[4:] != b"SEFT":
         return False

@@ -1,7 +1,7 @@
-"""Where the elements and attributes of an XML packet stand. One pass from front to back, whatever is in it.
+"""Locations of the elements and attributes of an XML packet, found in one pass for any input.
 
-Nothing is resolved or loaded: a document type (where entities would be declared) is refused, and references such as
-`&amp;` stay text. So an XMP packet can be changed in place, and every byte that is not meant stays as it was.
+Nothing is resolved or loaded: a document type (which could declare entities) is refused, and references such as `&amp;`
+stay text. So an XMP packet can be edited in place, and every other byte stays as it was.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ATTRIBUTE = re.compile(r"(\s+)([^\s=/>\"'<&]+)\s*=\s*(\"[^\"<]*\"|'[^'<]*')")
 _END = re.compile(r"\s*(/?)>")
 _CLOSE = re.compile(r"</([^\s>]+)\s*>")
 
-Name = tuple[str, str]  # the namespace, and the name inside it
+Name = tuple[str, str]  # the namespace, and the local name
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Attribute:
 
 @dataclass
 class Element:
-    """From `start` to `end`; its contents from `inner` to `inner_end`. `children` counts the elements inside."""
+    """From `start` to `end`; its contents from `inner` to `inner_end`. `children` is the number of elements inside."""
 
     name: Name
     start: int
@@ -47,7 +47,7 @@ class Element:
 
 
 class _Scopes:
-    """What each prefix means here: a stack for each, so that depth costs nothing."""
+    """The meaning of each prefix in the current scope: a stack per prefix, so that deep nesting costs nothing."""
 
     def __init__(self) -> None:
         self._meanings: dict[str, list[str]] = {"xml": ["http://www.w3.org/XML/1998/namespace"]}
@@ -71,7 +71,7 @@ class _Scopes:
 
 
 def elements(text: str) -> list[Element]:
-    """All elements in the order of their starts. Raises `ValueError` for what is not well-formed."""
+    """All elements in the order of their starts. Raises `ValueError` if the packet is not well-formed."""
     found: list[Element] = []
     opened: list[tuple[int, str, dict[str, str]]] = []
     scopes = _Scopes()
@@ -150,7 +150,7 @@ def _attributes(text: str, at: int) -> Iterator[re.Match[str]]:
 
 @dataclass
 class Edits:
-    """Changes to a text, collected and made at once."""
+    """Changes to a text, collected and applied together."""
 
     changes: list[tuple[int, int, str]] = field(default_factory=list)
 
@@ -158,7 +158,7 @@ class Edits:
         self.changes.append((start, end, text))
 
     def applied(self, text: str) -> str:
-        """What lies inside of something that goes, goes with it."""
+        """The edited text. Edits inside a removed part have no effect."""
         parts = []
         done = 0
         for start, end, new in sorted(self.changes, key=lambda one: (one[0], -one[1])):

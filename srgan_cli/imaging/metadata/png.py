@@ -1,7 +1,7 @@
-"""What a PNG file carries beside its pixels, wherever it stands: before the pixels or behind them, plain or compressed.
+"""PNG metadata, before or after the pixels, plain or compressed.
 
-PNG specification, third edition (2025), chapter 11; and what ImageMagick and ExifTool call "Raw profile type …": EXIF,
-XMP and IPTC as hexadecimal text. libvips reads the chunks before the pixels only.
+PNG specification, third edition (2025), chapter 11; and ImageMagick's and ExifTool's "Raw profile type …": EXIF, XMP
+and IPTC as hexadecimal text. libvips reads only the chunks before the pixels.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from dataclasses import dataclass
 from srgan_cli.imaging.metadata.iptc import app13
 from srgan_cli.imaging.sources import Source
 
-Text = tuple[str, str]  # a keyword, and what it says
-Colour = tuple[str, bytes]  # a chunk's name, and its contents
+Text = tuple[str, str]  # keyword and text
+Colour = tuple[str, bytes]  # chunk name and contents
 
 _COLOUR = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _XMP = "XML:com.adobe.xmp"
 _RAW = "Raw profile type "
-# What programs note of the file that they have read, and not of the picture.
+# Keywords that programs add about the file they read, not about the picture.
 _OF_THE_FILE = ("date:", "exif:", "png:", "Thumb::", "tiff:", "icc:")
-_CHUNKS = 5000  # that are stepped over one by one; behind more, only the file's end is looked at
+_CHUNKS = 5000  # chunks examined one by one; after that, only the file's end is examined
 _TAIL_BYTES = 1 << 20
-_DEFLATE = 1032  # bytes that one may become
-_MAX_BYTES = 16 << 20  # of text and blocks, all in all
+_DEFLATE = 1032  # maximum number of bytes that one compressed byte may become
+_MAX_BYTES = 16 << 20  # of text and blocks together
 
 
 @dataclass(frozen=True)
 class PngMetadata:
-    """`exif` and `iptc` are as in `Metadata`. `colour` are the chunks that say what the colours are, in their order."""
+    """`exif` and `iptc` are as in `Metadata`. `colour` holds the chunks that describe the colours, in file order."""
 
     exif: bytes | None = None
     xmp: bytes | None = None
@@ -42,7 +42,7 @@ class PngMetadata:
 
 
 def read(source: Source) -> PngMetadata:
-    """Everything that can be understood; what cannot is left out."""
+    """Everything that can be parsed; the rest is left out."""
     room = _MAX_BYTES
     exif: list[bytes] = []
     texts: list[Text] = []
@@ -60,7 +60,7 @@ def read(source: Source) -> PngMetadata:
             elif (found := _text(kind, data, room)) is not None:
                 room -= len(found[1])
                 texts.append(found)
-            elif kind != b"tEXt":  # it may have been unpacked until there was no more room
+            elif kind != b"tEXt":  # decompression may have stopped at the limit
                 room -= min(room, _DEFLATE * size)
     profiles = {key.removeprefix(_RAW).lower(): _unhexed(value) for key, value in texts if key.startswith(_RAW)}
     return PngMetadata(
@@ -74,7 +74,7 @@ def read(source: Source) -> PngMetadata:
 
 
 def chunks(read: Callable[[int, int], bytes], most: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, place of the contents and size of each of the first `most` chunks. `read(place, count)` gives bytes."""
+    """Type, offset and size of the contents of each of the first `most` chunks. `read(place, count)` returns bytes."""
     place = 8
     for _ in range(most):
         head = read(place, 8)
@@ -86,7 +86,7 @@ def chunks(read: Callable[[int, int], bytes], most: int) -> Iterator[tuple[bytes
 
 
 def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
-    """All of them that are not pixels, as far as they are looked for."""
+    """All chunks but the pixels, within the search limits."""
     found = 0
     for kind, place, size in chunks(source.read_at, _CHUNKS):
         found += 1
@@ -97,7 +97,7 @@ def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _behind(source: Source, start: int) -> Iterator[tuple[bytes, int, int]]:
-    """The same, of chunks near the end of the file, known by their name and check sum."""
+    """The same for chunks near the end of the file, recognised by name and checksum."""
     data = source.read_at(start, _TAIL_BYTES)
     for kind in (b"eXIf", *_TEXT):
         at = data.find(kind)
@@ -136,7 +136,7 @@ def _inflated(data: bytes, room: int) -> bytes | None:
 
 
 def _unhexed(text: str) -> bytes:
-    """The bytes of a raw profile: its name, its length, and hexadecimal digits on lines of their own."""
+    """The bytes of a raw profile: its name, its length, then lines of hexadecimal digits."""
     lines = text.strip().split("\n", 2)
     try:
         return bytes.fromhex(lines[2]) if len(lines) == 3 else b""
@@ -167,7 +167,7 @@ def _iptc(profiles: dict[str, bytes]) -> bytes | None:
 
 
 def text_chunk(key: str, value: str) -> tuple[bytes, bytes]:
-    """Kind and contents of the chunk that says `value`: plain, so that every program reads it."""
+    """Type and contents of a chunk that holds `value`, uncompressed so that every program reads it."""
     name = key.encode("latin-1", "replace")[:79]
     try:
         return b"tEXt", name + b"\0" + value.replace("\0", " ").encode("latin-1")
@@ -176,7 +176,7 @@ def text_chunk(key: str, value: str) -> tuple[bytes, bytes]:
 
 
 def raw_profile(name: str, data: bytes) -> tuple[bytes, bytes]:
-    """Kind and contents of a compressed chunk "Raw profile type `name`"."""
+    """Type and contents of a compressed chunk "Raw profile type `name`"."""
     digits = data.hex()
     lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
     text = f"\n{name}\n{len(data):8}\n{lines}\n"
@@ -184,7 +184,7 @@ def raw_profile(name: str, data: bytes) -> tuple[bytes, bytes]:
 
 
 def frames_of(source: Source) -> int:
-    """How many frames the file says that it shows one after the other; 1 for a picture that stands still."""
+    """The number of animation frames the file declares; 1 for a still picture."""
     place = 8
     for _ in range(_CHUNKS):
         head = source.read_at(place, 12)

@@ -1,8 +1,8 @@
-"""What made a result, written into it: in XMP for programs, in EXIF's Software for people. And read again.
+"""Recording in a result how it was made: in XMP for programs, in EXIF's Software for people. Also reads these records.
 
-The record is one empty element of its own in the XMP packet, so that nothing else of the packet changes; other programs
-may rewrite it as attributes elsewhere or as elements, and it is found all the same. It holds no names and no paths:
-the input is known by a digest of its name, its size, and a digest of its bytes.
+The record is a single empty element in the XMP packet, so the rest of the packet is unchanged. It is also found after
+other programs have rewritten it as attributes elsewhere or as elements. It contains no names and no paths: the input is
+identified by a digest of its name, its size, and a digest of its bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from srgan_cli.stores.paths import StorePath
 NAMESPACE = "urn:srgan:result:1#"
 _SOFTWARE = 0x0131
 _ASCII = 2
-_SEGMENT_BYTES = 65_000  # a little less than a JPEG segment has for a block
+_SEGMENT_BYTES = 65_000  # slightly below the capacity of a JPEG segment
 _NAMES = ("Program", "Model", "Weights", "Scale", "Settings", "SourceName", "SourceSize", "SourceDigest")
 _WRAP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -34,8 +34,9 @@ _MAX_PREFIXES = 4
 
 @dataclass(frozen=True)
 class Record:
-    """`program` with its version; `model` by its name; `weights`: the SHA-256s of its files, shortened; `settings`: the
-    key of all that decides a result but its input; and the input: digest of its name, `WxH`, digest of its bytes."""
+    """`program` with its version; `model` by its name; `weights`: the shortened SHA-256s of its files; `settings`: the
+    key of everything but the input that determines the result; and the input: digest of its name, `WxH`, digest of its
+    bytes."""
 
     program: str
     model: str
@@ -48,13 +49,14 @@ class Record:
 
 
 def name_digest(path: Path) -> str:
-    """Of a file's name without its folder and its ending, so that a copy in another format or place is the same."""
+    """Digest of a file's name without folder and extension, so that a copy in another format or place has the same
+    digest."""
     path = path.plain if isinstance(path, StorePath) else path
     return hashlib.sha256(path.stem.casefold().encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def bytes_digest(source: Path | bytes) -> str:
-    """Of an input's bytes. Raises `OSError`."""
+    """Digest of an input's bytes. Raises `OSError`."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()[:DIGEST_DIGITS]
     digest = hashlib.sha256()
@@ -65,8 +67,8 @@ def bytes_digest(source: Path | bytes) -> str:
 
 
 def added(metadata: Metadata, record: Record) -> Metadata:
-    """The metadata with the record in it, in place of an older one. A block that would outgrow a JPEG segment by it
-    stays as it is: what came with the picture is worth more."""
+    """The metadata with the record, replacing an older one. A block that would no longer fit into a JPEG segment is
+    left unchanged: the original metadata has priority."""
     exif = _with_software(metadata.exif, record.program)
     xmp = _with_record(metadata.xmp, record)
     return replace(metadata, exif=_fitting(exif, metadata.exif), xmp=_fitting(xmp, metadata.xmp))
@@ -80,7 +82,7 @@ def _fitting(new: bytes | None, old: bytes | None) -> bytes | None:
 
 
 def read(metadata: Metadata) -> Record | None:
-    """What made the picture, if srgan did and said so. The packet may be hostile: nonsense is not a record."""
+    """The record in a packet, if srgan wrote one. The packet may be hostile; anything invalid is not a record."""
     text = _text(metadata.xmp or b"")
     for prefix in [] if text is None else _prefixes(text):
         assert text is not None
@@ -106,7 +108,7 @@ def _with_record(packet: bytes | None, record: Record) -> bytes | None:
         text = _without(text, name)
     text = text.replace(f'<rdf:Description rdf:about="" xmlns:srgan="{NAMESPACE}"/>', "")
     end = text.rfind("</rdf:RDF>")
-    if end < 0:  # an empty one, or one that calls RDF by another name
+    if end < 0:  # an empty packet, or one with another prefix for RDF
         return None
     return (text[:end] + element + text[end:]).encode(_encoding(packet))
 
@@ -123,7 +125,7 @@ def _text(packet: bytes) -> str | None:
 
 
 def _prefixes(text: str) -> list[str]:
-    """What the packet calls our namespace: one name, or a few where several programs have written into it."""
+    """The packet's prefixes for srgan's namespace: one, or several if several programs have written to it."""
     found: dict[str, None] = {}
     at = text.find(NAMESPACE)
     while at >= 0 and len(found) < _MAX_PREFIXES:
@@ -144,9 +146,9 @@ def _without(text: str, name: str) -> str:
 
 
 def _places(text: str, name: str) -> Iterator[tuple[int, int, int, int]]:
-    """Where a property stands, as an attribute or an element: its start, its value's start and end, and its end.
+    """Locations of a property, as an attribute or an element: its start, its value's start and end, and its end.
 
-    Each character is looked at a bounded number of times, whatever the packet holds.
+    Each character is examined a bounded number of times, for any packet.
     """
     at = 0
     while (found := text.find(name, at)) >= 0:
@@ -172,8 +174,8 @@ def _places(text: str, name: str) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _with_software(exif: bytes | None, program: str) -> bytes | None:
-    """The block with Software set. No byte of it moves: the first table is repeated behind its end, with one entry more
-    or another one, and the old one is not referred to any more. None when the block makes no sense."""
+    """The block with Software set. No byte of it moves: the first table is repeated after its end with the entry added
+    or replaced, and the old table is no longer referenced. None if the block is not valid."""
     if not exif:
         return b"II*\0" + struct.pack("<I", 8) + table_bytes("<", [_software(program)], 8)
     found = first_table(exif)
@@ -200,4 +202,4 @@ def _with_software(exif: bytes | None, program: str) -> bytes | None:
 
 def _software(program: str) -> Field:
     text = program.encode("ascii", "replace") + b"\0"
-    return Field(_SOFTWARE, _ASCII, len(text), text.ljust(5, b"\0"))  # never in the entry itself
+    return Field(_SOFTWARE, _ASCII, len(text), text.ljust(5, b"\0"))  # never inside the entry itself

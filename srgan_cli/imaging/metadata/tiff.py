@@ -1,8 +1,8 @@
-"""Putting metadata into a TIFF file that libvips has written.
+"""Putting metadata into a TIFF file written by libvips.
 
-In a classic file the EXIF block lies verbatim at the very start, where offsets count from: every table and every maker
-note in it is valid as it stands. libvips' own file follows behind it, and a new first table at the end of the file
-names both. The one thing to mind is that a TIFF file has one byte order: that of the EXIF block.
+In a classic file the EXIF block is placed verbatim at the very start, where offsets count from, so every table and
+maker note in it stays valid. libvips' own file follows, and a new first table at the end of the file refers to both.
+The constraint is that a TIFF file has a single byte order: that of the EXIF block.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _RATIONAL = 5
 
 
 def lead_in(metadata: Metadata, *, big: bool) -> bytes:
-    """What comes before libvips' file: the EXIF block, padded; nothing without one, or in BigTIFF.
+    """What precedes libvips' file: the padded EXIF block; empty without one, or in BigTIFF.
 
-    A BigTIFF file's tables are of another layout, so that there the values have to move.
+    A BigTIFF file's tables have another layout, so there the values have to move.
     """
     if big or not metadata.exif:
         return b""
@@ -47,14 +47,14 @@ def lead_in(metadata: Metadata, *, big: bool) -> bytes:
 
 
 def byte_order(lead: bytes) -> Order:
-    """The byte order a file must have whose start is `lead`."""
+    """The byte order of a file that starts with `lead`."""
     return ">" if lead[:2] == b"MM" else "<"
 
 
 def finish(file: BinaryIO, lead: bytes, metadata: Metadata, *, swapped: bool) -> None:
-    """Complete `file`: it holds `lead` and, behind it, a little-endian TIFF file of libvips.
+    """Complete `file`, which contains `lead` followed by a little-endian TIFF file of libvips.
 
-    `swapped`: the samples have been written in the other byte order, to suit `lead`.
+    `swapped`: the samples have been written in the other byte order, to match `lead`.
     """
     written, table = _written(file, len(lead))
     order = byte_order(lead)
@@ -78,14 +78,14 @@ def finish(file: BinaryIO, lead: bytes, metadata: Metadata, *, swapped: bool) ->
 
 
 def head(*, big: bool) -> bytes:
-    """The start of a little-endian file of many pages, of which there is none yet: it ends in the first link."""
+    """The start of a little-endian file without pages yet: it ends with the link to the first."""
     return struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0) if big else struct.pack("<2sHI", b"II", 42, 0)
 
 
 def append(file: BinaryIO, base: int, metadata: Metadata, link_at: int) -> int:
-    """Make a page of the little-endian TIFF file of libvips that stands at `base`, the end of `file`.
+    """Append the little-endian TIFF file of libvips that stands at `base`, the end of `file`, as a page.
 
-    `link_at` is where the page before it (or the head) says what follows; returns where this one does.
+    `link_at` is the offset of the link in the previous page (or the head). Returns the offset of this page's link.
     """
     written, table = _written(file, base)
     fields = _fields(written, table, base, metadata, "<")
@@ -117,7 +117,7 @@ def _written(file: BinaryIO, base: int) -> tuple[Structure, Table]:
 
 
 def _fields(written: Structure, table: Table, base: int, metadata: Metadata, order: Order) -> dict[int, Field]:
-    """libvips' fields and those of the metadata that are none of an EXIF block."""
+    """libvips' fields and those of the metadata that are not part of an EXIF block."""
     fields = {field.tag: field for field in _shifted(written, table, base)}
     for tag in _RESOLUTION:
         fields.pop(tag, None)
@@ -141,7 +141,7 @@ def _align(file: BinaryIO) -> int:
 
 
 def _shifted(written: Structure, table: Table, by: int) -> list[Field]:
-    """libvips' fields, with the offsets of the pixels as they are behind `by` bytes."""
+    """libvips' fields, with the offsets of the pixels increased by `by` bytes."""
     shifted = []
     for field in written.fields(table):
         entry = table.find(field.tag)
@@ -173,7 +173,8 @@ def _described(lead: bytes) -> dict[int, Field]:
 
 
 def _moved(exif: bytes, at: int, *, big: bool) -> tuple[bytes, dict[int, Field]]:
-    """The EXIF and GPS tables laid out again for file offset `at`, little-endian; and IFD0's fields, pointing there."""
+    """The EXIF and GPS tables laid out again for file offset `at`, little-endian, and IFD0's fields that point to
+    them."""
     block = Structure(lambda start, count: exif[start : start + count], len(exif))
     main = block.table(block.first)
     if main is None:

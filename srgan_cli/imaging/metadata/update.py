@@ -1,4 +1,4 @@
-"""What happens to a picture's metadata when the picture becomes larger."""
+"""How a picture's metadata changes when it is enlarged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from srgan_cli.imaging.metadata.geometry import Geometry
 
 
 def updated(metadata: Metadata, geometry: Geometry, strip: Strip, *, dpi: float | None = None) -> Metadata:
-    """The metadata of an upright result. Pure.
+    """The metadata of an upright result. A pure function.
 
-    Everything is kept byte for byte but orientation, sizes and what else counts px (set), thumbnails (dropped), the
-    resolution where `dpi` (px per inch) is given, and what `strip` names: `"gps"` takes out positions, `"all"` EXIF,
-    XMP and IPTC as a whole. The ICC profile always stays: without it the colours would be others. A block that cannot
-    be understood is left out rather than carried along wrong.
+    Everything is kept byte for byte, except: orientation, sizes and other values in px are updated; thumbnails are
+    removed; the resolution is set if `dpi` (px per inch) is given; and `strip` removes positions (`"gps"`) or EXIF, XMP
+    and IPTC as a whole (`"all"`). The ICC profile is always kept, since the colours depend on it. A block that cannot
+    be parsed is dropped, since its contents may no longer be true.
     """
     if dpi is not None:
         metadata = replace(metadata, dpi=(dpi, dpi))
@@ -30,7 +30,7 @@ def updated(metadata: Metadata, geometry: Geometry, strip: Strip, *, dpi: float 
 
 
 def losses(before: Metadata, after: Metadata, strip: Strip) -> tuple[str, ...]:
-    """What of a picture's metadata does not travel, in sentences; what was to be left out is no loss."""
+    """Sentences on the metadata that is not carried over, except for what the user asked to remove."""
     if strip == "all":
         return ()
     notes = tuple(
@@ -43,9 +43,10 @@ def losses(before: Metadata, after: Metadata, strip: Strip) -> tuple[str, ...]:
 
 
 def profile_fits(icc: bytes, channels: int) -> bool:
-    """Whether a profile's colour space has as many colours as a picture of `channels` channels (alpha included).
+    """Whether a profile's colour space has the number of colours of a picture with `channels` channels (alpha
+    included).
 
-    A reader that finds an RGB profile on a grey picture ignores it, refuses the picture, or shows wrong tones; libpng
-    refuses to write it. Such a profile says nothing about these pixels.
+    Readers that find an RGB profile in a grey picture ignore it, refuse the picture or show wrong tones, and libpng
+    refuses to write it. Such a profile does not describe these pixels.
     """
     return icc[16:20] == (b"GRAY" if channels <= 2 else b"RGB ")

@@ -1,8 +1,9 @@
-"""Changing an XMP packet as text. It is not parsed and rewritten: everything that is not meant stays as it was.
+"""Editing an XMP packet as text, without parsing and rewriting it: everything else stays byte for byte.
 
-Properties that count px, or that are places in the picture, follow it when it is turned and enlarged (`_px_changes`);
-what announces data that do not travel (a gain map, a video) goes. XMP specification part 1 (2012); the Metadata Working
-Group's guidelines 2.0 (regions); Google's Photo Sphere, Ultra HDR and motion photo formats.
+Properties that count px, or are positions in the picture, are updated when the picture is rotated and enlarged
+(`_px_changes`). Properties that announce data which is not carried over (a gain map, a video) are removed. XMP
+specification part 1 (2012); the Metadata Working Group's guidelines 2.0 (regions); Google's Photo Sphere, Ultra HDR and
+motion photo formats.
 """
 
 from __future__ import annotations
@@ -34,20 +35,21 @@ MAX_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class _Property:
-    """A property that stands in the text, as attribute or as element; its plain value is from `start` to `end`."""
+    """A property in the text, as attribute or as element; its plain value is from `start` to `end`."""
 
     name: Name
     start: int
     end: int
-    whole: tuple[int, int]  # what to cut to take it out
+    whole: tuple[int, int]  # the range to cut in order to remove it
     element: Element | None
 
 
 def patched(packet: bytes, geometry: Geometry, *, drop_gps: bool = False, dpi: float | None = None) -> bytes | None:
-    """The packet for the result, without thumbnails and without what does not travel; None when it is not sound XML.
+    """The packet for the result, without thumbnails and without what is not carried over; None if it is not well-formed
+    XML.
 
-    Properties are changed only where they are there. `drop_gps` takes out every property whose name starts with GPS,
-    whatever its namespace (`exif:GPSLatitude`, `drone-dji:GpsLatitude`). The time it takes grows as the packet does.
+    Only existing properties are changed. `drop_gps` removes every property whose name starts with GPS, in any namespace
+    (`exif:GPSLatitude`, `drone-dji:GpsLatitude`). Time is linear in the packet's size.
     """
     encoding = "utf-16" if packet[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     if len(packet) > MAX_BYTES:
@@ -69,7 +71,7 @@ def patched(packet: bytes, geometry: Geometry, *, drop_gps: bool = False, dpi: f
 
 
 def losses(packet: bytes | None) -> tuple[str, ...]:
-    """What the packet announces that stands elsewhere in the file and cannot travel, in words."""
+    """Descriptions of what the packet announces elsewhere in the file and cannot be carried over."""
     if not packet:
         return ()
     found = []
@@ -90,7 +92,7 @@ def _goes(name: Name, *, drop_gps: bool) -> bool:
         return True
     if namespace == _CAMERA and local.startswith(("MotionPhoto", "MicroVideo")):
         return True
-    # The extension that it announces stands in other segments, and is put into the packet where it travels.
+    # The extension is stored in other segments, and has been merged into the packet if it is carried over.
     if name in ((_NOTE, "HasExtendedXMP"), (_XMP, "Thumbnails")):
         return True
     return drop_gps and local[:3].lower() == "gps"
@@ -112,7 +114,7 @@ def _resolution(properties: list[_Property], dpi: float, edits: Edits) -> None:
             edits.put(one.start, one.end, values[one.name])
 
 
-# What counts px
+# Properties that count px
 
 _PANO_PX = {
     "FullPanoWidthPixels": 0, "CroppedAreaImageWidthPixels": 0, "CroppedAreaLeftPixels": 0,
@@ -151,7 +153,7 @@ Change = Callable[[list[float]], list[float]]
 
 
 def _number(text: str) -> float:
-    """A plain number or a rational; raises `ValueError`."""
+    """A plain or rational number. Raises `ValueError`."""
     top, slash, bottom = text.strip().partition("/")
     value = float(top) / (float(bottom) if slash else 1.0) if not slash or float(bottom) else math.nan
     if not math.isfinite(value) or abs(value) > 1e12:
@@ -164,7 +166,7 @@ def _shown(value: float, *, whole: bool) -> str:
 
 
 def _put_numbers(text: str, places: list[_Property], change: Change, edits: Edits, *, whole: bool) -> None:
-    """The numbers at `places`, changed together; left alone where one of them is none."""
+    """The numbers at `places`, changed together; unchanged if one of them is not a number."""
     try:
         values = change([_number(text[one.start : one.end]) for one in places])
     except ValueError:
@@ -195,7 +197,7 @@ def _subject(text: str, tree: list[Element], one: _Property, geometry: Geometry,
 
 
 def area_px(values: list[float], geometry: Geometry) -> list[float]:
-    """EXIF's SubjectArea: a point; a circle of a diameter; or a rectangle around a point. In px of the result."""
+    """EXIF's SubjectArea: a point, a circle with a diameter, or a rectangle around a point. In px of the result."""
     centre = list(geometry.point_px(values[0], values[1]))
     if len(values) == 3:
         return [*centre, values[2] * (geometry.across + geometry.down) / 2]
@@ -203,8 +205,8 @@ def area_px(values: list[float], geometry: Geometry) -> list[float]:
 
 
 def _regions(text: str, tree: list[Element], geometry: Geometry, edits: Edits) -> None:
-    """Faces of the Metadata Working Group: the middle and size of an area, in fractions of the stored picture (or px);
-    and the size of the picture that they were found in."""
+    """Face regions of the Metadata Working Group: centre and size of an area, in fractions of the stored picture (or
+    px), and the size of the picture in which they were found."""
     for element in tree:
         own = {one.name: one for one in _own(tree, element)}
         area = [own[name] for name in ((_AREA, "x"), (_AREA, "y"), (_AREA, "w"), (_AREA, "h")) if name in own]
@@ -230,7 +232,7 @@ def _area(geometry: Geometry, px: bool, values: list[float]) -> list[float]:
 
 
 def _own(tree: list[Element], element: Element) -> Iterable[_Property]:
-    """The fields of a structure: its attributes, and the plain elements in it."""
+    """The fields of a structure: its attributes and its plain elements."""
     for one in element.attributes:
         yield _Property(one.name, one.value_start, one.value_end, (one.start, one.end), None)
     for child in (tree[index] for index in element.children):
@@ -239,7 +241,7 @@ def _own(tree: list[Element], element: Element) -> Iterable[_Property]:
 
 
 def _rectangle(text: str, one: _Property, geometry: Geometry, edits: Edits) -> None:
-    """Microsoft's: left, top, width and height in fractions of the stored picture, in one text."""
+    """Microsoft's regions: left, top, width and height in fractions of the stored picture, in one text."""
     if geometry.orientation == 1:
         return
     try:
