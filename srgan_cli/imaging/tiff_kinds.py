@@ -62,8 +62,7 @@ _COMPRESSIONS = {
     32809: "ThunderScan",
     32766: "NeXT",
 }
-# an error with one of these means damage, unless the message says that this libtiff lacks the codec
-_OFTEN = (34925, 50000, 50001)
+_OFTEN = (34925, 50000, 50001)  # their errors mean damage, unless libtiff says that it lacks the codec
 _MAX_PAGES = 10_000
 _SHARED = 4  # how often a file's bytes may be used by pages: a blank page may be stored once for several
 
@@ -203,8 +202,7 @@ def _chosen(
 ) -> tuple[Table, dict[str, int], tuple[str, ...]]:
     """The full picture, never a preview that precedes it, and how libvips finds it."""
     main = pages[0]
-    # parts of the first page, whatever their tags say
-    others = [({"subifd": index}, sub) for index, sub in enumerate(subs)]
+    others = [({"subifd": index}, sub) for index, sub in enumerate(subs)]  # parts of the first page, for all tags
     if _is_reduced(structure, main) or _is_mask(structure, main):
         others = [({"page": index}, page) for index, page in enumerate(pages[1:], start=1)] + others
     full = [
@@ -361,8 +359,7 @@ class _View:
 
 
 class _Overlay:
-    """A source for libvips: the file with its first table replaced. It reads through Python, so it is used only for
-    rare kinds."""
+    """A source for libvips: the file with its first table replaced. Slow (Python), so only for rare kinds."""
 
     def __init__(self, source: Source, structure: Structure, fields: list[Field]) -> None:
         at = source.size + source.size % 2
@@ -418,7 +415,7 @@ def _colour(kind: TiffKind, image: Any, *, converted: bool) -> Any:
 
 
 def _from_lab(image: Any, *, icc: bool, wide: bool) -> Any:
-    """CIE L*a*b* of Adobe's technical notes (a and b signed), or ICCLab (a and b offset by half the range), as libvips'
+    """CIE L*a*b* of Adobe's technical notes (a, b signed), or ICCLab (a, b offset by half the range), as libvips'
     Lab."""
     light = image.extract_band(0) * (100 / ((65280 if icc else 65535) if wide else 255))
     unit = 256 if wide else 1
