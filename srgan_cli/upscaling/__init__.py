@@ -1,1 +1,1 @@
-"""From rows of pixels to larger rows of pixels: tiles, the engine, folders."""
+"""Enlarging pictures, documents and folders: planning, running and resuming."""

@@ -1,4 +1,4 @@
-"""Runs a plan, with one `try` per picture. See `pipeline` for the stages and `results` for what becomes of them."""
+"""Runs a plan, with one `try` per picture. See `pipeline` for the stages and `results` for writing the results."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def run(
     expected: Expected = lambda job: None,
     stream: BinaryIO | None = None,
 ) -> Tally:
-    """Make every job of the plan. A picture that fails is reported, counted and left; the others continue.
+    """Run every job of the plan. A picture that fails is reported and counted; the others continue.
 
-    `make_upscaler` gives an `Upscaler` for a job (called once for each model and chain of scales); `assign` names a
-    job's model, in the thread that reads ahead; `expected` is how many seconds one should take, where that is known.
-    What goes to no file goes into `stream`, stdout by default. Ctrl-C ends the run with nothing half-made, a
-    `DeviceError` or `WeightsError` with what is finished written; the tally says so.
+    `make_upscaler` returns an `Upscaler` for a job (called once for each model and chain of scales). `assign` chooses a
+    job's model, in the thread that reads ahead. `expected` is the expected time of a job in seconds, if known. Results
+    without a file go to `stream`, stdout by default. Ctrl-C ends the run without partial results; a `DeviceError` or
+    `WeightsError` ends it with finished results written. The tally says so.
     """
     tally = Tally(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
     for failure in plan.failures:
         observer.failed(failure)
     if options.resume:
         clear_behind(skip.target for skip in plan.skips)
-        if not plan.jobs:  # else whoever claims the first one does
+        if not plan.jobs:  # otherwise the process that claims the first one does
             sweep(
                 folder for skip in plan.skips for folder in (skip.target.parent, options.output or skip.target.parent)
             )
@@ -72,7 +72,7 @@ def run_handed(
     tally: Tally,
     stream: BinaryIO | None = None,
 ) -> None:
-    """As `run`, for jobs that another process has claimed and records."""
+    """Like `run`, for jobs that another process has claimed and records."""
     places, handed = Places(), Handed(jobs)
     results = Results(options, settings_key, observer, tally, stream, places, handed, handed)
     with closing(places, handed, observer):
@@ -97,7 +97,7 @@ def _run(
         except KeyboardInterrupt:
             pipeline.abandon()
             tally.interrupted = True
-        except (DeviceError, WeightsError) as err:  # no picture would fare better
+        except (DeviceError, WeightsError) as err:  # all pictures would fail the same way
             pipeline.end_reading()
             tally.error = err
     tally.seconds += time.perf_counter() - started
@@ -105,7 +105,7 @@ def _run(
 
 @contextlib.contextmanager
 def closing(places: Places, records: Records | Handed, observer: Observer) -> Iterator[None]:
-    """At the end, claims are given up and folders let go."""
+    """Release claims and folders at the end."""
     try:
         yield
     finally:
@@ -144,7 +144,8 @@ def _upscale_all(
 
 
 def _make(one: Intake, bench: Bench, pipeline: Pipeline, results: Results) -> None:
-    """One picture. What is wrong with it is a failure of it alone; what is wrong with device or weights is raised."""
+    """Enlarge one picture. A fault of the picture is recorded as its failure; a fault of device or weights is
+    raised."""
     job = one.job
     if (lost := one.lost) is not None:
         results.fail(job, lost)
@@ -157,12 +158,12 @@ def _make(one: Intake, bench: Bench, pipeline: Pipeline, results: Results) -> No
             results.bind(one, bench)
         else:
             pipeline.upscale(one, upscaler)
-    except BrokenPipeError:  # the observer's: nobody listens any more
+    except BrokenPipeError:  # raised by the observer: nobody is listening any more
         pipeline.end_reading()
         raise
     except PictureError as err:
         results.fail(job, err)
-    except SrganError:  # a device or weights: no picture would fare better
+    except SrganError:  # a fault of the device or weights: all pictures would fail the same way
         raise
     except Exception as err:  # noqa: BLE001 - a defect costs this picture, and is reported as one
         results.fail(job, err)

@@ -1,4 +1,4 @@
-"""How much may wait between the stages of a run, in bytes."""
+"""A limit in bytes for what waits between the stages of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import threading
 
 
 class ByteBudget:
-    """Lets takers wait until their bytes fit. One that alone is too large gets in when nothing else is held."""
+    """Makes callers wait until their bytes fit. A picture larger than the whole budget is admitted when nothing else is
+    held."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._used = limit, 0
@@ -24,7 +25,7 @@ class ByteBudget:
             self._changed.notify_all()
 
     def open(self) -> None:
-        """Nobody waits any more."""
+        """Release all waiting callers."""
         with self._changed:
             self._opened = True
             self._changed.notify_all()

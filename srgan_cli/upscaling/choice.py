@@ -1,4 +1,4 @@
-"""`--model auto`: which of the bundled models suits a picture, and why. Needs no torch."""
+"""`--model auto`: which bundled model suits a picture, and why. Does not need torch."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from pathlib import Path
 from srgan_cli.errors import PictureError
 from srgan_cli.imaging.signs import Signs, file_signs, find_signs
 
-# The two that are chosen from.
+# The two candidates.
 CLEAN, WORN = "srgan", "photo"
 
-# Measured on BSD100 and Set14, see docs/MODELS.md: where `photo` begins to do better than `srgan`.
+# Measured on BSD100 and Set14, see docs/MODELS.md: the thresholds above which `photo` does better than `srgan`.
 WORN_QUALITY = {"JPEG": 95, "WebP": 90}
-# Noise is finer than the texture that is taken for it: at half the size it is half as strong, and texture is stronger.
-# Above these, of BSD100's pictures of 120 × 80, 240 × 160 and 480 × 320 px, clean: 1, 4 and 2 %; with noise of 3 levels
-# in each colour (2 in luma): 78, 97 and 98 %; with 4.5 levels: 94, 100 and 100 %.
-# `SURE_NOISE` is more than a clean one shows.
+# Noise is finer than the texture that could be mistaken for it: at half size noise is half as strong, and texture is
+# stronger.
+# Above these thresholds are, of BSD100's clean pictures of 120 × 80, 240 × 160 and 480 × 320 px, 1, 4 and 2 %; with
+# noise of 3 levels in each colour (2 in luma) 78, 97 and 98 %; with 4.5 levels 94, 100 and 100 %. `SURE_NOISE` is above
+# the value of any clean picture.
 WORN_NOISE, MAX_GRAIN_OF_NOISE = 1.6, 1.3
 SURE_NOISE = 6.0
-# Coarse grain beside little fine noise: that of old scans that were enlarged, and of 1 to 2 % of clean pictures; of
-# those of 120 × 80 px, in which half the size has no quiet spots left, 6 %.
+# Coarse grain with little fine noise: old scans that were enlarged, and 1 to 2 % of clean pictures (6 % of those of 120
+# × 80 px, which have no quiet areas left at half size).
 WORN_GRAIN, MIN_GRAIN_OF_SCANS, MIN_PX_FOR_GRAIN = 4.0, 3.0, 20_000
-# All 228 small pictures of BSD100 and Set14 at ×2 and ×4 stay at or below 1.06; 50 of them as JPEGs of quality 97, too.
+# All 228 low pictures of BSD100 and Set14 at ×2 and ×4 are at or below 1.06, as are 50 of them as JPEGs of quality 97.
 WORN_BLOCKING = 1.08
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A family of models, and the reason as half a sentence ("JPEG of quality 62")."""
+    """A model family, and the reason as a phrase ("JPEG of quality 62")."""
 
     model: str
     why: str
 
 
 def choose_model(source: Path | bytes, *, max_pixels: int) -> ModelChoice:
-    """Look at a picture (its header, and where that decides nothing a strip of its pixels), and choose.
+    """Examine a picture (its header, and if that is not conclusive a strip of its pixels) and choose a model.
 
-    What cannot be decoded gets `CLEAN`; whoever reads it next will say what is wrong with it.
+    For pictures that cannot be decoded the result is `CLEAN`; the error is reported when the picture is read.
     """
     try:
         codec, quality = file_signs(source)
@@ -49,7 +50,7 @@ def choose_model(source: Path | bytes, *, max_pixels: int) -> ModelChoice:
 
 
 def judge(signs: Signs) -> ModelChoice:
-    """The choice for a picture that shows these signs."""
+    """The choice for a picture with these signs."""
     if _is_low(signs.codec, signs.quality):
         return ModelChoice(WORN, f"{signs.codec} of quality {signs.quality}")
     if signs.one_bit:

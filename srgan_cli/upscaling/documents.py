@@ -1,7 +1,7 @@
-"""Makes a document of many pages: the unit of work is a page, the unit of what is promised is the file.
+"""Enlarges a document of many pages. It is processed page by page, but published as a whole file.
 
-One page is decoded, enlarged and bound into the growing file while the next one is enlarged; what is held is two
-results of at most `CANVAS_BYTES`, whatever the number of pages.
+One page is decoded, enlarged and appended to the growing file while the next one is enlarged. Memory holds at most two
+results of `CANVAS_BYTES`, for any number of pages.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a run lends to the making of a document."""
+    """What a run provides for making a document."""
 
     options: UpscaleOptions
     settings_key: str
@@ -55,7 +55,7 @@ class Bench:
 
 @dataclass
 class Made:
-    """A document that is whole, and not published yet. `damages`: what was lost of its input, page by page."""
+    """A complete document that is not published yet. `damages`: what was lost of its input, by page."""
 
     publish: Callable[[int | None], None]
     notes: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Made:
 
 @dataclass
 class _PageNotes:
-    """Notes and the pages that they are of."""
+    """Notes, with the pages that they apply to."""
 
     pages: dict[str, list[int]] = field(default_factory=dict)
 
@@ -86,13 +86,13 @@ def _of_pages(note: str, numbers: list[int], count: int, word: str) -> str:
 
 @contextlib.contextmanager
 def making(job: Job, document: Document, bench: Bench, target: Path | BinaryIO, record: Record) -> Iterator[Made]:
-    """Enlarge and bind all pages; what is given is whole and waits to be published, and is gone if that is not done.
+    """Enlarge and bind all pages. Yields the complete document; it is removed at the end of the block unless published.
 
-    Raises `PictureError` for the first page that fails: a document with a page missing would be a loss nobody sees.
+    Raises `PictureError` for the first page that fails: a missing page would be an unnoticed loss.
     """
     numbers = hashlib.sha256(repr([(p.number, p.output) for p in job.pages]).encode()).hexdigest()[:16]
     key = f"{bench.settings_key}-{job.source_identity}-{numbers}"
-    resume = bench.options.resume and document.kind == "pages"  # a frame has the texture of those before it
+    resume = bench.options.resume and document.kind == "pages"  # a frame reuses the texture of earlier ones
     with growing(target, key, resume=resume) as file:
         try:
             notes, damages = _bind(job, document, bench, file, target, record)
@@ -142,7 +142,7 @@ def _bind(
 
 @contextlib.contextmanager
 def _naming(number: int, document: Document) -> Iterator[None]:
-    """An error that does not say which page it is about says so here."""
+    """Adds the page to errors that do not name it."""
     word = document.kind.removesuffix("s")
     try:
         yield
@@ -223,8 +223,8 @@ def _fill(
 
 
 class _Grainings:
-    """The grain of each page; one for all frames of an animation, so that what stands still does not flicker: measured
-    in the first, and of one pattern."""
+    """The grain of each page. For an animation it is measured in the first frame, and has the same pattern in all
+    frames, so that still areas do not flicker."""
 
     def __init__(self, job: Job, document: Document, bench: Bench) -> None:
         self._job, self._document, self._bench = job, document, bench
@@ -244,7 +244,7 @@ class _Grainings:
 
 
 class _Encoder:
-    """Binds one page while the next one is enlarged. A context manager: all that it was given is bound at its end."""
+    """Binds one page while the next one is enlarged. A context manager: at its end everything is bound."""
 
     def __init__(self, binder: Binder, file: Growing, told: _PageNotes) -> None:
         self._binder, self._file, self._told = binder, file, told
@@ -252,14 +252,14 @@ class _Encoder:
         self._pending: Future[None] | None = None
 
     def take(self, number: int, page: Page, canvas: Canvas) -> None:
-        """Page `number` of the document. Raises what binding the one before has."""
+        """Page `number` of the document. Raises the error of binding the previous page, if any."""
         try:
             self._wait()
         except BaseException:
             canvas.close()
             raise
         self._pending = self._pool.submit(self._bind, number, page, canvas)
-        if canvas.scratch is not None:  # there is one scratch file, and its name
+        if canvas.scratch is not None:  # there is only one scratch file (and name)
             self._wait()
 
     def _bind(self, number: int, page: Page, canvas: Canvas) -> None:

@@ -1,4 +1,4 @@
-"""What earlier runs have done already: by the folder's record, or by what a result says of itself."""
+"""What earlier runs have already done, by the folder's record or by a result's own metadata."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _ANY_SIZE = 1 << 62
 
 
 def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str) -> tuple[list[Job], list[Skip]]:
-    """The jobs that are left to do, and those that are skipped since their result exists and may stay.
+    """The jobs still to do, and those skipped since their result exists and may stay.
 
-    Raises `SettingsError` for a result that exists where nothing says what to do about it, or that no run made.
+    Raises `SettingsError` for an existing result without an option that says what to do, or that no run made.
     """
     todo: list[Job] = []
     skips: list[Skip] = []
@@ -66,8 +66,8 @@ def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str
 
 
 def _recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultState:
-    """What a result says of itself, where the folder's record is lost, or times have changed in a copy: done, if it was
-    made of these very bytes with these settings; stale, if of a picture of this name; else what was `listed`."""
+    """The state from a result's own metadata, if the folder's record is lost or times have changed in a copy: done, if
+    it was made from these bytes with these settings; stale, if from a picture of this name; otherwise `listed`."""
     try:
         made = _header(job)
         record = provenance.read(made.metadata)
@@ -82,7 +82,7 @@ def _recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultS
 
 
 def _header(job: Job) -> Header:
-    """Of a result; of an archive or a PDF that of its first page, which says what made it."""
+    """The header of a result; for an archive or a PDF that of its first page, which contains the provenance record."""
     if job.container is None:
         return read_header(job.target, max_pixels=_ANY_SIZE)
     with open_document(job.target, max_pixels=_ANY_SIZE) as document:

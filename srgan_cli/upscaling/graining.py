@@ -1,7 +1,7 @@
-"""`--grain`: which grain a picture gets, and when: each band, as soon as it is final.
+"""`--grain`: which grain a picture gets. It is added to each band as soon as the band is final.
 
-What is put on is what the input has and its enlargement has not. How much of the grain a network leaves differs from
-picture to picture, so the flattest parts of each are enlarged first, and looked at.
+The amount is the input's grain minus what remains after enlarging. How much grain a network keeps varies between
+pictures, so the flattest parts of each picture are enlarged first and measured.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from srgan_cli.upscaling.plan import Job
 
 Open: TypeAlias = "Callable[[], contextlib.AbstractContextManager[OpenPicture]]"
 
-# A picture of more is looked at in strips of it.
+# Of larger pictures, strips of this many px are examined.
 _LOOKED_AT_PX, _STRIP_ROWS = 12_000_000, 64
-_AROUND_PX = 12  # of a block, for the network to see
+_AROUND_PX = 12  # around a block, as context for the network
 
 
 class Enlarger(Protocol):
-    """What of an `Upscaler` is needed here."""
+    """The methods of an `Upscaler` that are needed here."""
 
     @property
     def scale(self) -> int: ...
@@ -44,7 +44,7 @@ class Graining:
         self._fields, self._scale = fields, scale
 
     def put(self, out: Pixels, first: int, stop: int) -> None:
-        """Onto the rows of the finished picture `out` that rows [first, stop) of the input have become."""
+        """Add grain to the rows of the finished picture `out` that correspond to rows [first, stop) of the input."""
         self._fields.put(out[first * self._scale : stop * self._scale], first * self._scale)
 
 
@@ -57,17 +57,17 @@ def graining_of(
     *,
     page: int = 0,
 ) -> Graining | None:
-    """The grain for a job (of a document: for one of its pages); None where there is to be none.
+    """The grain for a job (for a document: for one of its pages); None if no grain is to be added.
 
-    `again` opens the picture once more, to be measured; `tell` is called with what was found. `page` makes the grain of
-    one page another than that of the next. Raises what reading and enlarging do.
+    `again` opens the picture once more, for measuring; `tell` is called with the findings. `page` selects a different
+    grain pattern for each page. Raises what reading and enlarging raise.
     """
     if not options.has_grain or isinstance(upscaler, Unchanged) or not job.scales:
         return None
     colours, seed = 1 if job.header.channels <= 2 else 3, job.seed(options.seed)
     if options.grain != "auto":
         assert options.grain is not None
-        # Of the result's own px: what the network made is resampled to its size.
+        # In the result's own px: the network's result is resampled to its size.
         across = max(1, round(upscaler.scale * job.header.width / job.output.width))
         return Graining(GrainField(film(options.grain, colours), across, seed=seed, page=page), upscaler.scale)
     with again() as picture:
@@ -90,7 +90,7 @@ def _described(grain: Grain, left: float) -> str:
 
 
 def _strips(picture: OpenPicture) -> list[Pixels]:
-    """The picture, or of a large one strips from top to bottom."""
+    """The picture, or for a large one, strips from top to bottom."""
     header: Header = picture.header
     if header.width * header.height <= _LOOKED_AT_PX:
         return [picture.read_rows(header.height)]
@@ -105,7 +105,8 @@ def _strips(picture: OpenPicture) -> list[Pixels]:
 
 
 def _left(strips: Sequence[Pixels], found: Measured, upscaler: Enlarger) -> float:
-    """How much of the variance of the grain the networks leave, in the flattest blocks: all at once, as one picture."""
+    """The fraction of the grain's variance that the networks keep, in the flattest blocks, enlarged together as one
+    picture."""
     strips = [strip[..., : len(found.grain.strength)] for strip in strips]
     side = BLOCK + 2 * _AROUND_PX
     blocks = [place for place in found.flat if block_at(strips, place, _AROUND_PX).shape[:2] == (side, side)]

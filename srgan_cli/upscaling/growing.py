@@ -1,4 +1,4 @@
-"""A result that grows page by page, beside its place: published when it is whole, and resumed after a kill."""
+"""A result that grows page by page beside its target: published when complete, and resumed after a kill."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from srgan_cli.files import is_special, lock, open_own, publish_file, publish_te
 from srgan_cli.upscaling.journal import EVERY_SECONDS
 from srgan_cli.upscaling.places import JOURNAL, beside
 
-PAGES = ".srgan-pages"  # beside a document that is being made
+PAGES = ".srgan-pages"  # extension of the file beside a document in progress
 _MAX_BYTES = 1 << 16
 _COPIED_BYTES = 1 << 20
 
 
 class Growing:
-    """`file` is open for reading and writing; `pages` of the document are whole in it, and `state` is the binder's."""
+    """`file` is open for reading and writing; `pages` of the document are complete in it, and `state` is the
+    binder's."""
 
     def __init__(self, file: BinaryIO, path: Path | None, journal: Path | None, key: str) -> None:
         self.file = file
@@ -36,7 +37,7 @@ class Growing:
         self._kept: tuple[int, int, dict[str, Any]] | None = None
 
     def restore(self) -> None:
-        """Go on with what an interrupted run has left of the same, if there is any."""
+        """Continue with what an interrupted run has left of the same document, if anything."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             assert self._journal is not None
             entry = stored.json_of(stored.read_bytes(self._journal, _MAX_BYTES))
@@ -51,7 +52,7 @@ class Growing:
         return self.file.seek(0, 2)
 
     def whole(self, pages: int, state: dict[str, Any]) -> None:
-        """That many pages are in the file; every ten seconds they are put on disk, and that is noted."""
+        """That many pages are complete; every ten seconds they are synced, and the journal is updated."""
         if pages == 0:
             return
         self._kept = (pages, self._size(), dict(state))
@@ -69,7 +70,7 @@ class Growing:
         self._saved = time.monotonic()
 
     def publish(self, target: Path | BinaryIO, *, overwrite: bool, modified_ns: int | None) -> None:
-        """Give it its name, or pass it on where it goes to no file. Raises `UnwritablePictureError`."""
+        """Publish the file, or copy it to a target that is not a file. Raises `UnwritablePictureError`."""
         try:
             self.file.flush()
             if self._path is not None:
@@ -105,10 +106,10 @@ class Growing:
 
 @contextlib.contextmanager
 def growing(target: Path | BinaryIO, key: str, *, resume: bool) -> Iterator[Growing]:
-    """A file that becomes `target` by its `publish`; what was not published is gone when the block ends.
+    """A file that becomes `target` by its `publish`. If it was not published, it is removed at the end of the block.
 
-    With `resume`, what an earlier run with the same `key` had finished is in it, and a run that is interrupted (not one
-    whose picture failed) leaves what it has. Raises `UnwritablePictureError`, also where another process makes it.
+    With `resume`, it starts with what an earlier run with the same `key` had finished, and an interrupted run (not one
+    whose picture failed) leaves its file. Raises `UnwritablePictureError`, also if another process is writing it.
     """
     if not isinstance(target, Path) or is_special(target):
         with tempfile.TemporaryFile() as file:

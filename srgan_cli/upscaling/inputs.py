@@ -1,6 +1,6 @@
-"""Which pictures a run is about: files, folders walked, stdin; and what their headers say.
+"""The pictures of a run: files, folders, stdin; and their headers.
 
-Neither torch nor a decoder is needed: only the pictures' headers are read.
+Neither torch nor a decoder is needed: only headers are read.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from srgan_cli.stores.store import Stat
 from srgan_cli.upscaling.ledger import identity
 
 STREAM = Path("-")  # stdin as an input, stdout as the output
-_HEADER_THREADS = 4  # network drives answer slowly but several at a time
+_HEADER_THREADS = 4  # network drives have high latency but answer in parallel
 _STORE_THREADS = 16  # and stores even more
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input picture. `root` is the folder it was found under; None when it was named itself. `stat`: what a store
-    says of it."""
+    """One input picture. `root` is the folder it was found under; None if the user named it directly. `stat`: size and
+    version of an object in a store."""
 
     source: Path
     root: Path | None = None
@@ -46,7 +46,7 @@ class InputFile:
 
     @property
     def relative(self) -> Path:
-        """Its name below the folder, on this machine."""
+        """Its path relative to the folder, on this machine."""
         if self.root is not None:
             return relative_to(self.source, self.root)
         return self.source.plain if isinstance(self.source, StorePath) else Path(self.source.name)
@@ -59,16 +59,16 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Failure:
-    """One input that could not be made into a result, and why, in a sentence. `kind` is the error that it was."""
+    """An input without a result, and the reason as a sentence. `kind` is the type of the error."""
 
     source: Path
     reason: str
     kind: type[SrganError] = PictureError
-    target: Path | None = None  # of the result that it is about, where one was planned
+    target: Path | None = None  # of the affected result, if one was planned
 
     @property
     def sentence(self) -> str:
-        """The reason, with the picture's name in front unless it says so itself."""
+        """The reason, with the picture's name in front unless it already contains it."""
         names = str(self.source), shown(self.source)
         return self.reason if any(name in self.reason for name in names) else f"{names[0]}: {self.reason}"
 
@@ -79,7 +79,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Walk:
-    """All inputs: pictures in order, each once; what could not be listed; and notes on what was passed over."""
+    """All inputs: pictures in order, each once; what could not be listed; and notes on what was skipped."""
 
     found: tuple[InputFile, ...]
     failures: tuple[Failure, ...]
@@ -88,7 +88,7 @@ class Walk:
 
 @dataclass
 class _PassedOver:
-    """What a walk saw and did not take: other files by their ending, and folders."""
+    """What a walk has seen and skipped: other files by extension, and folders."""
 
     suffixes: Counter[str] = field(default_factory=Counter)
     folders: int = 0
@@ -105,7 +105,7 @@ class _PassedOver:
         return tuple(notes)
 
 
-# Endings of what a person may take for a picture, and srgan does not read: to be reported where a folder has them.
+# Extensions of files that users may expect to be pictures but srgan cannot read; reported if a folder has them.
 _NOT_READ = {
     "camera raw files: develop them first": "3fr arw cr2 cr3 crw dng erf iiq kdc mef mos mrw nef nrw orf pef raf "
     "raw rw2 sr2 srf srw x3f",
@@ -117,7 +117,7 @@ _WHY_NOT = {f".{ending}": why for why, endings in _NOT_READ.items() for ending i
 
 
 def find_inputs(options: UpscaleOptions) -> Walk:
-    """All inputs. Raises `NothingToDoError` when they hold no picture at all."""
+    """All inputs. Raises `NothingToDoError` if they contain no picture at all."""
     found: dict[Path, InputFile] = {}
     failures: list[Failure] = []
     passed_over = _PassedOver()
@@ -146,11 +146,11 @@ def find_inputs(options: UpscaleOptions) -> Walk:
 def headers(
     found: Sequence[InputFile], options: UpscaleOptions, stdin: bytes | None
 ) -> Iterator[tuple[InputFile, Header | Contents | PictureError]]:
-    """What each file says of itself, in order; several are read at a time. `Contents` where it has several pages, or
-    where some are asked for.
+    """The header of each file, in order; several are read in parallel. `Contents` if it has several pages, or if
+    particular pages are requested.
 
-    Metadata are read again when a picture is made: those of a million photos take gigabytes. Only what says that srgan
-    made a picture is kept.
+    Metadata is read again when a picture is enlarged: that of a million photos would take gigabytes. Only srgan's own
+    provenance record is kept.
     """
 
     def read(one: InputFile) -> Header | Contents | PictureError:
@@ -175,7 +175,7 @@ def headers(
 def _header_of(source: Origin, options: UpscaleOptions) -> Header | Contents:
     if container_of(source) is None:
         header = read_header(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
-        wanted = options.pages.of(header.pages)  # a file may say that it has billions
+        wanted = options.pages.of(header.pages)  # a file may claim to have billions
         if (header.pages == 1 and len(wanted)) or wanted == range(1, 2):
             return header
     return read_contents(source, options.pages, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)
@@ -199,7 +199,7 @@ def _origin(one: InputFile, stdin: bytes | None) -> Origin:
 
 
 def _unreachable(path: Path, err: StoreError) -> Failure:
-    """Raises `SettingsError` where no other picture of that store would fare better."""
+    """Raises `SettingsError` if all pictures of that store would fail the same way."""
     if err.trouble.concerns_all:
         raise SettingsError(f"{path} cannot be read: {err.trouble.why}") from err
     return Failure(path, f"{path} cannot be read: {err.trouble.why}", UnreadablePictureError)
@@ -210,14 +210,14 @@ def _unlistable(path: Path, err: OSError) -> Failure:
 
 
 def pictures_below(root: Path, options: UpscaleOptions) -> list[InputFile]:
-    """The pictures that a walk through a folder finds; what cannot be listed is passed over."""
+    """The pictures that a walk through a folder finds; what cannot be listed is skipped."""
     return list(_walk(root, options, [], _PassedOver()))
 
 
 def _walk(
     root: Path, options: UpscaleOptions, failures: list[Failure], passed_over: _PassedOver
 ) -> Iterable[InputFile]:
-    """Pictures under a folder, sorted; hidden ones and what an earlier run put into the output folder left out."""
+    """Pictures under a folder, sorted, without hidden ones and earlier results in the output folder."""
     output = options.output.resolve() if options.output is not None and options.output != STREAM else None
 
     def note(err: OSError) -> None:
@@ -237,8 +237,8 @@ def _walk(
 
 
 def _in_store(path: StorePath, options: UpscaleOptions, passed_over: _PassedOver) -> Iterable[InputFile]:
-    """An object, or the pictures below a name that ends one or more. Raises `StoreError`, and `SettingsError` where
-    nothing of its kind can be read."""
+    """An object, or the pictures below a prefix. Raises `StoreError`, and `SettingsError` if URLs of this kind cannot
+    be read."""
     store.check(path)
     stat = store.stat(path)
     if stat is not None or path.is_web:
@@ -266,7 +266,7 @@ def _is_wanted(relative: str, options: UpscaleOptions) -> bool:
 
 
 def _matches(relative: str, patterns: Sequence[str]) -> bool:
-    """A pattern is held against the path under the folder given, and against the bare name; case does not count."""
+    """Whether a pattern matches the path relative to the given folder, or the bare name; case is ignored."""
     name = relative.rsplit("/", 1)[-1]
     return any(fnmatchcase(text.casefold(), p.casefold()) for p in patterns for text in (relative, name))
 

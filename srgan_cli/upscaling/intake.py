@@ -1,4 +1,4 @@
-"""One picture on its way to the engine: decoded ahead, or open to be read row by row."""
+"""One picture on its way to the engine: decoded ahead, or opened for reading row by row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Opened: TypeAlias = "OpenPicture | DecodedPicture | Document | Exception | None"
 
 
 class DecodedPicture(ArrayRows):
-    """A picture that has been decoded whole. `damage`: what was lost of it, where that is accepted."""
+    """A picture that has been decoded whole. `damage`: what was lost, if damage is accepted."""
 
     def __init__(self, picture: OpenPicture, patience: Patience) -> None:
         header = picture.header
@@ -39,7 +39,7 @@ class DecodedPicture(ArrayRows):
 
 
 class Intake:
-    """One picture on its way to the engine; holds its share of the byte budget until it is closed."""
+    """One picture on its way to the engine. Holds its part of the byte budget until closed."""
 
     def __init__(self, job: Job, source: Opened, patience: Patience, release: Callable[[], None]) -> None:
         self.job = job
@@ -48,14 +48,14 @@ class Intake:
         self._release = release
 
     def rows(self) -> RowSource:
-        """The picture's rows; raises what reading ahead met."""
+        """The picture's rows. Raises what reading ahead raised."""
         if isinstance(self._source, Exception):
             raise self._source
         assert isinstance(self._source, (OpenPicture, DecodedPicture))
         return self._source
 
     def document(self) -> Document:
-        """The open document of many pages; raises what reading ahead met."""
+        """The open document of many pages. Raises what reading ahead raised."""
         if isinstance(self._source, Exception):
             raise self._source
         assert self._source is not None
@@ -64,13 +64,13 @@ class Intake:
 
     @property
     def lost(self) -> Exception | None:
-        """Why a picture did not come from its store, so that nobody has looked at it."""
+        """Why a picture could not be fetched from its store, and so was not examined."""
         is_away = isinstance(self.job.source, StorePath) and self.job.fetched is None and self.job.data is None
         return self._source if is_away and isinstance(self._source, Exception) else None
 
     @property
     def damage(self) -> str | None:
-        """What was lost of the picture so far, where that is accepted."""
+        """What has been lost of the picture so far, if damage is accepted."""
         return self._source.damage if isinstance(self._source, (OpenPicture, DecodedPicture)) else None
 
     def __enter__(self) -> Intake:
@@ -89,18 +89,18 @@ class Intake:
 
 
 def at_hand(job: Job, check: Callable[[], None]) -> Job:
-    """A job whose input is on this machine: one of a store is fetched, for as long as its `Intake`. `check` is called
-    meanwhile, and what it raises ends that. Raises `UnreadablePictureError`."""
+    """A job whose input is on this machine: one in a store is fetched, and kept as long as its `Intake`. `check` is
+    called meanwhile; an exception from it ends the transfer. Raises `UnreadablePictureError`."""
     if not isinstance(job.source, StorePath) or job.data is not None:
         return job
     return replace(job, fetched=fetch(job.source, job.version, check))
 
 
 def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[Job, Opened]:
-    """A job's picture, decoded, or only opened when it is large; None where only its bytes are wanted. With it the job,
-    which knows all of its picture now.
+    """A job's picture: decoded, or only opened if it is large; None if only its bytes are needed. Also returns the job,
+    completed with everything learned from the picture.
 
-    Raises what reading it does.
+    Raises what reading the picture raises.
     """
     if job.is_copy:
         return job, None
@@ -121,7 +121,7 @@ def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[J
 
 
 def open_alone(job: Job, options: UpscaleOptions) -> OpenPicture:
-    """The picture of a job that is no document. Raises what `open_picture` does."""
+    """The picture of a job that is not a document. Raises what `open_picture` does."""
     source = job.origin
     if job.page is None:
         return open_picture(source, max_pixels=options.max_pixels, accept_damaged=options.accept_damaged)

@@ -1,4 +1,4 @@
-"""How far a large picture has come, beside its scratch file: so that `--resume` continues inside it after a kill."""
+"""Progress inside a large picture, stored beside its scratch file, so that `--resume` continues there after a kill."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MAX_BYTES = 1 << 16
 
 
 class Journal:
-    """Low-resolution rows that are final in the scratch file, for one input with one set of settings (`key`)."""
+    """The number of low-resolution rows that are final in the scratch file, for one input and settings `key`."""
 
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key
         self._saved = time.monotonic()
 
     def rows(self) -> int:
-        """What an earlier run had finished of the same; 0 when there is nothing to resume."""
+        """What an earlier run had finished; 0 if there is nothing to resume."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             entry = stored.json_of(stored.read_bytes(self._path, _MAX_BYTES))
             if entry["key"] == self._key:
@@ -33,7 +33,7 @@ class Journal:
         return time.monotonic() - self._saved >= EVERY_SECONDS
 
     def save(self, rows: int) -> None:
-        """To be called when those rows are on disc."""
+        """To be called when those rows are on disk."""
         publish_text(self._path, json.dumps({"key": self._key, "rows": rows}), own=True)
         self._saved = time.monotonic()
 

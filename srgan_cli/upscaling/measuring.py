@@ -1,4 +1,4 @@
-"""What a run shows of this machine: speed, start-up, memory, and whether other programs used it too."""
+"""Measurements of a run: speed, start-up time, memory, and whether other programs used the machine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from srgan_cli.upscaling.pace import Pace
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
 
-# Of the processor time that a run could have had, what is left of it on a machine that others use too.
+# The fraction of available processor time below which the machine counts as busy.
 _BUSY_FRACTION = 0.7
 
 
 class Stopwatch:
-    """Started with a run (`began`, of `time.perf_counter`), marked when the first network is ready, read at the end."""
+    """Started with a run (`began`, from `time.perf_counter`), marked when the first network is ready, read at the
+    end."""
 
     def __init__(self, began: float) -> None:
         self._began = began
@@ -55,7 +56,7 @@ class Stopwatch:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process had in use so far; 0 where the system does not say."""
+    """This process's peak memory so far; 0 if the system does not report it."""
     with suppress(ImportError):
         import resource
 

@@ -1,4 +1,4 @@
-"""Under which names results appear; and the names that are refused, since they would cost an input."""
+"""Names of results, and the names that are refused because they would destroy an input."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from srgan_cli.upscaling.ledger import Ledger
 
 
 def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path | None:
-    """The folder results go to; None when `-o` names one file, is `-`, or was not given.
+    """The folder for results; None if `-o` names one file, is `-`, or was not given.
 
-    Raises `SettingsError` when one file is to hold several results.
+    Raises `SettingsError` if one file would have to hold several results.
     """
     output = options.output
     if output is None:
@@ -50,7 +50,7 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
 
 
 def _is_one_file(output: Path) -> bool:
-    """Whether it has the name of a picture or of a document, or is a pipe or a device (`/dev/stdout`)."""
+    """Whether it has the name of a picture or a document, or is a pipe or a device (`/dev/stdout`)."""
     suffix = output.suffix
     if suffix and (format_of_suffix(suffix) or container_of_suffix(suffix)) is not None:
         return True
@@ -59,7 +59,7 @@ def _is_one_file(output: Path) -> bool:
 
 @dataclass(frozen=True)
 class Naming:
-    """What the name of a result in a folder is made from: `into` is that folder, or None for its input's own."""
+    """What a result's name in a folder is made from: `into` is that folder, or None for the input's own."""
 
     one: InputFile
     scale: float
@@ -67,9 +67,9 @@ class Naming:
     into: Path | None
     index: int
     page: int = 1  # of its input
-    container: str | None = None  # that the result is, as its input
-    digits: int = 0  # of the page's number, where each page gets a name of its own
-    variant: int = 0  # from 1 on, where there are several of its input
+    container: str | None = None  # index of the result's input
+    digits: int = 0  # digits of the page number, if each page gets its own name
+    variant: int = 0  # from 1 on, if its input has several
 
     @property
     def _suffixes(self) -> tuple[str, ...]:
@@ -79,13 +79,13 @@ class Naming:
         return suffix.lower() in self._suffixes
 
     def numbered(self, name: str, *, page: bool = True, variant: bool = True) -> str:
-        """A name with the page's number in it, and the variant's, before the ending, where there are several."""
+        """The name with the page number and the variant's number before the extension, if there are several."""
         path = Path(name)
         number = f"-{self.page:0{self.digits}}" if self.digits and page else ""
         return f"{path.stem}{number}{f'-v{self.variant}' if self.variant and variant else ''}{path.suffix}"
 
     def target(self, options: UpscaleOptions, *, stem: str | None = None) -> Path:
-        """By --name, else by our rule; `stem` in the place of the input's own."""
+        """The name by --name, else by the default rule; with `stem` instead of the input's own."""
         own = Path("stdin") if self.one.source == STREAM else self.one.relative
         suffix = own.suffix if self._is_ours(own.suffix) else self._suffixes[0]
         pattern = options.name_pattern or ("{stem}{ext}" if self.into is not None else "{stem}_x{scale}{ext}")
@@ -108,7 +108,7 @@ class Naming:
         return (Path() if self.one.source == STREAM else self.one.source.parent) / name
 
     def stems(self) -> tuple[str, str, str]:
-        """Others than the input's own, where that would give two results one name."""
+        """Alternatives to the input's stem, for results that would otherwise have the same name."""
         own = Path("stdin") if self.one.source == STREAM else self.one.source.parent / self.one.relative.name
         longer = f"{own.stem}.{own.suffix[1:].lower()}" if own.suffix else own.stem
         folder = own.absolute().parent.name
@@ -116,11 +116,11 @@ class Naming:
 
 
 def distinct(namings: Sequence[Naming], options: UpscaleOptions) -> tuple[list[Path], list[str]]:
-    """A name for each result, and notes on those that are other than expected since two would have had one.
+    """A unique name for each result, and notes on names that differ from the default for this reason.
 
-    All that would share a name get another: with the input's ending (`IMG_1.heic.png`), else its folder's name, else
-    its number. Where no such name helps (`--name` without {stem}), or with --strict-names, they keep the one that they
-    share, which `refuse_losses` refuses.
+    All results that would share a name are renamed: with the input's extension (`IMG_1.heic.png`), else its folder's
+    name, else its index. If that does not help (`--name` without {stem}), or with --strict-names, they keep the shared
+    name, which `refuse_losses` refuses.
     """
     targets = [naming.target(options) for naming in namings]
     if options.strict_names:
@@ -140,7 +140,7 @@ def distinct(namings: Sequence[Naming], options: UpscaleOptions) -> tuple[list[P
 
 
 def _sharing(targets: Sequence[Path]) -> list[list[int]]:
-    """The positions of targets of one name, for each name that is there more than once."""
+    """The positions of targets with the same name, for each such name."""
     positions: dict[str, list[int]] = {}
     for i, path in enumerate(targets):
         positions.setdefault(_key(path), []).append(i)
@@ -154,14 +154,14 @@ def _clash_note(sources: Sequence[Path], wanted: Path, renamed: Sequence[Path]) 
 
 
 def _model_name(model: str) -> str:
-    """For names of results: of a file or a folder the last part, else (`srgan@0.5`) as it is."""
+    """For names of results: the last part of a file or a folder, otherwise (`srgan@0.5`) unchanged."""
     path = Path(model)
     return path.stem if path.suffix.lower() in MODEL_SUFFIXES else path.name or "model"
 
 
 def without_earlier_results(found: Sequence[InputFile], into: Path | None) -> list[InputFile]:
-    """Drop what a walk found that is a result of an earlier run, by the records of the folders: a second run over the
-    same folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`, nor what another run put into a folder below."""
+    """Remove the results of earlier runs from what a walk found, by the folders' records: a second run over the same
+    folder must not enlarge `a_x4.jpg` to `a_x4_x4.jpg`, nor results that another run put into a subfolder."""
     ledgers: dict[Path, Ledger] = {}
     inputs = {one.identity for one in found if one.root is not None}
 
@@ -171,7 +171,7 @@ def without_earlier_results(found: Sequence[InputFile], into: Path | None) -> li
         for folder in {into or one.root, *(f for f in one.source.parents if f.is_relative_to(one.root))}:
             ledger = ledgers.get(folder) or ledgers.setdefault(folder, Ledger.load(folder))
             if ledger.lists(one.source, one.identity if one.stat is not None else None):
-                # What a folder's own record lists are results of it; but they may be all that a walk finds there, to be
+                # Pictures in a folder's own record are results in it. But if a walk finds nothing else there, they are
                 # enlarged again into another folder.
                 own = folder != one.root or into is None
                 if own or ledger.source_of(one.source) in inputs:
@@ -182,8 +182,8 @@ def without_earlier_results(found: Sequence[InputFile], into: Path | None) -> li
 
 
 def recorded_results(found: Sequence[tuple[InputFile, Header | None]]) -> set[Path]:
-    """Those of a walk's pictures that say of themselves that they were made of another one in it, whatever became of
-    the folders' records and of the files' times."""
+    """Pictures of a walk whose metadata says that they were made from another one of it, regardless of the folders'
+    records and the files' times."""
     inputs = {(provenance.name_digest(one.source), f"{header.width}x{header.height}"): one.source
               for one, header in found if header is not None}  # fmt: skip
     results = set()
@@ -195,7 +195,7 @@ def recorded_results(found: Sequence[tuple[InputFile, Header | None]]) -> set[Pa
 
 
 def refuse_losses(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Raise `SettingsError` where a result (`source`, `target`) would replace an input, or another result."""
+    """Raise `SettingsError` if a result (`source`, `target`) would replace an input or another result."""
     pairs = [pair for pair in pairs if pair[1] != STREAM]
     for source, result in pairs:
         if source != STREAM and _same(source, result):
@@ -216,7 +216,7 @@ def refuse_losses(pairs: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _key(path: Path) -> str:
-    """Many file systems tell no case apart; two names that differ only in it are not worth the risk."""
+    """Many file systems ignore case, so names that differ only in case are treated as equal."""
     return str(path.absolute()).casefold()
 
 

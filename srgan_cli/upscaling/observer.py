@@ -1,4 +1,4 @@
-"""What a run reports while it goes, to whom, and what it comes to."""
+"""Reports of a run: the observer that receives them, and their tally."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from srgan_cli.upscaling.plan import Job, Skip, exit_code
 
 
 class Observer(Protocol):
-    """Who hears how a run goes. All calls come from the thread that called `run`, but `done`, `failed` and
-    `skipped`, which may come from the others."""
+    """Receives the progress of a run. All calls come from the thread that called `run`, except that `done`, `failed`
+    and `skipped` may come from others."""
 
     def started(self, job: Job) -> None: ...
 
@@ -27,23 +27,23 @@ class Observer(Protocol):
         """Another process has made it since the run began."""
 
     def note(self, sentence: str) -> None:
-        """Something a person should know."""
+        """Something the user should know."""
 
     def detail(self, sentence: str) -> None:
-        """Something a person may want to know."""
+        """A detail the user may want to know."""
 
 
 @dataclass
 class Tally:
-    """The tally of a run, and the exit code that follows from it."""
+    """The counts of a run, and the exit code that follows from them."""
 
     done: list[Job] = field(default_factory=list)
-    damaged: list[Job] = field(default_factory=list)  # of those done: made of what is left of a damaged file
+    damaged: list[Job] = field(default_factory=list)  # of those done: made from the remains of a damaged file
     skips: list[Skip] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
     cut_short: bool = False  # by --fail-fast, with pictures left
-    error: DeviceError | WeightsError | None = None  # what ended the run early
+    error: DeviceError | WeightsError | None = None  # the error that ended the run early
     seconds: float = 0.0
     network_seconds: float = 0.0
     network_pixels: int = 0
@@ -60,7 +60,7 @@ class Tally:
 
 
 class Silent:
-    """An observer that keeps to itself."""
+    """An observer that reports nothing."""
 
     def started(self, job: object) -> None: ...
 

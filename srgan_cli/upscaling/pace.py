@@ -1,4 +1,5 @@
-"""How fast the last run was on this machine, kept in the user's cache: what `--dry-run` can say without torch."""
+"""The speed of the last run on this machine, stored in the user's cache, so that `--dry-run` can estimate without
+torch."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ _MAX_BYTES = 1 << 20
 class Pace:
     """What ran and how fast: megapixels of network output per second.
 
-    `startup_seconds` went by before the first picture. `start_bytes` of memory were in use then, and at most
-    `network_bytes`, pictures aside, later, where the largest picture (or tile) had `window_px` px. `was_busy`: other
-    programs used much of the machine, so that the speed says little. 0 stands for what is not known.
+    `startup_seconds` passed before the first picture. `start_bytes` of memory were in use then, and at most
+    `network_bytes` later, pictures excluded, with the largest picture (or tile) of `window_px` px. `was_busy`: other
+    programs used much of the machine, so the speed is unreliable. 0 means unknown.
     """
 
     device: str
@@ -33,7 +34,8 @@ class Pace:
     was_busy: bool = False
 
     def memory_bytes(self, window_px: int) -> int:
-        """About what the network and all around it take for pictures (or tiles) of `window_px` px; 0: not known."""
+        """Estimated memory of the network and its surroundings for pictures (or tiles) of `window_px` px; 0:
+        unknown."""
         if not self.network_bytes:
             return 0
         tile = min(window_px, self.tile_px**2)
@@ -55,7 +57,7 @@ def recall(key: str) -> Pace | None:
             precision,
             stored.whole(entry["tile_px"], 1),
             speed,
-            # Entries of earlier versions have none of these.
+            # Entries of earlier versions do not have these.
             startup_seconds=max(0.0, stored.real(entry.get("startup_seconds", 0.0))),
             start_bytes=stored.whole(entry.get("start_bytes", 0)),
             network_bytes=stored.whole(entry.get("network_bytes", 0)),
@@ -66,9 +68,9 @@ def recall(key: str) -> Pace | None:
 
 
 def remember(key: str, pace: Pace) -> None:
-    """Keep the pace of a run; one that was measured on a busy machine only where there is none, or such a one too.
+    """Store the pace of a run. One measured on a busy machine does not replace one measured on an idle machine.
 
-    Best effort: a cache that cannot be written changes nothing but what can be said beforehand.
+    Best effort: if the cache cannot be written, only the estimates suffer.
     """
     known = recall(key)
     if pace.was_busy and known is not None and not known.was_busy:

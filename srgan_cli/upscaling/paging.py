@@ -1,4 +1,4 @@
-"""What a run makes of a file of many pages: one file of as many, or a file for each."""
+"""Files of many pages: enlarged into one file, or into a file for each page."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from srgan_cli.imaging.output import Output, decide, output_format
 from srgan_cli.sizes import Aim
 from srgan_cli.upscaling.inputs import STREAM
 
-_MIN_DIGITS = 3  # of a page's number in a name: most documents have fewer than 1000 pages, and names sort as they do
+# digits of a page number in a name: most documents have fewer than 1000 pages, and names then sort correctly
+_MIN_DIGITS = 3
 
 
 class SeveralResultsError(SettingsError):
-    """The pages of a document would each become a result, where there is room for one."""
+    """The pages of a document would become several results, but there is only one target."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class PageJob:
 
 
 def aim_of(header: Header, options: UpscaleOptions) -> Aim:
-    """How large a picture becomes; one that is large enough and copied stays as it is."""
+    """The size that a picture is enlarged to; one that is large enough and copied keeps its size."""
     aim = options.size.target(header.width, header.height)
     if aim.ratio <= 1 and options.size.copy_large == "copy":
         return Aim(header.width, header.height, 1.0)
@@ -53,7 +54,7 @@ def aim_of(header: Header, options: UpscaleOptions) -> Aim:
 
 
 def stays_one_file(contents: Contents, to_file: Path | None, options: UpscaleOptions) -> bool:
-    """Whether the result is one file of many pages. Raises `SettingsError` for a format that cannot be written."""
+    """Whether the result is one file of many pages. Raises `SettingsError` for a format not supported for output."""
     if contents.format in CONTAINERS:
         return to_file is None or container_of_suffix(to_file.suffix) == contents.format
     if len(contents.pages) == 1 and contents.count > 1:
@@ -65,14 +66,14 @@ def stays_one_file(contents: Contents, to_file: Path | None, options: UpscaleOpt
 def page_jobs(
     contents: Contents, to_file: Path | None, options: UpscaleOptions, available: tuple[int, ...]
 ) -> tuple[PageJob, ...]:
-    """The pages of a document that becomes one file. A page that is large enough already stays as it is, since it
+    """The pages of a document that becomes one file. A page that is already large enough keeps its size, since it
     cannot be left out. Raises what `decide` and `Size.target` do."""
     jobs = []
     if contents.format in CONTAINERS:
-        to_file = None  # each page is a file of its own in there
+        to_file = None  # each page is a separate file inside
     for number, header in zip(contents.numbers, contents.pages, strict=True):
         if contents.format in CONTAINERS and header.pages > 1:
-            continue  # an animation in an archive stays what it is
+            continue  # an animation in an archive keeps its format
         aim = aim_of(header, options)
         if aim.ratio <= 1 and options.size.copy_large == "skip":
             aim = Aim(header.width, header.height, 1.0)
@@ -91,13 +92,13 @@ def page_jobs(
 
 
 def kept_note(contents: Contents) -> tuple[str, ...]:
-    """What of a container is not enlarged."""
+    """A note on what a container holds that is not enlarged."""
     several = sum(header.pages > 1 for header in contents.pages) if contents.format in CONTAINERS else 0
     return (f"pictures of several pages or frames in it are kept unchanged: {several}",) if several else ()
 
 
 def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int, Header, int]]:
-    """Number, header and digits of the number in the name, of pages that each get a file of their own."""
+    """Number, header and number of digits in the name, for pages that each get a file of their own."""
     if options.output == STREAM and len(contents.pages) > 1:
         raise SeveralResultsError(
             f"-o - writes one result to stdout, but there are {len(contents.pages)} {contents.kind}; choose one with "
@@ -113,12 +114,12 @@ def single_pages(contents: Contents, options: UpscaleOptions) -> list[tuple[int,
 
 
 def split_note(contents: Contents, title: str, first: str) -> str:
-    """What a person should know whose document does not stay one file."""
+    """A note for documents that do not stay one file."""
     return f"{title} holds one picture, so the {len(contents.pages)} {contents.kind} become a file each: {first}, …"
 
 
 def default_note(contents: Contents, output: Output, to_file: Path | None, options: UpscaleOptions) -> tuple[str, ...]:
-    """Why an animation comes out in another format than it came in, where nobody asked for one."""
+    """Why an animation's result has another format, if the user did not choose one."""
     if (
         output.format == contents.format
         or contents.format in CONTAINERS

@@ -1,4 +1,4 @@
-"""How long one picture may take: its stages' time, without what it waits for other pictures."""
+"""Time limit for one picture: the time of its own stages, without waiting for other pictures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from srgan_cli.errors import PictureError, PictureTimeoutError
 
-_SLOW = 10  # times what was expected
-_SLOW_AT_LEAST_S = 30.0  # loading a network, or a disk that wakes up, is no reason to worry anybody
+_SLOW = 10  # times the expected duration
+_SLOW_AT_LEAST_S = 30.0  # loading a network, or a disk spinning up, should not trigger the warning
 
 
 class Patience:
-    """One picture's clock. `limit_s` None: no limit. `expected_s` None: nobody knows.
+    """One picture's clock. `limit_s` None: no limit. `expected_s` None: unknown.
 
-    Used by one thread at a time: the picture's stages follow each other.
+    Used by one thread at a time, since the picture's stages are sequential.
     """
 
     def __init__(self, limit_s: float | None, expected_s: float | None, warn: Callable[[str], None]) -> None:
@@ -26,7 +26,7 @@ class Patience:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A stage: what passes in here counts."""
+        """A stage: time inside this block counts."""
         self._since = time.perf_counter()
         try:
             yield
@@ -45,7 +45,7 @@ class Patience:
         return PictureTimeoutError(f"it took longer than --timeout {self._limit:g} seconds and was given up")
 
     def check(self) -> None:
-        """Between two pieces of work: raises `PictureError` when the time is over, and warns once of a slow picture."""
+        """Called between steps: raises `PictureError` if the time is over, and warns once about a slow picture."""
         if self.is_over:
             raise self.error()
         if self._slow is not None and self.seconds > self._slow:

@@ -1,8 +1,8 @@
-"""The three stages of a run, overlapped: read | upscale | write, with queues bounded in bytes.
+"""The three stages of a run, in parallel: read | upscale | write, with queues bounded in bytes.
 
-The network runs in the caller's thread (glibc keeps its large blocks in the main arena only, and Ctrl-C arrives
-there); one thread reads ahead, one encodes behind. A picture's canvas waits for its encoder, so what is held is
-bounded by `queue_bytes` plus one picture; large canvases are scratch files on the target's disk.
+The network runs in the caller's thread (glibc keeps large blocks only in the main arena, and Ctrl-C arrives there); one
+thread reads ahead, another encodes. A picture's canvas waits for the encoder, so memory is bounded by `queue_bytes`
+plus one picture. Large canvases are scratch files on the target's disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Expected: TypeAlias = Callable[[Job], "float | None"]  # seconds
 
 
 class Pipeline:
-    """The two threads and what passes between them and the caller's. A context manager."""
+    """The two threads and the queues between them and the caller's thread. A context manager."""
 
     def __init__(
         self,
@@ -69,15 +69,15 @@ class Pipeline:
         self.end_reading()
         if self._reader is not None:
             self._await(self._read)
-        while not self._ready.empty():  # what was read ahead of a run that ended early
+        while not self._ready.empty():  # pictures read ahead for a run that ended early
             if (one := self._ready.get()) is not None:
                 one.close()
         if self._crash is not None:
             raise self._crash
 
     def _await(self, done: threading.Event) -> None:
-        """Wait for a thread, Ctrl-C or not. `Thread.join` will not do: up to Python 3.12 an interrupted one takes the
-        thread for ended, and the process would go away over the head of its encoder."""
+        """Wait for a thread, also after Ctrl-C. `Thread.join` is not sufficient: up to Python 3.12, an interrupted join
+        marks the thread as ended, and the process would exit while its encoder still runs."""
         while not done.is_set():
             try:
                 done.wait(1.0)
@@ -90,13 +90,13 @@ class Pipeline:
         return self._dropped.is_set()
 
     def end_reading(self) -> None:
-        """Begin nothing more; what is finished is still written."""
+        """Start nothing more; what is finished is still written."""
         self._ended.set()
         self._share.end()
         self._reading_budget.open()
 
     def abandon(self) -> None:
-        """Begin nothing more, and drop what is not written yet."""
+        """Start nothing more, and discard what is not written yet."""
         self._dropped.set()
         self.end_reading()
         self._writing_budget.open()
@@ -104,7 +104,7 @@ class Pipeline:
     # ------------------------------------------------------------------------------------------------------- reading
 
     def read_ahead(self, assign: Assign) -> Iterator[Intake]:
-        """The jobs' pictures in order, looked at and decoded (or, when large, opened) by a thread that runs ahead."""
+        """The jobs' pictures in order, examined and decoded (or opened, if large) by a thread that runs ahead."""
         ready = self._ready
 
         def read() -> None:
@@ -155,7 +155,7 @@ class Pipeline:
     def upscale(self, one: Intake, upscaler: Upscaler | Unchanged) -> None:
         job = one.job
         started = time.perf_counter()
-        rows = one.rows()  # what cannot be read is not begun
+        rows = one.rows()  # what cannot be read is not started
         self._observer.started(job)
         with one.patience.working():
             finished = self._upscaled(one, rows, upscaler, started)

@@ -1,4 +1,4 @@
-"""Where results stand, and what belongs to a large one while it is made: its scratch file and its journal."""
+"""Where results are written, with the scratch file and journal of a large one in progress."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from srgan_cli.stores.scratch import ScratchFolder
 from srgan_cli.upscaling.journal import Journal
 from srgan_cli.upscaling.plan import CANVAS_BYTES, Job
 
-SCRATCH, JOURNAL = ".srgan-scratch", ".srgan-journal"  # beside a large result that is being made
-_MAX_FOLDERS = 64  # that are kept open; only results beside named inputs need that many
+SCRATCH, JOURNAL = ".srgan-scratch", ".srgan-journal"  # extension of files beside a large result in progress
+_MAX_FOLDERS = 64  # folders kept open; only results beside their inputs can need that many
 
 
 def beside(target: Path, suffix: str) -> Path:
-    """A file that belongs to a result, under a name that a later run finds again."""
+    """An auxiliary file of a result, under a name that a later run finds again."""
     return target.with_name(f".{part_name(target)}{suffix}")
 
 
 def canvas_of(job: Job, folder: Path, *, named: bool, reuse: bool = False) -> Canvas:
-    """Where the network's own result grows: in memory, or where it is large in a scratch file in `folder`, under its
-    own name where a later run may find it again (`named`). Raises as `open_canvas` does."""
+    """The canvas for the network's result: in memory, or for a large one in a scratch file in `folder`, under a
+    reproducible name if a later run should find it again (`named`). Raises as `open_canvas` does."""
     return open_canvas(
         job.header.height * job.network_scale,
         job.header.width * job.network_scale,
@@ -41,7 +41,7 @@ def canvas_of(job: Job, folder: Path, *, named: bool, reuse: bool = False) -> Ca
 
 
 def journal_of(job: Job, settings_key: str, folder: Path) -> Journal:
-    """The journal of a result that stands in `folder`."""
+    """The journal of a result in `folder`."""
     header = job.header
     shape = f"{header.width}x{header.height}x{header.channels}x{job.canvas_depth}"
     key = f"{settings_key}-{job.source_identity}-{shape}"
@@ -49,8 +49,8 @@ def journal_of(job: Job, settings_key: str, folder: Path) -> Journal:
 
 
 def clear_behind(done: Iterable[Path]) -> None:
-    """Remove scratch files and journals of results that are done: of a run that was killed between the two. What a
-    process still holds is left to it."""
+    """Remove scratch files and journals of finished results, left by a run killed in between. Files in use by another
+    process are kept."""
     folders: dict[Path, set[str]] = {}
     for target in done:
         folder = target.parent
@@ -69,12 +69,12 @@ def _clear(scratch: Path, journal: Path) -> None:
     if held is None:
         return
     with held:
-        journal.unlink(missing_ok=True)  # before the file that it speaks of
+        journal.unlink(missing_ok=True)  # remove before the file that it refers to
         discard(scratch)
 
 
 def rows_kept(job: Job, journal: Journal, folder: Path) -> int:
-    """How many rows of the input an interrupted run has finished, of a scratch file that is still whole."""
+    """The number of input rows that an interrupted run has finished, if its scratch file is still complete."""
     rows = journal.rows()
     scratch = folder / beside(job.target, SCRATCH).name
     return rows if 0 < rows <= job.header.height and _size_of(scratch) == job.canvas_bytes else 0
@@ -92,11 +92,11 @@ class Places:
 
     def __init__(self) -> None:
         self._folders: dict[Path, Folder] = {}
-        self._staged: dict[Path, ScratchFolder] = {}  # of stores: where results grow on this machine
+        self._staged: dict[Path, ScratchFolder] = {}  # for stores: folders on this machine where results grow
 
     def folder(self, job: Job) -> Folder:
-        """The folder that a result goes into, made if need be: below the one that the run's results go to, which is
-        opened once, and not through a link."""
+        """The folder for a result, created if missing: below the run's output folder, which is opened once, and without
+        following links."""
         base = job.ledger or job.target.parent
         relative = relative_to(job.target.parent, base)
         try:
@@ -105,8 +105,8 @@ class Places:
             raise UnwritablePictureError(f"{shown(job.target)} cannot be written: {err.strerror}") from err
 
     def open(self, base: Path) -> Path:
-        """A way to the folder that results go to, which is made if need be; its name where too many are open. For a
-        store's, to one of this machine, from which they go there."""
+        """A handle of a folder for results, created if missing; its path if too many are open. For a folder in a store,
+        a local one, from which results are uploaded."""
         if isinstance(base, StorePath):
             return self._staging(base)
         if base not in self._folders:
@@ -122,7 +122,7 @@ class Places:
         return self._staged[base].path
 
     def close(self) -> list[str]:
-        """Let go of all folders. Returns notes on those that are elsewhere by now."""
+        """Release all folders. Returns notes on those that have been moved meanwhile."""
         moved = [shown(folder.path) for folder in self._folders.values() if folder.has_moved]
         for folder in self._folders.values():
             folder.close()

@@ -1,4 +1,4 @@
-"""What a run will do: which pictures, how large, under which names. See `planning` for how that is decided."""
+"""What a run will do: which pictures, their sizes, their names. `planning` decides it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from srgan_cli.upscaling.paging import (
     PageJob,
 )
 
-# Pictures up to this size are decoded ahead, whole; larger ones are read row by row while they are upscaled.
+# Pictures up to this size are decoded whole, ahead of time; larger ones are read row by row while they are upscaled.
 READ_AHEAD_BYTES = 96 << 20
 # Results up to this size are built in memory; larger ones in a scratch file beside the target.
 CANVAS_BYTES = 192 << 20
@@ -28,10 +28,10 @@ CANVAS_BYTES = 192 << 20
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to be made. `scales` are the networks' factors in order, none for a picture that is large enough
-    already; the result is then resampled to the size of `output` where their product is not exact. `ledger` is the
-    folder whose record it goes into; `data` holds what stdin gave. `model` is the one that will make it and `why` the
-    reason; empty where that is still to be chosen."""
+    """One picture to be enlarged. `scales` are the networks' factors in order, empty for a picture that is already
+    large enough. The result is resampled to the size of `output` if their product does not match exactly. `ledger` is
+    the folder whose record it is written to. `data` holds the bytes from stdin. `model` is the one to use and `why` the
+    reason; both empty if not chosen yet."""
 
     source: Path
     target: Path
@@ -40,21 +40,22 @@ class Job:
     output: Output
     ledger: Path | None = None
     data: bytes | None = None
-    notes: tuple[str, ...] = ()  # what a person should know of it
-    is_new: bool = True  # nothing is to be replaced
-    is_copy: bool = False  # the input's bytes are the result
+    notes: tuple[str, ...] = ()  # note for the user
+    is_new: bool = True  # nothing may be replaced
+    is_copy: bool = False  # copy the input's bytes unchanged
     model: str = ""
     why: str = ""
-    version: str = ""  # what a store calls the input's
-    fetched: Fetched | None = None  # from a store, while it is made
-    made_by: tuple[str, str] = ("", "")  # what its record says: the model's name, its weights
-    page: int | None = None  # of a file of several, where this one becomes a file of its own
-    pages: tuple[PageJob, ...] = ()  # of a document that stays one file; header, scales and output are its first's
-    container: str | None = None  # the file of files that the result is, a key of CONTAINERS
-    variant: int = 0  # from 1 on, where there are several of its input
+    version: str = ""  # the version of an input in a store
+    fetched: Fetched | None = None  # temporary copy of an input from a store
+    made_by: tuple[str, str] = ("", "")  # for provenance: the model's name, its weights
+    page: int | None = None  # page of a file of several, if it becomes a file of its own
+    # pages of a document that stays one file; header, scales and output are those of its first page
+    pages: tuple[PageJob, ...] = ()
+    container: str | None = None  # the kind of file that contains the results, a key of CONTAINERS
+    variant: int = 0  # from 1 on, if its input has several
 
     def seed(self, first: int) -> int:
-        """What its noise and its grain are drawn from: each variant has a seed of its own, from the `first` on."""
+        """Seed of its noise and its grain: consecutive for the variants, beginning with `first`."""
         return first + max(0, self.variant - 1)
 
     @property
@@ -66,7 +67,7 @@ class Job:
 
     @property
     def source_identity(self) -> str:
-        """As `ledger.identity`; of a picture in a store what it was when the run was planned."""
+        """As `ledger.identity`; for a picture in a store, its version when the run was planned."""
         return self.version or identity(self.source)
 
     @property
@@ -75,11 +76,11 @@ class Job:
 
     @property
     def raw_bytes(self) -> int:
-        """The result before compression."""
+        """The result's size before compression."""
         return sum(page.raw_bytes for page in self.pages) or self.output.raw_bytes(self.header.channels)
 
     def needed_bytes(self, options: WriteOptions) -> int:
-        """A generous guess at the file's size."""
+        """A generous estimate of the file's size."""
         parts = self.pages or (self,)
         return sum(part.output.needed_bytes(part.header.channels, options) for part in parts)
 
@@ -90,7 +91,7 @@ class Job:
 
     @property
     def canvas_bytes(self) -> int:
-        """What the network's own result takes, in memory or in a scratch file."""
+        """Size of the network's own result, in memory or in a scratch file."""
         if self.pages:
             return max(page_of(self, page).canvas_bytes for page in self.pages)
         pixels = self.header.width * self.header.height * self.network_scale**2
@@ -98,18 +99,18 @@ class Job:
 
     @property
     def scratch_bytes(self) -> int:
-        """What a large picture needs on the target's disk while it is made."""
+        """Space that a large picture needs on the target's disk during the run."""
         return self.canvas_bytes if self.canvas_bytes > CANVAS_BYTES else 0
 
     @property
     def memory_bytes(self) -> int:
-        """The most memory that one picture takes, the network aside."""
+        """Maximum memory for one picture, without the network."""
         decoded = max(part.header.decoded_bytes for part in self.pages or (self,))
         return min(decoded, READ_AHEAD_BYTES) + self.canvas_bytes - self.scratch_bytes
 
     @property
     def network_pixels(self) -> int:
-        """Output px of the network: what takes the time. 0 where the picture is large enough already."""
+        """Output px of the network, which determine the time. 0 if the picture is already large enough."""
         if self.pages:
             return sum(page.network_pixels for page in self.pages)
         return 0 if not self.scales else self.header.width * self.header.height * self.network_scale**2
@@ -120,7 +121,7 @@ class Job:
 
 
 def page_of(job: Job, page: PageJob) -> Job:
-    """One page of a document as a picture of its own."""
+    """One page of a document as a separate picture."""
     return replace(
         job, header=page.header, scales=page.scales, output=page.output, page=page.number, pages=(), is_copy=False
     )
@@ -142,7 +143,7 @@ class Plan:
     jobs: tuple[Job, ...]
     skips: tuple[Skip, ...] = ()
     failures: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = ()  # what a person should know before the work begins
+    notes: tuple[str, ...] = ()  # notes for the user, before the work begins
     cut_short: bool = False  # there were more pictures, but --fail-fast found a failure first
 
     @property
@@ -151,12 +152,12 @@ class Plan:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a run could at best end with."""
+        """The best possible exit code of the run."""
         return exit_code(bool(self.jobs or self.skips or self.cut_short), self.failures)
 
 
 def exit_code(some_done: bool, failures: Sequence[Failure]) -> ExitCode:
-    """All done, some failed, or nothing was readable."""
+    """All done, some failed, or no input was readable."""
     if failures and not some_done and all(failure.unreadable for failure in failures):
         return ExitCode.NOTHING_READABLE
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE

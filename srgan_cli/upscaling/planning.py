@@ -1,7 +1,7 @@
 """From options to a `Plan`, resolved before anything is done.
 
-Neither torch nor a decoder is needed, so `--dry-run` is instant and a mistake in the names is found before the first
-minute of work is lost.
+Neither torch nor a decoder is needed, so `--dry-run` is instant, and mistakes in names are found before any work is
+lost.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ def plan(
     found: Sequence[InputFile] | None = None,
     on_work: Callable[[], None] | None = None,
 ) -> Plan:
-    """Resolve a run. `available_scales` are those of the model's networks; `settings_key` identifies everything that
-    decides a result but its input (`--resume` compares it). `stdin` is what `-` stands for among the inputs, which are
-    those of `options` unless a caller has `found` them already. `on_work` is called when a picture is met that is to be
-    made, while the headers of others are still to be read, unless the plan is refused in the end.
+    """Resolve a run. `available_scales` are those of the model's networks. `settings_key` identifies everything but the
+    input that determines a result (`--resume` compares it). `stdin` is the content of `-` among the inputs, which are
+    those of `options` unless the caller has `found` them already. `on_work` is called when the first picture to be
+    enlarged is found, while headers of others are still being read; the plan may still be refused.
 
-    Raises `SettingsError` for collisions, results that exist already, or an input that would be overwritten;
-    `NothingToDoError` when the inputs hold no picture at all.
+    Raises `SettingsError` for collisions, existing results, or an input that would be overwritten; `NothingToDoError`
+    if the inputs contain no picture at all.
     """
     if isinstance(options.output, StorePath):
         store.check(options.output, writing=True)
@@ -97,7 +97,7 @@ def plan(
     failures = list(walk.failures)
     into = names.output_folder(options, walk.found)
     found = names.without_earlier_results(walk.found, into)
-    # Before the headers are read where no name depends on pictures of other parts; see `_in_shard`.
+    # Before the headers are read if no name depends on pictures of other shards; see `_in_shard`.
     early = into is not None and options.name_pattern is None
     found = [one for one in found if not early or _in_shard(one, options)]
     sized: list[_Sized] = []
@@ -145,13 +145,13 @@ def plan(
 
 
 def _in_shard(one: InputFile, options: UpscaleOptions) -> bool:
-    """Whether a picture is in the part of this run. Those whose results could have one name are in one part."""
+    """Whether a picture is in this run's shard. Pictures whose results could have the same name are in the same one."""
     return options.shard is None or options.shard.has(one.relative.with_suffix("").as_posix())
 
 
 @contextmanager
 def _one_failing(one: InputFile, failures: list[Failure], *, alone: bool) -> Iterator[None]:
-    """What is wrong with one picture is a failure of that picture; options that suit no picture are an error."""
+    """A fault of one picture becomes a failure of that picture; options that suit no picture are an error."""
     try:
         yield
     except (PictureError, SettingsError) as err:
@@ -163,8 +163,8 @@ def _one_failing(one: InputFile, failures: list[Failure], *, alone: bool) -> Ite
 def _is_to_do(
     one: InputFile, answer: Header | Contents | PictureError, options: UpscaleOptions, into: Path | None, index: int
 ) -> bool:
-    """Whether a picture is sure to be made, unless the whole plan is refused: what can be said before others are known.
-    In a store, which answers slowly, only the first one is looked for."""
+    """Whether a picture will certainly be enlarged, unless the whole plan is refused, judged before the others are
+    known. In a store, which answers slowly, only the first one is looked up."""
     if not isinstance(answer, Header) or provenance.read(answer.metadata) is not None or not _in_shard(one, options):
         return False
     if index > 1 and isinstance(into or options.output or one.source, StorePath):
@@ -182,7 +182,7 @@ def _first_header(answer: Header | Contents | PictureError) -> Header | None:
 
 
 def _named_file(options: UpscaleOptions, into: Path | None) -> Path | None:
-    """The one file that `-o` names."""
+    """The single file that `-o` names."""
     return options.output if into is None and options.output not in (None, STREAM) else None
 
 
@@ -202,7 +202,7 @@ def _refuse_two_formats(to_file: Path | None, output: Output, options: UpscaleOp
 def _document(
     one: InputFile, contents: Contents, options: UpscaleOptions, into: Path | None, index: int, scales: tuple[int, ...]
 ) -> tuple[list[_Sized], list[str]]:
-    """A document that stays one file; or its pages, each a picture of its own, and a note on them."""
+    """A document that stays one file; or its pages, each as a separate picture, and a note on them."""
     to_file = _named_file(options, into)
     if stays_one_file(contents, to_file, options):
         pages = page_jobs(contents, to_file, options, scales)
@@ -234,7 +234,7 @@ def _document(
 
 
 def _variants(sized: _Sized, options: UpscaleOptions) -> list[_Sized]:
-    """As often as it is to be made; of what no network makes there are no variants."""
+    """One job for each variant. Pictures that need no network have no variants."""
     if options.variants == 1 or (options.size.only_enlarge and sized.aim.ratio <= 1):
         return [sized]
     if options.output == STREAM:
@@ -284,7 +284,7 @@ def _job(sized: _Sized, target: Path, run: _Run) -> Job:
 
 
 def _may_stay(target: Path, options: UpscaleOptions) -> bool:
-    """Whether a result may be done already, and so need no room."""
+    """Whether a result may exist already, and so need no space."""
     return (options.resume or options.skip_existing) and not isinstance(target, StorePath) and target.is_file()
 
 
@@ -293,7 +293,7 @@ def _check_room(job: Job, options: UpscaleOptions) -> None:
 
 
 def _with_room(jobs: Sequence[Job], options: UpscaleOptions, failures: list[Failure]) -> Iterator[Job]:
-    """The jobs whose results there is room for, of those that are to be replaced as well."""
+    """The jobs whose results fit on the disk, including those to be replaced."""
     for job in jobs:
         try:
             if job.target != STREAM and _may_stay(job.target, options):
@@ -311,12 +311,12 @@ def _scales(sized: _Sized, run: _Run) -> tuple[int, ...]:
 
 
 def _is_same_file(header: Header, output: Output, options: UpscaleOptions) -> bool:
-    """Whether the result would hold what the input does, so that its bytes may be copied."""
+    """Whether the result would equal the input, so that its bytes may be copied."""
     return (output.format, output.depth) == (header.format, header.depth) and options.write.strip == "none"
 
 
 def _refuse_detours(target: Path, base: Path) -> None:
-    """A name that nobody gave leads to a plain file in a real folder, or nothing is written there."""
+    """Refuse to write through a link or to a special file, unless the user gave that name."""
     link = link_below(base, target.parent)
     if link is not None:
         raise UnwritablePictureError(
@@ -328,7 +328,7 @@ def _refuse_detours(target: Path, base: Path) -> None:
 
 
 def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
-    """Drop what a walk found that is the result of another input of this run."""
+    """Remove pictures found by a walk that are results of other inputs of this run."""
     made_from = {job.target: job.source for job in jobs}
     return [job for job in jobs if job.source not in walked or made_from.get(job.source, job.source) == job.source]
 
@@ -340,7 +340,8 @@ def _time_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]
 
 
 def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]:
-    """Each picture alone has been found to fit; all of them together may not. How small they get is not known yet."""
+    """Notes if the results may not fit on the disk together. Each has been found to fit alone; compressed sizes are not
+    known yet."""
     files = [job for job in jobs if job.target != STREAM and not isinstance(job.target, StorePath)]
     needed = sum(job.needed_bytes(options.write) for job in files)
     folder = files[0].target.parent if files else None

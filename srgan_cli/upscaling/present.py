@@ -1,4 +1,4 @@
-"""What is under the names of results when a run is planned: on this machine, or in a store."""
+"""Which results already exist when a run is planned, on this machine or in a store."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from srgan_cli.upscaling.ledger import identity
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything under a name now that could be lost; a pipe or a device holds nothing."""
+    """Whether there is anything under a name that could be lost. A pipe or a device holds nothing."""
     if isinstance(path, StorePath):
         return store.stat(path) is not None
     return os.path.lexists(path) and (is_folder(path) or not is_special(path))
 
 
 def _versions(folder: StorePath, targets: Sequence[StorePath]) -> dict[Path, str]:
-    """Of those objects of a folder that are there; all that are, where it is listed."""
+    """Versions of those objects of a folder that exist; of all that exist if the folder is listed."""
     if len(targets) > 1:
         return {path: found.version for path, found in store.listing(folder, recursive=False).objects}
     return {path: found.version for path in targets if (found := store.stat(path)) is not None}
 
 
 class Present:
-    """What is there under the names of a plan's results. Folders of a store are listed once.
+    """Which of a plan's results exist. Folders of a store are listed once.
 
-    Raises `SettingsError` where nothing can be written to a store.
+    Raises `SettingsError` if a store is not writable.
     """
 
     def __init__(self, targets: Iterable[Path]) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of upscaled pictures: canvases to grow in, files under their names, the record, the tally."""
+"""Results of a run: canvases, publishing files, the record, the tally."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ from srgan_cli.upscaling.sharing import Handed, Share
 
 @dataclass
 class Finished:
-    """One picture that is upscaled, or on its way there. `rows`: how many of its low-resolution rows are."""
+    """One picture that is upscaled, or in progress. `rows`: the number of its low-resolution rows done."""
 
     job: Job
     canvas: Canvas
     started: float
     journal: Journal | None
     rows: int
-    folder: Folder | None  # where it will stand; None: on stdout
+    folder: Folder | None  # the final target; None: stdout
     patience: Patience
     damage: str | None = None  # what was lost of the input
 
     @property
     def target(self) -> Path:
-        """Where the result goes, whatever its folder's name leads to by then."""
+        """The path to write to, valid even if its folder is renamed."""
         return STREAM if self.folder is None else self.folder.handle / self.job.target.name
 
     def close(self, *, keep: bool = False) -> None:
-        """Let go of the canvas, and keep a large one for `--resume` when asked."""
+        """Release the canvas. A large one can be kept for `--resume`."""
         if self.journal is not None:
             if keep:
                 self.canvas.flush()
@@ -75,7 +75,7 @@ class Finished:
 
 
 class Results:
-    """A run's results on their way to their names. Several threads may use it, each for a picture of its own."""
+    """Writes and publishes a run's results. Several threads may use it, each for a picture of its own."""
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class Results:
     ) -> None:
         self._options, self._settings_key, self._observer = options, settings_key, observer
         self._tally = tally
-        self._stream = stream  # for what goes to no file; None: stdout
+        self._stream = stream  # for results without a file; None: stdout
         self._places, self._records, self._share = places, records, share
 
     def canvas(self, one: Intake, started: float) -> Finished:
-        """Where the result will grow; for a large one, what an interrupted run has left of it."""
+        """The canvas for the result; for a large one, with the rows of an interrupted run."""
         job = one.job
         place = None if job.target == STREAM else self._places.folder(job)
         try:
@@ -111,15 +111,15 @@ class Results:
         rows = rows_kept(job, journal, folder) if journal is not None and self._options.resume else 0
         reuse = rows > 0
         if journal is not None and not reuse:
-            journal.remove()  # before the file that it speaks of is emptied
+            journal.remove()  # remove the journal before the file that it refers to is emptied
         canvas = canvas_of(job, folder, named=place is not None, reuse=reuse)
         kept = journal if canvas.scratch is not None else None
         return Finished(job, canvas, started, kept, rows * canvas.reused, place, one.patience)
 
     def write(self, finished: Finished, stop: Callable[[], bool]) -> None:
-        """Encode a picture and give it its name; whatever goes wrong with it is that picture's failure.
+        """Encode a picture and publish it. Any error is recorded as this picture's failure.
 
-        Raises `InterruptedRunError` once `stop` says so; then nothing is left of the file.
+        Raises `InterruptedRunError` once `stop` returns true; then nothing is left of the file.
         """
         job = finished.job
         try:
@@ -136,7 +136,7 @@ class Results:
         self._done(job, finished.started, notes)
 
     def bind(self, one: Intake, bench: Bench) -> None:
-        """Make a document of many pages, page by page; the whole of it has one place, one record and one name."""
+        """Write a document of many pages, page by page. It has one place, one record and one name."""
         job = one.job
         started = time.perf_counter()
         document = one.document()
@@ -152,7 +152,7 @@ class Results:
         self._done(job, started, (*made.damages, *made.notes))
 
     def copy(self, job: Job) -> None:
-        """Pass a picture on that is what it should be already."""
+        """Copy a picture that already has the wanted size."""
         started = time.perf_counter()
         self._observer.started(job)
         with contextlib.ExitStack() as stack:
@@ -182,7 +182,7 @@ class Results:
 
     def _write_to(self, target: Path, finished: Finished, stop: Callable[[], bool]) -> tuple[str, ...]:
         job = finished.job
-        # A run that resumes makes a damaged one again, and says so again.
+        # A run that resumes makes a damaged picture again, and reports the damage again.
         with self._recorded(job, target, for_good=finished.damage is None, stop=stop) as modified_ns:
             return write_picture(
                 self._stream or sys.stdout.buffer if target == STREAM else target,
@@ -200,11 +200,12 @@ class Results:
     def _recorded(
         self, job: Job, target: Path, *, for_good: bool = True, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[int | None]:
-        """The ledger's lines around the writing of a result; gives the time that it should have."""
+        """Writes the ledger's lines before and after the writing of a result; yields the modification time for the
+        file."""
         source = job.source_identity
         there = job.target if isinstance(job.target, StorePath) else target
-        # Before the record says that it is begun, and again when the result gets its name: what somebody else has put
-        # there, or a process that has taken over, is not to be taken for a result of this one that is half-made.
+        # Checked before the result is recorded as begun, and again when it gets its name: a file of another program, or
+        # of a process that has taken over, must not be mistaken for a partial result of this one.
         if target != STREAM and job.is_new and exists(there):
             raise UnwritablePictureError(f"{shown(job.target)} has appeared since the run began; it is left alone")
         self._records.begin(job, source)
@@ -221,7 +222,7 @@ class Results:
 
     @staticmethod
     def _send(path: StorePath, made: Path, *, overwrite: bool, stop: Callable[[], bool]) -> None:
-        """A result that is finished on this machine to its store."""
+        """Upload a finished result to its store."""
 
         def check() -> None:
             if stop():
@@ -245,7 +246,7 @@ class Results:
         )
 
     def fail(self, job: Job, err: Exception) -> None:
-        """Report and count a picture that was not made; unless another process has it by now."""
+        """Report and count a failed picture, unless another process has taken it over."""
         if self._share.yields(job):
             return
         if isinstance(err, PictureError):
@@ -256,7 +257,7 @@ class Results:
             failure = Failure(job.source, str(as_defect(shown(job.source), err)), DefectError, job.target)
         else:
             sentence = f"its result cannot be written: {reason(err)}"
-            if err.filename is not None:  # of a file of our own, as a rule
+            if err.filename is not None:  # usually about one of srgan's own files
                 sentence = _without_detours(f"{shown(err.filename)}: {(err.strerror or str(err)).lower()}", job)
             failure = Failure(job.source, sentence, UnwritablePictureError, job.target)
         self._tally.failures.append(failure)
@@ -269,6 +270,6 @@ def _modified_ns(job: Job) -> int | None:
 
 
 def _without_detours(text: str, job: Job) -> str:
-    """A message with the names that a person knows, in the place of handles and of what was fetched from a store."""
+    """A message with the names that the user knows, instead of handles and temporary files."""
     text = without_handles(text, job.target.parent)
     return text if job.fetched is None else text.replace(shown(job.fetched.path), shown(job.source))

@@ -1,7 +1,7 @@
-"""From options to a finished run: what the command and `upscale_file` are clients of.
+"""From options to a finished run, for the command and `upscale_file`.
 
-`prepare` needs no torch for the bundled models and for those that `srgan train` made; torch is imported when the first
-network is loaded, and pictures are examined (`--model auto`) when their turn comes.
+`prepare` needs no torch for bundled models and those made by `srgan train`. torch is imported when the first network is
+loaded. With `--model auto`, each picture is examined when its turn comes.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.crew.hiring import Hiring
     from srgan_cli.upscaling.observer import Observer, Tally
 
-# Raised when results of the same options and weights change, so that --resume makes them again.
+# Increased when results of the same options and weights change, so that --resume makes them again.
 _RESULTS_VERSION = 3
-# Texture that one pass invented is content to the next, which makes patterns of it. With this fraction of the detail in
-# the earlier passes there are none, and the result is hardly less like the original to the eye (`benchmarks.passes`).
+# Texture invented by one pass is content for the next, which would amplify it into patterns. With this fraction of the
+# detail in the earlier passes there are none, and the result's perceptual distance is hardly larger
+# (`benchmarks.passes`).
 _EARLIER_DETAIL = 2 / 3
 _LOOKING_THREADS = 2
-_SHORT = 16  # hexadecimal digits of a SHA-256 that a result's record keeps
+_SHORT = 16  # hexadecimal digits of a SHA-256 in a result's provenance record
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The networks that a model's name stands for: by their scale, what `load_model` takes; and their SHA-256s.
+    """The networks that a model's name stands for, by scale, as `load_model` takes them, and their SHA-256s.
 
-    `earlier` are those for all passes but the last; none where they are the same. `has_noise`: they draw their detail
-    from noise, so that there are variants of a result.
+    `earlier` are those for all passes but the last; empty if they are the same. `has_noise`: they draw their detail
+    from noise, so a result can have variants.
     """
 
     name: str
@@ -65,13 +66,13 @@ class Selection:
         return tuple(sorted(self.sources))
 
     def passes(self, scales: tuple[int, ...]) -> list[str | Path]:
-        """What `load_model` takes, for each of at least one pass."""
+        """What `load_model` takes for each pass (at least one)."""
         *before, last = scales
         return [*((self.earlier or self.sources)[scale] for scale in before), self.sources[last]]
 
     def record(self, scales: tuple[int, ...]) -> tuple[str, str]:
-        """What a result's own record says of its networks: their names, and the SHA-256s of their files, shortened."""
-        if not scales:  # it was large enough
+        """For provenance: the networks' names, and the shortened SHA-256s of their files."""
+        if not scales:  # the input was already large enough
             return "none", "none"
         passes = self.passes(scales)
         names = [self.name if isinstance(source, Path) else source for source in passes]
@@ -80,16 +81,17 @@ class Selection:
 
 
 def _weights_of(name: str) -> str:
-    """Of a bundled model's file; for one between two models, of the second, whose name holds the fraction."""
+    """SHA-256 of a bundled model's file; for an interpolation between two models, of the second, whose name contains
+    the fraction."""
     bundled, _ = registry.split_detail(name)
     return registry.family(bundled)[0].sha256
 
 
 def select(model: str, detail: float | None = None) -> Selection:
-    """The networks behind a family's name, a model's name, a file or a run folder.
+    """The networks of a family, a model, a file or a run folder.
 
-    `detail` from 0 to 1 is for the srgan family, as is `srgan@0.6`. Raises `WeightsError`, or `SettingsError` for a
-    `detail` that the model does not have. Only a file of another program has to be loaded, torch and all, to learn its
+    `detail` (0 to 1) applies to the srgan family, as does `srgan@0.6`. Raises `WeightsError`, or `SettingsError` for a
+    `detail` that the model does not support. Only another program's file has to be loaded, with torch, to learn its
     scale.
     """
     name, written = registry.split_detail(model)
@@ -115,7 +117,7 @@ _NO_DETAIL = "--detail is for srgan, from fidelity (0) to all its texture (1); {
 
 
 def _own(name: str, model: OwnModel) -> Selection:
-    """What was learned of the user's models when they were added, so that nothing has to be loaded here."""
+    """Facts stored about the user's models when they were added, so that nothing has to be loaded here."""
     members = library.members(name)
     if not members:  # by its path
         name, members = model.name, (model,)
@@ -148,7 +150,7 @@ def load_upscaler(session: Session, job: Job, on_note: Callable[[str], None]) ->
     """The networks of a job, on the device of the session's options."""
     options = session.options
     if session.upscaler is not None and (options.seed, options.variation, options.variants) == (0, None, 1):
-        return session.upscaler  # which may be varied already
+        return session.upscaler  # which may already be a variation
     selection = session.selections[job.model]
     upscaler = session.upscaler or session.upscalers.take(
         selection.passes(job.scales), selection.sha256, options.engine, on_note
@@ -158,18 +160,18 @@ def load_upscaler(session: Session, job: Job, on_note: Callable[[str], None]) ->
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is ready to start. `selections` are the models that it may use; the first is used where one is for
+    """A run that is ready to start. `selections` are the models that it may use; the first is used if there is one for
     all pictures."""
 
     options: UpscaleOptions
     selections: dict[str, Selection]
     plan: Plan
     settings_key: str
-    began: float  # of `time.perf_counter`: when it was begun to be prepared
-    upscaler: Upscaler | None = None  # held by a caller, for all pictures
-    upscalers: Upscalers = field(default_factory=Upscalers)  # kept by a caller, from run to run
+    began: float  # from `time.perf_counter`, when preparation began
+    upscaler: Upscaler | None = None  # given by the caller, for all pictures
+    upscalers: Upscalers = field(default_factory=Upscalers)  # kept by the caller between runs
     make: Callable[[Session, Job, Callable[[str], None]], Upscaler] = load_upscaler
-    hiring: Hiring | None = None  # of a crew that was begun ahead
+    hiring: Hiring | None = None  # of workers that were started early
 
     @property
     def is_auto(self) -> bool:
@@ -177,20 +179,20 @@ class Session:
 
     @property
     def model(self) -> str:
-        """What to call the model of all pictures."""
+        """The model's name for all pictures, for display."""
         first = next(iter(self.selections.values()))
         return f"{AUTO_MODEL} ({' or '.join(s.name for s in self.selections.values())})" if self.is_auto else first.name
 
     def assign(self, job: Job) -> Job:
-        """The job with its model, which `auto` chooses by examining the picture."""
-        if not job.scales:  # no network makes it
+        """The job with its model; `auto` chooses by examining the picture."""
+        if not job.scales:  # no network is needed
             return job
         if not self.is_auto:
             return self._assigned(job, next(iter(self.selections)), "asked for")
         source = job.origin
         number = job.pages[0].number if job.pages else job.page
         if number is not None:
-            with contextlib.suppress(PictureError):  # whoever reads it next says what is wrong with it
+            with contextlib.suppress(PictureError):  # the error is reported when the picture is read
                 source = sample_of(source, number, max_pixels=self.options.max_pixels)
         choice = choose_model(source, max_pixels=self.options.max_pixels)
         return self._assigned(job, choice.model, choice.why)
@@ -205,12 +207,12 @@ class Session:
             return tuple(pool.map(self.assign, self.plan.jobs))
 
     def describe(self, job: Job) -> str:
-        """Which networks make a job's result."""
+        """The networks that make a job's result, as text."""
         return "model " + " then ".join(str(source) for source in self.selections[job.model].passes(job.scales))
 
     def estimated_seconds(self) -> float | None:
-        """From the speed of the last run with this model on this machine, start-up included, and rows that an
-        interrupted run has finished left out; None before there was one."""
+        """Estimated from the speed of the last run with this model on this machine, including start-up and excluding
+        rows already done by an interrupted run; None without an earlier run."""
         speed = self.last_pace()
         if speed is None:
             return None
@@ -225,7 +227,7 @@ class Session:
         return job.network_pixels * (job.header.height - rows) // job.header.height
 
     def memory_bytes(self, job: Job) -> int | None:
-        """About what a picture takes, network and program included; None where no run here has shown it yet."""
+        """Approximate memory for a picture, network and program included; None until a run here has measured it."""
         speed = self.last_pace()
         network = 0 if speed is None else speed.memory_bytes(job.header.width * job.header.height)
         return network + job.memory_bytes if network else None
@@ -234,14 +236,15 @@ class Session:
         return pace.recall(self._pace_key())
 
     def tiles(self, job: Job) -> int | None:
-        """How many tiles, with the tile size of the last run; None before there was one."""
+        """Number of tiles, with the tile size of the last run; None without an earlier run."""
         speed = self.last_pace()
         if speed is None:
             return None
         return -(-job.header.width // speed.tile_px) * -(-job.header.height // speed.tile_px)
 
     def run(self, observer: Observer, *, stream: BinaryIO | None = None) -> Tally:
-        """Do it. What goes to no file goes into `stream`, stdout by default. See `srgan_cli.upscaling.batch.run`."""
+        """Run the session. Results without a file go to `stream`, stdout by default. See
+        `srgan_cli.upscaling.batch.run`."""
         if self.options.has_crew and self.upscaler is None and self.plan.jobs:
             from srgan_cli.upscaling.crew.lead import hired, lead
 
@@ -265,14 +268,14 @@ class Session:
 
         expected = self._expected(self.last_pace())
         tally = batch.run(self.plan, self.options, self.settings_key, make, observer, self.assign, expected, stream)
-        # Less says more of the start than of the speed.
+        # Smaller runs measure the start rather than the speed.
         if made and self.upscaler is None and tally.network_pixels > 4_000_000:
             pace.remember(self._pace_key(), watch.pace(tally, made[-1]))
         return tally
 
     @staticmethod
     def _expected(speed: pace.Pace | None) -> Callable[[Job], float | None]:
-        """How long a picture should take, from the speed of the last run."""
+        """Expected time of a picture, from the speed of the last run."""
         return lambda job: None if speed is None else job.network_pixels / (speed.megapixels_per_second * 1e6)
 
     def _pace_key(self) -> str:
@@ -290,14 +293,14 @@ def prepare(
     found: Sequence[InputFile] | None = None,
     hire: bool = False,
 ) -> Session:
-    """Choose the networks (those of a held `upscaler`, where there is one) and resolve the plan, for the inputs of
-    `options` or for those that a caller has `found`. What has to be loaded is taken from `upscalers`. `hire`: a run by
-    several workers starts them meanwhile, as soon as a picture is found that is to be made.
+    """Choose the networks (those of a given `upscaler`, if any) and resolve the plan, for the inputs of `options` or
+    for those that the caller has `found`. Networks are taken from `upscalers` where possible. `hire`: for several
+    workers, start them in parallel as soon as a picture to be enlarged is found.
 
     Raises what `select` and `plan` raise.
     """
     began = time.perf_counter()
-    vips_module()  # some pictures can be read without it, and none can be written
+    vips_module()  # some pictures can be read without it, but none can be written
     selections = _selections(options) if upscaler is None else _held(upscaler, options)
     _refuse_without_noise(options, selections)
     key = _settings_key(options, selections)
@@ -317,14 +320,14 @@ def prepare(
 def _hiring(
     options: UpscaleOptions, selections: dict[str, Selection], key: str, *, hire: bool
 ) -> Iterator[Hiring | None]:
-    """Ready to start the workers of a run while it is planned; where that is refused, they are ended."""
+    """Prepares to start a run's workers while it is planned; if the plan is refused, they are ended."""
     if not (hire and options.has_crew):
         yield None
         return
     from srgan_cli.upscaling.crew.lead import hiring_of, own_memory
     from srgan_cli.upscaling.crew.messages import Brief
 
-    if own_memory(options) is not None:  # which is refused, if there is something to do
+    if own_memory(options) is not None:  # refused, if there is something to do
         yield None
         return
     hiring = hiring_of(Brief(options, selections, key, load_upscaler))
@@ -370,15 +373,16 @@ def _note_unused_gpu(observer: Observer) -> None:
 
 
 def _selections(options: UpscaleOptions) -> dict[str, Selection]:
-    """By the names that jobs know them by, the one of all pictures first."""
+    """By the names that jobs refer to them by; first the one for all pictures."""
     if options.model != AUTO_MODEL:
         return {options.model: select(options.model, options.detail)}
     return {CLEAN: select(CLEAN, options.detail), WORN: select(WORN)}
 
 
 def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) -> str:
-    """What decides a result but its input. Where it runs and in what tiles does not, to within rounding."""
-    # Which of several variants a result is, stands in its name.
+    """A key of everything but the input that determines a result. Device and tiles are excluded, as they change only
+    rounding."""
+    # The name of a variant's result contains its number.
     has_noise = any(selection.has_noise for selection in selections.values())
     deciding = {
         "version": _RESULTS_VERSION,
@@ -396,6 +400,7 @@ def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) 
 
 
 def _size_key(size: Size) -> dict[str, object]:
-    """What decides sizes. Settings that records of earlier versions do not have count only where they are used."""
+    """The settings that determine sizes. Settings that are missing in earlier versions' records are included only if
+    used."""
     always = ("scale", "width", "height", "long_side", "fit")
     return {name: value for name, value in asdict(size).items() if name in always or value not in (None, False, "skip")}

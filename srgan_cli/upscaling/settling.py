@@ -1,4 +1,4 @@
-"""Which files of a folder are complete: those that have come to rest. And the events that say when to look."""
+"""Which files of a folder are complete (no longer changing), and events that say when to check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from srgan_cli.errors import SettingsError
 from srgan_cli.extras import how_to_install
 
-# File systems whose events come only from this machine itself, if at all: what others write is found by looking.
+# File systems that report only changes made by this machine, if any: other changes are found by polling.
 _NETWORK = frozenset((
     "9p", "afs", "ceph", "cifs", "drvfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
     "fuse.vmhgfs-fuse", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs",
@@ -20,7 +20,7 @@ _NETWORK = frozenset((
 
 
 class FileStamp(NamedTuple):
-    """What a look at a file shows: another one where anything was written, or another file has its name."""
+    """What is observed of a file. It differs if anything was written, or another file now has the name."""
 
     size: int
     mtime_ns: int
@@ -34,10 +34,10 @@ class _Unrest:
 
 
 class Settling:
-    """Files that have been seen and are not dealt with; one is at rest when it has looked the same for `settle_s`.
+    """Files that have been seen and not yet processed. A file has settled when it has not changed for `settle_s`.
 
-    With `trusts_times` a file that was last written longer ago than that is at rest at the first look: it was renamed
-    in or moved here as a whole. Clocks of other machines are not to be trusted that far.
+    With `trusts_times`, a file last written longer ago than that has settled immediately: it was renamed or moved here
+    complete. The clocks of other machines cannot be trusted for this.
     """
 
     def __init__(self, settle_s: float, *, trusts_times: bool) -> None:
@@ -46,7 +46,7 @@ class Settling:
         self.dealt_with: dict[Path, FileStamp] = {}
 
     def update(self, seen: dict[Path, FileStamp], now: float | None = None) -> list[Path]:
-        """Those at rest, of all existing files; those that are gone are forgotten."""
+        """The settled files among all existing ones. Files that no longer exist are forgotten."""
         now = time.time() if now is None else now
         for gone in [path for path in (*self._unrest, *self.dealt_with) if path not in seen]:
             self._unrest.pop(gone, None)
@@ -64,23 +64,23 @@ class Settling:
         return now - before.since >= self._settle_s
 
     def done_with(self, path: Path, stamp: FileStamp) -> None:
-        """Nothing more is to be done about it, as long as it looks like that."""
+        """Ignore the file as long as it does not change."""
         self._unrest.pop(path, None)
         self.dealt_with[path] = stamp
 
     def again(self, path: Path) -> None:
-        """Deal with it once more."""
+        """Process the file once more."""
         self.dealt_with.pop(path, None)
 
     def seconds_left(self) -> float | None:
-        """Until the next file may be at rest; None where none is under way."""
+        """Time until the next file may have settled; None if none is pending."""
         if not self._unrest:
             return None
         return max(0.0, min(one.since for one in self._unrest.values()) + self._settle_s - time.time())
 
 
 def see(paths: Iterable[Path]) -> dict[Path, FileStamp]:
-    """What each file looks like; those that have gone meanwhile are left out."""
+    """What is observed of each file; files that have disappeared are left out."""
     seen = {}
     for path in paths:
         try:
@@ -92,7 +92,7 @@ def see(paths: Iterable[Path]) -> dict[Path, FileStamp]:
 
 
 def network_drive(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str | None:
-    """The kind of network drive that a folder lies on, as Linux calls it; None where it is none, or nobody knows."""
+    """The kind of network drive that a folder is on, as Linux names it; None if it is local or unknown."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         resolved = folder.resolve()
@@ -111,10 +111,10 @@ def network_drive(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> 
 
 
 class Events:
-    """Says that something has changed below a folder. `broken` is why it no longer can."""
+    """Reports that something has changed below a folder. `broken` is the reason why it no longer can."""
 
     def __init__(self, root: Path, ignored: Path, *, recursive: bool) -> None:
-        """Raises `SettingsError` where the package for it is missing."""
+        """Raises `SettingsError` if the package for it is missing."""
         try:
             import watchfiles
         except ImportError as err:
@@ -129,7 +129,7 @@ class Events:
         threading.Thread(target=self._listen, name="srgan-events", daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Until something has changed, at most so long; whether it has."""
+        """Wait until something has changed, but at most that many seconds. Returns whether it has."""
         has_changed = self._changed.wait(seconds)
         self._changed.clear()
         return has_changed
@@ -152,5 +152,5 @@ class Events:
             self._changed.set()
 
     def _is_news(self, _change: object, path: str) -> bool:
-        """What we write ourselves is none."""
+        """Whether an event is not about a file that srgan itself writes."""
         return not path.startswith(self._ignored) and not Path(path).name.startswith(".")

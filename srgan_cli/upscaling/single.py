@@ -1,4 +1,4 @@
-"""One picture, from Python: what `srgan upscale` does, for files, bytes and file objects."""
+"""Enlarging one picture from Python, like `srgan upscale`: files, bytes and file objects."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def upscale_file(
     upscaler: Upscaler | None = None,
     progress: Progress | None = None,
 ) -> Path | bytes | None:
-    """Enlarge one picture and write the result, metadata and all.
+    """Enlarge one picture and write the result with its metadata.
 
-    `source` is a path, the bytes of a picture file, or a file object to be read from. `target` is a path (returned),
-    a file object to be written to, or None: the result's bytes are returned. Without a path, the format is that of
+    `source` is a path, the bytes of a picture file, or a readable file object. `target` is a path (which is returned),
+    a writable file object, or None: the result's bytes are returned. Without a target path, the format is that of
     `options.write`, else the input's own.
 
-    `options` are those of the command (`inputs` and `output` aside): `UpscaleOptions(size=Size(scale=2))`, say. A held
-    `upscaler` saves loading the model for each picture; it enlarges by its own scale or less. `progress` is called with
-    the fraction that is done, after each band of the picture, in the thread that called. What it raises ends the work,
-    and nothing is written.
+    `options` are those of the command (except `inputs` and `output`), for example `UpscaleOptions(size=Size(scale=2))`.
+    Passing an `upscaler` saves loading the model for each picture; it enlarges by its own scale or less. `progress` is
+    called with the fraction done after each band of the picture, in the calling thread. An exception from it ends the
+    work, and nothing is written.
 
-    May be called from several threads at a time, also with one `upscaler`, which then does one picture after the other.
+    May be called from several threads at once. Calls with the same `upscaler` process one picture after the other.
     Raises `UnreadablePictureError`, `UnwritablePictureError`, `SettingsError`, `WeightsError` or `DeviceError`.
     """
     try:
@@ -106,7 +106,7 @@ def _path(name: str | os.PathLike[str]) -> Path:
 
 
 def _bytes_of(source: PictureSource) -> bytes | None:
-    """What a source holds that is not a path."""
+    """The contents of a source that is not a path."""
     if isinstance(source, (str, os.PathLike)):
         return None
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -115,7 +115,7 @@ def _bytes_of(source: PictureSource) -> bytes | None:
 
 
 def run_one(session: Session, reporting: Reporting, stream: BinaryIO | None) -> None:
-    """Run a session of one picture; what went wrong with it, or what `reporting` raised, is raised."""
+    """Run a session of one picture. Raises its failure, or what `reporting` raised."""
     try:
         tally = session.run(reporting, stream=stream)
     except BrokenPipeError:
@@ -131,7 +131,7 @@ def run_one(session: Session, reporting: Reporting, stream: BinaryIO | None) -> 
 
 
 class Reporting(Silent):
-    """Tells a function how far a picture has come."""
+    """Calls a function with a picture's progress."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
@@ -146,4 +146,4 @@ class Reporting(Silent):
             self._progress(min(1.0, self._done_px / max(1, job.network_pixels)))
         except BaseException as err:
             self.raised = err
-            raise BrokenPipeError from err  # to a run: nobody listens any more
+            raise BrokenPipeError from err  # ends the run: nobody is listening any more

@@ -1,13 +1,13 @@
-"""Frames that do not flicker: what stands still keeps the texture that it got first.
+"""Frames without flicker: still areas keep the texture of their first frame.
 
-A network that draws likely texture draws another one for each frame's noise. So where a frame is like the one that the
-texture was made for, up to noise, the result is that texture and what changed since, enlarged bicubically:
+A network that invents plausible texture invents a different one for each frame's noise. So where a frame equals its
+reference frame up to noise, the result is the reference's result plus the bicubically enlarged difference:
 
-    high = reference_high + bicubic(low - reference_low)
+high = reference_high + bicubic(low - reference_low)
 
-Colours follow the input frame by frame, and a still scene differs from frame to frame as its bicubic enlargement does.
-Where something moves, the network's own result is faded in, and becomes the reference there. The network only has to
-see what moves, and its halo. `benchmarks.flicker` measures it.
+Colours follow the input frame by frame, and a still scene varies only as much as its bicubic enlargement does. Where
+something moves, the network's own result is faded in and becomes the reference there. Only the moving areas and their
+halo have to pass through the network. `benchmarks.flicker` measures it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 Levels = np.ndarray[Any, np.dtype[np.float32]]  # (H, W), in levels of 255
 
-_MIN_LEVELS = 2.0  # a mean difference over 5 × 5 px that is motion, in a picture without noise
-# Noise of standard deviation s in both frames makes a mean difference (of the largest channel) of 2 s, within a quarter
-# over 25 px; so this times the quietest tenth of the picture is motion. More than what one frame's own noise explains
-# is not noise, though: a camera that pans leaves no part at rest.
+_MIN_LEVELS = 2.0  # a mean difference over 5 × 5 px that counts as motion in a picture without noise
+# Noise of standard deviation s in both frames makes a mean difference (of the largest channel) of 2 s, ± 25 % over 25
+# px. So anything above this factor times the quietest tenth of the picture is motion. But differences larger than a
+# single frame's noise explains are not noise: a panning camera leaves no still area.
 _TIMES_QUIET, _TIMES_NOISE = 1.75, 3.5
-_GROWN_PX = 2  # around what moves: its edges, and the shadows of a codec
+_GROWN_PX = 2  # margin around moving areas, for their edges and the codec's shadows
 
 
 class Stabiliser:
@@ -41,19 +41,19 @@ class Stabiliser:
         self._high: Pixels | None = None
 
     def enlarge(self, low: Pixels, upscaler: Upscaler, out: Pixels, check: Callable[[], None]) -> None:
-        """(H, W, C) into `out`, (H·scale, W·scale, C) of the same type. `check` is called meanwhile, and may raise."""
+        """(H, W, C) into `out`, (H·scale, W·scale, C) of the same type. `check` is called in between, and may raise."""
         if self._low is None or self._high is None or self._low.shape != low.shape or self._high.shape != out.shape:
             upscaler.upscale_rows(ArrayRows(low), out, on_rows=lambda _rows: check())
             self._low, self._high = low.copy(), out.copy()
             return
-        moving = _motion(low, self._low)  # (H, W) of 0 … 1
+        moving = _motion(low, self._low)  # (H, W), 0 to 1
         _follow(self._high, low, self._low, out, upscaler.scale)
         check()
         if moving.any():
             self._redraw(low, moving, upscaler, out, check)
 
     def _redraw(self, low: Pixels, moving: Levels, upscaler: Upscaler, out: Pixels, check: Callable[[], None]) -> None:
-        """Fade in what the network makes of the parts that move, and remember that."""
+        """Fade in the network's result for the moving areas, and store it as the reference."""
         assert self._low is not None
         assert self._high is not None
         scale = upscaler.scale
@@ -77,17 +77,18 @@ class Stabiliser:
 
 
 def _reach(upscaler: Upscaler, low: Pixels) -> int:
-    """How far a network sees, in px of `low`; all of it, where that has no bound."""
+    """The radius of the network's receptive field in px of `low`; the whole picture if it is unbounded."""
     chain = upscaler.chain
     if chain.blend_px:
         return int(max(low.shape[:2]))
-    from srgan_cli.engine.pixels import BLEED_PX  # torch is there by now; a process that leads others needs none
+    # torch has been imported by now; a coordinating process does not need it
+    from srgan_cli.engine.pixels import BLEED_PX
 
     return chain.halo_px + (BLEED_PX if low.shape[2] in (2, 4) else 0)
 
 
 def _follow(reference_high: Pixels, low: Pixels, reference_low: Pixels, out: Pixels, scale: int) -> None:
-    """The reference with what has changed since, into `out`."""
+    """The reference plus what has changed since, into `out`."""
     top = np.iinfo(out.dtype).max
     for channel in range(low.shape[2]):
         drift = low[:, :, channel].astype(np.float32) - reference_low[:, :, channel]
@@ -110,7 +111,8 @@ def _enlarged(values: Levels, scale: int, *, smooth: bool) -> Levels:
 
 
 def _motion(low: Pixels, reference: Pixels) -> Levels:
-    """How surely each px is not the same as in the reference, up to noise: (H, W) of 0 … 1, faded over a px."""
+    """How certain it is that each px differs from the reference by more than noise: (H, W), 0 to 1, smoothed over one
+    px."""
     unit = 1 if low.dtype == np.uint8 else 257
     difference = np.abs(low.astype(np.float32) - reference).max(2) / unit
     mean = _box(difference, 2)
@@ -122,7 +124,7 @@ def _motion(low: Pixels, reference: Pixels) -> Levels:
 
 
 def _box(values: Levels, radius: int) -> Levels:
-    """The mean over a square of 2·radius + 1 px; at the borders their px are repeated."""
+    """The mean over a square of 2·radius + 1 px; border px are repeated."""
     side = 2 * radius + 1
     padded = np.pad(values, radius, mode="edge")
     rows = np.sum([padded[shift : shift + values.shape[0]] for shift in range(side)], 0)
@@ -133,8 +135,8 @@ def _box(values: Levels, radius: int) -> Levels:
 
 
 def _noise(low: Pixels, unit: int) -> float:
-    """The standard deviation of noise in one picture, in levels of 255 (Immerkær 1996, with the median in the place of
-    the mean, so that edges do not count)."""
+    """The standard deviation of noise in one picture, in levels of 255 (Immerkær 1996, with the median instead of the
+    mean, so that edges do not count)."""
     grey = low[:, :, : min(3, low.shape[2])].astype(np.float32).mean(2) / unit
     if min(grey.shape) < 3:
         return 0.0

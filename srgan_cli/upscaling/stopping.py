@@ -1,4 +1,4 @@
-"""Which signals ask a run to end, besides Ctrl-C."""
+"""The signals that end a run, besides Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """SIGTERM, and SIGHUP (the terminal was closed) unless somebody else handles or ignores it, as `nohup` does."""
+    """SIGTERM, and SIGHUP (terminal closed) unless it is already handled or ignored, as by `nohup`."""
     hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)  # none on Windows
     if hangup is None or signal.getsignal(hangup) != signal.SIG_DFL:
         return (signal.SIGTERM,)

@@ -2,9 +2,9 @@
 
     events, or the clock ──> scan ──> at rest? ──> a batch ──> plan and run, as `srgan upscale --resume` does
                                ^                                  │
-                               └───── changed, or worth another try ── what failed
+                               └───── changed, or to be retried ── what failed
 
-Events only say when to look; what there is to do is found by looking, so that nothing is lost with an event.
+Events only say when to scan. What to do follows from the scan, so a lost event does no harm.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ from srgan_cli.upscaling.session import Session, prepare
 from srgan_cli.upscaling.settling import Events, FileStamp, Settling, network_drive, see
 
 FAILED_FILE = ".srgan-failed.jsonl"
-_BATCH = 64  # pictures that are planned at a time
-_LOOK_S = 60.0  # how often a folder is looked through, events or not
+_BATCH = 64  # pictures per plan
+_LOOK_S = 60.0  # interval between scans, with or without events
 _NETWORK_LOOK_S = 5.0
 _NAP_S = 0.5
-_MIN_S, _SCAN_FRACTION = 0.2, 0.2  # a look takes at most a fifth of the time
+_MIN_S, _SCAN_FRACTION = 0.2, 0.2  # scanning takes at most a fifth of the time
 _AGAIN_S, _MAX_AGAIN_S = 30.0, 3600.0
 
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """One `srgan watch`: `pictures` says what becomes of each; its input is the folder, its output another one.
+    """Settings of one `srgan watch`: `pictures` holds the options for each picture; its input is the watched folder,
+    its output another.
 
-    A file is complete when it has not changed for `settle_s`. `poll_s`: look every so often, and wait for no events.
+    A file is complete when it has not changed for `settle_s`. `poll_s`: scan at this interval instead of waiting for
+    events.
     """
 
     folder: Path
@@ -75,23 +77,22 @@ class WatchOptions:
 
 
 class Reporter(Protocol):
-    """Who hears how it goes."""
+    """Receives the progress of a watch."""
 
     def batch(self, session: Session) -> AbstractContextManager[Observer]:
-        """Some pictures are about to be made."""
+        """A batch of pictures is about to be enlarged."""
 
     def note(self, sentence: str) -> None: ...
 
     def failed(self, sources: Sequence[Path]) -> None:
-        """All that have failed and not been made since, each time that changes."""
+        """All pictures that have failed and not succeeded since, each time the list changes."""
 
 
 def watch(options: WatchOptions, reporter: Reporter, *, is_over: Callable[[], bool] = lambda: False) -> int:
-    """Watch until `KeyboardInterrupt`, or until `is_over`, which is asked twice a second and between batches; returns
-    how many pictures were made. Nothing half-made is left.
+    """Watch until `KeyboardInterrupt`, or until `is_over`, which is called twice a second and between batches. Returns
+    the number of pictures made. No partial results are left.
 
-    Raises `SettingsError` for what makes no sense from the start, and `WeightsError` or `DeviceError` where no picture
-    can be made.
+    Raises `SettingsError` for invalid options, and `WeightsError` or `DeviceError` if no picture can be enlarged.
     """
     watching = _Watching(options, reporter, is_over)
     try:
@@ -109,7 +110,7 @@ class _Watching:
         self._pictures = options.upscaling
         self._upscalers = Upscalers()
         self.made = 0
-        key = prepare(self._pictures, found=()).settings_key  # also refuses what makes no sense
+        key = prepare(self._pictures, found=()).settings_key  # also refuses invalid options
         drive = network_drive(options.folder)
         self._look_s = options.poll_s or (_NETWORK_LOOK_S if drive else _LOOK_S)
         self._events: Events | None = None
@@ -136,7 +137,8 @@ class _Watching:
             for path in self._failed.due():
                 self._settling.again(path)
             ready = self._settling.update(seen)
-            if ready:  # one batch, and another look: of thousands, many may be renamed or gone by their turn
+            # one batch, then another scan: of thousands of files, many may have been renamed or removed meanwhile
+            if ready:
                 self._make(_first_batch(ready, seen), seen)
             self._failed.keep(seen)
             if not ready:
@@ -146,10 +148,10 @@ class _Watching:
         if self._events is not None:
             self._events.close()
 
-    # --------------------------------------------------------------------------------------------------------- looking
+    # -------------------------------------------------------------------------------------------------------- scanning
 
     def _scan(self) -> dict[Path, FileStamp]:
-        """All pictures that are there now. A folder that has gone (a drive that was unmounted) is waited for."""
+        """All pictures that exist now. If the folder has disappeared (an unmounted drive), wait for it."""
         there = self._options.folder.is_dir()
         if there != self._is_there:
             self._is_there = there
@@ -171,7 +173,7 @@ class _Watching:
         self._reporter.note(f"the system reports no more changes ({shown(reason)}): looking every {self._look_s:g} s")
 
     def _wait(self, min_s: float) -> None:
-        """Until there may be something to do, but long enough for a look to cost little."""
+        """Wait until there may be something to do, but long enough that scanning costs little."""
         time.sleep(min_s)
         waits = [self._look_s, self._settling.seconds_left(), self._failed.seconds_left()]
         if not self._is_there:
@@ -186,7 +188,8 @@ class _Watching:
     # ---------------------------------------------------------------------------------------------------------- making
 
     def _make(self, batch: _Batch, seen: dict[Path, FileStamp]) -> None:
-        """Plan and run one batch; where that is refused, each of its pictures alone, so that one costs only itself."""
+        """Plan and run one batch. If it is refused, run each of its pictures alone, so that only the faulty ones
+        fail."""
         found = [InputFile(path, self._options.folder) for path in batch.all]
         try:
             session = prepare(self._pictures, found=found, upscalers=self._upscalers)
@@ -207,7 +210,8 @@ class _Watching:
         self._conclude(batch, tally.failures, seen)
 
     def _conclude(self, batch: _Batch, failures: Sequence[Failure], seen: dict[Path, FileStamp]) -> None:
-        """What has failed is kept in the list, unless it is gone or was changed meanwhile: then it comes again."""
+        """Keep what has failed in the list, unless it has disappeared or changed meanwhile: a changed file is processed
+        again."""
         failed = {failure.source: failure for failure in failures}
         now = see(batch.all)
         for path in batch.all:
@@ -226,8 +230,8 @@ class _Watching:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Pictures to be planned together. Those of one folder and stem are a group: their results may want one name, and
-    all of them have to be known for each to get its own. `new` are those there is something to do about."""
+    """Pictures to be planned together. Pictures with the same folder and stem form a group: their results may compete
+    for a name, and all of them must be known to name each. `new` are those to be processed."""
 
     groups: tuple[tuple[Path, ...], ...]
     new: frozenset[Path]
@@ -252,13 +256,13 @@ def _first_batch(ready: Sequence[Path], seen: dict[Path, FileStamp]) -> _Batch:
 class _Attempt:
     stamp: FileStamp
     reason: str
-    lasting: bool  # the file itself is at fault; another try gives the same
+    lasting: bool  # the file itself is at fault; another try would give the same result
     tries: int
-    at: float  # of `time.time`: when it is tried again, unless lasting
+    at: float  # the `time.time` of the next try, unless lasting
 
 
 class _Failed:
-    """The list of what failed, kept beside the results. An entry is for a file as it was, and for these settings."""
+    """The list of failures, stored beside the results. An entry applies to a file's state, and to these settings."""
 
     def __init__(self, path: Path, root: Path, key: str) -> None:
         self._path, self._root, self._key = path, root, key
@@ -295,13 +299,13 @@ class _Failed:
         self._attempts.pop(path, None)
 
     def keep(self, seen: dict[Path, FileStamp]) -> None:
-        """Forget those that are not there any more, while the folder is."""
+        """Forget files that no longer exist, as long as the folder does."""
         if seen:
             for path in [path for path in self._attempts if path not in seen]:
                 del self._attempts[path]
 
     def due(self) -> list[Path]:
-        """Those that are worth another try now: a full disk may have room again, a name may be free."""
+        """Those due for another try: a full disk may have room again, a name may be free."""
         now = time.time()
         return [path for path, one in self._attempts.items() if not one.lasting and one.at <= now]
 
@@ -310,7 +314,7 @@ class _Failed:
         return max(0.0, min(times) - time.time()) if times else None
 
     def save(self) -> bool:
-        """Write the list where it has changed, and return whether it has. A disk that takes nothing ends nothing."""
+        """Write the list if it has changed, and return whether it has. Write errors are ignored."""
         text = self._text()
         if text == self._saved:
             return False
