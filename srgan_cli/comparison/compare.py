@@ -47,19 +47,20 @@ LOW, BICUBIC, ORIGINAL = "low", "bicubic", "original"
 
 _SHEET_CROPS, _SHEET_CROP_PX = 4, 192
 _PAGE_CROPS, _PAGE_CROP_PX = 6, 1024
-_PLACE_PX = 256  # what a page jumps to
-# What models make for a page is computed whole up to this many px, of all results together: some ten seconds on a CPU.
+_PLACE_PX = 256  # places that a page offers to jump to
+# Models' results for a page are computed whole up to this many px in total: about ten seconds on a CPU.
 _PAGE_PIXELS = 96_000_000
-# Where a picture is too large to be enlarged whole, this many crops are tried for each one wanted.
+# If a picture is too large to be enlarged whole, this many crops are tried for each one wanted.
 _TRIES, _MIN_TRIES = 4, 16
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """One `srgan compare`. Without `models` the inputs are views of one scene, with them each is enlarged by each.
+    """Settings of one `srgan compare`. Without `models` the inputs are views of one scene; with them each input is
+    enlarged by each model.
 
-    `crops` and `crop_px` (in px of the largest picture) None: what suits the output. `page_bytes` is about what a page
-    may weigh. `variants` of each model's result are drawn from the noise of seeds from `seed` on, each with all of the
+    `crops` and `crop_px` (in px of the largest picture) None: a default for the output. `page_bytes` is the approximate
+    maximum size of a page. `variants` of each model's result use consecutive seeds from `seed` on, each with all
     strengths in `variations`.
     """
 
@@ -109,7 +110,7 @@ class CompareOptions:
 
 
 def _check_originals(options: CompareOptions) -> None:
-    """One original for one input, or a folder of them."""
+    """Check for one original for one input, or a folder of them."""
     if options.high is not None and options.high_dir is not None:
         raise SettingsError("--high names one original and --high-dir a folder of them; give one of the two")
     if options.high is not None and len(options.inputs) != 1:
@@ -119,7 +120,7 @@ def _check_originals(options: CompareOptions) -> None:
 
 
 def _check_places(options: CompareOptions) -> None:
-    """Where to cut, and how large."""
+    """Check where to cut, and how large."""
     if options.crops is not None and not 1 <= options.crops <= 100:
         raise SettingsError(f"--crops must be between 1 and 100, not {options.crops}")
     if options.crops is not None and options.at:
@@ -129,7 +130,7 @@ def _check_places(options: CompareOptions) -> None:
 
 
 def _check_zoom(options: CompareOptions) -> None:
-    """Whole factors, or smooth."""
+    """Check for integer factors, or smooth."""
     if not 100 <= options.zoom_percent <= 400:
         raise SettingsError(f"--zoom must be between 100 and 400 (per cent), not {options.zoom_percent}")
     if options.zoom_percent % 100 and not options.smooth:
@@ -138,7 +139,7 @@ def _check_zoom(options: CompareOptions) -> None:
 
 
 def _refuse_folders(options: CompareOptions) -> None:
-    """Folders are compared with each other, and on a page."""
+    """Folders can only be compared with each other, and on a page."""
     folders = [path for path in options.inputs if is_folder(path)]
     if folders and (len(folders) != len(options.inputs) or len(folders) != 2 or options.models):
         raise SettingsError(f"{shown(folders[0])} is a folder: give two folders, for a gallery of the pictures in both")
@@ -162,7 +163,7 @@ def _refuse_without_models(options: CompareOptions) -> None:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """What came out: `summary` says what the sheet or page holds; `failures` are sentences, one per input."""
+    """The outcome: `summary` describes the sheet or page; `failures` are sentences, one per input."""
 
     summary: str
     notes: tuple[str, ...] = ()
@@ -176,11 +177,10 @@ class ComparisonReport:
 def compare_pictures(
     options: CompareOptions, *, advance: Callable[[int, int, str], None] = lambda _n, _all, _name: None
 ) -> ComparisonReport:
-    """Make the sheet or the page. `advance` is called with how many inputs have been begun, of how many, and the name.
+    """Make the sheet or the page. `advance` is called with the number of inputs started, the total, and the name.
 
-    An input that cannot be read is left out and named in the report where there are models; where it is one of the
-    pictures to compare, it is an error. Raises `SettingsError`, `NothingToDoError`, `WeightsError`, `DeviceError` and
-    `UnwritablePictureError`.
+    With models, an unreadable input is left out and named in the report; without, it is an error. Raises
+    `SettingsError`, `NothingToDoError`, `WeightsError`, `DeviceError` and `UnwritablePictureError`.
     """
     _check_output(options)
     if options.is_gallery:
@@ -210,7 +210,7 @@ def _gallery(options: CompareOptions, advance: Callable[[int, int, str], None]) 
 
 
 def _check_output(options: CompareOptions) -> None:
-    """All that can be refused before the work."""
+    """Refuse before the work whatever can be refused."""
     path = options.output
     if not options.is_page:
         if not path.suffix:
@@ -254,7 +254,7 @@ def _models_scenes(
     on_note: Callable[[str], None],
     on_failure: Callable[[str], None],
 ) -> Iterator[Scene]:
-    """One scene for each input: itself (if asked for), bicubic, the models, and the original where there is one."""
+    """One scene per input: itself (if requested), bicubic, the models, and the original if there is one."""
     scale = shared_scale(options.models, options.scale)
     originals = _originals(options, scale)
     loaded = load_upscalers(options.models, scale, options.engine, taken=(LOW, BICUBIC, ORIGINAL))
@@ -274,7 +274,7 @@ def _models_scenes(
 
 
 def _varied(upscalers: dict[str, Upscaler], options: CompareOptions) -> dict[str, Upscaler]:
-    """Each as often as asked for. Raises `SettingsError` where none has the noise for it."""
+    """Each model once per seed and strength. Raises `SettingsError` if no model draws from noise."""
     given = {"--variants": options.variants > 1, "--variation": options.variations, "--seed": options.seed}
     asked = next((name for name, is_given in given.items() if is_given), "")
     seeds = range(options.seed, options.seed + options.variants)
@@ -311,7 +311,7 @@ def _columns(options: CompareOptions, models: Sequence[str]) -> list[str]:
 
 
 def _labels(options: CompareOptions, labels: list[str], wanted: int | None = None) -> list[str]:
-    """Those given, of which there must be one for each column (`wanted`), or our own."""
+    """The given labels, of which there must be one for each column (`wanted`), or default ones."""
     if not options.labels:
         return labels
     wanted = len(labels) if wanted is None else wanted
@@ -330,7 +330,7 @@ def _relabelled(view: View, label: str) -> View:
 
 
 def _originals(options: CompareOptions, scale: int) -> dict[Path, Path]:
-    """Of the inputs that have one: of the same name but for the ending, or without the `x4` of a small picture's."""
+    """Originals of the inputs: same name except for the extension, or without the `x4` of a low picture's name."""
     if options.high is not None:
         return {options.inputs[0]: options.high}
     if options.high_dir is None:
@@ -346,14 +346,14 @@ def _originals(options: CompareOptions, scale: int) -> dict[Path, Path]:
 
 
 def _judged(scene: Scene) -> list[int]:
-    """Which views decide where to look: the models where there are several, else all but pixels shown as squares."""
+    """The views that decide where to look: the models if there are several, otherwise all but unsmoothed pixels."""
     models = [i for i, view in enumerate(scene.views) if isinstance(view, Enlarged)]
     smooth = [i for i, view in enumerate(scene.views) if not (isinstance(view, Still) and view.enlarging == "nearest")]
     return models if len(models) > 1 else smooth if len(smooth) > 1 else list(range(len(scene.views)))
 
 
 def _placed(scene: Scene, options: CompareOptions, count: int, side_px: int) -> tuple[Scene, list[Area]]:
-    """The crops to show, and the scene, whose networks have been run on the whole where that was the cheapest."""
+    """The crops to show, and the scene, whose networks have been run on the whole picture if that was cheapest."""
     if options.at:
         return scene, [spot.box(scene, side_px) for spot in options.at]
     judged = _judged(scene)
@@ -411,8 +411,8 @@ def _page(options: CompareOptions, scenes: Iterator[Scene]) -> str | None:
 
 
 def _exhibits(scene: Scene, options: CompareOptions) -> Iterator[Exhibit]:
-    """The whole, with places to jump to; or parts, where they are asked for or the whole is too much to compute."""
-    # Before the networks have become pictures: which views they are decides where to look, and what at first.
+    """The whole scene with places to jump to; or parts, if requested or if the whole would take too long to compute."""
+    # Before the networks become pictures: the kind of a view decides where to look, and which views are shown first.
     judged = _judged(scene)
     networks = [i for i, view in enumerate(scene.views) if isinstance(view, Enlarged)]
     pair = (networks[0] - 1, networks[0]) if networks else (0, 1)  # bicubic comes before the models

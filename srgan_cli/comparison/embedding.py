@@ -1,7 +1,7 @@
-"""A page that needs no other file and no network: rendered from a template, with pictures inside as `data:` addresses.
+"""Self-contained pages: rendered from a template, with pictures embedded as `data:` addresses.
 
-Templates, style sheets and scripts lie in the package beside the modules that fill them in. Whatever a template is
-given is shown as `errors.shown` has it, and escaped; only `Markup` passes as it is.
+Templates, style sheets and scripts are in the package beside the modules that use them. All values passed to a template
+are sanitised by `errors.shown` and escaped; only `Markup` is inserted unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Codec:
-    """How to write pictures of one kind: (H, W, 3) uint8. `quality` 0: lossless."""
+    """A way to encode pictures: (H, W, 3) uint8. `quality` 0: lossless."""
 
     format: str
     quality: int = 0
@@ -39,7 +39,7 @@ class Codec:
 
     def encode(self, pixels: Pixels) -> bytes:
         file = io.BytesIO()
-        # Not `optimize` for JPEG: Pillow's buffer for it is too small for noisy pictures.
+        # Not `optimize` for JPEG: Pillow's buffer is then too small for noisy pictures.
         options: dict[str, Any] = {"quality": self.quality, "subsampling": 0} if self.quality else {}
         Image.fromarray(np.ascontiguousarray(pixels)).save(file, self.format, **options)
         return file.getvalue()
@@ -50,14 +50,14 @@ class Codec:
         return Markup(f"data:{self.mime};base64,{base64.b64encode(data).decode('ascii')}")
 
 
-# Lossless while a page stays light, else as little lossy as it may be.
+# Lossless while a page stays small enough, else with as little loss as possible.
 CODECS = (Codec("PNG"), Codec("JPEG", 95), Codec("JPEG", 88), Codec("JPEG", 75))
 
 
 def render(template: str, **values: object) -> Markup:
     """The text of a template of this package (`comparison/viewer.html.jinja`), filled in.
 
-    A page extends `comparison/page.html.jinja`, whose own policy forbids it to load anything.
+    A page extends `comparison/page.html.jinja`, whose content policy forbids loading anything.
     """
     from markupsafe import Markup
 
@@ -87,7 +87,7 @@ def _packaged(name: str) -> str:
 
 
 def _verbatim(name: str) -> Markup:
-    """A style sheet or a script of this package, which must not be escaped, nor read as a template."""
+    """A style sheet or a script of this package, which must be neither escaped nor parsed as a template."""
     from markupsafe import Markup
 
     return Markup(_packaged(name))
@@ -98,7 +98,7 @@ def _as_shown(value: object) -> object:
 
 
 def _as_data(value: object) -> Markup:
-    """JSON for a script element, which nothing ends but `<`; JSON may write that as an escape."""
+    """JSON for a script element, which only `<` can end; it is escaped, as JSON allows."""
     from markupsafe import Markup
 
     return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

@@ -1,7 +1,7 @@
 """Two folders as one page: a thumbnail for each pair of pictures, sorted by change, each opening a slider.
 
-The page holds the thumbnails, and names the pictures themselves where they lie; so it stays light for a thousand of
-them. Of pictures in formats that browsers do not show (TIFF, HEIC), it brings copies in a folder beside it.
+The page contains the thumbnails and links to the pictures, so it stays small even for a thousand of them. Pictures in
+formats that browsers do not show (TIFF, HEIC) are copied into a folder beside it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from srgan_cli.imaging.image import Pixels
 _THUMB_PX = 176
 _THUMB, _COPY = Codec("JPEG", 72), Codec("JPEG", 90)
 _COPY_PX = 2048  # longest side of a copy for browsers
-_MEASURED_PX = 640  # of the larger picture's middle: what a change is measured on
+_MEASURED_PX = 640  # in the middle of the larger picture: the area where the change is measured
 _BROWSERS_SHOW = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp"})
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures of one thing, and its name: the path below their folders."""
+    """Two versions of a picture, and their name: the path below their folders."""
 
     name: str
     before: Path
@@ -41,9 +41,10 @@ class Pair:
 
 
 def pairs_of(first: Path, second: Path) -> tuple[list[Pair], list[str]]:
-    """Pictures of the same path below both folders, endings and `_x4` aside; and notes on those without another.
+    """Pictures with the same path below both folders (apart from extension and `_x4`), and notes on those without a
+    counterpart.
 
-    Raises `NothingToDoError` when there is not one pair.
+    Raises `NothingToDoError` if there is no pair.
     """
     before, after = _pictures(first), _pictures(second)
     pairs = [Pair(key, before[key], after[key]) for key in sorted(before.keys() & after.keys())]
@@ -72,7 +73,7 @@ def _key(relative: Path) -> str:
 def build_gallery(
     title: str, pairs: Sequence[Pair], page: Path, *, advance: Callable[[int, int, str], None]
 ) -> tuple[str, list[str]]:
-    """The HTML of a page that will stand at `page`, and sentences on pictures that were left out."""
+    """The HTML of a page that will be written to `page`, and sentences on pictures that were left out."""
     entries: list[dict[str, object]] = []
     failures: list[str] = []
     copies = page.with_name(f"{page.stem}_files")
@@ -100,8 +101,8 @@ def build_gallery(
 
 
 def change(before: Pixels, after: Pixels) -> float:
-    """How far two pictures are apart, in levels of 255: the root of the mean square in luma, in the middle of the
-    larger one, with the smaller one enlarged bicubically. Both are (H, W, 3) uint8."""
+    """The difference between two pictures in levels of 255: root mean square in luma, in the middle of the larger one,
+    with the smaller one enlarged bicubically. Both are (H, W, 3) uint8."""
     height, width = (max(sides) for sides in zip(before.shape[:2], after.shape[:2], strict=True))
     top, left = max(0, (height - _MEASURED_PX) // 2), max(0, (width - _MEASURED_PX) // 2)
     parts = [_part(one, (width, height), top, left) @ _LUMA for one in (before, after)]
@@ -109,10 +110,10 @@ def change(before: Pixels, after: Pixels) -> float:
 
 
 def _part(picture: Pixels, size: tuple[int, int], top: int, left: int) -> Pixels:
-    """The middle of a picture as if it had `size`; only what is needed of it is enlarged."""
+    """The middle of a picture enlarged to `size`; only the part that is needed is enlarged."""
     width, height = size
     matrix = np.array([[width / picture.shape[1], 0, -left], [0, height / picture.shape[0], -top]], np.float32)
-    # A px is a square: the middle of the first one lies at a half.
+    # A px is a square: the centre of the first one is at one half.
     matrix[:, 2] += (np.array([width / picture.shape[1], height / picture.shape[0]]) - 1) / 2
     side = min(_MEASURED_PX, width), min(_MEASURED_PX, height)
     plain = np.ascontiguousarray(picture)
@@ -128,11 +129,11 @@ def _reduced(picture: Pixels, longest_px: int) -> Pixels:
 
 
 def _address(path: Path, picture: Pixels, page: Path, copy: Path) -> str:
-    """Where the page finds a picture: the file itself, or a copy that browsers show."""
+    """The picture's address in the page: the file itself, or a copy that browsers can show."""
     if path.suffix.lower() not in _BROWSERS_SHOW:
         copy.parent.mkdir(exist_ok=True)
         publish_bytes(copy, _COPY.encode(_reduced(picture, _COPY_PX)))
         path = copy
     relative = os.path.relpath(path.resolve(), page.parent.resolve()).replace(os.sep, "/")
-    # With a dot in front, no name looks like an address of another kind (`a:b.jpg`).
+    # With a leading dot, a name cannot be mistaken for another kind of address (`a:b.jpg`).
     return f"./{quote(os.fsencode(relative))}"

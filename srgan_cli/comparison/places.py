@@ -1,7 +1,7 @@
-"""Where to look: the parts of a scene in which its pictures differ most, or those a person named.
+"""Where to look: the parts of a scene in which its pictures differ most, or those chosen by the user.
 
-What counts is structure. Differences are measured by their standard deviation inside small cells, so that a picture
-that is a little brighter everywhere does not differ, and one whose bricks have joints does.
+Only structure counts. Differences are measured by their standard deviation inside small cells, so a uniform change of
+brightness is not a difference, but the joints between bricks are.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from srgan_cli.comparison.scenes import Area, Scene, Still, View
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.image import Pixels
 
-_CELLS_ACROSS = 8  # of a crop: finer finds little more, and coarser places it badly
+_CELLS_ACROSS = 8  # of a crop: finer finds little more, and coarser positions it badly
 _MIN_CELL_PX = 4
-_BAND_PX = 256  # about: what is looked at at once, so that pictures of any size take little memory
+_BAND_PX = 256  # approximate number of px examined at once, so that memory stays small for pictures of any size
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 Grid = npt.NDArray[np.float64]  # (rows, columns) of cells
@@ -28,7 +28,7 @@ Grid = npt.NDArray[np.float64]  # (rows, columns) of cells
 
 @dataclass(frozen=True)
 class Spot:
-    """The middle of a crop: px of the frame, or, when `is_fraction`, fractions of its width and height."""
+    """The centre of a crop: in px of the frame, or, if `is_fraction`, in fractions of its width and height."""
 
     x: float
     y: float
@@ -47,7 +47,7 @@ class Spot:
         return Spot(x, y, is_fraction="." in text and max(x, y) <= 1)
 
     def box(self, scene: Scene, side_px: int) -> Area:
-        """The crop around it, moved inside the frame where it would reach over."""
+        """The crop around it, moved inside the frame if necessary."""
         x, y = (self.x * scene.width, self.y * scene.height) if self.is_fraction else (self.x, self.y)
         if x > scene.width or y > scene.height:
             raise SettingsError(
@@ -61,10 +61,10 @@ class Spot:
 
 
 def most_different(scene: Scene, views: Sequence[View], count: int, side_px: int) -> list[Area]:
-    """Up to `count` crops of `side_px` that do not overlap, the one in which the views differ most first.
+    """Up to `count` crops of `side_px` that do not overlap, starting with the one in which the views differ most.
 
-    Every view is asked for all of the frame, band by band. A single view is compared with black: what is found is where
-    it has most structure itself.
+    Each view is requested for the whole frame, band by band. A single view is compared with black, which finds its
+    areas of most structure.
     """
     if len(views) == 1:
         black = np.broadcast_to(np.uint8(0), (1, 1, 3))
@@ -75,7 +75,7 @@ def most_different(scene: Scene, views: Sequence[View], count: int, side_px: int
 
 
 def difference(pictures: Sequence[Pixels]) -> float:
-    """How much crops of one size differ in structure: comparable between crops of that size."""
+    """How much crops of one size differ in structure; comparable between crops of that size."""
     height, width = pictures[0].shape[:2]
     cell_px = min(max(_MIN_CELL_PX, width // _CELLS_ACROSS), width, height)
     return float(_std_of_cells(pictures, cell_px).sum())
@@ -94,9 +94,9 @@ def _bands(scene: Scene, views: Sequence[View], cell_px: int) -> Iterator[list[P
 
 
 def _std_of_cells(pictures: Sequence[Pixels], cell_px: int) -> Grid:
-    """Of every whole cell, how far the pictures' luma is apart, less what they differ by as a whole there.
+    """For every complete cell, the difference of the pictures' luma, without its mean there.
 
-    The standard deviation and not the variance: one hard edge must not outweigh a meadow.
+    The standard deviation is used, not the variance, so that one hard edge does not outweigh a meadow.
     """
     rows, columns = (length // cell_px for length in pictures[0].shape[:2])
     parts = [one[: rows * cell_px, : columns * cell_px] @ _LUMA for one in pictures]  # (H, W, 3) -> (H, W)
@@ -107,7 +107,7 @@ def _std_of_cells(pictures: Sequence[Pixels], cell_px: int) -> Grid:
 
 
 def _best(grid: Grid, scene: Scene, count: int, side_px: int, cell_px: int) -> list[Area]:
-    """Greedily: the best window of cells, and then the best that does not overlap the ones before."""
+    """Greedy: the best window of cells, and then the best that does not overlap earlier ones."""
     width, height = min(side_px, scene.width), min(side_px, scene.height)
     across, down = (min(grid.shape[i], math.ceil(side / cell_px)) for i, side in ((1, width), (0, height)))
     total = np.pad(grid, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
@@ -115,7 +115,8 @@ def _best(grid: Grid, scene: Scene, count: int, side_px: int, cell_px: int) -> l
     found: list[Area] = []
     while len(found) < count and np.isfinite(windows).any():
         row, column = divmod(int(np.argmax(windows)), windows.shape[1])
-        # The last cells may end before the picture does; a crop begins where its window does, or as far in as it must.
+        # The picture may extend beyond the last complete cells; a crop begins where its window does, or as far in as
+        # necessary.
         left, top = min(column * cell_px, scene.width - width), min(row * cell_px, scene.height - height)
         found.append(Area(left, top, width, height))
         windows[max(0, row - down + 1) : row + down, max(0, column - across + 1) : column + across] = -np.inf

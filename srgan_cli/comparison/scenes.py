@@ -1,7 +1,7 @@
 """One scene seen by several pictures: the same place in all of them, whatever their sizes.
 
-A scene has a frame, in px of its largest picture; a view gives any part of the frame as pixels. A view may be a picture
-in memory, which is enlarged where it is smaller than the frame, or a network, which is run on the part asked for.
+A scene has a frame, in px of its largest picture; a view returns any part of the frame as pixels. A view is either a
+picture in memory, which is enlarged if it is smaller than the frame, or a network, which is run on the requested part.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 Enlarging: TypeAlias = Literal["bicubic", "nearest"]
 
-# Pictures are held whole while they are compared: 1.2 GB each at most.
+# Pictures are held whole during comparison: at most 1.2 GB each.
 MAX_PIXELS = 400_000_000
 _WHITE = (255, 255, 255)
-_BICUBIC_REACH_PX = 3  # its kernel's, and one for rounding
-# A result that is this much smaller than its original was made of a picture that had been cropped to a multiple of the
-# scale (16 at most); 5 % is less than anyone enlarges by.
+_BICUBIC_REACH_PX = 3  # the kernel's, and one for rounding
+# A result smaller than its original by up to this fraction was probably made from a picture cropped to a multiple of
+# the scale (16 at most); 5 % is less than any useful enlargement.
 _CROPPED_PX, _CROPPED_FRACTION = 15, 0.05
-_STRIP_PX = 256  # of the larger picture: what is looked at to tell whether the smaller was cropped
+# side of the area in the larger picture that is examined to determine whether the smaller one was cropped
+_STRIP_PX = 256
 
 
 class Area(NamedTuple):
@@ -56,7 +57,7 @@ class Area(NamedTuple):
 
 
 class View(Protocol):
-    """One picture of a scene. `about` is a few words on what was done to it."""
+    """One picture of a scene. `about` is a short description of its processing."""
 
     @property
     def label(self) -> str: ...
@@ -65,7 +66,7 @@ class View(Protocol):
     def about(self) -> str: ...
 
     def crop(self, box: Area) -> Pixels:
-        """That part, (box.height, box.width, 3) uint8, as if cut out of the whole."""
+        """The given part, (box.height, box.width, 3) uint8, as if cut out of the whole."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Still:
     def crop(self, box: Area) -> Pixels:
         if self.across == self.down == 1:
             return self.pixels[box.top : box.bottom, box.left : box.right]
-        # Of a large picture only what is needed goes to Pillow, which copies what it is given.
+        # Only the needed part of a large picture is passed to Pillow, which copies it.
         height, width = self.pixels.shape[:2]
         x0, x1 = _reach(box.left / self.across, box.right / self.across, width)
         y0, y1 = _reach(box.top / self.down, box.bottom / self.down, height)
@@ -103,7 +104,7 @@ def _reach(begin: float, end: float, length: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Enlarged:
-    """What a network makes of `low`, (h, w, 3) uint8: of each part only that part is computed, with its halo."""
+    """A network's result for `low`, (h, w, 3) uint8: for each part, only that part is computed, with its halo."""
 
     label: str
     about: str
@@ -121,7 +122,7 @@ class Enlarged:
 
 @dataclass(frozen=True)
 class Scene:
-    """Views of one thing, in the order they are shown, all of `width` × `height` px."""
+    """Views of one scene, in display order, all of `width` × `height` px."""
 
     name: str
     width: int
@@ -134,16 +135,16 @@ class Scene:
 
     @property
     def guide(self) -> Still:
-        """The finest picture there is without computing anything."""
+        """The most detailed picture available without any computation."""
         return max((view for view in self.views if isinstance(view, Still)), key=lambda still: still.pixels.size)
 
     def part(self, box: Area) -> Scene:
-        """That part as a scene of its own."""
+        """The given part as a scene of its own."""
         views = tuple(Still(view.label, view.about, view.crop(box)) for view in self.views)
         return Scene(f"{self.name} at {box.left}, {box.top}".strip(), box.width, box.height, views)
 
     def settled(self) -> Scene:
-        """The same with every network run on the whole picture, once."""
+        """The same scene with every network run once on the whole picture."""
         views = tuple(
             view if isinstance(view, Still) else Still(view.label, view.about, view.crop(self.whole))
             for view in self.views
@@ -155,7 +156,7 @@ class Scene:
 
 
 def read_shown(source: Path | bytes) -> Pixels:
-    """A picture as eyes compare it: (H, W, 3) uint8, upright, sRGB, composited over white where it is transparent.
+    """A picture as displayed: (H, W, 3) uint8, upright, sRGB, transparency composited over white.
 
     Raises `UnreadablePictureError`, also for one of more than 400 megapixels.
     """
@@ -172,7 +173,8 @@ def read_shown(source: Path | bytes) -> Pixels:
 
 
 def _in_srgb(image: Any, icc: bytes | None) -> Any:
-    """Two pictures may say the same colours in different numbers. A profile that makes no sense is left alone."""
+    """Convert to sRGB, since the numbers of pictures with different profiles are not comparable. An invalid profile is
+    ignored."""
     if not icc or not profile_fits(icc, image.bands) or any(name in icc for name in _SRGB):
         return image
     pyvips = vips_module()
@@ -180,12 +182,12 @@ def _in_srgb(image: Any, icc: bytes | None) -> Any:
     tagged.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
     try:
         colour = tagged.icc_transform("srgb", embedded=True, intent="relative", depth=8)
-        return colour.copy_memory()  # the error, if there is one, comes here
+        return colour.copy_memory()  # an error, if any, is raised here
     except pyvips.Error:
         return image
 
 
-# In the description of a profile, of version 2 and of version 4.
+# The description tags of profiles of version 2 and version 4.
 _SRGB = (b"sRGB", "sRGB".encode("utf-16-be"))
 
 
@@ -195,10 +197,10 @@ _SRGB = (b"sRGB", "sRGB".encode("utf-16-be"))
 def together(pictures: Sequence[tuple[str, Pixels]], *, enlarging: Enlarging = "bicubic", name: str = "") -> Scene:
     """A scene of labelled pictures (H, W, 3) uint8, in px of the largest.
 
-    A picture that is a whole number of times smaller may lack up to a px of itself on the right and below (what does
-    not divide is cropped before a picture is downscaled), or be the whole, downscaled; their far edges tell. Others are
-    taken for the whole scene. The frame is what all of them show. Raises `SettingsError` when the proportions do not
-    agree to within a px of the smaller picture.
+    A picture that is an integer factor smaller may either lack up to one px on the right and below (pictures are
+    cropped to a multiple before downscaling), or be the whole, downscaled; this is decided by comparing their far
+    edges. Others are assumed to show the whole scene. The frame is the area that all of them show. Raises
+    `SettingsError` if the proportions differ by more than a px of the smaller picture.
     """
     largest_label, largest = max(pictures, key=lambda one: one[1].shape[0] * one[1].shape[1])
     frame = _size(largest)
@@ -224,13 +226,14 @@ def together(pictures: Sequence[tuple[str, Pixels]], *, enlarging: Enlarging = "
 
 
 def _scale_between(small: Pixels, large: Pixels) -> tuple[float, float] | None:
-    """How many px of the larger picture one px of the smaller is, across and down; None when they do not fit."""
+    """How many px of the larger picture one px of the smaller is, horizontally and vertically; None if they do not
+    fit."""
     fitting = _scales_between(_size(small), _size(large))
     return _likeliest(small, large, fitting) if len(fitting) > 1 else next(iter(fitting), None)
 
 
 def _scales_between(small: tuple[int, int], frame: tuple[int, int]) -> list[tuple[float, float]]:
-    """What sizes allow, of which the first is taken where the pictures do not tell."""
+    """The possible scales for these sizes; the first is used if the pictures do not decide."""
     across, down = frame[0] / small[0], frame[1] / small[1]
     whole = max(1, round(across))
     if across == down == whole:
@@ -250,7 +253,7 @@ def _scales_between(small: tuple[int, int], frame: tuple[int, int]) -> list[tupl
 
 
 def _likeliest(small: Pixels, large: Pixels, scales: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The scale at which the pictures agree on the right and below, where what scales say is furthest apart."""
+    """The scale at which the pictures agree on the right and below, where the effect of the scale is largest."""
     (frame_width, frame_height), (width, height) = _size(large), _size(small)
     right = min(frame_width, *(round(across * width) for across, _ in scales))
     bottom = min(frame_height, *(round(down * height) for _, down in scales))
@@ -279,7 +282,7 @@ def _about(size: tuple[int, int], scale: tuple[float, float], enlarging: Enlargi
 
 
 def labels_of(paths: Iterable[Path]) -> list[str]:
-    """Short names that tell files apart: the stem; with its ending, or as much of the folders as that takes."""
+    """Short names that distinguish files: the stem; if necessary with extension and as many folders as needed."""
     paths = list(paths)
     names = [path.stem for path in paths]
     for depth in range(1, 1 + max(len(path.parts) for path in paths)):

@@ -1,4 +1,4 @@
-"""A contact sheet: a row for each part, a column for each picture, and where the parts lie."""
+"""A contact sheet: a row for each part, a column for each picture, and an overview of where the parts are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from srgan_cli.errors import shown
 from srgan_cli.imaging.image import Pixels
 
 _GAP_PX = 12
-_MAP_PX = 148  # the little picture that shows where a row is from
+_MAP_PX = 148  # the overview that shows a row's position
 _FONT_PX, _LINE_PX = 14, 19
-# Greys, so that the surroundings lend no colour to what is judged.
+# Greys, so that the surroundings do not influence how colours are seen.
 _PAPER, _INK, _FAINT, _EMPTY = (32, 32, 32), (228, 228, 228), (150, 150, 150), (44, 44, 44)
 _MARK = (255, 208, 0)
 
@@ -25,7 +25,7 @@ _Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One part: its name, some words, the whole with the part marked, and what each column shows of it."""
+    """One part: its name, a description, the overview with the part marked, and the pixels for each column."""
 
     name: str
     about: str
@@ -59,9 +59,10 @@ def _map(scene: Scene, box: Area, guide: Pixels) -> Pixels:
 def draw_sheet(
     columns: Mapping[str, str], rows: Sequence[SheetRow], *, zoom_percent: int, smooth: bool = False, footer: str = ""
 ) -> Pixels:
-    """The sheet, (H, W, 3) uint8. `columns` are labels and, under them, a few words on each; an empty cell stays grey.
+    """The sheet, (H, W, 3) uint8. `columns` are labels, each with a short description below; an empty cell stays grey.
 
-    Pixels are enlarged as they are where `zoom_percent` is a multiple of 100 and `smooth` is not set, else bicubically.
+    Pixels are repeated if `zoom_percent` is a multiple of 100 and `smooth` is not set; otherwise bicubic interpolation
+    is used.
     """
     font = ImageFont.load_default(_FONT_PX)
     tiles = [{label: _zoomed(cell, zoom_percent, smooth) for label, cell in row.cells.items()} for row in rows]
@@ -114,7 +115,7 @@ def _zoomed(pixels: Pixels, percent: int, smooth: bool) -> Image.Image:
 
 
 def fitted(text: str, font: _Font, max_px: float) -> str:
-    """The text, or as much of its beginning as there is room for. Pillow's own font has no ×."""
+    """The text, shortened to fit. Pillow's own font has no ×."""
     text = text.replace("×", "x")
     if font.getlength(text) <= max_px:
         return text

@@ -1,7 +1,7 @@
-"""One page that shows scenes under a slider: pictures in tiles, at every size down to one tile.
+"""A page that shows scenes under a slider: pictures in tiles, at several sizes down to a single tile.
 
-The tiles lie in the page as base64; the script beside this module decodes those that are in view, at the size that the
-zoom asks for, so that a picture of 24 megapixels costs the browser no more than its window does.
+The tiles are in the page as base64. The script beside this module decodes the visible tiles at the size that the zoom
+requires, so a picture of 24 megapixels needs no more browser memory than the window's px.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from srgan_cli.comparison.scenes import Area, Scene
 from srgan_cli.errors import shown
 from srgan_cli.imaging.image import Pixels
 
-_TILE_PX = 1024  # a multiple of JPEG's blocks, so that tiles join as one file's blocks do
-# PNG takes a second for each 10 megapixels, and three times the room of a good JPEG.
+_TILE_PX = 1024  # a multiple of JPEG's blocks, so that tiles join like the blocks of one file
+# PNG takes a second per 10 megapixels, and three times the size of a good JPEG.
 _LOSSLESS_PIXELS = 12_000_000
-# The last of the codecs is for pages where a glimpse is enough: here a picture is rather halved.
+# The last codec is for galleries; here, pictures are halved instead.
 _CODECS = CODECS[:-1]
-_SAMPLES = 10  # tiles that are encoded to learn what all would weigh
+_SAMPLES = 10  # number of tiles encoded to estimate the total size
 _BASE64 = 4 / 3
-_MIN_PX = 256  # pictures are not halved below: then there are too many of them, and the page is as heavy as it is
+_MIN_PX = 256  # pictures are not halved below this size; with that many pictures, the page may exceed its budget
 
 Levels = list[Pixels]  # the picture, its half, its quarter, … down to one tile
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A scene, the places in it that the page jumps to, and which two of its views are shown first."""
+    """A scene, the places in it that the page offers to jump to, and the two views shown first."""
 
     scene: Scene
     places: tuple[Area, ...] = ()
@@ -41,9 +41,10 @@ class Exhibit:
 
 
 def build_page(title: str, exhibits: Sequence[Exhibit], *, budget_bytes: int) -> tuple[str, str]:
-    """The page's HTML, of about `budget_bytes` at most, and a sentence on what it holds.
+    """The page's HTML, of about `budget_bytes` at most, and a sentence on its contents.
 
-    Kept without loss where that is light, else as JPEG; where even that is too heavy, pictures are halved.
+    Pictures are stored losslessly if the page stays small enough, else as JPEG; if that is still too large, they are
+    halved.
     """
     pictures = [[_levels(view.crop(one.scene.whole)) for view in one.scene.views] for one in exhibits]
     shrunk = 1
@@ -93,7 +94,7 @@ def _tiles(pixels: Pixels) -> Iterator[Pixels]:
 
 
 def _fitting(pictures: Sequence[Sequence[Levels]], budget_bytes: int) -> Codec | None:
-    """The best codec with which the page is about as light as it should be, from a sample; None where none is."""
+    """The best codec that keeps the page within its budget, estimated from a sample; None if there is none."""
     finest = [tile for views in pictures for levels in views for tile in _tiles(levels[0])]
     sample = finest[:: -(-len(finest) // _SAMPLES)]
     sampled_px = sum(tile.size for tile in sample)

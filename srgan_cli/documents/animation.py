@@ -1,7 +1,7 @@
-"""Animations: frames composited on their canvas, as browsers show them.
+"""Animations: frames composited on their canvas, as in browsers.
 
-Each rectangle is decoded as a picture of its own, by the reader of all pictures; what is held is the canvas, and what
-was under the last frame where the file wants that back.
+Each rectangle is decoded as a separate picture, by the usual reader. Memory holds the canvas, and the area under the
+last frame if the file wants it restored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _READERS: dict[str, Callable[[Source, int], Reel]] = {
 
 
 class Animation(Closing):
-    """An open animation. Closes `source`. Frames are composited in order: to go back starts at the first again."""
+    """An open animation. Closes `source`. Frames are composited in order: going back starts again from the first."""
 
     kind: Kind = "frames"
     notes: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Animation(Closing):
         self._header = Header(reel.width, reel.height, reel.channels, reel.depth, format, metadata, (), 1, self.count)
         self._canvas = self._blank()
         self._next = 0
-        self._leave: Callable[[], None] = lambda: None  # what becomes of the last frame
+        self._leave: Callable[[], None] = lambda: None  # disposal of the last frame
         self._damage: str | None = None
 
     @property
@@ -114,7 +114,7 @@ class Animation(Closing):
 
 
 class _Canvas(Source):
-    """A name for what has no file of its own."""
+    """A name for data that is not in a separate file."""
 
     def __init__(self, name: str) -> None:
         self.name, self.suffix, self.size = name, "", 0
@@ -124,7 +124,7 @@ class _Canvas(Source):
 
 
 def _as_rgba(pixels: Pixels, colours: int) -> Pixels:
-    """(H, W, C) with as many `colours` as the canvas has, 1 or 3, and alpha."""
+    """(H, W, C) with the canvas' number of `colours` (1 or 3) and alpha."""
     own, alpha = (pixels, None) if pixels.shape[2] in (1, 3) else (pixels[:, :, :-1], pixels[:, :, -1:])
     if own.shape[2] != colours:
         own = own.repeat(3, 2) if colours == 3 else own[:, :, :1]
@@ -137,7 +137,7 @@ def _over(pixels: Pixels, under: Pixels) -> Pixels:
     """`pixels`, (H, W, C) with straight alpha, composited over `under`, which has alpha or is opaque."""
     top = np.iinfo(pixels.dtype).max
     alpha = pixels[:, :, -1:]
-    colours = pixels[:, :, : under.shape[2]]  # all, or without alpha
+    colours = pixels[:, :, : under.shape[2]]  # opaque, or without alpha
     result: Pixels = np.where(alpha == 0, under, colours)
     if not ((alpha > 0) & (alpha < top)).any():
         return result

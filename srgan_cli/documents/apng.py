@@ -20,7 +20,7 @@ _MAX_CHUNKS = 1_000_000
 
 
 def read_reel(source: Source, most: int) -> Reel:
-    """Up to `most` frames. Raises `ValueError` for what is no animated PNG."""
+    """Up to `most` frames. Raises `ValueError` if it is not an animated PNG."""
     blocks = Blocks(source)
     head = blocks.read(16, 13)
     if len(head) < 13 or blocks.read(0, 8) != _SIGNATURE:
@@ -40,7 +40,8 @@ def read_reel(source: Source, most: int) -> Reel:
 
 @dataclass
 class _Found:
-    """What has been read so far: whole frames; what each needs; and control and data of the one under way."""
+    """What has been read so far: complete frames, the chunks that each needs, and control and data of the current
+    frame."""
 
     source: Source
     head: bytes
@@ -58,7 +59,7 @@ class _Found:
             self.end_frame()
             self.control, self.parts = blocks.read(at, 26), []
         elif kind in (b"IDAT", b"fdAT"):
-            skipped = 0 if kind == b"IDAT" else 4  # its number
+            skipped = 0 if kind == b"IDAT" else 4  # its sequence number
             self.parts.append((at + skipped, size - skipped))
             self.has_pixels = True
         elif kind in _NEEDED and not self.has_pixels:

@@ -1,7 +1,7 @@
-"""Archives of pictures: `.cbz` and `.zip`. Nothing is ever unpacked to disk.
+"""Archives of pictures: `.cbz` and `.zip`. Nothing is ever extracted to disk.
 
-Nothing in a stranger's archive is trusted: names that lead out of it, links, encrypted members, and members that
-overlap or grow a thousandfold are refused before a byte is unpacked.
+Archives are untrusted: names that lead out of it, links, encrypted members, and members that overlap or expand a
+thousandfold are refused before anything is decompressed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
 
 _MAX_MEMBERS = 20_000
-_DEFLATE = 1032  # bytes of one, at most (zlib's own figure)
+_DEFLATE = 1032  # maximum expansion of one byte (zlib's own figure)
 _MAX_MEMBER_BYTES = 1 << 30
 _MAX_TOTAL_BYTES, _MAX_RATIO = (
     4 << 30,
     100,
-)  # of all members; more only where the archive is as large as the second says
+)  # limits for all members; the first may be exceeded only if the archive itself is that large
 _LOCAL_BYTES = 30
 _ARCHIVES = (".zip", ".cbz", ".rar", ".cbr", ".7z", ".cb7", ".tar", ".gz", ".xz")
 _COPIED_BYTES = 1 << 20
@@ -55,7 +55,7 @@ with suppress(ImportError):  # some builds of Python have no lzma
 
 
 class Archive(Closing):
-    """An open archive, whose pages are its pictures in the archive's own order. Closes `source`."""
+    """An open archive, whose pages are its pictures, in the archive's own order. Closes `source`."""
 
     kind: Kind = "pages"
     timing: Timing | None = None
@@ -84,7 +84,7 @@ class Archive(Closing):
         return (f"archives inside the archive are kept unchanged: {nested}",) if nested else ()
 
     def number_of(self, member: int) -> int | None:
-        """The page, from 1, that a member is; None for what is no picture."""
+        """The page number (from 1) of a member; None if it is not a picture."""
         return self._numbers.get(member)
 
     def open(self, number: int) -> OpenPicture:
@@ -100,7 +100,7 @@ class Archive(Closing):
             return self._zip.read(member)
 
     def copy(self, member: int, into: Any) -> None:
-        """What a member holds, unpacked, into a file."""
+        """Copy a member's decompressed contents into a file."""
         with self._reading(), self._zip.open(self.members[member]) as file:
             while part := file.read(_COPIED_BYTES):
                 into.write(part)
@@ -114,7 +114,7 @@ class Archive(Closing):
         try:
             yield
         except OSError as err:
-            if err.errno is not None:  # of the disk; bz2's have no number
+            if err.errno is not None:  # disk number; bz2 members have none
                 raise
             raise UnreadablePictureError(f"{self.name} is damaged or incomplete: {err}") from err
         except _DAMAGE as err:
@@ -125,7 +125,7 @@ class Archive(Closing):
 
 def _is_picture(member: zipfile.ZipInfo) -> bool:
     path = Path(member.filename)
-    # Finder's own files are named like the pictures that they are about.
+    # Files that macOS Finder adds have the names of the pictures they describe.
     hidden = path.name.startswith(".") or path.parts[:1] == ("__MACOSX",)
     return path.suffix.lower() in PICTURE_SUFFIXES and not member.is_dir() and not hidden
 
@@ -134,7 +134,7 @@ def _is_picture(member: zipfile.ZipInfo) -> bool:
 
 
 def _refuse_hostile(source: Source, members: tuple[zipfile.ZipInfo, ...]) -> None:
-    """Raises `UnreadablePictureError` for an archive that no honest program has made, or that is locked."""
+    """Raises `UnreadablePictureError` for an archive that no legitimate program has made, or that is encrypted."""
     if len(members) > _MAX_MEMBERS:
         raise UnreadablePictureError(f"{source.name} has {len(members)} members, more than the {_MAX_MEMBERS} allowed")
     seen: set[str] = set()
@@ -176,10 +176,10 @@ def _why_not(member: zipfile.ZipInfo) -> str | None:
 
 
 class ArchiveBinder:
-    """The same archive with larger pictures: its members in their order, each with its name, but for another ending.
+    """The same archive with larger pictures: its members in order, each with its name and a new extension.
 
-    Pictures that are none of the pages `numbers` stay as they are with `keeps_others`, and are left out without.
-    `state` says how many members are done; their headers are read again out of the file that an interrupted run left.
+    Pictures that are not among the pages `numbers` are kept unchanged with `keeps_others`, and left out otherwise.
+    `state` is the number of members done; their headers are read again from the file that an interrupted run left.
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class ArchiveBinder:
         return ()
 
     def abandon(self) -> None:
-        self._zip.fp = None  # or it would write its directory when it is forgotten
+        self._zip.fp = None  # otherwise it would write its directory when garbage-collected
 
     def _is_wanted(self, member: int) -> bool:
         return self._archive.number_of(member) in self._numbers
@@ -246,7 +246,7 @@ class ArchiveBinder:
         return self._keeps_others or self._archive.number_of(member) is None or self._is_wanted(member)
 
     def _pass_on(self) -> None:
-        """Copy a member that is no page; pictures that were not asked for are left out."""
+        """Copy a member that is not a page; pictures that were not requested are left out."""
         if self._goes_along(self._done):
             member = self._archive.members[self._done]
             info = _like(member, member.filename)
@@ -276,12 +276,12 @@ def _like(member: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
 
 
 def _take_directory(info: zipfile.ZipInfo, member: zipfile.ZipInfo) -> None:
-    """What only the directory at the end of an archive says of a member."""
+    """Take the fields of a member that only the directory at the end of an archive contains."""
     info.external_attr, info.comment, info.create_system = member.external_attr, member.comment, member.create_system
 
 
 def _local_headers(file: BinaryIO) -> list[zipfile.ZipInfo]:
-    """The members of an archive of ours that has no directory yet (APPNOTE 6.3, section 4.3.7)."""
+    """The members of one of srgan's archives that has no directory yet (APPNOTE 6.3, section 4.3.7)."""
     found, at, end = [], 0, file.seek(0, 2)
     while at + _LOCAL_BYTES <= end:
         file.seek(at)

@@ -1,7 +1,7 @@
-"""Results put together into one file, page by page: whoever adds one may forget it.
+"""Binding results into one file, page by page, so that each page can be freed once added.
 
-What a binder has to remember between two pages is in its `state`, a few numbers: with them, and the bytes of the file
-up to the last whole page, an interrupted run can be resumed.
+A binder's `state` (a few numbers) and the bytes of the file up to the last complete page are sufficient to resume an
+interrupted run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Notes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Page:
-    """An enlarged page: (H, W, C) uint8 or uint16, what it was, and how it is to be written."""
+    """An enlarged page: (H, W, C) uint8 or uint16, its input, and how it is to be written."""
 
     pixels: Pixels
     header: Header
@@ -29,27 +29,27 @@ class Page:
 
 
 class Binder(Protocol):
-    """Writes pages into `file`, which is empty, or as it was when `state` was what it is now."""
+    """Writes pages into `file`, which is empty or in the state that `state` describes."""
 
     @property
     def state(self) -> dict[str, Any]: ...
 
     @property
     def pages(self) -> int:
-        """How many pages are whole in the file."""
+        """How many pages are complete in the file."""
 
     def add(self, page: Page) -> Notes:
-        """One more page. Raises `OSError` from the file, and `UnwritablePictureError` when the encoder refuses."""
+        """Add one page. Raises `OSError` from the file, and `UnwritablePictureError` if the encoder refuses."""
 
     def finish(self) -> Notes:
-        """The file's end: what is in it now is whole."""
+        """Write the file's end, after which it is complete."""
 
     def abandon(self) -> None:
-        """Let go of a file that is not to be finished now."""
+        """Release a file that is not to be finished now."""
 
 
 class TiffBinder:
-    """Pages of a TIFF, little-endian; a BigTIFF where all of them could pass 4 GB."""
+    """Pages of a TIFF, little-endian; a BigTIFF if all of them together could exceed 4 GB."""
 
     def __init__(self, file: BinaryIO, options: WriteOptions, raw_bytes: int, state: dict[str, Any]) -> None:
         self._file, self._options, self._big = file, options, raw_bytes > CLASSIC_TIFF_BYTES

@@ -1,4 +1,4 @@
-"""What a file of many pages is: how many, and a way to open each of them as a picture of its own."""
+"""Files of many pages: their number, and access to each page as a separate picture."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from srgan_cli.imaging.image import Header, Metadata
 from srgan_cli.imaging.reading import OpenPicture
 from srgan_cli.imaging.sources import Source
 
-# Pages are read one by one; frames follow each other in time.
+# Pages are independent; frames follow each other in time.
 Kind: TypeAlias = Literal["pages", "frames"]
 MAX_PAGES = 10_000
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How often all frames are shown (0: without end), and how long each of them, in ms."""
+    """How often the animation plays (0: endlessly), and the duration of each frame in ms."""
 
     plays: int
     delays_ms: tuple[int, ...]
@@ -35,17 +35,17 @@ class Document(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the file as a whole."""
+        """Notes for the user on the file as a whole."""
 
     @property
     def timing(self) -> Timing | None:
-        """Of frames; None for pages."""
+        """Timing of frames; None for pages."""
 
     def header(self, number: int) -> Header:
-        """What is known of a page before its pixels are decoded. Raises `UnreadablePictureError`."""
+        """The header of a page, before its pixels are decoded. Raises `UnreadablePictureError`."""
 
     def open(self, number: int) -> OpenPicture:
-        """One page. Frames are quickly opened in their order only. Raises `UnreadablePictureError`."""
+        """Open one page. Opening frames is fast only in order. Raises `UnreadablePictureError`."""
 
     def close(self) -> None: ...
 
@@ -57,7 +57,7 @@ class Document(Protocol):
 
 
 class Closing:
-    """A context manager that closes itself at the end."""
+    """A context manager that calls its own `close` at the end."""
 
     def close(self) -> None:
         raise NotImplementedError
@@ -78,9 +78,9 @@ class Closing:
 
 @dataclass(frozen=True)
 class Contents:
-    """Those pages of a document that a run is about, before a pixel of them is decoded.
+    """The pages of a document to be enlarged, before any pixel is decoded.
 
-    `numbers` count from 1, of `count`; `pages` are their headers, without the metadata, which may be large.
+    `numbers` count from 1 up to `count`; `pages` are their headers, without metadata, which may be large.
     """
 
     kind: Kind
@@ -92,7 +92,7 @@ class Contents:
 
 
 def bare(header: Header) -> Header:
-    """A header without what is read again when its page is made."""
+    """A header without what is read again when its page is enlarged."""
     return replace(header, metadata=Metadata())
 
 

@@ -13,7 +13,7 @@ _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 
 
 def read_reel(source: Source, most: int) -> Reel:
-    """Up to `most` frames. Raises `ValueError` for what is no GIF."""
+    """Up to `most` frames. Raises `ValueError` if it is not a GIF."""
     blocks = Blocks(source)
     head = blocks.read(0, 13)
     if len(head) < 13 or head[:3] != b"GIF":

@@ -1,4 +1,4 @@
-"""Animations, put together frame by frame from pictures that the encoders of single ones have made."""
+"""Writing animations frame by frame, from pictures made by the encoders of still formats."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class _Frames:
-    """What the binders of animations share: the frame before, and how long each is shown.
+    """Shared by the binders of animations: the previous frame, and the duration of each.
 
-    Each frame builds upon those before it, so there is no `state` to go on from.
+    Each frame depends on earlier ones, so there is no `state` to resume from.
     """
 
     state: ClassVar[dict[str, Any]] = {}
@@ -47,7 +47,7 @@ class _Frames:
         return self._done
 
     def _final(self, page: Page, *, even: bool = False) -> tuple[Pixels, Box, Metadata, Notes]:
-        """All pixels of the frame as they are written, and which of them are new; and what is written beside them."""
+        """All pixels of the frame as written, the box of changed ones, and the metadata."""
         pixels, metadata, notes = final_pixels(page.pixels, page.output, page.metadata, self._options)
         box = changed_box(pixels, self._before, even=even)
         self._before = pixels
@@ -70,11 +70,11 @@ class MovingBinder(_Frames, ABC):
     def finish(self) -> Notes: ...
 
     def abandon(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing to release."""
 
 
 class WebpBinder(MovingBinder):
-    """RFC 9649. What describes the picture stands in front of the frames, so that nothing is left for the end."""
+    """RFC 9649. Metadata precedes the frames, so nothing has to be appended at the end."""
 
     def add(self, page: Page) -> Notes:
         pixels, box, metadata, notes = self._final(page, even=True)
@@ -84,7 +84,7 @@ class WebpBinder(MovingBinder):
         data, told = self._still(box.of(pixels), page.output, Metadata())
         frame = b"".join(_riff(kind, part) for kind, part in _chunks(data) if kind in (b"ALPH", b"VP8 ", b"VP8L"))
         numbers = (box.left // 2, box.top // 2, box.width - 1, box.height - 1, min(self._next_delay(), 2**24 - 1))
-        place = b"".join(number.to_bytes(3, "little") for number in numbers) + b"\2"  # in the place of what was there
+        place = b"".join(number.to_bytes(3, "little") for number in numbers) + b"\2"  # in place of the placeholder
         self._file.seek(0, 2)
         self._file.write(_riff(b"ANMF", place + frame))
         return notes + told
@@ -121,7 +121,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 class ApngBinder(MovingBinder):
-    """PNG specification, third edition, section 4.9. All frames are of one kind of pixels, which the first one has."""
+    """PNG specification, third edition, section 4.9. All frames have the pixel format of the first one."""
 
     def add(self, page: Page) -> Notes:
         first = self._done == 0
@@ -174,7 +174,7 @@ def _png_pixels(data: bytes) -> bytes:
 
 
 class GifBinder(MovingBinder):
-    """GIF89a. A frame is written when the next one has shown what becomes of it."""
+    """GIF89a. A frame is written once the next one shows how it is to be disposed of."""
 
     _writer: GifWriter | None = None
 

@@ -1,4 +1,4 @@
-"""From a file to the document that it is."""
+"""Opening a file as a document."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from srgan_cli.imaging.sources import Origin, Source
 
 
 def open_document(origin: Origin, *, max_pixels: int, accept_damaged: bool = False) -> Document:
-    """A file of several pages, open. Raises `UnreadablePictureError`, also for a picture of one page."""
+    """A file of several pages, opened. Raises `UnreadablePictureError`, also for a picture of one page."""
     source = Source(origin)
     try:
         with boundary(source.name):
@@ -61,13 +61,14 @@ def open_page(origin: Origin, number: int, *, max_pixels: int, accept_damaged: b
 
 
 def container_of(origin: Origin) -> str | None:
-    """A key of `CONTAINERS`, or None. Raises `UnreadablePictureError` where a file cannot be read at all."""
+    """A key of `CONTAINERS`, or None. Raises `UnreadablePictureError` if the file cannot be read at all."""
     with Source(origin) as source:
         return sniffing.container(source)
 
 
 def sample_of(origin: Path | bytes, number: int, *, max_pixels: int) -> Path | bytes:
-    """What shows how a document's pages were treated: of a container the file of page `number` (from 1), else itself.
+    """The file to examine for signs of earlier processing: for a container the file of page `number` (from 1), else the
+    document.
 
     Raises `UnreadablePictureError`.
     """
@@ -78,10 +79,10 @@ def sample_of(origin: Path | bytes, number: int, *, max_pixels: int) -> Path | b
 
 
 def read_contents(origin: Origin, wanted: PageRange, *, max_pixels: int, accept_damaged: bool = False) -> Contents:
-    """The headers of a document's pages; of the first with its metadata.
+    """The headers of a document's pages; metadata only for the first.
 
-    Raises `UnreadablePictureError`, also where the pages are more than `max_pixels` px together, or where none of those
-    that are wanted is there.
+    Raises `UnreadablePictureError`, also if the pages have more than `max_pixels` px together, or if none of the
+    requested pages exists.
     """
     with open_document(origin, max_pixels=max_pixels, accept_damaged=accept_damaged) as document:
         numbers = tuple(wanted.of(document.count))
@@ -121,9 +122,10 @@ def binder_of(
     *,
     keeps_others: bool,
 ) -> Binder:
-    """Who puts pages `numbers` (from 1) of a document into a file of `format`; `raw_bytes` are those of all results.
+    """The binder that puts pages `numbers` (from 1) of a document into a file of `format`; `raw_bytes` is the size of
+    all results.
 
-    `keeps_others`: what a container holds besides stays in it.
+    `keeps_others`: other contents of a container stay in it.
     """
     if isinstance(document, Archive):
         return ArchiveBinder(file, options, document, numbers, state, keeps_others=keeps_others)

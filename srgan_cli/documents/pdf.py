@@ -1,9 +1,9 @@
-"""PDFs of scanned pages: the pictures in them become larger ones, and all else stays as it is.
+"""PDFs of scanned pages: their pictures are replaced by larger ones, and everything else is unchanged.
 
-A picture is taken out as it is stored (JPEG and JPEG 2000 byte for byte, what is packed without loss as a PNG); one of
-one bit becomes grey. The result is a copy of the file without those pictures, and an incremental update behind it
-(ISO 32000-1, section 7.5.6) that gives their objects new contents: text layer, page boxes, outlines and links are not
-touched. One picture is held at a time.
+A picture is extracted as it is stored (JPEG and JPEG 2000 byte for byte, losslessly compressed ones as PNG); one-bit
+pictures become grey. The result is a copy of the file without those pictures, followed by an incremental update (ISO
+32000-1, section 7.5.6) with the new contents of their objects. Text layer, page boxes, outlines and links are not
+touched. One picture is in memory at a time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from srgan_cli.imaging.encoding import encode, final_pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
 
-FORMATS_INSIDE = ("jpeg", "png")  # png: without loss
+FORMATS_INSIDE = ("jpeg", "png")  # png: losslessly compressed
 _MARK = "/SrganPicture"
 _CHANGED = (
     "/Width", "/Height", "/BitsPerComponent", "/Filter", "/DecodeParms", "/Decode", "/Length", "/ColorSpace", _MARK,
@@ -45,7 +45,7 @@ _CHANGED = (
 
 
 class PdfPictures(Closing):
-    """An open PDF, whose pages are the pictures in it, in the order of their objects. Closes `source`."""
+    """An open PDF, whose pages are its pictures, in the order of their objects. Closes `source`."""
 
     kind: Kind = "pages"
     timing: Timing | None = None
@@ -85,7 +85,7 @@ class PdfPictures(Closing):
         return open_picture(source, max_pixels=self._max_pixels, accept_damaged=self._accept)
 
     def sample(self, number: int) -> bytes:
-        """A picture as a file of its own."""
+        """A picture as a separate file."""
         obj, kind = self._found[number]
         if kind == "raw":
             return bytes(obj.read_raw_bytes())
@@ -95,13 +95,14 @@ class PdfPictures(Closing):
             sniffing.check_pixels(self.source, *size_of(obj), self._max_pixels)
             check_unpacked(obj, name)
             picture = _decoded(obj, name)
-            # A mask is a picture of its own in the file, and stays there; some versions of pikepdf put it in as alpha.
+            # A mask is a separate picture in the file and stays there; some versions of pikepdf add it as alpha.
             plain = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
             plain.save(stream, "PNG", compress_level=1)
         return stream.getvalue()
 
     def _kind_of(self, obj: Any) -> str | None:
-        """`raw` for a JPEG (2000), `pixels` for what is packed without loss; None for what is kept, which is noted."""
+        """`raw` for a JPEG (2000), `pixels` for losslessly compressed data; None for what is not enlarged, with a
+        note."""
         stored = filters(obj)[-1:] in ([name] for name in STORED)
         why = why_kept(obj) or (self._why_file_kept(obj) if stored else None)
         if why is not None:
@@ -114,7 +115,7 @@ class PdfPictures(Closing):
             with open_picture(bytes(obj.read_raw_bytes()), max_pixels=self._max_pixels) as picture:
                 header = picture.header
         except UnreadablePictureError:
-            return None  # whoever opens it as a page says what is wrong
+            return None  # the error is reported when it is opened as a page
         if header.orientation != 1:
             return "rotated by EXIF, which a PDF ignores"
         if header.depth != 8 or header.channels not in (1, 3):
@@ -127,7 +128,7 @@ class PdfPictures(Closing):
 
 
 def _decoded(obj: Any, name: str) -> Any:
-    """By Pillow. Raises `UnreadablePictureError` for what nobody says is damaged."""
+    """The pixels, decoded by Pillow. Raises `UnreadablePictureError` for unsupported and damaged data."""
     pikepdf = library()
     try:
         return pikepdf.PdfImage(obj).as_pil_image()
@@ -136,7 +137,7 @@ def _decoded(obj: Any, name: str) -> Any:
 
 
 def _opened(source: Source) -> Any:
-    """Raises `UnreadablePictureError` for what is locked or no PDF."""
+    """The PDF, opened. Raises `UnreadablePictureError` if it is encrypted or not a PDF."""
     pikepdf = library()
     limit_structure()
     try:
@@ -154,8 +155,8 @@ def _opened(source: Source) -> Any:
 
 
 class PdfBinder:
-    """A copy of the PDF, and behind it an update with the larger pictures. It is made in one go: a run that is
-    interrupted starts it again."""
+    """A copy of the PDF, followed by an update with the larger pictures. It is written in one go: an interrupted run
+    starts again."""
 
     pages = 0
 
@@ -202,7 +203,7 @@ class PdfBinder:
         return ()
 
     def abandon(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing to release."""
 
     def _packed(self, page: Page) -> tuple[bytes, str, int, Notes]:
         if page.output.format == "jpeg":
@@ -213,7 +214,7 @@ class PdfBinder:
         return zlib.compress(pixels.tobytes(), 6), "/FlateDecode", pixels.shape[2], notes
 
     def _copy(self) -> None:
-        """All but the pictures that are replaced; and where those objects are in it."""
+        """Copy everything but the pictures to be replaced, and return the offsets of those objects."""
         pikepdf = library()
         wanted = {self._document.identity(number - 1): number for number in self._numbers}
         pdf = pikepdf.open(io.BufferedReader(Stream(self._document.source)))
@@ -223,7 +224,7 @@ class PdfBinder:
                 obj.write(b"")
         self._file.seek(0)
         self._file.truncate(0)
-        # A table of the classic kind, which an update of that kind may follow.
+        # A classic cross-reference table, which can be followed by an update of the same kind.
         pdf.save(self._file, object_stream_mode=pikepdf.ObjectStreamMode.disable, compress_streams=False,
                  deterministic_id=True)  # fmt: skip
         pdf.close()
@@ -232,7 +233,7 @@ class PdfBinder:
         copy = pikepdf.open(self._file)
         for obj in pictures(copy):
             if _MARK in obj:
-                found = colours(obj) or (0, "")  # of JPEG 2000, whose filter is gone by now
+                found = colours(obj) or (0, "")  # for JPEG 2000, whose filter has been removed by now
                 others = entries(obj, (*_CHANGED, "/Type", "/Subtype"))
                 self._objects[int(obj[_MARK])] = (obj.objgen, others, found)
         self._trailer = entries(copy.trailer, ("/Prev",))
@@ -243,6 +244,6 @@ class PdfBinder:
 
 
 def check_inside(format: str) -> None:  # noqa: A002
-    """Raise `SettingsError` for a format that no picture in a PDF can have."""
+    """Raise `SettingsError` for a format that a picture in a PDF cannot have."""
     if format not in FORMATS_INSIDE:
         raise SettingsError(f"pictures in a PDF are written as jpeg, or without loss as png, not as {format}")

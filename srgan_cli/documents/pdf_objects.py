@@ -1,6 +1,6 @@
-"""What stands in a PDF, which may be anything: pictures, their filters and their colours.
+"""The objects of a PDF: pictures, their filters and their colours.
 
-A stranger's file has numbers where names belong, and references that lead nowhere: what does not follow ISO
+Untrusted files have numbers where names belong, and references that lead nowhere: anything that does not follow ISO
 32000-1 is ignored.
 """
 
@@ -13,13 +13,13 @@ from typing import Any
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.extras import how_to_install
 
-STORED = ("/DCTDecode", "/JPXDecode")  # files of their own
+STORED = ("/DCTDecode", "/JPXDecode")  # filters whose data are complete picture files
 RARER = "in rarer colours (CMYK, Lab, spot colours, 2, 4 or 16 bits)"
 _DEVICES = {"/DeviceGray": 1, "/DeviceRGB": 3}
 
 
 def library() -> Any:
-    """Raises `UnreadablePictureError` where it is missing."""
+    """pikepdf. Raises `UnreadablePictureError` if it is missing."""
     try:
         import pikepdf
     except ImportError as err:
@@ -28,7 +28,7 @@ def library() -> Any:
 
 
 def pictures(pdf: Any) -> list[Any]:
-    """Image streams that something refers to, and that are not the mask of another; in the order of their numbers."""
+    """Image streams that are referenced and are not the mask of another; in the order of their numbers."""
     pikepdf = library()
     found, masks = [], set()
     for obj in _reachable(pdf):
@@ -39,8 +39,8 @@ def pictures(pdf: Any) -> list[Any]:
 
 
 def _reachable(pdf: Any) -> Iterator[Any]:
-    """Objects with numbers of their own that the file's root leads to: what an edit has left behind is not among
-    them, nor is it in a copy of the file."""
+    """Indirect objects that are reachable from the file's root. Unreachable ones remain from earlier edits, and would
+    be missing in a copy of the file."""
     pikepdf = library()
     seen, ahead = set[tuple[int, int]](), [pdf.trailer]
     while ahead:
@@ -62,19 +62,19 @@ def is_signed(pdf: Any) -> bool:
 
 
 def size_of(obj: Any) -> tuple[int, int]:
-    """Width and height in px, as the picture's dictionary has them; 0 for what it does not have."""
+    """Width and height in px from the picture's dictionary; 0 if missing."""
     width, height = (max(0, whole_number(obj.get(key), 0)) for key in ("/Width", "/Height"))
     return width, height
 
 
 def filters(obj: Any) -> list[str]:
-    """The names of what a stream is packed with, in their order."""
+    """The names of a stream's filters, in order."""
     value = obj.get("/Filter")
     return [str(one) for one in (value if isinstance(value, library().Array) else [value]) if one is not None]
 
 
 def why_kept(obj: Any) -> str | None:
-    """Why a picture is not enlarged, or None; of one that is stored as a file, what the PDF alone says."""
+    """Why a picture is not enlarged, or None; for one stored as a file, judged by the PDF's entries only."""
     pikepdf = library()
     names, space = filters(obj), obj.get("/ColorSpace")
     stored = bool({*STORED} & {*names})
@@ -99,9 +99,10 @@ def why_kept(obj: Any) -> str | None:
 
 
 def colours(obj: Any) -> tuple[int, str] | None:
-    """How many colours, and the colour space of a result of as many, as PDF has it; None for what is left alone.
+    """The number of colours, and the PDF colour space for a result with as many; None if the picture is to be left
+    alone.
 
-    No colours and no space: the picture's own file (JPEG 2000) says them.
+    0 colours and no space: they are given in the picture's own file (JPEG 2000).
     """
     pikepdf = library()
     space = obj.get("/ColorSpace")
@@ -119,7 +120,7 @@ def colours(obj: Any) -> tuple[int, str] | None:
 
 
 def text(obj: Any) -> str:
-    """An object as a PDF has it; one that stands elsewhere as a reference."""
+    """An object in PDF syntax; an indirect one as a reference."""
     if getattr(obj, "is_indirect", False):
         return f"{obj.objgen[0]} {obj.objgen[1]} R"
     if hasattr(obj, "unparse"):
@@ -128,12 +129,12 @@ def text(obj: Any) -> str:
 
 
 def entries(obj: Any, without: tuple[str, ...] = ()) -> str:
-    """All of a dictionary as a PDF has it, between its brackets."""
+    """The entries of a dictionary in PDF syntax, without its brackets."""
     return " ".join(f"{_name(key)} {text(obj[key])}" for key in list(obj.keys()) if key not in without)
 
 
 def _name(key: str) -> str:
-    """A name, of whatever bytes, as a PDF has it (ISO 32000-1, section 7.3.5)."""
+    """A name, of any bytes, in PDF syntax (ISO 32000-1, section 7.3.5)."""
     plain = (
         chr(byte) if chr(byte).isalnum() and byte < 128 else f"#{byte:02x}"
         for byte in key[1:].encode("utf-8", "surrogateescape")
@@ -142,11 +143,11 @@ def _name(key: str) -> str:
 
 
 def _entry(obj: Any, key: str) -> Any:
-    """Of a dictionary or a stream; None for what is neither."""
+    """An entry of a dictionary or a stream; None for other objects."""
     pikepdf = library()
     return obj.get(key) if isinstance(obj, (pikepdf.Dictionary, pikepdf.Stream)) else None
 
 
 def whole_number(value: Any, default: int) -> int:
-    """A number of a PDF, or `default` for what is none."""
+    """A number of a PDF, or `default` if it is not a number."""
     return int(value) if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else default

@@ -1,4 +1,4 @@
-"""What an animation is made of, whatever its container: rectangles that are drawn one after the other on a canvas."""
+"""The parts of an animation, for all containers: rectangles drawn one after the other on a canvas."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _BLOCK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Frame:
-    """A rectangle in px of the canvas, drawn over earlier frames (`blends`) or in their place; what becomes of it when
-    the next one comes; and `picture`, which gives it as a file of its own. `delay_ms` is as in the file."""
+    """A rectangle in px of the canvas, drawn over earlier frames (`blends`) or replacing them; how it is disposed of
+    before the next one; and `picture`, which returns it as a separate file. `delay_ms` is as in the file."""
 
     left: int
     top: int
@@ -31,7 +31,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Reel:
-    """`plays` is how often all frames are shown, 0: without end. `channels` and `depth` are those of the canvas."""
+    """`plays` is how often the animation is played (0: endlessly). `channels` and `depth` are those of the canvas."""
 
     width: int
     height: int
@@ -41,12 +41,12 @@ class Reel:
     frames: tuple[Frame, ...]
 
     def covers(self, frame: Frame) -> bool:
-        """Whether a frame draws over all of the canvas."""
+        """Whether a frame covers the whole canvas."""
         right, bottom = frame.left + frame.width, frame.top + frame.height
         return frame.left <= 0 and frame.top <= 0 and right >= self.width and bottom >= self.height
 
     def with_alpha(self, alpha: bool) -> Reel:
-        """The same with one more channel, for transparency, where `alpha` says so or frames leave some of the canvas
+        """The same with an additional channel for transparency, if `alpha` is set or frames leave some of the canvas
         empty."""
         has_holes = any(frame.disposal == "clear" for frame in self.frames)
         if not alpha and not has_holes and (not self.frames or self.covers(self.frames[0])):
@@ -55,7 +55,7 @@ class Reel:
 
 
 class Blocks:
-    """Bytes of a file that is walked along, read in large pieces."""
+    """The bytes of a file that is parsed sequentially, read in large blocks."""
 
     def __init__(self, source: Source) -> None:
         self._source, self._at, self._data = source, 0, b""
@@ -66,7 +66,7 @@ class Blocks:
         return self._data[at - self._at : at - self._at + count]
 
     def number(self, at: int, code: str) -> int:
-        """Little-endian unless `code` says otherwise; 0 behind the end."""
+        """Little-endian unless `code` says otherwise; 0 past the end."""
         size = struct.calcsize(code)
         data = self.read(at, size)
         return int(struct.unpack(code, data)[0]) if len(data) == size else 0

@@ -1,4 +1,4 @@
-"""A `Source` for libraries that want a file."""
+"""A `Source` as a file object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from srgan_cli.imaging.sources import Source
 
 
 class Stream(io.RawIOBase):
-    """A `Source` as a file that can be read and sought in."""
+    """A `Source` as a readable, seekable file object."""
 
     def __init__(self, source: Source) -> None:
         self._source, self._at = source, 0

@@ -1,8 +1,8 @@
-"""The pages of a TIFF: each is shown to the reader as a file of one picture.
+"""The pages of a TIFF, each presented to the reader as a TIFF with a single picture.
 
-A page is the file itself with two numbers changed: where the first table stands, and that none follows it. So all that
-is known about TIFFs of one picture (kinds of samples, metadata, bounds) holds for each page, and opening page 5,000
-does not walk over 4,999 others.
+A page is the file itself with two numbers changed: the offset of the first table, and the link to the next, which is
+removed. So everything implemented for TIFFs with one picture (kinds of samples, metadata, bounds) works for each page,
+and opening page 5,000 does not read 4,999 others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from srgan_cli.imaging.sources import Source, vips_source
 
 
 class TiffPages(Closing):
-    """An open TIFF of several pages; the levels of a pyramid, previews and masks are none. Closes `source`."""
+    """An open TIFF of several pages; levels of a pyramid, previews and masks do not count. Closes `source`."""
 
     kind: Kind = "pages"
     notes: tuple[str, ...] = ()
@@ -42,14 +42,14 @@ class TiffPages(Closing):
 
 
 class _Page(Source):
-    """The bytes of a TIFF as if one of its pages were all that it had. The file stays open when this is closed."""
+    """The bytes of a TIFF as if it contained only one of its pages. The file stays open when this is closed."""
 
     def __init__(self, whole: Source, table: Table, number: int, *, big: bool, order: Any) -> None:
         self._whole = whole
         self.name, self.suffix, self.size = f"page {number + 1} of {whole.name}", whole.suffix, whole.size
         word = 8 if big else 4
         self._patches = ((word, table.at.to_bytes(word, order)), (table.next_at, bytes(word)))
-        self._shown: list[Any] = []  # libvips does not keep alive what calls back into Python
+        self._shown: list[Any] = []  # libvips does not keep Python callbacks alive
 
     def read_at(self, offset: int, count: int) -> bytes:
         data = self._whole.read_at(offset, count)

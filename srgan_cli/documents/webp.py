@@ -11,7 +11,7 @@ _ALPHA = 0x10
 
 
 def read_reel(source: Source, most: int) -> Reel:
-    """Up to `most` frames. Raises `ValueError` for what is no animated WebP."""
+    """Up to `most` frames. Raises `ValueError` if it is not an animated WebP."""
     blocks = Blocks(source)
     if blocks.read(8, 8) != b"WEBPVP8X":
         raise ValueError("no animated WebP")
@@ -43,7 +43,7 @@ def _frame(source: Source, blocks: Blocks, at: int, size: int) -> Frame:
 def _picture(source: Source, at: int, size: int) -> bytes:
     data = source.read_at(at, size)
     if data[:4] == b"ALPH":
-        # With transparency apart from the colours, the file has to say so; its size is that of the VP8 frame.
+        # If transparency is separate from the colours, a header (VP8X) is needed; its size is that of the VP8 frame.
         alpha_end = 8 + int.from_bytes(data[4:8], "little")
         start = alpha_end + alpha_end % 2 + 8  # of the frame: 3 bytes, a start code, and its size
         width, height = (int.from_bytes(data[start + place : start + place + 2], "little") & 0x3FFF for place in (6, 8))

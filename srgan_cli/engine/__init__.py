@@ -1,1 +1,1 @@
-"""Rows of a picture in, larger rows out, on whatever there is to compute with."""
+"""Enlarging rows of a picture on any available device."""

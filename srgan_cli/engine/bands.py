@@ -1,8 +1,8 @@
-"""One band at a time through a chain: on the host, on an accelerator, or faded together where tiles cannot join.
+"""Runs one band at a time through a chain: on the host, on an accelerator, or with blended tiles.
 
 Each runner has `start(low, rows, columns, out) -> Pending`. `low` holds the band's rows with their context, all
 columns; `out` is the whole finished picture. On CUDA `start` only queues work, and `Pending.finish` waits for it while
-the next band already runs. `start` changes nothing that a second try of the same band would not change again.
+the next band already runs. Starting the same band twice is harmless.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.noise import Noise
 
-# A band that goes through an accelerator or is faded together is held whole, twice; on the host only its input is.
+# A band on an accelerator, or with blended tiles, is held whole, twice; on the host only its input is.
 BAND_BYTES = 192 << 20
-# On a CPU the integers are made strip by strip: what a strip of subpixels takes stays in the cache.
+# On a CPU, integers are made strip by strip, so that a strip of sub-pixels stays in the cache.
 STRIP_PX = 32
-# After a band of windows above this size the heap is trimmed, and after a picture of a single one when more than this
-# has gathered in it; what smaller windows leave is small.
+# The heap is trimmed after a band of windows above this size, and after a picture of a single window once more than
+# this has accumulated. Smaller windows leave little.
 TRIM_PX = 512 * 1024
 FREE_BLOCKS_BYTES = 1280 << 20
 
@@ -38,8 +38,8 @@ _TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uin
 
 @dataclass(frozen=True)
 class Pending:
-    """A band that has been started. `finish` blocks until it is in `out` and returns how many tiles went to fp32. All
-    rows above `final` are finished then."""
+    """A started band. `finish` blocks until it is in `out` and returns how many tiles were recomputed in fp32. After
+    that, all rows above `final` are finished."""
 
     rows: Span
     tiles: int
@@ -48,26 +48,26 @@ class Pending:
 
 
 class Runner(Protocol):
-    """What the engine drives."""
+    """The interface that the engine uses."""
 
-    uniform: bool  # the windows should be of one size
-    asynchronous: bool  # a band runs on while the next one is started
-    band_bytes: int | None  # of finished rows in one band, at most
+    uniform: bool  # all windows should have the same size
+    asynchronous: bool  # a band continues to run while the next one starts
+    band_bytes: int | None  # maximum finished rows in one band
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
-        """`batch_px`: how many low-resolution px may go through the network at a time."""
+        """`batch_px`: how many low-resolution px may pass through the network at a time."""
 
 
 def runner(chain: Chain, noise: Noise | None = None, origin: tuple[int, int] = (0, 0)) -> Runner:
-    """The runner that fits the chain and its device. `noise` is for networks that draw from it, in pictures whose first
-    row and column are those of `origin` in the whole."""
+    """The runner for the chain and its device. `noise` is for networks that draw from it; the picture's first row and
+    column are at `origin` in the whole picture."""
     if chain.blend_px:
         return BlendingRunner(chain, noise, origin)
     return (DeviceRunner if chain.device.type == "cuda" else HostRunner)(chain, noise, origin)
 
 
 class _Output(NamedTuple):
-    """What the network made of some windows: subpixels (N, 3r² or r², …), alpha (N, 1, h, w), and finite (N,) bool."""
+    """The network's output for some windows: sub-pixels (N, 3r² or r², …), alpha (N, 1, h, w), and finite (N,) bool."""
 
     subpixels: Tensor
     alpha: Tensor | None
@@ -75,7 +75,7 @@ class _Output(NamedTuple):
 
 
 class _Tiles:
-    """Windows in, cores out, as integers; and the fp32 copy of the chain, made when it is first needed."""
+    """Turns windows into cores, as integers. Holds the fp32 copy of the chain, made when first needed."""
 
     def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
         self.chain = chain
@@ -83,23 +83,24 @@ class _Tiles:
         self._exact: Chain | None = None
 
     def run(self, chain: Chain, windows: Tensor, rows: Span, columns: Sequence[Span]) -> _Output:
-        """(N, h, w, C) integers, of pictures with C channels, through the network; they lie at `rows` and each at one
-        of the `columns`."""
+        """(N, h, w, C) integers, of pictures with C channels, through the network. They are at `rows`, each at one of
+        the `columns`."""
         top, left = self._origin
         corners = [(top + rows.begin, left + column.begin) for column in columns]
         low, alpha = pixels.split(windows)
         low = low if alpha is None else pixels.bleed(low, alpha)
-        # Apple's GPUs lack some of the integer types; there the network alone runs on the device.
+        # Apple's GPUs lack some of the integer types; there, only the network runs on the device.
         noise = None if self._noise is None else self._noise.at(corners)
         subpixels = chain.subpixels(low.to(chain.device), noise).to(windows.device)
-        # The sum of a tile is finite only where each of its values is: one pass and no mask.
+        # The sum of a tile is finite only if all of its values are: one pass and no mask.
         finite = torch.isfinite(subpixels.sum((1, 2, 3)))
         if windows.shape[-1] <= 2:
             subpixels = pixels.luma(subpixels)
         return _Output(subpixels, alpha, finite)
 
     def exact(self) -> Chain:
-        """The chain in fp32, for what left the range of half precision. Raises `WeightsError` when it is in fp32."""
+        """The chain in fp32, for tiles that overflowed in half precision. Raises `WeightsError` if it already is in
+        fp32."""
         if self.chain.backend.precision == "fp32":
             raise _not_finite(self.chain)
         if self._exact is None:
@@ -111,7 +112,8 @@ class _Tiles:
     ) -> Iterator[tuple[slice, slice, Tensor]]:
         """The cores of one band's tiles as integers, in strips of `strip_px` low-resolution rows.
 
-        Each comes with its place in the finished band: rows from the band's first, columns from the picture's.
+        Each comes with its position in the finished band: rows counted from the band's first, columns from the
+        picture's.
         """
         chain = self.chain
         scale, fold = chain.scale, chain.scale // chain.shuffle
@@ -129,9 +131,9 @@ class _Tiles:
 
 
 class HostRunner:
-    """The CPU: one tile at a time, straight into the finished picture.
+    """The CPU: one tile at a time, directly into the finished picture.
 
-    The windows are of one size, so that a tile's blocks fit into the places of the last one's.
+    All windows have the same size, so that a tile's memory blocks fit where the previous tile's were.
     """
 
     uniform = True
@@ -151,9 +153,9 @@ class HostRunner:
         return Pending(rows, len(columns), lambda: redone, rows.stop)
 
     def _tile(self, low: Pixels, rows: Span, column: Span, target: Pixels) -> bool:
-        """One tile into the band's finished rows; whether it had to be done again in fp32.
+        """Write one tile into the band's finished rows. Returns whether it was recomputed in fp32.
 
-        A function of its own, so that a tile's subpixels are gone before the next tile's are made.
+        A separate function, so that a tile's sub-pixels are freed before the next tile's are allocated.
         """
         window = _tensor(low[:, column.begin : column.end])[None]
         output = self._tiles.run(self._tiles.chain, window, rows, (column,))
@@ -168,7 +170,8 @@ class HostRunner:
 
 
 class DeviceRunner:
-    """A GPU: the band's rows go up once, tiles run in batches, the finished band comes back while the next one runs."""
+    """A GPU: the band's rows are uploaded once, tiles run in batches, and the finished band is downloaded while the
+    next one runs."""
 
     uniform = True
     asynchronous = True
@@ -204,12 +207,12 @@ class DeviceRunner:
     def _run(
         self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], high: Tensor, batch_px: int
     ) -> Tensor:
-        """All of a band's tiles into `high` on the device. Returns which were finite, (tiles,) bool."""
+        """Run all tiles of a band into `high` on the device. Returns which were finite, (tiles,) bool."""
         flags = []
         per_batch = max(1, batch_px // (band.shape[0] * columns[0].window))
         for first in range(0, len(columns), per_batch):
             batch = columns[first : first + per_batch]
-            # Moved as bits: PyTorch has few kernels for uint16 on a GPU.
+            # Moved as bits: PyTorch has few GPU kernels for uint16.
             windows = torch.stack([pixels.bits(band)[:, c.begin : c.end] for c in batch]).view(band.dtype)
             output = self._tiles.run(chain, windows, rows, batch)
             for down, across, piece in self._tiles.pieces(output, rows, batch, high.dtype, rows.core):
@@ -222,9 +225,9 @@ class DeviceRunner:
         return rows.pin_memory().to(self._device, non_blocking=True) if self._cuda else rows.to(self._device)
 
     def _download(self, *results: Tensor) -> tuple[list[Tensor], Callable[[], None]]:
-        """The results in host memory, and what to call before they are read.
+        """The results in host memory, and a function to call before they are read.
 
-        They are copied on a stream of their own: on the one that computes, they would wait for the next band.
+        They are copied on a separate stream: on the computing one they would wait for the next band.
         """
         if self._copies is None:
             return [result.cpu() for result in results], lambda: None
@@ -240,14 +243,15 @@ class DeviceRunner:
 
 
 class BlendingRunner:
-    """For models that see too far to carry their whole context: neighbours are faded into each other linearly.
+    """For models whose receptive field is too large to use as context: neighbouring tiles are blended linearly.
 
-    Only foreign models need it. The strip around a cut is summed in fp32, below a band as a carry for the next one.
+    Only other programs' models need it. The strip around a cut is summed in fp32; below a band it is carried to the
+    next one.
     """
 
     uniform = False
     asynchronous = False
-    band_bytes: int | None = BAND_BYTES // 4  # it is summed in fp32
+    band_bytes: int | None = BAND_BYTES // 4  # summed in fp32
 
     def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
         self._tiles = _Tiles(chain, noise, origin)
@@ -281,7 +285,7 @@ class BlendingRunner:
         integers = pixels.quantise(done, _TORCH_DTYPES[out.dtype]).numpy()
         carry = total[:, (final - top) * scale :].clone()
         out[top * scale : final * scale] = integers.transpose(1, 2, 0)
-        self._carry = carry  # last: a band that ran out of memory is started again
+        self._carry = carry  # last, so that a band that ran out of memory can be started again
         return Pending(rows, len(columns), lambda: redone, final)
 
     def _float_tile(self, chain: Chain, window: Tensor, rows: Span, column: Span) -> Tensor:
@@ -294,7 +298,7 @@ class BlendingRunner:
 
 
 def _faded(span: Span, length: int) -> tuple[int, int]:
-    """The part of a tile that counts: its core and half the strip at each cut."""
+    """The part of a tile that is used: its core and half the strip at each cut."""
     half = BLEND_PX // 2
     return max(0, span.start - half), min(length, span.stop + half)
 
@@ -312,7 +316,7 @@ def _ramp(span: Span, length: int, scale: int) -> Tensor:
 
 
 def _tensor(pixels: Pixels) -> Tensor:
-    """A view where that is possible; a copy of what is not contiguous or read-only."""
+    """A view if possible; a copy if it is not contiguous or read-only."""
     return torch.from_numpy(np.require(pixels, requirements=("C", "W")))
 
 
@@ -330,7 +334,7 @@ def _times(s: slice, factor: int) -> slice:
 
 
 def _without_constant_alpha(low: Pixels, target: Pixels) -> tuple[Pixels, Pixels]:
-    """A band whose alpha is the same everywhere: fill it in and leave only the colours to be computed."""
+    """If a band's alpha is constant, fill it in and leave only the colours to be computed."""
     if low.shape[2] not in (2, 4):
         return low, target
     alpha = low[..., -1]

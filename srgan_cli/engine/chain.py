@@ -1,7 +1,7 @@
-"""One or more networks, made ready for a device and seen as a single one that enlarges by their product.
+"""One or more networks, prepared for a device and used as a single one that enlarges by the product of their scales.
 
-Run tile by tile, a chain needs no picture in between: its halo is the sum of its networks' halos, each in px of the
-first input.
+A chain runs tile by tile, without a picture in between: its halo is the sum of its networks' halos, in px of the first
+input.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from srgan_cli.networks.generators import bilinear_subpixels, not_finite
 from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
 
-# Half-precision results that differ more from fp32 are not trusted: by one of 255 levels as the root of the mean square
-# (rounding to 8 bits alone is 0.3), or by 15 levels anywhere. Adversarial networks enlarge small differences on the
-# noise and the hard edges of the canary: on photographs ours are at 0.4 levels, and at most at 4 anywhere.
+# Half-precision results that differ more than this from fp32 are rejected: by one of 255 levels root mean square
+# (rounding to 8 bits alone is 0.3), or by 15 levels anywhere. Adversarial networks amplify small differences in the
+# canary's noise and hard edges: on photographs the bundled models differ by 0.4 levels, and by at most 4 anywhere.
 CANARY_RMS = 1 / 255
 CANARY_LARGEST = 15 / 255
-# Overlap of models whose field of view is unbounded or too large to carry whole: blended, in px.
+# Overlap in px for models with a receptive field that is unbounded or too large: tiles are blended.
 BLEND_PX = 32
 
 _LOCK_SIGMA_PX = 3.0
@@ -34,7 +34,7 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # of luma, BT.601
 
 
 class Difference(NamedTuple):
-    """Between two results in [0, 1]: the largest, and the root of the mean square."""
+    """Difference between two results in [0, 1]: the maximum, and the root mean square."""
 
     largest: float
     rms: float
@@ -45,10 +45,10 @@ class Difference(NamedTuple):
 
 
 class Chain:
-    """Networks in their order, on a backend.
+    """Networks in order, on a backend.
 
-    `scale` is the product of theirs; `halo_px` the context a tile needs; `blend_px` is 0 where tiles join exactly,
-    else the width of the strip over which neighbouring tiles are faded into each other.
+    `scale` is the product of their scales; `halo_px` the context a tile needs; `blend_px` is 0 if tiles join exactly,
+    else the width of the strip in which neighbouring tiles are blended.
     """
 
     def __init__(self, models: Sequence[Model], backend: Backend, *, color_lock: bool | None = None) -> None:
@@ -59,13 +59,13 @@ class Chain:
         bounded = all(m.halo_px is not None for m in models)
         self.blend_px = 0 if bounded else BLEND_PX
         passes = tuple(Pass(m.scale, BLEND_PX if m.halo_px is None else m.halo_px) for m in models)
-        # One px more than the correction's own reach: it is enlarged bilinearly.
+        # One px more than the correction's own reach, since it is enlarged bilinearly.
         self.halo_px = chain_halo(passes) + (_LOCK_RADIUS_PX + 1 if self.color_lock else 0)
         self._prepared = [backend.prepare(m) for m in models]
         each = zip(self._prepared, models, strict=True)
         self._networks = [_Grey(one) if m.input_channels == 1 else one for one, m in each]
         self.shuffle = self._networks[-1].shuffle
-        # Whether all that could draw from noise do, on this backend.
+        # Whether all networks that draw from noise can do so on this backend.
         self.draws = all(
             isinstance(one, Drawing) for one, m in zip(self._networks, models, strict=True) if m.network.has_noise
         )
@@ -77,7 +77,7 @@ class Chain:
     def subpixels(self, low: Tensor, noise: Noise | None = None) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 3r², H·s/r, W·s/r) with r = `shuffle`, all fp32; may overshoot [0, 1].
 
-        `noise` is that of the N windows, for networks that make something of it.
+        `noise` is that of the N windows, for networks that use it.
         """
         middle, trace = low, None
         for number in range(len(self._networks) - 1):
@@ -103,12 +103,12 @@ class Chain:
         return F.pixel_shuffle(self.subpixels(low), self.shuffle)
 
     def _locked(self, subpixels: Tensor, low: Tensor) -> Tensor:
-        """Correct the low frequencies so that the result, scaled down, has the colours of the input.
+        """Correct the low frequencies so that the downscaled result has the colours of the input.
 
-        The mean over each s×s block of the result is compared with its input pixel; the difference is smoothed
-        (only colour casts and drifts are corrected, not texture), enlarged and added.
+        The mean of each s×s block of the result is compared with its input pixel. The difference is smoothed (so that
+        colour casts and drifts are corrected, but not texture), enlarged and added.
         """
-        colors = subpixels.chunk(3, dim=1)  # a colour's r² subpixels lie side by side
+        colors = subpixels.chunk(3, dim=1)  # a colour's r² sub-pixels are adjacent
         blocks = torch.cat([color.mean(1, keepdim=True) for color in colors], dim=1)  # -> (N, 3, h, w)
         blocks = F.avg_pool2d(blocks, self.scale // self.shuffle)  # -> (N, 3, H, W)
         drift = _smooth(low - blocks.clamp(0.0, 1.0))
@@ -118,12 +118,12 @@ class Chain:
         return F.pixel_unshuffle(high, self.shuffle).add_(subpixels)
 
     def canary(self, referee: Backend) -> Difference:
-        """How far from the referee's a small synthetic picture comes out; infinitely, where it is not finite."""
+        """The difference from the reference's result for a small synthetic picture; infinite if it is not finite."""
         generator = torch.Generator().manual_seed(20160915)  # arXiv:1609.04802
         coarse = torch.rand(1, 3, 12, 12, generator=generator)
         picture = F.interpolate(coarse, size=(96, 96), mode="bicubic", align_corners=False)
         picture = (picture + 0.1 * torch.randn(1, 3, 96, 96, generator=generator)).clamp_(0.0, 1.0)
-        picture[..., 48:, :] = picture[..., 48:, :].round()  # the harshest edges there are
+        picture[..., 48:, :] = picture[..., 48:, :].round()  # the hardest possible edges
         low = picture.to(self.device).contiguous(memory_format=torch.channels_last)
         result, truth = self.high(low), Chain(self.models, referee, color_lock=self.color_lock).high(low)
         if not bool(torch.isfinite(result).all()):
@@ -132,9 +132,9 @@ class Chain:
         return Difference(float(off.abs().max()), float(off.square().mean().sqrt()))
 
     def bytes_per_px(self) -> float:
-        """Memory that one more low-resolution px of a tile takes at the peak.
+        """Memory for one more low-resolution px of a tile, at the peak.
 
-        The result is there in fp32 about three times.
+        The result exists about three times in fp32.
         """
         return self.backend.bytes_per_px(self._prepared, self._probe, 3 * 4 * 3 * self.scale**2)
 
@@ -143,7 +143,7 @@ class Chain:
 
 
 class _Grey:
-    """A network of one channel, given three: each colour is a grey picture."""
+    """A one-channel network applied to three channels: each colour is treated as a grey picture."""
 
     def __init__(self, network: Prepared) -> None:
         self._network = network
@@ -156,10 +156,10 @@ class _Grey:
 
 
 def _without_new_colours(subpixels: Tensor, low: Tensor) -> Tensor:
-    """Take away colours that the input has nowhere near, in place: specks around letters and in foliage.
+    """Remove colours in place that the input does not have nearby: specks around letters and in foliage.
 
-    Red minus luma and blue minus luma stay between the least and the largest of the input's within one px; luma stays
-    as it is. (N, 3r², h, w), (N, 3, H, W) -> (N, 3r², h, w)
+    Red minus luma and blue minus luma are clamped to the range of the input within one px; luma is unchanged. (N, 3r²,
+    h, w), (N, 3, H, W) -> (N, 3r², h, w)
     """
     count, channels, height, width = subpixels.shape
     red, green, blue = subpixels.view(count, 3, channels // 3, height, width).unbind(1)
@@ -180,7 +180,7 @@ def _without_new_colours(subpixels: Tensor, low: Tensor) -> Tensor:
 
 
 def _smooth(x: Tensor) -> Tensor:
-    """Gaussian mean over what lies inside the picture (normalised at its borders)."""
+    """Gaussian mean over the px inside the picture (normalised at its borders)."""
     offsets = torch.arange(-_LOCK_RADIUS_PX, _LOCK_RADIUS_PX + 1, device=x.device, dtype=x.dtype)
     taps = torch.exp(-0.5 * (offsets / _LOCK_SIGMA_PX) ** 2)
     taps = taps / taps.sum()

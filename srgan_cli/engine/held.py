@@ -1,4 +1,4 @@
-"""Networks that are kept from run to run, for a watched folder or a server, which start many runs."""
+"""Networks that are kept between runs, for a watched folder or a server with many runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _Key: TypeAlias = "tuple[tuple[str, ...], tuple[str, ...], EngineOptions]"
 
 
 class Upscalers:
-    """Upscalers by their networks; beyond `most`, the one that was used longest ago is given up.
+    """Upscalers by their networks. Beyond `most`, the least recently used one is dropped.
 
-    Threads may share it. What an upscaler has to say goes to whoever took it last.
+    Threads may share it. Notes by an upscaler go to the thread that took it last.
     """
 
     def __init__(self, most: int = 4) -> None:
@@ -33,12 +33,12 @@ class Upscalers:
         options: EngineOptions,
         on_note: Callable[[str], None],
     ) -> Upscaler:
-        """The upscaler that runs `sources` (what `load_model` takes) one after the other; `sha256` tells whether a file
-        has been replaced. Raises what `load_model` and `Upscaler` do."""
+        """The upscaler that runs `sources` (what `load_model` takes) in sequence. `sha256` shows whether a file has
+        been replaced. Raises what `load_model` and `Upscaler` do."""
         key = tuple(map(str, sources)), sha256, options
         with self._lock:
             found = self._held.pop(key, None) or _made(sources, options)
-            self._held[key] = found  # the last is the one used last
+            self._held[key] = found  # in order of use, most recent last
             for oldest in list(self._held)[: -self._most]:
                 del self._held[oldest]
             found[1].to = on_note

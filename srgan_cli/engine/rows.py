@@ -16,7 +16,7 @@ _COPIED_ROWS = 256
 
 
 class RowSource(Protocol):
-    """Where rows come from, top to bottom. `srgan_cli.imaging.reading.OpenPicture` is one."""
+    """A source of rows, from top to bottom. `srgan_cli.imaging.reading.OpenPicture` is one."""
 
     def read_rows(self, count: int) -> Pixels:
         """The next `count` rows, fewer at the end: (n, W, C), uint8 or uint16."""
@@ -36,7 +36,7 @@ class ArrayRows:
 
 
 class Unchanged:
-    """What makes a picture that is large enough already: an `Upscaler` of scale 1."""
+    """Used for pictures that are already large enough: an `Upscaler` of scale 1."""
 
     scale = 1
 
@@ -57,14 +57,14 @@ class Unchanged:
 
 
 class AheadRows:
-    """Rows of a slow source, decoded by a thread that is a few blocks ahead. A context manager."""
+    """Rows of a slow source, decoded by a thread a few blocks ahead. A context manager."""
 
     def __init__(self, source: RowSource, row_bytes: int, *, block_bytes: int = 8 << 20, blocks: int = 4) -> None:
         self._source = source
         self._count = max(1, block_bytes // row_bytes)
         self._blocks: queue.Queue[Pixels | BaseException] = queue.Queue(blocks)
         self._rest: Pixels | None = None
-        self._last: Pixels | BaseException | None = None  # the empty block at the end, or what went wrong
+        self._last: Pixels | BaseException | None = None  # the empty block at the end, or an exception
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._decode, name="srgan-decoder", daemon=True)
 
@@ -74,7 +74,7 @@ class AheadRows:
 
     def __exit__(self, *_args: object) -> None:
         self._stop.set()
-        while self._thread.is_alive():  # it may wait for room in the queue
+        while self._thread.is_alive():  # it may be waiting for room in the queue
             try:
                 self._blocks.get(timeout=0.02)
             except queue.Empty:
@@ -108,18 +108,18 @@ class AheadRows:
 
 
 class RowWindow:
-    """The last rows read, as many as a band may still need.
+    """The rows read last, as many as a band may still need.
 
-    Bands overlap by twice the halo, and a retry after an error asks for the same rows again.
+    Bands overlap by twice the halo, and a retry after an error requests the same rows again.
     """
 
     def __init__(self, source: RowSource) -> None:
         self._source = source
-        self._top = 0  # the picture's row that _rows[0] is
+        self._top = 0  # the picture's row index of _rows[0]
         self._rows: Pixels | None = None
 
     def take(self, begin: int, end: int, *, keep_from: int) -> Pixels:
-        """Rows [begin, end) of the picture. Those from `keep_from` on may be asked for again."""
+        """Rows [begin, end) of the picture. Those from `keep_from` on may be requested again."""
         assert self._top <= keep_from <= begin
         try:
             if self._rows is None:
@@ -130,7 +130,7 @@ class RowWindow:
                 missing = end - keep_from - len(kept)
                 if missing > 0:
                     kept = np.concatenate((kept, self._read(missing)))
-        except MemoryError as err:  # no smaller tile would help
+        except MemoryError as err:  # a smaller tile would not help
             raise UnreadablePictureError("there is not enough memory to decode it") from err
         self._rows, self._top = kept, keep_from
         return kept[begin - keep_from : end - keep_from]

@@ -1,9 +1,9 @@
 """Where to cut: integers only.
 
-A convolutional generator's output depends on a bounded neighbourhood of its input: its *halo*. A tile whose window
-carries that much context around its core, and which is clamped at the picture's true borders (so that the network
-sees its own zero padding there and nowhere else), gives the very pixels that the whole picture would have given.
-Seams are then impossible, not blended away.
+A convolutional generator's output depends on a bounded neighbourhood of its input, its *halo*. A tile's window has that
+much context around its core, and is clamped at the picture's true borders (so that the network sees its zero padding
+only there). Then its core's pixels are exactly those of the whole picture, and there are no seams that would have to be
+blended.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ class Span:
 
     @property
     def inner(self) -> slice:
-        """The core's place inside the window."""
+        """The core's position inside the window."""
         return slice(self.start - self.begin, self.stop - self.begin)
 
 
 def span(start: int, stop: int, length: int, halo_px: int) -> Span:
-    """The core [start, stop) of an axis of `length` px, with as much context as there is, up to `halo_px`."""
+    """The core [start, stop) of an axis of `length` px, with the available context up to `halo_px`."""
     return Span(max(0, start - halo_px), start, stop, min(length, stop + halo_px))
 
 
 def cut(length: int, tile_px: int, halo_px: int, *, uniform: bool = False, whole_px: int = 0) -> tuple[Span, ...]:
     """Cut an axis of `length` px into the fewest cores of at most `tile_px` px, as equal as integers allow.
 
-    An axis of up to `whole_px` px is not cut: it needs no context, so what a window has room for, it may use.
-    `uniform` moves windows at the borders inwards until all are of one size, so that they can share a batch: more
-    context than needed changes nothing in the result.
+    An axis of up to `whole_px` px is not cut: it needs no context, so it may use the whole window. `uniform` moves
+    windows at the borders inwards until all have the same size, so that they can share a batch: extra context does not
+    change the result.
     """
     if length < 1 or tile_px < 1 or halo_px < 0:
         raise ValueError(f"cannot cut {length} px into tiles of {tile_px} px with a halo of {halo_px} px")
@@ -65,7 +65,7 @@ def _widened(s: Span, window: int, length: int) -> Span:
 
 
 def next_rows(top: int, height: int, tile_px: int, halo_px: int, *, whole_px: int = 0) -> Span:
-    """The band that follows row `top`: what is left is cut evenly, so that no thin band comes last.
+    """The band that starts at row `top`. The remaining rows are divided evenly, so that the last band is not thin.
 
     `whole_px` as for `cut`.
     """
@@ -76,7 +76,7 @@ def next_rows(top: int, height: int, tile_px: int, halo_px: int, *, whole_px: in
 
 @dataclass(frozen=True)
 class Pass:
-    """One network of a chain: how much it enlarges and how much context it needs, in its own input's px."""
+    """One network of a chain: its scale, and the context it needs in px of its own input."""
 
     scale: int
     halo_px: int
@@ -94,9 +94,9 @@ def chain_halo(passes: tuple[Pass, ...]) -> int:
 def choose_scales(available: tuple[int, ...], ratio: float) -> tuple[int, ...]:
     """Which networks to run, in order, to enlarge by at least `ratio`: the least surplus, then the fewest passes.
 
-    The larger factor comes last, because the second network works on a picture that the first has enlarged; of equal
-    chains the one that starts with the smaller factor has less to do. A ratio up to 2 % above a product is reached by
-    the final resampling (sizes given in px seldom divide evenly).
+    The larger factor comes last: the second network works on an enlarged picture, so of chains with the same product,
+    the one that starts with the smaller factor has less work. A ratio up to 2 % above a product is reached by the final
+    resampling (sizes given in px seldom divide evenly).
 
     >>> choose_scales((2, 4), 8), choose_scales((4,), 3), choose_scales((2, 3, 4), 3)
     ((2, 4), (4,), (3,))
@@ -108,7 +108,7 @@ def choose_scales(available: tuple[int, ...], ratio: float) -> tuple[int, ...]:
         if chain and math.prod(chain) * 1.02 >= ratio:
             candidates.append(chain)
             continue
-        lowest = chain[-1] if chain else 0  # ascending chains only: every multiset once
+        lowest = chain[-1] if chain else 0  # ascending chains only, so that every multiset occurs once
         frontier.extend((*chain, s) for s in available if s >= max(lowest, 2))
     if not candidates:
         raise ValueError(f"none of the scales {available} enlarges")

@@ -1,9 +1,9 @@
-"""The engine: rows of pixels in, larger rows of pixels out, through a network, in bounded memory.
+"""The engine: enlarges rows of pixels with a network, in bounded memory.
 
-    rows ──> bands ──> tiles on the device ──> the network ──> integers ──> the finished picture's rows
+rows ──> bands ──> tiles on the device ──> the network ──> integers ──> the finished picture's rows
 
-A band (one row of tiles), once done, is final. What is on the device at a time is a batch of tiles; what is in memory
-is one band of the input. The result goes straight into an array that the caller gives, which may be a memory map.
+A band (one row of tiles) is final once done. The device holds one batch of tiles at a time; memory holds one band of
+the input. The result is written directly into the caller's array, which may be a memory map.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from srgan_cli.networks.weights import Model
 
 _T = TypeVar("_T")
 
-# Below this a tile is nearly all halo; a device that cannot hold it cannot run the model.
+# Smaller tiles are almost all halo; a device that cannot hold this one cannot run the model.
 SMALLEST_TILE_PX = 16
-# Neighbouring fades must not overlap each other: an even cut makes tiles of half the size asked for.
+# Neighbouring fades must not overlap: an even cut may make tiles of half the requested size.
 SMALLEST_BLENDED_TILE_PX = 2 * BLEND_PX
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a run had to correct; for the summary and for tests."""
+    """What a run had to correct, for the summary and for tests."""
 
     tiles: int = 0
     redone_in_fp32: int = 0
@@ -52,11 +52,10 @@ class Upscaler:
     >>> upscaler = Upscaler(load_model("srgan-x4"))
     >>> high = upscaler.upscale(low)  # (H, W, C) uint8 or uint16 -> (4H, 4W, C) of the same type
 
-    Arrays are HWC, RGB order, with C of 1 (grey), 2 (grey + alpha), 3 or 4 (RGBA, straight alpha). Tiling changes
-    nothing: the result is that of the whole picture, to float rounding. Several threads may share one: their pictures
-    are enlarged one after the other. Raises `DeviceError` when the device asked
-    for is missing, `OutOfMemoryError` when not even a tile of 16 px fits. Networks that draw their detail from noise
-    draw it from that of seed 0, see `varied`.
+    Arrays are HWC, RGB order, with C of 1 (grey), 2 (grey + alpha), 3 or 4 (RGBA, straight alpha). Tiling does not
+    change the result, except for float rounding. Several threads may share an `Upscaler`: their pictures are enlarged
+    one after the other. Raises `DeviceError` if the requested device is missing, `OutOfMemoryError` if not even a tile
+    of 16 px fits. Networks that draw their detail from noise use seed 0, see `varied`.
     """
 
     def __init__(
@@ -89,13 +88,14 @@ class Upscaler:
 
     @property
     def has_noise(self) -> bool:
-        """Whether one of its networks draws its detail from noise, so that there are variants of a result."""
+        """Whether one of its networks draws its detail from noise, so that a result has variants."""
         return any(model.network.has_noise for model in self.models)
 
     def varied(self, seed: int = 0, variation: float = 1.0) -> Upscaler:
-        """One that shares the networks and draws their detail from the noise of a seed, of a strength from 0 to 1.
+        """A variation that shares the networks and draws their detail from the noise of a seed, with a strength from 0
+        to 1.
 
-        Raises `DeviceError` where the device cannot; of networks without noise it is the same.
+        Raises `DeviceError` if the device does not support it. For networks without noise, nothing changes.
         """
         if not self.has_noise:
             return self
@@ -110,8 +110,8 @@ class Upscaler:
         return other
 
     def upscale(self, low: Pixels, origin: tuple[int, int] = (0, 0)) -> Pixels:
-        """(H, W, C) uint8 or uint16 -> (H·scale, W·scale, C) of the same type. `origin` is the row and the column of a
-        larger picture that `low` begins at, where it is a part of one."""
+        """(H, W, C) uint8 or uint16 -> (H·scale, W·scale, C) of the same type. `origin` is the row and column of `low`
+        in a larger picture, if it is a part of one."""
         if low.ndim != 3 or low.shape[2] not in (1, 2, 3, 4) or low.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"expected (H, W, 1 to 4) of uint8 or uint16, not {low.shape} of {low.dtype}")
         height, width, channels = low.shape
@@ -128,11 +128,11 @@ class Upscaler:
         first_row: int = 0,
         origin: tuple[int, int] = (0, 0),
     ) -> None:
-        """Enlarge all of `source`'s rows into `out`, (H·scale, W·scale, C), whose type decides the depth.
+        """Enlarge all of `source`'s rows into `out`, (H·scale, W·scale, C), whose type determines the depth.
 
-        `on_rows` is called after each band with how many low-resolution rows have become final. With `first_row` the
-        bands above that row are taken as done (an interrupted run that is resumed); the source still starts at row 0.
-        Models whose tiles are faded together compute every row again. `origin` as for `upscale`.
+        `on_rows` is called after each band with the number of low-resolution rows that have become final. Bands above
+        `first_row` count as done (for resuming an interrupted run); the source still starts at row 0. Models with
+        blended tiles compute every row again. `origin` as for `upscale`.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
         with self._one_at_a_time, self.compute.inference():
@@ -140,22 +140,22 @@ class Upscaler:
             self._run_bands(runner, RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
 
     def first_row(self, done_rows: int) -> int:
-        """Where a picture can be resumed, of which an interrupted run had finished `done_rows`: there, or at the
-        top when tiles are faded together, since what is faded in from above is not kept."""
+        """The first row to compute when resuming a picture of which `done_rows` are finished: `done_rows`, or 0 for
+        blended tiles, since the overlap from above is not stored."""
         return 0 if self.chain.blend_px else done_rows
 
     def bands_of(self, width: int, channels: int, depth_bytes: int = 1) -> tuple[int, int, int]:
         """How a picture is cut for `upscale_piece`: the tile's side, a band's rows, and the rows of context above and
-        below it. The tile's side is 0 where tiles are faded together: then there are no pieces."""
+        below it. If tiles are blended, the side is 0 and there are no pieces."""
         if self.chain.blend_px:
             return 0, 0, 0
         out = np.empty((0, width * self.scale, channels), np.uint8 if depth_bytes == 1 else np.uint16)
         return self.tile_px, self._band_px(bands.runner(self.chain), out), self._halo_px(channels)
 
     def upscale_piece(self, low: Pixels, rows: Span, out: Pixels, tile_px: int) -> None:
-        """Enlarge rows [rows.start, rows.stop) of a picture into `out`; `low` are its rows [rows.begin, rows.end).
+        """Enlarge rows [rows.start, rows.stop) of a picture into `out`; `low` holds its rows [rows.begin, rows.end).
 
-        With the tile's side that `upscale_rows` has, and a band of it, the result is the same to the bit.
+        With the tile side that `upscale_rows` uses, and one of its bands, the result is bit-identical.
         """
         with self._one_at_a_time, self.compute.inference():
             runner = bands.runner(self.chain, self.noise, (rows.start, 0))
@@ -192,7 +192,7 @@ class Upscaler:
         first_row: int,
     ) -> None:
         halo_px = self._halo_px(out.shape[2])
-        waiting: list[bands.Pending] = []  # bands that run, or whose results are on their way
+        waiting: list[bands.Pending] = []  # bands that are running, or whose results are being downloaded
         top = final = self.first_row(first_row)
         while top < height or waiting:
             if top < height:
@@ -208,7 +208,7 @@ class Upscaler:
                     continue
                 waiting.append(started)
                 top = rows.stop
-            # One band may be on its way while the next one runs, where the device works on its own.
+            # If the device works asynchronously, one band may be in progress while the next one starts.
             allowed = 1 if runner.asynchronous and top < height else 0
             while len(waiting) > allowed:
                 band = waiting[0]
@@ -224,9 +224,9 @@ class Upscaler:
                 final = band.final
 
     def _attempt(self, step: Callable[[], _T]) -> _T | None:
-        """What a step on the device gives, or None when it ran out of memory. Raises `DeviceError` for other errors.
+        """The result of a step on the device, or None if it ran out of memory. Raises `DeviceError` for other errors.
 
-        The error is gone when this returns: as long as it lives, its traceback keeps what the step had allocated.
+        The exception is released before this returns, since its traceback would keep the step's memory allocated.
         """
         try:
             return step()
@@ -236,7 +236,7 @@ class Upscaler:
             return None
 
     def _band_px(self, runner: bands.Runner, out: Pixels, tile_px: int | None = None) -> int:
-        """Rows of a band: the tile's side, or fewer where a whole band has to be held and the picture is wide."""
+        """Rows of a band: the tile's side, or fewer if a whole band has to be held and the picture is wide."""
         tile_px = tile_px or self.tile_px
         if runner.band_bytes is None:
             return tile_px
@@ -251,9 +251,9 @@ class Upscaler:
         self.statistics = Statistics(before.tiles + band.tiles, before.redone_in_fp32 + redone, before.out_of_memory)
 
     def _shrink(self) -> None:
-        """Halve the tile, for the rest of this object's life: the memory will not come back.
+        """Halve the tile for the rest of this object's life, since the memory will not become free again.
 
-        Raises `OutOfMemoryError` when the tile is as small as it gets.
+        Raises `OutOfMemoryError` if the tile is already the smallest.
         """
         self.compute.empty_cache()
         smallest = SMALLEST_BLENDED_TILE_PX if self.chain.blend_px else SMALLEST_TILE_PX
@@ -266,7 +266,7 @@ class Upscaler:
         self.tile_px = smaller
 
     def _trusted_chain(self) -> Chain:
-        """The chain on the chosen backend, unless `auto` has chosen one that fails: then on the CPU."""
+        """The chain on the chosen backend; on the CPU if `auto` chose a backend that fails."""
         try:
             return self._checked_chain()
         except DeviceError as err:
@@ -280,7 +280,7 @@ class Upscaler:
             return self._checked_chain()
 
     def _checked_chain(self) -> Chain:
-        """The chain in the chosen precision, or in fp32 when the canary says that half precision is not safe."""
+        """The chain in the chosen precision, or in fp32 if the canary finds half precision unsafe."""
         chain = self._chain()
         while (distrust := self._distrust(chain)) is not None:
             if self.compute.precision == "fp32":
@@ -301,7 +301,7 @@ class Upscaler:
             raise _device_error(err, self.compute) from err
 
     def _distrust(self, chain: Chain) -> str | None:
-        """Why this backend, or its precision, is not to be used with this model; None when the canary is well."""
+        """Why this backend, or its precision, must not be used with this model; None if the canary passes."""
         compute, referee = self.compute, self.compute.referee(self.models)
         if referee is None or (compute.chosen_precision and compute.precision != "fp32"):
             return None
@@ -312,26 +312,26 @@ class Upscaler:
                 raise _no_room(compute, "to run the model") from err
             if compute.precision == "fp32":
                 raise _device_error(err, compute) from err
-            # Some networks make fp32 tensors of their own on the way and then fail to multiply the two.
+            # Some networks create fp32 tensors internally and then fail to multiply the two types.
             return f"this model cannot run in {compute.precision}"
         if difference.is_small:
             return None
         return f"{compute.precision} differs by up to {difference.largest:.3g} from {_truth(compute)} with this model"
 
     def _fitting_tile(self) -> int:
-        """Side of the largest square tile that surely fits, in px of its core; at most what pays.
+        """Side of the largest square tile that certainly fits, in px of its core; not larger than is useful.
 
-        On an accelerator the memory is shared out to a batch of tiles, on the host to one.
+        On an accelerator the memory is shared by a batch of tiles, on the host there is one at a time.
         """
         budget_bytes = self.compute.budget_bytes()
-        if not self.chain.blend_px:  # those run one by one
+        if not self.chain.blend_px:  # blended tiles run one by one
             budget_bytes /= self.compute.windows_at_once
         try:
             window_px = (budget_bytes / self.chain.bytes_per_px()) ** 0.5
         except (RuntimeError, MemoryError) as err:
             if not self.compute.is_out_of_memory(err):
                 raise _device_error(err, self.compute) from err
-            window_px = 0.0  # the run starts with the smallest tile and halves that if it must
+            window_px = 0.0  # the run starts with the smallest tile, which is halved if necessary
         return int(max(64, min(self.compute.max_window_px, window_px) - 2 * self.chain.halo_px))
 
 

@@ -1,1 +1,1 @@
-"""A page and an API on this machine: pictures in, larger ones out."""
+"""A web page and an API on this machine that enlarge pictures."""

@@ -1,4 +1,4 @@
-"""What is sent to a client: problems as in RFC 9457, and files."""
+"""Responses to clients: problems as in RFC 9457, and files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from srgan_cli.errors import (
 )
 from srgan_cli.serving.making import TooLargeError
 
-# What an error of the library is to a client; the first that fits.
+# The HTTP status for each error of the library; the first match counts.
 _STATUSES: tuple[tuple[type[SrganError], int], ...] = (
     (TooLargeError, 413),
     (UnreadablePictureError, 422),
@@ -38,7 +38,7 @@ _STATUSES: tuple[tuple[type[SrganError], int], ...] = (
 
 
 class ProblemError(Exception):
-    """An answer that is no picture. `detail` is a sentence: what is wrong, and what to do."""
+    """A response without a picture. `detail` is a sentence: what is wrong, and what to do."""
 
     def __init__(self, status: int, detail: str, *, retry: bool = False, close: bool = False) -> None:
         super().__init__(detail)
@@ -57,10 +57,10 @@ class ProblemError(Exception):
 
 
 def problem_of(err: BaseException) -> ProblemError:
-    """What an error is to a client. Of one that is no sentence for people, nothing is shown."""
+    """The response for an error. Details of an unexpected error are not shown."""
     for kind, status in _STATUSES:
         if isinstance(err, kind):
-            sentence = shown(in_python(err.sentence)).removeprefix("-: ")  # the name of a picture that has none
+            sentence = shown(in_python(err.sentence)).removeprefix("-: ")  # the name used for a picture without one
             return ProblemError(status, sentence, retry=status in (503, 504))
     return ProblemError(500, "this server failed with this picture; its log says more")
 

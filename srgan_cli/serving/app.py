@@ -1,4 +1,4 @@
-"""The routes: what each address does. `build` puts them together with the guard before them."""
+"""The routes. `build` combines them with the guard."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ OnRequest: TypeAlias = Callable[[str, str, int, float], None]  # method, route, 
 OnFault: TypeAlias = Callable[[BaseException], None]
 
 _CHUNK_BYTES = 1 << 18
-_HEARTBEAT_S = 10.0  # proxies close what is silent
-_PREVIEW_PIXELS = 120_000_000  # a page of pictures under a slider takes some ten bytes a px while it is made
+_HEARTBEAT_S = 10.0  # proxies close idle connections
+_PREVIEW_PIXELS = 120_000_000  # building a comparison page takes about ten bytes per px
 
 
 def build(
@@ -52,7 +52,7 @@ def build(
     on_request: OnRequest,
     on_fault: OnFault,
 ) -> Starlette:
-    """The application. `on_request` hears of each request, `on_fault` of errors that are this program's own."""
+    """The application. `on_request` is called for each request, `on_fault` for errors that are bugs in srgan."""
     service = Service(options, questions, upscalers, on_request, on_fault)
     routes = [
         Route("/", service.wrap(service.page)),
@@ -87,7 +87,7 @@ async def _http_problem(_request: Request, err: HTTPException) -> Response:
 
 @dataclass
 class Service:
-    """What the routes share."""
+    """State shared by the routes."""
 
     options: ServeOptions
     questions: Questions
@@ -116,14 +116,14 @@ class Service:
                     progress=progress)  # fmt: skip
 
     def wrap(self, handler: Handler) -> Handler:
-        """Problems become answers; requests are counted and reported."""
+        """Turns problems into responses; counts and reports requests."""
 
         async def wrapped(request: Request) -> Response:
             began = time.perf_counter()
             try:
                 response = await handler(request)
             except ClientDisconnect:
-                response = Response(status_code=499)  # as nginx has it: nobody is there to be answered
+                response = Response(status_code=499)  # as in nginx: the client has disconnected
             except ProblemError as problem:
                 await drain(request)
                 response = problem.response(self.workshop.retry_after_s())
@@ -141,14 +141,14 @@ class Service:
         return wrapped
 
     def refused(self, method: str, status: int) -> None:
-        """Before it came to a route: another site, another name, no token."""
+        """A request that was refused before it reached a route: other site, other name, no token."""
         self.metrics.requests[("refused", status)] += 1
         self.on_request(method, "refused", status, 0.0)
 
     # ------------------------------------------------------------------------------------------------------- pictures
 
     async def upscale(self, request: Request) -> Response:
-        """The whole way, while the client waits."""
+        """Enlarge a picture while the client waits."""
         task = await self._task(request)
         try:
             self.workshop.put(task)
@@ -170,7 +170,7 @@ class Service:
         return JSONResponse(self._shown(task), 202, {"Location": f"/v1/jobs/{task.id}"})
 
     async def _task(self, request: Request) -> Task:
-        """The upload and its options, checked. Full queues refuse before the upload, and are asked again after it."""
+        """The upload and its options, checked. The queue is checked before the upload and again after it."""
         if self.workshop.is_full:
             raise FullError
         reservation = self.room.reserve()
@@ -188,7 +188,7 @@ class Service:
             raise problem_of(err) from err
 
     async def _ended_or_left(self, task: Task, request: Request) -> None:
-        """Until the task has ended, or the client has disconnected, so that nobody wants it."""
+        """Wait until the task has ended, or until the client has disconnected."""
         ended, left = asyncio.ensure_future(task.ended()), asyncio.ensure_future(_left(request))
         try:
             await asyncio.wait((ended, left), return_when=asyncio.FIRST_COMPLETED)
@@ -216,14 +216,14 @@ class Service:
             self.on_fault(task.error)
 
     def _result_of(self, task: Task) -> Result:
-        """Raises `ProblemError` where there is none."""
+        """A job's result. Raises `ProblemError` if there is none."""
         if task.result is not None:
             return task.result
         task.reservation.give()
         raise ProblemError(409, "it was cancelled") if task.error is None else problem_of(task.error)
 
     def _file(self, task: Task, result: Result, *, last: bool) -> Response:
-        """The result; with `last` nothing is kept of it when it is sent, or the client has left."""
+        """The result; with `last` it is forgotten once sent, or if the client has disconnected."""
 
         async def chunks() -> AsyncIterator[memoryview]:
             view = memoryview(result.data)
@@ -272,7 +272,7 @@ class Service:
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(task.changed(), _HEARTBEAT_S)
                         break
-                    self.jobs.get(task.id)  # somebody is looking
+                    self.jobs.get(task.id)  # somebody is watching it
                     yield ": still here\n\n"
 
         return StreamingResponse(stream(), 200, {"X-Accel-Buffering": "no"}, "text/event-stream")
@@ -284,7 +284,7 @@ class Service:
         return self._file(task, self._result_of(task), last=False)
 
     async def compare(self, request: Request) -> Response:
-        """The page of `srgan compare`, for this job's pictures."""
+        """The page of `srgan compare` for this job's pictures."""
         task = self._known(request)
         if task.result is None:
             raise ProblemError(409, "the job is not done, so there is nothing to compare")
@@ -297,7 +297,7 @@ class Service:
         return HTMLResponse(html, headers={"Content-Security-Policy": page.VIEWER_POLICY})
 
     def _compared(self, task: Task, result: Result) -> str:
-        with self._comparing:  # one at a time: they take memory
+        with self._comparing:  # one at a time, because of their memory
             return page.comparison(task.data, result)
 
     def _shown(self, task: Task) -> dict[str, object]:
@@ -347,7 +347,7 @@ class Service:
         return Response(page.packaged("page.js"), media_type="text/javascript")
 
     async def login(self, request: Request) -> Response:
-        """A form for the token, which becomes a cookie that no script and no other site can use."""
+        """A login form for the token, which is then stored in a cookie that scripts and other sites cannot use."""
         headers = {"Content-Security-Policy": page.PAGE_POLICY}
         if request.method == "GET":
             return HTMLResponse(page.login_page(wrong=False), headers=headers)
@@ -370,7 +370,7 @@ class Service:
 
 
 async def _left(request: Request) -> None:
-    """Until the client has left. Of a request whose body has been read, that is all that is still to come."""
+    """Wait until the client has disconnected. After a request's body has been read, no other message can follow."""
     while True:
         if (await request.receive())["type"] == "http.disconnect":
             return
@@ -385,7 +385,7 @@ def _models() -> Iterator[dict[str, object]]:
 
 
 def _result_name(task: Task, result: Result) -> str:
-    """As the command would name it: `cat_x4.png`."""
+    """Named as by the command: `cat_x4.png`."""
     stem = task.name.rpartition(".")[0] or task.name
     size = task.options.size
     return f"{stem}_x{size.scale:g}{result.suffix}" if size.scale is not None else f"{stem}_large{result.suffix}"

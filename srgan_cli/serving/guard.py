@@ -1,8 +1,9 @@
-"""Who may ask: what stands before every route.
+"""Access control for every route.
 
-- **Host.** A stranger's page can point its own name at 127.0.0.1 (DNS rebinding); the browser then sends that
-  name, which is refused. Where a token is needed, the cookie is bound to our name already.
-- **Origin.** A stranger's page can send a form to 127.0.0.1 (CSRF); the browser says whose page it is.
+- **Host.** A malicious page can point its own name at 127.0.0.1 (DNS rebinding); the browser then sends that name,
+  which is refused. With a token this is not needed, since the cookie is bound to the server's name.
+- **Origin.** A malicious page can send a form to 127.0.0.1 (CSRF); the browser sends the page's origin, which is
+  checked.
 - **Token.** As `Authorization: Bearer …`, or as a cookie that the page's own form sets; compared in constant time.
 """
 
@@ -20,7 +21,7 @@ from srgan_cli.serving.answers import ProblemError
 from srgan_cli.serving.settings import LOOPBACK_NAMES, ServeOptions
 
 COOKIE = "srgan_token"
-OPEN_PATHS = frozenset({"/healthz", "/login", "/page.css"})  # for everybody, token or not
+OPEN_PATHS = frozenset({"/healthz", "/login", "/page.css"})  # available without a token
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -37,7 +38,7 @@ class Guard:
     """ASGI middleware."""
 
     def __init__(self, app: ASGIApp, options: ServeOptions, on_refusal: Callable[[str, int], None]) -> None:
-        """`on_refusal` hears the method and the status of each request that gets no further."""
+        """`on_refusal` is called with the method and the status of each refused request."""
         self._app, self._options, self._on_refusal = app, options, on_refusal
         names = LOOPBACK_NAMES if options.is_loopback else ()
         self._hosts = {name.casefold() for name in (*names, options.host, *options.allow_hosts)}
@@ -98,7 +99,7 @@ class Guard:
 
 
 def is_token(options: ServeOptions, given: str) -> bool:
-    """Compared in a time that does not depend on how much of it is right."""
+    """Compared in constant time."""
     return options.token is None or hmac.compare_digest(given.encode(), options.token.encode())
 
 
@@ -111,9 +112,9 @@ def _name(host: str) -> str:
 
 
 def _is_own(headers: Headers, host: str, *, is_page: bool) -> bool:
-    """Whether a request comes from a page of ours, or from no page at all."""
+    """Whether a request comes from one of the server's own pages, or not from a page at all."""
     origin = headers.get("origin")
     if origin is not None:
         return urlsplit(origin).netloc.casefold() == host.casefold() if origin != "null" else False
-    # Browsers leave Origin out where a page is opened or embedded, and say this instead.
+    # Browsers omit Origin when a page is opened or embedded, and send this header instead.
     return is_page or headers.get("sec-fetch-site", "none") in ("none", "same-origin")

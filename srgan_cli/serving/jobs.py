@@ -1,4 +1,4 @@
-"""Jobs: tasks that outlive the request that began them, until they are fetched, cancelled or removed."""
+"""Jobs: tasks that outlive the request that started them, until they are fetched, cancelled or removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SWEEP_S = 5.0
 
 
 class Jobs:
-    """By their names, which nobody can guess."""
+    """Jobs by name; the names cannot be guessed."""
 
     def __init__(self, workshop: Workshop, keep_s: float) -> None:
         self._workshop, self._keep_s = workshop, keep_s
@@ -21,25 +21,25 @@ class Jobs:
         return len(self._tasks)
 
     def add(self, task: Task) -> None:
-        """Raises `FullError`."""
+        """Add a task as a job. Raises `FullError`."""
         self._workshop.put(task)
         self._tasks[task.id] = task
 
     def get(self, name: str) -> Task | None:
-        """Whoever asks for a job keeps it alive."""
+        """The job of that name. Each access extends its lifetime."""
         task = self._tasks.get(name)
         if task is not None:
             task.seen = time.monotonic()
         return task
 
     def forget(self, task: Task) -> None:
-        """End it, and keep nothing of it."""
+        """Stop it, and forget all of it."""
         self._workshop.cancel(task)
         self._tasks.pop(task.id, None)
         task.reservation.give()
 
     def make_room(self, count: int) -> None:
-        """Forget results, the oldest first, until `count` more bytes fit or there are none left."""
+        """Forget results, oldest first, until `count` more bytes fit or none are left."""
         for task in list(self._tasks.values()):
             if task.reservation.fits(count):
                 return
@@ -47,7 +47,7 @@ class Jobs:
                 self.forget(task)
 
     async def sweep(self) -> None:
-        """For ever: forget what nobody has asked for in a while."""
+        """Run for ever: forget jobs that have not been accessed for some time."""
         while True:
             await asyncio.sleep(min(_SWEEP_S, self._keep_s / 2))
             oldest = time.monotonic() - self._keep_s

@@ -1,4 +1,4 @@
-"""One picture made for a client: bytes in, bytes out, within the server's limits."""
+"""Enlarging one picture for a client: bytes in, bytes out, within the server's limits."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.plan import Job
 
 _ANY_SIZE = 1 << 62
-_PIXELS = b"P5 8 8 255\n" + bytes(range(0, 256, 4))  # the smallest picture that any model takes, as PGM
+_PIXELS = b"P5 8 8 255\n" + bytes(range(0, 256, 4))  # the smallest picture that all models accept, as PGM
 _MIME = {"jp2": "image/jp2", "ppm": "image/x-portable-anymap"}
 
 
 class TooLargeError(SettingsError):
-    """The result would be larger than this server makes."""
+    """The result would be larger than this server allows."""
 
 
 class CancelledError(Exception):
-    """The client has left, or asked for no more."""
+    """The client has disconnected or cancelled."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A picture that was made: the file's bytes, and what there is to say of it."""
+    """A finished picture: the file's bytes, and facts about it."""
 
     data: bytes
     format: str
@@ -64,14 +64,14 @@ def mime_of(format: str) -> str:  # noqa: A002
 
 
 def model_names() -> tuple[str, ...]:
-    """What a request may name: bundled and own models and families; never a file of this machine."""
+    """The names that a request may use: bundled and own models and families, but never a local file."""
     known = [(model.family, model.name) for model in registry.entries()]
     known += [(model.family, model.name) for model in library.own_models()]
     return AUTO_MODEL, *dict.fromkeys(name for names in known for name in names)
 
 
 def within_limits(asked: UpscaleOptions, options: ServeOptions) -> UpscaleOptions:
-    """What a client asked for, as this server does it. Raises `SettingsError` for a model that it does not offer."""
+    """A client's options, restricted to what this server offers. Raises `SettingsError` for an unavailable model."""
     name, _ = registry.split_detail(asked.model)
     if asked.model != options.model and name not in model_names():
         raise SettingsError(f"there is no model called {asked.model!r} here; there are {', '.join(model_names())}")
@@ -93,13 +93,13 @@ def make(
     max_result_pixels: int,
     progress: Callable[[float], None],
 ) -> Result:
-    """Make it. What `progress` raises ends the work. Raises `TooLargeError` before the work, and what `upscale_file`
-    does."""
+    """Enlarge the picture. An exception from `progress` ends the work. Raises `TooLargeError` before the work, and what
+    `upscale_file` does."""
     began = time.perf_counter()
     try:
         try:
             session = prepare(asked, stdin=data, upscalers=upscalers)
-        except SeveralResultsError:  # an answer is one file; the note of its first page says so
+        except SeveralResultsError:  # a response is one file; the note on its first page says so
             session = prepare(replace(asked, pages=PageRange(1, 1)), stdin=data, upscalers=upscalers)
         if session.plan.failures:
             _refuse_too_many_pixels(data, asked.max_pixels)
@@ -115,19 +115,19 @@ def make(
     job = told.job
     seconds = time.perf_counter() - began
     output, data = job.output, stream.getvalue()
-    model = session.selections[job.model].name if job.model else "none"  # not the path of a file on this machine
+    model = session.selections[job.model].name if job.model else "none"  # not the path of a local file
     return Result(data, output.format, output.width, output.height, model, job.why, told.notes, seconds)
 
 
 def warm_up(options: ServeOptions, upscalers: Upscalers) -> None:
-    """Import torch and load the model before anybody waits for them. What fails here is the first client's to hear."""
+    """Import torch and load the model before the first request. If that fails, the first client gets the error."""
     asked = replace(within_limits(UpscaleOptions(model=options.model), options), write=WriteOptions("png"))
     with suppress(Exception):
         make(_PIXELS, asked, upscalers, max_result_pixels=options.max_result_pixels, progress=lambda _done: None)
 
 
 def _refuse_too_many_pixels(data: bytes, most: int) -> None:
-    """Of what cannot be read, say so where that is the reason: a client cannot raise the limit."""
+    """If a picture was refused for its size, name the server's limit: a client cannot raise it."""
     with suppress(PictureError):
         header = read_header(data, max_pixels=_ANY_SIZE)
         if header.width * header.height > most:
@@ -147,7 +147,7 @@ def _refuse_too_large(session: Session, most: int) -> None:
 
 
 class _Said(Reporting):
-    """What a run says of its one picture."""
+    """Collects the messages of a run about its one picture."""
 
     def __init__(self, progress: Callable[[float], None]) -> None:
         super().__init__(progress)
@@ -159,7 +159,7 @@ class _Said(Reporting):
 
 
 def check_model(options: ServeOptions) -> None:
-    """Raise `WeightsError` for a server's own model that is not there, before anybody asks for it."""
+    """Raise `WeightsError` at the start if the server's own model is missing."""
     if options.model != AUTO_MODEL:
         name, _ = registry.split_detail(options.model)
         path, _ = registry.resolve(name)

@@ -1,4 +1,4 @@
-"""What the server counts, in Prometheus' text format."""
+"""The server's metrics, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ _BOUNDS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class Metrics:
-    """Set by the event loop's thread only."""
+    """Counters, updated by the event loop's thread only."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()  # by route and status
-        self.pictures: Counter[str] = Counter()  # by what became of them
+        self.pictures: Counter[str] = Counter()  # by outcome
         self.megapixels = 0.0
         self._seconds = [0] * len(_BOUNDS_S)
         self._seconds_sum, self._seconds_count = 0.0, 0
 
     def took(self, seconds: float) -> None:
-        """A picture that was made took so long, waiting left out."""
+        """Record how long a picture took, without its time in the queue."""
         self._seconds_sum += seconds
         self._seconds_count += 1
         for i, bound in enumerate(_BOUNDS_S):
             self._seconds[i] += seconds <= bound
 
     def text(self, **gauges: float) -> str:
-        """All of it; `gauges` are what is so now, by their names."""
+        """All metrics as text; `gauges` are current values, by name."""
         lines = _family("srgan_requests_total", "counter", "Requests, by route and status.")
         lines += [f'srgan_requests_total{{route="{route}",status="{status}"}} {count}'
                   for (route, status), count in sorted(self.requests.items())]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The API described for programs: an OpenAPI 3.1 document, made from the options that requests may have."""
+"""The API as an OpenAPI 3.1 document, generated from the options that requests may have."""
 
 from __future__ import annotations
 

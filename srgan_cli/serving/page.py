@@ -1,4 +1,4 @@
-"""The pages: the one to drop pictures on, the one that asks for the token, and two pictures under a slider."""
+"""The pages: the upload page, the one that asks for the token, and the comparison of two pictures under a slider."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from srgan_cli.serving.making import Result
 from srgan_cli.serving.settings import Questions, ServeOptions
 from srgan_cli.upscaling.choice import CLEAN, WORN
 
-# Our own files and the API; pictures also from the memory of the page itself.
+# Only srgan's own files and the API; pictures also from the page's memory.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# The page of `srgan compare` carries all it needs in itself; in a sandbox, it cannot reach the API.
+# The page of `srgan compare` is self-contained. In a sandbox it cannot access the API.
 VIEWER_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
     "frame-ancestors 'self'; sandbox allow-scripts"
@@ -57,7 +57,7 @@ def main_page(models: Sequence[dict[str, object]], questions: Questions, options
 
 
 def _has_noise(model: str) -> bool:
-    """Of the server's own model, whose file may have gone since it started."""
+    """Whether the server's own model has noise. Its file may have been removed since the start."""
     try:
         path, _ = registry.resolve(registry.split_detail(model)[0])
     except WeightsError:
@@ -75,7 +75,7 @@ def packaged(name: str) -> str:
 
 
 def comparison(low: bytes, result: Result) -> str:
-    """The page of `srgan compare` for a picture and what became of it. Raises `PictureError`."""
+    """The page of `srgan compare` for a picture and its result. Raises `PictureError`."""
     scene = together([("before", read_shown(low)), ("after", read_shown(result.data))], enlarging="bicubic")
     places = most_different(scene, list(scene.views), _PLACES, _PLACE_PX)
     html, _ = build_page("before | after", [Exhibit(scene, tuple(places))], budget_bytes=_VIEWER_BYTES)

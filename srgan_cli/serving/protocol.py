@@ -1,7 +1,7 @@
-"""HTTP/1.1 for clients that may stop at any time: uvicorn's own protocol, with time limits.
+"""HTTP/1.1 with time limits for clients that may stall: a subclass of uvicorn's protocol.
 
-uvicorn waits for ever for a request whose head has begun, and for a client that does not read its answer. Both hold a
-connection, and there are only a few hundred of them.
+uvicorn waits indefinitely for the rest of a request's head, and for a client that does not read its response. Each of
+these holds a connection, and there are only a few hundred.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class PatientProtocol(H11Protocol):
-    """Gives a client `timeout_s` for a request's head, and as long for each part of the answer it does not take."""
+    """Gives a client `timeout_s` for a request's head, and for each part of the response that it does not read."""
 
     timeout_s = 20.0
     _head: asyncio.TimerHandle | None = None
@@ -54,12 +54,12 @@ class PatientProtocol(H11Protocol):
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """Nothing is left of it."""
+    """Cancel the timer."""
     if timer is not None:
         timer.cancel()
     return None
 
 
 def patient_protocol(timeout_s: float) -> type[PatientProtocol]:
-    """The class with a server's own patience: uvicorn makes the objects itself."""
+    """A subclass with the server's own timeout, since uvicorn creates the instances itself."""
     return type("Protocol", (PatientProtocol,), {"timeout_s": timeout_s})

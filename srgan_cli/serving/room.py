@@ -1,10 +1,10 @@
-"""How many bytes of pictures a server has in memory, and may have."""
+"""Accounting of the memory for pictures in a server."""
 
 from __future__ import annotations
 
 
 class FullError(Exception):
-    """There is no room: in the queue, or for the bytes."""
+    """No capacity left, in the queue or in bytes."""
 
 
 class Room:
@@ -18,27 +18,27 @@ class Room:
 
 
 class Reservation:
-    """What one picture takes of it."""
+    """The part of it that one picture uses."""
 
     def __init__(self, room: Room) -> None:
         self._room, self.bytes = room, 0
 
     def fits(self, count: int) -> bool:
-        """Whether there is room for that many more."""
+        """Whether that many more bytes fit."""
         return self._room.taken + count <= self._room.most
 
     def take(self, count: int) -> None:
-        """Raises `FullError`."""
+        """Reserve bytes. Raises `FullError`."""
         if not self.fits(count):
             raise FullError
         self.add(count)
 
     def add(self, count: int) -> None:
-        """Of what is in memory already, whether there is room or not."""
+        """Count bytes that are already in memory, even above the limit."""
         self._room.taken += count
         self.bytes += count
 
     def give(self) -> None:
-        """Give all of it back; may be called again."""
+        """Release all of it; may be called again."""
         self._room.taken -= self.bytes
         self.bytes = 0

@@ -1,4 +1,4 @@
-"""Runs the application: one process, its event loop in the caller's thread, the network in another."""
+"""Runs the application: one process, with the event loop in the caller's thread and the network in another."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from srgan_cli.serving.settings import Questions, ServeOptions
 if TYPE_CHECKING:
     import uvicorn
 
-_CONNECTIONS = 1_000  # beyond, uvicorn answers 503
-_GRACE_S = 5  # for requests that are being answered when the server is to end
+_CONNECTIONS = 1_000  # above this, uvicorn answers 503
+_GRACE_S = 5  # grace period for requests in progress when the server stops
 
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who hears of what happens: each request (method, route, status, seconds), and faults of this program's own."""
+    """Callbacks for events: each request (method, route, status, seconds), and bugs in srgan."""
 
     on_request: Callable[[str, str, int, float], None] = lambda *_: None
     on_fault: Callable[[BaseException], None] = lambda _err: None
 
 
 class HttpServer:
-    """A server that listens from the moment it is made. `address` is its page's.
+    """A server that listens as soon as it is created. `address` is its page's.
 
-    Raises `SettingsError` where it cannot listen or a package is missing, and `WeightsError` for a model that is not
-    there.
+    Raises `SettingsError` if it cannot listen or a package is missing, and `WeightsError` for a missing model.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class HttpServer:
             asyncio.run(self._server.serve(sockets=[self._socket]))
 
     def stop(self) -> None:
-        """From another thread."""
+        """Stop, from another thread."""
         self._server.should_exit = True
 
 
@@ -73,7 +72,7 @@ def _uvicorn(options: ServeOptions, questions: Questions, listeners: Listeners, 
 
     check_model(options)
     app = build(options, questions, upscalers, listeners.on_request, listeners.on_fault)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a client's broken request is no news
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a client's malformed request is not worth logging
     config = uvicorn.Config(
         app, loop="asyncio", http=patient_protocol(options.client_timeout_s), ws="none", lifespan="on",
         access_log=False, log_config=None, server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS,
@@ -84,13 +83,13 @@ def _uvicorn(options: ServeOptions, questions: Questions, listeners: Listeners, 
 
 def _listen(options: ServeOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # With the protocol named: asyncio looks at it before it switches off Nagle's algorithm, which would hold the body
-    # of each answer back until the client has acknowledged its head, for 40 ms.
+    # The socket's protocol is given explicitly: asyncio checks it before it disables Nagle's algorithm, which would
+    # delay the body of each response by 40 ms, until the client has acknowledged its head.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((options.host, options.port))
-        listening.listen(512)  # who comes while the packages are loaded waits, and is not refused
+        listening.listen(512)  # clients that connect while packages are loading wait, instead of being refused
     except OSError as err:
         listening.close()
         raise SettingsError(

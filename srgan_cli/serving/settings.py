@@ -1,4 +1,4 @@
-"""What `srgan serve` is started with, and what a request may ask for."""
+"""Settings of `srgan serve`, and the options that a request may have."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """One `srgan serve`: where it listens, who may ask, and how much at a time.
+    """Settings of one `srgan serve`: address, access, and limits.
 
-    `queue` is how many pictures wait or are worked on at a time; `held_bytes` what uploads, waiting pictures and
-    results that nobody has fetched may take together. `client_timeout_s` is how long a client may neither send nor
-    take, `keep_s` how long a job lives that nobody asks for. `allow_hosts` are further names under which the server is
-    reached, behind a proxy for example.
+    `queue` is the maximum number of pictures waiting or in progress; `held_bytes` the maximum memory for uploads,
+    waiting pictures and results that have not been fetched. `client_timeout_s` is how long a client may neither send
+    nor receive, `keep_s` the lifetime of a job that is not accessed. `allow_hosts` are additional names of the server,
+    behind a proxy for example.
     """
 
     host: str = "127.0.0.1"
@@ -85,7 +85,7 @@ class ServeOptions:
 
 @dataclass(frozen=True)
 class Parameter:
-    """An option of a request: its name in a query or form, its JSON schema, and what it does."""
+    """An option of a request: its name in a query or form, its JSON schema, and its description."""
 
     name: str
     schema: Mapping[str, object]
@@ -94,9 +94,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Questions:
-    """What a request may ask, which is what the command line declares for `srgan upscale`.
+    """The options that a request may have, from the declarations of `srgan upscale`.
 
-    `parse` makes options of names and words, or raises `SettingsError`.
+    `parse` turns names and values into options, or raises `SettingsError`.
     """
 
     parameters: tuple[Parameter, ...]

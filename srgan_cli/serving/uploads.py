@@ -1,4 +1,4 @@
-"""A request's picture and options: a raw body or a form, within bounds of bytes and time, in memory only."""
+"""Reading a request's picture and options, from a raw body or a form, with limits on size and time, in memory only."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from srgan_cli.serving.jobs import Jobs
 from srgan_cli.serving.room import FullError, Reservation
 from srgan_cli.serving.settings import ServeOptions
 
-_SLOWEST_BYTES_PER_S = 1_000  # of an upload as a whole, after the first `client_timeout_s`
+_SLOWEST_BYTES_PER_S = 1_000  # for an upload as a whole, after the first `client_timeout_s`
 _MAX_FIELDS = 64
 _MAX_FIELD_BYTES = 4_096
 _DRAINED_BYTES = 1 << 20
 
 
 class Upload(NamedTuple):
-    """The picture's bytes, what the client calls it, and the options beside it."""
+    """The picture's bytes, the client's name for it, and the options."""
 
     data: bytes
     name: str
@@ -40,7 +40,7 @@ class Reader:
     jobs: Jobs
 
     async def read(self, request: Request, reservation: Reservation) -> Upload:
-        """Raises `ProblemError` for what is too large, too slow, or no picture and options."""
+        """Read a body. Raises `ProblemError` if it is too large, too slow, or not a picture and options."""
         kind, parameters = _content_type(request.headers.get("content-type", ""))
         words = _words(request.query_params.multi_items())
         if kind == "multipart/form-data":
@@ -49,7 +49,7 @@ class Reader:
             if twice:
                 raise ProblemError(400, f"{twice[0]} is given twice, in the address and in the form")
             return upload._replace(words={**words, **upload.words})
-        # Whatever the type says: `curl --data-binary` calls a picture a form.
+        # Regardless of the content type: `curl --data-binary` declares a picture as a form.
         body = bytearray()
         async for chunk in self.chunks(request, reservation):
             body += chunk
@@ -64,7 +64,8 @@ class Reader:
         return form.finish()
 
     async def chunks(self, request: Request, reservation: Reservation | None) -> AsyncIterator[bytes]:
-        """The body as it comes, not more and not more slowly than it may; with a `reservation` of the room for it."""
+        """The body in chunks as they arrive, within the limits of size and speed, with a `reservation` of memory for
+        it."""
         options = self.options
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > options.max_bytes:
@@ -97,7 +98,8 @@ class Reader:
 
 
 async def drain(request: Request) -> None:
-    """Read a little of what a refused client is still sending: it may listen only when it has sent all."""
+    """Read a little of what a refused client is still sending: it may not read the response before it has sent
+    everything."""
 
     async def read() -> None:
         left = _DRAINED_BYTES
@@ -136,14 +138,14 @@ def _words(pairs: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _plain_name(name: str) -> str:
-    """The last part of a name that a client gave, without what could mean anything to a file system or a header."""
+    """The last part of a client's file name, without characters that are special in a file system or a header."""
     last = PurePath(name.replace("\\", "/")).name
     kept = "".join(c if c.isalnum() or c in " ._-()[]+," else "_" for c in shown(last)[:120]).strip(" .")
     return kept or "picture"
 
 
 class _Form:
-    """A form as it comes in, one picture and short fields; nothing goes to the disk."""
+    """A form parsed as it arrives: one picture and short fields. Nothing is written to disk."""
 
     def __init__(self, boundary: str) -> None:
         from python_multipart.multipart import MultipartParser

@@ -1,7 +1,7 @@
-"""The queue: pictures of all clients, made one after the other by one thread, since one uses the whole machine.
+"""The queue: one thread enlarges the pictures of all clients in sequence, since one picture uses the whole machine.
 
-Only the event loop's thread changes a task; the worker posts changes to it. So whoever awaits a task sees a consistent
-state.
+Only the event loop's thread changes a task; the worker posts changes to it. So code that awaits a task sees a
+consistent state.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from srgan_cli.serving.room import FullError, Reservation
 JobState: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
 Making: TypeAlias = "Callable[[Task, Callable[[float], None]], Result]"
 ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled")
-_TELL_EVERY_S = 0.05  # progress of small pictures would come more often than anybody can look
-_RECENT = 20  # tasks, from which the time that one takes is known
+_TELL_EVERY_S = 0.05  # minimum interval of progress reports; for small pictures they would be too frequent
+_RECENT = 20  # number of tasks for the running average of their duration
 
 
 @dataclass(eq=False)
 class Task:
-    """One picture on its way. `data` is the upload; it is kept until the task is forgotten, to be compared with."""
+    """One picture in the queue or in progress. `data` is the upload; it is kept until the task is forgotten, for the
+    comparison page."""
 
     data: bytes
     options: UpscaleOptions
     name: str
-    reservation: Reservation  # of the memory for pictures
+    reservation: Reservation  # its part of the memory for pictures
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     state: JobState = "queued"
     fraction: float = 0.0
@@ -51,7 +52,7 @@ class Task:
         return self.state in ENDED
 
     async def changed(self) -> None:
-        """Until anything is new."""
+        """Wait until anything changes."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         await waiting
@@ -70,20 +71,20 @@ class Task:
 
 
 class Workshop:
-    """The queue and its worker, which calls `warm_up` before its first task. Made inside a running event loop."""
+    """The queue and its worker, which calls `warm_up` before its first task. Create it inside a running event loop."""
 
     def __init__(self, most: int, making: Making, warm_up: Callable[[], None]) -> None:
         self._most, self._making, self._warm_up = most, making, warm_up
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._inside: dict[str, Task] = {}  # waiting or worked on, in order
+        self._inside: dict[str, Task] = {}  # waiting or in progress, in order
         self._seconds: deque[float] = deque(maxlen=_RECENT)
         self._worker = threading.Thread(target=self._work, name="srgan-worker", daemon=True)
         self._worker.start()
 
     @property
     def length(self) -> int:
-        """How many pictures wait or are worked on."""
+        """Number of pictures waiting or in progress."""
         return len(self._inside)
 
     @property
@@ -91,29 +92,29 @@ class Workshop:
         return self.length >= self._most
 
     def retry_after_s(self) -> int:
-        """When it may be worth while to ask again."""
+        """Suggested delay before a client tries again."""
         each = sum(self._seconds) / len(self._seconds) if self._seconds else 1.0
         return max(1, min(60, round(each)))
 
     def position(self, task: Task) -> int:
-        """How many are before it."""
+        """Number of tasks ahead of it."""
         return list(self._inside).index(task.id) if task.id in self._inside else 0
 
     def put(self, task: Task) -> None:
-        """Raises `FullError`."""
+        """Add a task. Raises `FullError`."""
         if self.is_full:
             raise FullError
         self._inside[task.id] = task
         self._queue.put(task)
 
     def cancel(self, task: Task) -> None:
-        """Take it out of the queue, or end the work on it after the band that is being computed."""
+        """Remove it from the queue, or stop it after the current band."""
         task.cancelled.set()
         if task.state == "queued":
             self._leave(task, state="cancelled")
 
     async def close(self) -> None:
-        """End the work on everything, and the thread."""
+        """Stop all work, and the thread."""
         for task in list(self._inside.values()):
             self.cancel(task)
         self._queue.put(None)

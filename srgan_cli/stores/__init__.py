@@ -1,1 +1,1 @@
-"""Object stores and web servers, by their URLs, through fsspec. It has nothing to do with files of this machine."""
+"""Object stores and web servers, by URL, through fsspec. Not used for local files."""

@@ -1,4 +1,5 @@
-"""What goes wrong between this machine and a store, as the end of a sentence; and which faults may pass."""
+"""Classifies errors between this machine and a store: their description as the end of a sentence, and whether a retry
+may help."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import asyncio
 import errno
 from dataclasses import dataclass
 
-# Exceptions of the stores' own libraries, which are not imported here: by their names.
+# Exceptions of the stores' own libraries, by name, since those are not imported here.
 _NO_CREDENTIALS = {
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound",
     "TokenRetrievalError", "DefaultCredentialsError", "RefreshError", "ClientAuthenticationError", "SSOTokenLoadError",
@@ -33,7 +34,7 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Trouble:
-    """`why` ends a sentence. `passes`: it is worth trying again. `concerns_all`: no other object would fare better."""
+    """`why` ends a sentence. `passes`: a retry may help. `concerns_all`: all objects would fail the same way."""
 
     why: str
     passes: bool = False
@@ -41,7 +42,7 @@ class Trouble:
 
 
 class StoreError(OSError):
-    """A store did not do what it was asked for. `trouble` says why."""
+    """A store could not fulfil a request. `trouble` says why."""
 
     def __init__(self, trouble: Trouble) -> None:
         super().__init__(trouble.why)
@@ -49,14 +50,14 @@ class StoreError(OSError):
 
 
 def trouble_of(err: BaseException, protocol: str) -> Trouble:
-    """What an exception of fsspec, or of the library below it, means for a person."""
+    """The meaning of an exception from fsspec, or the library below it, for the user."""
     name, status = type(err).__name__, _status(err)
     code = _code(err)
     said = _said(err)
     if name in _NO_CREDENTIALS:
         hint = _HINTS.get({"s3a": "s3", "gcs": "gs"}.get(protocol, protocol), "see fsspec's documentation")
         return Trouble(f"no credentials were found for {protocol}:// ({hint})", concerns_all=True)
-    if isinstance(err, FileNotFoundError) and err.__cause__ is not None:  # fsspec's for whatever a web server does
+    if isinstance(err, FileNotFoundError) and err.__cause__ is not None:  # fsspec's exception for any web server error
         return trouble_of(err.__cause__, protocol)
     if isinstance(err, FileNotFoundError) or status == 404 or code in ("NoSuchBucket", "NoSuchKey", "404"):
         return Trouble("there is no such object")
@@ -76,14 +77,14 @@ def trouble_of(err: BaseException, protocol: str) -> Trouble:
 
 
 def _code(err: BaseException) -> str:
-    """What S3 calls an error, where its library passes that on as it is."""
+    """S3's error code, if its library provides it."""
     response = getattr(err, "response", None)
     found = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
     return str(found)
 
 
 def _status(err: BaseException) -> int | None:
-    """Of an answer of a web server, where the exception is about one."""
+    """HTTP status of a web server's response, if the exception has one."""
     for attribute in ("status", "status_code", "code"):
         value = getattr(err, attribute, None)
         if isinstance(value, str) and value.isdecimal():
@@ -94,7 +95,7 @@ def _status(err: BaseException) -> int | None:
 
 
 def _said(err: BaseException) -> str:
-    """`": the library's own words"`, in one line, or nothing."""
+    """`": the library's own words"`, on one line, or empty."""
     text = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
     line = " ".join(text.split())[:200].rstrip(".")
     return f": {line}" if line else ""

@@ -1,4 +1,4 @@
-"""Objects as files of this machine, for as long as they are needed; and files as objects."""
+"""Objects as temporary local files, and uploading files as objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srgan_cli.stores.failures import StoreError
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.stores.store import Stat
 
-Check = Callable[[], None]  # raises where there is no point in going on
+Check = Callable[[], None]  # raises to stop the transfer
 
 
 def _always() -> None: ...
@@ -24,7 +24,7 @@ def _always() -> None: ...
 
 @dataclass(frozen=True)
 class Fetched:
-    """An object on this machine, to be closed. `digest` is the SHA-256 of its bytes, in hexadecimal."""
+    """A local copy of an object, to be closed. `digest` is the SHA-256 of its bytes, in hexadecimal."""
 
     path: Path
     digest: str
@@ -36,7 +36,7 @@ class Fetched:
 
 @contextlib.contextmanager
 def reading(path: StorePath) -> Iterator[None]:
-    """What goes wrong with a store in the block, as a sentence about the picture there."""
+    """Turns a store's error inside the block into a sentence about the picture."""
     try:
         yield
     except FileNotFoundError as err:
@@ -46,9 +46,9 @@ def reading(path: StorePath) -> Iterator[None]:
 
 
 def fetch(path: StorePath, version: str = "", check: Check = _always) -> Fetched:
-    """An object into a file of its own. `version`: what it was when the run was planned, where that is known.
+    """Fetch an object into a local file. `version`: the object's version when the run was planned, if known.
 
-    Raises `UnreadablePictureError`: missing, changed meanwhile, no room for it, a connection that stays away.
+    Raises `UnreadablePictureError`: missing, changed meanwhile, not enough space, a persistent connection failure.
     """
     with reading(path):
         found = store.stat(path)
@@ -70,7 +70,7 @@ def fetch(path: StorePath, version: str = "", check: Check = _always) -> Fetched
 
 @contextlib.contextmanager
 def on_this_machine(path: Path) -> Iterator[Path]:
-    """A file of this machine with the bytes of any path: its own, or what is fetched for as long as the block."""
+    """A local file with the bytes of any path: the file itself, or a temporary copy that exists during the block."""
     if not isinstance(path, StorePath):
         yield path
         return
@@ -82,7 +82,7 @@ def on_this_machine(path: Path) -> Iterator[Path]:
 
 
 def publish(source: Path, path: StorePath, *, overwrite: bool, check: Check = _always) -> None:
-    """A finished file as an object. Raises `UnwritablePictureError`."""
+    """Upload a finished file as an object. Raises `UnwritablePictureError`."""
     try:
         store.put(source, path, lambda _count: check(), overwrite=overwrite)
     except FileExistsError as err:
@@ -94,7 +94,7 @@ def publish(source: Path, path: StorePath, *, overwrite: bool, check: Check = _a
 
 
 def _bounded(path: StorePath, found: Stat, folder: Path, check: Check) -> Callable[[int], None]:
-    """What watches a fetch: it may take what is announced, or (a server that says nothing) half of what is free."""
+    """Limits a fetch to the announced size, or to half of the free space if the server does not announce one."""
     free = shutil.disk_usage(folder).free
     if found.size is not None and found.size > free:
         raise UnreadablePictureError(

@@ -1,4 +1,4 @@
-"""URLs as paths, so that names are made, compared and shown in one way, wherever a picture is."""
+"""URLs as paths, so that names are made, compared and displayed in the same way for files and stores."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from srgan_cli.errors import SettingsError
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
 _WEB = ("http", "https")
-# Parts that a path would lose or act upon (`a//b`, `.`, `..`) stand behind it. No URL has it.
+# Parts that a path would drop or interpret (`a//b`, `.`, `..`) are marked with this character, which no URL contains.
 _KEPT = "\x1f"
 _Self = TypeVar("_Self", bound="StorePath")
 
 if TYPE_CHECKING:
     _Here = Path
 else:
-    _Here = type(Path())  # until Python 3.12 only the system's own kind can be derived from
+    _Here = type(Path())  # before Python 3.12, only the system's own path type can be subclassed
 
 
 class StorePath(_Here):
     """`s3://bucket/folder/name.jpg`: a path whose first part is the protocol, `s3:`. Its text is the URL.
 
-    Names, parents and joining are those of any path; nothing of it is on this machine.
+    Names, parents and joining work as for any path; nothing of it is on this machine.
     """
 
     __slots__ = ()
@@ -55,12 +55,12 @@ class StorePath(_Here):
 
     @property
     def is_web(self) -> bool:
-        """Whether it is a web server's, which can be read from only, and lists nothing."""
+        """Whether it is on a web server, which is read-only and cannot be listed."""
         return self.protocol in _WEB
 
     @property
     def plain(self) -> Path:
-        """A name for a file of this machine: of a web address without its query."""
+        """A file name for it on this machine; for a web address, without its query."""
         name = unquote(Path(urlsplit(str(self)).path).name) if self.is_web else self.name
         return Path(name.removeprefix(_KEPT).replace("/", "_").replace("\0", "_") or "picture")
 
@@ -70,9 +70,10 @@ def is_url(text: str) -> bool:
 
 
 def path_of(text: str) -> Path:
-    """What a person named: a path of this machine, also as `file://`, or a `StorePath`. What is there is a file.
+    """What the user gave: a path on this machine, also as `file://`, or a `StorePath`. An existing local file takes
+    precedence.
 
-    Raises `SettingsError` for what is neither: `https://` alone, `s3::simplecache://…`.
+    Raises `SettingsError` if it is neither: `https://` alone, `s3::simplecache://…`.
     """
     match = _URL.fullmatch(text)
     if match is None or os.path.lexists(text):
@@ -91,7 +92,7 @@ def below(root: StorePath, relative: str) -> StorePath:
 
 
 def relative_to(path: Path, root: Path) -> Path:
-    """As `Path.relative_to`, for a name on this machine: what would lead out of a folder does not."""
+    """As `Path.relative_to`, as a path on this machine. Parts that would lead out of the folder are made harmless."""
     parts = path.relative_to(root).parts
     return Path(*(part.replace(_KEPT, "_") for part in parts)) if isinstance(path, StorePath) else Path(*parts)
 

@@ -1,4 +1,4 @@
-"""A picture in a store, read where its header is: a few hundred kilobytes of it, as a rule."""
+"""Reading a picture's header in a store: usually a few hundred kilobytes of it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from srgan_cli.stores.paths import StorePath
 from srgan_cli.stores.store import Stat
 
 _BLOCK_BYTES = 256 << 10
-_SMALL_BYTES = 1 << 20  # asked for at once
+_SMALL_BYTES = 1 << 20  # bytes per request
 
 
 class Quietly:
-    """Bytes for callers that know no exceptions: an error looks like the end of the file to them, and is kept."""
+    """Bytes for callers that cannot handle exceptions: an error looks like the end of the file, and is stored."""
 
-    lost: UnreadablePictureError | None = None  # what they could not be told
+    lost: UnreadablePictureError | None = None  # the exception that was not raised
 
     def read_at(self, offset: int, count: int) -> bytes:
         raise NotImplementedError
 
     def read_quietly(self, offset: int, count: int) -> bytes:
-        """As `read_at`; `lost` is what it would have raised."""
+        """Like `read_at`; `lost` holds the exception it would have raised."""
         try:
             return self.read_at(offset, count)
         except UnreadablePictureError as err:
@@ -30,9 +30,9 @@ class Quietly:
 
 
 class Ranges(Quietly):
-    """Random access to an object's bytes. What was read is kept, so that several may read the same one by one.
+    """Random access to an object's bytes. What has been read is kept, so that several readers in turn can use it.
 
-    Raises `UnreadablePictureError`, as all of its methods do.
+    Raises `UnreadablePictureError`, as do all of its methods.
     """
 
     def __init__(self, path: StorePath, found: Stat | None = None) -> None:
@@ -71,7 +71,7 @@ class Ranges(Quietly):
         begin, end = missing[0] * _BLOCK_BYTES, min((missing[-1] + 1) * _BLOCK_BYTES, self.size)
         with reading(self.path):
             data = store.read(self.path, begin, end)
-        if len(data) == self.size > end - begin:  # a server that knows no ranges
+        if len(data) == self.size > end - begin:  # a server without range support
             self._whole = data
             return
         if len(data) != end - begin:
@@ -81,7 +81,7 @@ class Ranges(Quietly):
             self._blocks[number] = data[at : at + _BLOCK_BYTES]
 
     def _all(self) -> bytes:
-        """All of it, where a server does not say how much that is; by way of a file, which bounds it."""
+        """The whole object, if a server does not report its size; through a file, which limits it."""
         with on_this_machine(self.path) as file:
             self._whole = file.read_bytes()
         return self._whole

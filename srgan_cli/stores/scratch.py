@@ -1,7 +1,7 @@
-"""Folders of this machine for what is on its way from a store or to one.
+"""Local folders for files on their way from or to a store.
 
-They are in the system's folder for temporary files (`TMPDIR`), for this user only. Each is locked while its process
-lives, so that the next one removes what a killed one has left.
+They are in the system's temporary folder (`TMPDIR`), accessible to this user only. Each is locked while its process
+lives, so that the next process can remove what a killed one has left.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pathlib import Path
 
 from srgan_cli.files import Lock, lock
 
-_KEPT_SECONDS = 86400.0  # for --resume: what is half-made of large results, after a process that was killed
+_KEPT_SECONDS = 86400.0  # for --resume: partial large results, after a process was killed
 _RESULTS, _INPUTS = "results-", "inputs-"
 _making = threading.Lock()
 
 
 class ScratchFolder:
-    """A folder that is this process' until `close`, which removes it, or (`keep`) only what is empty in it."""
+    """A folder that belongs to this process until `close`, which removes it, or with `keep` only its empty parts."""
 
     def __init__(self, path: Path, held: Lock | None) -> None:
         self.path, self._held = path, held
@@ -44,7 +44,7 @@ class ScratchFolder:
 
 
 def for_inputs() -> Path:
-    """Where this process puts what it has fetched; removed when it ends."""
+    """The folder for fetched files of this process; removed when it ends."""
     with _making:
         made = getattr(for_inputs, "made", None)
         if made is None or not made.path.is_dir():
@@ -56,13 +56,13 @@ def for_inputs() -> Path:
 
 
 def free_bytes() -> int:
-    """What the disk for temporary files has room for."""
+    """Free space on the disk for temporary files."""
     return shutil.disk_usage(tempfile.gettempdir()).free
 
 
 def for_results(folder: str) -> ScratchFolder:
-    """Where results of a store's folder grow. The same process after process, so that --resume finds what was begun,
-    but not for two at a time."""
+    """The folder where results for a store's folder grow. Successive processes get the same one, so that --resume finds
+    partial results; simultaneous ones do not."""
     name = _RESULTS + hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     with _making:
         return _new(name)
@@ -79,8 +79,8 @@ def _new(name: str) -> ScratchFolder:
 
 
 def _root() -> Path:
-    """Nobody else can have put anything into it."""
-    with contextlib.suppress(Exception):  # no name, no such folder, not ours: one of our own
+    """The parent folder; nobody else can have written to it."""
+    with contextlib.suppress(Exception):  # no name, no such folder, or not owned by this user: use a new one
         path = Path(tempfile.gettempdir()) / f"srgan-{getpass.getuser()}"
         path.mkdir(mode=0o700, exist_ok=True)
         found = path.lstat()
@@ -93,7 +93,7 @@ def _root() -> Path:
 
 
 def _sweep(root: Path, own: str) -> None:
-    """Remove what processes have left that are gone."""
+    """Remove what ended processes have left."""
     for path in root.iterdir():
         is_old = path.name.startswith(_INPUTS) or time.time() - path.stat().st_mtime > _KEPT_SECONDS
         if path.name == own or not path.is_dir() or not is_old:

@@ -1,7 +1,7 @@
-"""What is asked of stores: does it exist, what is below, bytes in, bytes out. Each is retried where a fault may pass.
+"""Operations on stores: existence, listing, reading, writing. Each is retried if the error may be temporary.
 
-Everything raises `StoreError`, and `FileNotFoundError` or `FileExistsError` where that is the answer; the first use of
-a protocol `SettingsError` where what it needs is not installed. fsspec is imported with the first URL.
+All of them raise `StoreError`, and `FileNotFoundError` or `FileExistsError` where appropriate. The first use of a
+protocol raises `SettingsError` if its library is not installed. fsspec is imported with the first URL.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from srgan_cli.extras import how_to_install
 from srgan_cli.stores.failures import StoreError, Trouble, trouble_of
 from srgan_cli.stores.paths import StorePath, below
 
-_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds, before each further try
-_WEB_SECONDS = 60.0  # without a byte
-# A put of these is there whole or not at all. Elsewhere (sftp, ftp, hdfs, smb) a file gets its own name at last.
+_WAITS = (0.5, 1.0, 2.0, 4.0)  # delays before each retry, in seconds
+_WEB_SECONDS = 60.0  # seconds without a byte
+# An upload to these is atomic. Elsewhere (sftp, ftp, hdfs, smb) a file is uploaded under another name and renamed.
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "oci", "memory"}
 _WITH_BUCKETS = _ATOMIC - {"memory"}
-_EXCLUSIVE = {"s3", "s3a"}  # a put can be refused where the name is taken
+_EXCLUSIVE = {"s3", "s3a"}  # an upload can be made conditional on the name being free
 _PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs",
     "oss": "ossfs", "http": "aiohttp", "https": "aiohttp", "sftp": "paramiko", "ssh": "paramiko",
@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Stat:
-    """One object. `version` changes with its content; `size` in bytes is None where a server does not say."""
+    """One object. `version` changes with its content; `size` in bytes is None if the server does not report it."""
 
     size: int | None
     version: str
@@ -47,14 +47,14 @@ class Stat:
 
 @dataclass(frozen=True)
 class Below:
-    """What is in a folder of a store: objects, in order, and how many folders were not entered."""
+    """The contents of a store's folder: objects, in order, and how many folders were not entered."""
 
     objects: tuple[tuple[StorePath, Stat], ...]
     folders: int = 0
 
 
 def check(path: StorePath, *, writing: bool = False) -> None:
-    """Raise `SettingsError` where nothing can be read from there (or written), whatever the object."""
+    """Raise `SettingsError` if nothing can be read from (or written to) that store."""
     _filesystem(path.protocol)
     if not writing:
         return
@@ -66,13 +66,13 @@ def check(path: StorePath, *, writing: bool = False) -> None:
             _tried(bucket, lambda fs: fs.info(str(bucket)))
         except FileNotFoundError as err:
             raise SettingsError(f"there is no bucket {bucket}, or it is not visible with these credentials") from err
-        except StoreError as err:  # who may write need not be allowed to list
+        except StoreError as err:  # credentials that allow writing need not allow listing
             if err.trouble.concerns_all or err.trouble.passes:
                 raise SettingsError(f"{path} cannot be written to: {err.trouble.why}") from err
 
 
 def stat(path: StorePath) -> Stat | None:
-    """What the store has under that name now; None: no object."""
+    """The current object of that name; None if there is none."""
     try:
         info = _tried(path, lambda fs: fs.info(str(path)))
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def stat(path: StorePath) -> Stat | None:
 
 
 def is_folder(path: StorePath) -> bool:
-    """Whether there are objects below it. Of a web server nothing is."""
+    """Whether there are objects below it. Never true for a web server."""
     if path.is_web:
         return False
     try:
@@ -91,7 +91,7 @@ def is_folder(path: StorePath) -> bool:
 
 
 def listing(folder: StorePath, *, recursive: bool) -> Below:
-    """What is below a folder, by one request for each thousand; nothing where there is no such folder."""
+    """The objects below a folder, by one request per thousand; empty if there is no such folder."""
 
     def look(fs: Any) -> tuple[str, dict[str, Any]]:
         root = fs._strip_protocol(str(folder)).rstrip("/")
@@ -116,13 +116,13 @@ def listing(folder: StorePath, *, recursive: bool) -> Below:
 
 
 def read(path: StorePath, begin: int = 0, end: int | None = None) -> bytes:
-    """Bytes [begin, end) of an object. A server that knows no ranges may give all of it."""
+    """Bytes [begin, end) of an object. A server without range support may return all of it."""
     data: bytes = _tried(path, lambda fs: fs.cat_file(str(path), start=begin or None, end=end))
     return data
 
 
 def fetch(path: StorePath, target: Path, going: Callable[[int], None]) -> None:
-    """An object into a file of this machine. `going` is called with the bytes that are there and may raise."""
+    """Fetch an object into a local file. `going` is called with the number of bytes received, and may raise."""
 
     def get(fs: Any) -> None:
         fs.get_file(str(path), str(target), callback=_callback(going))
@@ -135,9 +135,10 @@ def fetch(path: StorePath, target: Path, going: Callable[[int], None]) -> None:
 
 
 def put(source: Path, path: StorePath, going: Callable[[int], None], *, overwrite: bool = True) -> None:
-    """A file of this machine as an object, whole or not at all.
+    """Upload a local file as an object, atomically.
 
-    Without `overwrite`: `FileExistsError` where one is there by then. S3 looks itself; others are asked before.
+    Without `overwrite`: `FileExistsError` if one exists by then. S3 checks this itself; other stores are queried
+    before.
     """
     if not overwrite:
         if path.protocol in _EXCLUSIVE and _is_put_again(source, path, going):
@@ -148,11 +149,11 @@ def put(source: Path, path: StorePath, going: Callable[[int], None], *, overwrit
 
 
 def _is_put_again(source: Path, path: StorePath, going: Callable[[int], None]) -> bool:
-    """False where a store of S3's kind does not know how to do that."""
+    """False if an S3-compatible store does not support conditional uploads."""
     try:
         _tried(path, lambda fs: fs.put_file(str(source), str(path), mode="create", callback=_callback(going)))
     except FileExistsError:
-        # A try whose answer was lost on the way has put it there itself.
+        # An earlier attempt whose response was lost may have uploaded it.
         if not _is_same(path, source):
             raise
     except StoreError as err:
@@ -163,13 +164,13 @@ def _is_put_again(source: Path, path: StorePath, going: Callable[[int], None]) -
 
 
 def is_exclusive(path: StorePath) -> bool:
-    """Whether its store refuses a put where the name is taken, as far as is known without trying."""
+    """Whether its store can refuse an upload if the name exists, as far as is known without trying."""
     return path.protocol in _EXCLUSIVE
 
 
 def create(path: StorePath, data: bytes) -> bool:
-    """A small object of our own, unless there is one of that name: then False, but for one with these very bytes, which
-    a try whose answer was lost has put. For stores that `is_exclusive`."""
+    """Create a small object if the name is free. Returns False if it is not, unless it holds these very bytes, which an
+    attempt whose response was lost has uploaded. Only for stores that are `is_exclusive`."""
     try:
         _tried(path, lambda fs: fs.pipe_file(str(path), data, mode="create"))
     except FileExistsError:
@@ -180,7 +181,7 @@ def create(path: StorePath, data: bytes) -> bool:
 
 
 def write(path: StorePath, data: bytes) -> None:
-    """A small object of our own, in place of what it was."""
+    """Replace a small object of srgan's own."""
     _tried(path, lambda fs: fs.pipe_file(str(path), data))
 
 
@@ -214,7 +215,7 @@ def _is_same(path: StorePath, source: Path) -> bool:
 
 
 def _tried(path: StorePath, work: Callable[[Any], _T]) -> _T:
-    """Work of a store, tried again while its fault may pass."""
+    """Call a store's operation, with retries while the error may be temporary."""
     fs = _filesystem(path.protocol)
     for wait in (*_WAITS, None):
         try:
@@ -241,7 +242,7 @@ def _filesystem(protocol: str) -> Any:
         import fsspec
     except ImportError as err:
         raise SettingsError(f"{protocol}:// needs fsspec: {how_to_install('stores')}") from err
-    options: dict[str, Any] = {"use_listings_cache": False}  # others write, too
+    options: dict[str, Any] = {"use_listings_cache": False}  # other clients write, too
     try:
         if protocol in ("http", "https"):
             import aiohttp
@@ -249,7 +250,7 @@ def _filesystem(protocol: str) -> Any:
             clock = aiohttp.ClientTimeout(total=None, sock_connect=_WEB_SECONDS / 3, sock_read=_WEB_SECONDS)
             options["client_kwargs"] = {"timeout": clock}
         if protocol in _EXCLUSIVE:
-            # Its own tries, and those of the library below it, would add up with ours to minutes.
+            # Retries by it, and by the library below, would multiply with srgan's own and take minutes.
             retries = {"max_attempts": 1, "mode": "standard"}
             options["config_kwargs"] = {"retries": retries, "connect_timeout": 20, "read_timeout": _WEB_SECONDS}
         found = fsspec.filesystem(protocol, **options)
@@ -294,5 +295,5 @@ def _time_ns(info: dict[str, Any]) -> int | None:
             if isinstance(value, datetime):
                 return int(value.timestamp()) * 10**9 + value.microsecond * 1000
             if isinstance(value, (int, float)):
-                return round(value * 1e6) * 1000  # more than a float holds of it
+                return round(value * 1e6) * 1000  # more than a float can represent
     return None

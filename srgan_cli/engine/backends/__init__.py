@@ -1,1 +1,1 @@
-"""What runs the network: one protocol, and a file for each program that can."""
+"""Backends that run the network: one protocol, and a file for each library."""

@@ -18,10 +18,10 @@ from srgan_cli.networks.weights import Model
 def choose(
     options: EngineOptions, models: Sequence[Model], note: Callable[[str], None] = lambda _sentence: None
 ) -> Backend:
-    """Resolve `auto` device and precision for networks that run one after the other.
+    """Resolve `auto` device and precision for networks that run in sequence.
 
-    `auto` is CUDA, then Apple's GPU, then a real GPU by Vulkan, then the CPU. `note` is given what a person should know
-    about the choice. Raises `DeviceError` when the device asked for does not exist.
+    `auto` is CUDA, then Apple's GPU, then a hardware GPU through Vulkan, then the CPU. `note` receives sentences for
+    the user about the choice. Raises `DeviceError` if the requested device does not exist.
     """
     if any(isinstance(model.network, NcnnGenerator) for model in models):
         return _for_ncnn_files(options, models)
@@ -44,7 +44,7 @@ def choose(
     best = pytorch.choose(options, half_ok=half_ok, bf16_ok=bf16_ok)
     if options.device != "auto" or best.device.type != "cpu" or ncnn.why_not(models) is not None:
         return best
-    if any(model.network.has_noise for model in models):  # which ncnn computes without
+    if any(model.network.has_noise for model in models):  # which ncnn does not need
         return best
     gpu, why_none = _real_gpu()
     if gpu is not None:
@@ -53,7 +53,7 @@ def choose(
 
 
 def _real_gpu() -> tuple[VulkanDevice | None, str]:
-    """A driver that fails is a reason to take the CPU, and no more."""
+    """The hardware GPU that Vulkan finds. A failing driver only means that the CPU is used."""
     try:
         return ncnn.first_real(), ""
     except DeviceError as err:
@@ -75,15 +75,15 @@ def _names(models: Sequence[Model]) -> str:
 
 
 def devices() -> tuple[Device, ...]:
-    """All devices of this machine, in the order in which `auto` takes them."""
+    """All devices of this machine, in the order of `auto`'s preference."""
     *gpus, cpu = pytorch.devices()
     try:
         vulkan = ncnn.devices()
-    except DeviceError:  # `absences` tells
+    except DeviceError:  # `absences` reports it
         vulkan = ()
     return (*gpus, *vulkan, cpu, *openvino.devices())
 
 
 def absences() -> tuple[str, ...]:
-    """Why there are not more devices, a sentence for each kind."""
+    """Why there are no other devices, one sentence for each kind."""
     return (*pytorch.absences(), *ncnn.absences(), *openvino.absences())

@@ -1,4 +1,4 @@
-"""What backends share that take windows from the host's memory and run them in a library of their own."""
+"""Shared parts of backends that take windows from the host's memory and run them in a library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOST: Final = torch.device("cpu")
 
 
 class Hosted:
-    """Those members of a `Backend` that are the same for all of them."""
+    """The members of a `Backend` that are the same for all of them."""
 
     @property
     def device(self) -> torch.device:
@@ -36,11 +36,11 @@ class Hosted:
 
 
 class Counted(Protocol):
-    """A prepared network that knows how many values its largest layers hold for each px of a window."""
+    """A prepared network that knows how many values its largest layers hold per px of a window."""
 
     values_per_px: float
 
 
 def largest_values_per_px(networks: Sequence[Prepared], kinds: type[Counted] | tuple[type[Counted], ...]) -> float:
-    """Of those networks that are of these `kinds`; 0 without any."""
+    """The maximum over those networks that are of these `kinds`; 0 if there are none."""
     return max((one.values_per_px for one in networks if isinstance(one, kinds)), default=0.0)

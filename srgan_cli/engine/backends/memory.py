@@ -1,4 +1,4 @@
-"""The host's memory: how much of it is free, and how glibc keeps large blocks of it."""
+"""The host's memory: how much is free, and how glibc manages large blocks."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from srgan_cli.engine.backends.protocol import MEMORY_FRACTION
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
-# What a tile may take on a CPU at most, so that a run stays within 1.5 GiB over the interpreter in every precision; and
-# of a small machine's memory, where others want to live too. For the networks we ship a window of 1024 px takes 1.1 GiB
-# in bf16, and one of some 770 px as much in fp32.
+# The maximum memory of a tile on a CPU, so that a run stays within 1.5 GiB above the interpreter in every precision;
+# and the maximum fraction of a small machine's memory, which other programs need too. For the bundled networks a window
+# of 1024 px takes 1.1 GiB in bf16, and one of about 770 px as much in fp32.
 _TILE_BYTES = 1100 << 20
 _TILE_DIVISOR = 6
 
-# How much larger the heap gets than what is in use at a time. A tensor of the same size as the last one does not fit
-# into the gap which that left: PyTorch asks for memory aligned to 64 bytes, glibc looks for so much more, and the
-# slivers it cuts off are handed out by then. Of `srgan-x4` 1.8 to 1.9 in fp32 and 1.9 in bf16.
+# Ratio of the heap's size to the memory in use. A tensor does not fit into the gap left by one of the same size:
+# PyTorch requests memory aligned to 64 bytes, glibc searches for that much more, and the remainders have been allocated
+# by then. For `srgan-x4` 1.8 to 1.9 in fp32 and 1.9 in bf16.
 HEAP_GROWTH = 1.9
 
 _blocks_kept: bool | None = None
 
 
 def keep_large_blocks() -> bool:
-    """Tell glibc to keep large freed blocks instead of returning each to the kernel. True where that worked.
+    """Tell glibc to keep large freed blocks instead of returning each to the kernel. Returns whether that worked.
 
-    Every activation of a tile is a block of tens of megabytes. By default glibc maps each again and the kernel zeroes
-    it page by page, which costs up to half of the time of a convolution. The process then holds on to at most what
-    it once needed at a time. Set SRGAN_KEEP_BLOCKS=0 to leave the allocator alone.
+    Every activation of a tile is a block of tens of megabytes. By default glibc maps each one again and the kernel
+    zeroes it page by page, which costs up to half of a convolution's time. With this setting the process keeps its peak
+    memory. Set SRGAN_KEEP_BLOCKS=0 to disable it.
     """
     global _blocks_kept
     if _blocks_kept is None:
@@ -40,10 +40,10 @@ def keep_large_blocks() -> bool:
 
 
 def release_free_blocks(above_bytes: int) -> None:
-    """Give back to the kernel what glibc holds free, if it is more than `above_bytes`.
+    """Return glibc's free memory to the kernel if it is more than `above_bytes`.
 
-    Blocks of another size fit badly into the gaps that the last ones left, and the heap would grow to twice what is in
-    use. Faulting the pages in again costs a large tile a few per cent, so this is for between bands.
+    Blocks of another size do not fit well into the gaps of earlier ones, and the heap would grow to twice what is in
+    use. Faulting the pages in again costs a large tile a few per cent, so this is done only between bands.
     """
     if not _blocks_kept:
         return
@@ -77,7 +77,7 @@ def _set_malloc_thresholds() -> bool:
 
 
 def free_host_bytes() -> int:
-    """Available memory, or what a container's limit leaves, whichever is less."""
+    """Available memory, or what a container's limit leaves, if that is less."""
     import psutil
 
     candidates = [int(psutil.virtual_memory().available)]
@@ -86,7 +86,7 @@ def free_host_bytes() -> int:
 
 
 def total_host_bytes() -> int:
-    """The machine's memory, or a container's limit, whichever is less."""
+    """The machine's memory, or a container's limit, if that is less."""
     import psutil
 
     candidates = [int(psutil.virtual_memory().total)]
@@ -97,12 +97,12 @@ def total_host_bytes() -> int:
 
 
 def host_tile_bytes() -> float:
-    """What a tile may take on the CPU."""
+    """The maximum memory of a tile on the CPU."""
     return min(free_host_bytes() * MEMORY_FRACTION, _TILE_BYTES, total_host_bytes() / _TILE_DIVISOR)
 
 
 def _memory_groups() -> list[tuple[Path, str, str, str]]:
-    """Folders of the control groups this process is in, with the names of limit, usage and droppable pages (v2, v1)."""
+    """Folders of this process's control groups, with the names of limit, usage and reclaimable pages (v2, v1)."""
     groups = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
@@ -120,7 +120,7 @@ def _memory_groups() -> list[tuple[Path, str, str, str]]:
 
 
 def _free_in_group(folder: Path, limit_name: str, usage_name: str, droppable_name: str) -> int | None:
-    """What the group's limit leaves; file pages that the kernel would drop do not count as used."""
+    """What the group's limit leaves; file pages that the kernel can reclaim do not count as used."""
     with contextlib.suppress(OSError, ValueError):
         limit = int((folder / limit_name).read_text(encoding="ascii"))
         used = int((folder / usage_name).read_text(encoding="ascii"))

@@ -1,7 +1,7 @@
-"""ncnn: any GPU that Vulkan reaches; and for networks in ncnn's own files, the CPU as well.
+"""ncnn: any GPU with Vulkan; and for networks in ncnn's own files, also the CPU.
 
-Our networks are written into its format from their weights. It runs in a process of its own, one window at a time, and
-takes windows from the host's memory.
+srgan's networks are converted to ncnn's format from their weights. ncnn runs in a separate process, one window at a
+time, with windows in the host's memory.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from srgan_cli.networks.ncnn_process import VulkanDevice, is_installed, vulkan_d
 from srgan_cli.networks.outside import enlarge
 from srgan_cli.networks.weights import Model
 
-# Larger windows gain little, and Windows ends a driver's work that takes longer than two seconds.
+# Larger windows gain little, and Windows stops a driver whose work takes longer than two seconds.
 MAX_WINDOW_PX = 384
-# A layer's input and output, both again as Winograd's transforms (36/16 of them), and what skips the layer.
+# A layer's input and output, both again in Winograd's transform (36/16 of them), and a skip connection.
 _COPIES = 3.5
 
 
@@ -75,7 +75,7 @@ class Ncnn(Hosted):
 
 
 class _OurNetwork:
-    """A network of ours, in ncnn's format."""
+    """One of srgan's networks, in ncnn's format."""
 
     def __init__(self, model: Model, device: int | None, *, half: bool) -> None:
         nodes = nodes_of(model.network)
@@ -83,7 +83,7 @@ class _OurNetwork:
         self.shuffle = model.network.shuffle
         self.values_per_px = parse_param(written.param, model.name).values_per_px
         enlargements = [node.operation for node in nodes if node.exact and isinstance(node.operation, Convolution)]
-        # In half precision the enlargement that the network only adds to is made here, in fp32.
+        # In half precision, the enlargement to which the network's output is added is computed here, in fp32.
         apart = half and any(node.output == RESIDUAL for node in nodes)
         self._enlargement = enlargements[0] if apart else None
         blob = RESIDUAL if apart else SUBPIXELS
@@ -115,7 +115,7 @@ class _TheirNetwork:
 
 
 def devices() -> tuple[Device, ...]:
-    """What Vulkan reaches; none where ncnn is not installed. Raises `DeviceError` when the driver fails."""
+    """The devices that Vulkan finds; none if ncnn is not installed. Raises `DeviceError` if the driver fails."""
     return tuple(
         Device(f"vulkan:{d.index}", f"{d.title} ({d.kind} GPU)" if _is_real(d) else d.title, d.free_bytes,
                "" if _is_real(d) else "it is a GPU in software, slower than the CPU itself")
@@ -146,7 +146,7 @@ def first_real() -> VulkanDevice | None:
 
 
 def why_not(models: Sequence[Model]) -> str | None:
-    """Why ncnn cannot run these networks; None when it can."""
+    """Why ncnn cannot run these networks; None if it can."""
     for model in models:
         if not isinstance(model.network, NcnnGenerator):
             try:
@@ -157,7 +157,7 @@ def why_not(models: Sequence[Model]) -> str | None:
 
 
 def on_vulkan(options: EngineOptions, *, half_ok: bool = True) -> Ncnn:
-    """The device that was asked for. Raises `DeviceError` when it does not exist."""
+    """The requested device. Raises `DeviceError` if it does not exist."""
     asked = options.device
     if not is_installed():
         raise DeviceError(f"--device {asked} was asked for, but {MISSING}")
@@ -175,7 +175,7 @@ def on_vulkan(options: EngineOptions, *, half_ok: bool = True) -> Ncnn:
 
 
 def chosen(device: VulkanDevice, options: EngineOptions, *, half_ok: bool = True) -> Ncnn:
-    """What `--device auto` has found."""
+    """The backend for the device that `--device auto` has found."""
     return _made(device, options, "a GPU that PyTorch cannot use, and Vulkan can", half_ok)
 
 

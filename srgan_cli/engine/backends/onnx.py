@@ -1,4 +1,4 @@
-"""ONNX Runtime, for networks in ONNX files: the CPU, and CUDA where the installed one can."""
+"""ONNX Runtime, for networks in ONNX files: on the CPU, and on CUDA if the installed version supports it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from srgan_cli.networks.onnx_files import OnnxGenerator, providers
 from srgan_cli.networks.outside import enlarge
 from srgan_cli.networks.weights import Model
 
-# Large networks of this kind hold 64 features at four times the resolution, three times over: the runtime does not say.
+# Large networks of this kind hold 64 features at four times the resolution, three times over; the runtime does not
+# report it.
 _BYTES_PER_PX = 3 * 64 * 16 * 4
 
 
 @dataclass(frozen=True)
 class Onnx(Hosted):
-    """A `Backend`. The file decides the precision that it computes in; what goes in and comes out is fp32."""
+    """A `Backend`. The file determines the precision of the computation; input and output are fp32."""
 
     cuda: int | None = None
     reasons: tuple[str, ...] = ()
@@ -66,7 +67,7 @@ class _OnnxNetwork:
 
 
 def choose(options: EngineOptions, names: str) -> Onnx:
-    """Raises `DeviceError` when a device is asked for that ONNX Runtime does not have here."""
+    """Raises `DeviceError` if the requested device is not available in ONNX Runtime."""
     has_cuda = "CUDAExecutionProvider" in providers()
     precision = "precision: the file's own"
     if options.device == "auto":

@@ -1,7 +1,7 @@
-"""OpenVINO: another way to run our networks on the CPU, often a quicker one, and on Intel's GPUs and NPUs.
+"""OpenVINO: another way to run srgan's networks on the CPU, often a faster one, and on Intel's GPUs and NPUs.
 
-Our networks are built as OpenVINO's graphs from their weights, without a converter. In half precision the enlargement
-that a network only adds to is made here, in fp32, as with ncnn.
+The networks are built as OpenVINO graphs from their weights, without a converter. In half precision, the enlargement to
+which the network's output is added is computed here in fp32, as with ncnn.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from srgan_cli.networks.weights import Model
 NAMES: Final = {"CPU": "openvino", "GPU": "openvino:gpu", "NPU": "openvino:npu"}
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _WHY_ASKED = "it is another way to run on the CPU, or on Intel's devices"
-# A layer's input and output, what skips the layer, and a copy in the runtime's own layout.
+# A layer's input and output, a skip connection, and a copy in the runtime's own layout.
 _COPIES = 4.0
 
 
@@ -86,7 +86,7 @@ class OpenVino(Hosted):
 
 
 class _CompiledNetwork:
-    """One network of ours, compiled when the first window is there."""
+    """One of srgan's networks, compiled when the first window arrives."""
 
     def __init__(self, model: Model, target: str, precision: RunPrecision) -> None:
         nodes = nodes_of(model.network)
@@ -103,7 +103,7 @@ class _CompiledNetwork:
         self._compiled: dict[tuple[int, ...], Any] = {}
 
     def subpixels(self, low: Tensor) -> Tensor:
-        each = [self._run(one[None].contiguous()) for one in low]  # NCHW as it is, not channels_last
+        each = [self._run(one[None].contiguous()) for one in low]  # plain NCHW, not channels_last
         subpixels = torch.cat(each)
         return subpixels if self._enlargement is None else convolved(low, self._enlargement).add_(subpixels)
 
@@ -113,7 +113,8 @@ class _CompiledNetwork:
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
     def _request(self, shape: tuple[int, ...]) -> Any:
-        """On the CPU one for all sizes; elsewhere one a size, which other devices want to know beforehand."""
+        """The request for a size: on the CPU one for all sizes, elsewhere one per size, since other devices compile for
+        a fixed size."""
         key = () if self._target == "CPU" else shape
         if key not in self._compiled:
             if len(self._compiled) > 8:
@@ -172,7 +173,7 @@ def _convolution(ops: Any, operation: Convolution, low: Any) -> Any:
 
 
 def values_per_px(nodes: Sequence[Node]) -> float:
-    """The most numbers that a layer's input and output have together, for each px of the picture."""
+    """The largest number of values in a layer's input and output together, per px of the picture."""
     size = {INPUT: 3.0}  # of each blob
     most = 0.0
     for node in nodes:
@@ -195,7 +196,7 @@ def is_installed() -> bool:
 
 @functools.cache
 def _core() -> Any:
-    """Raises `DeviceError` where it is installed and cannot be loaded: without a home directory, say."""
+    """Raises `DeviceError` if OpenVINO is installed but cannot be loaded, for example without a home directory."""
     try:
         import openvino
     except RuntimeError as err:
@@ -204,7 +205,7 @@ def _core() -> Any:
 
 
 def devices() -> tuple[Device, ...]:
-    """What OpenVINO reaches; none where it is not installed."""
+    """The devices that OpenVINO finds; none if it is not installed."""
     if not is_installed():
         return ()
     try:
@@ -232,7 +233,7 @@ def _targets() -> list[str]:
 
 
 def why_not(models: Sequence[Model]) -> str | None:
-    """Why OpenVINO cannot run these networks; None when it can."""
+    """Why OpenVINO cannot run these networks; None if it can."""
     for model in models:
         try:
             nodes_of(model.network)
@@ -242,9 +243,9 @@ def why_not(models: Sequence[Model]) -> str | None:
 
 
 def choose(options: EngineOptions, *, half_ok: bool, bf16_ok: bool) -> OpenVino:
-    """The device that was asked for: `openvino`, `openvino:cpu`, `openvino:gpu`, `openvino:gpu1`, `openvino:npu`.
+    """The requested device: `openvino`, `openvino:cpu`, `openvino:gpu`, `openvino:gpu1`, `openvino:npu`.
 
-    Raises `DeviceError` when it is not there.
+    Raises `DeviceError` if it does not exist.
     """
     asked = options.device
     if not is_installed():

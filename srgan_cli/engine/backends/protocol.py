@@ -1,8 +1,8 @@
-"""What the engine asks of a backend: to run a batch of windows; its memory; its precisions; its name and reasons.
+"""The interface of a backend: it runs a batch of windows, and reports its memory, its precisions, its name and reasons.
 
-Everything else (halos, bands, colours, rounding, finite checks, the canary, a tile halved when memory runs out) is the
-engine's, and the same for all. A further backend is one file with a `Backend` and a function that lists its devices,
-and a line in `choice`.
+The engine does everything else (halos, bands, colours, rounding, finite checks, the canary, halving tiles when memory
+runs out) in the same way for all. A new backend is one file with a `Backend` and a function that lists its devices, and
+a line in `choice`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RunPrecision: TypeAlias = Literal["fp32", "fp16", "bf16"]
 
-# What a first guess may take of the memory that is free: the rest is for everything that a guess forgets.
+# Fraction of the free memory that a first estimate may use: the rest is for everything the estimate does not include.
 MEMORY_FRACTION = 0.6
 # Side of the largest window, halo included.
 MAX_WINDOW_PX = 1024
@@ -30,12 +30,12 @@ ACCELERATOR_BATCH = 8
 
 @dataclass(frozen=True)
 class Device:
-    """Something that networks can run on. `name` is what `--device` takes."""
+    """A device that can run networks. `name` is its name in `--device`."""
 
     name: str
     title: str
     free_bytes: int | None = None
-    only_when_asked: str = ""  # why `auto` passes it over; empty: it does not
+    only_when_asked: str = ""  # why `auto` does not choose it; empty if it may
 
     def __str__(self) -> str:
         parts = [self.title]
@@ -47,7 +47,7 @@ class Device:
 
 
 def because(reasons: tuple[str, ...], reason: str | None) -> tuple[str, ...]:
-    """A backend's reasons when its precision is no longer what it was: the device's stays, `reason` is the new one."""
+    """A backend's reasons after its precision has changed: the device's is kept, `reason` is the new one."""
     return reasons if reason is None else (*reasons[:1], reason)
 
 
@@ -57,34 +57,35 @@ class Prepared(Protocol):
     shuffle: int
 
     def subpixels(self, low: Tensor) -> Tensor:
-        """(N, C, H, W) fp32 -> (N, C·r², H·s/r, W·s/r) fp32 with r = `shuffle`; both lie on the backend's `device`."""
+        """(N, C, H, W) fp32 -> (N, C·r², H·s/r, W·s/r) fp32 with r = `shuffle`; both on the backend's `device`."""
 
 
 @runtime_checkable
 class Drawing(Prepared, Protocol):
-    """One that can draw its detail from noise."""
+    """A prepared network that can draw its detail from noise."""
 
     def drawn(self, low: Tensor, noise: Noise) -> Tensor:
         """As `subpixels`."""
 
 
 class Backend(Protocol):
-    """Where and in what precision networks run."""
+    """Where, and in what precision, networks run."""
 
     @property
     def name(self) -> str:
-        """As `--device` takes it."""
+        """The device's name in `--device`."""
 
     @property
     def device(self) -> torch.device:
-        """Where windows are handed over, and results. A backend with a memory of its own takes them from the host."""
+        """The device on which windows are passed in and results returned. Backends with their own memory use the
+        host."""
 
     @property
     def precision(self) -> RunPrecision: ...
 
     @property
     def chosen_precision(self) -> bool:
-        """The person named the precision: obey, do not second-guess."""
+        """Whether the user chose the precision: then it is used without the canary."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -92,30 +93,30 @@ class Backend(Protocol):
 
     @property
     def max_window_px(self) -> int:
-        """Side of the largest window, halo included, that is worth it or possible."""
+        """Side of the largest window, halo included, that is possible and useful."""
 
     @property
     def windows_at_once(self) -> int:
         """How many windows share the memory."""
 
     def exact(self, reason: str | None = None) -> Backend:
-        """The same in fp32; with a `reason`, that is why from now on."""
+        """The same backend in fp32; `reason`, if given, is the new reason for the precision."""
 
     def referee(self, models: Sequence[Model]) -> Backend | None:
-        """What the canary compares this one with; None where this one is beyond doubt."""
+        """The backend that the canary compares this one with; None if this one needs no check."""
 
     def prepare(self, model: Model) -> Prepared:
         """Raises `RuntimeError` or `MemoryError` as the device does."""
 
     def inference(self) -> AbstractContextManager[None]:
-        """What networks run inside of."""
+        """A context in which networks run."""
 
     def budget_bytes(self) -> float:
-        """How much of the memory that is free now windows may take."""
+        """How much of the currently free memory windows may use."""
 
     def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float) -> float:
-        """Memory that one more px of a window takes at the peak, in any of `networks` and behind them, where the copies
-        of the result take `result` bytes.
+        """Memory for one more px of a window at the peak, in any of `networks` and after them, where copies of the
+        result take `result` bytes.
 
         `probe(side)` runs all of them on a square window.
         """
@@ -124,4 +125,4 @@ class Backend(Protocol):
         """Whether an error means that a smaller window may succeed."""
 
     def empty_cache(self) -> None:
-        """Give what is held unused back to the device."""
+        """Return unused cached memory to the device."""

@@ -1,4 +1,4 @@
-"""PyTorch: the CPU, CUDA (and ROCm, which calls itself so), Apple's GPUs and Intel's (xpu)."""
+"""PyTorch: the CPU, CUDA (and ROCm, which uses the same name), Apple's GPUs and Intel's (xpu)."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ class PyTorch:
     def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float) -> float:
         estimated = _estimated_bytes_per_px(networks, probe)
         if self.device.type == "cpu":
-            return HEAP_GROWTH * max(estimated, result)  # the last features are gone when the result is there
+            return HEAP_GROWTH * max(estimated, result)  # the last features have been freed when the result exists
         if self.device.type == "cuda":
             estimated = max(0.5 * estimated, self._measured_bytes_per_px(probe))
         return estimated + result
 
     def _measured_bytes_per_px(self, probe: Callable[[int], object]) -> float:
-        """Memory is affine in px: two probes give the slope. The first run of each size is not counted: libraries
-        set themselves up in it."""
+        """Memory is affine in px, so two probes give the slope. The first run of each size is not counted, since
+        libraries initialise in it."""
         peaks = []
         for side in (128, 256):
             probe(side)
@@ -119,9 +119,9 @@ class _TorchNetwork:
 
 
 def _estimated_bytes_per_px(networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:
-    """From the layers' outputs, where the allocator keeps no count.
+    """Estimated from the layers' outputs, where the allocator has no statistics.
 
-    In eager mode a layer's input and output and a skip connection are alive at once: twice the largest sum of a
+    In eager mode a layer's input and output and a skip connection exist at the same time: twice the largest sum of a
     layer's input and output.
     """
     side, largest = 48, 0
@@ -145,9 +145,9 @@ def _estimated_bytes_per_px(networks: Sequence[Prepared], probe: Callable[[int],
 
 
 def choose(options: EngineOptions, *, half_ok: bool = True, bf16_ok: bool = True) -> PyTorch:
-    """Resolve `auto` device and precision. `half_ok`, `bf16_ok`: what the model itself bears.
+    """Resolve `auto` device and precision. `half_ok`, `bf16_ok`: what the model itself supports.
 
-    Raises `DeviceError` when the device asked for does not exist.
+    Raises `DeviceError` if the requested device does not exist.
     """
     device, why_device = choose_device(options.device)
     dtype, why_dtype = _choose_dtype(options, device, half_ok, bf16_ok)
@@ -157,9 +157,9 @@ def choose(options: EngineOptions, *, half_ok: bool = True, bf16_ok: bool = True
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
-    """PyTorch's device of that name, or with `auto` the best there is; and why.
+    """PyTorch's device of that name, or with `auto` the best one available; and the reason.
 
-    Raises `DeviceError` when it does not exist.
+    Raises `DeviceError` if it does not exist.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
@@ -189,7 +189,7 @@ def choose_device(name: str) -> tuple[torch.device, str]:
 
 
 def devices() -> tuple[Device, ...]:
-    """All that PyTorch can use, the best first."""
+    """All devices that PyTorch can use, best first."""
     found = [
         Device(f"cuda:{i}", torch.cuda.get_device_name(i), free_memory_bytes(torch.device("cuda", i)))
         for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
@@ -204,7 +204,7 @@ def devices() -> tuple[Device, ...]:
 
 
 def absences() -> tuple[str, ...]:
-    """Why there are not more, a sentence for each kind."""
+    """Why there are no other devices, one sentence for each kind."""
     built = torch.version.cuda or getattr(torch.version, "hip", None)
     if torch.cuda.is_available():
         return ()
@@ -214,7 +214,7 @@ def absences() -> tuple[str, ...]:
 
 
 def unused_gpu() -> str | None:
-    """A sentence where there is an NVIDIA GPU and this PyTorch cannot use it: on Windows pip's default cannot."""
+    """A sentence if there is an NVIDIA GPU that this PyTorch cannot use: on Windows, pip's default version cannot."""
     if torch.version.cuda or getattr(torch.version, "hip", None) or not _has_nvidia_driver():
         return None
     return (
@@ -248,7 +248,7 @@ def _choose_dtype(
 
 
 def cpu_has_fast_bf16() -> bool:
-    """Whether the CPU has AVX512-BF16 or AMX, where bf16 convolutions measured 2 to 2.5 times as fast as fp32."""
+    """Whether the CPU has AVX512-BF16 or AMX, with which bf16 convolutions measured 2 to 2.5 times as fast as fp32."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     if torch.cpu._is_amx_tile_supported():
@@ -264,10 +264,10 @@ def cpu_has_fast_bf16() -> bool:
 
 @contextlib.contextmanager
 def inference(device: torch.device) -> Iterator[None]:
-    """No gradients; and on CUDA, fp32 means fp32.
+    """No gradients; and on CUDA, true fp32.
 
-    By default cuDNN rounds the factors of fp32 convolutions to TF32, ten bits of mantissa: neither could the canary
-    be trusted then, nor would tiles agree to float rounding.
+    By default cuDNN rounds the factors of fp32 convolutions to TF32 (ten bits of mantissa). Then the canary could not
+    be trusted, and tiles would not agree to float rounding.
     """
     with torch.inference_mode():
         if device.type != "cuda":
@@ -278,7 +278,7 @@ def inference(device: torch.device) -> Iterator[None]:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Bytes that could be allocated on `device` now, what PyTorch's cache holds unused included."""
+    """Bytes that can be allocated on `device` now, including what PyTorch's cache holds unused."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
@@ -289,8 +289,8 @@ def free_memory_bytes(device: torch.device) -> int:
     return free_host_bytes()
 
 
-# What allocators without an exception of their own say: PyTorch's on the CPU, oneDNN's, Metal's, those of cuDNN and
-# cuBLAS, and CUDA's for pinned host memory.
+# Messages of allocators without an exception type of their own: PyTorch's on the CPU, oneDNN's, Metal's, those of cuDNN
+# and cuBLAS, and CUDA's for pinned host memory.
 _NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "std::bad_alloc",
@@ -309,7 +309,7 @@ def is_out_of_memory(err: BaseException) -> bool:
 
 
 def empty_cache(device: torch.device) -> None:
-    """Give what PyTorch holds unused back to the device."""
+    """Return PyTorch's unused memory to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "xpu":
