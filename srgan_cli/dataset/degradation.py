@@ -39,7 +39,7 @@ from srgan_cli.dataset.kernels import (
     resize_matrix,
     resized,
 )
-from srgan_cli.dataset.wear import chance, compressed, drawn_compression
+from srgan_cli.dataset.wear import chance, compressed, drawn_compression, luma
 from srgan_cli.dataset.wear_header import refuse_other_scale
 from srgan_cli.training_data_config import DegradationSettings
 
@@ -239,13 +239,15 @@ def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
 
 
 def _worn(high: Tensor, values: Sequence[Worn], scale: int) -> Tensor:
-    """All by one wearer, since they come from one setting."""
+    """All by one wearer, since they come from one setting; without colours if it has learned without them."""
     learned = wear_files.opened(values[0].name)
     refuse_other_scale(values[0].name, learned.scale, scale)
-    low = bicubic_down(high.float(), scale)
+    high = luma(high.float()) if learned.grey else high.float()
+    low = bicubic_down(high, scale)
     height, width = low.shape[2:]
     by_chance = chance([value.seed for value in values], height, width, low.device)
-    return compressed(learned.network(low, high, by_chance).worn, [value.compression for value in values])
+    worn: Tensor = learned.network(low, high, by_chance).worn
+    return compressed(luma(worn) if learned.grey else worn, [value.compression for value in values])
 
 
 def _photo(pictures: list[Tensor], values: Sequence[Degradation], scale: int) -> list[Tensor]:

@@ -24,12 +24,6 @@ def low_picture(high: Pixels, settings: DegradationSettings, scale: int, seed: i
     return to_pixels(degradation.apply(to_tensor(rgb), [values], scale))
 
 
-def luma(pictures: Tensor) -> Tensor:
-    """(N, 3, H, W) -> the same without colours, as `pictures.without_colours` has it, neither rounded nor clipped."""
-    weights = pictures.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return (pictures * weights).sum(dim=1, keepdim=True).expand_as(pictures)
-
-
 def to_tensor(pixels: Pixels) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255.0  # a copy: torch needs it writable

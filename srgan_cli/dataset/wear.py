@@ -71,6 +71,12 @@ class Wear(NamedTuple):
     residual: Tensor
 
 
+def luma(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) -> the same without colours, as `pictures.without_colours` has it, neither rounded nor clipped."""
+    weights = pictures.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (pictures * weights).sum(dim=1, keepdim=True).expand_as(pictures)
+
+
 def chance(seeds: Sequence[int], height: int, width: int, device: torch.device) -> Chance:
     """Of low pictures of `height` × `width` px, one a seed. Drawn on the host, so that devices agree."""
     margin = _GRAIN_PX - 1

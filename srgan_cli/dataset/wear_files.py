@@ -17,7 +17,7 @@ from PIL import Image, JpegImagePlugin
 
 from srgan_cli.dataset.pictures import in_order
 from srgan_cli.dataset.wear import FileSign, WearConfig, Wearer
-from srgan_cli.dataset.wear_header import FORMAT, VERSION, check_format, wear_path
+from srgan_cli.dataset.wear_header import FORMAT, GREY, VERSION, facts_in, wear_path
 from srgan_cli.errors import PictureError, SrganError, WeightsError
 from srgan_cli.imaging.signs import find_signs
 from srgan_cli.networks.blank import without_numbers
@@ -33,25 +33,27 @@ _MAX_PIXELS = 180_000_000
 class LearnedWear:
     """A wearer as it was kept. `signs`: how the worn pictures' files were compressed, None for one that shows nothing.
 
-    `sha256` is that of the file.
+    `sha256` is that of the file; `grey`: learned from pictures without colours, so that it wears only such.
     """
 
     network: Wearer
     signs: tuple[FileSign | None, ...]
     sha256: str
+    grey: bool = False
 
     @property
     def scale(self) -> int:
         return self.network.scale
 
 
-def save_wear(path: Path, network: Wearer, signs: Sequence[FileSign | None]) -> None:
+def save_wear(path: Path, network: Wearer, signs: Sequence[FileSign | None], *, grey: bool = False) -> None:
     """All at once or not at all. Raises `WeightsError` when the file cannot be written."""
     metadata = {
         "format": "pt",
         FORMAT: VERSION,
         "config": json.dumps(dataclasses.asdict(network.config)),
         "signs": json.dumps([None if sign is None else dataclasses.asdict(sign) for sign in signs]),
+        GREY: json.dumps(grey),
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     write_model_file(path, safetensors.torch.save(tensors, metadata))
@@ -61,7 +63,7 @@ def load_wear(path: Path) -> LearnedWear:
     """Raises `WeightsError` for a file that is missing, damaged or no wearer's."""
     data = read_model_file(path, _MAX_BYTES)
     header = parse_header(io.BytesIO(data), len(data), str(path))
-    check_format(header, path)
+    facts = facts_in(header, path)
     network, signs = _blank(header, path)
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     if expected != {key: shape for key, (_, shape) in header.tensors.items()}:
@@ -69,7 +71,7 @@ def load_wear(path: Path) -> LearnedWear:
     tensors = tensors_of(data, path)
     network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, assign=True)
     refuse_infinities(network, path)
-    return LearnedWear(network.eval().requires_grad_(False), signs, hashlib.sha256(data).hexdigest())
+    return LearnedWear(network.eval().requires_grad_(False), signs, hashlib.sha256(data).hexdigest(), facts.grey)
 
 
 def _blank(header: WeightsHeader, path: Path) -> tuple[Wearer, tuple[FileSign | None, ...]]:

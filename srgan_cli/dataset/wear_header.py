@@ -1,8 +1,9 @@
-"""Which file a learned degradation means, and for which scale it is. Does not import torch."""
+"""Which file a learned degradation means, and for which scale and colours it is. Does not import torch."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from srgan_cli.dataset.folders import folder_of
@@ -11,6 +12,7 @@ from srgan_cli.networks.registry import WeightsHeader, read_weights_header
 
 WEAR_NAME = "wear.safetensors"
 FORMAT, VERSION = "srgan_wear", "1"  # in the file's metadata
+GREY = "grey"  # there too; missing in older files, which count as learned in colour
 
 
 def wear_path(name: str) -> Path:
@@ -26,25 +28,37 @@ def wear_path(name: str) -> Path:
     return path
 
 
-def check_format(header: WeightsHeader, path: Path) -> None:
-    """Raises `WeightsError` for a file that holds something else."""
+@dataclass(frozen=True)
+class WearFacts:
+    """What a file's header says of its wear. `grey`: learned from pictures without colours."""
+
+    scale: int
+    grey: bool
+
+
+def facts_in(header: WeightsHeader, path: Path) -> WearFacts:
+    """Raises `WeightsError` for a file that holds something else, or is damaged."""
     if header.metadata.get(FORMAT) != VERSION:
         raise WeightsError(
             f"{path} holds no learned wear that this srgan can read; such files come from --unpaired-lr-dir"
         )
-
-
-def check_wear_scale(name: str, scale: int) -> None:
-    """Raises `SettingsError` where the wear that `name` means was learned for another scale, and `WeightsError` for a
-    file that is damaged."""
-    path = wear_path(name)
-    header = read_weights_header(path)
-    check_format(header, path)
     try:
-        learned = int(json.loads(header.metadata["config"])["scale"])
-    except (KeyError, TypeError, ValueError, RecursionError) as err:
-        raise WeightsError(f"{path} is damaged: its settings are not valid") from err
-    refuse_other_scale(name, learned, scale)
+        scale = int(json.loads(header.metadata["config"]).get("scale", 4))
+        grey = json.loads(header.metadata.get(GREY, "false"))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as err:
+        raise WeightsError(f"{path} is damaged: its settings are not valid ({err})") from err
+    if not isinstance(grey, bool):
+        raise WeightsError(f"{path} is damaged: its settings are not valid (grey is true or false, not {grey!r})")
+    return WearFacts(scale, grey)
+
+
+def check_wear(name: str, scale: int) -> WearFacts:
+    """What is known of the wear that `name` means. Raises `SettingsError` where it was learned for another scale, and
+    `WeightsError` for a file that is damaged."""
+    path = wear_path(name)
+    facts = facts_in(read_weights_header(path), path)
+    refuse_other_scale(name, facts.scale, scale)
+    return facts
 
 
 def refuse_other_scale(name: str, learned: int, scale: int) -> None:

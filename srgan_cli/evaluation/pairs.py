@@ -103,29 +103,43 @@ def read_pairs(
     *,
     scale: int,
     degradation: DegradationSettings = _BICUBIC,
+    grey: bool = False,
     on_failure: Callable[[str], None],
 ) -> Iterator[NamedPair]:
     """Names, low and high pictures, one at a time; what cannot be used goes to `on_failure`, as a sentence.
 
     Originals are cropped, below and on the right, to a multiple of the scale. Where there is no small picture in a
     file, it is made of the cropped original: with MATLAB's bicubic, as the field does, or as training degrades, by
-    numbers that follow from the picture's place in `files`, the same in each run. Raises `WeightsError` for a learned
-    wear whose file is damaged.
+    numbers that follow from the picture's place in `files`, the same in each run; `grey`: both without colours then.
+    Raises `WeightsError` for a learned wear whose file is damaged.
     """
     for number, one in enumerate(files):
         try:
-            yield _pair(one, number, scale, degradation)
+            yield _pair(one, number, scale, degradation, grey=grey)
         except PictureError as err:
             on_failure(str(err))
 
 
-def _made(high: Pixels, number: int, scale: int, degradation: DegradationSettings) -> Pixels:
+def _made(
+    high: Pixels, number: int, scale: int, degradation: DegradationSettings, *, grey: bool
+) -> tuple[Pixels, Pixels]:
+    """A low picture, and the original that it is compared with."""
     from srgan_cli.dataset.low_pictures import low_picture
 
-    return low_picture(high, degradation, scale, _SEED, number)
+    if not grey:
+        return low_picture(high, degradation, scale, _SEED, number), high
+    high = _without_colours(high)
+    return _without_colours(low_picture(high, degradation, scale, _SEED, number)), high
 
 
-def _pair(one: PairFiles, number: int, scale: int, degradation: DegradationSettings) -> NamedPair:
+def _without_colours(pixels: Pixels) -> Pixels:
+    """(H, W, 1 or 3) -> (H, W, 1)."""
+    from srgan_cli.dataset.pictures import without_colours
+
+    return pixels if pixels.shape[2] == 1 else without_colours(pixels)[..., :1]
+
+
+def _pair(one: PairFiles, number: int, scale: int, degradation: DegradationSettings, *, grey: bool) -> NamedPair:
     whole = read_rgb(one.high)
     height, width = (side // scale * scale for side in whole.shape[:2])
     least = -(-(_SSIM_PX + 2 * scale) // scale) * scale
@@ -136,7 +150,7 @@ def _pair(one: PairFiles, number: int, scale: int, degradation: DegradationSetti
         )
     high = whole[:height, :width]
     if one.low is None:
-        return one.name, _made(high, number, scale, degradation), high
+        return one.name, *_made(high, number, scale, degradation, grey=grey)
     low = read_rgb(one.low)
     if low.shape[:2] != (height // scale, width // scale):
         raise UnreadablePictureError(

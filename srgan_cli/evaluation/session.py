@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from srgan_cli.config import DEFAULT_MODEL, EngineOptions, WriteOptions, check_noise
 from srgan_cli.dataset import alignment
-from srgan_cli.dataset.wear_header import check_wear_scale
+from srgan_cli.dataset.wear_header import check_wear
 from srgan_cli.errors import ExitCode, NothingToDoError, SettingsError, shown
 from srgan_cli.evaluation import further, pairs
 from srgan_cli.evaluation.evaluate import (
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
 
 _BASELINES = ("bicubic", "lanczos")
+_WITHOUT_COLOURS = (
+    "the wear was learned from pictures without colours, so originals and small pictures are compared in grey"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def evaluate_models(
     """
     _check_save(options.save)
     scale = shared_scale(options.models, options.scale)
-    degradation = _degradation("bicubic" if options.degradation is None else options.degradation, scale)
+    degradation, grey = _degradation("bicubic" if options.degradation is None else options.degradation, scale)
     found = pairs.find_pairs(options.high_dir, options.low_dir, scale)
     models = _models(options, scale)
     device = str(next(iter(models.values())).upscaler.compute.device)
@@ -103,7 +106,7 @@ def evaluate_models(
             advance(number, len(found.files), one.name)
             yield one
 
-    taken = pairs.read_pairs(counted(), scale=scale, degradation=degradation, on_failure=failures.append)
+    taken = pairs.read_pairs(counted(), scale=scale, degradation=degradation, grey=grey, on_failure=failures.append)
     baselines = dict(zip(_BASELINES, (bicubic_enlarger(scale), lanczos_enlarger(scale)), strict=True))
     methods: dict[str, Enlarge] = {**baselines, **{name: one.upscaler.upscale for name, one in models.items()}}
     again = {name: one.again.upscale for name, one in models.items() if one.again is not None}
@@ -113,10 +116,11 @@ def evaluate_models(
         methods, _saving(looked_at, options.save), scale=scale, extra=chosen.metrics, again=again,
         on_result=_saver(options.save),
     )  # fmt: skip
+    notes = (_WITHOUT_COLOURS,) if grey else ()
     if not evaluations["bicubic"].pictures:
         raise NothingToDoError(f"none of the {len(failures)} pictures can be compared: {failures[0]}")
     compute = {name: _compute(one) for name, one in models.items()}
-    return EvaluationReport(scale, evaluations, compute, tuple(failures), (*chosen.notes, *shifts.notes))
+    return EvaluationReport(scale, evaluations, compute, tuple(failures), (*notes, *chosen.notes, *shifts.notes))
 
 
 def _models(options: EvaluateOptions, scale: int) -> dict[str, Variant]:
@@ -130,14 +134,13 @@ def _compute(model: Variant) -> dict[str, str | float]:
     return {"device": compute.name, "precision": compute.precision, **model.facts}
 
 
-def _degradation(name: str, scale: int) -> DegradationSettings:
-    """As training has it; a learned wear is put onto every picture. Raises `SettingsError` or `WeightsError` for a run
-    without wear, or with wear of another scale."""
+def _degradation(name: str, scale: int) -> tuple[DegradationSettings, bool]:
+    """As training has it, and whether it is for grey pictures; a learned wear is put onto every picture. Raises
+    `SettingsError` or `WeightsError` for a run without wear, or with wear of another scale."""
     settings = DegradationSettings(**degradation_called(name))
     if settings.wear is None:
-        return settings
-    check_wear_scale(settings.wear, scale)
-    return replace(settings, clean_fraction=0.0)
+        return settings, False
+    return replace(settings, clean_fraction=0.0), check_wear(settings.wear, scale).grey
 
 
 class _Shifts:

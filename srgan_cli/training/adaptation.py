@@ -27,8 +27,7 @@ from torch import Tensor
 from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.dataset.draws import generator as draws_for
-from srgan_cli.dataset.low_pictures import luma
-from srgan_cli.dataset.wear import FileSign, Wear, WearConfig, Wearer, chance, compressed, drawn_compression
+from srgan_cli.dataset.wear import FileSign, Wear, WearConfig, Wearer, chance, compressed, drawn_compression, luma
 from srgan_cli.networks.discriminators import WearDiscriminator
 from srgan_cli.networks.generators import Generator
 from srgan_cli.training import checkpoint, losses, wear_losses

@@ -11,8 +11,8 @@ from torch import Tensor
 from srgan_cli.dataset import degradation
 from srgan_cli.dataset.cache import Cache
 from srgan_cli.dataset.crops import Batch, Crops
-from srgan_cli.dataset.low_pictures import luma
 from srgan_cli.dataset.taught import Taught
+from srgan_cli.dataset.wear import luma
 from srgan_cli.training.run import Run
 from srgan_cli.training.sources import Sources
 from srgan_cli.training.state import State

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from srgan_cli.dataset.folders import files_of, files_under, folder_of
-from srgan_cli.dataset.wear_header import check_wear_scale
+from srgan_cli.dataset.wear_header import check_wear
 from srgan_cli.errors import SettingsError, WeightsError, shown
 from srgan_cli.files import expanded
 from srgan_cli.networks.registry import entry_of, read_weights_header, resolve
@@ -47,7 +47,13 @@ def _check_wear(config: TrainConfig) -> None:
             "another one of worn pictures"
         )
     if config.degradation.wear is not None:
-        check_wear_scale(config.degradation.wear, config.generator.scale)
+        facts = check_wear(config.degradation.wear, config.generator.scale)
+        if facts.grey and not config.data.grey:
+            raise SettingsError(
+                f"the wear of {shown(config.degradation.wear)} was learned from pictures without colours, and how it "
+                "would change colours is not known; add --set data.grey=true, which trains for grey pictures, or learn "
+                "the wear from coloured ones"
+            )
 
 
 def _check_init(config: TrainConfig) -> None:

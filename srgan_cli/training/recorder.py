@@ -378,7 +378,8 @@ class RunRecorder:
         about = card(self.where, self.run, self.state, self.clock, self.scan, self.latest, adversarial=adversarial)
         save_weights(self.where / name, self.run.ema, about)
         if self.run.adaptation is not None and name == RUN_MODEL:
-            save_wear(self.where / WEAR_NAME, self.run.adaptation.ema, self.run.adaptation.signs)
+            learned = self.run.adaptation
+            save_wear(self.where / WEAR_NAME, learned.ema, learned.signs, grey=learned.grey)
 
     def phase_begins(self) -> None:
         self.monitor.begin(self.state.phase)

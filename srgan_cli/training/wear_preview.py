@@ -51,7 +51,9 @@ def _take_learned(run: Run, where: Path) -> bool:
     if run.adaptation is None or not wear.is_file():
         return False
     learned = load_wear(wear)
-    run.adaptation = dataclasses.replace(run.adaptation, ema=learned.network.to(run.device), signs=learned.signs)
+    run.adaptation = dataclasses.replace(
+        run.adaptation, ema=learned.network.to(run.device), signs=learned.signs, grey=learned.grey
+    )
     if model.is_file():
         run.ema = load_generator(model).to(run.device).eval().requires_grad_(False)
     return True

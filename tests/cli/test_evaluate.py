@@ -177,13 +177,13 @@ def test_the_photo_degradation_is_harder_and_the_same_each_time(srgan: Run) -> N
     assert first["psnr_y_db"] < plain["psnr_y_db"]
 
 
-def wear(path: Path, scale: int = 4, strength: float = 0.25) -> None:
+def wear(path: Path, scale: int = 4, strength: float = 0.25, *, grey: bool = False) -> None:
     """A run that has learned to lay `exp(10 · strength)` levels of noise over bicubic low pictures."""
     torch.manual_seed(0)
     wearer = Wearer(WearConfig(scale, features=4, blocks=1))
     with torch.no_grad():
         wearer.grain_strength.fill_(strength)
-    save_wear(path, wearer, ())
+    save_wear(path, wearer, (), grey=grey)
 
 
 def test_a_runs_wear_is_laid_over_every_picture(srgan: Run) -> None:
@@ -203,6 +203,20 @@ def test_a_runs_wear_is_laid_over_every_picture(srgan: Run) -> None:
         assert 6 < (low - bicubic(high, 12, 10).astype(float)).std() < 18
     means = [found["methods"]["bicubic"]["mean"]["psnr_y_db"] for found in (plain, first)]
     assert means[1] < means[0] - 0.05  # they are noise as it is
+
+
+def test_wear_learned_without_colours_is_laid_over_grey_versions(srgan: Run) -> None:
+    for number in range(2):
+        picture(Path(f"many/{number}.png"), 48, 40, seed=number)
+    wear(Path("many/wear.safetensors"), grey=True)
+    code, out, err = srgan(
+        "--hr-dir", "many", "--metrics", "none", "--degradation", "many/wear.safetensors", "--save", "k"
+    )
+    assert code == 0
+    assert "compared in grey" in " ".join((out + err).split())
+    for name in ("0", "1"):
+        with Pillow.open(f"k/low/{name}.png") as low:
+            assert low.mode == "L"
 
 
 def test_a_run_without_fitting_wear_says_so(srgan: Run) -> None:

@@ -18,7 +18,7 @@ from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.dataset.wear import CODE, FileSign, Wear, WearConfig, Wearer, chance, compressed, drawn_compression
 from srgan_cli.dataset.wear_files import load_wear, save_wear, signs_of
-from srgan_cli.dataset.wear_header import check_wear_scale, wear_path
+from srgan_cli.dataset.wear_header import check_wear, wear_path
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.training_data_config import DegradationSettings
 
@@ -117,6 +117,8 @@ def test_a_file_brings_back_the_same_network(tmp_path: Path) -> None:
         ({"config": "{}"}, "its tensors are not those of its settings"),
         ({"config": json.dumps({"features": 10**9})}, "features of a wearer must be"),
         ({"config": "[1"}, "its settings are not valid"),
+        ({"grey": "maybe"}, "its settings are not valid"),
+        ({"grey": "1"}, "grey is true or false, not 1"),
         ({"signs": json.dumps([{"codec": "GIF", "quality": 1, "halved_chroma": True}])}, "not 'GIF'"),
         ({"signs": json.dumps([{"codec": "JPEG", "quality": 0, "halved_chroma": True}])}, "from 1 to 100"),
     ],
@@ -146,9 +148,9 @@ def test_what_holds_no_wear_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no such folder or file"):
         wear_path(str(tmp_path / "nothing"))
     save_wear(tmp_path / "wear.safetensors", made(), ())
-    check_wear_scale(str(tmp_path), 2)
+    assert not check_wear(str(tmp_path), 2).grey
     with pytest.raises(SettingsError, match="give --scale 2"):
-        check_wear_scale(str(tmp_path), 4)
+        check_wear(str(tmp_path), 4)
 
 
 # ------------------------------------------------------------------------------------------------- as a degradation
@@ -169,6 +171,34 @@ def test_a_run_that_has_learned_wear_is_a_degradation(tmp_path: Path) -> None:
     assert torch.allclose(alone, low[5:6], atol=1.01 / 255)  # a rounding that falls to the other side
     with pytest.raises(SettingsError, match="give --scale 2"):
         degradation.apply(high(8, 36), values, 3)
+
+
+def test_wear_learned_without_colours_gives_pictures_without(tmp_path: Path) -> None:
+    network = made()
+    with torch.no_grad():
+        network.grain_strength.fill_(0.2)  # a grain with colours, as it begins
+    settings = DegradationSettings(kind="learned", wear=str(tmp_path), clean_fraction=0.0)
+
+    def colours(*, grey: bool) -> float:
+        save_wear(tmp_path / "wear.safetensors", network, (FileSign("JPEG", 90, True),), grey=grey)
+        assert check_wear(str(tmp_path), 2).grey == load_wear(tmp_path / "wear.safetensors").grey == grey
+        values = [degradation.sample(settings, degradation.rng_for(0, 0, i)) for i in range(2)]
+        low = degradation.apply(high(2, 64), values, 2)
+        return float((low - low.mean(dim=1, keepdim=True)).abs().max()) * 255
+
+    assert colours(grey=False) > 10
+    assert colours(grey=True) < 0.01
+
+
+def test_a_file_without_the_mark_was_learned_in_colour(tmp_path: Path) -> None:
+    path = tmp_path / "wear.safetensors"
+    save_wear(path, made(), (), grey=True)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    del metadata["grey"]
+    path.write_bytes(safetensors.torch.save(safetensors.torch.load(data), metadata))
+    assert not load_wear(path).grey
 
 
 def test_a_file_that_has_changed_is_loaded_again(tmp_path: Path) -> None:

@@ -351,7 +351,11 @@ def test_grey_worn_pictures_are_learned_from_without_colours(photos: Path, mine:
     high = pictures(2, 32, 1)
     worn = run.adaptation.worn(run.adaptation.ema, bicubic_down(high, 2), high, np.random.default_rng(0))
     assert float((worn[:, 0] - worn[:, 2]).abs().max()) < 0.01
-    next_run = config(photos, data={"grey": True}, degradation={"kind": "learned", "wear": str(tmp_path / "run")})
+    assert load_wear(tmp_path / "run" / "wear.safetensors").grey
+    learned = {"kind": "learned", "wear": str(tmp_path / "run")}
+    with pytest.raises(SettingsError, match=r"learned from pictures without colours.*add --set data\.grey=true"):
+        trainer.train(config(photos, degradation=learned), tmp_path / "next", Witness())
+    next_run = config(photos, data={"grey": True}, degradation=learned)
     trainer.train(next_run, tmp_path / "next", Witness())
     for _, low, high_pixels in ((pair.name, pair.low, pair.high) for pair in held_out(next_run, scan_of(next_run), 2)):
         assert is_grey(low)
