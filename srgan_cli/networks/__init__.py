@@ -1,1 +1,1 @@
-"""The generators, and the files their weights live in."""
+"""The generators and the files for their weights."""

@@ -1,4 +1,4 @@
-"""A model from a file or an address into the user's own models: checked, and there whole or not at all."""
+"""Adds a model from a file or an address to the user's own models, after checking it, completely or not at all."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _KINDS = {".onnx": "onnx", ".param": "ncnn"}
 
 @dataclass(frozen=True)
 class AddOptions:
-    """One `srgan models add`. `source` is a file, a run folder, or an http(s) address; `sha256` what it must have.
+    """Settings of one `srgan models add`. `source` is a file, a run folder, or an http(s) address; `sha256` is the
+    expected hash.
 
-    `name` None: the file's own. `licence` None: what the file says, if anything.
+    `name` None: the file's own name. `licence` None: the file's own statement, if any.
     """
 
     source: str
@@ -50,11 +51,11 @@ class AddOptions:
 
 
 def add(options: AddOptions, on_progress: Progress | None = None) -> OwnModel:
-    """Put a model into the user's folder and return what is known of it.
+    """Add a model to the user's folder and return its record.
 
-    `on_progress` is called with the bytes that a download has and those it will have, where that is known.
-    Raises `WeightsError` when there is no such file, it cannot be downloaded, is not what `sha256` says, is not a
-    model that enlarges pictures, or has a name that is taken.
+    `on_progress` is called with the bytes received and the expected total, if known. Raises `WeightsError` if the file
+    does not exist, cannot be downloaded, does not match `sha256`, is not a model that enlarges pictures, or its name is
+    taken.
     """
     if options.name is not None:
         _check_free(options.name, options.overwrite)
@@ -66,7 +67,7 @@ def add(options: AddOptions, on_progress: Progress | None = None) -> OwnModel:
 
 @contextmanager
 def _fetched(options: AddOptions, on_progress: Progress | None) -> Iterator[tuple[Path, str]]:
-    """The model's file, and where it came from."""
+    """The model's file, and its origin."""
     scheme = urlsplit(options.source).scheme
     if scheme not in ("http", "https"):
         if "://" in options.source:
@@ -81,13 +82,13 @@ def _fetched(options: AddOptions, on_progress: Progress | None) -> Iterator[tupl
             path = download(options.source, folder, on_progress)
         except WeightsError:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # where nothing came
+                folder.rmdir()  # if nothing was received
             raise
         if path.suffix.lower() == ".param":
             _download_weights(options.source, path, on_progress)
         try:
             yield path, options.source
-        finally:  # else it resumes from there the next time
+        finally:  # otherwise it resumes from there next time
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -105,7 +106,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _download_weights(url: str, param: Path, on_progress: Progress | None) -> None:
-    """The `.bin` of an ncnn model, which lies beside the `.param`."""
+    """The `.bin` of an ncnn model, which is beside the `.param`."""
     parts = urlsplit(url)
     weights = urlunsplit(parts._replace(path=str(PurePosixPath(parts.path).with_suffix(".bin"))))
     folder = param.parent / "weights"
@@ -138,13 +139,13 @@ def _put(path: Path, where: str, options: AddOptions) -> OwnModel:
 
 
 def _name_of(model: Model) -> str:
-    """Its own, with what cannot stand in a name replaced."""
+    """The file's own name, with invalid characters replaced."""
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in model.name)
     return kept.strip("-._")[:80] or "model"
 
 
 def _files(path: Path, name: str) -> dict[str, Path]:
-    """What is kept, under the names it will have: the file that is loaded first."""
+    """The files to store under their new names, beginning with the one that is loaded."""
     kept = {name + path.suffix.lower(): path}
     if path.suffix.lower() == ".param":
         kept[f"{name}.bin"] = path.with_suffix(".bin")

@@ -1,4 +1,4 @@
-"""Networks without numbers: for files that bring their own."""
+"""Networks without allocated weights, to be filled from files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# What torch.nn and torch.nn.init fill parameters with.
+# The functions that torch.nn and torch.nn.init use to fill parameters.
 _FILLERS = frozenset((Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_, Tensor.mul_))
 
 
@@ -23,10 +23,11 @@ class _NoNumbers(TorchFunctionMode):
 
 @contextmanager
 def without_numbers() -> Iterator[None]:
-    """Modules made in here take no memory and roll no dice: their parameters lie on `meta` and are not initialised.
+    """Modules created inside this block use no memory and no random numbers: their parameters are on `meta` and are not
+    initialised.
 
-    Leaving the initialisation out is not only quicker: on `meta`, one `normal_` imports torch's compiler, which takes
-    longer than all of torch itself. This thread only.
+    Skipping the initialisation is also necessary for speed: on `meta`, a single `normal_` imports torch's compiler,
+    which takes longer than importing torch itself. Affects this thread only.
     """
     with _NoNumbers(), torch.device("meta"):
         yield

@@ -23,8 +23,8 @@ from srgan_cli.networks.noise import Noise
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """Everything happens at low resolution, and the network only adds to a bilinear enlargement. `noise`: each block's
-    features take as much of it as they have learned, see `networks.noise`."""
+    """All layers work at low resolution, and the result is added to a bilinear enlargement. `noise`: each block adds
+    noise to its features, with learned strengths; see `networks.noise`."""
 
     scale: int = 4
     features: int = 64
@@ -51,7 +51,7 @@ class _CompactBlock(nn.Module):
         return y.add_(x)  # in place: a convolution does not need its output for the backward pass
 
     def roughened(self, x: Tensor, noise: Noise, layer: int) -> Tensor:
-        """What `forward` gave, in place, and noise of this layer."""
+        """The result of `forward` with this layer's noise added, in place."""
         if self.strength is None:
             return x
         return x.addcmul_(noise.field(layer, x), self.strength.to(x.dtype).view(1, -1, 1, 1))
@@ -74,7 +74,7 @@ class Compact(Generator):
         self.body = nn.ModuleList(_CompactBlock(features, config.noise) for _ in range(config.blocks))
         self.fuse = conv(features, features, 3)
         self.tail = conv(features, 3 * config.scale**2, 3)
-        # The longest path goes through every block; the bilinear one reaches a single px.
+        # The longest path passes through every block; the bilinear one has a radius of one px.
         self.halo_px = max(halo_px([(3, 1)] * (2 * config.blocks + 3)), 1)
         initialise(self, [*(cast(_CompactBlock, block).conv2 for block in self.body), self.tail])
 
@@ -93,6 +93,6 @@ class Compact(Generator):
             if noise is not None:
                 x = cast(_CompactBlock, block).roughened(x, noise, layer)
         x = self.fuse(x).add_(h)
-        del h  # a quarter of the peak: the last step makes large fp32 tensors
+        del h  # three quarters less peak memory: the last step makes large fp32 tensors
         x = self.tail(x)  # (N, F, H, W) -> (N, 3·scale², H, W)
         return bilinear_subpixels(low, self.scale).add_(x)

@@ -1,16 +1,16 @@
-"""The networks that tell real pictures from made ones.
+"""The networks that distinguish real pictures from generated ones.
 
-Pictures are NCHW, RGB, float in [0, 1]. A verdict is a logit: above 0 for real. Three kinds, by how much of a picture
-one verdict is about: all of it (`vgg`, the paper's), a patch (`patch`), or a pixel (`unet`).
+Pictures are NCHW, RGB, float in [0, 1]. An output is a logit: above 0 means real. There are three kinds: one output for
+the whole picture (`vgg`, the paper's), per patch (`patch`), or per pixel (`unet`).
 
 How they are trained
 --------------------
 - For the generator's step, the trainer freezes the weights (`requires_grad_(False)`): gradients pass through, and none
   are computed for them.
-- `advance()` once before each of the discriminator's own steps, and nowhere else. It is what moves the estimates behind
-  the spectral norms (Miyato et al. 2018); going forward never does. So real and made pictures, the R1 penalty and the
-  generator's step all meet the same network, and a resumed run the one that it left.
-- Every layer can be differentiated twice, as R1 needs.
+- `advance()` is called once before each of the discriminator's own steps, and nowhere else. It updates the estimates of
+  the spectral norms (Miyato et al. 2018); forward passes never do. So real and generated pictures, the R1 penalty and
+  the generator's step all use the same network, and so does a resumed run.
+- Every layer can be differentiated twice, as R1 requires.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ _SLOPE = 0.2  # of all leaky ReLUs, as in all three papers
 
 
 class Verdict(NamedTuple):
-    """`logits`: (N, 1) or (N, 1, h, w). `features`: the layers' outputs on the way, for feature matching."""
+    """`logits`: (N, 1) or (N, 1, h, w). `features`: the outputs of the intermediate layers, for feature matching."""
 
     logits: Tensor
     features: list[Tensor]
 
 
 class Discriminator(nn.Module):
-    """What the three have in common.
+    """Common base of the three kinds.
 
-    Pictures' sides must be multiples of `size_multiple`, and exactly `crop_px` where that is not None.
+    Sides of pictures must be multiples of `size_multiple`, and exactly `crop_px` if that is not None.
     """
 
     size_multiple: int = 8
     crop_px: int | None = None
 
     def advance(self) -> None:
-        """One power iteration for each spectral norm: once before each step of the discriminator (see above)."""
+        """One power iteration for each spectral norm, once before each step of the discriminator (see above)."""
         for module in self.modules():
             if isinstance(module, _SpectralConv2d):
                 module.advance()
 
     def forward(self, pictures: Tensor) -> Verdict:
-        """(N, 3, H, W) in [0, 1] -> a verdict. Raises `SettingsError` for sizes that it is not made for."""
+        """(N, 3, H, W) in [0, 1] -> a verdict. Raises `SettingsError` for unsupported sizes."""
         height, width = pictures.shape[2:]
         if (self.crop_px or height) != height or (self.crop_px or width) != width:
             raise SettingsError(
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
             raise SettingsError(
                 f"discriminators need sides that are multiples of {self.size_multiple} px, not {width}×{height}"
             )
-        # In [-1, 1] the grey around a picture, which is what padding with zeros makes, is neither black nor unusual.
+        # In [-1, 1], zero padding is grey, which is neither black nor unusual.
         features = list(self._layers(pictures * 2.0 - 1.0))
         return Verdict(features.pop(), features)
 
@@ -74,10 +74,10 @@ class Discriminator(nn.Module):
 
 
 def build_discriminator(kind: DiscriminatorKind, channels: int, crop_px: int) -> Discriminator:
-    """A discriminator with fresh weights (from torch's own random numbers), for crops of `crop_px`.
+    """A discriminator with new weights (from torch's random generator), for crops of `crop_px`.
 
-    `channels` is the width of its first layer: the papers have 64. Raises `SettingsError` for crops that it cannot cut
-    down evenly: they must be multiples of 16 px for `vgg`, of 8 for the others.
+    `channels` is the width of its first layer: 64 in the papers. Raises `SettingsError` for crops whose sides are not
+    multiples of 16 px for `vgg`, of 8 px for the others.
     """
     multiple = 16 if kind == "vgg" else 8
     if crop_px < multiple or crop_px % multiple:
@@ -88,16 +88,16 @@ def build_discriminator(kind: DiscriminatorKind, channels: int, crop_px: int) ->
 
 
 class _SpectralConv2d(nn.Conv2d):
-    """A convolution whose kernel, as a matrix of outputs × the rest, has the spectral norm 1.
+    """A convolution whose kernel, as a matrix of outputs × the rest, has spectral norm 1.
 
-    Miyato et al. 2018, eq. 8. Written out, because torch's own moves its estimate at every pass in training mode, and
-    computes the norm in half precision under autocast.
+    Miyato et al. 2018, eq. 8. torch's own is not used because it updates its estimate at every pass in training mode,
+    and computes the norm in half precision under autocast.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2)
         _initialise(self)
-        # Its first singular vectors, or what is known of them.
+        # The estimates of its first singular vectors.
         self.register_buffer("left", F.normalize(torch.randn(outputs), dim=0))
         self.register_buffer("right", torch.zeros(inputs * kernel**2))
         for _ in range(15):
@@ -105,7 +105,7 @@ class _SpectralConv2d(nn.Conv2d):
 
     @torch.no_grad()
     def advance(self) -> None:
-        """One power iteration (algorithm 1): the weights change little from step to step, so one keeps up."""
+        """One power iteration (algorithm 1). One is sufficient, since the weights change little from step to step."""
         left, right = cast(Tensor, self.left), cast(Tensor, self.right)
         with torch.autocast(left.device.type, enabled=False):
             matrix = self.weight.flatten(1)
@@ -113,7 +113,7 @@ class _SpectralConv2d(nn.Conv2d):
             left.copy_(F.normalize(matrix @ right, dim=0))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Copies, so that gradients of an earlier pass can still be had after `advance`.
+        # Copies, so that gradients of an earlier pass can still be computed after `advance`.
         left, right = cast(Tensor, self.left).clone(), cast(Tensor, self.right).clone()
         with torch.autocast(x.device.type, enabled=False):
             weight = self.weight / torch.dot(left, self.weight.flatten(1) @ right)
@@ -141,7 +141,7 @@ class VGGDiscriminator(Discriminator):
 
     Eight 3×3 convolutions, every other one with stride 2, batch norm on all but the first; then a dense layer of 16 ·
     `channels` (1024 at the paper's 64) and one of 1. The dense layer fixes the size of the crops. Because of the batch
-    norms a verdict depends on the whole batch, so real and made pictures go through one after the other.
+    norms an output depends on the whole batch, so real and generated pictures are passed separately.
     """
 
     size_multiple = 16
@@ -150,7 +150,7 @@ class VGGDiscriminator(Discriminator):
         super().__init__()
         self.crop_px = crop_px
         widths = [channels * factor for factor in (1, 1, 2, 2, 4, 4, 8, 8)]
-        # A bias before a batch norm does nothing.
+        # A bias before a batch norm has no effect.
         self.convs = nn.ModuleList(
             _conv(inputs, outputs, 3, 1 + place % 2, bias=place == 0)
             for place, (inputs, outputs) in enumerate(zip([3, *widths], widths, strict=False))
@@ -173,12 +173,13 @@ class VGGDiscriminator(Discriminator):
 
 
 class PatchDiscriminator(Discriminator):
-    """A PatchGAN (Isola et al. 2017, section 3.2.2), with spectral norm in place of batch norm: a verdict per 8×8 px.
+    """A PatchGAN (Isola et al. 2017, section 3.2.2), with spectral norm instead of batch norm: one output per 8×8 px.
 
-    Each sees 54×54 px. Three 4×4 convolutions with stride 2, whose kernels the stride divides, so that all pixels are
-    met equally often and gradients lay no grid; then 3×3, where the paper has 4×4: it keeps the verdicts centred on
-    what they judge and costs half. At 32 channels a crop of 128 px takes 0.15 G multiply-adds, 0.22 of `compact`'s
-    64×8. The first and last layers are free, as in Real-ESRGAN, so that verdicts can be as sure as they need to be.
+    Each has a receptive field of 54×54 px. Three 4×4 convolutions with stride 2: the stride divides the kernel size, so
+    all pixels are covered equally often and gradients have no grid pattern. Then 3×3, where the paper has 4×4: this
+    keeps outputs centred on their patches and costs half. At 32 channels a crop of 128 px takes 0.15 G multiply-adds,
+    0.22 of `compact`'s 64×8. The first and last layers have no spectral norm, as in Real-ESRGAN, so that logits are not
+    bounded.
     """
 
     def __init__(self, channels: int) -> None:
@@ -201,10 +202,10 @@ class PatchDiscriminator(Discriminator):
 
 
 class UNetDiscriminator(Discriminator):
-    """A U-Net with spectral norm, a verdict per pixel: Schönfeld et al. 2020, as in Real-ESRGAN (Wang et al. 2021).
+    """A U-Net with spectral norm and one output per pixel: Schönfeld et al. 2020, as in Real-ESRGAN (Wang et al. 2021).
 
-    Down by 4×4 convolutions with stride 2, up bilinearly, what was on the way down added on the way up. The first and
-    the last layer are free of the norm.
+    Downscaling by 4×4 convolutions with stride 2, bilinear upscaling, and additive skip connections. The first and the
+    last layer have no spectral norm.
     """
 
     def __init__(self, channels: int) -> None:
@@ -235,11 +236,11 @@ class UNetDiscriminator(Discriminator):
 
 
 class WearDiscriminator(Discriminator):
-    """Judges how a low picture was worn, in patches of 14 px, a verdict per 2×2 px: PatchGAN's idea at its smallest.
+    """Judges the wear of a low picture in patches of 14 px, with one output per 2×2 px: a minimal PatchGAN.
 
-    It sees fine structure enlarged eightfold, without what surrounds it, and the luminance of the surroundings, on
-    which noise depends. So what a picture shows and how it is coloured says little, and must not be told apart: the
-    two sets have no pictures in common. Spectral norm as in `PatchDiscriminator`.
+    Its inputs are the fine structure multiplied by eight, without low frequencies, and the local luminance, on which
+    noise depends. So it gets little information on content and colour, which it must not use: the two sets have no
+    pictures in common. Spectral norm as in `PatchDiscriminator`.
     """
 
     size_multiple = 2

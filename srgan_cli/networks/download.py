@@ -1,7 +1,7 @@
-"""A file from an http(s) address; a download that was cut resumes.
+"""Downloads a file from an http(s) address, resuming interrupted downloads.
 
-What has come lies in a folder of its own, with what the server called that version of the file (RFC 9110, sections 8.8
-and 13.1.5: `ETag`, `If-Range`), so that parts of two versions are never joined.
+Received data is stored in a separate folder, together with the server's identifier of that version of the file (RFC
+9110, sections 8.8 and 13.1.5: `ETag`, `If-Range`), so that parts of two versions are never joined.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Progress = Callable[[int, int | None], None]
 
 SUFFIXES = tuple(dict.fromkeys((*MODEL_SUFFIXES, ".onnx", ".param", ".bin")))
 _TIMEOUT_S = 30.0
-_PAUSES_S = (1.0, 3.0, 10.0)  # before trying again, where nothing new has come since the last time
+_PAUSES_S = (1.0, 3.0, 10.0)  # delays before retries without progress since the last one
 _MAX_BYTES = 4 << 30
 _CHUNK_BYTES = 1 << 18
 _PART, _VERSION = "part", "version.json"
 
 
 class _CutError(Exception):
-    """The connection ended early, or was never there; trying again may help."""
+    """The connection ended early, or could not be made; a retry may help."""
 
 
 class _Answer(NamedTuple):
-    """What the server said of the file. `size_bytes` is all of it; `version` goes into `If-Range`, if it can."""
+    """The server's description of the file. `size_bytes` is the total; `version` is for `If-Range`, if usable."""
 
     name: str
     size_bytes: int | None
@@ -46,10 +46,10 @@ class _Answer(NamedTuple):
 
 
 def download(url: str, folder: Path, on_progress: Progress | None = None) -> Path:
-    """The file at `url`, complete, under its own name in `folder`, which is for it alone.
+    """The file at `url`, complete, under its own name in `folder`, which is used for it alone.
 
-    Resumes what an earlier call left there. Raises `WeightsError` when it is not there, not a model by its name, or
-    does not come whole after several tries; what has come stays for the next call, unless it is of no use.
+    Resumes what an earlier call left there. Raises `WeightsError` if it does not exist, does not have a model's name,
+    or is still incomplete after several tries; received data is kept for the next call, unless it is unusable.
     """
     pauses = list(_PAUSES_S)
     try:
@@ -84,7 +84,7 @@ def _once(url: str, folder: Path, on_progress: Progress | None) -> Path:
         answer = _open(url, headers)
     except urllib.error.HTTPError as err:
         err.close()
-        if err.code == 416 and "Range" in headers:  # nothing is left of it, or it is another file now
+        if err.code == 416 and "Range" in headers:  # nothing is left to fetch, or it is another file now
             part.unlink()
             raise _CutError("the file has changed") from err
         if err.code in (408, 429) or err.code >= 500:
@@ -119,7 +119,7 @@ def _headers(folder: Path) -> dict[str, str]:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """From one http(s) address to another, but never from an encrypted one to one that is not."""
+    """Allows redirects between http(s) addresses, but never from an encrypted to an unencrypted one."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -148,7 +148,7 @@ def _told(url: str, body: Any) -> _Answer:
 
 
 def _name(url: str, body: Any) -> str:
-    """The file's, as the server says or as the address ends; the latter may be one that it leads to."""
+    """The file's name, from the server or from the end of the address, which may be a redirect's."""
     said = body.headers.get_filename() or ""
     names = [said, *(unquote(urlsplit(address).path) for address in (url, body.url))]
     for name in (PurePosixPath(name.replace("\\", "/")).name for name in names):

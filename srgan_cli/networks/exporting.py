@@ -1,4 +1,4 @@
-"""A model in a form that other programs read, checked by running it there."""
+"""Exporting a model for other programs, and checking the result by running it there."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from srgan_cli.networks.pickles import read_tensors
 from srgan_cli.networks.registry import metadata_of
 from srgan_cli.networks.weights import Model
 
-# How far another program's result may be from ours, with colours in [0, 1]: float rounding in another order, or fp16.
+# Allowed difference from srgan's result, with colours in [0, 1]: float rounding in another order, or fp16.
 _TOLERANCE, _TOLERANCE_HALF = 1e-4, 2e-2
 
 
 class Exported(NamedTuple):
-    """The files written. `difference` is the largest one between `program`'s result and ours on a test picture, both
-    clipped, with colours in [0, 1]; None where that program is not installed, so that nothing was checked."""
+    """The files written. `difference` is the largest difference between `program`'s result and srgan's on a test
+    picture, both clipped, with colours in [0, 1]; None if that program is not installed, so that nothing was
+    checked."""
 
     files: tuple[Path, ...]
     program: str
@@ -42,10 +43,10 @@ class Exported(NamedTuple):
 
 
 def export(model: Model, options: ExportOptions) -> Exported:
-    """Write `model` as `options` say, after its result in the other program (where installed) was compared with ours.
+    """Write `model` as `options` specify, after comparing the other program's result (if installed) with srgan's.
 
-    Raises `WeightsError` where the format has no equal network, the files cannot be written, or the results differ;
-    `SettingsError` where a file exists and is not to be replaced.
+    Raises `WeightsError` if the format cannot express the network, the files cannot be written, or the results differ;
+    `SettingsError` if a file exists and must not be replaced.
     """
     taken = [path for path in options.files if path.exists() and not options.overwrite]
     if taken:
@@ -82,7 +83,7 @@ def _publish(path: Path, content: bytes, overwrite: bool) -> None:
 
 
 def facts_of(model: Model) -> dict[str, str]:
-    """What a file's metadata say of a model: plain text, for programs and people."""
+    """A model's facts for a file's metadata: plain text, for programs and people."""
     facts = {
         "name": model.name,
         "architecture": model.architecture,
@@ -111,7 +112,7 @@ def _ncnn(model: Model, *, half: bool) -> tuple[bytes, ...]:
 
 def _pth(model: Model, *, half: bool) -> tuple[bytes, ...]:
     buffer = io.BytesIO()
-    torch.save({"params": _tensors(model, half)}, buffer)  # the key that Real-ESRGAN's and BasicSR's own files have
+    torch.save({"params": _tensors(model, half)}, buffer)  # the key used in Real-ESRGAN's and BasicSR's files
     return (buffer.getvalue(),)
 
 
@@ -131,7 +132,7 @@ def _tensors(model: Model, half: bool) -> dict[str, Tensor]:
 
 
 def _metadata(model: Model) -> dict[str, str]:
-    """Those of our own files, so that the file stays one of ours, too."""
+    """The metadata of srgan's own files, so that srgan can read the file too."""
     entry = model.entry
     if entry is None:
         return {"format": "pt"}
@@ -150,7 +151,7 @@ _WRITERS: Mapping[ExportFormat, Callable[..., tuple[bytes, ...]]] = {
 
 
 def _picture() -> Tensor:
-    """Soft colours in [0, 1], (1, 3, 39, 46): neither side a multiple of anything that could hide a mistake."""
+    """Smooth colours in [0, 1], (1, 3, 39, 46): no side is a multiple of anything that could hide a mistake."""
     coarse = torch.rand(1, 3, 10, 12, generator=torch.Generator().manual_seed(0))
     return F.interpolate(coarse, (39, 46), mode="bicubic").clamp(0, 1)
 
@@ -169,7 +170,7 @@ def _run_onnx(contents: tuple[bytes, ...]) -> tuple[str, Tensor | None]:
     except ImportError:
         return "ONNX Runtime", None
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3  # errors only: what it says of fp16 on a CPU is no use here
+    settings.log_severity_level = 3  # errors only: its warnings about fp16 on a CPU are irrelevant here
     session = onnxruntime.InferenceSession(contents[0], settings, providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {session.get_inputs()[0].name: _picture().numpy()})
     return f"ONNX Runtime {onnxruntime.__version__}", torch.from_numpy(result)
@@ -190,7 +191,7 @@ def _run_ncnn(contents: tuple[bytes, ...]) -> tuple[str, Tensor | None]:
             path.write_bytes(content)
         if net.load_param(str(param)) or net.load_model(str(bin_)):
             raise WeightsError("ncnn does not read what srgan writes; please report it")
-    pixels = np.ascontiguousarray(_picture()[0].numpy())  # ncnn reads it where it lies
+    pixels = np.ascontiguousarray(_picture()[0].numpy())  # ncnn reads it at this path
     picture, extractor = ncnn.Mat(pixels), net.create_extractor()
     extractor.input(INPUT, picture)
     _, result = extractor.extract(OUTPUT)

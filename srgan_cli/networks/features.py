@@ -1,7 +1,7 @@
-"""VGG19 as an eye: the features by which the perceptual loss compares two pictures.
+"""VGG19's features, by which the perceptual loss compares two pictures.
 
-Simonyan and Zisserman 2015 (arXiv:1409.1556), configuration E: blocks of 3×3 convolutions with ReLUs, a maximum over
-2×2 px between blocks. `conv3_4` is the fourth convolution of the third block.
+Simonyan and Zisserman 2015 (arXiv:1409.1556), configuration E: blocks of 3×3 convolutions with ReLUs, and max pooling
+over 2×2 px between blocks. `conv3_4` is the fourth convolution of the third block.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _CONVOLUTIONS = (2, 2, 4, 4, 4)
 
 
 def _places() -> dict[str, int]:
-    """Each convolution's place in torchvision's `vgg19().features`, where ReLUs and maxima are counted as well."""
+    """Each convolution's index in torchvision's `vgg19().features`, which also counts ReLUs and pooling layers."""
     places, place = {}, 0
     for block, count in enumerate(_CONVOLUTIONS, start=1):
         for number in range(1, count + 1):
             places[f"conv{block}_{number}"] = place
             place += 2  # the convolution and its ReLU
-        place += 1  # the maximum
+        place += 1  # the pooling layer
     return places
 
 
@@ -48,12 +48,12 @@ def _block(name: str) -> int:
 
 
 class VGGFeatures(nn.Module):
-    """The outputs of some of VGG19's convolutions, `before` the ReLU that follows or `after` it.
+    """The outputs of some of VGG19's convolutions, `before` or `after` the following ReLU.
 
-    Made, it is a fixed random VGG (`seed`; see `load_features`), without gradients for its weights. Only what the
-    deepest layer asked for needs is there. Keys of its state are torchvision's: `features.0.weight` and so on.
+    Initially a fixed random VGG (`seed`; see `load_features`), without gradients for its weights. It contains only the
+    layers up to the deepest requested one. The keys of its state are torchvision's: `features.0.weight` and so on.
 
-    Raises `SettingsError` for a layer that VGG19 has not, or none at all.
+    Raises `SettingsError` for a layer that VGG19 does not have, or if there is none.
     """
 
     def __init__(self, layers: Sequence[str], activation: Activation = "before", seed: int = 0) -> None:
@@ -77,15 +77,15 @@ class VGGFeatures(nn.Module):
     def forward(self, rgb: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) in [0, 1] -> by layer's name, (N, C, H / 2^b, W / 2^b) in block b + 1, C 64 to 512.
 
-        Features have the dtype of the weights, or autocast's. Raises `SettingsError` for pictures so small that the
-        maxima leave nothing of them.
+        Features have the dtype of the weights, or autocast's. Raises `SettingsError` for pictures that are too small
+        for the pooling layers.
         """
         if min(rgb.shape[2:]) < self.minimum_size_px:
             raise SettingsError(
                 f"VGG19's {self.layers[-1]} cannot process pictures of {rgb.shape[3]}×{rgb.shape[2]} px; "
                 f"they need {self.minimum_size_px} px each way, or the loss a shallower layer"
             )
-        # Not folded into the first convolution: it pads with zeros, which are the mean colour only after this.
+        # Not folded into the first convolution: it pads with zeros, which are the mean colour only after this step.
         x = (rgb - cast(Tensor, self.mean)) / cast(Tensor, self.std)
         x = x.to(cast(Tensor, self.features["0"].weight).dtype, memory_format=torch.channels_last)
         found: dict[str, Tensor] = {}
@@ -104,10 +104,11 @@ class VGGFeatures(nn.Module):
 
 
 def _torchvisions() -> tuple[nn.Sequential, Sequence[float], Sequence[float]]:
-    """VGG19's layers without memory for their weights, and mean and deviation of the pictures it was trained on."""
+    """VGG19's layers without allocated weights, and mean and deviation of its training pictures."""
     from torchvision.models import VGG19_Weights, vgg19
 
-    # The meta device also leaves torch's random numbers alone: making an eye must not change what the run's seed gives.
+    # On the meta device, torch's random numbers are not used: loading features must not change what the run's seed
+    # gives.
     with torch.device("meta"):
         layers = cast(nn.Sequential, vgg19().features)
     transforms = VGG19_Weights.IMAGENET1K_V1.transforms()
@@ -116,14 +117,14 @@ def _torchvisions() -> tuple[nn.Sequential, Sequence[float], Sequence[float]]:
 
 @functools.cache
 def _shapes() -> Mapping[str, torch.Size]:
-    """Of each convolution's kernels."""
+    """The shapes of the convolutions' kernels."""
     layers, _, _ = _torchvisions()
     return {name: cast(nn.Conv2d, layers[place]).weight.shape for name, place in _PLACES.items()}
 
 
 @torch.no_grad()
 def _randomise(convolutions: Iterable[nn.Conv2d], seed: int) -> None:
-    """He et al. 2015, layer by layer from one seed: a deeper VGG begins with the very layers of a shallower one."""
+    """He et al. 2015, layer by layer from one seed: the first layers do not depend on how deep the network is."""
     generator = torch.Generator().manual_seed(seed)
     for convolution in convolutions:
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu", generator=generator)
@@ -137,16 +138,16 @@ def load_features(
     weights_file: Path | None = None,
     seed: int = 0,
 ) -> VGGFeatures:
-    """An eye that is ready: frozen, in eval mode, fp32 in channels_last, on the CPU.
+    """VGG19 features ready for use: frozen, in eval mode, fp32 in channels_last, on the CPU.
 
     `vgg19`: trained on ImageNet. Its weights come from `weights_file`, .safetensors or .pth, with torchvision's keys
-    (`features.0.weight`, or without `features.`); a file of the first layers serves where no deeper one is asked for.
-    Without a file they are torchvision's, downloaded once and kept where torchvision keeps them.
+    (`features.0.weight`, or without `features.`); a file of the first layers is sufficient if no deeper one is
+    requested. Without a file they are torchvision's, downloaded once and kept in torchvision's cache.
 
-    `random`: untrained, from `seed`; no file is needed. What matters of VGG for such losses is much of its shape (Liu
-    et al., CVPR 2021, arXiv:2103.10571, section 3).
+    `random`: untrained, from `seed`; no file is needed. For such losses, much of VGG's effect comes from its structure
+    (Liu et al., CVPR 2021, arXiv:2103.10571, section 3).
 
-    Raises `WeightsError` when the weights are not available, are damaged, of another network, or too shallow.
+    Raises `WeightsError` if the weights are not available, damaged, of another network, or not deep enough.
     """
     eye = VGGFeatures(layers, activation, seed)
     if source == "vgg19":
@@ -161,9 +162,9 @@ def _download() -> dict[str, Tensor]:
 
     weights = VGG19_Weights.IMAGENET1K_V1
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # torch reports a download; stdout is for results
+        with contextlib.redirect_stdout(sys.stderr):  # torch prints a message; stdout is for results
             return cast("dict[str, Tensor]", weights.get_state_dict(progress=False, check_hash=True))
-    # No network, no disk, a file that is not what its name says, or one in the cache that a killed download left.
+    # No network, no disk space, a mislabelled file, or an incomplete one in the cache after a killed download.
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:
         raise WeightsError(
             f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be fetched ({err}; a corrupt "
@@ -188,11 +189,11 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _chosen(found: Mapping[str, Tensor], eye: VGGFeatures, origin: str) -> dict[str, Tensor]:
-    """Those of a file's tensors that `eye` needs, under its keys. Raises `WeightsError` where they will not do."""
+    """Those of a file's tensors that `eye` needs, under its keys. Raises `WeightsError` if they are unsuitable."""
     plain = {key.removeprefix("features."): tensor for key, tensor in found.items()}
     places = {int(place) for key in plain if (place := key.removesuffix(".weight")).isdecimal()}
     there = [name for name in _PLACES if _holds(plain, name)]
-    # VGG16, or VGG19 with batch norm, has some of its layers where VGG19 has none.
+    # VGG16, and VGG19 with batch norm, have layers under the same keys as VGG19.
     if not there or there[0] != "conv1_1" or not places <= set(_PLACES.values()):
         raise WeightsError(f"{origin} is not VGG19 with torchvision's keys (features.0.weight to features.34.bias)")
     missing = [name for name in eye.names if name not in there]

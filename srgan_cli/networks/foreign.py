@@ -1,7 +1,8 @@
-"""Weights of other programs: any single-image super-resolution network that spandrel knows.
+"""Other programs' weights: any single-image super-resolution network that spandrel supports.
 
-No code from a file is ever run. A `.pth` is a pickle, and a pickle is a program; torch's `weights_only` reader refuses
-everything but tensors and plain containers. spandrel's own file readers are not used (one of them loads TorchScript).
+No code from a file is ever run. A `.pth` is a pickle, and a pickle can contain code; torch's `weights_only` reader
+refuses everything but tensors and plain containers. spandrel's own file readers are not used (one of them loads
+TorchScript).
 """
 
 from __future__ import annotations
@@ -24,34 +25,35 @@ from srgan_cli.networks.generators import Generator, not_finite
 from srgan_cli.networks.pickles import read_tensors
 from srgan_cli.networks.srvgg import SRVGG, srvgg_of
 
-# What torch and spandrel raise on content that is damaged or not what it seems to be.
+# What torch and spandrel raise on damaged or mislabelled content.
 _DAMAGE = (
     AssertionError, AttributeError, EOFError, ImportError, IndexError, KeyError, LookupError, NotImplementedError,
     OSError, OverflowError, RuntimeError, TypeError, ValueError, ZeroDivisionError, pickle.UnpicklingError,
     safetensors.SafetensorError, struct.error,
 )  # fmt: skip
 
-# Modules whose output at a place depends on its neighbourhood only, and in the same way everywhere.
+# Modules whose output at a position depends only on its neighbourhood, and in the same way everywhere.
 _LOCAL = (
     nn.BatchNorm2d, nn.Conv2d, nn.Dropout, nn.Dropout2d, nn.ELU, nn.GELU, nn.Hardswish, nn.Hardtanh, nn.Identity,
     nn.LeakyReLU, nn.Mish, nn.ModuleList, nn.PReLU, nn.PixelShuffle, nn.ReLU, nn.Sequential, nn.SiLU, nn.Sigmoid,
     nn.Softplus, nn.Tanh, nn.Upsample, nn.UpsamplingNearest2d, nn.ZeroPad2d,
 )  # fmt: skip
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
-_MAX_HALO_PX = 128  # above this, the context of a tile costs more than overlapping tiles that are blended
-_MAX_PROBED_PARAMETERS = 10_000_000  # a full RRDB has 16.7 million and a field of 350 px: no use in measuring it
+_MAX_HALO_PX = 128  # above this, a tile's context costs more than blending overlapping tiles
+_MAX_PROBED_PARAMETERS = 10_000_000  # a full RRDB has 16.7 million and a radius of 350 px: not worth measuring
 
 
 class ForeignGenerator(Generator):
-    """A network that spandrel has built. It has no last shuffle of its own: `shuffle` is 1, `subpixels` all of it.
+    """A network built by spandrel. It has no separate last shuffle: `shuffle` is 1, and `subpixels` is the whole
+    network.
 
-    Pads below and on the right to the sizes that the network can take, cuts that off again, and clips to [0, 1].
+    Pads below and on the right to sizes that the network accepts, crops the result, and clips it to [0, 1].
     """
 
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
         self.inner: nn.Module = descriptor.model.eval().requires_grad_(False)
-        self._descriptor = descriptor  # knows how to call it; holds the very same module
+        self._descriptor = descriptor  # knows how to call it; holds the same module
         self.architecture = str(descriptor.architecture.name)
         self.scale = int(descriptor.scale)
         self.shuffle = 1
@@ -64,7 +66,7 @@ class ForeignGenerator(Generator):
         self.halo_px = _measure_halo(self)
 
     def unchecked(self, low: Tensor) -> Tensor:
-        """As the network's own program runs it: a NaN stays where it is."""
+        """The result as in the network's own program: NaN is kept."""
         high: Tensor = self._descriptor(low)
         return high
 
@@ -76,19 +78,19 @@ class ForeignGenerator(Generator):
             high = self.unchecked(low.to(dtype))  # (N, C, H, W) -> (N, C, H·scale, W·scale)
         finally:
             hook.remove()
-        # The descriptor clips: an overflow in half precision must not pass for white.
+        # The descriptor clips: an overflow in half precision must not be mistaken for white.
         return high.to(low.dtype) + sum(trace, start=low.new_zeros(())).to(low.dtype)
 
 
 def load_foreign(data: bytes, path: Path) -> ForeignGenerator | SRVGG:
     """The network in a file's bytes; `path` is for its extension and for messages.
 
-    An SRVGGNetCompact is our own `srvgg`, whoever trained it, and needs no spandrel.
+    An SRVGGNetCompact by any program is loaded as `srvgg`, and does not need spandrel.
 
-    Raises `WeightsError` when spandrel is not installed, or the file is damaged, or its network is unknown or does
-    something else than enlarge a single picture.
+    Raises `WeightsError` if spandrel is not installed, or the file is damaged, or its network is unknown or does
+    something other than enlarge a single picture.
     """
-    # What torch warns of in a file's format or an architecture's code is of no use to the person who has the file.
+    # torch's warnings about a file's format or an architecture's code do not help the user.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         state = _read_tensors(data, path)
@@ -107,7 +109,8 @@ def _recognise(state: dict[str, Any], path: Path) -> Any:
             f"{path} was not made by srgan; to use models of other programs: {how_to_install('spandrel')}"
         ) from err
     try:
-        with torch.random.fork_rng(devices=[]):  # fresh weights, soon overwritten, must not shift the caller's dice
+        # initial weights, soon overwritten, must not change the caller's random state
+        with torch.random.fork_rng(devices=[]):
             return spandrel.MAIN_REGISTRY.load(state)
     except spandrel.UnsupportedModelError as err:
         raise WeightsError(f"{path} holds weights of a network that neither srgan nor spandrel knows") from err
@@ -116,7 +119,7 @@ def _recognise(state: dict[str, Any], path: Path) -> Any:
 
 
 def _unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The weights themselves, where they lie under one of the names that training programs give them."""
+    """The weights themselves, if they are nested under one of the names that training programs use."""
     return next((state[key] for key in _WRAPPERS if isinstance(state.get(key), dict)), state)
 
 
@@ -146,12 +149,12 @@ def _refuse_other_purposes(descriptor: Any, path: Path) -> None:
 
 
 def _measure_halo(network: ForeignGenerator) -> int | None:
-    """The receptive field's radius in low-resolution px; None where it is not finite, not fixed, or above 128 px.
+    """The receptive field's radius in low-resolution px; None if it is unbounded, not constant, or above 128 px.
 
-    A NaN stains all that depends on it, whatever the weights. One in a strip of noise, at two places, shows how far:
-    the stain must not reach the ends, and must be the same on both sides and at both places, which it is not when the
-    picture is cut into windows. Only networks of local layers with square kernels are asked, so that one direction
-    tells of the other and nothing hides a NaN.
+    A NaN propagates to everything that depends on it, whatever the weights. NaNs at two positions in a strip of noise
+    show the radius: the affected range must not reach the ends, and must be the same on both sides and at both
+    positions, which is not the case for networks that divide the picture into windows. This is done only for networks
+    of local layers with square kernels, for which one direction is sufficient and nothing masks a NaN.
     """
     if network.size_multiple > 1 or sum(p.numel() for p in network.parameters()) > _MAX_PROBED_PARAMETERS:
         return None

@@ -1,6 +1,6 @@
-"""Networks that make a small picture large, by name: built from settings, and rewritten for inference.
+"""Generators by name: built from settings, and simplified for inference.
 
-The tensor and inference contract stands in `layers`.
+The tensor and inference contract is in `layers`.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _ARCHITECTURES: Mapping[str, tuple[type[Config], Callable[..., Generator]]] = {
 
 
 def build(architecture: str, config: Mapping[str, object]) -> Generator:
-    """A generator with fresh weights, of an architecture given by name and settings given as plain values.
+    """A generator with new weights, by the name of its architecture and settings as plain values.
 
-    Raises `WeightsError` on an unknown name or setting, or a value out of range.
+    Raises `WeightsError` for an unknown name or setting, or a value out of range.
     """
     known = _ARCHITECTURES.get(architecture)
     if known is None:
@@ -59,15 +59,15 @@ def build(architecture: str, config: Mapping[str, object]) -> Generator:
 
 
 def settings_of(config: Config) -> dict[str, object]:
-    """As plain values, for `build`. What networks had not from the beginning is left out where it is off, so that their
-    files stay as they are."""
+    """Settings as plain values, for `build`. Settings added in later versions are left out if they are off, so that
+    such files do not change."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name != "noise" or value}
 
 
 def fold(generator: Generator) -> Generator:
     """A copy for inference, in eval mode and without gradients, that computes the same with less work.
 
-    What there is to simplify is for each architecture to say (`Generator.simplify`).
+    Each architecture implements its own simplifications (`Generator.simplify`).
     """
     folded = copy.deepcopy(generator).requires_grad_(False)
     folded.simplify()

@@ -1,8 +1,8 @@
-"""A generator as a list of plain operations, for writers of other programs' formats.
+"""A generator as a list of plain operations, for writing other programs' formats.
 
-The list is that of the folded network, up to and including its last pixel shuffle. What is added to the network's own
-result (a bilinear or a nearest enlargement) stands there as what it is before that shuffle: one fixed convolution at
-low resolution, exact to the border, for which no format needs an enlargement of its own.
+The list is that of the folded network, up to and including its last pixel shuffle. The enlargement that is added to the
+network's result (bilinear or nearest) is expressed before that shuffle, as one fixed convolution at low resolution: it
+is exact up to the border, and no format needs its own enlargement operation.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ INPUT, RESIDUAL, SUBPIXELS, OUTPUT = "data", "residual", "subpixels", "output"
 
 @dataclass(frozen=True)
 class Convolution:
-    """`weight` is (outputs, inputs, side, side), fp32; the sides are odd. The size stays: the border is filled with
-    zeros, or where `repeats_border` with its own pixels."""
+    """`weight` is (outputs, inputs, side, side), fp32; the sides are odd. The size is unchanged: the border is filled
+    with zeros, or with `repeats_border` by its own pixels."""
 
     weight: Tensor
     bias: Tensor | None
@@ -57,7 +57,7 @@ class Add:
 
 @dataclass(frozen=True)
 class PixelShuffle:
-    """As PyTorch's: the channel c·factor² + row·factor + column goes to that row and column of channel c."""
+    """Like PyTorch's: channel c·factor² + row·factor + column becomes that row and column of channel c."""
 
     factor: int
 
@@ -67,7 +67,8 @@ Operation: TypeAlias = Convolution | ParametricReLU | Add | PixelShuffle
 
 @dataclass(frozen=True)
 class Node:
-    """`output` = operation of `inputs`. What is `exact` decides the last bits of a pixel, and is fp32 in any file."""
+    """`output` = operation of `inputs`. `exact` marks operations that determine the last bits of a pixel, and are fp32
+    in every file."""
 
     operation: Operation
     inputs: tuple[str, ...]
@@ -76,11 +77,11 @@ class Node:
 
 
 def nodes_of(generator: Generator) -> tuple[Node, ...]:
-    """What `generator` computes, in order. The picture is `INPUT`, (N, 3, H, W); the result `OUTPUT`, not clipped.
+    """The operations of `generator` in order. The picture is `INPUT`, (N, 3, H, W); the result `OUTPUT`, not clipped.
 
-    `SUBPIXELS` is the result before its last pixel shuffle, of factor `fold(generator).shuffle`, and `RESIDUAL`, where
-    there is one, the part of it that comes from the network: the other is the plain enlargement.
-    Raises `WeightsError` for a network that none of our architectures is.
+    `SUBPIXELS` is the result before its last pixel shuffle, of factor `fold(generator).shuffle`. `RESIDUAL`, if there
+    is one, is the network's part of it: the other part is the plain enlargement. Raises `WeightsError` if the
+    architecture is not one of srgan's.
     """
     folded = fold(generator).float()
     if isinstance(folded, SRVGG):
@@ -112,7 +113,7 @@ def _compact(network: Compact) -> Iterator[Node]:
 
 
 def _trunk(network: Compact | SRResNet) -> Iterator[Node]:
-    """From "head" to "sum": the blocks, and the long skip over them."""
+    """From "head" to "sum": the blocks, and the long skip connection."""
     last = "head"
     for place, block in enumerate(network.body):
         yield from _block(block, last, f"body.{place}")

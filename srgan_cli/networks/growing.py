@@ -1,8 +1,8 @@
-"""A larger network, or one for another scale, that begins with what a smaller one has learned.
+"""A larger network, or one for another scale, that starts from a smaller one's weights.
 
-New blocks begin as identities (Chen et al. 2016, "Net2Net", section 2.3; for residual blocks a last convolution of
-zeros does it, for plain ones a kernel that copies and a PReLU of slope 1), so that a deeper network starts exactly
-where the shallower one ended.
+New blocks start as identities (Chen et al. 2016, "Net2Net", section 2.3): a residual block with a last convolution of
+zeros, a plain one with an identity kernel and a PReLU of slope 1. So a deeper network initially computes the same as
+the shallower one.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.generators import SRVGG, Compact, Config, Generator, build, settings_of
 
-_SCALABLE = (Compact.architecture, SRVGG.architecture)  # whose last layer's channels are a small picture
+_SCALABLE = (Compact.architecture, SRVGG.architecture)  # whose last layer's channels form a small picture
 
 
 @torch.no_grad()
 def grown(source: Generator, architecture: str, config: Mapping[str, object]) -> Generator:
-    """A generator of `architecture` and `config` (see `build`) that begins with the weights of `source`.
+    """A generator of `architecture` and `config` (see `build`) that starts with the weights of `source`.
 
-    It may have more blocks, spread evenly among those of `source`, and, where it is compact or srvgg, another scale:
-    its last layer then begins as the other's, resized as a picture of sub-pixels. At the same scale it
-    computes what `source` does, until it is trained. The new layers are drawn from torch's global generator.
+    It may have more blocks, distributed evenly among those of `source`, and (compact and srvgg only) another scale:
+    then its last layer is initialised by resizing the other's as a picture of sub-pixels. At the same scale it computes
+    the same as `source` until it is trained. New layers use torch's global random generator.
 
-    Raises `WeightsError` where the architecture or the features differ, where blocks would have to go, or where the
+    Raises `WeightsError` if the architecture or the features differ, if blocks would have to be removed, or if the
     scale of srresnet would change.
     """
     target = build(architecture, config)
@@ -52,9 +52,9 @@ def grown(source: Generator, architecture: str, config: Mapping[str, object]) ->
 
 
 def with_noise(source: Generator) -> Generator:
-    """The same network, which may learn what to make of noise: all strengths are 0 at first.
+    """The same network with noise inputs, whose strengths are initially 0.
 
-    Raises `WeightsError` where its architecture has no place for noise.
+    Raises `WeightsError` if its architecture does not support noise.
     """
     if source.has_noise:
         return source
@@ -65,7 +65,7 @@ def with_noise(source: Generator) -> Generator:
 
 
 def _blocks(source: Generator, target: Generator) -> tuple[int, int]:
-    """How many blocks there are before and after, where all else allows growing."""
+    """The number of blocks before and after, if all other settings allow growing."""
     old, new = _settings(source), _settings(target)
     for name in ("features", "batch_norm"):
         if old.get(name) != new.get(name):
@@ -91,7 +91,8 @@ def _settings(generator: Generator) -> dict[str, object]:
 
 
 def _layer(key: str, architecture: str, blocks: int) -> tuple[int | None, str]:
-    """The block that a tensor belongs to, None outside of them, and its name there; srvgg counts layers instead."""
+    """The block that a tensor belongs to (None if it is outside of the blocks) and its name there; in srvgg, layers
+    count as blocks."""
     if not key.startswith("body."):
         return None, key
     _, number, name = key.split(".", 2)
@@ -106,12 +107,12 @@ def _layer(key: str, architecture: str, blocks: int) -> tuple[int | None, str]:
 
 
 def _place(block: int, before: int, after: int) -> int:
-    """Where a block of `before` stands among `after`: at the end of its part, where all have equal parts."""
+    """The position of a block of `before` among `after`: at the end of its part, if these are divided equally."""
     return (block + 1) * after // before - 1
 
 
 def _idle(name: str, fresh: Tensor, architecture: str) -> Tensor:
-    """A tensor of a new block, which changes nothing yet: the end of a residual branch is 0, a layer of a chain 1."""
+    """A tensor of a new block that has no effect yet: zeros at the end of a residual branch, an identity in a chain."""
     if architecture != SRVGG.architecture:
         return torch.zeros_like(fresh) if name.startswith(("conv2.", "norm2.bias", "norm2.weight")) else fresh
     if name == "conv.weight":
@@ -120,9 +121,10 @@ def _idle(name: str, fresh: Tensor, architecture: str) -> Tensor:
 
 
 def _rescaled(tail: Tensor, before: int, after: int) -> Tensor:
-    """The last layer's weights or bias for another scale: the mean over a finer sub-pixel, or between coarser ones.
+    """The last layer's weights or bias for another scale: averages of finer sub-pixels, or interpolated between coarser
+    ones.
 
-    A sub-pixel adds detail to the place of its pixel that it stands for: a layer's output channels are a small picture.
+    A layer's output channels form a small picture, since each sub-pixel stands for a position inside its pixel.
     (3·before², ...) -> (3·after², ...).
     """
     picture = tail.reshape(3, before, before, -1).permute(0, 3, 1, 2)  # (3·b², F, 3, 3) -> (3, F·9, b, b)

@@ -1,16 +1,18 @@
-"""What the networks are made of, and what each of them offers.
+"""Common layers of the networks, and the interface of a generator.
 
 Tensors are NCHW, RGB, float in [0, 1], here and everywhere past `imaging`. `low` is the small picture, `high` the large
-one. The paper keeps `high` in [-1, 1]; we keep both sides in [0, 1]: an affine map away, and one mistake fewer.
+one. The paper has `high` in [-1, 1]; here both are in [0, 1], which is equivalent up to an affine map and less
+error-prone.
 
 Inference contract: `generator.subpixels(low)` is the output before its last pixel shuffle and `generator.shuffle` that
-shuffle's factor, so that whoever runs the network can quantise before it shuffles. `forward` does both:
+shuffle's factor, so that the caller can quantise before the shuffle. `forward` does both:
 
     subpixels(low)  # (N, 3, H, W) -> (N, 3·r², H·scale/r, W·scale/r), r = shuffle, in the dtype of `low`
     forward(low)    # (N, 3, H, W) -> (N, 3, H·scale, W·scale)
 
-`low` is fp32 whatever the dtype of the weights: `generator.to(torch.bfloat16)` makes the convolutions run in bf16, and
-what decides the last bits of a pixel (the final addition, or the last convolution of a network without one) stays fp32.
+`low` is fp32, whatever the dtype of the weights: after `generator.to(torch.bfloat16)` the convolutions run in bf16, but
+the operation that determines the last bits of a pixel (the final addition, or the last convolution of a network without
+one) stays in fp32.
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ Layer: TypeAlias = tuple[int, int]
 
 
 def halo_px(layers: Iterable[Layer]) -> int:
-    """How far, in low-resolution px, an output pixel sees from the pixel it lies in.
+    """How far, in low-resolution px, an output pixel's receptive field extends from the pixel that contains it.
 
-    A kernel of side k reaches (k - 1) / 2 px of its own resolution. Going down one pixel shuffle of r, a reach of n px
-    becomes ceil(n / r); because ceil(ceil(a) / r) = ceil(a / r), one rounding at the end gives the exact value.
+    A kernel of side k reaches (k - 1) / 2 px at its own resolution. Below a pixel shuffle of r, a reach of n px becomes
+    ceil(n / r). Because ceil(ceil(a) / r) = ceil(a / r), rounding once at the end gives the exact value.
     """
     return math.ceil(sum(Fraction(kernel // 2, resolution) for kernel, resolution in layers))
 
@@ -47,7 +49,7 @@ def check(condition: bool, message: str) -> None:
 
 
 def check_whole(config: object, bounds: Mapping[str, tuple[int, int]]) -> None:
-    # The values may come from a file somebody else made, so their types are checked as well.
+    # The values may come from somebody else's file, so their types are checked as well.
     for name, (least, most) in bounds.items():
         value = getattr(config, name)
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -58,9 +60,9 @@ def check_whole(config: object, bounds: Mapping[str, tuple[int, int]]) -> None:
 
 
 class Generator(nn.Module):
-    """What every network that enlarges offers; see the module's docstring for `subpixels` and `shuffle`.
+    """The interface of every network that enlarges. `subpixels` and `shuffle` are described in the module's docstring.
 
-    `halo_px` is the radius of the receptive field in low-resolution px, or None where it is unbounded or not known.
+    `halo_px` is the radius of the receptive field in low-resolution px, or None if it is unbounded or unknown.
     """
 
     architecture: str
@@ -73,18 +75,19 @@ class Generator(nn.Module):
 
     @property
     def has_noise(self) -> bool:
-        """Whether `drawn` makes of noise what `subpixels` does not."""
+        """Whether `drawn` uses noise."""
         return False
 
     def drawn(self, low: Tensor, noise: Noise | None) -> Tensor:
-        """As `subpixels`, with `noise` for what the network has learned to make of it; None: without."""
+        """Like `subpixels`, with detail drawn from `noise`; None: without."""
         return self.subpixels(low)
 
     def forward(self, low: Tensor, noise: Noise | None = None) -> Tensor:
         return F.pixel_shuffle(self.subpixels(low) if noise is None else self.drawn(low, noise), self.shuffle)
 
     def simplify(self) -> None:
-        """Rewrite the weights in place so that inference has less work and the same result; doing it twice is safe."""
+        """Rewrite the weights in place so that inference needs less work for the same result. Applying it twice is
+        safe."""
 
 
 def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
@@ -95,7 +98,7 @@ def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
 def initialise(network: nn.Module, quiet: Iterable[nn.Conv2d]) -> None:
     """He et al. 2015 (eq. 15, for the PReLU's slope of 1/4); `quiet` layers start ten times smaller.
 
-    The last layer of a residual branch is quiet, so that a deep network starts near the identity and stands a high
+    The last layer of a residual branch is quiet, so that a deep network starts near the identity and tolerates a high
     learning rate.
     """
     for module in network.modules():
@@ -108,9 +111,10 @@ def initialise(network: nn.Module, quiet: Iterable[nn.Conv2d]) -> None:
 
 
 class SinglePrecisionConv2d(nn.Conv2d):
-    """A convolution that stays in fp32 (or fp64) when the network around it goes to half precision.
+    """A convolution that stays in fp32 (or fp64) when the rest of the network is converted to half precision.
 
-    It makes the pixel itself: with no residual to add to, a bf16 result would be off by up to one step of 8 bits.
+    Its output is the pixel itself: without a residual addition, a bf16 result would have errors of up to one step of 8
+    bits.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SinglePrecisionConv2d:
@@ -128,10 +132,10 @@ class SinglePrecisionConv2d(nn.Conv2d):
 
 
 class _QuickPReLU(torch.autograd.Function):
-    """PReLU with one slope per feature, whose backward pass is four times as fast on a CPU as PyTorch's.
+    """PReLU with one slope per feature, with a backward pass four times as fast on a CPU as PyTorch's.
 
-    That one takes as long as a 3×3 convolution there: a fifth of a training step. (At exactly 0 the gradient is that of
-    the positive side.)
+    PyTorch's takes as long as a 3×3 convolution there: a fifth of a training step. (At exactly 0 the gradient is that
+    of the positive side.)
     """
 
     @staticmethod
@@ -157,17 +161,18 @@ class PReLU(nn.PReLU):
 
 
 def bilinear_subpixels(low: Tensor, scale: int) -> Tensor:
-    """Bilinear enlargement (`align_corners=False`) by a whole number, before its pixel shuffle.
+    """Bilinear enlargement (`align_corners=False`) by an integer factor, before its pixel shuffle.
 
     Each of the scale² sub-pixels is a fixed mixture of a pixel and its neighbours, with the border repeated, so no
-    high-resolution picture is needed. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`: on CUDA as
-    `lerp`s, for a convolution would round to TF32 there; elsewhere as the fixed 3×3 convolution that it is, whose
-    result has the memory format of the other convolutions, so that adding it to theirs is one pass over both.
+    high-resolution picture is needed. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`. On CUDA it uses
+    `lerp`, since a convolution would round to TF32. Elsewhere it is a fixed 3×3 convolution, whose result has the same
+    memory format as those of other convolutions, so that adding it is one pass over both.
     """
     shifts = [(sub + 0.5) / scale - 0.5 for sub in range(scale)]  # of a sub-pixel from its pixel's centre, in low px
     padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, C, H, W) -> (N, C, H+2, W+2)
     if not low.is_cuda:
-        # One picture per channel would be a grouped convolution, which is slow: a kernel of mostly zeros is not.
+        # Treating each channel as a picture would need a grouped convolution, which is slow; a kernel of mostly zeros
+        # is not.
         with torch.autocast(low.device.type, enabled=False):
             return F.conv2d(padded, bilinear_kernel(scale, low.shape[1]).to(low))
     above, middle, below = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
@@ -179,8 +184,8 @@ def bilinear_subpixels(low: Tensor, scale: int) -> Tensor:
 
 @functools.cache
 def bilinear_kernel(scale: int, channels: int) -> Tensor:
-    """(channels·scale², channels, 3, 3) in fp64: what each sub-pixel takes of its pixel's 3×3 neighbourhood."""
-    with torch.inference_mode(False):  # it is kept, and must serve training after inference
+    """(channels·scale², channels, 3, 3) in fp64: the weights of each sub-pixel for its pixel's 3×3 neighbourhood."""
+    with torch.inference_mode(False):  # the result is cached, and must also work in training after inference
         taps = torch.zeros(scale, 3, dtype=torch.float64)
         for sub in range(scale):
             shift = (sub + 0.5) / scale - 0.5
@@ -192,7 +197,7 @@ def bilinear_kernel(scale: int, channels: int) -> Tensor:
 
 
 def not_finite(x: Tensor) -> Tensor:
-    """(N, 1, 1, 1): 0 for each picture of finite numbers, NaN for others. Added to a result that was clipped since, it
-    keeps an overflow from passing for white or black."""
+    """(N, 1, 1, 1): 0 for each picture of finite numbers, NaN for others. Added after clipping, so that an overflow is
+    not mistaken for white or black."""
     total = x.float().sum((1, 2, 3), keepdim=True)
     return total - total

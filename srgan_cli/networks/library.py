@@ -1,7 +1,7 @@
-"""The user's own models: a folder each, with the model's files and what is known of them. Does not import torch.
+"""The user's own models: a folder for each, with its files and a record. Does not import torch.
 
-`NAME/model.json` and `NAME/NAME.safetensors` (or .pth, .onnx, .param and .bin) lie in the user's data folder. A model
-is put there by `adding`, complete or not at all.
+`NAME/model.json` and `NAME/NAME.safetensors` (or .pth, .onnx, .param and .bin) are in the user's data folder. `adding`
+puts a model there completely or not at all.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _SCALED = re.compile(r"(.+)-x(\d+)")
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A model of the user's. `kind` says who knows the network: srgan, spandrel, onnx or ncnn. `sha256` is that of each
-    file, by its name; the first is the one that is loaded. `source` is the file or address it was taken from, `added`
-    the day."""
+    """One of the user's models. `kind` is the library that knows the network: srgan, spandrel, onnx or ncnn. `sha256`
+    maps each file's name to its hash; the first file is the one that is loaded. `source` is the file or address it came
+    from, `added` the date."""
 
     name: str
     scale: int
@@ -61,13 +61,13 @@ class OwnModel:
         return family_of(self.name)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for JSON; `sha256` is that of the file that is loaded."""
+        """Plain values for JSON; `sha256` is that of the file that is loaded."""
         more = {"family": self.family, "sha256": next(iter(self.sha256.values())), "path": str(self.path)}
         return {**asdict(self), **more, "file": self.path.name, "own": True}
 
 
 def models_folder() -> Path:
-    """Where the user's own models lie; it need not exist. Raises `WeightsError` where there is no home directory."""
+    """The folder of the user's own models; it need not exist. Raises `WeightsError` if there is no home directory."""
     try:
         return data_folder() / "models"
     except RuntimeError as err:
@@ -75,7 +75,7 @@ def models_folder() -> Path:
 
 
 def check_name(name: str) -> None:
-    """Raises `WeightsError` for what cannot be a model's name: it is a folder's, a file's, and a part of results'."""
+    """Raises `WeightsError` for an invalid model name: it is used for folders, files and results."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or name.endswith("."):
         raise WeightsError(
             f"{shown(name[:100])!r} cannot be a model's name: use up to 80 letters, digits, dots, - and _"
@@ -83,18 +83,18 @@ def check_name(name: str) -> None:
 
 
 def family_of(name: str) -> str:
-    """`N-x2` and `N-x4` are of the family `N`; any other name stands for itself."""
+    """`N-x2` and `N-x4` are of the family `N`; any other name is its own family."""
     match = _SCALED.fullmatch(name)
     return match[1] if match else name
 
 
 def own_models() -> tuple[OwnModel, ...]:
-    """All of the user's models, by name. A folder whose record makes no sense is not among them: see `damaged`."""
+    """All of the user's models, by name. Folders with an invalid record are not included: see `damaged`."""
     return tuple(model for folder in _folders() if (model := _read(folder)) is not None)
 
 
 def damaged() -> tuple[Path, ...]:
-    """Folders of models whose record is missing or makes no sense."""
+    """Folders of models whose record is missing or invalid."""
     return tuple(folder for folder in _folders() if _read(folder) is None)
 
 
@@ -124,7 +124,7 @@ def write_record(folder: Path, model: OwnModel) -> None:
 
 
 def members(name: str) -> tuple[OwnModel, ...]:
-    """The user's models that `name` stands for: one by its own name, or all scales of a family; by scale."""
+    """The user's models that `name` stands for, by scale: a single one by its own name, or all scales of a family."""
     known = own_models()
     chosen = [m for m in known if m.name == name] or [m for m in known if m.family == name]
     by_scale = {model.scale: model for model in reversed(chosen)}
@@ -132,14 +132,14 @@ def members(name: str) -> tuple[OwnModel, ...]:
 
 
 def owner_of(path: Path) -> OwnModel | None:
-    """The user's model whose file this is."""
-    if not (path.parent / RECORD).is_file():  # before anything asks where models lie
+    """The user's model that this file belongs to."""
+    if not (path.parent / RECORD).is_file():  # before anything asks for the models' folder
         return None
     return next((model for model in own_models() if model.path == path), None)
 
 
 def fault(model: OwnModel) -> str:
-    """What is wrong with a model's files; nothing when they are what they were when they were added."""
+    """What is wrong with a model's files; empty if they are unchanged since they were added."""
     for name, sha256 in model.sha256.items():
         try:
             found = file_sha256(model.folder / name)
@@ -151,15 +151,15 @@ def fault(model: OwnModel) -> str:
 
 
 def remove(name: str) -> Path:
-    """Remove a model of the user's, a damaged one too, and return where it lay. Raises `WeightsError` where there is
-    none of that name, or it cannot be removed."""
+    """Remove a model of the user's, even a damaged one, and return its folder. Raises `WeightsError` if there is none
+    of that name, or it cannot be removed."""
     folder = next((folder for folder in _folders() if folder.name == name), None)
     if folder is None:
         known = ", ".join(folder.name for folder in _folders()) or "none"
         raise WeightsError(f"there is no model of your own called {shown(name)!r}; there are {known}")
     try:
         gone = folder.with_name(f".{name}.removed")
-        move(folder, gone)  # at once, whatever happens then
+        move(folder, gone)  # atomically, whatever happens afterwards
         shutil.rmtree(gone)
     except OSError as err:
         raise WeightsError(f"{shown(folder)} cannot be removed: {reason(err)}") from err

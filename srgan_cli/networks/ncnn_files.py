@@ -1,6 +1,6 @@
-"""ncnn's two files of a network (`x4.param` beside `x4.bin`), as users of Upscayl and realesrgan-ncnn-vulkan have them.
+"""Networks in ncnn's two files (`x4.param` beside `x4.bin`), as in Upscayl and realesrgan-ncnn-vulkan.
 
-ncnn reads and runs them in a process of its own (`ncnn_process`): files may be a stranger's. There is no code in them.
+ncnn reads and runs them in a separate process (`ncnn_process`), since files may be untrusted. They contain no code.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from srgan_cli.networks.outside import Array, Needs, enlarge, probe
 from srgan_cli.networks.registry import read_model_file
 
 _MAX_WEIGHTS_BYTES = 1 << 30
-_MAX_HALO_PX = 128  # above this, the context of a tile costs more than overlapping tiles that are blended
+_MAX_HALO_PX = 128  # above this, a tile's context costs more than blending overlapping tiles
 MISSING = "the ncnn package is not installed (`pip install ncnn`, or this project with its extra [vulkan])"
 
 
 class NcnnNetwork:
-    """One network in a process of its own, on a Vulkan device or (None) the CPU; restarted when that has ended."""
+    """One network in a separate process, on a Vulkan device or (None) the CPU. The process is restarted if it has
+    ended."""
 
     def __init__(
         self, param: str, weights: bytes, *, device: int | None, half: bool = False, input_blob: str = "data",
@@ -35,7 +36,7 @@ class NcnnNetwork:
         self._process: NcnnProcess | None = None
 
     def __deepcopy__(self, _memo: object) -> NcnnNetwork:
-        return self  # it does not change
+        return self  # constant
 
     def load(self) -> None:
         """Raises `NcnnError` or `MemoryError`, as `run` does."""
@@ -56,7 +57,7 @@ class NcnnNetwork:
 
 
 class NcnnGenerator(Generator):
-    """A network in ncnn's files. It has no parameters for PyTorch, and runs on the CPU unless a backend takes it."""
+    """A network in ncnn's files. It has no PyTorch parameters, and runs on the CPU unless a backend runs it."""
 
     architecture = "ncnn"
     shuffle = 1

@@ -1,8 +1,8 @@
-"""A generator in the format of ncnn: a text that lists its layers and blobs, and a file of their weights.
+"""A generator in ncnn's format: a text with its layers and blobs, and a file with their weights.
 
-The format is described in ncnn's documentation ("param and model file structure", "operators"). Blobs have the names of
-`graph`: `data` and `output` are what Upscayl and realesrgan-ncnn-vulkan ask for; `subpixels` is `output` before its
-pixel shuffle, for a program that shuffles integers itself.
+The format is described in ncnn's documentation ("param and model file structure", "operators"). Blobs have the names
+used in `graph`: Upscayl and realesrgan-ncnn-vulkan use `data` and `output`; `subpixels` is `output` before its pixel
+shuffle, for a program that shuffles integers itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from srgan_cli.networks.graph import INPUT, OUTPUT, Add, Convolution, Node, Para
 
 _LARGE = "large"  # the result before it is clipped
 _MAGIC = 7767517
-_FP16 = 0x01306B47  # before weights that are kept as fp16; 0 before fp32
+_FP16 = 0x01306B47  # precedes weights stored as fp16; 0 precedes fp32
 
 
 class NcnnModel(NamedTuple):
@@ -46,9 +46,9 @@ class _Layer(NamedTuple):
 def ncnn_model(generator: Generator, *, half: bool = False) -> NcnnModel:
     """`generator`, folded, as ncnn's files; `output` is clipped to [0, 1], `subpixels` is not.
 
-    With `half` the kernels of convolutions are kept as fp16, except those that decide the last bits of a pixel.
+    With `half` the kernels of convolutions are stored as fp16, except those that determine the last bits of a pixel.
 
-    Raises `WeightsError` for a network that is not of one of our architectures.
+    Raises `WeightsError` if the architecture is not one of srgan's.
     """
     nodes = nodes_of(generator)
     layers = list(_layers(nodes))
@@ -59,7 +59,8 @@ def ncnn_model(generator: Generator, *, half: bool = False) -> NcnnModel:
 
 
 def _layers(nodes: Iterable[Node]) -> Iterator[_Layer]:
-    """ncnn lets a blob be read once: one that is read more often goes through a Split, which gives a name to each."""
+    """ncnn allows a blob to be read once; one that is read several times goes through a Split, which names each
+    copy."""
     nodes = tuple(dataclasses.replace(n, output=_LARGE) if n.output == OUTPUT else n for n in nodes)
     readers = {name: _count(name, nodes) for name in (INPUT, *(node.output for node in nodes))}
     taken = dict.fromkeys(readers, 0)
@@ -82,10 +83,10 @@ def _layers(nodes: Iterable[Node]) -> Iterator[_Layer]:
 
 
 def _clipped() -> Iterator[_Layer]:
-    """`output` from 0 to 1, for realesrgan-ncnn-vulkan turns what is below black into white.
+    """`output` clipped to 0 … 1, because realesrgan-ncnn-vulkan turns values below black into white.
 
-    As 1 - relu(1 - relu(x)), for the ncnn that such programs were built with has no Clip: a ReLU and a subtraction from
-    1 (BinaryOp 7 with a scalar), twice.
+    As 1 - relu(1 - relu(x)), since the ncnn version in such programs has no Clip: a ReLU and a subtraction from 1
+    (BinaryOp 7 with a scalar), twice.
     """
     last = _LARGE
     for half, made in (("black", "flipped"), ("white", OUTPUT)):
@@ -130,7 +131,7 @@ def _weights(node: Node, *, half: bool) -> bytes:
 
 
 def _kernel(weight: Tensor, *, half: bool) -> bytes:
-    """A tag, then (outputs, inputs, side, side) in that order, up to a whole number of 4 bytes."""
+    """A tag, then (outputs, inputs, side, side) in that order, padded to a multiple of 4 bytes."""
     if not half:
         return struct.pack("<I", 0) + _floats(weight)
     data = weight.numpy().astype("<f2").tobytes()

@@ -1,7 +1,7 @@
-"""What ncnn's text of a network says: its layers, how far they see, and how much they hold.
+"""Parses ncnn's text description of a network: its layers, receptive field and memory use.
 
-The format is described in ncnn's documentation ("param and model file structure", "operators"). Nothing is taken for
-granted: the text may be a stranger's.
+The format is described in ncnn's documentation ("param and model file structure", "operators"). Everything is checked,
+since the text may be untrusted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAGIC = "7767517"
 MAX_TEXT_BYTES = 4 << 20
 _MAX_SCALE = 64
 
-# Layers that look at each value, or at the values of one pixel, by themselves.
+# Layers that process each value, or the values of one pixel, independently.
 _POINTWISE = frozenset((
     "BatchNorm", "Bias", "BinaryOp", "Cast", "Clip", "Concat", "Dropout", "ELU", "Eltwise", "GELU", "HardSigmoid",
     "HardSwish", "Mish", "Noop", "PReLU", "Power", "ReLU", "SELU", "Scale", "Sigmoid", "Softplus", "Split", "Swish",
@@ -44,8 +44,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Param:
-    """A network as its text tells it. `halo_px` is how far an output pixel sees, in px of the input; None where that is
-    without bounds or not known. `values_per_px` is what its largest layer takes in and gives, for a px of the input."""
+    """A parsed network. `halo_px` is the radius of its receptive field in px of the input, None if it is unbounded or
+    unknown. `values_per_px` is the number of values in its largest layer's input and output together, per px of the
+    input."""
 
     layers: tuple[Layer, ...]
     input: str
@@ -62,7 +63,8 @@ class _Blob:
 
 
 def parse_param(text: str, name: str) -> Param:
-    """`name` is for messages. Raises `WeightsError` for what is no such text, or no network from one picture to one."""
+    """`name` is for messages. Raises `WeightsError` if it is not such a text, or not a network from one picture to
+    one."""
     layers = _layers(text, name)
     inputs = [blob for layer in layers if layer.kind == "Input" for blob in layer.outputs]
     read = {blob for layer in layers for blob in layer.inputs}
@@ -136,7 +138,7 @@ def _check_order(layers: Sequence[Layer]) -> None:
 
 
 def _made_by(layer: Layer, sources: Sequence[_Blob]) -> _Blob:
-    """What a layer makes of its inputs. What is not known here sees without bounds."""
+    """The receptive field and size of a layer's output. Unknown layers count as unbounded."""
     if not sources:
         return _Blob(3, Fraction(1), Fraction(0))
     first = sources[0]
@@ -191,6 +193,6 @@ def _interpolated(layer: Layer, source: _Blob, reach: Fraction | None) -> _Blob:
 
 
 def _padded(layer: Layer, source: _Blob, reach: Fraction | None) -> _Blob:
-    """A margin that a convolution takes away again; it must be as wide on all sides, or the picture moves."""
+    """A margin that a convolution consumes again; it must be equally wide on all sides, or the picture would shift."""
     sides = {layer.whole(side, 0) for side in range(4)}
     return _Blob(source.channels, source.scale, reach if len(sides) == 1 else None)

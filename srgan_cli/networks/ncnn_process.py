@@ -1,4 +1,4 @@
-"""ncnn, in a process of its own: loads a network and runs windows; and the Vulkan devices that it finds."""
+"""ncnn in a separate process: loads a network, runs windows, and lists Vulkan devices."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import numpy.typing as npt
 from srgan_cli.errors import DeviceError
 
 _START = "import sys; sys.path[:] = sys.argv[1:]; from srgan_cli.networks.ncnn_worker import serve; serve()"
-# A driver that does not answer this question will not answer others.
+# Timeout: a driver that does not answer this request will not answer others.
 _PROBE_SECONDS = 30.0
-# What ncnn says before it ends its process because memory is short: VK_ERROR_OUT_OF_HOST_MEMORY and …_DEVICE_MEMORY.
+# ncnn's messages before its process ends for lack of memory: VK_ERROR_OUT_OF_HOST_MEMORY and …_DEVICE_MEMORY.
 _NO_MEMORY = ("failed -1\n", "failed -2\n")
 
 
@@ -38,7 +38,7 @@ class VulkanDevice:
 
 
 class NcnnError(RuntimeError):
-    """ncnn could not do it, or its process ended."""
+    """ncnn failed, or its process ended."""
 
 
 def is_installed() -> bool:
@@ -49,7 +49,7 @@ _asking = threading.Lock()
 
 
 def vulkan_devices() -> tuple[VulkanDevice, ...]:
-    """What ncnn finds, asked for once. Raises `DeviceError` when the driver fails at that."""
+    """The devices that ncnn finds; determined once. Raises `DeviceError` if the driver fails."""
     with _asking:
         found = _ask_for_devices()
     if isinstance(found, str):
@@ -59,7 +59,7 @@ def vulkan_devices() -> tuple[VulkanDevice, ...]:
 
 @functools.cache
 def _ask_for_devices() -> tuple[VulkanDevice, ...] | str:
-    """The devices, or why there is no answer."""
+    """The devices, or the reason for the failure."""
     process = NcnnProcess()
     watch = threading.Timer(_PROBE_SECONDS, process.kill)
     watch.start()
@@ -74,7 +74,7 @@ def _ask_for_devices() -> tuple[VulkanDevice, ...] | str:
 
 
 class NcnnProcess:
-    """Starts when it is made, ends with `close`, or when nobody holds it any more."""
+    """Starts when created; ends with `close`, or when garbage-collected."""
 
     def __init__(self) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
@@ -95,14 +95,14 @@ class NcnnProcess:
         self._process.kill()
 
     def load(self, param: bytes, weights: bytes, *, device: int | None, half: bool, threads: int) -> None:
-        """A network, onto a Vulkan device or (None) the CPU. Raises `NcnnError` or `MemoryError`, as `run` does."""
+        """Load a network onto a Vulkan device or (None) the CPU. Raises `NcnnError` or `MemoryError`, as `run` does."""
         message = {"do": "load", "param_bytes": len(param), "device": device, "half": half, "threads": threads}
         self.ask(message, param + weights)
 
     def run(
         self, low: npt.NDArray[np.float32], *, input_blob: str = "data", output_blob: str = "output"
     ) -> npt.NDArray[np.float32]:
-        """(C, H, W) -> what the network makes of it, (c, h, w)."""
+        """(C, H, W) -> the network's result, (c, h, w)."""
         message = {"do": "run", "shape": low.shape, "input": input_blob, "output": output_blob}
         answer, data = self.ask(message, np.ascontiguousarray(low, np.float32).data.cast("B"))
         return np.frombuffer(data, np.float32).reshape(answer["shape"])
@@ -127,7 +127,7 @@ class NcnnProcess:
         return answer, data
 
     def _death(self) -> NcnnError | MemoryError:
-        """Why the process has ended, from the last it said."""
+        """Why the process has ended, from its last output."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         self._stderr.seek(0)

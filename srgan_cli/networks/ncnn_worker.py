@@ -1,8 +1,8 @@
-"""The process that ncnn runs in; `ncnn_process` starts it and talks to it.
+"""The process that runs ncnn, started and used by `ncnn_process`.
 
-ncnn ends its process when a Vulkan driver refuses memory, and a driver or a stranger's file may end it, too. Here
-that costs one window. No torch is imported. A message is a line of JSON and as many bytes as its "bytes" says; each
-gets one back.
+ncnn ends its process when a Vulkan driver runs out of memory, and a driver or an untrusted file may crash it too. Here
+that costs only one window. torch is not imported. A message is a line of JSON, followed by as many bytes as its "bytes"
+says; each message gets one reply.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# ncnn's own code for memory that was refused.
+# ncnn's own error code for memory that was refused.
 _NO_MEMORY = -100
 _KINDS = ("discrete", "integrated", "virtual", "cpu")
 
 
 def serve() -> None:
-    """Answer until there are no more messages."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends us by closing the pipe
+    """Reply to messages until there are no more."""
+    # Ctrl-C is handled by the parent, which closes the pipe to end this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a driver prints is not an answer
+    os.dup2(2, 1)  # a driver's output must not be mistaken for a reply
     with contextlib.suppress(EOFError):
         _answer_all(_Worker(), sys.stdin.buffer, answers)
 
@@ -79,7 +80,7 @@ class _Worker:
         if message["device"] is not None:
             net.set_vulkan_device(message["device"])
         param_bytes = message["param_bytes"]
-        # Its reader from memory takes text only.
+        # Its reader from memory accepts text only.
         with tempfile.TemporaryDirectory(prefix="srgan-") as folder:
             param, weights = Path(folder) / "net.param", Path(folder) / "net.bin"
             param.write_bytes(payload[:param_bytes])
@@ -94,7 +95,7 @@ class _Worker:
 
         low = np.frombuffer(payload, np.float32).reshape(message["shape"])
         extractor = self._net.create_extractor()
-        # A copy of its own: on Vulkan, ncnn takes for granted that channels begin at multiples of 16 bytes.
+        # A copy, because on Vulkan ncnn assumes that channels begin at multiples of 16 bytes.
         extractor.input(message["input"], ncnn.Mat(low).clone())
         code, result = extractor.extract(message["output"])
         if code == _NO_MEMORY:

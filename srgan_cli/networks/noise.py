@@ -1,9 +1,9 @@
-"""What a network that draws texture makes it of: noise that is a function of a seed, a layer and a place.
+"""The noise from which a network draws texture: a function of a seed, a layer and a position.
 
-Karras et al. 2019 (StyleGAN, arXiv:1812.04948, section 3.2) add noise of one channel behind each layer, by a strength
-that each feature learns; in super-resolution Rakotonirina and Rasoanaivo 2020 (ESRGAN+, arXiv:2001.08073). Theirs is
-drawn again for each picture. Here a counter in the place of a generator of random numbers gives it: whoever computes a
-pixel, in whatever tile, band or process, computes it with the same noise.
+Karras et al. 2019 (StyleGAN, arXiv:1812.04948, section 3.2) add one channel of noise after each layer, with a strength
+learned by each feature; Rakotonirina and Rasoanaivo 2020 (ESRGAN+, arXiv:2001.08073) do so in super-resolution. They
+draw it anew for each picture. Here it is a hash of the position instead of a random generator's state, so a pixel gets
+the same noise in every tile, band or process.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 _WORD = 0xFFFFFFFF
-_OTHER = 1 << 62  # no seed of a person's
-_PASS_LAYERS = 1 << 16  # layers of one network of a chain
-# Of the sum of four bytes: their mean, and the standard deviation.
+_OTHER = 1 << 62  # a seed that users cannot choose
+_PASS_LAYERS = 1 << 16  # layers of one network in a chain
+# Mean and standard deviation of the sum of four bytes.
 _MEAN, _STD = 4 * 127.5, (4 * (256**2 - 1) / 12) ** 0.5
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of a batch of windows, whose first px are at `corners` (row, column) of the picture that the network is
-    given. `strength` 0 to 1, of all windows or of each, multiplies it; 0 is as without."""
+    """The noise of a batch of windows whose first px are at `corners` (row, column) of the network's input picture.
+    `strength` (0 to 1, for all windows or for each) multiplies it; 0 is equivalent to no noise."""
 
     seed: int = 0
     strength: float | tuple[float, ...] = 1.0
@@ -35,11 +35,11 @@ class Noise:
         return replace(self, corners=tuple(corners))
 
     def other(self, count: int) -> Noise:
-        """Another for the last `count` windows, of full strength."""
+        """The same with different noise of full strength for the last `count` windows."""
         return Noise(self.seed ^ _OTHER, corners=self.corners[-count:])
 
     def of_pass(self, number: int, scale: int) -> Noise:
-        """For a further network of a chain, whose picture the earlier ones have enlarged that many times."""
+        """For a later network of a chain, whose input has been enlarged this many times by the earlier ones."""
         corners = tuple((row * scale, column * scale) for row, column in self.corners)
         return replace(self, corners=corners, first_layer=number * _PASS_LAYERS)
 
@@ -63,8 +63,8 @@ class Noise:
 
 
 def _mixed(words: Tensor) -> Tensor:
-    """Every bit of 32 depends on every bit. int64, whose products here stay below 2^63; the multipliers are those that
-    C. Wellons found by search (hash-prospector, 2018)."""
+    """A hash of 32 bits in which every bit depends on every bit. It uses int64, in which the products stay below 2^63;
+    the multipliers were found by C. Wellons' search (hash-prospector, 2018)."""
     words = words ^ (words >> 16)
     words = words * 0x21F0AAAD & _WORD
     words = words ^ (words >> 15)

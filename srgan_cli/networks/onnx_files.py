@@ -1,7 +1,7 @@
-"""Models of other programs as ONNX files, run by ONNX Runtime.
+"""Other programs' models in ONNX files, run by ONNX Runtime.
 
-Such a file lists operations that the runtime brings along; there is no code in it. It is read as one file: weights that
-lie in another one beside it are not followed.
+Such a file lists the runtime's own operations and contains no code. Only that file is read: references to weights in
+other files are not followed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_HALO_PX = 128
 
 
 class OnnxError(RuntimeError):
-    """What ONNX Runtime could not do, in its words."""
+    """An error reported by ONNX Runtime."""
 
 
 def is_installed() -> bool:
@@ -35,7 +35,7 @@ def is_installed() -> bool:
 
 
 def providers() -> tuple[str, ...]:
-    """What this installation of ONNX Runtime computes with, as it calls them; empty without it."""
+    """The execution providers of this ONNX Runtime installation; empty if it is missing."""
     if not is_installed():
         return ()
     import onnxruntime
@@ -44,13 +44,13 @@ def providers() -> tuple[str, ...]:
 
 
 class OnnxNetwork:
-    """One network in ONNX Runtime, on the CPU or a CUDA device. It may be run from several threads."""
+    """One network in ONNX Runtime, on the CPU or a CUDA device. May be run from several threads."""
 
     def __init__(self, data: bytes, *, cuda: int | None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what it would print is raised as well
+        options.log_severity_level = 4  # errors that it would print are also raised
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         where: Sequence[Any] = ["CPUExecutionProvider"]
@@ -59,7 +59,7 @@ class OnnxNetwork:
         self.session = _told(lambda: onnxruntime.InferenceSession(data, options, providers=where))
 
     def __deepcopy__(self, _memo: object) -> OnnxNetwork:
-        return self  # it does not change
+        return self  # constant
 
     def run(self, low: Array) -> Array:
         """Raises `OnnxError` or `MemoryError`."""
@@ -81,7 +81,7 @@ def _told(work: Any) -> Any:
 
 
 class OnnxGenerator(Generator):
-    """A network in an ONNX file. It has no parameters for PyTorch, and runs on the CPU unless a backend takes it."""
+    """A network in an ONNX file. It has no PyTorch parameters, and runs on the CPU unless a backend runs it."""
 
     architecture = "onnx"
     shuffle = 1
@@ -106,7 +106,7 @@ class OnnxGenerator(Generator):
 
 
 def _channels(session: Any, name: str) -> int:
-    """1 or 3. Raises `WeightsError` for what takes something else than a picture."""
+    """1 or 3. Raises `WeightsError` if the input is not a picture."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise WeightsError(
@@ -128,7 +128,7 @@ def _channels(session: Any, name: str) -> int:
 
 
 def _halo_px(facts: Any) -> int | None:
-    """What `srgan export` wrote of it; of other programs' networks nothing is known."""
+    """As recorded by `srgan export`; for other programs' networks it is unknown."""
     if facts.producer_name != "srgan":
         return None
     with contextlib.suppress(KeyError, ValueError):

@@ -1,6 +1,6 @@
-"""A generator as an ONNX model, written node by node with the `onnx` package: nothing is traced, nothing converted.
+"""A generator as an ONNX model, written node by node with the `onnx` package, without tracing or conversion.
 
-`input` and `output` are fp32, (N, 3, H, W) and (N, 3, H·scale, W·scale), RGB in [0, 1], of any N, H and W.
+`input` and `output` are fp32, (N, 3, H, W) and (N, 3, H·scale, W·scale), RGB in [0, 1], for any N, H and W.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from srgan_cli.extras import how_to_install
 from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.graph import INPUT, OUTPUT, Add, Convolution, Node, ParametricReLU, PixelShuffle, nodes_of
 
-_OPSET, _IR_VERSION = 17, 8  # of 2022: old enough for every runtime that is still in use
+_OPSET, _IR_VERSION = 17, 8  # from 2022: old enough for all runtimes still in use
 _LARGE, _SMALL = "raw_output", "input"
 
 
 def onnx_model(generator: Generator, facts: Mapping[str, str], *, half: bool = False) -> bytes:
     """`generator`, folded, as the bytes of an `.onnx` file, with `facts` in its metadata.
 
-    With `half` all that does not decide the last bits of a pixel is kept and computed as fp16; input and output stay
-    fp32. Raises `WeightsError` where the onnx package is missing, or for a network that is not of our architectures.
+    With `half`, everything that does not determine the last bits of a pixel is stored and computed in fp16; input and
+    output stay fp32. Raises `WeightsError` if the onnx package is missing, or if the architecture is not one of
+    srgan's.
     """
     try:
         import onnx
@@ -52,13 +53,13 @@ def _picture(onnx: Any, name: str, height: str, width: str) -> Any:
 
 
 class _Graph:
-    """Collects nodes and constants, and casts where a node works in another precision than the one before it."""
+    """Collects nodes and constants, and inserts casts between nodes of different precision."""
 
     def __init__(self, onnx: Any, half: bool) -> None:
         self._onnx, self._half = onnx, half
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self._precision = {_SMALL: "fp32"}  # of each value there is
+        self._precision = {_SMALL: "fp32"}  # the dtype of each value
 
     def add(self, node: Node) -> None:
         precision = "fp16" if self._half and not node.exact else "fp32"

@@ -1,7 +1,7 @@
-"""What OpenModelDB (openmodeldb.info) says of a model, as the JSON that it takes. Does not import torch.
+"""A model's record for OpenModelDB (openmodeldb.info), in its JSON format. Does not import torch.
 
 The fields are those of its `schema.ts`; tags and architectures those of its `data/tags.json` and
-`data/architectures.json`. An architecture that it does not have is called `srgan-NAME`, and has to be added there
+`data/architectures.json`. An architecture that is missing there is called `srgan-NAME`, and has to be added there
 first.
 """
 
@@ -27,7 +27,7 @@ _ID = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
 
 @dataclass(frozen=True)
 class Subject:
-    """The model: its card (None for a file of another program), and what its network is."""
+    """The model: its card (None for another program's file), and facts about its network."""
 
     name: str
     card: Card | None
@@ -40,9 +40,9 @@ class Subject:
 def record(
     subject: Subject, files: tuple[Path, ...], *, author: str = AUTHOR, date: str | None = None
 ) -> dict[str, object]:
-    """The JSON as plain values. `date` is that of publication, YYYY-MM-DD; today where it is None.
+    """The JSON as plain values. `date` is that of publication, YYYY-MM-DD; None: today.
 
-    Raises `WeightsError` for an author that OpenModelDB could not have.
+    Raises `WeightsError` for an invalid author name.
     """
     if not _ID.fullmatch(author):
         raise WeightsError(f"{author!r} cannot be an author in OpenModelDB: letters and digits, joined by single -")

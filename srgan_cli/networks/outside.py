@@ -1,7 +1,7 @@
-"""Networks that another program runs: from arrays to arrays, with their scale and needs found by trying.
+"""Networks run by another library, from arrays to arrays; their scale and requirements are determined by trial.
 
-Their files say little that can be trusted, so a small picture is enlarged: the result's size is the scale, sizes that
-fail are the needs, and what comes out must look like what went in.
+Their files do not reliably describe them, so a small picture is enlarged: the result's size gives the scale, sizes that
+fail give the requirements, and the result must resemble the input.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import Tensor
 from srgan_cli.errors import WeightsError
 
 Array: TypeAlias = npt.NDArray[np.float32]
-# (C, H, W) in [0, 1] -> (C, h, w). Raises what its program raises.
+# (C, H, W) in [0, 1] -> (C, h, w). Raises the library's exceptions.
 Run: TypeAlias = Callable[[Array], Array]
 
 _SCALES = range(2, 17)
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _MIN_SIZES = (1, 8, 16, 32, 64, 128)
-# A result scaled down is correlated this much with what went in, or it is not the same picture.
+# The minimum correlation of the downscaled result with the input; below it, it is not the same picture.
 _MIN_CORRELATION = 0.7
-# … and lies as near as this to it in the mean: values are meant as [0, 1].
+# … and the maximum difference of their means: values must be in [0, 1].
 _MAX_OFFSET = 0.25
 _TRIED_PX = (18, 23)  # odd, and both sides different
 
@@ -41,7 +41,7 @@ class Needs:
 
 
 def probe(run: Run, name: str, *, channels: int = 3) -> Needs:
-    """What `run` does and asks for. Raises `WeightsError` when it is nothing that enlarges any picture."""
+    """The scale and requirements of `run`. Raises `WeightsError` if it does not enlarge arbitrary pictures."""
     size_multiple, scale = _multiple(run, name, channels)
     sides = ((least, _up(least, size_multiple)) for least in _MIN_SIZES)
     least = next((least for least, side in sides if _scale(run, side, channels) == scale), None)
@@ -90,7 +90,7 @@ def _up(side: int, multiple: int) -> int:
 
 
 def _picture(height: int, width: int, channels: int) -> Array:
-    """Something smooth with some noise on it, in [0, 1]."""
+    """A smooth picture with some noise, in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, channels, 5, 5, generator=generator)
     smooth = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
@@ -114,8 +114,8 @@ def _check_picture(run: Run, name: str, scale: int, side: int, channels: int) ->
 
 
 def enlarge(run: Run, needs: Needs, low: Tensor) -> Tensor:
-    """(N, C, H, W) fp32 on the host -> (N, C, H·scale, W·scale). What is too small, or not a multiple of what `run`
-    takes, is continued below and on the right, and that is cut off again."""
+    """(N, C, H, W) fp32 on the host -> (N, C, H·scale, W·scale). Pictures that are too small, or not a multiple of what
+    `run` accepts, are padded below and on the right, and the result is cropped."""
     height, width = low.shape[-2:]
     target = [
         max(_up(side, needs.size_multiple), _up(needs.minimum_size_px, needs.size_multiple)) for side in (height, width)

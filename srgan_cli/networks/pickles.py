@@ -1,9 +1,9 @@
-"""What `torch.save` writes (`.pth`, `.pt`, `.ckpt`, checkpoints), read within bounds. No code in a file is ever run.
+"""Reads files by `torch.save` (`.pth`, `.pt`, `.ckpt`, checkpoints) with limits. No code in a file is ever run.
 
-A pickle is a program for a small machine. Torch's own reader (`weights_only`) runs it with tensors and plain containers
-only, but as long and as deep as it asks for; and what it makes may claim more numbers than the file has. So every
-pickle in a file is first followed here, without making anything: each value is known by how many values it holds and
-how deep, and a storage by its length, which must be that of its record. What comes out is looked through once more.
+A pickle is a program for a small machine. torch's own reader (`weights_only`) restricts it to tensors and plain
+containers, but limits neither its run time nor its nesting, and the result may claim more numbers than the file holds.
+So every pickle in a file is first interpreted here without creating objects: each value is tracked by its number of
+values and its depth, and a storage by its length, which must match its record. The result is checked once more.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from torch import Tensor
 
 from srgan_cli.errors import WeightsError, shown
 
-_MAX_STEPS = 500_000  # of one pickle, some 2 s; a tensor takes 30
+_MAX_STEPS = 500_000  # operations in one pickle, about 2 s; a tensor takes 30
 _MAX_DEPTH = 64
-_MAX_VALUES = 1_000_000  # counted by going through everything, twice through what occurs twice
+_MAX_VALUES = 1_000_000  # counted by traversing everything; what occurs twice counts twice
 _MAX_RECORDS = 100_000
-_MAX_VIEWS = 16  # how many times a file's bytes all tensors together may have, by sharing them
+_MAX_VIEWS = 16  # the maximum total size of all tensors (through sharing) as a multiple of the file's
 _ZIP = b"PK\x03\x04"
-# How torch's older files begin: the pickle of a number.
+# The start of torch's older files: the pickle of a number.
 _OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_OLD_PICKLES = 5  # that number, a version, facts of the machine, the content, the storages' keys
+_OLD_PICKLES = 5  # that number, a version, facts about the machine, the content, the storages' keys
 
 
 class _Value(NamedTuple):
-    """What the machine knows of a value. `content`: text and numbers themselves, tuples of such, names of classes."""
+    """The interpreter's knowledge of a value. `content`: texts and numbers, tuples of these, names of classes."""
 
     size: int
     depth: int
@@ -42,10 +42,10 @@ class _Value(NamedTuple):
 
 
 def read_tensors(origin: Path | bytes, name: str) -> Any:
-    """What the file holds: tensors (dense, on the CPU) in plain containers. `name` is for messages.
+    """The file's contents: tensors (dense, on the CPU) in plain containers. `name` is for messages.
 
-    Raises `WeightsError` for what cannot be opened, is damaged or cut, holds anything but tensors and plain values (a
-    program, say), is nested deeper than 64 levels, or claims more than the file has.
+    Raises `WeightsError` if it cannot be opened, is damaged or truncated, holds anything but tensors and plain values
+    (such as code), is nested deeper than 64 levels, or claims more data than the file has.
     """
     try:
         if isinstance(origin, Path) and origin.exists() and not origin.is_file():
@@ -60,7 +60,7 @@ def read_tensors(origin: Path | bytes, name: str) -> Any:
         raise WeightsError(f"{name} cannot be read as weights: {err}") from err
     except OSError as err:
         raise WeightsError(f"{name} cannot be read: {err.strerror or err}") from err
-    except Exception as err:  # a damaged pickle raises whatever its bytes happen to ask for
+    except Exception as err:  # a damaged pickle can raise any exception
         raise WeightsError(
             f"{name} cannot be read as weights: it is damaged, or it holds a program, which srgan never runs "
             f"({_first_line(err)})"
@@ -69,7 +69,7 @@ def read_tensors(origin: Path | bytes, name: str) -> Any:
 
 
 class _RefusedError(Exception):
-    """Why a file is not read, for the end of a sentence."""
+    """Why a file is not read, as the end of a sentence."""
 
 
 def _first_line(err: Exception) -> str:
@@ -116,16 +116,17 @@ def _follow_archive(file: BinaryIO) -> None:
                 _follow_pickle(io.BytesIO(content.read()), lengths)
 
 
-_SAME = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}  # put into what they leave
+_SAME = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}  # operations that put items into a container
 _KEEP = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _TAKE = {"GET", "BINGET", "LONG_BINGET"}
 
 
 def _follow_pickle(file: BinaryIO, lengths: Mapping[str, int] | int) -> None:
-    """Follow one pickle to its end. `lengths`: how many bytes each record beside it has, or all storages may have.
+    """Interpret one pickle to its end. `lengths`: the size in bytes of each record beside it, or of all storages
+    together.
 
-    A list's or a dictionary's size is that of the moment; what grows afterwards is found by `_look_through`. What can
-    be hashed, a tuple, does not grow: following two hundred nested ones would take torch's reader for ever.
+    The size of a list or a dictionary is the current one; later growth is checked by `_look_through`. Hashable values
+    (tuples) do not grow: torch's reader would not finish on two hundred nested ones.
     """
     stack: list[_Value | None] = []  # None: a mark
     memo: dict[int, _Value | None] = {}
@@ -152,7 +153,7 @@ def _follow_pickle(file: BinaryIO, lengths: Mapping[str, int] | int) -> None:
 
 
 def _taken(stack: list[_Value | None], before: list[Any]) -> list[_Value]:
-    """What an operation takes from the stack, in the order in which it was put there."""
+    """The operands that an operation takes from the stack, in the order in which they were pushed."""
     found: list[_Value] = []
     count = len(before)
     if pickletools.markobject in before:
@@ -182,10 +183,10 @@ def _made(name: str, argument: Any, taken: list[_Value]) -> _Value:
 
 
 def _check_storage(content: Any, lengths: Mapping[str, int] | int) -> None:
-    """Torch takes a storage's length from the pickle, and would read beyond its record."""
+    """torch takes a storage's length from the pickle, and would read beyond its record."""
     if not (isinstance(content, tuple) and len(content) in (5, 6) and content[0] == "storage"):
         raise _RefusedError("it refers to something that is not a storage")
-    kind, key, count = content[1], content[2], content[4]  # a sixth, in old files, is a view of it
+    kind, key, count = content[1], content[2], content[4]  # in old files, a sixth item is a view
     if not isinstance(count, int) or count < 0:
         raise _RefusedError("one of its storages has an impossible length")
     size_bytes = count * _item_bytes(str(kind))
@@ -194,14 +195,14 @@ def _check_storage(content: Any, lengths: Mapping[str, int] | int) -> None:
 
 
 def _item_bytes(kind: str) -> int:
-    """Of `torch FloatStorage`, say: 4."""
+    """Bytes per item: 4 for `torch FloatStorage`, for example."""
     name = kind.rpartition(" ")[2]
     if not name.endswith("Storage"):
         raise _RefusedError(f"it refers to a storage of an unknown kind, {shown(name)[:40]!r}")
     if name == "UntypedStorage":
         return 1
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch means to do without these classes; files will go on naming them
+        warnings.simplefilter("ignore")  # torch plans to remove these classes; existing files keep referring to them
         dtype = getattr(getattr(torch, name, None), "dtype", None)
     if not isinstance(dtype, torch.dtype):
         raise _RefusedError(f"it refers to a storage of an unknown kind, {shown(name)[:40]!r}")
@@ -212,7 +213,7 @@ def _item_bytes(kind: str) -> int:
 
 
 def _look_through(found: object, size_bytes: int) -> None:
-    """Refuse what is nested too deeply (a list in itself, say), and tensors that are larger than the file."""
+    """Refuse excessive nesting (such as a list that contains itself), and tensors larger than the file."""
     total = 0
     for count, value in enumerate(_inside(found)):
         if count > _MAX_VALUES:

@@ -1,7 +1,7 @@
-"""Which models there are, and what a weights file says about itself. Does not import torch.
+"""The available models, and the metadata of weights files. Does not import torch.
 
-A weights file of ours is a safetensors file with a card in its metadata. The ones that come with srgan lie in one
-folder beside `manifest.toml`, which repeats their cards and holds their SHA-256. After a change to a file there:
+srgan's weights files are safetensors files with a card in their metadata. The bundled ones are in one folder with
+`manifest.toml`, which contains their cards and SHA-256. After changing a file there:
 
     python -m srgan_cli.networks.registry > manifest.new && mv manifest.new weights/manifest.toml
 """
@@ -31,19 +31,19 @@ else:
     import tomli as tomllib
 
 FORMAT = 1
-RUN_MODEL = "model.safetensors"  # what a training run calls its result
-# Families whose weights were fine-tuned from another's, so that the two can be interpolated.
+RUN_MODEL = "model.safetensors"  # file name of a training run's result
+# Families whose weights were fine-tuned from another family's, so that the two can be interpolated.
 _STARTS = {"srgan": "fidelity"}
 MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".onnx")
-# Our headers are a few kB and the largest foreign ones some 100 kB; a length above this is damage or malice.
+# srgan's headers are a few kB and the largest of other programs about 100 kB; a greater length means damage or malice.
 _MAX_HEADER_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a file says about how it was made. `recipe` holds plain values, `scores` one mapping per test set.
+    """A file's description of how it was made. `recipe` holds plain values, `scores` one mapping per test set.
 
-    Raises `WeightsError` for a name that could not be part of a file's name, and text that could not be one line.
+    Raises `WeightsError` for a name that cannot be part of a file name, and text that is not a single line.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Card:
     recipe: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Files come from strangers: a name goes into names of results, and every text to a terminal.
+        # Files may be untrusted: the name is used in names of results, and all texts are printed to a terminal.
         for name in (self.name, self.family):
             if not 1 <= len(name) <= 100 or name.startswith(".") or set(name) & set("/\\:"):
                 raise WeightsError(f"{name[:100]!r} cannot be a model's name")
@@ -66,7 +66,8 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Card):
-    """One weights file of ours: its card and what it is. `config` are the settings of its architecture."""
+    """One of srgan's weights files: its card, and facts about the file. `config` are the settings of its
+    architecture."""
 
     scale: int
     architecture: str
@@ -81,23 +82,23 @@ class Entry(Card):
 
     @property
     def has_noise(self) -> bool:
-        """Whether it draws its detail from noise, so that there are variants of a result."""
+        """Whether it draws its detail from noise, so that a result has variants."""
         return bool(self.config.get("noise"))
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "path": str(self.path), "file": self.file}
 
 
 class WeightsHeader(NamedTuple):
-    """What a safetensors file says before its numbers: metadata, and each tensor's dtype and shape."""
+    """The header of a safetensors file: metadata, and each tensor's dtype and shape."""
 
     metadata: Mapping[str, str]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 class Check(NamedTuple):
-    """One line of `verify`. `reason` is empty when all is well."""
+    """One line of `verify`. `reason` is empty if everything is in order."""
 
     entry: Entry
     ok: bool
@@ -108,7 +109,7 @@ class Check(NamedTuple):
 
 
 def weights_folder() -> Path:
-    """Where the bundled weights lie: in the package when it was installed, beside it in a checkout."""
+    """The folder of the bundled weights: inside the package if installed, beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "weights", package.parent / "weights"):
         if (folder / "manifest.toml").is_file():
@@ -126,7 +127,7 @@ def entries() -> tuple[Entry, ...]:
         raise WeightsError(f"{path} is damaged ({err}); install srgan again") from err
 
 
-@functools.lru_cache(4)  # a start asks a dozen times, and parsing takes milliseconds each time
+@functools.lru_cache(4)  # it is needed a dozen times per start, and parsing takes milliseconds
 def _entries_in(text: str, folder: Path) -> tuple[Entry, ...]:
     return tuple(_entry_of_table(model, folder) for model in tomllib.loads(text).get("model", []))
 
@@ -140,17 +141,17 @@ def _entry_of_table(table: Mapping[str, object], folder: Path) -> Entry:
 
 
 def family(name: str) -> tuple[Entry, ...]:
-    """The bundled models that `name` stands for: one by its own name, or all scales by a family's."""
+    """The bundled models that `name` stands for: one by its own name, or all scales of a family."""
     known = entries()
     chosen = tuple(e for e in known if e.name == name) or tuple(e for e in known if e.family == name)
     return chosen or _unknown(name, known)
 
 
 def find(name: str, scale: float | None = None) -> Entry:
-    """The bundled model of that name, or the member of a family that suits an enlargement of `scale` best.
+    """The bundled model of that name, or the member of a family that suits an enlargement by `scale` best.
 
-    That is the smallest scale that is enough, for shrinking a larger result costs less than enlarging a smaller one
-    and loses less; without a `scale`, 4.
+    That is the smallest sufficient scale, since downscaling a larger result costs less than enlarging a smaller one and
+    loses less; without a `scale`, 4.
     """
     return _enough(family(name), scale)
 
@@ -165,9 +166,9 @@ def _enough(members: Sequence[_Member], scale: float | None) -> _Member:
 
 
 def split_detail(source: str) -> tuple[str, float | None]:
-    """`srgan@0.6` -> `("srgan", 0.6)`: a bundled model's name and how much of its detail is asked for, from 0 to 1.
+    """`srgan@0.6` -> `("srgan", 0.6)`: a bundled model's name and the requested amount of detail, from 0 to 1.
 
-    Whatever is not written like that is a name whole, with None. Raises `WeightsError` for a number out of range.
+    Any other name is returned unchanged, with None. Raises `WeightsError` for a number out of range.
     """
     name, at, number = source.rpartition("@")
     if not at or name not in {n for e in entries() for n in (e.name, e.family)}:
@@ -182,15 +183,16 @@ def split_detail(source: str) -> tuple[str, float | None]:
 
 
 def blend_name(name: str, detail: float) -> str:
-    """What `split_detail` takes apart: `srgan-x4@0.6`; the far end itself has no number."""
+    """The inverse of `split_detail`: `srgan-x4@0.6`; for 1 the name has no number."""
     return name if detail == 1.0 else f"{name}@{round(detail, 4):g}"
 
 
 def start_of(entry: Entry) -> Entry | None:
-    """The model that `entry` was fine-tuned from and can be blended with: the one at detail 0. None: there is none."""
+    """The model that `entry` was fine-tuned from and can be interpolated with: the one at detail 0. None if there is
+    none."""
     family = _STARTS.get(entry.family)
     config = {**entry.config}
-    config.pop("noise", None)  # which it may have learned since
+    config.pop("noise", None)  # which it may have learned later
     starts = [e for e in entries() if e.family == family and (e.scale, e.config) == (entry.scale, config)]
     return starts[0] if starts else None
 
@@ -208,10 +210,10 @@ def _unknown(name: str, known: tuple[Entry, ...]) -> NoReturn:
 
 
 def resolve(source: str | Path, scale: float | None = None) -> tuple[Path, Entry | None]:
-    """The file behind a model's name, a family's name, a weights file or a run folder; and its entry when bundled.
+    """The file for a model's name, a family's name, a weights file or a run folder; and its entry if bundled.
 
-    A bundled name goes before one of the user's own models, and both before a file of the same name in the working
-    directory; `./name` means the latter.
+    Bundled names take precedence over the user's own models, and both over a file of the same name in the working
+    directory; `./name` means the file.
     """
     text = str(source)
     if isinstance(source, str) and text in {name for e in entries() for name in (e.name, e.family)}:
@@ -228,7 +230,7 @@ def resolve(source: str | Path, scale: float | None = None) -> tuple[Path, Entry
             raise WeightsError(f"{path} is a folder without a {RUN_MODEL}, so it is not the result of a training run")
         if path.is_file():
             return path, None
-    except (OSError, ValueError) as err:  # a name too long, or with a zero in it
+    except (OSError, ValueError) as err:  # the name is too long, or contains a NUL
         raise WeightsError(f"{text!r} is not a model: {err}") from err
     if path.parent != Path() or path.suffix.lower() in MODEL_SUFFIXES or isinstance(source, Path):
         raise WeightsError(f"there is no file {text}")
@@ -236,7 +238,7 @@ def resolve(source: str | Path, scale: float | None = None) -> tuple[Path, Entry
 
 
 def verify() -> tuple[Check, ...]:
-    """Whether every bundled file is there and is, byte for byte, the one the manifest was written for."""
+    """Whether every bundled file exists and equals, byte for byte, the one in the manifest."""
     return tuple(Check(entry, not reason, reason) for entry in entries() for reason in [_fault(entry)])
 
 
@@ -252,7 +254,8 @@ def _fault(entry: Entry) -> str:
 
 
 def read_model_file(path: Path, max_bytes: int | None = None) -> bytes:
-    """All of it, at once: what is hashed is then what is loaded. Raises `WeightsError`, also for an empty file."""
+    """The whole file, read at once, so that the hashed bytes are the loaded ones. Raises `WeightsError`, also for an
+    empty file."""
     try:
         if max_bytes is not None and path.stat().st_size > max_bytes:
             raise WeightsError(f"{path} is larger than {max_bytes >> 20} MiB, so it is not a network")
@@ -267,8 +270,8 @@ def read_model_file(path: Path, max_bytes: int | None = None) -> bytes:
 def read_weights_header(path: Path) -> WeightsHeader:
     """The header of a safetensors file: 8 bytes of length, JSON, and then exactly the tensors' bytes.
 
-    Trusts nothing: lengths are checked against the file's size before anything of that length is read.
-    Raises `WeightsError` when the file is missing, cut short, or no safetensors file.
+    Untrusted: lengths are checked against the file's size before anything of that length is read. Raises `WeightsError`
+    if the file is missing, truncated, or not a safetensors file.
     """
     try:
         with path.open("rb") as file:
@@ -278,7 +281,7 @@ def read_weights_header(path: Path) -> WeightsHeader:
 
 
 def parse_header(file: BinaryIO, size_bytes: int, name: str) -> WeightsHeader:
-    """`read_header` of a file that is open already; `name` is for messages."""
+    """`read_weights_header` for a file that is already open; `name` is for messages."""
     if size_bytes == 0:
         raise WeightsError(f"{name} is empty")
     start = file.read(8)
@@ -303,9 +306,9 @@ def parse_header(file: BinaryIO, size_bytes: int, name: str) -> WeightsHeader:
 def metadata_of(
     card: Card, architecture: str, config: Mapping[str, object], scale: int, parameters: int
 ) -> dict[str, str]:
-    """What goes into a file's safetensors metadata: text only."""
+    """A file's safetensors metadata: text only."""
     return {
-        "format": "pt",  # the safetensors convention for files of PyTorch tensors
+        "format": "pt",  # safetensors' convention for files of PyTorch tensors
         "srgan_format": str(FORMAT),
         "architecture": architecture,
         "config": json.dumps(config),
@@ -322,7 +325,7 @@ def metadata_of(
 
 
 def entry_of(header: WeightsHeader, path: Path, sha256: str) -> Entry | None:
-    """The entry in a file's metadata; None when the file is not one of ours."""
+    """The entry in a file's metadata; None if the file was not made by srgan."""
     data = header.metadata
     if "srgan_format" not in data:
         return None
@@ -357,7 +360,7 @@ def _json_mapping(text: str) -> dict[str, object]:
 
 
 def describe_file(path: Path) -> Entry | None:
-    """What a weights file says about itself; None for a file of another program (which only loading can tell)."""
+    """A weights file's description of itself; None for another program's file (which has to be loaded to find out)."""
     if path.suffix.lower() != ".safetensors":
         return None
     header = read_weights_header(path)
@@ -365,8 +368,8 @@ def describe_file(path: Path) -> Entry | None:
 
 
 def draws_from_noise(path: Path) -> bool:
-    """Whether it is a file of ours whose network draws its detail from noise; not so one that cannot be read. Looks at
-    no more than its header."""
+    """Whether it is one of srgan's files with a network that draws its detail from noise; False if it cannot be read.
+    Reads only its header."""
     if path.suffix.lower() != ".safetensors":
         return False
     try:
@@ -380,7 +383,7 @@ def draws_from_noise(path: Path) -> bool:
 
 
 def manifest(folder: Path) -> str:
-    """The text of `manifest.toml` for all of our weights files in `folder`, sorted by family and scale."""
+    """The text of `manifest.toml` for all weights files in `folder`, sorted by family and scale."""
     found = [entry for path in folder.glob("*.safetensors") if (entry := describe_file(path)) is not None]
     tables = [_table(entry) for entry in sorted(found, key=lambda e: (e.family, e.scale, e.name))]
     head = "# The models that come with srgan. Written from the files, by `python -m srgan_cli.networks.registry`.\n"
@@ -390,7 +393,7 @@ def manifest(folder: Path) -> str:
 def _table(entry: Entry) -> str:
     values = {**entry.as_dict()}
     del values["path"]
-    # What is long gets a table of its own, a line for each test set and each part of the recipe.
+    # Long values get their own tables, with a line for each test set and each part of the recipe.
     tables = {name: values.pop(name) for name in ("recipe", "scores")}
     return _lines("[[model]]", values) + "".join(_lines(f"\n[model.{name}]", tables[name]) for name in tables)
 
@@ -407,7 +410,7 @@ def _key(key: object) -> str:
 
 
 def _toml(value: object) -> str:
-    """A plain value as TOML. Its basic strings, whole numbers and booleans are written as in JSON."""
+    """A plain value as TOML. TOML writes basic strings, integers and booleans as JSON does."""
     if isinstance(value, Mapping):
         present = {str(key): item for key, item in value.items() if item is not None}  # TOML has no null
         inside = ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in present.items())

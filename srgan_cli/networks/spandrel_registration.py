@@ -1,7 +1,7 @@
-"""Our own architectures for spandrel, so that programs with it (ComfyUI, chaiNNer) open our files.
+"""Registers srgan's architectures with spandrel, so that programs using it (ComfyUI, chaiNNer) can open srgan's files.
 
-`srvgg` needs nothing: spandrel knows it as Compact. What is registered here are `compact` and `srresnet`, recognised by
-their tensors alone, for spandrel does not look at metadata.
+`srvgg` needs no registration: spandrel knows it as Compact. `compact` and `srresnet` are registered here and recognised
+by their tensors alone, since spandrel does not read metadata.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Registered(spandrel.Architecture[Generator]):  # type: ignore[misc]  # sp
 
 
 def _compact(state: _State) -> dict[str, object]:
-    noise = {"noise": True} if "body.0.strength" in state else {}  # whose result is that without
+    noise = {"noise": True} if "body.0.strength" in state else {}  # noise is left out; the mean result is without it
     return {**_sizes(state), **noise, "scale": math.isqrt(state["tail.weight"].shape[0] // 3)}
 
 

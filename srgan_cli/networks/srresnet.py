@@ -1,4 +1,4 @@
-"""The paper's generator, and how its slowest layer is moved for inference."""
+"""The paper's generator, and moving its slowest layer for inference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from srgan_cli.networks.layers import (
 
 @dataclass(frozen=True)
 class SRResNetConfig:
-    """The paper's generator has 64 features, 16 blocks and batch norm. Without the latter it trains better (EDSR)."""
+    """The paper's generator has 64 features, 16 blocks and batch norm. It trains better without batch norm (EDSR)."""
 
     scale: int = 4
     features: int = 64
@@ -57,7 +57,7 @@ class _PaperBlock(nn.Module):
 class _Enlarging(nn.Module):
     """Conv – pixel shuffle – PReLU.
 
-    The PReLU has a single slope, so it commutes with the shuffle; before it, `fold` can take the shuffle away.
+    The PReLU has a single slope, so it commutes with the shuffle; `fold` can then remove the shuffle.
     """
 
     def __init__(self, features: int, factor: int) -> None:
@@ -73,7 +73,7 @@ class _Enlarging(nn.Module):
 class SRResNet(Generator):
     """The generator of Ledig et al. 2017 (arXiv:1609.04802), fig. 4.
 
-    Its halo is 39.5 px at the paper's size and scale 4, that is 40. As made, it ends in a convolution at full
+    Its halo at the paper's size and scale 4 is 39.5 px, rounded up to 40. As built, it ends in a convolution at full
     resolution, so `shuffle` is 1; `fold` moves that convolution before the last shuffle.
     """
 
@@ -117,9 +117,9 @@ class SRResNet(Generator):
         return y.to(low.dtype)
 
     def simplify(self) -> None:
-        """Batch norms go into the convolutions before them. The 9×9 convolution at full resolution, the slowest layer,
-        becomes a 5×5 one before the last pixel shuffle: for ×2, 64 → 3 at (2H, 2W) becomes 256 → 12 at (H, W).
-        """
+        """Merge batch norms into the convolutions before them. The 9×9 convolution at full resolution, the slowest
+        layer, becomes a 5×5 one before the last pixel shuffle: for ×2, 64 → 3 at (2H, 2W) becomes 256 → 12 at (H,
+        W)."""
         if self.shuffle > 1:
             return
         for block in cast("Iterable[_PaperBlock]", self.body):
@@ -132,7 +132,7 @@ class SRResNet(Generator):
 
 
 def _fold_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
-    """Put an eval-mode batch norm (Ioffe & Szegedy 2015, alg. 2) into the convolution before it, in fp64."""
+    """Merge an eval-mode batch norm (Ioffe & Szegedy 2015, alg. 2) into the convolution before it, in fp64."""
     if isinstance(norm, nn.BatchNorm2d):
         mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
         gain = norm.weight.double() / torch.sqrt(variance + norm.eps)
@@ -143,11 +143,11 @@ def _fold_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
 
 
 def _before_shuffle(conv: nn.Conv2d, factor: int) -> nn.Conv2d:
-    """The convolution before a pixel shuffle of `factor` that, shuffled after it, equals `conv` after the shuffle.
+    """The convolution which, followed by a pixel shuffle of `factor`, equals `conv` after the shuffle.
 
     Output sub-pixel p at tap u of the high-resolution kernel reads sub-pixel (u + p) mod factor of low-resolution
-    neighbour (u + p) div factor. So the kernel, shifted by p inside a window of whole low-resolution pixels and cut
-    into sub-pixels, is the new kernel of that one. Zero padding stays zero padding, because the PReLU maps 0 to 0.
+    neighbour (u + p) div factor. So the kernel, shifted by p inside a window of whole low-resolution pixels and divided
+    into sub-pixels, is the new kernel for p. Zero padding stays zero padding, because the PReLU maps 0 to 0.
     """
     reach = conv.kernel_size[0] // 2
     new_reach = -(-reach // factor)
@@ -162,7 +162,7 @@ def _before_shuffle(conv: nn.Conv2d, factor: int) -> nn.Conv2d:
         for row in range(factor)
         for column in range(factor)
     ]
-    with without_numbers():  # its own are not wanted
+    with without_numbers():  # its own initial weights are not needed
         merged = SinglePrecisionConv2d(
             conv.in_channels * factor**2, conv.out_channels * factor**2, 2 * new_reach + 1, padding=new_reach
         )

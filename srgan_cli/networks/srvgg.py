@@ -1,8 +1,8 @@
-"""A chain of convolutions whose result is added to the picture's repeated pixels: the layout other programs read.
+"""A chain of convolutions added to the picture's repeated pixels, in the file layout that other programs read.
 
-Its files are those of Real-ESRGAN's small models ("SRVGGNetCompact", Wang et al. 2021, arXiv:2107.10833, released with
-it): `body.0` is a convolution, `body.1` its PReLU, and so on to the last convolution. So whatever reads those
-also reads ours.
+The files are like those of Real-ESRGAN's small models ("SRVGGNetCompact", Wang et al. 2021, arXiv:2107.10833, released
+with it): `body.0` is a convolution, `body.1` its PReLU, and so on to the last convolution. So programs that read those
+also read srgan's.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SRVGG(Generator):
 
 
 def srvgg_of(tensors: Mapping[str, object]) -> SRVGG | None:
-    """The network whose weights these are, whoever trained it, in fp32; None where they are not of this layout."""
+    """The network with these weights, by any program, in fp32; None if they do not have this layout."""
     first, last = tensors.get("body.0.weight"), tensors.get(f"body.{len(tensors) // 3 * 2}.bias")
     if not (isinstance(first, Tensor) and isinstance(last, Tensor) and first.dim() == 4 and last.dim() == 1):
         return None

@@ -1,4 +1,4 @@
-"""From a name or a file to a network that is ready to run, and back into a file."""
+"""Loading networks from names or files, and saving them."""
 
 from __future__ import annotations
 
@@ -40,31 +40,31 @@ from srgan_cli.networks.registry import (
 
 @dataclass(frozen=True)
 class Model:
-    """A network that enlarges, and all that whoever runs it needs to know.
+    """A network that enlarges, and everything needed to run it.
 
     The tensor contract
     -------------------
     `subpixels(low)`: (N, input_channels, H, W) -> (N, output_channels·r², H·scale/r, W·scale/r) with r = `shuffle`;
-    `F.pixel_shuffle(subpixels(low), shuffle)` is the large picture, (N, output_channels, H·scale, W·scale).
+    `F.pixel_shuffle(subpixels(low), shuffle)` is the high picture, (N, output_channels, H·scale, W·scale).
 
-    - Values are RGB (or grey, where `input_channels` is 1) in [0, 1]. Results may go a little beyond: clip them.
+    - Values are RGB (or grey, if `input_channels` is 1) in [0, 1]. Results may slightly exceed that range: clip them.
     - `low` is fp32 on the network's device, and so is the result, whatever the dtype of the weights.
     - Any H, W ≥ 1 is accepted. Sizes that are not a multiple of `size_multiple`, or below `minimum_size_px`, are padded
-      inside (below and on the right), which costs time and, at those borders, a little quality.
-    - `halo_px` = n: an output pixel depends on low pixels at most n px away from the one it lies in, and on those in
-      the same way everywhere. So a tile with n px of context, clamped at the picture's borders, gives exactly what the
-      whole picture gives. None: unbounded, above 128 px, or unknown, so overlap tiles and blend them.
+      internally (below and on the right), which costs time and, at those borders, a little quality.
+    - `halo_px` = n: an output pixel depends only on low pixels at most n px away from the one that contains it, and in
+      the same way everywhere. So a tile with n px of context, clamped at the picture's borders, gives exactly the same
+      pixels as the whole picture. None: unbounded, above 128 px, or unknown; use overlapping tiles and blend them.
 
     The network
     -----------
     `network` is an `nn.Module` in eval mode, fp32, on the CPU, without gradients, batch norm folded. Move it or copy it
-    (`copy.deepcopy(model.network).to(device, torch.bfloat16)`) as any module; `supports_half` (fp16) and
+    (`copy.deepcopy(model.network).to(device, torch.bfloat16)`) like any module; `supports_half` (fp16) and
     `supports_bf16` say to which dtypes. `network.subpixels` and `network.shuffle` are the ones above.
 
-    Where it comes from
-    -------------------
-    `entry` is the file's card when srgan made it, else None. `sha256` is that of the file. `adversarial` says that the
-    network was trained to please the eye and may invent texture (and shift colours: see `--color-lock`).
+    Its origin
+    ----------
+    `entry` is the file's card if srgan made it, else None. `sha256` is that of the file. `adversarial` means that the
+    network was trained for perceptual quality and may invent texture (and shift colours: see `--color-lock`).
     """
 
     network: Generator
@@ -92,11 +92,11 @@ class Model:
 
 
 def load_model(source: str | Path, scale: float | None = None) -> Model:
-    """The model behind a bundled name, a family's name, a file (ours or another program's) or a run folder.
+    """The model of a bundled name, a family's name, a file (srgan's or another program's) or a run folder.
 
-    `scale` is the enlargement wanted, for families of several; see `registry.find`. `srgan@0.6` is a model between
-    two: the weights at 0.6 of the way from `fidelity` to `srgan`. Without a number it is `DEFAULT_DETAIL`.
-    Raises `WeightsError` when there is none, or it is damaged, or it is not for enlarging pictures.
+    `scale` is the desired enlargement, for families with several; see `registry.find`. `srgan@0.6` is an interpolation
+    of two models: the weights at 0.6 of the way from `fidelity` to `srgan`. Without a number it is `DEFAULT_DETAIL`.
+    Raises `WeightsError` if there is none, or it is damaged, or does not enlarge pictures.
     """
     name, detail = split_detail(source) if isinstance(source, str) else (source, None)
     path, bundled = resolve(name, scale)
@@ -131,10 +131,10 @@ def _check_sha256(found: str, entry: Entry) -> None:
 
 
 def _between(start: Entry, end: Entry, detail: float) -> Model:
-    """The network at `detail` of the way from one bundled model to its fine-tune, 0 to 1.
+    """The network at `detail` (0 to 1) of the way from one bundled model to its fine-tuned version.
 
-    Network interpolation, Wang et al. 2018 (ESRGAN, arXiv:1809.00219), section 3.4: unlike a mixture of two results it
-    costs nothing at run time, and the artefacts of the far end go away before its detail does.
+    Network interpolation, Wang et al. 2018 (ESRGAN, arXiv:1809.00219), section 3.4: unlike mixing two results it costs
+    nothing at run time, and the artefacts of the far end disappear before its detail does.
     """
     for entry in (start, end):
         _check_sha256(file_sha256(entry.path), entry)
@@ -142,7 +142,7 @@ def _between(start: Entry, end: Entry, detail: float) -> Model:
     begin = load_generator(start.path).state_dict()
     with torch.no_grad():
         for key, tensor in generator.state_dict().items():
-            tensor.copy_(torch.lerp(begin.get(key, torch.zeros_like(tensor)), tensor, detail))  # no noise at first
+            tensor.copy_(torch.lerp(begin.get(key, torch.zeros_like(tensor)), tensor, detail))  # strengths start at 0
     mixed = hashlib.sha256(f"{start.sha256} {end.sha256} {detail:.6f}".encode()).hexdigest()
     return dataclasses.replace(
         _our_model(generator, end), name=blend_name(end.name, detail), sha256=mixed, adversarial=detail > 0
@@ -150,10 +150,10 @@ def _between(start: Entry, end: Entry, detail: float) -> Model:
 
 
 def load_generator(path: Path) -> Generator:
-    """The generator in one of our files, in fp32, as it was trained: with its batch norms, to be trained on.
+    """The generator in one of srgan's files, in fp32, as it was trained: with its batch norms, for further training.
 
-    Or that of another program's SRVGGNetCompact, our `srvgg`. Raises `WeightsError` when the file is missing or
-    damaged, or its network is none that srgan can train.
+    Also another program's SRVGGNetCompact, as `srvgg`. Raises `WeightsError` if the file is missing or damaged, or
+    srgan cannot train its network.
     """
     data = _read(path)
     header = _header(data, path)
@@ -174,10 +174,10 @@ def load_generator(path: Path) -> Generator:
 
 
 def save_weights(path: Path, generator: Generator, card: Card, *, half: bool = False) -> None:
-    """Write a generator and its card as one safetensors file, all at once or not at all.
+    """Write a generator and its card as one safetensors file, atomically.
 
-    `half` keeps the convolutions' kernels as fp16, which halves the file; biases, slopes and statistics stay as they
-    are. `generator` must be one of `build`, not folded. Raises `WeightsError` when the file cannot be written.
+    `half` stores the convolutions' kernels as fp16, which halves the file; biases, slopes and statistics stay as they
+    are. `generator` must come from `build`, not folded. Raises `WeightsError` if the file cannot be written.
     """
     config = settings_of(cast("Config", generator.config))
     parameters = sum(parameter.numel() for parameter in generator.parameters())
@@ -193,7 +193,7 @@ def save_weights(path: Path, generator: Generator, card: Card, *, half: bool = F
 
 
 def write_model_file(path: Path, data: bytes) -> None:
-    """All at once or not at all. Raises `WeightsError` when the file cannot be written."""
+    """Write the file atomically. Raises `WeightsError` if it cannot be written."""
     try:
         publish_bytes(path, data)
     except OSError as err:
@@ -226,14 +226,15 @@ def _generator(data: bytes, header: WeightsHeader, entry: Entry) -> Generator:
         )
     tensors = tensors_of(data, path)
     wanted = generator.state_dict()
-    # Assigned and not copied: `to_empty`, from `meta`, would import sympy.
+    # Assigned, not copied: `to_empty` from `meta` would import sympy.
     generator.load_state_dict({key: tensor.to(wanted[key].dtype) for key, tensor in tensors.items()}, assign=True)
     refuse_infinities(generator, path)
     return generator
 
 
 def _blank(architecture: str, config: Mapping[str, object]) -> Generator:
-    # Without memory, for the settings in a file may ask for more than the file is long; and without rolling any dice.
+    # Without allocating memory, since the settings in a file may imply more than the file holds, and without using
+    # random numbers.
     with without_numbers():
         return build(architecture, config)
 
@@ -243,7 +244,7 @@ def _shapes(generator: Generator) -> dict[str, tuple[int, ...]]:
 
 
 def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:
-    """Of a safetensors file. Raises `WeightsError` for a damaged one."""
+    """The tensors of a safetensors file. Raises `WeightsError` if it is damaged."""
     try:
         return safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as err:
@@ -251,7 +252,7 @@ def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def refuse_infinities(network: nn.Module, path: Path) -> None:
-    """Raises `WeightsError` for a network that has learned, or been given, numbers that are none."""
+    """Raises `WeightsError` for a network whose weights are not finite."""
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         raise WeightsError(f"{path} is damaged: some of its numbers are not finite")
 
@@ -262,7 +263,7 @@ def _our_model(generator: Generator, entry: Entry) -> Model:
 
 
 def model_of(network: Generator, path: Path, sha256: str) -> Model:
-    """A loaded model, with what the network itself and its file say."""
+    """A loaded model, with the facts from its network and its file."""
     return Model(
         network=network,
         name=path.stem,
