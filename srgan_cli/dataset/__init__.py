@@ -1,1 +1,1 @@
-"""Pictures to crops: scanned, decoded once, cut, and degraded."""
+"""From pictures to crops: scanned, decoded once, cut, and degraded."""

@@ -1,4 +1,4 @@
-"""Whether a low picture lies where its high one does: a shift of a pixel teaches blur, and lowers a score."""
+"""Whether a low picture is aligned with its high one: a shift of a pixel teaches blur, and lowers scores."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy.typing as npt
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 
-MIN_SHIFT_PX = 0.75  # of the high picture, from which it is reported: a whole px is measured to within a tenth
-_SIDE_PX = 384  # of the part that is looked at
+MIN_SHIFT_PX = 0.75  # in px of the high picture, from which it is reported: a whole px is measured to within a tenth
+_SIDE_PX = 384  # side of the area that is examined
 _MIN_SIDE_PX = 48
-_CLEAR = 9.0  # how many standard deviations the peak must stand above the rest
+_CLEAR = 9.0  # required height of the peak above the rest, in standard deviations
 
 
 class Shift(NamedTuple):
-    """Of the low picture against the high one, in px of the high one: to the right, and down."""
+    """Shift of the low picture relative to the high one, in px of the high one: to the right, and down."""
 
     x: float
     y: float
@@ -31,10 +31,11 @@ class Shift(NamedTuple):
 
 
 def shift(low: Pixels, high: Pixels) -> Shift | None:
-    """Where `low`, enlarged, matches `high`; (H, W, C) of one depth, `high` cut to a multiple of `low`'s size.
+    """The shift at which `low`, enlarged, matches `high`; (H, W, C) of one depth, `high` cropped to a multiple of
+    `low`'s size.
 
-    Phase correlation (Kuglin and Hines 1975) in the frequencies that both have, of the middle part. None where it
-    tells nothing: pictures too small or too smooth, or two that show different things.
+    Phase correlation (Kuglin and Hines 1975) of the middle part, in the frequencies that both have. None if it is not
+    conclusive: pictures that are too small or too smooth, or that show different things.
     """
     scale = high.shape[0] // low.shape[0]
     side = min(_SIDE_PX, *high.shape[:2]) // (2 * scale) * (2 * scale)
@@ -66,21 +67,21 @@ def _grey(pixels: Pixels) -> npt.NDArray[np.float64]:
 
 
 def _spectrum(grey: npt.NDArray[Any]) -> npt.NDArray[np.complex128]:
-    """Without the borders, which would match at no shift at all."""
+    """The spectrum without the borders, which would match at zero shift."""
     window = np.hanning(grey.shape[0])
     spectrum: npt.NDArray[np.complex128] = np.fft.fft2((grey - grey.mean()) * window[:, None] * window[None, :])
     return spectrum
 
 
 def _top_of(three: npt.NDArray[np.float64]) -> float:
-    """Of the parabola through three neighbours, -0.5 … 0.5 from the middle one."""
+    """The vertex of the parabola through three neighbours, -0.5 … 0.5 from the middle one."""
     before, here, after = three
     bend = before - 2 * here + after
     return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0 else 0.0
 
 
 def sentence(shifts: list[tuple[str, Shift]], looked_at: int) -> str | None:
-    """What to report of some pairs, named; None when they lie as they should."""
+    """The note on some named pairs; None if they are aligned."""
     large = [(name, one) for name, one in shifts if one.is_large]
     if not large:
         return None

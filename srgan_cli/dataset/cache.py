@@ -1,4 +1,4 @@
-"""Pictures decoded once into one file that is mapped into memory, at every size that crops are taken from."""
+"""Pictures decoded once into one memory-mapped file, at every size that crops are taken from."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from srgan_cli.errors import TrainingError, UnreadablePictureError, shown
 from srgan_cli.files import Lock, lock, part_name, publishing, stale_parts
 from srgan_cli.training_data_config import DataSettings
 
-_VERSION = 2  # of the pixels in a cache: a change of the decoding or of the shrinking makes old ones useless
+_VERSION = 2  # version of the pixels in a cache: increase it when decoding or downscaling changes
 _NAME = re.compile(r"[0-9a-f]{32}\.(pixels|taught)")  # the latter: see `taught`
-_KEPT_S = 30 * 24 * 3600.0  # a cache that no run has opened for so long is removed
+_KEPT_S = 30 * 24 * 3600.0  # a cache that has not been opened for this long is removed
 _LOOK_AGAIN_S = 0.5
 
 
@@ -47,7 +47,7 @@ class _Plane:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the cache holds of a picture: the high one at each level that is large enough, and its small twin."""
+    """The cache's data for one picture: the high one at each level that is large enough, and its low twin."""
 
     picture: Picture
     highs: tuple[_Plane, ...]
@@ -55,10 +55,10 @@ class _Entry:
 
 
 class Cache:
-    """All pictures' pixels in a file, mapped into memory: nothing is read before it is used, and what was read stays
-    in the system's cache for as long as there is memory.
+    """All pictures' pixels in a memory-mapped file: nothing is read before it is used, and what has been read stays in
+    the system's cache as long as there is memory.
 
-    All arrays are (H, W, 3) uint8 and cannot be written to. `crop_px` is the largest crop that every level allows.
+    All arrays are (H, W, 3) uint8 and read-only. `crop_px` is the largest crop that every level allows.
     """
 
     def __init__(self, path: Path, entries: Sequence[_Entry], crop_px: int) -> None:
@@ -68,7 +68,7 @@ class Cache:
         self._pixels = np.memmap(path, np.uint8, "r").view(np.ndarray)
 
     def __len__(self) -> int:
-        """How many pictures it holds."""
+        """Number of pictures."""
         return len(self._entries)
 
     @property
@@ -76,15 +76,15 @@ class Cache:
         return self._entries[0].low is not None
 
     def levels(self, index: int) -> int:
-        """At how many sizes picture `index` is there: 1 in paired data."""
+        """Number of sizes at which picture `index` is available: 1 in paired data."""
         return len(self._entries[index].highs)
 
     def high(self, index: int, level: int = 0) -> Bytes:
-        """Picture `index`, at its own size where `level` is 0 and the first of the levels asked for is 1."""
+        """Picture `index` at that level; level 0 is its own size if the first of the configured levels is 1."""
         return self._entries[index].highs[level].of(self._pixels)
 
     def low(self, index: int) -> Bytes:
-        """The small twin of picture `index`, in paired data."""
+        """The low twin of picture `index`, in paired data."""
         plane = self._entries[index].low
         assert plane is not None, "the data are not paired"
         return plane.of(self._pixels)
@@ -98,15 +98,15 @@ def build_cache(
     crop_px: int,
     advance: Advance | None = None,
 ) -> Cache:
-    """The pixels of all pictures at all levels; decoded now, or found as an earlier run has left them.
+    """The pixels of all pictures at all levels; decoded now, or found from an earlier run.
 
-    A level is the picture shrunk by Pillow's antialiased bicubic filter, in the gamma of the file as everything in this
-    field; a level smaller than `crop_px` is left out. Paired pictures have one level, cut to `scale` times the small
-    one. A second process that needs the same cache waits until the first one has made it. A cache that was not used for
-    a month is removed.
+    A level is the picture downscaled by Pillow's antialiased bicubic filter, in the file's gamma as is usual in this
+    field; levels smaller than `crop_px` are left out. Paired pictures have one level, cropped to `scale` times the low
+    one. A second process that needs the same cache waits until the first one has built it. A cache unused for a month
+    is removed.
 
-    Raises `TrainingError` when the folder cannot be written to or the disk is too full (before anything is decoded,
-    where that can be known), and `UnreadablePictureError` when a picture has changed since the scan.
+    Raises `TrainingError` if the folder is not writable or the disk is too full (before anything is decoded, if that
+    can be determined), and `UnreadablePictureError` if a picture has changed since the scan.
     """
     assert pictures, "the scan has made sure that there are some"
     entries = _layout(pictures, settings.levels, scale, crop_px)
@@ -117,15 +117,15 @@ def build_cache(
             folder.mkdir(parents=True, exist_ok=True)
             remove_old(folder)
             _make(path, entries, advance or (lambda done, total: None))
-        with contextlib.suppress(OSError):  # somebody else's, perhaps, and good to read all the same
-            os.utime(path)  # used today
+        with contextlib.suppress(OSError):  # possibly owned by another user, but readable
+            os.utime(path)  # mark it as used today
         return Cache(path, entries, crop_px)
     except OSError as err:
         raise TrainingError(_why(err, folder, _bytes(entries))) from err
 
 
 def _layout(pictures: Sequence[Picture], levels: Sequence[float], scale: int, crop_px: int) -> list[_Entry]:
-    """Where everything will stand, which the sizes alone decide."""
+    """The positions of everything in the file, which depend only on the sizes."""
     end = 0
 
     def plane(height: int, width: int) -> _Plane:
@@ -148,7 +148,7 @@ def _layout(pictures: Sequence[Picture], levels: Sequence[float], scale: int, cr
 
 
 def _key(entries: Sequence[_Entry]) -> str:
-    """Equal for caches of the same files, unchanged, in the same layout."""
+    """Equal for caches of the same unchanged files in the same layout."""
     digest = hashlib.blake2b(f"srgan cache {_VERSION}".encode(), digest_size=16)
     for entry in entries:
         files = [identity(path) for path in (entry.picture.path, entry.picture.low) if path is not None]
@@ -162,13 +162,13 @@ def _bytes(entries: Sequence[_Entry]) -> int:
 
 
 def _is_whole(path: Path, entries: Sequence[_Entry]) -> bool:
-    """A file gets its name when it is complete, so its size is looked at for the sake of form."""
+    """Check the size. A file gets its name only when complete, so this is a formality."""
     return path.is_file() and path.stat().st_size == _bytes(entries)
 
 
 def _make(path: Path, entries: Sequence[_Entry], advance: Advance) -> None:
     with alone(path, waiting=lambda: advance(0, len(entries))):
-        if _is_whole(path, entries):  # another process has made it while this one waited
+        if _is_whole(path, entries):  # another process has built it while this one waited
             return
         _remove_parts_of(path)
         if shutil.disk_usage(path.parent).free < _bytes(entries):
@@ -181,7 +181,7 @@ def _make(path: Path, entries: Sequence[_Entry], advance: Advance) -> None:
 
 
 def alone(path: Path, *, waiting: Callable[[], None]) -> Lock:
-    """The right to make `path`, when nobody else has it any more. It ends with the process, however that ends."""
+    """A lock for creating `path`, once no other process holds it. It ends with the process, for any reason."""
     while (held := lock(_lock_path(path))) is None:
         waiting()
         time.sleep(_LOOK_AGAIN_S)
@@ -193,7 +193,7 @@ def _lock_path(path: Path) -> Path:
 
 
 def _remove_parts_of(path: Path) -> None:
-    """What killed processes have left of a cache whose lock is held."""
+    """Remove what killed processes have left of a cache whose lock is held."""
     for part, name in stale_parts(path.parent).items():
         if name == part_name(path):
             with contextlib.suppress(OSError):
@@ -201,7 +201,7 @@ def _remove_parts_of(path: Path) -> None:
 
 
 def _render(entry: _Entry) -> list[Bytes]:
-    """One picture's planes, in the order of the file."""
+    """One picture's planes, in file order."""
     picture = entry.picture
     pixels = unchanged(picture.path, (picture.height, picture.width))
     if picture.low is not None and entry.low is not None:
@@ -212,9 +212,9 @@ def _render(entry: _Entry) -> list[Bytes]:
 
 
 def unchanged(path: Path, size: tuple[int, int]) -> Bytes:
-    """The pixels of a picture that was looked at before, (height, width, 3).
+    """The pixels of a picture that was examined before, (height, width, 3).
 
-    Raises `UnreadablePictureError` when it cannot be read any more, or is of another size now.
+    Raises `UnreadablePictureError` if it is no longer readable, or now has another size.
     """
     try:
         pixels = read_pixels(path)
@@ -232,7 +232,7 @@ def _shrunk(pixels: Bytes, height: int, width: int) -> Bytes:
 
 
 def remove_old(folder: Path) -> None:
-    """Caches that nobody has opened for a month, and what killed processes have left half-made."""
+    """Remove caches that have not been opened for a month, and partial ones of killed processes."""
     for path in folder.iterdir():
         if _NAME.fullmatch(path.name):
             with contextlib.suppress(OSError):
@@ -240,7 +240,7 @@ def remove_old(folder: Path) -> None:
                     path.unlink()
     for name in {match[0] for match in map(_NAME.match, stale_parts(folder).values()) if match is not None}:
         with contextlib.suppress(OSError):
-            if (held := lock(_lock_path(folder / name))) is not None:  # nobody is making it
+            if (held := lock(_lock_path(folder / name))) is not None:  # no process is building it
                 with held:
                     _remove_parts_of(folder / name)
 

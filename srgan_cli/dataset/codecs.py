@@ -1,4 +1,4 @@
-"""Through a codec and back: what saving a crop as JPEG or WebP does to it."""
+"""The effect of saving a crop as JPEG or WebP: encoded and decoded again."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-# The plugins by name: Pillow would look for them when first needed, and that is not safe in several threads.
+# The plugins by name: otherwise Pillow loads them on first use, which is not thread-safe.
 from PIL import Image, JpegImagePlugin, WebPImagePlugin  # noqa: F401
 
-BLOCK_PX = 16  # of JPEG with halved chroma, and of WebP
+BLOCK_PX = 16  # block sizes of JPEG with halved chroma, and of WebP
 
-Mapper: TypeAlias = Callable[..., Iterable[Any]]  # `map`, or that of a pool of threads
+Mapper: TypeAlias = Callable[..., Iterable[Any]]  # `map`, or that of a thread pool
 
 
 @dataclass(frozen=True)
 class Compression:
-    """Through a codec and back. `grid_px`: where the crop lies in the grid of blocks, x and y.
+    """Encoding and decoding by a codec. `grid_px`: the crop's offset in the grid of blocks, x and y.
 
-    Without it, a network that sees the border of its crop would learn to rely on blocks that start there.
+    Without the offset, a network that sees the border of its crop would learn to expect blocks that start there.
     """
 
     codec: Literal["JPEG", "WEBP"]
     quality: int
-    halved_chroma: bool  # 4:2:0 rather than 4:4:4; WebP has no choice
+    halved_chroma: bool  # 4:2:0 instead of 4:4:4; WebP has no choice
     grid_px: tuple[int, int]
 
 
 def through_codec(pixels: npt.NDArray[np.uint8], values: Compression) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) -> (H, W, 3). The grid is shifted by repeating the first row and column, which are cut off again."""
+    """(H, W, 3) -> (H, W, 3). The grid is shifted by repeating the first row and column, which are removed
+    afterwards."""
     x, y = values.grid_px
     shifted = np.pad(pixels, ((y, 0), (x, 0), (0, 0)), mode="edge")
     file = io.BytesIO()
@@ -43,14 +44,16 @@ def through_codec(pixels: npt.NDArray[np.uint8], values: Compression) -> npt.NDA
         subsampling = "4:2:0" if values.halved_chroma else "4:4:4"
         Image.fromarray(shifted).save(file, "JPEG", quality=values.quality, subsampling=subsampling)
     else:
-        Image.fromarray(shifted).save(file, "WEBP", quality=values.quality, method=2)  # 4, the default, takes twice
+        # 4, the default, takes twice as long
+        Image.fromarray(shifted).save(file, "WEBP", quality=values.quality, method=2)
     with Image.open(file, formats=[values.codec]) as picture:
         return np.array(picture.convert("RGB"))[y:, x:]
 
 
 @contextmanager
 def mapper(jobs: int) -> Iterator[Mapper]:
-    """`map`, in threads where that helps. They live no longer than this: a process that forks later is not hurt."""
+    """`map`, in threads if that helps. The threads end with this block, so that a process that forks later is not
+    affected."""
     threads = min(jobs, torch.get_num_threads())
     if threads < 2:
         yield map

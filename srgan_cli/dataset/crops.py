@@ -1,9 +1,10 @@
-"""What a training run learns from: `scan` (which pictures), `build_cache` (their pixels), `Crops` (endless batches).
+"""The data of a training run: `scan` (which pictures), `build_cache` (their pixels), `Crops` (an endless series of
+batches).
 
-With a teacher, crops come from the pieces that it was taught (`taught`) and not from whole pictures.
+With a teacher, crops come from its stored pieces (`taught`) instead of whole pictures.
 
-Nothing random has a state. A crop follows from the seed, the step and its place in the whole batch, so that a run which
-is resumed, or shared out among processes, sees what one process would have seen in one go.
+Randomness is stateless: a crop depends on the seed, the step and its index in the whole batch. So a run that is
+resumed, or divided among processes, uses the same crops as a single uninterrupted process.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from srgan_cli.dataset.taught import Taught
 
 __all__ = ["Batch", "Cache", "Crops", "Picture", "Refusal", "Scan", "build_cache", "read_pixels", "scan"]
 
-# Philox keys (beside the seed) of the places of crops and of the order of pictures; `degradation` has one of its own.
+# Philox keys (beside the seed) for the positions of crops and the order of pictures; `degradation` has its own.
 _PLACES, _ORDER = 0x506C6163, 0x4F726472
-_AHEAD = 4  # batches that are ready or being made while one is learned from
+_AHEAD = 4  # batches that are ready or in preparation during a step
 _THREADS = 2
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops of one step: `high` is (N, 3, S, S) uint8, `low` (N, 3, S/scale, S/scale) uint8 or None, where it is yet
-    to be made. `taught`: what a teacher makes of `low`, as large as `high`.
+    """Crops of one step: `high` is (N, 3, S, S) uint8, `low` (N, 3, S/scale, S/scale) uint8, or None if it has yet to
+    be made. `taught`: a teacher's results for `low`, as large as `high`.
 
     All are channels_last, which costs nothing, since the pictures are.
     """
@@ -51,15 +52,15 @@ class Batch:
 
 
 class Crops:
-    """Batches of crops from `first_step` on, without end, made a few steps ahead by threads.
+    """Endless batches of crops from `first_step` on, prepared a few steps ahead by threads.
 
-    Each process takes `batch` crops of the whole batch of `world` × `batch`: those from `rank` × `batch` on. Every
-    picture is met once before any is met again, in an order that is redrawn for each lap; which of its levels, and
-    where the crop lies, is drawn for each crop. With `taught` the same is true of its pieces. `augment`: one of the
-    eight flips and quarter turns. `pin`: into memory that a GPU reads directly.
+    Each process takes `batch` crops of the whole batch of `world` × `batch`, starting at `rank` × `batch`. Every
+    picture is used once per lap, in an order that is drawn again for each lap; its level and the position of the crop
+    are drawn for each crop. With `taught` the same applies to its pieces. `augment`: a random one of the eight flips
+    and quarter turns. `pin`: into memory that a GPU can read directly.
 
-    `wait_s` is how long `next` had to wait in all: 0 says that data are never what a step waits for. What goes wrong in
-    a thread is raised by `next`. To be closed.
+    `wait_s` is the total time that `next` had to wait: 0 means that data is never the bottleneck. Exceptions in a
+    thread are raised by `next`. Must be closed.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Crops:
         return batch
 
     def close(self) -> None:
-        """Let the threads end. Batches that were handed out stay valid."""
+        """End the threads. Batches that were returned stay valid."""
         self._pool.shutdown(cancel_futures=True)
 
     def _begin(self) -> None:
@@ -132,23 +133,23 @@ class Crops:
         return torch.empty((self._batch, side_px, side_px, 3), dtype=torch.uint8, pin_memory=self._pin)
 
     def _met(self, position: int) -> int:
-        """Which picture, or piece, is the `position`-th that the run meets."""
+        """Index of the picture, or piece, at `position` in the run's sequence."""
         lap, place = divmod(position, self._count)
         return int(self._order(lap)[place])
 
     def _views(self, number: int, level: float) -> tuple[Bytes, Bytes | None, Bytes | None]:
-        """The whole picture, or piece, that crops are cut from: high, low, and the teacher's result."""
+        """The whole pictures, or pieces, that crops are cut from: high, low, and the teacher's result."""
         if self._taught is not None:
             return self._taught.high(number), self._taught.low(number), self._taught.result(number)
         low = self._cache.low(number) if self._cache.paired else None
         return self._cache.high(number, int(level * self._cache.levels(number))), low, None
 
     def _cut(self, number: int, draw: npt.NDArray[np.float64], targets: Sequence[Bytes | None]) -> None:
-        """One crop of each view into its target: they all show the same."""
+        """Cut the same crop from each view into its target."""
         level, top, left, turn = draw
         views = self._views(number, level)
         side_px = self._crop_px
-        # Where there is a small picture too, a crop begins at one of its pixels.
+        # If there is a low picture, a crop begins at one of its pixels.
         step_px = 1 if views[1] is None else self._scale
         y, x = (
             int(at * ((length - side_px) // step_px + 1)) * step_px
@@ -161,9 +162,9 @@ class Crops:
 
 
 def _move(crop: Bytes, move: int, target: Bytes) -> None:
-    """One of the eight moves of a square that leave it a square: 1 mirrors, 2 turns upside down, 4 transposes.
+    """Apply one of the eight symmetries of a square: 1 mirrors, 2 turns upside down, 4 transposes.
 
-    By OpenCV, which takes a few microseconds where NumPy's strided copies take more than a hundred.
+    Uses OpenCV, which takes a few microseconds, while NumPy's strided copies take more than a hundred.
     """
     flip = (None, 1, 0, -1)[move & 3]
     if move & 4:

@@ -1,17 +1,17 @@
-"""How the low picture of a training pair is made from the high one: `sample` decides, `apply` does.
+"""Makes the low picture of a training pair from the high one: `sample` draws the parameters, `apply` uses them.
 
-`sample` draws what happens to one crop, as frozen plain values; `apply` is pure: the same values give the same picture,
-on a CPU to the bit, and whatever else is in the batch. So a run can be resumed, and shared between processes, without a
-random state that must be saved.
+`sample` draws the parameters for one crop, as frozen plain values. `apply` is pure: the same values give the same
+picture, bit-identical on a CPU, whatever else is in the batch. So a run can be resumed, and divided among processes,
+without saving a random state.
 
-`bicubic` is what all published ×4 results are made with. It equals `evaluation.bicubic`, hence MATLAB's `imresize`.
+`bicubic` is the standard for published ×4 results. It equals `imaging.bicubic`, and thus MATLAB's `imresize`.
 
-`learned` is what a wearer makes (`wear`), which was taught by worn pictures: `srgan train --unpaired-lr-dir`.
+`learned` uses a wearer (`wear`), which was trained on worn pictures: `srgan train --unpaired-lr-dir`.
 
-`photo` repeats what happens to a picture between the lens and us: blur, resizing, noise and compression, and then once
-more, as by a camera and then by whoever passed it on (the second-order model of Real-ESRGAN, X. Wang et al., 2021,
-arXiv:2107.10833, section 3). Other than there, every crop has values of its own, the strengths are settings and milder,
-and the codecs are real ones. It costs 1 to 2 ms a crop of 128 px on one core.
+`photo` imitates what happens to a picture in a camera and when it is shared: blur, resizing, noise and compression,
+twice (the second-order model of Real-ESRGAN, X. Wang et al., 2021, arXiv:2107.10833, section 3). Unlike there, every
+crop has its own parameters, the strengths are configurable and milder, and the codecs are real ones. It takes 1 to 2 ms
+per crop of 128 px on one core.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from srgan_cli.dataset.wear_header import refuse_other_scale
 from srgan_cli.training_data_config import DegradationSettings
 
 _TOP = 255.0
-_STREAM = 0x6465_6772  # keeps these random numbers apart from others of the same seed, step and index
+_STREAM = 0x6465_6772  # separates these random numbers from others with the same seed, step and index
 _MIN_QUALITY = 10  # below it a JPEG loses its colours
 
 
 @dataclass(frozen=True)
 class SensorNoise:
-    """Normal noise of variance `sigma`² + `shot` × level, levels being 0 … 255; `grey`: the same in all channels.
+    """Gaussian noise of variance `sigma`² + `shot` × level, with levels 0 … 255; `grey`: the same in all channels.
 
-    The second term is the shot noise of 1 / `shot` photons a level: Poisson's, in its normal approximation, which is
+    The second term is shot noise with 1 / `shot` photons per level: Poisson's, in its normal approximation, which is
     fifteen times as fast and differs only in the deepest shadows.
     """
 
@@ -64,9 +64,9 @@ class SensorNoise:
 
 @dataclass(frozen=True)
 class Round:
-    """Once from the lens to the file. `factor` is relative to the high picture; None makes the low picture's size.
+    """One pass from lens to file. `factor` is relative to the high picture; None gives the low picture's size.
 
-    `ringing` comes last but for the compression, or (`rings_after`) after that too.
+    `ringing` is applied last, before the compression or (`rings_after`) after it.
     """
 
     blur: Blur | Ringing | None
@@ -80,7 +80,8 @@ class Round:
 
 @dataclass(frozen=True)
 class Worn:
-    """By a wearer: `name` is the setting's that names it, `seed` decides its grain and which of its blurs."""
+    """Worn by a wearer: `name` is the setting that names it; `seed` determines its grain and which of its blurs is
+    used."""
 
     name: str
     seed: int
@@ -89,13 +90,12 @@ class Worn:
 
 @dataclass(frozen=True)
 class Degradation:
-    """What happens to one crop on its way to the low picture: some rounds, or a learned wear in their place. The last
-    round, if any, has no `factor`."""
+    """The degradation of one crop: some rounds, or a learned wear instead. The last round, if any, has no `factor`."""
 
     rounds: tuple[Round, ...]
     worn: Worn | None = None
 
-    BICUBIC: ClassVar[Degradation]  # downscaled, nothing else
+    BICUBIC: ClassVar[Degradation]  # bicubic downscaling only
 
 
 Degradation.BICUBIC = Degradation(())
@@ -105,17 +105,18 @@ Degradation.BICUBIC = Degradation(())
 
 
 def rng_for(seed: int, step: int, index: int) -> np.random.Generator:
-    """The random numbers for crop `index` of the whole batch, over all processes, at `step`: no state, any order.
+    """The random generator for crop `index` of the whole batch over all processes, at `step`; stateless, in any order.
 
-    Philox counts (J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), so a place in its
-    sequence is reached at once. The lower two of the counter's four words are left for the draws themselves.
+    Philox is counter-based (J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), so any
+    position in its sequence is reached at once. The lower two of the counter's four words are left for the draws
+    themselves.
     """
     key = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF, _STREAM], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, index, step]))
 
 
 def sample(settings: DegradationSettings, rng: np.random.Generator) -> Degradation:
-    """Draw what happens to one crop. Takes nothing from `rng` where nothing is random."""
+    """Draw the parameters for one crop. Takes nothing from `rng` for settings that are not random."""
     if settings.kind == "bicubic" or settings.strength == 0 or rng.random() < settings.clean_fraction:
         return Degradation.BICUBIC
     if settings.kind == "learned":
@@ -130,7 +131,8 @@ def _sample_wear(name: str, rng: np.random.Generator) -> Worn:
 
 
 def _sample_round(settings: DegradationSettings, rng: np.random.Generator, *, last: bool) -> Round:
-    # At a strength below 1 sizes go towards 1 as the rest goes towards nothing; above 1 they stay in their range.
+    # At a strength below 1 the sizes move towards 1 as everything else moves towards 0; above 1 they stay in their
+    # range.
     factor = None if last else _log_uniform(rng, settings.resize) ** min(settings.strength, 1.0)
     softness = settings.last_blur if last and settings.rounds > 1 else 1.0
     return Round(
@@ -139,14 +141,14 @@ def _sample_round(settings: DegradationSettings, rng: np.random.Generator, *, la
         filter=FILTERS[rng.integers(len(FILTERS))],
         noise=_sample_noise(settings, rng) if rng.random() < settings.noise_fraction else None,
         compression=_sample_compression(settings, rng) if rng.random() < settings.compression_fraction else None,
-        # A fraction of 0 draws nothing, so that what a seed gives is the same with and without this part.
+        # A fraction of 0 draws nothing, so that a seed gives the same with and without this part.
         ringing=_sample_ringing(settings, rng) if last and _chance(rng, settings.final_ringing_fraction) else None,
         rings_after=last and settings.final_ringing_fraction > 0 and rng.random() < 0.5,
     )
 
 
 def _chance(rng: np.random.Generator, fraction: float) -> bool:
-    """True for `fraction` of the draws; takes nothing from `rng` where that is 0."""
+    """True for `fraction` of the draws. Takes nothing from `rng` if that is 0."""
     return fraction > 0 and rng.random() < fraction
 
 
@@ -161,7 +163,7 @@ def _sample_blur(settings: DegradationSettings, softness: float, rng: np.random.
         return _sample_ringing(settings, rng)
     sigma_px = settings.strength * softness * rng.uniform(*settings.blur_px)
     angle = rng.uniform(0, math.pi)
-    if sigma_px < 0.1:  # nothing to be seen, and a Gaussian of 0 would divide by it
+    if sigma_px < 0.1:  # invisible, and a Gaussian of 0 would divide by it
         return None
     form = rng.random()
     if form < 0.4:
@@ -175,7 +177,7 @@ def _sample_blur(settings: DegradationSettings, softness: float, rng: np.random.
 def _sample_noise(settings: DegradationSettings, rng: np.random.Generator) -> SensorNoise:
     sigma = settings.strength * _log_uniform(rng, settings.noise)
     shot = settings.strength**2 * _log_uniform(rng, settings.poisson)
-    even = rng.random() < 0.5  # as much in the shadows as in the light; or shot noise
+    even = rng.random() < 0.5  # signal-independent, or shot noise
     return SensorNoise(
         sigma=sigma if even else 0.0,
         shot=0.0 if even else shot,
@@ -190,20 +192,20 @@ def _sample_compression(settings: DegradationSettings, rng: np.random.Generator)
     return Compression(
         codec="WEBP" if rng.random() < settings.webp_fraction else "JPEG",
         quality=round(quality),
-        halved_chroma=rng.random() < 0.7,  # what most programs do by default
+        halved_chroma=rng.random() < 0.7,  # the default of most programs
         grid_px=(x, y),
     )
 
 
 def _scaled_quality(quality: float, strength: float) -> float:
-    """The quality whose quantiser steps are `strength` times as large, by libjpeg's scale (`jpeg_quality_scaling`)."""
+    """The quality whose quantiser steps are `strength` times as large, on libjpeg's scale (`jpeg_quality_scaling`)."""
     steps = strength * (5000 / quality if quality < 50 else 200 - 2 * quality)  # in per cent of the standard's table
     scaled = 5000 / steps if steps > 100 else 100 - steps / 2
     return max(scaled, min(quality, _MIN_QUALITY))
 
 
 def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
-    """Uniform in the logarithm, as fits what is felt by its ratio; a least value of 0 counts as a hundredth of most."""
+    """Log-uniform, for quantities perceived by their ratio; a minimum of 0 counts as a hundredth of the maximum."""
     least, most = bounds
     return most * (max(least / most, 0.01)) ** rng.random() if most else 0.0
 
@@ -212,10 +214,11 @@ def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float
 
 
 def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
-    """Each crop degraded by its own values: (N, 3, H, W) in [0, 1] -> (N, 3, H/scale, W/scale), on the same device.
+    """Each crop degraded with its own parameters: (N, 3, H, W) in [0, 1] -> (N, 3, H/scale, W/scale), on the same
+    device.
 
-    Both hold 8-bit pictures: multiples of 1/255. H and W must be multiples of `scale`; no gradient, and autocast does
-    not reach inside. The codecs run on the host, in at most as many threads as PyTorch may use.
+    Both hold 8-bit pictures: multiples of 1/255. H and W must be multiples of `scale`. There is no gradient, and
+    autocast has no effect inside. The codecs run on the host, in at most as many threads as PyTorch may use.
     """
     if len(values) != len(high):
         raise ValueError(f"expected one degradation per crop, not {len(values)} for {len(high)}")
@@ -223,7 +226,8 @@ def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
         if not any(value.rounds or value.worn for value in values):
             return _bicubic_8bit(high, scale)
         if high.device.type != "cpu":
-            # Codecs need the host, and crops differ in size on the way: a GPU would wait for hundreds of copies.
+            # Codecs need the host, and intermediate crops have different sizes: a GPU would wait for hundreds of
+            # copies.
             return apply(high.cpu(), values, scale).to(high.device)
         clean = [i for i, value in enumerate(values) if not value.rounds and value.worn is None]
         worn = [(i, value.worn) for i, value in enumerate(values) if value.worn is not None]
@@ -239,7 +243,7 @@ def apply(high: Tensor, values: Sequence[Degradation], scale: int) -> Tensor:
 
 
 def _worn(high: Tensor, values: Sequence[Worn], scale: int) -> Tensor:
-    """All by one wearer, since they come from one setting; without colours if it has learned without them."""
+    """All with the same wearer, since they come from one setting; without colours if it was trained without them."""
     learned = wear_files.opened(values[0].name)
     refuse_other_scale(values[0].name, learned.scale, scale)
     high = luma(high.float()) if learned.grey else high.float()
@@ -251,7 +255,7 @@ def _worn(high: Tensor, values: Sequence[Worn], scale: int) -> Tensor:
 
 
 def _photo(pictures: list[Tensor], values: Sequence[Degradation], scale: int) -> list[Tensor]:
-    """One by one rather than as a batch: after the first round all have different sizes."""
+    """One by one, not as a batch, since they have different sizes after the first round."""
     height, width = pictures[0].shape[1:]
     with mapper(len(pictures)) as mapped:
         for rounds in zip_longest(*(value.rounds for value in values)):
@@ -274,7 +278,7 @@ def _blur_resize_noise(picture: Tensor, values: Round, width: int, height: int) 
 
 
 def _ring(pictures: list[Tensor], rounds: Sequence[Round | None], *, after: bool) -> None:
-    """Replace those of `pictures` that have their ringing before, or `after`, their compression."""
+    """Replace those of `pictures` that have ringing before, or `after`, their compression."""
     for i, one in enumerate(rounds):
         if one is not None and one.ringing is not None and one.rings_after == after:
             pictures[i] = blurred(pictures[i], one.ringing).clamp_(0, 1)
@@ -285,14 +289,14 @@ def _with_noise(picture: Tensor, noise: SensorNoise) -> Tensor:
     lit = picture.mean(dim=0, keepdim=True) if noise.grey else picture  # (1 or 3, H, W)
     normal = torch.randn(lit.shape, generator=generator, device=picture.device)
     deviation = (noise.sigma**2 + noise.shot * _TOP * lit).sqrt_() / _TOP
-    # Cut on both sides where black or white is near on one: cutting there only would make shadows lighter, and colour
-    # them, by up to ten levels.
+    # Clip on both sides if black or white is close on one side: clipping one side only would make shadows lighter, and
+    # tint them, by up to ten levels.
     room = torch.minimum(picture, 1 - picture)
     return picture + torch.clamp(deviation * normal, -room, room)
 
 
 def _compress(pictures: list[Tensor], values: Sequence[Compression | None], mapped: Mapper) -> None:
-    """Replace those of `pictures` that have a compression."""
+    """Replace those of `pictures` that are compressed."""
     chosen = [i for i, value in enumerate(values) if value is not None]
     pixels = [_rounded(pictures[i] * _TOP).byte().permute(1, 2, 0).cpu().numpy() for i in chosen]
     compressions = [value for value in values if value is not None]
@@ -319,8 +323,8 @@ def _bicubic_8bit(high: Tensor, scale: int) -> Tensor:
 
 
 def _bicubic_operands(high: Tensor, scale: int) -> tuple[Tensor, Tensor, Tensor]:
-    # On a GPU in fp64, which TF32 does not touch: ties round as they do in `evaluation.bicubic`. A CPU's fp32 holds the
-    # sums of 8-bit levels exactly where the scale is a power of two, and MPS has no fp64.
+    # On a GPU in fp64, which is not affected by TF32, so that ties round as in `imaging.bicubic`. A CPU's fp32
+    # represents the sums of 8-bit levels exactly if the scale is a power of two, and MPS has no fp64.
     height, width = high.shape[-2:]
     if height % scale or width % scale:
         raise ValueError(f"{width}x{height} px is not a multiple of the scale, {scale}")
@@ -331,22 +335,22 @@ def _bicubic_operands(high: Tensor, scale: int) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _rounded(levels: Tensor) -> Tensor:
-    """Half up and clipped to 0 … 255, as everywhere; `torch.round` would round halves to even."""
+    """Rounded half up and clipped to 0 … 255, as everywhere; `torch.round` would round halves to even."""
     return (levels + 0.5).floor_().clamp_(0, _TOP)
 
 
 def sharpened(high: Tensor, amount: float) -> Tensor:
-    """The target of a training that shall sharpen: an unsharp mask of `amount`, where there is something to sharpen.
+    """The target for training with sharpening: an unsharp mask of `amount`, where there is something to sharpen.
 
-    (N, 3, H, W) in [0, 1] -> the same. Radius (sigma 8 px) and threshold (10 levels), below which noise would be
-    sharpened, are those of Real-ESRGAN (arXiv:2107.10833, section 3.4, and its published code), where `amount` is 0.5.
+    (N, 3, H, W) in [0, 1] -> the same. Radius (sigma 8 px) and threshold (10 levels, below which noise would be
+    sharpened) are those of Real-ESRGAN (arXiv:2107.10833, section 3.4, and its published code), where `amount` is 0.5.
     """
     if amount == 0:
         return high
     with torch.autocast(high.device.type, enabled=False):
         pictures = high.float()
         detail = pictures - _soft(pictures)
-        where = _soft((detail.abs() * _TOP > 10).float())  # softened, so that no edge of the mask is seen
+        where = _soft((detail.abs() * _TOP > 10).float())  # softened, so that the mask has no visible edge
         return (pictures + amount * where * detail).clamp(0, 1).to(high.dtype)
 
 

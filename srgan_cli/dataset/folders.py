@@ -1,6 +1,6 @@
-"""The files of the folders that are learned from: which look like pictures, and which belong together.
+"""The files in the training folders: which look like pictures, and which form pairs.
 
-Only names are read here, no file is opened: what is wrong with the folders is found in moments.
+Only names are read here, and no file is opened, so that problems with the folders are found quickly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RefusalKind: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class Refusal:
-    """A file, or a folder that cannot be entered, that is left out. `reason` goes after "FILE: "."""
+    """A file that is left out, or a folder that cannot be entered. `reason` follows "FILE: "."""
 
     path: Path
     reason: str
@@ -34,7 +34,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture's file before anybody has looked at it; `name` is its path within its folder, without the suffix."""
+    """A picture's file that has not been examined yet; `name` is its path within its folder, without the suffix."""
 
     path: Path
     name: str
@@ -42,10 +42,10 @@ class PictureFile:
 
 
 def files_of(settings: DataSettings, scale: int) -> tuple[list[PictureFile], list[PictureFile], list[Refusal]]:
-    """The files to learn from, those to validate on, and what cannot be used of the folders.
+    """The files to learn from, those to validate on, and what in the folders cannot be used.
 
-    Raises `NothingToDoError` when a folder is missing or holds no pictures, or when no picture has a counterpart, and
-    `SettingsError` when the folders of a paired set do not fit each other.
+    Raises `NothingToDoError` if a folder is missing or contains no pictures, or if no picture has a counterpart, and
+    `SettingsError` if the folders of a paired set do not match.
     """
     if not settings.high_dirs:
         raise NothingToDoError("no pictures to learn from are given; name a folder of sharp ones with --hr-dir")
@@ -60,7 +60,7 @@ def files_of(settings: DataSettings, scale: int) -> tuple[list[PictureFile], lis
 
 
 def files_under(folders: Sequence[str]) -> tuple[list[PictureFile], list[Refusal]]:
-    """The pictures of folders that stand for themselves, and what cannot be used of them. Raises `NothingToDoError`."""
+    """The pictures in folders without counterparts, and what in them cannot be used. Raises `NothingToDoError`."""
     refused: list[Refusal] = []
     return _files(folders, (), 1, refused), refused
 
@@ -70,7 +70,7 @@ def _val_folders(settings: DataSettings) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[Refusal]) -> list[PictureFile]:
-    """The pictures under `highs`, each with its twin under `lows` if there are such."""
+    """The pictures under `highs`, each with its twin under `lows` if given."""
     if lows and len(lows) not in (1, len(highs)):
         raise SettingsError(
             f"{len(highs)} folders of large pictures and {len(lows)} of small ones: give one folder of small pictures "
@@ -89,15 +89,15 @@ def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[
 
 
 def folder_of(name: str) -> Path:
-    return expanded(name)  # in a TOML file no shell does it
+    return expanded(name)  # in a TOML file there is no shell to expand it
 
 
 def _walk(root: Path, seen: set[tuple[int, int]], refused: list[Refusal]) -> list[PictureFile]:
-    """Pictures under a folder, sorted; hidden ones are left out.
+    """Pictures under a folder, sorted, without hidden ones.
 
-    Links are followed, since data sets are often made of them. `seen` holds the folders that were met, so that links in
-    a circle come to an end and a folder within another one counts once. Raises `NothingToDoError` when nothing in it
-    has a picture's name: rather a word too many than a misspelt folder that nobody notices.
+    Links are followed, since data sets often consist of them. `seen` holds the visited folders, so that circular links
+    end and a folder inside another counts once. Raises `NothingToDoError` if nothing in it has a picture's name, so
+    that a misspelt folder is noticed.
     """
     if not root.is_dir():
         file = f"{shown(root)} is not a folder; give the folder that it is in"
@@ -147,7 +147,7 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
 
 
 def _no_file(path: Path) -> str | None:
-    """Why there is nothing to read, before anything is opened: reading a pipe would wait for ever."""
+    """Why it cannot be read, determined before opening: reading a pipe would block for ever."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -163,7 +163,8 @@ def _no_file(path: Path) -> str | None:
 def _paired(
     files: Iterable[PictureFile], small: Iterable[PictureFile], scale: int, refused: list[Refusal]
 ) -> list[PictureFile]:
-    """Twins have the same name within their folders, the suffix apart. `0001x4` is `0001`'s twin too, as in DIV2K."""
+    """Pair files with the same name within their folders, apart from the suffix. `0001x4` is paired with `0001`, as in
+    DIV2K."""
     lows = [(twin.name, twin.path) for twin in small]
     twins = Twins(lows, scale)
     result, used = [], set()

@@ -1,4 +1,4 @@
-"""The low picture of a whole high one, to validate and to evaluate with: the same in every run of the same seed."""
+"""The low version of a whole high picture, for validation and evaluation: the same in every run with the same seed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.training_data_config import DegradationSettings
 
-# The steps of training count from 0; degradations of whole pictures are drawn from a step that it never reaches.
+# Training steps count from 0; degradations of whole pictures use a step number that training never reaches.
 _STEP = 2**40
 
 
 def low_picture(high: Pixels, settings: DegradationSettings, scale: int, seed: int, index: int) -> Pixels:
-    """(H, W, C) uint8 -> (H / scale, W / scale, C), or with `photo` (…, 3): noise is coloured on a grey photo, too."""
+    """(H, W, C) uint8 -> (H / scale, W / scale, C), or with `photo` (…, 3): noise is coloured even on a grey photo."""
     if settings.kind == "bicubic":
         return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
     rgb = np.broadcast_to(high, (*high.shape[:2], 3))

@@ -1,4 +1,4 @@
-"""Pictures to learn from: read as everything else is (`imaging.rgb`), by several threads, in order."""
+"""Reading pictures for training, with the usual readers (`imaging.rgb`), by several threads, in order."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ R = TypeVar("R")
 
 Bytes = RGB
 SUFFIXES = PICTURE_SUFFIXES
-"""Lower-case suffixes of the files that a walk through a folder takes for pictures."""
+"""Lower-case suffixes of files that a folder walk treats as pictures."""
 
-_MAX_PIXELS = 180_000_000  # a picture is decoded whole, and several at a time
-_GLANCE_PX = 256  # the shorter side to which a JPEG may be decoded smaller when it is only examined
+_MAX_PIXELS = 180_000_000  # pictures are decoded whole, and several at a time
+_GLANCE_PX = 256  # the minimum shorter side of a JPEG that is decoded at reduced size for examination
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a picture once it has been examined.
+    """What is known of a picture after examination.
 
     `width` and `height` are of the whole picture, upright. `digest` (hex) is equal for equal pictures: of its size and
-    its pixels as they were examined. `std` is the standard deviation of its grey levels (of 255), without the
-    finest grain. `jpeg_quality` is on libjpeg's scale of 1 to 100, None for other formats.
+    its pixels as examined. `std` is the standard deviation of its grey levels (of 255), without the finest grain.
+    `jpeg_quality` is on libjpeg's scale of 1 to 100, None for other formats.
     """
 
     width: int
@@ -52,15 +52,15 @@ class Facts:
 def read_pixels(path: Path) -> Bytes:
     """The whole picture, (H, W, 3) uint8.
 
-    Raises `UnreadablePictureError`: missing, damaged, cut short, of an unknown format, above 180 megapixels. Its
-    message is a reason, without the file's name.
+    Raises `UnreadablePictureError`: missing, damaged, truncated, of an unknown format, above 180 megapixels. Its
+    message is the reason, without the file's name.
     """
     with _nameless(path):
         return read_rgb(path, max_pixels=_MAX_PIXELS)
 
 
 def is_grey(pixels: Bytes) -> bool:
-    """Whether a picture, (H, W, 3), has no colours: but for a level, which a codec may leave."""
+    """Whether a picture, (H, W, 3), is grey, with a tolerance of one level for codecs."""
     levels = pixels.astype(np.int16)
     return bool(np.abs(levels[..., :2] - levels[..., 1:]).mean() <= 1.0)
 
@@ -72,7 +72,7 @@ def without_colours(pixels: Bytes) -> Bytes:
 
 
 def examine(path: Path) -> Facts:
-    """Facts of a picture; JPEGs are decoded smaller, which takes a fraction of the time. Raises as `read_pixels`."""
+    """Facts about a picture. JPEGs are decoded at reduced size, which is much faster. Raises as `read_pixels`."""
     with _nameless(path):
         pixels, header = glance(path, max_pixels=_MAX_PIXELS, side_px=_GLANCE_PX)
         codec, quality = file_signs(path)
@@ -84,7 +84,7 @@ def examine(path: Path) -> Facts:
 
 @contextmanager
 def _nameless(path: Path) -> Iterator[None]:
-    """Whoever reports these errors names the file in front."""
+    """The message without the file's name, which the caller adds."""
     try:
         yield
     except PictureError as err:
@@ -95,9 +95,9 @@ def _nameless(path: Path) -> Iterator[None]:
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`work` of each item, in the items' order, by threads that are only a few items ahead, so that memory stays small.
+    """`work` applied to each item, in order, by threads that are only a few items ahead, so that memory stays small.
 
-    Threads will do: Pillow and OpenCV let go of Python's lock while they decode and resize.
+    Threads are sufficient: Pillow and OpenCV release Python's lock while they decode and resize.
     """
     threads = cores()
     waiting: deque[Future[R]] = deque()
@@ -114,15 +114,15 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def _patient_pillow() -> Iterator[None]:
-    """Without Pillow's warnings of odd EXIF, which do not matter here.
+    """Without Pillow's warnings about unusual EXIF, which are irrelevant here.
 
-    The filters belong to the whole process and not to a thread, so they are set once around all threads.
+    The filters apply to the whole process, not to a thread, so they are set once around all threads.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")

@@ -1,7 +1,7 @@
-"""Which pictures are learned from, which are kept to judge by, and which are left out and why.
+"""Which pictures are learned from, which are held out, and which are left out and why.
 
-Everything is decided before the first step. Each file is examined once: its header, and its pixels decoded small. What
-was found is remembered in the cache folder, so that the same command given again does not examine it a second time.
+Everything is decided before the first step. Each file is examined once: its header, and its pixels at reduced size. The
+results are stored in the cache folder, so that the same command does not examine it again.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from srgan_cli.training_data_config import DataSettings
 
 Advance: TypeAlias = Callable[[int, int], None]  # done, total
 
-# Scores leave out a border as wide as the scale, and SSIM's window is 11 px wide.
+# Scores exclude a border as wide as the scale, and SSIM's window is 11 px wide.
 _MIN_JUDGED_PX = 16
 _ENOUGH_HELD, _EACH_HELD = 4, 12
-_MIN_CROP_PX = 8  # as the settings have it
+_MIN_CROP_PX = 8  # as in the settings
 _MEMORY = "scan-2.json"
 _MAX_REMEMBERED = 200_000
-_PLAIN_STD = 1.0  # grey levels of less are of one colour
-_MAX_ALIGNED = 8  # pairs that are decoded to see whether they lie on each other
+_PLAIN_STD = 1.0  # a picture with a smaller standard deviation (in grey levels) counts as a single colour
+_MAX_ALIGNED = 8  # number of pairs that are decoded to check their alignment
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to use. Its sides are in px, upright; `low` is its small twin, in paired data."""
+    """A picture to use. Its sides are in px, upright; `low` is its low twin, in paired data."""
 
     path: Path
     width: int
@@ -47,27 +47,27 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scan:
-    """What there is. `train` and `val` share no picture; `split` says in one sentence how `val` was chosen."""
+    """The pictures found. `train` and `val` share no picture; `split` says in one sentence how `val` was chosen."""
 
     train: tuple[Picture, ...]
     val: tuple[Picture, ...]
     refused: tuple[Refusal, ...]
     split: str
-    notes: tuple[str, ...] = ()  # what a person should know of the pictures
+    notes: tuple[str, ...] = ()  # notes about the pictures for the user
     unlabelled: tuple[Picture, ...] = ()  # low pictures without an original
 
 
 def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance | None = None) -> Scan:
-    """Examine all pictures. `crop_px` is the largest crop that any phase takes.
+    """Examine all pictures. `crop_px` is the largest crop of any phase.
 
     Both lists are in the order of the folders and of the names in them, so that a copy of the folders elsewhere gives
-    the same training. Raises `NothingToDoError` when a folder is missing or holds no pictures, or when nothing is left
-    to learn from, and `SettingsError` when the folders of a paired set do not fit each other.
+    the same training. Raises `NothingToDoError` if a folder is missing or contains no pictures, or if nothing is left
+    to learn from, and `SettingsError` if the folders of a paired set do not match.
     """
     files, judged, refused = files_of(settings, scale)
     facts = _examine_all(_paths([*files, *judged]), cache_folder_of(settings), advance)
     sieve = _Sieve(settings, scale, facts)
-    # Those to judge by go first: a picture that is in both is left out of training.
+    # Held-out pictures are examined first: a picture in both sets is left out of training.
     val, not_judged = sieve.sifted(judged, _MIN_JUDGED_PX + 2 * scale, strict=False)
     train, not_learned = sieve.sifted(files, crop_px, strict=True)
     if not train:
@@ -83,13 +83,13 @@ def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance |
 
 
 def _shift_notes(pictures: Sequence[Picture], scale: int) -> tuple[str, ...]:
-    """Of a sample of paired pictures: whether they lie on each other."""
+    """Notes on whether a sample of paired pictures is aligned."""
     paired = [picture for picture in pictures if picture.low is not None]
     sample = paired[:: max(1, len(paired) // _MAX_ALIGNED)][:_MAX_ALIGNED]
     shifts = []
     for picture in sample:
         assert picture.low is not None
-        with suppress(PictureError):  # it is read again, and reported then
+        with suppress(PictureError):  # it is read again later, and reported then
             low, high = read_pixels(picture.low), read_pixels(picture.path)
             high = high[: low.shape[0] * scale, : low.shape[1] * scale]
             found = alignment.shift(low, high)
@@ -108,9 +108,9 @@ def scan_unlabelled(
 ) -> tuple[tuple[Picture, ...], tuple[Refusal, ...]]:
     """Low pictures without an original: all that can be read and are large enough, each once, and those left out.
 
-    They are as they are: neither flat nor compressed ones are refused. Where wear is learned, `sharp` are the pictures
-    without it, which are left out here, and so are those of a single colour, which do not show it, whatever `min_std`.
-    Raises `NothingToDoError` as `scan` does.
+    Flat and strongly compressed ones are not refused. When wear is learned, `sharp` are the pictures without wear; they
+    are left out here, and so are those of a single colour, which show no wear, for any `min_std`. Raises
+    `NothingToDoError` as `scan` does.
     """
     files, refused = files_under(folders)
     known = _paths([*files, *(PictureFile(one.path, "") for one in sharp or ())])
@@ -124,7 +124,7 @@ def scan_unlabelled(
 
 
 def cache_folder_of(settings: DataSettings) -> Path:
-    """Where what can be made again is kept. Raises `TrainingError` when there is no such place."""
+    """The folder for data that can be recomputed. Raises `TrainingError` if there is none."""
     if settings.cache_dir:
         return folder_of(settings.cache_dir)
     try:
@@ -162,14 +162,14 @@ def _facts(path: Path, memory: _Memory) -> Facts | str:
         return known
     try:
         facts = examine(path)
-    except PictureError as err:  # not remembered: a missing package or a right may be put in order
+    except PictureError as err:  # not stored: a missing package or permission may be fixed
         return str(err)
     memory.put(key, facts)
     return facts
 
 
 def identity(path: Path) -> str:
-    """Of a file's content, without reading it: where it is, its size and the time of its last change."""
+    """Identifies a file's content without reading it: its path, size and modification time."""
     with suppress(OSError):
         found = path.stat()
         return f"{os.path.realpath(path)}|{found.st_size}|{found.st_mtime_ns}"
@@ -177,7 +177,7 @@ def identity(path: Path) -> str:
 
 
 class _Memory:
-    """Facts by identity, kept in a file. Best effort: losing it costs time and nothing else."""
+    """Facts by identity, stored in a file. Best effort: losing it only costs time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -214,11 +214,11 @@ class _Memory:
 @dataclass(frozen=True)
 class _Kept:
     picture: Picture
-    digest: str  # of the large picture: a split by it keeps all of its versions on one side
+    digest: str  # by the high picture, so that all of its versions are on the same side of the split
 
 
 class _Sieve:
-    """Decides picture by picture, and remembers which ones it has kept."""
+    """Decides picture by picture, and remembers the accepted ones."""
 
     def __init__(self, settings: DataSettings, scale: int, facts: Mapping[Path, Facts | str]) -> None:
         self._settings, self._scale, self._facts = settings, scale, facts
@@ -226,7 +226,7 @@ class _Sieve:
         self._judged: set[Path] = set()
 
     def keep_out(self, paths: Iterable[Path]) -> None:
-        """From now on these, and what shows the same, are left out."""
+        """From now on, leave these and their duplicates out."""
         for path in paths:
             if isinstance(facts := self._facts[path], Facts):
                 self._first.setdefault((facts.digest,), path)
@@ -234,11 +234,11 @@ class _Sieve:
     def sifted(
         self, files: Iterable[PictureFile], min_px: int, *, strict: bool, min_std: float = 0.0
     ) -> tuple[list[_Kept], list[Refusal]]:
-        """Those of `files` that can be used, and the others.
+        """The usable ones of `files`, and the others.
 
-        `strict` is for learning: flat and heavily compressed pictures are left out too, and so is what was kept before,
-        in another call or, in paired data, with the same small picture. `min_std` leaves out flat ones
-        in any case.
+        `strict` is for training: flat and strongly compressed pictures are left out too, and so are duplicates of
+        pictures accepted before, in another call or, in paired data, with the same low picture. `min_std` leaves out
+        flat ones in any case.
         """
         kept: list[_Kept] = []
         refused: list[Refusal] = []
@@ -276,7 +276,7 @@ class _Sieve:
         return Refusal(file.path, f"{same} {shown(first)}", "duplicate")
 
     def _misfit(self, facts: Facts, low: Path) -> str | None:
-        """Why these two are not a pair. Up to scale - 1 px too many at the right and at the bottom do no harm."""
+        """Why these two are not a pair. Up to scale - 1 extra px on the right and at the bottom are harmless."""
         small = self._facts[low]
         if isinstance(small, str):
             return f"its small picture {shown(low)} cannot be used: {small}"
@@ -292,7 +292,7 @@ class _Sieve:
         return Refusal(file.path, f"compressed as JPEG of quality {quality}, below {least}", "heavily compressed")
 
     def _keys(self, file: PictureFile) -> list[tuple[str, ...]]:
-        """Equal for equal pictures: with the small twin, of which one large picture may have several, and without."""
+        """Equal for equal pictures: with the low twin, of which a high picture may have several, and without."""
         both = [self._facts[path] for path in (file.path, file.low) if path is not None]
         digests = tuple(facts.digest for facts in both if isinstance(facts, Facts))
         return [digests, digests[:1]]
@@ -316,7 +316,7 @@ _WAYS_OUT: Mapping[RefusalKind, str] = {
 
 
 def _nothing_left(what_for: str, refused: Sequence[Refusal], sizes_px: Sequence[int], scale: int) -> str:
-    """What a person needs to know when every picture was left out: the commonest reasons, and the way out."""
+    """The message if every picture was left out: the most frequent reasons, and what to do."""
     commonest = Counter(one.kind for one in refused).most_common(1)[0][0]
     way_out = _WAYS_OUT.get(commonest, "")
     largest = max(sizes_px, default=0) // scale * scale
@@ -326,7 +326,7 @@ def _nothing_left(what_for: str, refused: Sequence[Refusal], sizes_px: Sequence[
 
 
 def reasons_of(refused: Sequence[Refusal]) -> str:
-    """Why pictures, at least one, were left out: how many for which reason, and an example of the commonest."""
+    """Why pictures (at least one) were left out: how many for each reason, and an example of the most frequent one."""
     counts = Counter(one.kind for one in refused).most_common()
     reasons = ", ".join(f"{count} {kind}" for kind, count in counts)
     example = next(one for one in refused if one.kind == counts[0][0])
@@ -337,10 +337,12 @@ def reasons_of(refused: Sequence[Refusal]) -> str:
 
 
 def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], list[_Kept], str]:
-    """Those to learn from, and those to validate with: chosen by their content, so that they stay when others come.
+    """Pictures to learn from, and pictures to validate with, chosen by content, so that adding others does not change
+    the choice.
 
-    A digest is as good as a random number. Those below `val_fraction` are held out, but at least enough that a score
-    is not one picture's luck (one of each 12 pictures, up to 4; always one), and at most `val_max`.
+    A digest is as good as a random number. Pictures with a digest below `val_fraction` are held out; but at least
+    enough that the score does not depend on a single picture (one of each 12 pictures, up to 4; always one), and at
+    most `val_max`.
     """
     digests = sorted({one.digest for one in kept})
     if settings.val_fraction == 0:

@@ -1,11 +1,11 @@
-"""A teacher's results, kept: pieces of pictures with what a stronger network makes of them, in a file that is mapped.
+"""A teacher's stored results: pieces of pictures, with the results of a stronger network, in a memory-mapped file.
 
-A teacher costs 10 to 100 times what its student does, so nothing is asked of it twice. What it sees is a *piece*: a low
-picture larger than a crop, made once, so that many crops can be taken, turned and mirrored out of it. Around what is
-learned from, it sees `context_px` more, since what such networks draw depends on a large neighbourhood.
+A teacher costs 10 to 100 times as much as its student, so nothing is computed twice. Its input is a *piece*: a low
+picture larger than a crop, so that many crops can be taken from it, rotated and mirrored. Around the part that is
+learned from, it sees `context_px` more, since the output of such networks depends on a large neighbourhood.
 
-TaughtPiece `number` follows from the seed alone: which picture, where, and what becomes of it. So a file of them can be
-filled to any length, by any run, and repaired in any place.
+Piece `number` depends only on the seed: which picture, which position, and which degradation. So a file of pieces can
+be extended to any length, by any run, and repaired anywhere.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from srgan_cli.errors import TrainingError, shown
 from srgan_cli.files import sync
 from srgan_cli.training_data_config import DegradationSettings
 
-_VERSION = 1  # of a file's content: a change of how pieces are made makes old ones useless
+_VERSION = 1  # version of a file's content: increase it when the way of making pieces changes
 _PIECES, _ORDER = 0x5069_6563, 0x5465_6163  # Philox keys beside the seed
-_STEP = 2**41  # degradations of pieces are drawn from a step that neither training nor validation reaches
-_CHECK = struct.Struct("<I")  # CRC-32 of a piece, behind it
+_STEP = 2**41  # degradations of pieces use a step number that neither training nor validation reaches
+_CHECK = struct.Struct("<I")  # CRC-32 of a piece, stored after it
 
 Teach: TypeAlias = Callable[[Bytes], Bytes]
-"""A low picture (H, W, 3) -> what the teacher makes of it, (H·scale, W·scale, 3)."""
+"""A low picture (H, W, 3) -> the teacher's result, (H·scale, W·scale, 3)."""
 
 
 @dataclass(frozen=True)
 class Teaching:
-    """What decides a teacher's results, beside the pictures. `teacher` is equal for equal networks: a hash."""
+    """What determines a teacher's results, beside the pictures. `teacher` is a hash of the network."""
 
     teacher: str
     scale: int
     seed: int
     piece_px: int  # the side of a piece, in low px …
-    context_px: int  # … of which this many, on each side that is not the picture's own, are not learned from
+    context_px: int  # … of which this many are not learned from, on each side that is not the picture's border
     degradation: DegradationSettings
     unlabelled_fraction: float = 0.0
 
 
 @dataclass(frozen=True)
 class TaughtPiece:
-    """A part of a picture, in low px: where it begins, its size, and the inner part that is learned from.
+    """A part of a picture, in low px: its position and size, and the inner part that is learned from.
 
-    `labelled`: of the pictures that have an original. `offset`: where it begins in the file.
+    `labelled`: from a picture that has an original. `offset`: its position in the file.
     """
 
     labelled: bool
@@ -87,7 +87,7 @@ class TaughtPiece:
 
 
 class Pieces:
-    """Which pieces there are: endless, each decided by its number. Low pictures come from the originals' `cache`, and
+    """An endless sequence of pieces, each determined by its number. Low pictures come from the originals' `cache`, and
     those without an original from `unlabelled`."""
 
     def __init__(self, cache: Cache, unlabelled: Cache | None, teaching: Teaching) -> None:
@@ -102,7 +102,7 @@ class Pieces:
         return self._known[number]
 
     def key(self) -> str:
-        """Equal where all pieces are, whatever their number."""
+        """Equal if all pieces are, for any number."""
         settings = replace(self.teaching, unlabelled_fraction=self._fraction)
         if self.cache.paired:
             settings = replace(settings, degradation=DegradationSettings())  # which is not applied
@@ -111,7 +111,7 @@ class Pieces:
         return digest.hexdigest()
 
     def low(self, number: int) -> Bytes:
-        """The whole piece, (height, width, 3): from the small pictures, or made of the high ones."""
+        """The whole piece, (height, width, 3): from the low pictures, or degraded from the high ones."""
         piece = self[number]
         rows = slice(piece.top, piece.top + piece.height)
         columns = slice(piece.left, piece.left + piece.width)
@@ -123,7 +123,7 @@ class Pieces:
         return self._degraded(self._high(piece, (rows, columns)), number)
 
     def high(self, number: int) -> Bytes | None:
-        """The original of the piece's inner part; None where there is none."""
+        """The original of the piece's inner part; None if there is none."""
         piece = self[number]
         if not piece.labelled:
             return None
@@ -145,7 +145,8 @@ class Pieces:
         return pixels
 
     def _drawn(self, number: int) -> TaughtPiece:
-        """The next piece: a fixed fraction is without an original, and each kind meets all its pictures in turn."""
+        """The next piece: a fixed fraction comes from pictures without an original, and each kind takes its pictures in
+        turn."""
         unlabelled = int((number + 1) * self._fraction) > int(number * self._fraction)
         before = int(number * self._fraction)
         cache = self.unlabelled if unlabelled else self.cache
@@ -164,9 +165,9 @@ class Pieces:
         return TaughtPiece(not unlabelled, index, chosen, top, left, tall, wide, (rows, columns), offset, size_bytes)
 
     def _along(self, length: int, draw: float) -> tuple[int, int, slice]:
-        """Along one axis of a picture: where the piece begins, its length, and which part of it is its inner one.
+        """Along one axis of a picture: the piece's start, its length, and its inner part.
 
-        At the picture's own border nothing is cut off: there the teacher sees what it will always see.
+        At the picture's own border nothing is cut off, since the teacher sees that border in use, too.
         """
         side, context = min(self.teaching.piece_px, length), self.teaching.context_px
         begin = int(draw * (length - side + 1))
@@ -181,7 +182,7 @@ def _shifted(part: slice, by: int) -> slice:
 
 
 class Taught:
-    """The first `count` pieces with their teacher's results, mapped into memory. Arrays cannot be written to."""
+    """The first `count` pieces with their teacher's results, memory-mapped. Arrays are read-only."""
 
     def __init__(self, path: Path, pieces: Pieces, count: int) -> None:
         assert count > 0
@@ -191,7 +192,7 @@ class Taught:
 
     @classmethod
     def opened(cls, folder: Path, pieces: Pieces, count: int) -> Taught:
-        """What `teach` has left in `folder`."""
+        """The results that `teach` has stored in `folder`."""
         return cls(_path(folder, pieces), pieces, count)
 
     def __len__(self) -> int:
@@ -204,21 +205,21 @@ class Taught:
         return self._pixels[piece.offset :][: height * width * 3].reshape(height, width, 3)
 
     def result(self, number: int) -> Bytes:
-        """What the teacher makes of it, (h·scale, w·scale, 3)."""
+        """The teacher's result for it, (h·scale, w·scale, 3)."""
         piece = self.pieces[number]
         height, width = piece.inner_size
         pixels = self._pixels[piece.offset + height * width * 3 : piece.end - _CHECK.size]
         return pixels.reshape(height * self.scale, width * self.scale, 3)
 
     def high(self, number: int) -> Bytes:
-        """The original; where there is none, the teacher's result stands for it."""
+        """The original; if there is none, the teacher's result."""
         original = self.pieces.high(number)
         return self.result(number) if original is None else original
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """How many pieces: `count`; or, where that is 0, as many as could be made in `seconds`, at most `most`."""
+    """Number of pieces: `count`; or, if that is 0, as many as can be made in `seconds`, at most `most`."""
 
     count: int = 0
     seconds: float = 0.0
@@ -229,7 +230,7 @@ class Allowance:
         return self.count or self.most
 
     def total(self, made: int, elapsed_s: float) -> int:
-        """How many there will be, as far as can be known after making `made` of them in `elapsed_s`."""
+        """The expected total, after making `made` of them in `elapsed_s`."""
         if self.count or not made or elapsed_s <= 0:
             return self.limit
         return max(1, min(self.most, int(self.seconds * made / elapsed_s)))
@@ -244,11 +245,11 @@ def teach(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Taught:
-    """As many pieces as are `allowed`, with the teacher's results: those that are kept already, and new ones.
+    """As many pieces as are `allowed`, with the teacher's results: those already stored, and new ones.
 
-    A file that was cut short or is damaged is repaired: each piece has a checksum, and what fails it is made again. A
-    second process that needs the same file waits until the first one is done with it. Raises `TrainingError` when the
-    folder cannot be written to or the disk is full; what was made by then is kept, and the next run resumes from there.
+    A truncated or damaged file is repaired: each piece has a checksum, and pieces that do not match are made again. A
+    second process that needs the same file waits until the first one has finished. Raises `TrainingError` if the folder
+    is not writable or the disk is full; what has been made by then is kept, and the next run resumes from there.
     """
     tell = advance or (lambda done, total: None)
     path = _path(folder, pieces)
@@ -269,14 +270,14 @@ def _path(folder: Path, pieces: Pieces) -> Path:
 def _fill(
     file: BinaryIO, pieces: Pieces, teacher: Teach, allowed: Allowance, tell: Advance, clock: Callable[[], float]
 ) -> int:
-    """Make what is missing of the first pieces; how many of them are whole then."""
+    """Make the missing ones of the first pieces, and return how many are complete then."""
     known = _whole(file, pieces, allowed.limit)
     max_bytes = _room(file, pieces, allowed)
     done, made, began_s = 0, 0, clock()
     while done < allowed.limit:
         if done not in known:
             elapsed_s = clock() - began_s
-            # What earlier runs have kept counts as if it had been made now: time is for learning, too.
+            # Pieces from earlier runs count as if they had been made now, since learning needs time too.
             enough = done and made and done >= allowed.total(made, elapsed_s)
             if not allowed.count and (enough or pieces[done].end > max_bytes):
                 break
@@ -303,7 +304,7 @@ def _make(file: BinaryIO, pieces: Pieces, number: int, teacher: Teach) -> None:
 
 
 def _whole(file: BinaryIO, pieces: Pieces, limit: int) -> set[int]:
-    """Which of the first pieces stand in the file as they were written."""
+    """Which of the first pieces are intact in the file."""
     size = os.fstat(file.fileno()).st_size
     found = set()
     for number in range(limit):
@@ -318,9 +319,9 @@ def _whole(file: BinaryIO, pieces: Pieces, limit: int) -> set[int]:
 
 
 def _room(file: BinaryIO, pieces: Pieces, allowed: Allowance) -> int:
-    """Up to which byte the file may grow: half of what is free, where nobody has said how many there shall be.
+    """The maximum size of the file: half of the free space if the number of pieces is not given.
 
-    Raises `OSError` when the number asked for does not fit on the disk, before hours are spent on it.
+    Raises `OSError` if the given number does not fit on the disk, before hours are spent on it.
     """
     size, free = os.fstat(file.fileno()).st_size, shutil.disk_usage(file.name).free
     if allowed.count and pieces[allowed.count - 1].end - size > free:
@@ -330,8 +331,8 @@ def _room(file: BinaryIO, pieces: Pieces, allowed: Allowance) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """For reading and writing in place. Never made shorter: another run may have it mapped."""
-    path.touch()  # used today; see `cache.remove_old`
+    """Open for reading and writing in place. It is never made shorter, since another run may have it mapped."""
+    path.touch()  # mark it as used today; see `cache.remove_old`
     with path.open("r+b") as file:
         yield file
 

@@ -1,7 +1,7 @@
-"""Which low picture belongs to which high one, told by their names: one rule for training and for evaluation.
+"""Matching low and high pictures by their names: one rule for training and evaluation.
 
-A low picture has the high one's name, in whatever format, perhaps with what data sets and programs put behind it:
-`0801x4` (DIV2K), `0801_x4`, `img_LR`, `img_bicLRx4` (MATLAB's scripts), `img_001_SRF_4_LR` beside `img_001_SRF_4_HR`.
+A low picture has the high one's name, in any format, possibly with a suffix added by data sets and programs: `0801x4`
+(DIV2K), `0801_x4`, `img_LR`, `img_bicLRx4` (MATLAB's scripts), `img_001_SRF_4_LR` beside `img_001_SRF_4_HR`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ def _high_tail(scale: int) -> re.Pattern[str]:
 
 
 def _low_tail(scale: int) -> re.Pattern[str]:
-    """`x4` with or without `bic`, `LR`, `LRBI` before it; or `LR` alone, or `SRF_4_LR`."""
+    """`x4`, optionally after `bic`, `LR` or `LRBI`; or `LR` alone, or `SRF_4_LR`."""
     size = rf"[-_]?(?:bic)?(?:LR)?(?:BI)?[-_]?x{scale}(?:[-_]?LR)?"
     return re.compile(rf"(?:{size}|[-_](?:SRF[-_]{scale}[-_])?(?:LR|low))$", re.IGNORECASE)
 
 
 class Twins(Generic[_T]):
-    """Low pictures by their names (paths in their folder, without the suffix). `scale` is how much smaller they are."""
+    """Low pictures by name (path in their folder, without suffix). `scale` is how much smaller they are."""
 
     def __init__(self, lows: Iterable[tuple[str, _T]], scale: int) -> None:
         self._exact: dict[str, list[_T]] = {}
@@ -38,7 +38,7 @@ class Twins(Generic[_T]):
                 self._by_core.setdefault(core, []).append(low)
 
     def of(self, high: str) -> list[_T]:
-        """The low pictures of a high one: of its very name, or else of its name without what only tells sizes."""
+        """The low pictures of a high one: with the same name, or else with its name minus the size suffix."""
         core = self._high_tail.sub("", high)
         candidates = self._by_core.get(high, []), self._by_core.get(core, []), self._exact.get(core, [])
         return self._exact.get(high, []) or next(filter(None, candidates), [])

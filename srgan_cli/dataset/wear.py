@@ -1,15 +1,15 @@
-"""Learned wear: a small network that makes low pictures as somebody's own camera, scanner or film made them.
+"""Learned wear: a small network that makes low pictures like those of a particular camera, scanner or film.
 
-`training.adaptation` teaches it from worn pictures that have no originals; here it is used. What it does comes in
-the order in which wear happens: a blur whose kernel is learned, a residual network for the rest (tone, halos,
-aliasing), grain with a spectrum of its own and a strength that depends on the level, and at last the codecs that the
-worn pictures' own files tell of. It begins as bicubic downscaling with one level of noise.
+`training.adaptation` trains it on worn pictures without originals; this module applies it. Its steps follow the order
+in which wear occurs: a blur with a learned kernel; a residual network for the rest (tone, halos, aliasing); grain with
+a learned spectrum and a strength that depends on the level; and finally the codecs found in the worn pictures' files.
+Initially it is bicubic downscaling with noise of one level.
 
-The grain does not reach the residual network: one that is free to lay noise wherever there is texture soon scrambles
-texture to explain a blur.
+The residual network does not see the grain: if it could place noise wherever there is texture, it would soon scramble
+texture in order to imitate a blur.
 
 Wear is random: one high picture has many low ones. So every crop has a seed, for its grain and for its *code*, a few
-normal numbers that choose among blurs and strengths as one picture of a set differs from another.
+normally distributed numbers that select blur and strengths, as these vary between the pictures of a set.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from srgan_cli.checking import check
 from srgan_cli.dataset.codecs import BLOCK_PX, Compression, all_through_codecs, mapper
 
-GRAIN = 4  # channels of the noise that comes in: one a colour, and one for all
-CODE = 4  # numbers that tell one picture's wear from another's
-_KERNELS = 4  # blurs to choose among
-_QUICK = 10.0  # what logarithms are multiplied by, so that they move as fast as they should at the rate of the others
-_SHARP_PX = 0.3  # standard deviation of the blur at the beginning: next to none
+GRAIN = 4  # channels of the input noise: one per colour, and one for all
+CODE = 4  # numbers that distinguish one picture's wear from another's
+_KERNELS = 4  # number of blurs to choose from
+_QUICK = 10.0  # factor on logarithms, so that they change at an adequate speed at the learning rate of the others
+_SHARP_PX = 0.3  # initial standard deviation of the blur: almost none
 _GRAIN_PX = 7  # side of the grain's kernel
 _LEVEL = 1 / 255
 
@@ -55,9 +55,10 @@ class WearConfig:
 
 
 class Chance(NamedTuple):
-    """What differs from one low picture of the same high one to another: standard normal numbers.
+    """The random part of a low picture: standard normal numbers.
 
-    `code` (N, CODE) for the whole picture, `grain` (N, GRAIN, h + 6, w + 6) for each place of the low one and around.
+    `code` (N, CODE) for the whole picture, `grain` (N, GRAIN, h + 6, w + 6) for each position of the low one and a
+    margin.
     """
 
     code: Tensor
@@ -78,7 +79,7 @@ def luma(pictures: Tensor) -> Tensor:
 
 
 def chance(seeds: Sequence[int], height: int, width: int, device: torch.device) -> Chance:
-    """Of low pictures of `height` × `width` px, one a seed. Drawn on the host, so that devices agree."""
+    """For low pictures of `height` × `width` px, one per seed. Drawn on the host, so that devices agree."""
     margin = _GRAIN_PX - 1
     codes, grains = [], []
     for seed in seeds:
@@ -89,17 +90,17 @@ def chance(seeds: Sequence[int], height: int, width: int, device: torch.device) 
 
 
 class Wearer(nn.Module):
-    """High picture in, worn low picture out, before any codec.
+    """From a high picture to a worn low picture, before any codec.
 
-    Everything but the residual network is computed in fp32, under autocast too: a level is 1/255.
+    Everything but the residual network is computed in fp32, even under autocast, since one level is only 1/255.
     """
 
     def __init__(self, config: WearConfig) -> None:
         super().__init__()
         self.config, self.scale = config, config.scale
         features = config.features
-        # Gaussians of any direction, by the root of their covariance, [[a, 0], [c, b]]; mixtures of them come near to
-        # most blurs, and sixteen numbers are soon learned.
+        # Gaussians of any orientation, by the root of their covariance, [[a, 0], [c, b]]. Mixtures of them approximate
+        # most blurs, and sixteen numbers are learned quickly.
         self.blur = nn.Parameter(
             torch.tensor([math.log(_SHARP_PX) / _QUICK] * 2 + [0.0]).repeat(_KERNELS, 1)
             + 1e-3 * torch.randn(_KERNELS, 3)
@@ -148,7 +149,7 @@ class Wearer(nn.Module):
             return Wear(smooth + self._grain(smooth, by_chance), residual.float())
 
     def kernels(self) -> Tensor:
-        """(K, B, B), each with the sum 1: no colour moves."""
+        """(K, B, B), each with sum 1, so that colours do not change."""
         place = torch.arange(self.config.blur_px, device=self.blur.device) - self.config.blur_px // 2.0
         a, b, c = (self.blur[:, i, None, None] * _QUICK for i in range(3))
         along = place[None, None, :] * torch.exp(-a)
@@ -176,7 +177,7 @@ class Wearer(nn.Module):
 
 @dataclass(frozen=True)
 class FileSign:
-    """How a worn picture's file was compressed: what `Compression` takes, but for the crop's place."""
+    """How a worn picture's file was compressed: the fields of `Compression`, without the crop's position."""
 
     codec: str
     quality: int
@@ -190,7 +191,8 @@ class FileSign:
 
 
 def drawn_compression(signs: Sequence[FileSign | None], source: np.random.Generator) -> Compression | None:
-    """That of one of the worn pictures' files, at a place of its own; None for a file that shows none."""
+    """The compression of a random one of the worn pictures' files, with a random grid position; None if that file shows
+    none."""
     if not signs:
         return None
     sign = signs[int(source.integers(len(signs)))]
@@ -201,8 +203,8 @@ def drawn_compression(signs: Sequence[FileSign | None], source: np.random.Genera
 
 
 def compressed(worn: Tensor, values: Sequence[Compression | None]) -> Tensor:
-    """(N, 3, h, w) -> the same, clipped, in 8 bits, and through each one's codec; gradients as if nothing had happened
-    (the straight-through estimator of Bengio et al. 2013, arXiv:1308.3432)."""
+    """(N, 3, h, w) -> the same, clipped, in 8 bits, and through each one's codec; with identity gradients (the
+    straight-through estimator of Bengio et al. 2013, arXiv:1308.3432)."""
     with torch.no_grad():
         levels = (worn.float().clamp(0, 1) * 255.0 + 0.5).floor()
         chosen = [i for i, value in enumerate(values) if value is not None]

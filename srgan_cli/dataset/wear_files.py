@@ -1,4 +1,4 @@
-"""A wearer's file, `wear.safetensors` of a run folder; and what the files of worn pictures say of their compression."""
+"""The wearer's file, `wear.safetensors` in a run folder; and how the files of worn pictures were compressed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from srgan_cli.networks.registry import WeightsHeader, parse_header, read_model_
 from srgan_cli.networks.weights import refuse_infinities, tensors_of, write_model_file
 
 _MAX_BYTES = 64 << 20
-_MAX_SIGNS = 64  # worn pictures whose files are looked at
+_MAX_SIGNS = 64  # number of worn pictures whose files are examined
 _MAX_PIXELS = 180_000_000
 
 
 @dataclass(frozen=True)
 class LearnedWear:
-    """A wearer as it was kept. `signs`: how the worn pictures' files were compressed, None for one that shows nothing.
+    """A stored wearer. `signs`: how the worn pictures' files were compressed, None for those that show no sign.
 
-    `sha256` is that of the file; `grey`: learned from pictures without colours, so that it wears only such.
+    `sha256` is that of the file; `grey`: learned from grey pictures, and so only suitable for them.
     """
 
     network: Wearer
@@ -47,7 +47,7 @@ class LearnedWear:
 
 
 def save_wear(path: Path, network: Wearer, signs: Sequence[FileSign | None], *, grey: bool = False) -> None:
-    """All at once or not at all. Raises `WeightsError` when the file cannot be written."""
+    """Write the file atomically. Raises `WeightsError` if it cannot be written."""
     metadata = {
         "format": "pt",
         FORMAT: VERSION,
@@ -60,7 +60,7 @@ def save_wear(path: Path, network: Wearer, signs: Sequence[FileSign | None], *, 
 
 
 def load_wear(path: Path) -> LearnedWear:
-    """Raises `WeightsError` for a file that is missing, damaged or no wearer's."""
+    """Raises `WeightsError` if a file is missing, damaged or not a wearer's."""
     data = read_model_file(path, _MAX_BYTES)
     header = parse_header(io.BytesIO(data), len(data), str(path))
     facts = facts_in(header, path)
@@ -75,7 +75,7 @@ def load_wear(path: Path) -> LearnedWear:
 
 
 def _blank(header: WeightsHeader, path: Path) -> tuple[Wearer, tuple[FileSign | None, ...]]:
-    """The network that the file's settings ask for, without memory: they may ask for more than the file is long."""
+    """The network for the file's settings, without allocated memory, since they may imply more than the file holds."""
     try:
         config = WearConfig(**json.loads(header.metadata["config"]))
         found = json.loads(header.metadata["signs"])
@@ -87,7 +87,7 @@ def _blank(header: WeightsHeader, path: Path) -> tuple[Wearer, tuple[FileSign | 
 
 
 def opened(name: str) -> LearnedWear:
-    """The wear that a degradation's setting names, loaded once for as long as its file stays as it is."""
+    """The wear that a degradation's setting names, loaded once as long as its file does not change."""
     path = wear_path(name)
     found = path.stat()
     return _opened(path, found.st_mtime_ns, found.st_size)
@@ -102,8 +102,8 @@ def _opened(path: Path, _changed_ns: int, _size_bytes: int) -> LearnedWear:
 
 
 def signs_of(paths: Sequence[Path]) -> tuple[FileSign | None, ...]:
-    """What some of the worn pictures show of their compression: their own files', or an earlier one's traces in the
-    pixels. Pictures that cannot be read are passed over."""
+    """Compression of some of the worn pictures: of their own files, or traces of earlier compression in their pixels.
+    Unreadable pictures are skipped."""
     some = list(paths)[:: max(1, len(paths) // _MAX_SIGNS)][:_MAX_SIGNS]
     return tuple(sign for known, sign in in_order(_sign_of, some) if known)
 
@@ -121,7 +121,7 @@ def _sign_of(path: Path) -> tuple[bool, FileSign | None]:
 
 
 def _halved_chroma(path: Path) -> bool:
-    """Whether a JPEG keeps colour at half the size, as nearly all cameras do."""
+    """Whether a JPEG stores colour at half the resolution, as nearly all cameras do."""
     try:
         with Image.open(path, formats=["JPEG", "MPO"]) as picture:
             return JpegImagePlugin.get_sampling(picture) not in (0, -1)

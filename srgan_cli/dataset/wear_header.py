@@ -1,4 +1,5 @@
-"""Which file a learned degradation means, and for which scale and colours it is. Does not import torch."""
+"""The file that a learned degradation refers to, its scale, and whether it is for grey pictures. Does not import
+torch."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from srgan_cli.errors import SettingsError, WeightsError, shown
 from srgan_cli.networks.registry import WeightsHeader, read_weights_header
 
 WEAR_NAME = "wear.safetensors"
-FORMAT, VERSION = "srgan_wear", "1"  # in the file's metadata
+FORMAT, VERSION = "srgan_wear", "1"  # key in the file's metadata
 GREY = "grey"  # there too; missing in older files, which count as learned in colour
 
 
 def wear_path(name: str) -> Path:
-    """The file that `--degradation RUN` means: a run folder's, or the file itself. Raises `SettingsError`."""
+    """The file that `--degradation RUN` refers to: a run folder's, or the file itself. Raises `SettingsError`."""
     given = folder_of(name)
     path = given / WEAR_NAME if given.is_dir() else given
     if not path.is_file():
@@ -30,14 +31,14 @@ def wear_path(name: str) -> Path:
 
 @dataclass(frozen=True)
 class WearFacts:
-    """What a file's header says of its wear. `grey`: learned from pictures without colours."""
+    """The facts in a wearer's file header. `grey`: learned from grey pictures."""
 
     scale: int
     grey: bool
 
 
 def facts_in(header: WeightsHeader, path: Path) -> WearFacts:
-    """Raises `WeightsError` for a file that holds something else, or is damaged."""
+    """Raises `WeightsError` for a file with other contents, or a damaged one."""
     if header.metadata.get(FORMAT) != VERSION:
         raise WeightsError(
             f"{path} holds no learned wear that this srgan can read; such files come from --unpaired-lr-dir"
@@ -53,8 +54,8 @@ def facts_in(header: WeightsHeader, path: Path) -> WearFacts:
 
 
 def check_wear(name: str, scale: int) -> WearFacts:
-    """What is known of the wear that `name` means. Raises `SettingsError` where it was learned for another scale, and
-    `WeightsError` for a file that is damaged."""
+    """The facts of the wear that `name` refers to. Raises `SettingsError` if it was learned for another scale, and
+    `WeightsError` for a damaged file."""
     path = wear_path(name)
     facts = facts_in(read_weights_header(path), path)
     refuse_other_scale(name, facts.scale, scale)

@@ -1,1 +1,1 @@
-"""How close an enlarged picture comes to its original."""
+"""How close an enlarged picture is to its original."""

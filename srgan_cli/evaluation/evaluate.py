@@ -1,7 +1,7 @@
-"""How well pictures are enlarged: per picture and on average, of one method or of several side by side.
+"""Quality of enlarged pictures: per picture and on average, for one method or several side by side.
 
-Training's validation, `srgan evaluate` and `benchmarks/quality.py` all come through here, so that a number means the
-same in all three. Needs neither torch nor pyvips.
+Training's validation, `srgan evaluate` and `benchmarks/quality.py` all use this module, so that a number means the same
+in all three. Needs neither torch nor pyvips.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from srgan_cli.imaging.image import Pixels
 Enlarge: TypeAlias = Callable[[Pixels], Pixels]  # (H, W, C) uint8 -> (H·scale, W·scale, C) uint8
 NamedPair: TypeAlias = tuple[str, Pixels, Pixels]  # name, low, high
 
-SPREAD = "spread"  # among further numbers, in levels of 255
+SPREAD = "spread"  # key of the spread among further numbers, in levels of 255
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One more number beside PSNR and SSIM: `measure(result, original)`.
+    """An additional number beside PSNR and SSIM: `measure(result, original)`.
 
-    Both pictures come whole, (H, W, 1 or 3) uint8 and of one size; what makes no number of them (too small) gives None.
+    Both pictures are passed whole, (H, W, 1 or 3) uint8 of the same size; None means that it cannot be measured (too
+    small).
     """
 
     key: str
@@ -36,7 +37,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class PictureScores:
-    """What was measured of one picture. `extra` holds those of the further metrics that gave a number.
+    """The scores of one picture. `extra` holds those of further metrics, if available.
 
     `consistency_db`: the PSNR between result and original, both downscaled (see `consistency`).
     """
@@ -53,15 +54,16 @@ class PictureScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All pictures, in the order they came."""
+    """All pictures, in order."""
 
     pictures: tuple[PictureScores, ...]
 
     @property
     def mean(self) -> dict[str, float]:
-        """Each number's mean over the pictures that have it; empty without pictures. One infinite PSNR makes it so.
+        """Each number's mean over the pictures that have it; empty without pictures. One infinite PSNR makes the mean
+        infinite.
 
-        PSNR is averaged in dB, as everyone does, not its error.
+        PSNR is averaged in dB, as is usual, not via the error.
         """
         columns: dict[str, list[float]] = {}
         for picture in self.pictures:
@@ -73,9 +75,9 @@ class Evaluation:
 def evaluate(enlarge: Enlarge, pairs: Iterable[NamedPair], *, scale: int, extra: Sequence[Metric] = ()) -> Evaluation:
     """Enlarge every low picture and compare it with its original.
 
-    `pairs` are (name, low (H, W, C), high (H·scale, W·scale, C)) of uint8, C of 1 or 3; they are taken one at a time.
+    `pairs` are (name, low (H, W, C), high (H·scale, W·scale, C)) of uint8, C of 1 or 3; they are read one at a time.
     The conventions are those of `metrics.compare` with a border of `scale` px. Raises `ValueError` for sizes that do
-    not fit together, and for pictures too small for SSIM (11 px without the border).
+    not match, and for pictures too small for SSIM (11 px without the border).
     """
     return side_by_side({"": enlarge}, pairs, scale=scale, extra=extra)[""]
 
@@ -89,10 +91,10 @@ def side_by_side(
     again: Mapping[str, Enlarge] | None = None,
     on_result: Callable[[str, Pixels, PictureScores], None] | None = None,
 ) -> dict[str, Evaluation]:
-    """`evaluate` for several methods at once, each on the very same pictures, which are read once.
+    """`evaluate` for several methods at once, on the same pictures, each of which is read once.
 
-    `again` are methods once more, drawn from other noise: how far the two are apart becomes the number `spread`.
-    `on_result` receives each method's name, its enlarged picture and that picture's scores.
+    `again` are the same methods with different noise: the difference between the two results becomes the number
+    `spread`. `on_result` receives each method's name, its enlarged picture and that picture's scores.
     """
     found: dict[str, list[PictureScores]] = {method: [] for method in methods}
     for name, low, high in pairs:
@@ -109,7 +111,8 @@ def side_by_side(
 
 
 def spread(one: Pixels, other: Pixels) -> float:
-    """How far two results of one picture, (H, W, C) uint8 each, are apart: the mean difference, in levels of 255."""
+    """The difference between two results of one picture, (H, W, C) uint8 each: mean absolute difference, in levels of
+    255."""
     return float(np.abs(one.astype(np.float32) - other).mean())
 
 
@@ -121,11 +124,11 @@ def score(name: str, result: Pixels, high: Pixels, *, scale: int, extra: Sequenc
 
 
 def consistency(result: Pixels, high: Pixels, scale: int) -> float:
-    """PSNR in dB, over RGB, between `result` and `high` when both are made `scale` times smaller again.
+    """PSNR in dB, over RGB, between `result` and `high` when both are downscaled by `scale`.
 
-    By MATLAB's bicubic, rounded to 8 bits, one px of border cut off as elsewhere `scale` px of the large picture are.
-    A picture that agrees with its input has a high one whatever detail was invented: networks trained for fidelity
-    are above 50 dB; below 35 the colours have shifted. Where the low picture is bicubic, this is the distance to it.
+    By MATLAB's bicubic, rounded to 8 bits, without a border of one px (`scale` px of the high picture, as elsewhere).
+    It is high for a picture that agrees with its input, however much detail was invented: networks trained for fidelity
+    are above 50 dB; below 35 the colours have shifted. If the low picture is bicubic, this is the distance to it.
     """
     width, height = (max(1, side // scale) for side in (result.shape[1], result.shape[0]))
     ours, truth = (_inside(bicubic(pixels, width, height)) for pixels in (as_rgb(result), as_rgb(high)))
@@ -147,7 +150,7 @@ def bicubic_enlarger(scale: int) -> Enlarge:
 
 
 def lanczos_enlarger(scale: int) -> Enlarge:
-    """What most programs for pictures do at their best: Lanczos with three lobes, Pillow's."""
+    """A strong conventional baseline: Lanczos with three lobes, Pillow's."""
 
     def enlarge(low: Pixels) -> Pixels:
         from PIL import Image

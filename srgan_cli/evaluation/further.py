@@ -1,4 +1,4 @@
-"""The metrics beyond PSNR and SSIM, by name: those available here, and why the others are not."""
+"""Metrics beyond PSNR and SSIM, by name: those available here, and why others are not."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 Name: TypeAlias = Literal["niqe", "vgg19", "lpips", "dists"]
 NAMES: tuple[Name, ...] = get_args(Name)
 _VGG_LAYER = "conv3_4"
-# These networks keep everything on the way: of larger pictures they see the middle.
+# These networks keep all activations, so larger pictures are cropped to their middle.
 MAX_PX = 1024
-# Five halvings of a smaller picture leave nothing for the last layers of these networks.
+# A smaller picture would be reduced to nothing by the five halvings of these networks.
 _MIN_PX = 64
 
 
 @dataclass(frozen=True)
 class MetricChoice:
-    """What will be measured, and a sentence for each metric that was left out."""
+    """The metrics to be measured, and a sentence for each metric that was left out."""
 
     metrics: tuple[Metric, ...]
     notes: tuple[str, ...] = ()
 
 
 def choose_metrics(wanted: Sequence[Name] | None, *, vgg_weights: Path | None, device: str = "cpu") -> MetricChoice:
-    """The metrics of these names, or, where `wanted` is None, all available ones; their networks on `device`.
+    """The metrics of these names, or, if `wanted` is None, all available ones; their networks on `device`.
 
-    VGG19's 548 MiB are fetched only when it is asked for by name; LPIPS and DISTS fetch theirs when torchmetrics is
-    installed. Raises `SettingsError` or `WeightsError` when one that was asked for (a file of weights asks, too) cannot
-    be had.
+    VGG19 (548 MiB) is downloaded only if requested by name; LPIPS and DISTS download their weights if torchmetrics is
+    installed. Raises `SettingsError` or `WeightsError` if a requested one (also by giving a file of weights) is not
+    available.
     """
     metrics: list[Metric] = []
-    reasons: dict[str, list[str]] = {}  # why, and what is left out for it
+    reasons: dict[str, list[str]] = {}  # the reason, and which metric is left out
     for name in NAMES if wanted is None else dict.fromkeys(wanted):
         try:
             if name == "vgg19" and vgg_weights is None and wanted is None:
@@ -92,7 +92,7 @@ def _vgg19(weights: Path | None, device: str) -> Metric:
 
 
 def _from_torchmetrics(name: Name, device: str) -> Metric:
-    """LPIPS with AlexNet, as the field reports it (Zhang et al., CVPR 2018), and DISTS (Ding et al., TPAMI 2020)."""
+    """LPIPS with AlexNet, as usually reported (Zhang et al., CVPR 2018), and DISTS (Ding et al., TPAMI 2020)."""
     if find_spec("torchmetrics") is None:
         raise SettingsError(f"this needs one more package: {how_to_install('perceptual')}")
     network: Callable[[Tensor, Tensor], Tensor]
@@ -102,13 +102,13 @@ def _from_torchmetrics(name: Name, device: str) -> Metric:
 
             network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
         else:
-            # The network and not the metric around it, which builds and loads VGG16 again for every picture.
+            # The network, not the metric around it, which builds and loads VGG16 again for every picture.
             from torchmetrics.functional.image.dists import DISTSNetwork
 
             network = DISTSNetwork().to(device).eval()
     except ImportError as err:
         raise SettingsError(f"this needs torchmetrics 1.8 or later: {how_to_install('perceptual')}") from err
-    except (OSError, RuntimeError) as err:  # no way to the server, a full disk; a download cut short
+    except (OSError, RuntimeError) as err:  # server unreachable, disk full, or download truncated
         reason = str(err).strip() or type(err).__name__
         raise WeightsError(f"the weights cannot be downloaded ({reason}); try again with a connection") from err
     return _of_tensors(name, network, device)

@@ -1,7 +1,7 @@
-"""PSNR and SSIM as the field reports them, equal to MATLAB's.
+"""PSNR and SSIM as usually reported, equal to MATLAB's.
 
-The conventions, for both: on Y of BT.601 in studio swing, as `rgb2ycbcr` gives it for 8-bit RGB, rounded; grey
-pictures as they are; a border as wide as the scale is cut off. Values on RGB are given too.
+Conventions for both: on Y of BT.601 in studio swing, as from `rgb2ycbcr` for 8-bit RGB, rounded; grey pictures are used
+as they are; a border as wide as the scale is cut off. Values on RGB are given too.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _K1, _K2 = 0.01, 0.03
 
 @dataclass(frozen=True)
 class Scores:
-    """How near a picture is to its original. PSNR in dB (infinite when equal), SSIM at most 1.
+    """How close a picture is to its original. PSNR in dB (infinite if equal), SSIM at most 1.
 
-    `psnr_y_unrounded_db` is what most PyTorch code reports instead: Y is not rounded, and grey counts as RGB of three
+    `psnr_y_unrounded_db` is what most PyTorch code reports instead: Y is not rounded, and grey counts as RGB with three
     equal channels. It is about 0.02 dB higher, and on grey pictures 1.3 dB.
     """
 
@@ -38,13 +38,13 @@ class Scores:
 
 
 def compare(picture: npt.NDArray[Any], original: npt.NDArray[Any], border_px: int) -> Scores:
-    """Both pictures (H, W, 3) or (H, W, 1) of uint8, RGB or grey.
+    """Compare two pictures, both (H, W, 3) or (H, W, 1) of uint8, RGB or grey.
 
-    Where the original is grey, its values are compared as they are, in 0 … 255: the published figures of Set14, which
-    has one such picture, are made that way. A result in colour is then reduced to grey first.
+    If the original is grey, its values are compared as they are, in 0 … 255: the published figures for Set14, which
+    contains one such picture, are computed that way. A result in colour is first converted to grey.
 
-    `border_px` is cut off on each side: the scale, by the field's convention. Raises `ValueError` when the sizes
-    differ, or less than SSIM's window of 11 px would be left.
+    `border_px` is cut off on each side: the scale, by convention. Raises `ValueError` if the sizes differ, or if less
+    than SSIM's window of 11 px would be left.
     """
     if picture.shape[:2] != original.shape[:2]:
         raise ValueError(f"cannot compare pictures of {picture.shape[:2]} and {original.shape[:2]} px")
@@ -52,7 +52,7 @@ def compare(picture: npt.NDArray[Any], original: npt.NDArray[Any], border_px: in
     if truth.shape[2] == 1:
         grey, grey_truth = grey_plane(ours), truth[..., 0].astype(np.float64)
         value, likeness = psnr(grey, grey_truth), ssim(grey, grey_truth)
-        swing = 20.0 * math.log10(_PEAK / (235.0 - 16.0))  # Y of a grey picture spans 219 levels
+        swing = 20.0 * math.log10(_PEAK / (235.0 - 16.0))  # Y of a grey picture has a range of 219 levels
         return Scores(value, likeness, value, likeness, value + swing)
     ours = np.broadcast_to(ours, truth.shape)
     ours_y, truth_y = luma(ours), luma(truth)
@@ -76,7 +76,7 @@ def _unrounded_luma(rgb: npt.NDArray[Any]) -> Plane:
 
 
 def psnr(picture: npt.NDArray[Any], original: npt.NDArray[Any]) -> float:
-    """Peak signal-to-noise ratio in dB, for a peak of 255 and arrays of one shape; infinite where they are equal."""
+    """Peak signal-to-noise ratio in dB, for a peak of 255 and arrays of one shape; infinite if they are equal."""
     difference = picture.astype(np.float64) - original.astype(np.float64)
     error = float(np.mean(difference * difference))
     return float("inf") if error == 0.0 else float(10.0 * np.log10(_PEAK * _PEAK / error))
@@ -85,10 +85,10 @@ def psnr(picture: npt.NDArray[Any], original: npt.NDArray[Any]) -> float:
 def ssim(picture: Plane, original: Plane) -> float:
     """Mean structural similarity of two planes (H, W), at least 11 × 11 px, in 0 … 255.
 
-    Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment: from error visibility to
-    structural similarity", IEEE Trans. Image Processing 13(4), 2004, eq. 13 with the authors' `ssim_index.m`: an
-    11 × 11 Gaussian of σ 1.5 px, K1 0.01, K2 0.03, windows that lie inside the picture only. (Their suggestion to
-    shrink large pictures first is not followed; nobody does here.)
+    Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment: from error visibility to structural
+    similarity", IEEE Trans. Image Processing 13(4), 2004, eq. 13 with the authors' `ssim_index.m`: an 11 × 11 Gaussian
+    of σ 1.5 px, K1 0.01, K2 0.03, only windows completely inside the picture. (Their suggestion to downscale large
+    pictures first is not followed, as is usual in this field.)
     """
     if min(picture.shape) < _WINDOW_PX:
         raise ValueError(f"SSIM needs at least {_WINDOW_PX}x{_WINDOW_PX} px, not {picture.shape}")
@@ -108,7 +108,7 @@ def gaussian(window_px: int, sigma_px: float) -> npt.NDArray[np.float64]:
 
 
 def _smooth(plane: Plane) -> Plane:
-    """The Gaussian mean where the window lies inside: (H, W) -> (H-10, W-10)."""
+    """The Gaussian mean for windows completely inside: (H, W) -> (H-10, W-10)."""
     taps = gaussian(_WINDOW_PX, _SIGMA_PX)
     inside = _WINDOW_PX // 2
     smooth: Plane = cv2.sepFilter2D(plane, cv2.CV_64F, taps, taps)

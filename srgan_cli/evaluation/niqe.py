@@ -1,14 +1,15 @@
-"""NIQE: how natural a picture looks, judged without its original. Lower is better.
+"""NIQE: how natural a picture looks, without an original to compare with. Lower is better.
 
 A. Mittal, R. Soundararajan, A. C. Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal Processing
-Letters 20(3), 2013. Sharp photographs have regular statistics: locally normalised brightness, and the products of its
-neighbours, follow generalised Gaussians whose shapes vary little. The score is the distance of a picture's from those.
+Letters 20(3), 2013. Sharp photographs have regular statistics: locally normalised brightness, and the products of
+neighbouring values, follow generalised Gaussians whose shapes vary little. The score is the distance of a picture's
+statistics from these.
 
-The statistics of good photographs are in `niqe.json`, which was fitted by this module on pictures of our own:
+The statistics of good photographs are in `niqe.json`, which was fitted by this module on srgan's training pictures:
 
     python -m srgan_cli.evaluation.niqe FOLDER > niqe.new && mv niqe.new srgan_cli/evaluation/niqe.json
 
-So its values are comparable with each other only, not with published ones.
+So its values are comparable only with each other, not with published ones.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from srgan_cli.imaging.image import Pixels
 _BLOCK_PX = 96  # the paper's, section II-B
 _SCALES = 2
 _WINDOW_PX, _SIGMA_PX = 7, 7 / 6
-_SHARPNESS_FRACTION = 0.75  # T of section II-B: blocks below this fraction of the sharpest are not learned from
-_MIN_BLOCKS = 2  # one has no covariance
+_SHARPNESS_FRACTION = 0.75  # T of section II-B: blocks below this fraction of the sharpest are not used for fitting
+_MIN_BLOCKS = 2  # a single block has no covariance
 _FEATURES = 18 * _SCALES
 
 
@@ -49,9 +50,9 @@ class NaturalModel:
 def niqe(picture: Pixels, model: NaturalModel | None = None) -> float | None:
     """The score of a picture (H, W, 1 or 3) of uint8: eq. 10 of the paper.
 
-    About 2 to 4 for good photographs, 6 to 7 for what bicubic makes of them at ×4.
+    About 2 to 4 for good photographs, 6 to 7 for their bicubic enlargements at ×4.
 
-    None where fewer than two blocks of 96 × 96 px have any structure (a small or a flat picture).
+    None if fewer than two blocks of 96 × 96 px have any structure (a small or a flat picture).
     """
     blocks, _ = _block_features(grey_plane(picture))
     if len(blocks) < _MIN_BLOCKS:
@@ -63,7 +64,7 @@ def niqe(picture: Pixels, model: NaturalModel | None = None) -> float | None:
 
 
 def fit(pictures: Iterable[Pixels]) -> NaturalModel:
-    """The model of good pictures, from each one's sharpest blocks. Raises `ValueError` for too few blocks."""
+    """A model of good pictures, fitted to each one's sharpest blocks. Raises `ValueError` for too few blocks."""
     chosen = []
     for picture in pictures:
         blocks, sharpness = _block_features(grey_plane(picture))
@@ -98,7 +99,7 @@ def _block_features(plane: Plane) -> tuple[npt.NDArray[np.float64], npt.NDArray[
 
 
 def _normalised(plane: Plane) -> tuple[Plane, Plane]:
-    """Brightness less its local mean, over its local deviation (eq. 1), and that deviation."""
+    """Brightness minus its local mean, divided by its local deviation (eq. 1), and that deviation."""
     mean = _smooth(plane)
     deviation = np.sqrt(np.abs(_smooth(plane * plane) - mean * mean))
     return (plane - mean) / (deviation + 1), deviation
@@ -116,7 +117,7 @@ def _blocks(plane: Plane, side_px: int) -> npt.NDArray[np.float64]:
 
 
 def _statistics(blocks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(blocks, side, side) of normalised brightness -> (blocks, 18): its own shape and width, and for the products of
+    """(blocks, side, side) of normalised brightness -> (blocks, 18): its shape and width, and for the products of
     neighbours in four directions shape, mean, left and right width (section II-A). Not finite for flat blocks."""
     shape, left, right, _ = _asymmetric_gaussian(blocks)
     features = [shape, (left + right) / 2]
@@ -135,8 +136,8 @@ def _statistics(blocks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _asymmetric_gaussian(samples: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
     """Shape, left width, right width and mean of an asymmetric generalised Gaussian (eq. 7 and 8), each (blocks,).
 
-    By matching moments, as in N.-E. Lasmar, Y. Stitou, Y. Berthoumieu, "Multiscale skewed heavy tailed model for
-    texture analysis", ICIP 2009.
+    By moment matching, as in N.-E. Lasmar, Y. Stitou, Y. Berthoumieu, "Multiscale skewed heavy tailed model for texture
+    analysis", ICIP 2009.
     """
     samples = samples.reshape(len(samples), -1)
     square = samples * samples
@@ -156,7 +157,7 @@ def _asymmetric_gaussian(samples: npt.NDArray[np.float64]) -> tuple[npt.NDArray[
 
 @cache
 def _shape_table() -> tuple[npt.NDArray[np.float64], ...]:
-    """For shapes from 0.2 to 10: (E|x|)²/E[x²], which rises with it; width over deviation; mean over width."""
+    """For shapes from 0.2 to 10: (E|x|)²/E[x²], which increases with the shape; width / deviation; mean / width."""
     shapes = np.arange(0.2, 10.0005, 0.001)
     one, two, three = (np.array([math.gamma(order / shape) for shape in shapes]) for order in (1, 2, 3))
     return shapes, two * two / (one * three), np.sqrt(one / three), two / one
@@ -167,7 +168,7 @@ def _shape_table() -> tuple[npt.NDArray[np.float64], ...]:
 
 @cache
 def bundled_model() -> NaturalModel:
-    """What good photographs are like, as fitted and kept beside this module."""
+    """The statistics of good photographs, as fitted and stored beside this module."""
     values = json.loads(Path(__file__).with_name("niqe.json").read_text(encoding="utf-8"))
     covariance = np.zeros((_FEATURES, _FEATURES))
     for row, numbers in enumerate(values["covariance"]):

@@ -1,4 +1,4 @@
-"""Which pictures are compared: originals in a folder, and the small ones that belong to them, given or made."""
+"""The pictures to compare: originals in a folder, and their low pictures, given or made."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from srgan_cli.imaging.reading import read_image
 from srgan_cli.imaging.rgb import as_8_bit
 from srgan_cli.training_data_config import DegradationSettings
 
-# `compare` needs SSIM's window of 11 px after the border, which is the scale, has been cut off.
+# `compare` needs SSIM's window of 11 px after cutting off the border, which is as wide as the scale.
 _SSIM_PX = 11
 
-# Where wear is random, every picture's is drawn from this and its number, the same in each run.
+# Random wear is drawn from this seed and the picture's number, the same in each run.
 _SEED = 0
 _BICUBIC = DegradationSettings()
 
 
 @dataclass(frozen=True)
 class PairFiles:
-    """An original and, where they are given, its small picture. `name` is its path below the folder."""
+    """An original and its low picture, if given. `name` is its path below the folder."""
 
     name: str
     high: Path
@@ -36,17 +36,17 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class FoundPairs:
-    """What there is to compare, and whose small picture is missing (one sentence each)."""
+    """The pictures to compare, and those whose low picture is missing (one sentence each)."""
 
     files: tuple[PairFiles, ...]
     missing: tuple[str, ...] = ()
 
 
 def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
-    """All pictures below `high_dir`, in the order of their names, with those below `low_dir` of the same names.
+    """All pictures below `high_dir`, sorted by name, with those below `low_dir` that match by name.
 
-    Which belong together, `dataset.twins` says; where both are in one folder, small ones are not originals. Raises
-    `SettingsError` for what is not a folder, `NothingToDoError` when nothing is found or matches.
+    `dataset.twins` decides which match; if both are in one folder, low pictures are not used as originals. Raises
+    `SettingsError` if it is not a folder, `NothingToDoError` if nothing is found or matches.
     """
     originals = _pictures(high_dir, "--hr-dir")
     if low_dir is None:
@@ -73,7 +73,7 @@ def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
 
 
 def _pictures(folder: Path, option: str) -> dict[str, Path]:
-    """Names and paths of all files below that look like pictures; hidden ones are not for us."""
+    """Names and paths of all files below that look like pictures, without hidden ones."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise SettingsError(f"{option} {shown(folder)} {what}; give a folder of pictures")
@@ -106,12 +106,13 @@ def read_pairs(
     grey: bool = False,
     on_failure: Callable[[str], None],
 ) -> Iterator[NamedPair]:
-    """Names, low and high pictures, one at a time; what cannot be used goes to `on_failure`, as a sentence.
+    """Names, low and high pictures, one at a time. Pictures that cannot be used are reported to `on_failure` as a
+    sentence.
 
-    Originals are cropped, below and on the right, to a multiple of the scale. Where there is no small picture in a
-    file, it is made of the cropped original: with MATLAB's bicubic, as the field does, or as training degrades, by
-    numbers that follow from the picture's place in `files`, the same in each run; `grey`: both without colours then.
-    Raises `WeightsError` for a learned wear whose file is damaged.
+    Originals are cropped, below and on the right, to a multiple of the scale. If there is no low picture, it is made
+    from the cropped original: with MATLAB's bicubic, as is usual, or with training's degradation, with random numbers
+    that depend on the picture's position in `files`, the same in each run; with `grey` both are then grey. Raises
+    `WeightsError` if a learned wear's file is damaged.
     """
     for number, one in enumerate(files):
         try:
@@ -161,7 +162,7 @@ def _pair(one: PairFiles, number: int, scale: int, degradation: DegradationSetti
 
 
 def _hint(low: Pixels, high: Pixels) -> str:
-    """What scale the two are a pair for, if it is one."""
+    """The scale at which the two would be a pair, if any."""
     scale = max(1, round(high.shape[1] / low.shape[1]))
     is_pair = scale > 1 and low.shape[:2] == tuple(side // scale for side in high.shape[:2])
     return f" (these are a pair for --scale {scale})" if is_pair else ""
@@ -172,10 +173,10 @@ def _size(pixels: Pixels) -> str:
 
 
 def read_rgb(path: Path) -> Pixels:
-    """A picture as it is compared: (H, W, 1 or 3) of uint8, upright.
+    """A picture for comparison: (H, W, 1 or 3) of uint8, upright.
 
-    16 bits are rounded to 8. A colour profile is not applied: what is compared is values, and a result has its
-    input's profile. Transparency that hides nothing is dropped. Raises `UnreadablePictureError`, also for any other.
+    16 bits are rounded to 8. Colour profiles are not applied: values are compared, and a result has its input's
+    profile. Fully opaque alpha is dropped. Raises `UnreadablePictureError`, also for any other transparency.
     """
     pixels = as_8_bit(read_image(path, max_pixels=DEFAULT_MAX_PIXELS).pixels)
     if pixels.shape[2] in (2, 4):

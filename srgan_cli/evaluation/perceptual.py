@@ -1,4 +1,4 @@
-"""How far a picture is from its original in VGG19's features, as a number to report."""
+"""Perceptual distance of a picture from its original, by VGG19's features."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from srgan_cli.networks.features import VGGFeatures
 
 @torch.no_grad()
 def vgg_distance(features: VGGFeatures, result: Tensor, high: Tensor) -> float:
-    """The mean absolute difference of two pictures' features over the mean absolute feature of the original, at the
-    deepest layer of `features`: shallow ones see pixels, which are PSNR's.
+    """The mean absolute difference of two pictures' features divided by the mean absolute feature of the original, at
+    the deepest layer of `features` (shallow layers measure pixel differences, as PSNR does).
 
-    Both are (N, 3, H, W), RGB in [0, 1]. 0 for equal pictures; what we report is that of conv3_4 before its ReLU, where
-    bicubic has 0.645 on Set14 at scale 4, the mean over the pictures.
+    Both are (N, 3, H, W), RGB in [0, 1]. 0 for equal pictures. The reported value is for conv3_4 before its ReLU, for
+    which bicubic has a mean of 0.645 on Set14 at scale 4.
     """
     ours, theirs = features(result), features(high)
     deepest = features.layers[-1]
@@ -30,9 +30,9 @@ def relative_difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def vgg_distance_of_pixels(features: VGGFeatures, result: Pixels, original: Pixels) -> float | None:
-    """`vgg_distance` of two pictures (H, W, 1 or 3) of uint8; None where they are too small for it.
+    """`vgg_distance` of two pictures (H, W, 1 or 3) of uint8; None if they are too small.
 
-    With `functools.partial`, the `measure` of an `evaluate.Metric`.
+    With `functools.partial`, this is the `measure` of an `evaluate.Metric`.
     """
     if min(original.shape[:2]) < features.minimum_size_px:
         return None

@@ -1,4 +1,4 @@
-"""From options to a finished evaluation: models and baselines, side by side, on the pictures of a folder."""
+"""From options to a finished evaluation: models and baselines, side by side, on a folder's pictures."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ _WITHOUT_COLOURS = (
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """One `srgan evaluate`. `scale` None: the models' own. `metrics` None: all further ones available."""
+    """Settings of one `srgan evaluate`. `scale` None: the models' own. `metrics` None: all available ones."""
 
     high_dir: Path
     models: tuple[str, ...] = (DEFAULT_MODEL,)
     low_dir: Path | None = None
-    degradation: str | None = None  # how low pictures are made where none are given, or a run's wear; None: bicubic
+    degradation: str | None = None  # degradation for low pictures if none are given, or a run's wear; None: bicubic
     scale: int | None = None
     save: Path | None = None
     metrics: tuple[further.Name, ...] | None = None
     vgg_weights: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
-    # Of models that draw their detail from noise: which, and how much of it; several strengths stand side by side.
+    # For models that draw their detail from noise: seed and strength; several strengths are evaluated side by side.
     seed: int = 0
     variations: tuple[float, ...] = ()
 
@@ -67,8 +67,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What came out. `compute` says of each model where and how precisely it ran, and with which noise; `failures` are
-    sentences."""
+    """The results. `compute` describes each model's device and precision, and its noise; `failures` are sentences."""
 
     scale: int
     methods: dict[str, Evaluation]
@@ -88,9 +87,9 @@ def evaluate_models(
 ) -> EvaluationReport:
     """Evaluate bicubic, Lanczos and the models on every picture.
 
-    `advance` receives how many of all pictures have been begun, and the name. A picture that cannot be used is left
-    out for every method, and named in the report. Raises `SettingsError`, `NothingToDoError` (also when no picture can
-    be used), `WeightsError` or `DeviceError`, and `UnwritablePictureError` when a result cannot be saved.
+    `advance` receives the number of pictures started, the total, and the name. A picture that cannot be used is left
+    out for every method, and named in the report. Raises `SettingsError`, `NothingToDoError` (also if no picture can be
+    used), `WeightsError` or `DeviceError`, and `UnwritablePictureError` if a result cannot be saved.
     """
     _check_save(options.save)
     scale = shared_scale(options.models, options.scale)
@@ -135,8 +134,8 @@ def _compute(model: Variant) -> dict[str, str | float]:
 
 
 def _degradation(name: str, scale: int) -> tuple[DegradationSettings, bool]:
-    """As training has it, and whether it is for grey pictures; a learned wear is put onto every picture. Raises
-    `SettingsError` or `WeightsError` for a run without wear, or with wear of another scale."""
+    """As in training, and whether it is for grey pictures; a learned wear is applied to every picture. Raises
+    `SettingsError` or `WeightsError` for a run without wear, or with wear for another scale."""
     settings = DegradationSettings(**degradation_called(name))
     if settings.wear is None:
         return settings, False
@@ -144,14 +143,14 @@ def _degradation(name: str, scale: int) -> tuple[DegradationSettings, bool]:
 
 
 class _Shifts:
-    """What is found of pairs whose pictures do not lie on each other."""
+    """Collects the shifts between the pictures of pairs."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, alignment.Shift]] = []
         self._count = 0
 
     def seen(self, taken: Iterator[NamedPair]) -> Iterator[NamedPair]:
-        """The pairs, looked at as they pass."""
+        """The pairs, examined as they pass."""
         for name, low, high in taken:
             self._count += 1
             found = alignment.shift(low, high)
@@ -165,7 +164,7 @@ class _Shifts:
 
 
 def shared_scale(models: Sequence[str], wanted: int | None) -> int:
-    """The one wanted, or the one that all models have (4, if they share several). Needs no torch."""
+    """The requested scale, or the one that all models have (4, if they share several). Needs no torch."""
     scales = {source: select(source).scales for source in models}
     have = ", ".join(f"{source} enlarges {' or '.join(map(str, own))} times" for source, own in scales.items())
     shared = set.intersection(*(set(own) for own in scales.values()))
@@ -188,7 +187,7 @@ def load_upscalers(
     loaded = {source: load_model(source, scale) for source in dict.fromkeys(models)}
     taken = [*taken, *(model.name for model in loaded.values())]
     return {
-        # Two runs may both have called their model `model`; then what the person typed tells them apart.
+        # Two runs may both have named their model `model`; then what the user typed distinguishes them.
         model.name if taken.count(model.name) == 1 else source: Upscaler(model, engine)
         for source, model in loaded.items()
     }
@@ -203,7 +202,7 @@ def _check_save(folder: Path | None) -> None:
 
 
 def _saving(taken: Iterator[NamedPair], folder: Path | None) -> Iterator[NamedPair]:
-    """The pairs, whose small pictures are kept as they pass."""
+    """The pairs, whose low pictures are saved as they pass."""
     for name, low, high in taken:
         if folder is not None:
             _save(folder / "low" / name, low)
@@ -217,12 +216,12 @@ def _saver(folder: Path | None) -> Callable[[str, Pixels, PictureScores], None] 
 
 
 def _folder_name(method: str) -> str:
-    """One folder for each method, inside ours, though a model may be called `../runs/a`."""
+    """A folder for each method, always inside the output folder, even for a model called `../runs/a`."""
     return "-".join(part for part in Path(method).parts if part not in (Path(method).anchor, ".."))
 
 
 def _save(path: Path, pixels: Pixels) -> None:
-    """As PNG, whatever the original was: what is kept must be what was measured."""
+    """As PNG, whatever the original's format, so that the saved pixels are the measured ones."""
     path = path.with_suffix(".png")
     if path.exists():  # in a folder that was empty
         raise SettingsError(f"--save: two pictures would be {shown(path)}, as their names differ only in the extension")

@@ -1,4 +1,4 @@
-"""Models that draw their detail from noise: one by one for each seed and each strength that is asked for."""
+"""Models that draw their detail from noise: one variant for each requested seed and strength."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """A model as it is scored or shown. `again` draws from another seed; None where no noise is used. `facts` say which
-    noise it was, for programs."""
+    """A model as it is scored or shown. `again` uses another seed; None if no noise is used. `facts` describe the
+    noise, for programs."""
 
     upscaler: Upscaler
     again: Upscaler | None = None
@@ -26,10 +26,11 @@ class Variant:
 def variants(
     upscalers: Mapping[str, Upscaler], seeds: Sequence[int] = (0,), variations: Sequence[float] = (), *, asked: str = ""
 ) -> dict[str, Variant]:
-    """Those with noise once for each of `seeds` and of `variations` (none: all of the noise), which their names then
-    tell; the others once. `asked`: the option that needs noise, if it was given.
+    """Models with noise once for each of `seeds` and of `variations` (empty: full strength), with matching names; the
+    others once. `asked`: the option that needs noise, if it was given.
 
-    Raises `SettingsError` where none has noise and it was asked for, and `DeviceError` where a device cannot draw it.
+    Raises `SettingsError` if that option was given and no model has noise, and `DeviceError` if a device does not
+    support it.
     """
     if asked and not any(one.has_noise for one in upscalers.values()):
         raise SettingsError(NO_NOISE.format(asked, " and ".join(upscalers)))
@@ -42,7 +43,7 @@ def variants(
 def _of_one(name: str, upscaler: Upscaler, seeds: Sequence[int], variations: Sequence[float]) -> dict[str, Variant]:
     found = {}
     for variation in dict.fromkeys(variations or (1.0,)):
-        for seed in seeds if variation else seeds[:1]:  # without noise all seeds give the same
+        for seed in seeds if variation else seeds[:1]:  # without noise all seeds give the same result
             mark = f", variation {variation:g}" if variations else ""
             mark += f", seed {seed}" if variation and tuple(seeds) != (0,) else ""
             again = upscaler.varied(seed + 1, variation) if variation else None

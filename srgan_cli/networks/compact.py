@@ -93,6 +93,6 @@ class Compact(Generator):
             if noise is not None:
                 x = cast(_CompactBlock, block).roughened(x, noise, layer)
         x = self.fuse(x).add_(h)
-        del h  # three quarters less peak memory: the last step makes large fp32 tensors
+        del h  # saves a quarter of the peak memory: the last step makes large fp32 tensors
         x = self.tail(x)  # (N, F, H, W) -> (N, 3·scale², H, W)
         return bilinear_subpixels(low, self.scale).add_(x)

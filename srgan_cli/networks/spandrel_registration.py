@@ -61,7 +61,7 @@ class _Registered(spandrel.Architecture[Generator]):  # type: ignore[misc]  # sp
 
 
 def _compact(state: _State) -> dict[str, object]:
-    noise = {"noise": True} if "body.0.strength" in state else {}  # noise is left out; the mean result is without it
+    noise = {"noise": True} if "body.0.strength" in state else {}  # used without noise
     return {**_sizes(state), **noise, "scale": math.isqrt(state["tail.weight"].shape[0] // 3)}
 
 
