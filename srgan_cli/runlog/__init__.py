@@ -1,1 +1,1 @@
-"""What a training run leaves to look at."""
+"""The files that a training run leaves behind."""

@@ -1,7 +1,7 @@
 """Line charts, laid out and then drawn as inline SVG for the report.
 
-Nothing here knows of training. A layout is a list of strokes and texts in logical px; their colours are roles, which
-the page's style sheet turns into colours. Lines carry their names at their ends, so that there is no legend to look up.
+Independent of training. A layout is a list of strokes and texts in logical px; their colours are roles, which the
+page's style sheet maps to colours. Lines are labelled at their ends instead of in a legend.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ COLOURS = 8  # roles s0 … s7, in the order of a chart's lines
 
 @dataclass(frozen=True)
 class Series:
-    """One line. `main` is drawn in ink, `baseline` grey and dashed, to compare with. `smooth` shows the points
-    faintly, and through them a running mean."""
+    """One line. `main` is drawn in the ink colour, `baseline` grey and dashed. `smooth` draws the points faintly and
+    adds a running mean."""
 
     name: str
     points: Sequence[Point]
@@ -39,14 +39,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """`parts` begin at these x (phases of a run), each with a name; `marks` are moments on the x axis to point out."""
+    """`parts` begin at these x (phases of a run), each with a name; `marks` are highlighted positions on the x axis."""
 
     title: str
     unit: str
     series: Sequence[Series]
     x_label: str = "step"
     logarithmic: bool = False
-    least: float | None = None  # the y axis begins here, and ends at `most`; None: where the values do
+    least: float | None = None  # limits of the y axis (with `most`); None: those of the values
     most: float | None = None
     parts: Sequence[tuple[float, str]] = ()
     marks: Sequence[float] = ()
@@ -65,7 +65,7 @@ class Stroke:
 
     @property
     def path(self) -> str:
-        """As SVG has it."""
+        """In SVG syntax."""
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
@@ -83,18 +83,18 @@ class Text:
 Shape: TypeAlias = Stroke | Text
 
 _FONT_PX = 12
-_LINE_PX = 15.0  # between names at the ends of lines
+_LINE_PX = 15.0  # between labels at the ends of lines
 _HEAD_PX, _FOOT_PX = 24.0, 36.0
-_PARTS_PX = 16.0  # more head, for the names of parts
-_LEFT_PX, _RIGHT_PX = 46.0, 122.0  # at least, so that charts below each other line up
-_TICK_X_PX, _TICK_Y_PX = 70.0, 36.0  # at least so far apart
-_MAX_POINTS = 480  # of one line: more than a screen can show only makes the page heavy
+_PARTS_PX = 16.0  # additional height for the names of parts
+_LEFT_PX, _RIGHT_PX = 46.0, 122.0  # minimum width, so that charts below each other are aligned
+_TICK_X_PX, _TICK_Y_PX = 70.0, 36.0  # minimum distance
+_MAX_POINTS = 480  # maximum points of one line: more would not be visible and make the page large
 _MAX_SMOOTHED = 200
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """From values to px along one side of the plot."""
+    """Maps values to px along one side of the plot."""
 
     least: float
     most: float
@@ -116,7 +116,7 @@ class _Axis:
 
 
 def layout(chart: Chart, width: float, height: float) -> list[Shape]:
-    """All that is drawn, in a space of `width` × `height` px, without the title."""
+    """Everything to be drawn, in an area of `width` × `height` px, without the title."""
     x_most = max((x for series in chart.series for x, _ in series.points), default=1.0)
     y_values = [y for series in chart.series for _, y in series.points]
     top = _HEAD_PX + (_PARTS_PX if len(chart.parts) > 1 else 0)
@@ -140,7 +140,8 @@ def layout(chart: Chart, width: float, height: float) -> list[Shape]:
 
 
 def _y_axis(chart: Chart, values: Sequence[float], low_px: float, high_px: float) -> _Axis:
-    """With some air, and tick marks at round numbers; the lowest and highest thousandth of a long log may leave it."""
+    """The y axis with some margin, and tick marks at round numbers; the lowest and highest thousandth of a long log may
+    be outside."""
     ordered = sorted(values) or [0.0, 1.0]
     spare = len(ordered) // 1000
     least, most = ordered[spare], ordered[-1 - spare]
@@ -196,7 +197,7 @@ def _lines(series: Series, parts: Sequence[tuple[float, str]], x_axis: _Axis, y_
 
 
 def _by_part(points: Sequence[Point], begins: Sequence[float]) -> list[list[Point]]:
-    """What is measured differently in each part of a run must not be joined, or smoothed, across."""
+    """Values measured differently in each part of a run must not be joined, or smoothed, across the border."""
     found: dict[int, list[Point]] = {}
     for point in points:
         found.setdefault(sum(point[0] > begin for begin in begins), []).append(point)
@@ -204,7 +205,7 @@ def _by_part(points: Sequence[Point], begins: Sequence[float]) -> list[list[Poin
 
 
 def _end_names(series: Sequence[Series], x_axis: _Axis, y_axis: _Axis) -> list[Shape]:
-    """A line's name beside its end, in its colour; names that would overlap are moved apart."""
+    """A line's name beside its end, in its colour; overlapping names are moved apart."""
     shown = [one for one in series if one.points]
     wanted = [y_axis.px(_last(one)) for one in shown]
     places = kept_apart(wanted, _LINE_PX, y_axis.last_px - 4, y_axis.first_px)
@@ -223,7 +224,7 @@ def _last(series: Series) -> float:
 
 
 def _name(series: Series, x_most: float) -> str:
-    """With its last value, if the line goes on to the end."""
+    """With its last value, if the line continues to the end."""
     goes_on = series.points[-1][0] >= 0.9 * x_most
     return f"{series.name} {number(_last(series))}" if goes_on else series.name
 
@@ -232,7 +233,7 @@ def _name(series: Series, x_most: float) -> str:
 
 
 def svg(chart: Chart, width: int, height: int, css_class: str = "") -> Markup:
-    """The chart as an `<svg>` element; its classes (`ink`, `quiet`, `rule`, `warn`, `s0` …) are for the page to style.
+    """The chart as an `<svg>` element; the page styles its classes (`ink`, `quiet`, `rule`, `warn`, `s0` …).
 
     Names come from a log and are escaped.
     """
@@ -241,7 +242,7 @@ def svg(chart: Chart, width: int, height: int, css_class: str = "") -> Markup:
     return render("runlog/chart.svg.jinja", chart=chart, shapes=shapes, **values)
 
 
-# The typeface that Pillow brings has little more than ASCII.
+# Pillow's built-in typeface has little more than ASCII.
 _TO_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "\N{NARROW NO-BREAK SPACE}": " ", "×": "x", "–": "-", "…": "..."})
 
 
@@ -251,6 +252,6 @@ def _font(size_px: int) -> Any:
 
 
 def _text_px(text: str) -> float:
-    """About how wide a text will be, in the page's typeface too."""
+    """Approximate width of a text, also in the page's typeface."""
     length: Callable[[str], float] = _font(_FONT_PX).getlength
     return length(text.translate(_TO_ASCII)) * 1.04

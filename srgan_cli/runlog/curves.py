@@ -1,4 +1,4 @@
-"""From the log of a run to its charts: what was rolled back is left out, and losses are grouped by what they tell."""
+"""From the log of a run to its charts: undone steps are left out, and losses are grouped by topic."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from srgan_cli.runlog.scales import Point
 
 LogEvent: TypeAlias = Mapping[str, Any]
 
-_ENDLESS = 1e100  # no axis reaches so far
+_ENDLESS = 1e100  # beyond the range of any axis
 
 
 @dataclass(frozen=True)
 class History:
-    """A log, read. `steps` and `validations` rise; those after which the run went back to an earlier step are gone.
+    """A parsed log. `steps` and `validations` are increasing; those undone by a rollback are removed.
 
-    `told` is everything else in its order: started, resumed, notes, rollbacks, finished.
+    `told` holds all other events in order: started, resumed, notes, rollbacks, finished.
     """
 
     steps: Sequence[LogEvent]
@@ -27,7 +27,7 @@ class History:
 
     @property
     def phases(self) -> list[tuple[float, str]]:
-        """Where each phase begins: after the last step of the one before."""
+        """The start of each phase: after the last step of the previous one."""
         found: list[tuple[float, str]] = []
         last = 0.0
         for event in self.steps:
@@ -39,7 +39,7 @@ class History:
 
     @property
     def border(self) -> int | None:
-        """The last step of the phase in which the generator first learns, where another follows."""
+        """The last step of the phase in which the generator first learns, if another follows."""
         learning = [began for began, name in self.phases if name != "wear"]
         return int(learning[1]) if len(learning) > 1 else None
 
@@ -58,7 +58,8 @@ class History:
 
 
 def history(events: Iterable[LogEvent]) -> History:
-    """Sorts the events of a log. Going on at a step (`resumed`: after a rollback, or a kill) undoes those after it."""
+    """Sort the events of a log. Continuing at a step (`resumed`: after a rollback, or a kill) removes those after
+    it."""
     steps: list[LogEvent] = []
     validations: list[LogEvent] = []
     told: list[LogEvent] = []
@@ -66,7 +67,7 @@ def history(events: Iterable[LogEvent]) -> History:
         kind, step = event.get("event"), event.get("step")
         if kind in ("step", "validation") and isinstance(step, int):
             kept = steps if kind == "step" else validations
-            _undo(kept, step - 1)  # the same step again is the later, better word on it
+            _undo(kept, step - 1)  # a repeated step replaces the earlier one
             kept.append(event)
         elif kind not in ("step", "validation"):
             told.append(event)
@@ -82,7 +83,7 @@ def _undo(events: list[LogEvent], last_step: float) -> None:
 
 
 def points(events: Iterable[LogEvent], *path: str) -> list[Point]:
-    """The values found at `path` of each event, over their steps; what is missing or null is left out."""
+    """The values at `path` of each event, over their steps; missing and null ones are left out."""
     found = []
     for event in events:
         value: Any = event
@@ -101,7 +102,7 @@ def _is_number(value: object) -> bool:
 
 
 def panels(run: History) -> list[Chart]:
-    """The charts of a run, those that have anything to show, the one that matters most first."""
+    """The charts of a run that have any data, most important first."""
     found = [
         Chart(
             "Similarity to the originals",
@@ -165,19 +166,19 @@ def panels(run: History) -> list[Chart]:
 
 
 def _min_psnr_db(run: History) -> float | None:
-    """A network that has learned nothing yet may be at 8 dB, and would press all that matters into a flat line."""
+    """A network that has learned nothing yet may have 8 dB, which would flatten the rest of the chart."""
     baseline = [value for _, value in points(run.validations, "bicubic_psnr_y_db")]
     found = [value for _, value in points(run.validations, "psnr_y_db")]
     return baseline[-1] - 3 if baseline and found and min(found) < baseline[-1] - 4 else None
 
 
 def _with_noise(run: History, key: str) -> list[Series]:
-    """The same score of what is drawn from noise, where that is learned."""
+    """The same score for results drawn from noise, if that is learned."""
     return [Series("with noise", points(run.validations, "with_noise", key))]
 
 
 def _wear(run: History) -> list[Chart]:
-    """How near a wearer comes to real worn pictures, where wear is learned."""
+    """How close a wearer is to real worn pictures, if wear is learned."""
 
     def beside(key: str) -> list[Series]:
         made, real = (points(run.validations, "wear", f"{who}_{key}") for who in ("made", "real"))
@@ -192,7 +193,7 @@ def _wear(run: History) -> list[Chart]:
 
 
 def _losses(run: History) -> list[Chart]:
-    """Each loss as the generator feels it, and as it is. Those that touch zero cannot stand on a logarithmic axis."""
+    """Each loss, weighted and unweighted. Losses that reach zero cannot be shown on a logarithmic axis."""
     names = list(dict.fromkeys(name for event in run.steps for name in _keys(event, "losses")))
     colours = {name: i for i, name in enumerate(name for name in names if name != "total")}
 
@@ -209,7 +210,7 @@ def _losses(run: History) -> list[Chart]:
         Chart(
             "Losses, weighted",
             "fraction of the total",
-            # The sum is logged once, with the losses; it is weighted by its nature.
+            # The sum is logged once, with the losses; it is weighted by definition.
             _positive([*drawn("weighted", [n for n in names if n != "total"]), *drawn("losses", ["total"])]),
             logarithmic=True,
             about="What drives the generator. A line far below the others hardly counts.",
@@ -226,12 +227,12 @@ def _losses(run: History) -> list[Chart]:
 
 
 def _is_positive(series: Series) -> bool:
-    """Nearly always: a term that is ramped up begins at zero."""
+    """Almost always: a term that is ramped up starts at zero."""
     return 10 * sum(y > 0 for _, y in series.points) >= 9 * len(series.points)
 
 
 def _positive(series: Sequence[Series]) -> list[Series]:
-    """What can stand on a logarithmic axis."""
+    """The values that a logarithmic axis can show."""
     return [replace(one, points=[p for p in one.points if p[1] > 0]) for one in series if _is_positive(one)]
 
 

@@ -1,6 +1,6 @@
-"""A contact sheet of what a run would learn from: `srgan train --preview sheet.png`.
+"""A contact sheet of a run's training crops: `srgan train --preview sheet.png`.
 
-Training goes wrong silently where the low pictures are not like those that will be enlarged. One look shows it.
+Training fails silently if the low pictures are unlike those to be enlarged. The sheet makes this visible.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from srgan_cli.files import publishing, reason
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.training_config import TrainConfig
 
-_MARK = "srgan train --preview"  # in the PNG: what may be redrawn
+_MARK = "srgan train --preview"  # key in the PNG: marks sheets that may be overwritten
 _ROWS = 6
-_DRAWS = 4  # low pictures beside each high one, where they are drawn by chance
-_MAX_CROP_PX = 256  # larger than most crops of training, so that a person can tell what it shows
-_TILE_PX = 256  # about: pixels are enlarged by whole factors
+_DRAWS = 4  # low pictures shown per high one, for random degradations
+_MAX_CROP_PX = 256  # larger than most training crops, so that the content is recognisable
+_TILE_PX = 256  # approximate: pixels are enlarged by integer factors
 _GAP_PX = 12
 _FONT_PX = 12
 _LINE_PX = 16
@@ -37,7 +37,7 @@ _PAPER, _INK, _FAINT = (24, 24, 27), (228, 228, 231), (161, 161, 170)
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """One crop and what became of it: high (S, S, 3), each low (S/scale, S/scale, 3), with a label of some lines."""
+    """One crop: high (S, S, 3), and its low versions (S/scale, S/scale, 3), each with a label of some lines."""
 
     name: str
     high: Pixels
@@ -45,10 +45,10 @@ class PreviewRow:
 
 
 def preview(config: TrainConfig, target: Path) -> None:
-    """Draw crops of some pictures, as a run with these settings and seed would meet them, into the file `target`.
+    """Draw crops of some pictures into the file `target`, as a run with these settings and seed would use them.
 
-    With `init`, `config` must hold the sizes of that file already (`run.with_sizes_of_init`).
-    Raises what `scan` and reading the pictures raise, and `TrainingError` when the file cannot be written.
+    With `init`, `config` must already contain the sizes of that file (`run.with_sizes_of_init`). Raises what `scan` and
+    reading the pictures raise, and `TrainingError` if the file cannot be written.
     """
     check_target(target)
     scale = config.generator.scale
@@ -59,13 +59,13 @@ def preview(config: TrainConfig, target: Path) -> None:
 
 
 def check_target(target: Path) -> None:
-    """Raises `SettingsError` where a sheet would replace something else."""
+    """Raises `SettingsError` if the sheet would replace another kind of file."""
     if target.exists() and not _is_a_sheet(target):
         raise SettingsError(f"{shown(target)} exists and is not a sheet of an earlier preview; choose another name")
 
 
 def save_sheet(sheet: Image.Image, target: Path) -> None:
-    """A sheet as a picture file, marked as one. Raises `TrainingError` when it cannot be written."""
+    """Write a sheet as a picture file, marked as a sheet. Raises `TrainingError` if it cannot be written."""
     kind = Image.registered_extensions().get(target.suffix.lower())
     if kind not in Image.SAVE:
         raise TrainingError(
@@ -89,7 +89,7 @@ def _is_a_sheet(path: Path) -> bool:
 
 
 def evenly_chosen(pictures: Sequence[Picture], count: int) -> list[Picture]:
-    """At most `count` of them, at even distances."""
+    """At most `count` of them, evenly spaced."""
     count = min(count, len(pictures))
     return [pictures[(2 * i + 1) * len(pictures) // (2 * count)] for i in range(count)]
 
@@ -105,7 +105,7 @@ def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> Pre
     rngs = [rng_for(config.seed, index, draw) for draw in range(_DRAWS)]
     values = list(
         dict.fromkeys(sample(config.degradation, rng) for rng in rngs)
-    )  # each once: bicubic is always the same
+    )  # only once: bicubic is always the same
     lows = apply(batch.expand(len(values), -1, -1, -1), values, scale)
     labels = [described(value) for value in values]
     aim = sharpened(batch, config.degradation.sharpen_target)
@@ -114,7 +114,7 @@ def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> Pre
 
 
 def _middle(pixels: Pixels, side_px: int, multiple: int) -> Pixels:
-    """The middle (S, S, 3), beginning at a multiple: so the middles of a pair show the same."""
+    """The middle (S, S, 3), starting at a multiple, so that the middles of a pair match."""
     top, left = ((length // multiple - side_px // multiple) // 2 * multiple for length in pixels.shape[:2])
     return np.ascontiguousarray(pixels[top : top + side_px, left : left + side_px])
 
@@ -129,7 +129,7 @@ def _to_pixels(picture: torch.Tensor) -> Pixels:
 
 
 def described(value: Degradation) -> tuple[str, ...]:
-    """What was drawn, in two short lines a round."""
+    """The drawn parameters, in two short lines per round."""
     if value.worn is not None:
         codec = value.worn.compression
         return ("learned wear", "   " + ("not compressed" if codec is None else _compression_in_words(codec)))
@@ -169,7 +169,8 @@ def _compression_in_words(compression: Compression) -> str:
 
 
 def contact_sheet(rows: Sequence[PreviewRow]) -> Image.Image:
-    """All crops in one RGB picture, a row each: high, then its low ones enlarged to the same size without smoothing."""
+    """All crops in one RGB picture, a row each: high, then its low versions enlarged to the same size without
+    smoothing."""
     side_px = rows[0].high.shape[0]
     tile_px = side_px * max(1, _TILE_PX // side_px)
     columns = 1 + max(len(row.lows) for row in rows)

@@ -1,7 +1,7 @@
-"""What a run writes down as it goes: `log.jsonl`, TensorBoard events, `samples/`.
+"""Everything a run records: `log.jsonl`, TensorBoard events, `samples/`.
 
-The log is the truth; curves and report are drawn from it. One event per line, each with the step and the seconds of
-training it belongs to; steps count on through both phases. One process writes (rank 0 of several).
+The log is authoritative; curves and report are made from it. Each line is an event with its step and the seconds of
+training; steps count through all phases. Only one process writes (rank 0).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SAMPLES_NAME = "samples"
 EVENTS_NAME = "tensorboard"
 
 _MAX_LOG_BYTES = 1 << 30
-_EVENTS_FLUSH_S = 10  # TensorBoard's own 120 s would lose two minutes of a killed run
+_EVENTS_FLUSH_S = 10  # TensorBoard's default of 120 s would lose two minutes when a run is killed
 _NO_TENSORBOARD = (
     "TensorBoard is not installed, so no events are written for it; log.jsonl and report.html hold the same numbers. "
     "It comes with "
@@ -42,11 +42,11 @@ _NO_TENSORBOARD = (
 
 
 class RunRecord:
-    """The one writer of a run folder.
+    """The only writer of a run folder.
 
-    `resume_bytes` is the `position_bytes` that the checkpoint remembered: what stands in the log after it belongs to
-    steps that are about to be made again, and is cut off, together with their samples and events. None starts again.
-    `note` is called with each sentence that the record itself has to tell.
+    `resume_bytes` is the `position_bytes` stored in the checkpoint: everything after it in the log belongs to steps
+    that will be repeated, and is removed, together with their samples and events. None starts from the beginning.
+    `note` is called with each sentence that the record itself reports.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class RunRecord:
             self._file.truncate(self.position_bytes)
         except OSError as err:
             raise TrainingError(f"the run folder {folder} cannot be written: {err.strerror or err}") from err
-        self._last_step = -1  # up to which events for TensorBoard are kept, when the next file of them is begun
+        self._last_step = -1  # TensorBoard events up to this step are kept when their next file is started
         self._rewind(max((_step(event) for event in read_log(self.path)), default=-1))
 
     def log(self, values: Mapping[str, object]) -> None:
-        """One event as one line of JSON, on its way to the disk when this returns. NaN and infinity become null.
+        """Write one event as a line of JSON, synced when this returns. NaN and infinity become null.
 
-        Raises `TrainingError` when the line cannot be written; the log then ends with the line before.
+        Raises `TrainingError` if the line cannot be written; the log then ends with the previous line.
         """
         line = json.dumps(plain(values), ensure_ascii=False, allow_nan=False) + "\n"
-        data = line.encode("utf-8", "backslashreplace")  # a lone surrogate of a file name becomes JSON's own escape
+        data = line.encode("utf-8", "backslashreplace")  # a lone surrogate of a file name becomes a JSON escape
         try:
             if self._file.write(data) != len(data):
                 raise OSError("the disk is full")
@@ -90,9 +90,9 @@ class RunRecord:
             self._rewind(_step(values))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers for TensorBoard, by tags such as `loss/pixel`. Without TensorBoard: one note, and nothing after it.
+        """Numbers for TensorBoard, by tags such as `loss/pixel`. Without TensorBoard, only one note is given.
 
-        After a resume or a rollback, what was recorded beyond its step is hidden.
+        After a resume or a rollback, everything recorded after that step is hidden.
         """
         try:
             if self._writes_events and self._writer is None:
@@ -100,16 +100,16 @@ class RunRecord:
             if self._writer is not None:
                 for tag, value in values.items():
                     self._writer.add_scalar(tag, value, step)
-        except OSError as err:  # of its own thread, a little late
+        except OSError as err:  # in its own thread, slightly delayed
             raise TrainingError(
                 f"{self._folder / EVENTS_NAME} cannot be written: {err.strerror or err}. "
                 "The same command resumes from the last checkpoint once there is room."
             ) from err
 
     def sample(self, step: int, low: Sequence[Pixels], result: Sequence[Pixels], high: Sequence[Pixels]) -> Path:
-        """`samples/STEP.png`: a row per crop, the low one enlarged bicubically | the result | the original.
+        """Write `samples/STEP.png`: a row per crop, with the low one enlarged bicubically | the result | the original.
 
-        Each of the three holds uint8 (H, W, 3), RGB; a result is as large as its original.
+        Each of the three is uint8 (H, W, 3), RGB; a result is as large as its original.
         """
         rows = [
             SampleRow(bicubic(small, large.shape[1], large.shape[0]), made, large)
@@ -130,7 +130,7 @@ class RunRecord:
         self.close()
 
     def _rewind(self, step: int) -> None:
-        """Nothing that comes after `step` has happened."""
+        """Remove everything after `step`."""
         self._last_step = step
         for path in sample_paths(self._folder):
             if _sample_step(path) > step:
@@ -138,14 +138,14 @@ class RunRecord:
         self._close_events()
 
     def _close_events(self) -> None:
-        """What cannot be written at the end is not worth more than the error that may be on its way."""
+        """An error while closing must not hide an exception that is already being raised."""
         writer, self._writer = self._writer, None
         if writer is not None:
             with suppress(OSError):
                 writer.close()
 
     def _open_events(self, first_step: int) -> None:
-        """A new file of events, which tells TensorBoard to forget those from `first_step` on."""
+        """A new file of events, which tells TensorBoard to discard those from `first_step` on."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -159,8 +159,8 @@ class RunRecord:
 
 
 def _quieten_writers() -> None:
-    """TensorBoard's thread hands on what it cannot write, and `RunRecord` says it in a sentence; Python would print a
-    traceback of the thread as well. All other threads are reported as before."""
+    """Suppress the tracebacks of TensorBoard's thread for write errors, which `RunRecord` reports in a sentence. Other
+    threads are reported as before."""
     before = threading.excepthook
     if getattr(before, "of_srgan", False):
         return
@@ -177,7 +177,7 @@ def _quieten_writers() -> None:
 
 
 def plain(value: object) -> Any:
-    """What JSON can hold: NaN and infinity as None, NumPy's and PyTorch's scalars as Python's, the rest as text."""
+    """Values for JSON: NaN and infinity as None, NumPy's and PyTorch's scalars as Python's, everything else as text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -191,8 +191,8 @@ def plain(value: object) -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The events of a log, in their order. What cannot be one of ours is left out: a line that a kill has cut short, or
-    one whose step is not a number. No file is no events."""
+    """The events of a log, in order. Invalid lines are left out: truncated ones, or ones whose step is not a number. No
+    file means no events."""
     try:
         data = stored.read_bytes(path, _MAX_LOG_BYTES)
     except OSError:
@@ -207,7 +207,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_dated(event: Mapping[str, Any]) -> bool:
-    """Whether its step and its seconds, as far as it has any, are such."""
+    """Whether its step and seconds, if present, are valid."""
     with suppress(ValueError):
         for name, of in (("step", stored.whole), ("seconds", stored.real)):
             if event.get(name) is not None:
@@ -222,7 +222,8 @@ def _step(event: Mapping[str, Any]) -> int:
 
 
 def _whole_lines_bytes(path: Path, max_bytes: int) -> int:
-    """Where the last whole line within `max_bytes` ends: after a power cut the log may be shorter than it was."""
+    """The end of the last complete line within `max_bytes`: after a power failure the log may be shorter than
+    before."""
     with path.open("rb") as file:
         return file.read(max_bytes).rfind(b"\n") + 1
 
@@ -230,15 +231,15 @@ def _whole_lines_bytes(path: Path, max_bytes: int) -> int:
 # ------------------------------------------------------------------------------------------------------------- samples
 
 _MARGIN_PX, _GAP_PX, _HEAD_PX = 12, 8, 28
-_MIN_CELL_PX = 128  # room for the columns' names where the crops are tiny
+_MIN_CELL_PX = 128  # for the columns' names, with tiny crops
 _PAPER, _INK = (248, 247, 244), (70, 68, 64)
 _COLUMNS = ("low, bicubic", "result", "original")
-_BOXES_KEY = "srgan-crops"  # a text chunk: the step, and where each crop stands in the sheet
+_BOXES_KEY = "srgan-crops"  # key of a text chunk: the step, and the position of each crop in the sheet
 
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One validation crop, all three uint8 (H, W, 3) of one size; `low` is enlarged already."""
+    """One validation crop, all three uint8 (H, W, 3) of one size; `low` is already enlarged."""
 
     low: Pixels
     result: Pixels
@@ -252,7 +253,7 @@ class Sheet:
 
 
 def write_sheet(path: Path, step: int, rows: Sequence[SampleRow]) -> None:
-    """Draws a sheet of samples and publishes it under its name at once, so that a viewer never sees half of one."""
+    """Draw a sheet of samples and publish it atomically, so that viewers never see a partial file."""
     cell_px = max([_MIN_CELL_PX, *(row.high.shape[1] for row in rows)])
     width = 2 * _MARGIN_PX + 3 * cell_px + 2 * _GAP_PX
     height = _HEAD_PX + sum(row.high.shape[0] + _GAP_PX for row in rows) - _GAP_PX + _MARGIN_PX
@@ -274,7 +275,7 @@ def write_sheet(path: Path, step: int, rows: Sequence[SampleRow]) -> None:
 
 
 def read_sheet(path: Path) -> Sheet | None:
-    """The crops of a sheet again, to the bit; None for a picture that is not one, or is damaged."""
+    """The crops of a sheet, exactly; None if the picture is not a sheet, or is damaged."""
     try:
         with Image.open(path) as picture:
             about = stored.json_of(picture.info[_BOXES_KEY])
@@ -295,7 +296,7 @@ def sample_paths(folder: Path) -> list[Path]:
 
 
 def publish_png(picture: Image.Image, path: Path, about: PngImagePlugin.PngInfo | None = None) -> None:
-    """All at once or not at all. Raises `TrainingError` when it cannot be written."""
+    """Publish atomically. Raises `TrainingError` if it cannot be written."""
     try:
         with publishing(path) as file:
             picture.save(file, "PNG", pnginfo=about)

@@ -1,7 +1,7 @@
-"""`report.html`: what a run did, on one page that needs no other file, and no network.
+"""`report.html`: the course and results of a run on one self-contained page.
 
-Everything that a name or a log can bring in is escaped, and the page's own policy forbids it to load anything. Its
-template, the style sheet and the few lines of script lie beside this module, which finds what they show.
+All names and log texts are escaped, and the page's content policy forbids loading anything. Its template, style sheet
+and script are beside this module, which prepares the contents.
 """
 
 from __future__ import annotations
@@ -30,20 +30,19 @@ REPORT_NAME = "report.html"
 TEACHER_NAME = "teacher.png"  # low | student | teacher | original
 WEAR_SHEET_NAME = "wear.png"  # high | bicubic low | worn by F | real worn | G(real worn) | G before
 
-_ELSEWHERE = ("command", "scores", "speeds", "wear")  # facts that have a place of their own
-_PICTURES_BYTES = 3 << 20  # of all pictures, before base64 makes them a third larger
+_ELSEWHERE = ("command", "scores", "speeds", "wear")  # facts that are shown elsewhere
+_PICTURES_BYTES = 3 << 20  # of all pictures together, before base64 makes them a third larger
 _SHEET_BYTES = 1 << 20
-_SHOWN_PX = 384  # about as wide a crop is shown
-_WIDE_PX, _NARROW_PX = (460, 240), (340, 240)  # about as wide as they are shown, so that letters keep their size
+_SHOWN_PX = 384  # approximate display width of a crop
+_WIDE_PX, _NARROW_PX = (460, 240), (340, 240)  # approximate display widths of charts, so that text keeps its size
 
 
 def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) -> Path:
-    """Writes `report.html` into a run folder, from its log and samples, and returns its path.
+    """Write `report.html` into a run folder, from its log and samples, and return its path.
 
-    `facts` are shown in their order by their names. Four have a place of their own: `command`, the line that was
-    typed; `scores`, by what was scored and then by metric; `speeds` of student and teacher, in low px a second; and
-    `wear`, how real worn pictures look and those that were made.
-    Raises `TrainingError` when the page cannot be written.
+    `facts` are shown by name, in order. Four are shown in their own sections: `command`, the command line; `scores`, by
+    what was scored and then by metric; `speeds` of student and teacher, in low px per second; and `wear`, the
+    appearance of real and synthetic worn pictures. Raises `TrainingError` if the page cannot be written.
     """
     run = history(read_log(folder / LOG_NAME))
     known = plain(facts)
@@ -73,7 +72,7 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
 
 
 def _lede(run: History, facts: Mapping[str, Any]) -> Iterator[str]:
-    """The run in two or three sentences, as far as the log and the facts have what they need."""
+    """The run in two or three sentences, as far as the log and the facts allow."""
     size = f" of {_amount(facts['parameters'])} weights" if facts.get("parameters") else ""
     scale = f" that enlarges {facts['scale']} times" if facts.get("scale") else ""
     device = f" on {facts['device']}" if facts.get("device") else ""
@@ -116,7 +115,7 @@ def duration(seconds: float) -> str:
 
 
 def _pictures(folder: Path, run: History) -> dict[str, object]:
-    """A slider per crop: the last result, and over it what the reader chooses to compare it with (`choices`)."""
+    """A slider per crop: the last result, compared with a picture that the reader chooses (`choices`)."""
     sheets = _milestones(folder, run)
     if not sheets:
         return {"pairs": []}
@@ -143,12 +142,12 @@ def _pictures(folder: Path, run: History) -> dict[str, object]:
 
 def _pair(high: Pixels, addresses: Mapping[str, str]) -> dict[str, object]:
     height, width = high.shape[:2]
-    shown_px = width * max(round(_SHOWN_PX / width), 1)  # whole pixels: a result is judged by its dots, too
+    shown_px = width * max(round(_SHOWN_PX / width), 1)  # integer factor, so that the result's px can be judged
     return {"addresses": addresses, "width": width, "height": height, "shown_px": shown_px}
 
 
 def _milestones(folder: Path, run: History) -> dict[str, Sheet]:
-    """`result`: the last sheet of samples; and before it the `first`, and the one where `fidelity` ended."""
+    """`result`: the last sheet of samples; and the `first` before it, and the one at the end of `fidelity`."""
     paths = sample_paths(folder)
     last = next((sheet for sheet in map(read_sheet, reversed(paths)) if sheet is not None and sheet.rows), None)
     if last is None:
@@ -165,7 +164,7 @@ def _milestones(folder: Path, run: History) -> dict[str, Sheet]:
 
 
 def _encoded(crops: Sequence[Mapping[str, Pixels]]) -> list[dict[str, Markup]]:
-    """data: addresses by side, of as many crops, as well kept, as the page has room for."""
+    """data: addresses by side, for as many crops, in as good a quality, as the page's budget allows."""
     files: list[dict[str, bytes]] = []
     for codec in CODECS:
         files = [{name: codec.encode(pixels) for name, pixels in crop.items()} for crop in crops]
@@ -182,7 +181,7 @@ def _encoded(crops: Sequence[Mapping[str, Pixels]]) -> list[dict[str, Markup]]:
 
 # --------------------------------------------------------------------------------------------------------------- scores
 
-# What is shown of a score: its name, what it is measured in or on, and decimals.
+# The scores to show: name, unit or domain, decimals.
 _METRICS: Mapping[str, tuple[str, str, int]] = {
     "psnr_y_db": ("PSNR, Y", "dB", 2),
     "ssim_y": ("SSIM, Y", "of 1", 4),
@@ -201,7 +200,7 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
 
 
 def _scores(run: History, given: object) -> dict[str, object]:
-    """Bicubic, then the model at its milestones, then whatever else was scored."""
+    """Bicubic, the model at its milestones, then everything else that was scored."""
     others = {str(name): values for name, values in given.items()} if isinstance(given, Mapping) else {}
     rows = _validation_rows(run, others.pop("bicubic", {}))
     if run.validations:
@@ -251,13 +250,13 @@ def _score(value: Any, decimals: int) -> str:
 
 
 def _teacher(folder: Path, speeds: object) -> dict[str, object]:
-    """The sheet of student and teacher, and how fast each is; nothing where there was no teacher."""
+    """The sheet of student and teacher, and their speeds; empty without a teacher."""
     sheet = _sheet(folder / TEACHER_NAME)
     return {**sheet, "speeds": _speeds_in_words(speeds)} if sheet else {}
 
 
 def _sheet(path: Path) -> dict[str, object]:
-    """A picture of the run folder, as small as the page has room for; nothing where there is none."""
+    """A picture of the run folder, compressed to fit the page's budget; empty if there is none."""
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
@@ -281,7 +280,7 @@ def _speeds_in_words(speeds: object) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- the wear
 
-# What stands side by side of real worn pictures and of those that were made: its name, its unit, decimals.
+# The numbers compared between real and synthetic worn pictures: name, unit, decimals.
 _LOOKS: Mapping[str, tuple[str, str, int]] = {
     "noise": ("Noise in quiet parts", "levels of 255", 2),
     "blur_across_px": ("Blur of edges, across", "px", 2),
@@ -291,7 +290,7 @@ _LOOKS: Mapping[str, tuple[str, str, int]] = {
 
 
 def _wear(folder: Path, numbers: object) -> dict[str, object]:
-    """The sheet of what was learned of the worn pictures, and both as numbers; nothing where nothing was."""
+    """The sheet of the learned wear, and both sets in numbers; empty if no wear was learned."""
     found = numbers if isinstance(numbers, Mapping) else {}
     rows = [
         (name, unit, *(_score(found.get(f"{who}_{key}"), decimals) for who in ("real", "made")))
@@ -305,7 +304,7 @@ def _wear(folder: Path, numbers: object) -> dict[str, object]:
 
 
 def _curve(chart: Chart) -> dict[str, str]:
-    """A chart twice, for wide screens and for phones; the style sheet shows one of them."""
+    """A chart in two versions, for wide screens and for phones; the style sheet shows one of them."""
     wide, narrow = svg(chart, *_WIDE_PX, "wide"), svg(chart, *_NARROW_PX, "narrow")
     return {"title": chart.title, "about": chart.about, "wide": wide, "narrow": narrow}
 
@@ -321,7 +320,7 @@ def _events(run: History) -> Iterator[dict[str, str]]:
 
 
 def _told(event: LogEvent) -> tuple[str, str]:
-    """How an event is drawn, and its sentence."""
+    """An event's class and sentence."""
     kind = event.get("event")
     sentences = {"started": "Begun.", "resumed": "Resumed from a checkpoint.", "finished": "Finished."}
     return "rollback" if kind == "rollback" else "told", sentences.get(str(kind), str(event.get("text") or ""))
@@ -340,7 +339,7 @@ def _when(event: LogEvent) -> str:
 
 
 def _command(facts: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    """The line that was typed, in parts; a line may end before `--out`, but not inside it (True)."""
+    """The command line, split into parts; a line may break before `--out`, but not inside it (True)."""
     text = str(facts.get("command") or "srgan train --config config.toml")
     parts = re.split(r"((?<!\S)--?[\w-]+)", text)
     return [(part, bool(number % 2)) for number, part in enumerate(parts) if part]
@@ -350,7 +349,7 @@ Lines = Mapping[str, Any] | list[Any] | str
 
 
 def _fact(name: str, value: Any) -> tuple[str, Lines]:
-    """`crop_px`, 128 -> crop, 128 px: units go from the name to the number."""
+    """`crop_px`, 128 -> crop, 128 px: units move from the name to the number."""
     words = name.replace("_", " ")
     if _is_score(value):
         if words.endswith(" s"):
@@ -362,7 +361,7 @@ def _fact(name: str, value: Any) -> tuple[str, Lines]:
 
 
 def _value(value: Any) -> Lines:
-    """Text, or lists and tables of it."""
+    """Text, or nested lists and tables."""
     if isinstance(value, Mapping):
         return {str(key): _value(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The arithmetic of charts: round numbers on axes, how numbers are written, and lines of fewer points."""
+"""Arithmetic for charts: round numbers on axes, number formats, and reducing the points of lines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 Point: TypeAlias = tuple[float, float]
 
-_SMOOTH_FRACTION = 0.04  # of the points, the width of the running mean
-_MIN_SMOOTHED = 8  # fewer points are left as they are
+_SMOOTH_FRACTION = 0.04  # window of the running mean, as a fraction of the points
+_MIN_SMOOTHED = 8  # with fewer points, no smoothing
 
 
 def ticks(least: float, most: float, many: int) -> list[float]:
@@ -26,7 +26,7 @@ def ticks(least: float, most: float, many: int) -> list[float]:
 
 
 def log_ticks(least: float, most: float, many: int) -> list[float]:
-    """Powers of ten within [least, most], with 2 and 5 between them (or only 3) where that leaves at most `many`."""
+    """Powers of ten within [least, most], with 2 and 5 between them (or only 3) if that gives at most `many`."""
     first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
     found: list[float] = []
     for within in ((1, 2, 5), (1, 3), (1,)):
@@ -37,7 +37,7 @@ def log_ticks(least: float, most: float, many: int) -> list[float]:
 
 
 def tick_labels(values: Sequence[float], *, even: bool = True) -> list[str]:
-    """Numbers of one axis, with as many decimals as the finest of them needs; each its own where they are not even."""
+    """Labels of one axis, with as many decimals as the finest number needs; formatted individually if uneven."""
     if not even or len(values) < 2:
         return [_trimmed(value) for value in values]
     apart = values[1] - values[0]
@@ -46,7 +46,7 @@ def tick_labels(values: Sequence[float], *, even: bool = True) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three digits that count, four from ten on: `0.0312`, `28.91`, `12 400`, and 0 for what is next to nothing."""
+    """Three significant digits, four from ten on: `0.0312`, `28.91`, `12 400`, and 0 for negligible values."""
     if not math.isfinite(value):
         return "–"
     if abs(value) < 1e-9:
@@ -65,7 +65,7 @@ def _trimmed(value: float) -> str:
 
 
 def _grouped(digits: str) -> str:
-    """Thousands apart by narrow spaces from five digits on, and a minus that is one."""
+    """Thousands separated by narrow spaces from five digits on, and a true minus sign."""
     sign = "\N{MINUS SIGN}" if digits.startswith("-") and float(digits) != 0 else ""
     whole, dot, rest = digits.lstrip("-").partition(".")
     if len(whole) > 4:
@@ -74,24 +74,24 @@ def _grouped(digits: str) -> str:
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """At most `most` points: the means of runs of neighbours, and the last point itself."""
+    """At most `most` points: the means of groups of neighbours, and the last point itself."""
     if len(points) <= most:
         return list(points)
     values = np.asarray(points[:-1], np.float64)
-    edges = np.linspace(0, len(values), most).astype(int)  # most - 1 runs
+    edges = np.linspace(0, len(values), most).astype(int)  # most - 1 groups
     sums = np.add.reduceat(values, edges[:-1], axis=0) / np.diff(edges)[:, None]
     return [(float(x), float(y)) for x, y in sums] + [points[-1]]
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """The running mean over a window of `_SMOOTH_FRACTION` of the points, or what there is of it."""
+    """The running mean over a window of `_SMOOTH_FRACTION` of the points, or of those available."""
     if len(points) < _MIN_SMOOTHED:
         return list(points)
     reach = max(int(len(points) * _SMOOTH_FRACTION / 2), 1)
     y = np.asarray([y for _, y in points], np.float64)
     total = np.concatenate([[0.0], np.cumsum(y)])
     index = np.arange(len(y))
-    # It opens slowly at the beginning, where a loss falls so fast that a mean would hide it.
+    # The window grows slowly at the beginning, where a loss falls so fast that a mean would hide it.
     first = index - np.minimum(reach, index)
     last = np.minimum(index + np.minimum(reach, index), len(y) - 1)
     mean = (total[last + 1] - total[first]) / (last + 1 - first)
@@ -99,15 +99,16 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
 
 
 def kept_apart(wanted: Sequence[float], apart: float, least: float, most: float) -> list[float]:
-    """Places near those wanted, at least `apart` from each other, and within [least, most] as far as there is room."""
+    """Positions close to the wanted ones, at least `apart` from each other, and within [least, most] if there is
+    room."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     places = list(wanted)
     lowest = least
-    for i in order:  # down the page …
+    for i in order:  # forwards …
         places[i] = lowest = max(places[i], lowest)
         lowest += apart
     ceiling = most
-    for i in reversed(order):  # … and up again from its end
+    for i in reversed(order):  # … and backwards from the end
         places[i] = ceiling = min(places[i], ceiling)
         ceiling -= apart
     return places

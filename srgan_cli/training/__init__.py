@@ -1,1 +1,1 @@
-"""How a network learns to enlarge: data, degradation, losses, the loop, and the run folder."""
+"""Training of networks: losses, the loop, validation, and the run folder."""

@@ -1,16 +1,16 @@
-"""Unpaired adaptation: the wear of a person's own pictures is learned, and the generator learns to undo it.
+"""Unpaired adaptation: learns the wear of a user's own pictures, and teaches the generator to undo it.
 
-Two generators and their discriminators, held together by cycles (Zhu et al. 2017, arXiv:1703.10593; for
-super-resolution Yuan et al. 2018, arXiv:1809.00437, and Bulat et al. 2018, arXiv:1807.11458): G, which enlarges, is the
-run's own; F, the *wearer*, makes low pictures of high ones that look like worn ones, which have no originals.
+Two generators and their discriminators, linked by cycle losses (Zhu et al. 2017, arXiv:1703.10593; for super-resolution
+Yuan et al. 2018, arXiv:1809.00437, and Bulat et al. 2018, arXiv:1807.11458): G, which enlarges, is the run's own
+generator; F, the *wearer*, makes low pictures from high ones that look like the worn pictures, which have no originals.
 
-In the phase `wear` F learns alone. From then on, what its moving average makes of high pictures are the pairs that G
-learns from, with the terms of that phase: G(F(high)) is high. Clean crops among them are the identity. The cycle from
-the other side, F(G(low)) is low up to its noise, is a term of both.
+In the phase `wear` only F learns. After that, G learns from pairs whose low pictures are made by F's moving average,
+with the terms of the current phase: G(F(high)) equals high. Some crops are left clean (identity). The reverse cycle,
+F(G(low)) equals low up to noise, is a term of both.
 
-What one network hides for the other (Chu et al. 2017, arXiv:1712.02950) would be lost on real pictures. F is never
-moved by what G makes of its results, so it gains nothing by hiding; and noise is laid over whatever one makes before
-the other sees it.
+Information that one network hides in its output for the other (Chu et al. 2017, arXiv:1712.02950) does not exist in
+real pictures. F gets no gradient from G's use of its results, so it gains nothing by hiding information; and noise is
+added to each network's output before the other sees it.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from srgan_cli.training.wear_losses import BlockStatistics
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import TrainConfig
 
-# Philox keys (beside the seed) of all that is drawn here; steps count up from 0 in each.
+# Philox keys (beside the seed) for everything drawn here; steps count up from 0 in each.
 _PAIRS, _LEARNING, _CYCLES, _REPLAY = 0x57656172, 0x4C726E77, 0x4379636C, 0x52706C79
-_MARGIN_PX = 4  # of the low picture: borders are padded in F's results and not in real ones, so neither is judged there
+_MARGIN_PX = 4  # px of the low picture: borders are padded in F's results but not in real ones, so they are not judged
 
 
 class Replay:
-    """Earlier results of F: the discriminator sees them alternating with new ones, so that it does not forget what F
-    used to do (Shrivastava et al. 2017, section 2.3; Zhu et al. 2017, section 4: 50 of them).
+    """Earlier results of F: the discriminator sees them in turn with new ones, so that it does not forget what F used
+    to do (Shrivastava et al. 2017, section 2.3; Zhu et al. 2017, section 4: 50 of them).
 
-    Pictures are kept as 8 bits. Each process has its own; a checkpoint holds the first one's.
+    Pictures are stored with 8 bits. Each process has its own; a checkpoint contains the first one's.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -55,12 +55,12 @@ class Replay:
         self._kept: list[Tensor] = []
 
     def turn(self, fresh: Tensor, source: np.random.Generator) -> Tensor:
-        """(N, 3, h, w), 8-bit values -> as many; half of them, once there are enough, are older ones in exchange."""
+        """(N, 3, h, w), 8-bit values -> as many; once there are enough, half of them are replaced by older ones."""
         if not self._capacity:
             return fresh
         shown = []
         for picture in fresh:
-            if self._kept and self._kept[0].shape != picture.shape:  # crops have another size now
+            if self._kept and self._kept[0].shape != picture.shape:  # the crop size has changed
                 self._kept = []
             if len(self._kept) < self._capacity:
                 self._kept.append(_bytes(picture))
@@ -112,7 +112,7 @@ class Adaptation:
 
     @property
     def parts(self) -> dict[str, checkpoint.Stateful]:
-        """All that is learned, and what the discriminator is to see again."""
+        """Everything learned, and the discriminator's replay buffer."""
         return {
             **self.learner.parts("wearer"),
             "wearer_ema": self.ema,
@@ -121,14 +121,15 @@ class Adaptation:
             "wear_statistics": self.statistics,
         }
 
-    # ------------------------------------------------------------------------------------------------- what F makes
+    # ------------------------------------------------------------------------------------------------- results of F
 
     def worn(self, network: Wearer, low: Tensor, high: Tensor, source: np.random.Generator) -> Tensor:
-        """What `network` makes of `high` and its bicubic `low`, in 8 bits and through codecs; see `wear.compressed`."""
+        """Worn versions of `high` and its bicubic `low` by `network`, in 8 bits and through codecs; see
+        `wear.compressed`."""
         return self.wear(network, low, high, source).worn
 
     def wear(self, network: Wearer, low: Tensor, high: Tensor, source: np.random.Generator) -> Wear:
-        """The same, with what the residual network added."""
+        """The same, with the residual that was added."""
         height, width = low.shape[2:]
         seeds = [int(seed) for seed in source.integers(2**63, size=len(low))]
         codecs: Sequence[Compression | None] = [drawn_compression(self.signs, source) for _ in seeds]
@@ -141,7 +142,7 @@ class Adaptation:
 
     @torch.no_grad()
     def pairs(self, examples: Examples, step: int) -> Examples:
-        """The batch with low pictures worn by F's moving average, and noise over them; some crops stay clean."""
+        """The batch with low pictures worn by F's moving average, plus noise; some crops stay clean."""
         source = self._source(_PAIRS, step)
         worn = self.worn(self.ema, examples.low, examples.high, source)
         clean = torch.from_numpy(source.random(len(worn)) < self.settings.clean_fraction).to(worn.device)
@@ -149,7 +150,7 @@ class Adaptation:
         return Examples(low.contiguous(memory_format=torch.channels_last), examples.high, worn=examples.worn)
 
     def _with_noise(self, pictures: Tensor, source: np.random.Generator) -> Tensor:
-        """Over it lies less than anybody sees, and more than a hidden signal survives."""
+        """The noise is invisible, but strong enough to destroy hidden signals."""
         if not self.settings.hidden_noise:
             return pictures
         dice = torch.Generator().manual_seed(int(source.integers(2**63)))
@@ -157,13 +158,14 @@ class Adaptation:
         return pictures + noise.to(pictures.device)
 
     def _source(self, stream: int, step: int) -> np.random.Generator:
-        """Random numbers of this process at this step: no state, so that a run can be resumed."""
+        """This process's random generator for this step: stateless, so that a run can be resumed."""
         return draws_for(self.seed, stream, step * self.group.world + self.group.rank)
 
-    # -------------------------------------------------------------------------------------------------- the other cycle
+    # -------------------------------------------------------------------------------------------------- the reverse
+    # cycle
 
     def add_cycle(self, terms: Terms, generator: Generator, worn: Tensor | None, step: int) -> None:
-        """A term of G: F(G(low)) is low, for some of the real worn crops (N, 3, h, w)."""
+        """Add a term to G's loss: F(G(low)) equals low, for some of the real worn crops (N, 3, h, w)."""
         if worn is None or not self.settings.cycle_weight or not self.settings.cycle_crops:
             return
         low = worn[: self.settings.cycle_crops]
@@ -185,7 +187,7 @@ class Adaptation:
         return self.settings.every_steps > 0 and phase_step % self.settings.every_steps == 0
 
     def step(self, generator: Generator | None, examples: Examples, step: int, rate: float) -> Stepped:
-        """F's step, then its discriminator's. `generator` makes the cycle where it is given: it is not changed."""
+        """F's step, then its discriminator's. `generator`, if given, is used for the cycle, without being changed."""
         assert examples.worn is not None
         source, settings = self._source(_LEARNING, step), self.settings
         self.discriminator.requires_grad_(False)
@@ -208,7 +210,7 @@ class Adaptation:
 
 
 def report_wear(terms: Terms, learned: Stepped) -> None:
-    """What F and its discriminator did beside a step of G, into that step's own report."""
+    """Add the numbers of F and its discriminator to the report of G's step."""
     for name, value in learned.terms.raw.items():
         terms.report(name, value)
     if learned.verdicts is not None:
@@ -216,7 +218,7 @@ def report_wear(terms: Terms, learned: Stepped) -> None:
 
 
 def begin_adaptation(config: TrainConfig, group: Processes, device: torch.device, autocast: Autocast) -> Adaptation:
-    """F before its first step, which does next to nothing yet; every process makes the same, from the same seed."""
+    """F before its first step, when it has almost no effect; all processes create the same, from the same seed."""
     torch.manual_seed(config.seed + 2)
     settings = config.adaptation
     wearer = placed(

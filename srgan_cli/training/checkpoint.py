@@ -1,4 +1,4 @@
-"""The one file that a run resumes from: a named list of state that both saves and loads."""
+"""The file that a run resumes from: a named list of state that is used for both saving and loading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 class Stateful(Protocol):
-    """A network, an optimiser, a scaler: whatever can tell its state and take it back."""
+    """A network, an optimiser, a scaler: anything with a state dictionary."""
 
     def state_dict(self) -> Mapping[str, Any]: ...
 
@@ -27,7 +27,7 @@ class Stateful(Protocol):
 
 
 def capture(parts: Mapping[str, Stateful], values: Mapping[str, object]) -> dict[str, Any]:
-    """The states of all parts by name, and plain values beside them."""
+    """The states of all parts by name, with plain values."""
     return {
         "format": FORMAT,
         "parts": {name: part.state_dict() for name, part in parts.items()},
@@ -36,7 +36,7 @@ def capture(parts: Mapping[str, Stateful], values: Mapping[str, object]) -> dict
 
 
 def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> dict[str, Any]:
-    """Give each part its state back; returns the plain values. Names must match: nothing is skipped in silence."""
+    """Restore each part's state; returns the plain values. Names must match: nothing is skipped silently."""
     names = set(state["parts"])
     if names != set(parts):
         raise WeightsError(
@@ -44,20 +44,21 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> dict[str
         )
     for name, part in parts.items():
         if name.endswith("_scaler") and not state["parts"][name]:
-            continue  # it was trained in a precision without one
+            continue  # it was trained in a precision that needs no scaler
         try:
             if isinstance(part, torch.optim.Optimizer):
                 _check_settings(part, state["parts"][name])
             part.load_state_dict(state["parts"][name])
             if isinstance(part, torch.optim.Optimizer):
                 _check_moments(part)
-        except Exception as err:  # what a state holds decides what is raised over it
+        except Exception as err:  # a damaged state can raise any exception
             raise WeightsError(f"the checkpoint's {name} does not fit this run: {_reason(err)}") from err
     return dict(state["values"])
 
 
 def _check_settings(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """An optimiser takes whatever it is given, and would fail at the next step: settings of the same kinds only."""
+    """An optimiser accepts any state, and would fail at the next step; so only settings of the same types are
+    allowed."""
     for now, before in zip(optimizer.param_groups, state["param_groups"], strict=True):
         for key, value in now.items():
             if key != "params" and not isinstance(before[key], _alike(value)):
@@ -69,7 +70,7 @@ def _alike(value: object) -> tuple[type, ...]:
 
 
 def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """The same of what it has gathered: of the weights' own shapes, or single numbers."""
+    """The same check for its moments: tensors of the weights' own shapes, or single numbers."""
     for parameter, state in optimizer.state.items():
         for value in state.values():
             if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
@@ -77,24 +78,24 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _reason(err: Exception) -> str:
-    """What torch says: its first line names the network, its second what is wrong."""
+    """torch's message: its first line names the network, its second says what is wrong."""
     return " ".join(line.strip() for line in str(err).splitlines()[:2])
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """All at once or not at all: the last checkpoint stays until the new one is on disk.
+    """Save atomically: the last checkpoint stays until the new one is on disk.
 
-    Raises `OSError` (a full disk, say); the file that was there is then untouched.
+    Raises `OSError` (such as a full disk); the existing file is then unchanged.
     """
     try:
         with publishing(path, own=True) as file:
             torch.save(state, file)
-    except RuntimeError as err:  # torch's zip writer wraps a full disk
+    except RuntimeError as err:  # torch's zip writer wraps a full disk's error
         raise OSError(str(err).splitlines()[0]) from err
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Tensors and plain values only: a checkpoint from a stranger cannot run code. Raises `WeightsError`."""
+    """Load tensors and plain values only: an untrusted checkpoint cannot run code. Raises `WeightsError`."""
     state = read_tensors(path, str(path))
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} was not written by this version of srgan")
@@ -109,7 +110,7 @@ def _is_text(name: object) -> bool:
 
 
 def phase_of(state: Mapping[str, Any], config: TrainConfig) -> Phase:
-    """The phase that the run was in: its optimiser is to take its own state back. Raises `WeightsError`."""
+    """The phase that the run was in, which decides which optimiser restores its state. Raises `WeightsError`."""
     for phase in config.phases:
         if state["values"].get("phase") == phase:
             return phase
@@ -117,15 +118,16 @@ def phase_of(state: Mapping[str, Any], config: TrainConfig) -> Phase:
 
 
 def keep(path: Path, other: Path) -> None:
-    """A copy of a checkpoint that was just saved, all at once. No link: what damages the one must spare the other."""
+    """Copy a checkpoint that was just saved, atomically. Not a link, so that damage to one does not affect the
+    other."""
     with publishing_path(other, own=True) as part:
         shutil.copyfile(path, part)
 
 
 def earlier_run(where: Path, config: TrainConfig) -> tuple[GeneratorSettings, dict[str, Any]] | None:
-    """What to resume from, or None: the generator's sizes, which came from a file perhaps, and the checkpoint.
+    """The run to resume, or None: the generator's sizes, which may have come from a file, and the checkpoint.
 
-    Raises `SettingsError` when it belongs to other settings, naming them, and `WeightsError` when it is damaged.
+    Raises `SettingsError` if it has other settings, naming them, and `WeightsError` if it is damaged.
     """
     before, path = folder.earlier_settings(where, config), folder.kept(where)
     if before is None or path is None:

@@ -1,4 +1,4 @@
-"""What a run says of itself: to its log and its report, and in the card of its model."""
+"""Facts about a run, for its log, its report and its model's card."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_NAME_LENGTH = 80
 
 
 def facts(run: Run, state: State, scan: Scan) -> dict[str, object]:
-    """What is trained, on what and where."""
+    """What is trained, on which data and device."""
     config = run.config
     settings = config.of(state.phase)
     reasons = Counter(one.kind for one in scan.refused)
@@ -65,7 +65,7 @@ def _parameters(network: torch.nn.Module) -> int:
 
 def card(where: Path, run: Run, state: State, clock: Clock, scan: Scan, latest: Mapping[str, float], *,
          adversarial: bool) -> Card:  # fmt: skip
-    """What the model's file says of itself; `latest` are its scores. No paths: a model travels."""
+    """The card of the model's file; `latest` are its scores. No paths, since models are passed on."""
     config = dataclasses.asdict(run.config)
     for key in _OUR_PATHS:
         del config["data"][key]
@@ -91,30 +91,30 @@ def card(where: Path, run: Run, state: State, clock: Clock, scan: Scan, latest: 
 
 
 def teacher_card(teacher: Teacher) -> dict[str, object]:
-    """Who taught: the network's name and hash, and its licence where its file has one."""
+    """The teacher's name and hash, and its licence if its file contains it."""
     model = teacher.model
     return {
         "name": model.name,
         "architecture": model.architecture,
         "scale": model.scale,
-        "parameters": _parameters(model.network) or None,  # of a network that another program runs, unknown
+        "parameters": _parameters(model.network) or None,  # unknown for a network that another library runs
         "sha256": model.sha256,
         "licence": (model.entry.licence if model.entry is not None else "") or "not stated in its file",
     }
 
 
 def _name(where: Path) -> str:
-    """The run folder's, as far as it can be a model's."""
+    """The run folder's name, as far as it is a valid model name."""
     kept = "".join(c for c in where.resolve().name if c.isprintable() and c not in "/\\:")
     return kept.lstrip(".")[:_MAX_NAME_LENGTH] or "run"
 
 
 def digest(scan: Scan) -> str:
-    """Tells one set of pictures from another, without reading them again."""
+    """Identifies a set of pictures without reading them again."""
     names = [f"{one.path.name} {one.width} {one.height}" for one in (*scan.train, *scan.val, *scan.unlabelled)]
     return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def command() -> str:
-    """What was typed, for the report."""
+    """The command line, for the report."""
     return shlex.join(["srgan", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else "srgan train --config config.toml"

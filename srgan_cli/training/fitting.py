@@ -1,4 +1,4 @@
-"""Whether a batch fits into memory, found out before the first step."""
+"""Determines before the first step whether a batch fits into memory."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from srgan_cli.training.wear_losses import BlockStatistics
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import FidelitySettings, Phase
 
-# Beside what is kept for the backward pass: gradients on their way, a convolution's workspace, the optimiser's state.
+# Allowance beside the tensors kept for the backward pass: gradients, a convolution's workspace, the optimiser's state.
 _BESIDES = 1.6
-_FREE_FRACTION = 0.8  # of the free memory
-_MARGIN_BYTES = 256 << 20  # of an accelerator's: fragments, and what convolutions take to work in
-_MOMENTS = 2  # numbers that AdamW keeps for each weight
+_FREE_FRACTION = 0.8  # fraction of the free memory
+_MARGIN_BYTES = 256 << 20  # fraction of an accelerator's memory: for fragmentation and convolution workspaces
+_MOMENTS = 2  # numbers per weight in AdamW's state
 
 
 def fit(run: Run, group: Processes) -> tuple[dict[Phase, int], list[str]]:
-    """The batch of each phase, of all processes together, that fits; a sentence for each that had to be made smaller.
+    """The largest batch of each phase, of all processes together, that fits; and a sentence for each that had to be
+    reduced.
 
-    Raises `OutOfMemoryError` when not even one crop fits.
+    Raises `OutOfMemoryError` if not even one crop fits.
     """
     batches: dict[Phase, int] = {}
     notes = []
@@ -68,11 +69,11 @@ def _largest(run: Run, phase: Phase, batch: int) -> int:
 
 
 def _kept_bytes(compute: Callable[[], None]) -> int:
-    """Bytes of all tensors that autograd keeps for the backward pass, each storage counted once."""
+    """Bytes of all tensors that autograd keeps for the backward pass, counting each storage once."""
     total_bytes, live = 0, Counter[int]()
 
     class Kept:
-        """A tensor that is kept. While it is, no other storage can be at its address; afterwards one may."""
+        """A tensor that is kept, so that no other storage can get its address."""
 
         def __init__(self, tensor: Tensor) -> None:
             nonlocal total_bytes
@@ -103,7 +104,7 @@ def _runs(run: Run, phase: Phase, batch: int) -> bool:
 
 
 def _with_ballast(run: Run, compute: Callable[[], None]) -> None:
-    """`compute`, while as much memory is taken as the optimisers will take that have made no step yet."""
+    """Run `compute` with as much memory allocated as optimisers will need that have not made a step yet."""
     networks = filter(None, (run.generator, run.discriminator))
     weights_bytes = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
     ballast = torch.empty(_MOMENTS * weights_bytes + _MARGIN_BYTES, dtype=torch.uint8, device=run.device)
@@ -114,7 +115,7 @@ def _with_ballast(run: Run, compute: Callable[[], None]) -> None:
 
 
 def _try(run: Run, phase: Phase, batch: int) -> None:
-    """One step on noise, with copies of the networks: nothing of the run changes."""
+    """One step on noise, with copies of the networks: nothing in the run changes."""
     settings, scale = run.config.of(phase), run.generator.scale
     low = torch.rand(batch, 3, settings.crop_px // scale, settings.crop_px // scale, device=run.device)
     high = torch.rand(batch, 3, settings.crop_px, settings.crop_px, device=run.device)
@@ -145,9 +146,10 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
 
 
 def _try_wear(run: Run, low: Tensor, high: Tensor) -> None:
-    """The same of the phase `wear`; gradients are left behind in its networks, and dropped at their first step."""
+    """The same for the phase `wear`; gradients remain in its networks until their first step."""
     assert run.adaptation is not None
-    adaptation = dataclasses.replace(run.adaptation, statistics=BlockStatistics())  # what is seen here does not count
+    # noise must not enter the running statistics
+    adaptation = dataclasses.replace(run.adaptation, statistics=BlockStatistics())
     terms, made = wearer_terms(adaptation, Examples(low, high, worn=low), np.random.default_rng(0))
     terms.total.backward()  # type: ignore[no-untyped-call]
     loss, _ = wear_discriminator_terms(adaptation, made.detach(), made.detach())

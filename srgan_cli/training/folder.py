@@ -1,4 +1,4 @@
-"""The run folder as the trainer sees it: whose it is, what an earlier run left there, and how to be stopped."""
+"""The run folder: its ownership, an earlier run's files, and requests to stop."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from srgan_cli.upscaling.stopping import ending_signals
 
 CONFIG_NAME = "config.toml"
 CHECKPOINT_NAME = "checkpoint"
-GOOD_NAME = "checkpoint.good"  # the last one that was validated and found well: where a run goes back to
+GOOD_NAME = "checkpoint.good"  # the last checkpoint that was validated without problems: the target of rollbacks
 _LOCK_NAME = ".lock"
-# What may differ when a run resumes: where and how it is computed and watched, and how long it is to last.
+# Settings that may change when a run resumes: where and how it is computed and watched, and its length.
 _FREE = ("compute", "watch", "steps", "budget_s", "preset")
 
 
 @contextlib.contextmanager
 def claimed(where: Path) -> Iterator[None]:
-    """The folder is ours while inside. Raises `SettingsError` when another process trains in it, or it holds
-    something else than a run."""
+    """The folder belongs to this process inside the block. Raises `SettingsError` if another process trains in it, or
+    it contains something other than a run."""
     is_new = not where.exists()
     try:
         where.mkdir(parents=True, exist_ok=True)
@@ -41,19 +41,19 @@ def claimed(where: Path) -> Iterator[None]:
         raise SettingsError(f"another process is training in {where}; choose another folder with --out")
     try:
         for folder in (where, where / SAMPLES_NAME):
-            remove_parts(folder)  # of a run that was killed: nobody else writes here now
+            remove_parts(folder)  # from a killed run: no other process writes here now
         yield
     finally:
         held.release()
         if is_new:
             with contextlib.suppress(OSError):
-                where.rmdir()  # a run that was refused before it began leaves no new, empty folder
+                where.rmdir()  # a run that was refused before it began leaves no new empty folder
 
 
 def refuse(where: Path, config: TrainConfig) -> bool:
-    """Raise `SettingsError` where a run of `config` cannot be kept in this folder, before anything is made in it.
+    """Raise `SettingsError` if a run of `config` cannot be stored in this folder, before anything is created in it.
 
-    Returns whether it holds a run to resume.
+    Returns whether it contains a run to resume.
     """
     existing = next(path for path in (where, *where.absolute().parents) if path.exists())
     if not existing.is_dir():
@@ -67,10 +67,10 @@ def refuse(where: Path, config: TrainConfig) -> bool:
 
 
 def _refuse_strangers(where: Path) -> None:
-    # Hidden files are our own (a lock, something half written) or the system's.
+    # Hidden files are srgan's own (a lock, a partial file) or the system's.
     if not (where / CONFIG_NAME).exists() and any(not path.name.startswith(".") for path in where.iterdir()):
         raise SettingsError(f"{where} holds files and is not the folder of a run; choose another with --out")
-    if (where / SAMPLES_NAME).is_symlink():  # sheets are written there, and removed
+    if (where / SAMPLES_NAME).is_symlink():  # previews are written there, and removed
         raise SettingsError(f"{where / SAMPLES_NAME} is a link to elsewhere; remove it, or choose another --out")
 
 
@@ -80,7 +80,8 @@ def kept(where: Path) -> Path | None:
 
 
 def earlier_settings(where: Path, config: TrainConfig) -> TrainConfig | None:
-    """Those of the run in this folder, which are the same but for what may differ; None when there is none."""
+    """The settings of the run in this folder, which must agree except for those that may change; None if there is
+    none."""
     if kept(where) is None:
         if (where / RUN_MODEL).exists():
             raise SettingsError(
@@ -100,11 +101,11 @@ def earlier_settings(where: Path, config: TrainConfig) -> TrainConfig | None:
 
 
 def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
-    """`section.name: old, now new` for every setting that must not change inside a run."""
+    """`section.name: old, now new` for every setting that must not change during a run."""
     found = []
     old, new = dataclasses.asdict(before), dataclasses.asdict(now)
     for key, value in old.items():
-        if key in _FREE or (key == "generator" and before.init is not None):  # sizes are the file's then
+        if key in _FREE or (key == "generator" and before.init is not None):  # with init, sizes are the file's
             continue
         pairs = [(key, value, new[key])]
         if isinstance(value, Mapping):
@@ -114,7 +115,7 @@ def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
 
 
 def write_config(where: Path, config: TrainConfig) -> None:
-    """What was resolved, as TOML, all at once."""
+    """Write the resolved settings as TOML, atomically."""
     path = where / CONFIG_NAME
     try:
         publish_text(path, to_toml(config), own=True)
@@ -124,10 +125,10 @@ def write_config(where: Path, config: TrainConfig) -> None:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT, SIGTERM or (the terminal was closed) SIGHUP has come, while inside: the first asks to save and
-    stop, a second Ctrl-C is obeyed at once. A second SIGTERM is not: launchers send it to all processes, and so do
-    those that launched them. What is ignored (`nohup`) stays so. Signals can be caught in the main thread only;
-    elsewhere nothing ever asks."""
+    """Whether SIGINT, SIGTERM or SIGHUP (terminal closed) has been received, inside the block. The first one asks to
+    save and stop; a second Ctrl-C takes effect immediately. A second SIGTERM does not: launchers send it to all
+    processes, and so do their own launchers. Ignored signals (`nohup`) stay ignored. Signals can be handled only in the
+    main thread; in other threads a stop is never requested."""
     asked, interrupted = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -145,4 +146,5 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not Python's
+            # None: its handler was not set by Python
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

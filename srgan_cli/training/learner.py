@@ -1,4 +1,4 @@
-"""A network and what changes it: its optimiser, its scaler, its moving average."""
+"""A network with its optimiser, its scaler and its moving average."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 @dataclass
 class Learner:
-    """A network and what changes it. The three have one state each in the checkpoint."""
+    """A network with what updates it. Each of the three has its own state in the checkpoint."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
 
     def update(self, loss: Tensor, rate: float, clip_norm: float, group: Processes) -> Tensor:
-        """One step down `loss`. Returns the norm of all gradients together, before they were clipped."""
+        """One step down `loss`. Returns the norm of all gradients together, before clipping."""
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         processes.average_gradients(
             self.network.parameters(), group
-        )  # before unscaling, which must find the same in all
+        )  # before unscaling, which must find the same in all processes
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -71,7 +71,8 @@ def make_learner(network: nn.Module, settings: PhaseSettings, autocast: Autocast
 
 @torch.no_grad()
 def average(ema: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """The exponential moving average of the weights; at the beginning over fewer steps, or it would hold the start.
+    """The exponential moving average of the weights; at the beginning over fewer steps, so that the initial weights are
+    forgotten.
 
     Buffers (batch norm's statistics) are averages already, and are copied.
     """

@@ -1,4 +1,4 @@
-"""A student beside its teacher, on pictures that neither is trained on here: how close, and how much faster."""
+"""A student compared with its teacher, on held-out pictures: how close, and how much faster."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from srgan_cli.training.teaching import Teacher, engine_options
 from srgan_cli.training.validation import ValidationPair
 
 _MAX_PICTURES = 8
-_BUDGET_FRACTION = 0.03  # of the run's length, for what the teacher makes of held-out pictures
-_SIDE_PX = 96  # of these, low
+_BUDGET_FRACTION = 0.03  # fraction of the run's length that may be spent on the teacher's results for held-out pictures
+_SIDE_PX = 96  # maximum side of these, in low px
 _SHOWN_PX = 192
-_REPEATS = 3  # of the student, whose fastest counts: others use the machine too
+_REPEATS = 3  # timed runs of the student, of which the fastest counts, since other programs use the machine too
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """How many px of a low picture each enlarges in a second, on this device in its usual precision."""
+    """Px of a low picture that each enlarges per second, on this device in its usual precision."""
 
     student: float
     teacher: float
 
 
 class Likeness:
-    """The middles of some held-out pictures, with the teacher's results as what to come near to.
+    """The middles of some held-out pictures, with the teacher's results as the reference.
 
-    `gap_db`: by how much the teacher is further from the originals than bicubic enlargement is, 0 where it is nearer: a
-    student that does as its teacher may be as far from them.
+    `gap_db`: how much further the teacher is from the originals than bicubic enlargement is, 0 if it is closer: a
+    student that imitates its teacher may be as far from them.
     """
 
     def __init__(self, run: Run, teacher: Teacher, pairs: Sequence[ValidationPair]) -> None:
@@ -66,7 +66,7 @@ class Likeness:
         self.originals.append(original)
 
     def _gap_db(self) -> float:
-        """Both against the originals, on the same pictures."""
+        """Both are compared with the originals, on the same pictures."""
         if not self.taught:
             return 0.0
         truth = [ValidationPair(one.name, one.low, high) for one, high in zip(self.taught, self.originals, strict=True)]
@@ -77,12 +77,12 @@ class Likeness:
         return max(0.0, validation.baseline(truth, self.scale).mean["psnr_y_db"] - of_teacher.mean["psnr_y_db"])
 
     def measure(self, run: Run, autocast: Autocast) -> tuple[dict[str, float], list[Pixels]]:
-        """How near the student's moving average comes, by metric; and its results."""
+        """How close the student's moving average is, by metric; and its results."""
         found, results = validation.validate(run.ema, self.taught, run.device, autocast)
         return self._values(found.mean, results, run.autocast), results
 
     def measure_bicubic(self, run: Run) -> dict[str, float]:
-        """How near plain enlargement is to what the teacher makes."""
+        """How close bicubic enlargement is to the teacher's results."""
         results = [_enlarged(one, self.scale) for one in self.taught]
         return self._values(self.bicubic, results, run.autocast)
 
@@ -94,7 +94,7 @@ class Likeness:
         return values
 
     def speeds(self, run: Run, model: Path) -> Speeds:
-        """Of the student in the file `model`, and of the teacher, one after the other on the same picture."""
+        """Speed of the student in the file `model`, and of the teacher, in turn on the same picture."""
         student = load_model(model)
         backend = choice.choose(engine_options(run.config, run.device), [student])
         fast, low = Teacher(student, self.scale, backend, inline=True), self.taught[0].low
@@ -129,7 +129,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _features_at_hand(run: Run) -> VGGFeatures | None:
-    """Those that the run compares by, or others that are here: nothing is downloaded for a number in a report."""
+    """The features of the run's loss, or others that are available here: nothing is downloaded for a number in a
+    report."""
     if run.perceptual is not None:
         return run.perceptual.features
     settings = run.config.perceptual

@@ -1,4 +1,4 @@
-"""Batches as the networks need them: crops on the device, with their low pictures made."""
+"""Batches for the networks: crops on the device, with their low pictures."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from srgan_cli.training.steps import Examples
 from srgan_cli.training.teaching import Teacher
 from srgan_cli.training_config import Phase
 
-# After a rollback the pictures come in another order, or the same accident would happen again.
+# Changed after a rollback, so that the pictures come in another order; otherwise the same problem would occur again.
 _OTHER_ORDER = 1_000_003
 
 
 class BatchLoader:
-    """The batches of one phase and crop size, from this step on. To be closed.
+    """The batches of one phase and crop size, from this step on. Must be closed.
 
-    `waited_s` is how long the training thread has had to wait for the last one, degradation included. Where a GPU
-    trains, the next batch is made in a thread meanwhile: codecs run on the host. On a CPU that would be in the way.
+    `waited_s` is how long the training thread waited for the last one, degradation included. On a GPU the next batch is
+    prepared in a thread meanwhile, since codecs run on the host. On a CPU that would compete with training.
     """
 
     def __init__(self, run: Run, state: State, crop_px: int, sources: Sources, *, ahead: bool | None = None) -> None:
         self._run, self._seed = run, run.config.seed + _OTHER_ORDER * state.rollbacks
         self._teacher = run.teacher if run.teacher is not None and run.teacher.inline else None
-        # A teacher sees more than the crop, since what it draws depends on a large neighbourhood.
+        # A teacher sees more than the crop, since its output depends on a large neighbourhood.
         self._around_px = run.config.teacher.context_px if self._teacher is not None else 0
         scale = run.generator.scale
         low_px = crop_px // scale + 2 * self._around_px
@@ -43,7 +43,7 @@ class BatchLoader:
         self._paired = sources.cache.paired
         self._unlabelled: Crops | None = None
         if (self._teacher is not None or run.adaptation is not None) and sources.unlabelled is not None:
-            # Wear has a direction (a blur along the film, a codec's rows), which a turn would hide.
+            # Wear has a direction (a blur along the film, a codec's rows), which turns would hide.
             turned = turned and run.adaptation is None
             self._unlabelled = self._opened(state, sources.unlabelled, low_px, 1, None, turned)
         self.waited_s = 0.0
@@ -114,7 +114,8 @@ class BatchLoader:
         return low.contiguous(memory_format=torch.channels_last)
 
     def _kept(self, low: Tensor, high: Tensor, taught: Tensor) -> Examples:
-        """Originals are sharpened as they are without a teacher; a stand-in for a missing one is left as it is."""
+        """Originals are sharpened as without a teacher; a teacher's result used instead of an original is left as it
+        is."""
         amount = self._run.config.degradation.sharpen_target
         if amount and not self._paired:
             original = (high != taught).flatten(1).any(dim=1)
@@ -143,7 +144,7 @@ def _grey(pictures: Tensor) -> Tensor:
 
 
 def _where(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """Crop by crop: `condition` (N), the others (N, 3, H, W)."""
+    """Per crop: `condition` (N), the others (N, 3, H, W)."""
     return torch.where(condition[:, None, None, None], yes, no).contiguous(memory_format=torch.channels_last)
 
 
@@ -154,7 +155,7 @@ def _without_border(pictures: Tensor, border_px: int) -> Tensor:
 
 
 class Batches:
-    """The batches of a whole run. A context manager: what is open is closed at its end."""
+    """The batches of a whole run. A context manager that closes the current loader at its end."""
 
     def __init__(self, run: Run, state: State, sources: Sources) -> None:
         self._run, self._state, self._sources = run, state, sources
@@ -168,7 +169,7 @@ class Batches:
         self.restart()
 
     def loader(self, crop_px: int) -> BatchLoader:
-        """The loader of the phase that the run is in: the open one, or a new one where phase or crop have changed."""
+        """The loader of the run's current phase: the open one, or a new one if phase or crop have changed."""
         wanted = self._state.phase, crop_px
         if self._loader is None or self._made_for != wanted:
             self.restart()
@@ -176,7 +177,7 @@ class Batches:
         return self._loader
 
     def restart(self) -> None:
-        """What was read ahead is not wanted: the run resumes from another step."""
+        """Discard what was read ahead: the run resumes from another step."""
         if self._loader is not None:
             self._loader.close()
         self._loader = None

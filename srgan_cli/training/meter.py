@@ -1,4 +1,4 @@
-"""What steps computed, summed until it is read."""
+"""Sums of the steps' results until they are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srgan_cli.training.steps import Stepped
 
 @dataclass(frozen=True)
 class At:
-    """Where a step stands: `fraction` of the run, how long it waited for its crops, and how many those were."""
+    """A step's position: `fraction` of the run, how long it waited for its crops, and their number."""
 
     fraction: float
     waited_s: float
@@ -33,7 +33,7 @@ class Means:
 
 
 class Meter:
-    """Sums over steps, kept on the device: to read one each step would make the CPU wait for the GPU."""
+    """Sums over steps, kept on the device: reading them at each step would make the CPU wait for the GPU."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -50,7 +50,7 @@ class Meter:
         self._waited_s += at.waited_s
         terms, discriminator = stepped.terms, stepped.discriminator_loss
         values = {f"raw.{name}": value for name, value in (terms.raw | terms.reported).items()}
-        # Each step's own weight: some rise during the run.
+        # Weights are stored per step, since some rise during the run.
         values |= {f"weighted.{name}": terms.raw[name].detach() * weight for name, weight in terms.weights.items()}
         values |= {"raw.total": terms.total, "norm": stepped.gradient_norm}
         if stepped.verdicts is not None and discriminator is not None and stepped.discriminator_norm is not None:

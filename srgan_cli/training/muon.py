@@ -1,9 +1,9 @@
-"""Muon: each step of a hidden convolution is made orthogonal, so that all directions of its kernels move as far.
+"""Muon: each step of a hidden convolution is orthogonalised, so that all directions of its kernels change equally fast.
 
-A gradient's few strongest directions make up most of AdamW's step too, and the others hardly learn. Muon (Jordan et
-al. 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a weight matrix by the nearest orthogonal
-one. Its size is chosen so that AdamW's learning rates are near to right (Liu et al. 2025, arXiv:2502.16982, section
-2.2). torch's own Muon takes matrices only; here a kernel (out, in, k, k) is the matrix (out, in·k·k).
+A gradient's few strongest directions also dominate AdamW's steps, and the others hardly learn. Muon (Jordan et al.
+2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a weight matrix by the nearest orthogonal
+one. Steps are scaled so that AdamW's learning rates are approximately right (Liu et al. 2025, arXiv:2502.16982, section
+2.2). torch's own Muon supports only matrices; here a kernel (out, in, k, k) is treated as the matrix (out, in·k·k).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-_MIN_CHANNELS = 8  # the first layer has the picture's three, and a layer of so few has no directions to balance
-_SIZE = 0.2  # of a step, per weight: what AdamW's steps come to, ibid.
+_MIN_CHANNELS = 8  # the first layer has three inputs, and a layer with so few has no directions to balance
+_SIZE = 0.2  # size of a step per weight: that of AdamW's steps, ibid.
 _MOMENTUM = 0.95
-# Five times a·X + b·X·Xᵀ·X + c·(X·Xᵀ)²·X takes all singular values into .7 … 1.2 (Jordan et al. 2024).
+# Five iterations of a·X + b·X·Xᵀ·X + c·(X·Xᵀ)²·X move all singular values into 0.7 … 1.2 (Jordan et al. 2024).
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _EPSILON = 1e-8
@@ -39,7 +39,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Change the weights by one step down their gradients."""
+        """Update the weights once, along their gradients."""
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             hidden = [parameter for parameter in moved if is_hidden(parameter)]
@@ -58,7 +58,7 @@ class Muon(Optimizer):
                 kernel.add_(direction.view(shape), alpha=-group["lr"] * size)
 
     def _momentum(self, kernel: Tensor) -> Tensor:
-        """Nesterov's: the average of gradients, seen from where it leads to."""
+        """Nesterov momentum."""
         assert kernel.grad is not None
         state = self.state[kernel]
         if not state:
@@ -91,7 +91,8 @@ def is_hidden(parameter: Tensor) -> bool:
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Near the nearest orthogonal ones, (N, rows, columns): their singular vectors, all values between .7 and 1.2."""
+    """Approximately the nearest orthogonal matrices, (N, rows, columns): with their singular vectors, and all singular
+    values between 0.7 and 1.2."""
     a, b, c = _POLYNOMIAL
     tall = matrices.shape[1] > matrices.shape[2]
     x: Tensor = (matrices.mT if tall else matrices).float()

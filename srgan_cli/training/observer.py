@@ -1,4 +1,4 @@
-"""What a training run reports while it goes, and what it returns at the end. Standard library only."""
+"""Reports of a training run, and its final outcome. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. `step` counts from its very first one, earlier sessions included; `fraction` is of the whole run.
+    """The position of a run. `step` counts from the very first one, earlier sessions included; `fraction` is of the
+    whole run.
 
-    `losses` and `validation` are the latest values by name, as the log has them. `loader_fraction` is the part of the
-    step time that was spent waiting for crops, 0 … 1. `seconds_left` is None until it is known.
+    `losses` and `validation` are the latest values by name, as in the log. `loader_fraction` is the fraction of the
+    step time that was spent waiting for crops, 0 … 1. `seconds_left` is None until known.
     """
 
     phase: Phase
@@ -35,9 +36,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has made. `scores` are by what was scored (`bicubic`, `model`) and then by metric.
+    """The result of a run. `scores` are by what was scored (`bicubic`, `model`) and then by metric.
 
-    `interrupted`: it was asked to stop, has saved all of its state, and the same command resumes from there.
+    `interrupted`: it was asked to stop and has saved its state; the same command resumes it.
     """
 
     folder: Path
@@ -53,35 +54,35 @@ class Outcome:
 
 
 class TrainingObserver(Protocol):
-    """Called with all that happens, from the training thread of the first process (rank 0) only."""
+    """Receives all events, from the training thread of the first process (rank 0) only."""
 
     def scanning(self, done: int, total: int) -> None:
-        """`done` of `total` pictures were scanned."""
+        """`done` of `total` pictures have been scanned."""
 
     def scanned(self, scan: Scan) -> None:
-        """The pictures were scanned: which are taken, which are not and why, and how some were held out."""
+        """The pictures have been scanned: the ones used, the ones left out and why, and how some were held out."""
 
     def caching(self, done: int, total: int) -> None:
-        """`done` of `total` pictures are decoded into the cache."""
+        """`done` of `total` pictures have been decoded into the cache."""
 
     def teaching(self, done: int, total: int) -> None:
-        """A teacher has enlarged `done` pieces, of about `total`."""
+        """The teacher has enlarged `done` pieces, of about `total`."""
 
     def started(self, facts: Mapping[str, object]) -> None:
-        """The first step comes next. `facts`: device, precision, batch, crop, parameters, length, `resumed_at` …"""
+        """The first step follows. `facts`: device, precision, batch, crop, parameters, length, `resumed_at` …"""
 
     def progress(self, p: Progress) -> None:
-        """Every few steps."""
+        """Called every few steps."""
 
     def note(self, sentence: str) -> None:
-        """Something that the person should know: what the monitor found, a rollback, a decision that was taken."""
+        """Something the user should know: a finding of the monitor, a rollback, an automatic decision."""
 
     def validated(self, values: Mapping[str, float]) -> None:
-        """The validation pictures were enlarged and scored."""
+        """The validation pictures have been enlarged and scored."""
 
 
 class SilentTraining:
-    """An observer that keeps all to itself."""
+    """An observer that reports nothing."""
 
     def scanning(self, done: int, total: int) -> None:
         pass

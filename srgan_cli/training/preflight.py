@@ -1,4 +1,4 @@
-"""What can be refused at once: before torch is imported, a folder is made, a picture read or a weight downloaded."""
+"""Checks that are made first: before importing torch, creating a folder, reading a picture or downloading weights."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from srgan_cli.training_config import TrainConfig
 
 
 def check(config: TrainConfig, where: Path) -> None:
-    """Raise `NothingToDoError`, `SettingsError` or `WeightsError` for a run that could not begin in the folder `where`.
+    """Raise `NothingToDoError`, `SettingsError` or `WeightsError` if a run in the folder `where` could not begin.
 
-    Settings have checked themselves; here it is what they name: the pictures' folders and the names in them, the run
-    folder, the files of weights.
+    The settings have already checked their own values; this checks what they refer to: the pictures' folders and the
+    names in them, the run folder, the files of weights.
     """
     files_of(config.data, config.generator.scale)
     files_under(config.teacher.unlabelled_dirs)
     _check_wear(config)
-    if not folder.refuse(where, config):  # a run that resumes no longer needs its beginnings
+    if not folder.refuse(where, config):  # a run that resumes no longer needs its initial weights
         _check_init(config)
     _check_vgg_file(config)
     _check_teacher(config)
 
 
 def _check_wear(config: TrainConfig) -> None:
-    """Worn pictures to learn from, or what an earlier run has learned."""
+    """Check for worn pictures to learn from, or for the results of an earlier run."""
     if config.preset == "adapt" and not config.adaptation.on:
         raise SettingsError("the preset adapt needs --unpaired-lr-dir: a folder of worn pictures to learn from")
     worn, _ = files_under(config.adaptation.worn_dirs)
@@ -65,7 +65,7 @@ def _check_init(config: TrainConfig) -> None:
 
 
 def check_scale(config: TrainConfig, scale: int) -> None:
-    """Whether the network of `init`, which is for `scale`, is one for the run's."""
+    """Check that the network of `init`, with scale `scale`, suits the run's."""
     if scale != config.generator.scale:
         raise SettingsError(
             f"{config.init} enlarges {scale} times, not {config.generator.scale}; give --scale {scale} to train it "
@@ -81,7 +81,7 @@ def _check_teacher(config: TrainConfig) -> None:
 
 
 def check_teacher_scale(config: TrainConfig, scale: int) -> None:
-    """Whether what a teacher for `scale` makes can be reduced to what its student shall make."""
+    """Check that the results of a teacher with scale `scale` can be downscaled to its student's."""
     if scale % config.generator.scale:
         raise SettingsError(
             f"the teacher, {config.teacher.model}, enlarges {scale} times, and its student {config.generator.scale} "
@@ -91,7 +91,7 @@ def check_teacher_scale(config: TrainConfig, scale: int) -> None:
 
 
 def _scale_of(source: str, wanted: float | None) -> int | None:
-    """How much a model enlarges, if its file says so: other programs' files do not. Raises `WeightsError`."""
+    """A model's scale, if its file contains it: other programs' files do not. Raises `WeightsError`."""
     path, entry = resolve(source, wanted)
     if entry is None and path.suffix.lower() == ".safetensors":
         entry = entry_of(read_weights_header(path), path, sha256="")

@@ -1,10 +1,9 @@
 """One process or several: `torchrun … -m srgan_cli train …`.
 
-Each process trains on its part of the global batch and the gradients are averaged, so that several processes compute
-what one would on the whole batch. PyTorch's `DistributedDataParallel` does the same inside `backward`; here it is one
-call after it, because a discriminator goes forward two or three times between its steps and its R1 penalty is a
-gradient of a gradient, neither of which that class supports, and because networks of some megabytes gain nothing from
-overlapping.
+Each process trains on its part of the global batch, and gradients are averaged, so that several processes compute the
+same as one would on the whole batch. PyTorch's `DistributedDataParallel` does the same inside `backward`; here it is
+one call after it, because that class supports neither a discriminator's two or three forward passes per step nor the R1
+penalty (a gradient of a gradient), and because networks of a few megabytes gain nothing from overlapping.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number, how many there are, and its number on this machine."""
+    """This process's rank, the number of processes, and its rank on this machine."""
 
     rank: int = 0
     world: int = 1
@@ -35,12 +34,12 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
 
 def from_environment() -> Processes:
-    """What torchrun says, or a single process."""
+    """From torchrun's environment variables, or a single process."""
     try:
         return Processes(
             *(
@@ -54,15 +53,16 @@ def from_environment() -> Processes:
 
 @contextlib.contextmanager
 def joined(processes: Processes, device: torch.device) -> Iterator[None]:
-    """The process group, while inside. Plain values travel between CPUs, gradients between GPUs where there are."""
+    """The process group, inside this block. Plain values are exchanged between CPUs, gradients between GPUs if there
+    are any."""
     if processes.world == 1:
         yield
         return
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # before the first message, or all would meet on the first GPU
+        torch.cuda.set_device(device)  # before the first message, or all processes would use the first GPU
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        # The others wait while the first one looks at a million pictures.
+        # The others wait while the first one scans up to a million pictures.
         dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
     except (RuntimeError, ValueError) as err:
         raise DeviceError(
@@ -88,7 +88,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) 
 
 
 def first_says(values: Sequence[float], processes: Processes) -> list[float]:
-    """What all go by: the first one's numbers."""
+    """Values that all processes use: the first one's."""
     if processes.world == 1:
         return list(values)
     said = torch.tensor(list(values) if processes.first else [0.0] * len(values), dtype=torch.float64)
@@ -97,7 +97,7 @@ def first_says(values: Sequence[float], processes: Processes) -> list[float]:
 
 
 def anyone(flag: bool, processes: Processes) -> bool:
-    """Whether it is true of any process."""
+    """Whether it is true in any process."""
     if processes.world == 1:
         return flag
     flags = torch.tensor([float(flag)])
@@ -106,7 +106,7 @@ def anyone(flag: bool, processes: Processes) -> bool:
 
 
 def least(value: int, processes: Processes) -> int:
-    """The smallest of all processes' values."""
+    """The smallest value of all processes."""
     if processes.world == 1:
         return value
     found = torch.tensor([value])
@@ -131,7 +131,7 @@ def first_does(work: Callable[[], T], processes: Processes) -> T:
 
 
 def part_of(count: int) -> int:
-    """This process's part of something that is counted over all of them; at least 1."""
+    """This process's part of a total over all of them; at least 1."""
     joined_up = dist.is_available() and dist.is_initialized()
     return max(1, count // dist.get_world_size()) if joined_up else count
 

@@ -1,4 +1,4 @@
-"""What the first process logs, validates, judges and keeps during a run; the others keep silent."""
+"""Logging, validation, monitoring and checkpoints during a run, done by the first process; the others do nothing."""
 
 from __future__ import annotations
 
@@ -36,31 +36,32 @@ from srgan_cli.training.wear_validation import WearValidation
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import to_toml
 
-FIDELITY_MODEL = "fidelity.safetensors"  # phase 1's result, beside the adversarial one: the two can be blended
-# Validation takes at most this part of the time, whatever interval was asked for.
+# the result of phase 1, beside the adversarial one, so that the two can be interpolated
+FIDELITY_MODEL = "fidelity.safetensors"
+# Maximum fraction of the time spent on validation, whatever interval is configured.
 _VALIDATION_FRACTION = 0.05
 _SAMPLE_PX = 192
-_PATIENCE, _PATIENCE_STEPS = 2, 40  # lines of the log in a row, and steps, that overflows of a scaler may spoil
+_PATIENCE, _PATIENCE_STEPS = 2, 40  # consecutive log lines, and steps, that a scaler's overflows may affect
 _REPORT_S = 0.5
 
 
 class Recorder(Protocol):
-    """What the training loop reports to. Where it answers True, the run must go back to the last checkpoint."""
+    """Receives the training loop's events. If a method returns True, the run must return to the last checkpoint."""
 
     def open(self, notes: Sequence[str], *, resumed: bool) -> None:
-        """The first step comes next. `notes` are what setting up has found."""
+        """The first step follows. `notes` come from setting up."""
 
     def after(self, stepped: Stepped, at: At) -> bool:
-        """A step was made."""
+        """A step has been made."""
 
     def settle(self, *, last: bool, validating: bool) -> bool:
-        """A phase is about to end, and the run with it if it is the `last`."""
+        """A phase is about to end, and with it the run if it is the `last`."""
 
     def phase_begins(self) -> None:
         """The state has entered another phase."""
 
     def went_back(self, before: State) -> None:
-        """The run is again where it was `before`."""
+        """The run has returned to the state `before`."""
 
     def close(self, interrupted: bool) -> Outcome:
         """The run ends, or only this session of it."""
@@ -70,7 +71,7 @@ class Recorder(Protocol):
 def recording(
     config: TrainConfig, where: Path, run: Run, state: State, clock: Clock, scan: Scan, observer: TrainingObserver
 ) -> Iterator[Recorder]:
-    """This process's recorder, while inside: one process writes, the others keep silent."""
+    """This process's recorder, inside the block: one process writes, the others do nothing."""
     if not run.group.first:
         yield SilentRecorder(where, state, clock)
         return
@@ -82,7 +83,7 @@ def recording(
 
 
 class SilentRecorder:
-    """Of all processes but the first: nothing is written, and never a reason found to go back."""
+    """For all processes but the first: writes nothing, and never requests a rollback."""
 
     def __init__(self, where: Path, state: State, clock: Clock) -> None:
         self._where, self._state, self._clock = where, state, clock
@@ -107,7 +108,7 @@ class SilentRecorder:
 
 
 class RunRecorder:
-    """The one that writes."""
+    """The recorder that writes."""
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class RunRecorder:
         if self.likeness is not None:
             self.baseline |= self.likeness.measure_bicubic(run)
         self.wear = None if run.adaptation is None else WearValidation(run, run.adaptation, scan, self.pairs)
-        scaled = run.learner.scaler.is_enabled()  # such steps are left out by the scaler itself
+        scaled = run.learner.scaler.is_enabled()  # the scaler skips such steps by itself
         self.monitor = Monitor(
             config.adversarial.objective,
             patience=_PATIENCE if scaled else 1,
@@ -141,7 +142,7 @@ class RunRecorder:
         self._speeds: dict[str, float] = {}
         folder.write_config(where, config)
         self.record = RunRecord(where, resume_bytes=state.log_bytes or None, note=observer.note)
-        # How long the last validation took, the last one in fp32, and the last save.
+        # Duration of the last validation, of the last one in fp32, and of the last save.
         self._validation_s = self._exact_validation_s = self._save_s = 0.0
         self._validated_s = self._saved_s = clock.elapsed_s
         self._validated_step = self._saved_step = state.step
@@ -149,8 +150,8 @@ class RunRecorder:
     # ---------------------------------------------------------------------------------------------------- the beginning
 
     def open(self, notes: Sequence[str], *, resumed: bool) -> None:
-        """What will be done, how good the network is now, and a first checkpoint, so that there is something to go back
-        to, and a full disk is found now."""
+        """Report what will be done, validate, and save a first checkpoint, so that there is one to return to, and a
+        full disk is noticed immediately."""
         found = {**facts(self.run, self.state, self.scan), "resumed_at": self.state.step if resumed else None}
         self.record.log({"event": "resumed" if resumed else "started", **self._when(), **found})
         self.observer.started(found)
@@ -180,7 +181,7 @@ class RunRecorder:
     # -------------------------------------------------------------------------------------------------- after each step
 
     def after(self, stepped: Stepped, at: At) -> bool:
-        """Note a step, and do what is due."""
+        """Record a step, and do what is due."""
         self.meter.add(stepped, at)
         watch = self.run.config.watch
         validating = self._due(
@@ -195,11 +196,11 @@ class RunRecorder:
             return True
         if saving or validating:
             self.save(good=validating)
-            self.meter = Meter()  # its speed is that of training, without validating and saving
+            self.meter = Meter()  # the speed of training, without validating and saving
         return False
 
     def settle(self, *, last: bool, validating: bool) -> bool:
-        """Log and judge what came after the last line, and validate once more, in fp32 at the very end."""
+        """Log and check the steps after the last line, and validate once more, in fp32 at the very end."""
         if self.meter.steps and self._judge(self._log(self.meter.at)):
             return True
         if validating and self._judge_validation(exact=last):
@@ -226,7 +227,7 @@ class RunRecorder:
         return self.clock.elapsed_s - last_s >= every_s
 
     def _log(self, at: At) -> list[Finding]:
-        """Everything since the last line of the log, as means; and what the monitor says of it."""
+        """Log the means since the last line, and the monitor's findings."""
         means = self.meter.means()
         speed = self.meter.speed()
         self.meter = Meter()
@@ -280,8 +281,8 @@ class RunRecorder:
     # -------------------------------------------------------------------------------------- validating, keeping, ending
 
     def validate(self, *, exact: bool = False) -> ValidationNumbers:
-        """Score the moving average on the validation pictures; log, sample sheet, report. `exact`: in fp32, as anyone
-        would who evaluates the file."""
+        """Score the moving average on the validation pictures; log, sample sheet, report. `exact`: in fp32, as in
+        evaluating the file."""
         began_s = self.clock.elapsed_s
         run, scale = self.run, self.run.generator.scale
         autocast = Autocast(run.device, torch.float32) if exact else run.autocast
@@ -314,7 +315,7 @@ class RunRecorder:
         return numbers
 
     def _validate_wear(self, wear: WearValidation) -> None:
-        """The held-out pictures are worn as has been learned by now; and a sheet of that beside real ones."""
+        """Wear the held-out pictures with the current wearer, and draw a sheet of them beside real worn ones."""
         self.pairs = wear.pairs()
         self.baseline = dict(validation.baseline(self.pairs, self.run.generator.scale).mean)
         self.worn = wear.numbers(self.run)
@@ -323,7 +324,7 @@ class RunRecorder:
             publish_png(Image.fromarray(sheet), self.where / WEAR_SHEET_NAME)
 
     def _liken(self, likeness: Likeness, autocast: Autocast) -> dict[str, float]:
-        """How near the student is to its teacher; and a sheet that shows both."""
+        """Measure how close the student is to its teacher, and draw a sheet of both."""
         values, results = likeness.measure(self.run, autocast)
         sheet = likeness.sheet(results, self.run.config.watch.samples)
         if sheet is not None:
@@ -331,13 +332,13 @@ class RunRecorder:
         return values
 
     def _keep_time_back(self) -> None:
-        """What comes after the last step: a validation in fp32 as the first one was, a checkpoint, the model, the
-        report, and once more the teacher, to measure how fast it is."""
+        """Reserve time for the work after the last step: a validation in fp32 as long as the first one, a checkpoint,
+        the model, the report, and measuring the teacher's speed."""
         teacher_s = 2 * self.likeness.piece_s if self.likeness is not None else 0.0
         self.clock.keep_back(self._exact_validation_s + self._save_s + _REPORT_S + teacher_s)
 
     def _show(self, results: Sequence[Pixels]) -> None:
-        """The same crops each time, and the report as it is so far."""
+        """Write the samples, the same crops each time, and the current report."""
         shown = list(zip(self.pairs, results, strict=True))[: self.run.config.watch.samples]
         if shown:
             scale = self.run.generator.scale
@@ -346,9 +347,10 @@ class RunRecorder:
         self._report()
 
     def save(self, *, good: bool = False) -> None:
-        """A checkpoint, and the model as it is now. `good`: it was validated and is well, so it is worth going back to.
+        """Save a checkpoint, and the current model. `good`: it was validated without problems, so it can be returned
+        to.
 
-        Networks that are not finite are not kept: what is kept already stays.
+        Networks that are not finite are not saved; the earlier files stay.
         """
         if not self._finite():
             self._note("the networks hold numbers that are not finite; the last saved state is kept")
@@ -386,7 +388,7 @@ class RunRecorder:
         self.save(good=True)
 
     def went_back(self, before: State) -> None:
-        """The count and the lower rate are saved at once, or a kill would forget them."""
+        """The count and the lower rate are saved immediately, so that a kill does not lose them."""
         self.monitor.restore(before.monitor)
         self.meter = Meter()
         self._validated_s, self._validated_step = self.clock.elapsed_s, self.state.step

@@ -1,4 +1,4 @@
-"""The networks of a run, what changes them, and one step of each phase."""
+"""The networks of a run, their optimisers, and one step of each phase."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from srgan_cli.training.teaching import Teacher, load_teacher
 from srgan_cli.training_adaptation_config import AdaptationSettings
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase, TrainConfig
 
-_NOISE = 5  # a stream of random numbers, beside those of the data
-_APART_PX = 1 << 16  # crops are told apart as places far from each other
+_NOISE = 5  # key of a stream of random numbers, beside those of the data
+_APART_PX = 1 << 16  # offset between the crops' noise fields: positions far from each other
 
 
 @dataclass
 class Run:
-    """What is trained. `ema` is the generator's moving average: what is validated and kept."""
+    """Everything that is trained. `ema` is the generator's moving average, which is validated and kept."""
 
     config: TrainConfig
     device: torch.device
@@ -64,14 +64,14 @@ class Run:
 
     @property
     def parts(self) -> dict[str, checkpoint.Stateful]:
-        """All that is learned, by name: the one list that saves and loads."""
+        """Everything learned, by name: the list used for both saving and loading."""
         parts: dict[str, checkpoint.Stateful] = {"generator": self.generator, "ema": self.ema}
         for name, learner in (("generator", self.learner), ("discriminator", self.discriminator_learner)):
             parts |= {} if learner is None else learner.parts(name)
         return parts if self.adaptation is None else parts | self.adaptation.parts
 
     def learner_in(self, phase: Phase) -> Learner:
-        """What a phase is about: the wearer's, or the generator's."""
+        """The learner of a phase: the wearer's, or the generator's."""
         return self.adaptation.learner if phase == "wear" and self.adaptation is not None else self.learner
 
     @property
@@ -84,9 +84,9 @@ class Run:
 
 
 def choose_compute(config: TrainConfig, group: Processes) -> tuple[torch.device, torch.dtype]:
-    """Device and precision. Half precision is bf16 where the device multiplies it, which needs no loss scaling.
+    """Device and precision. Half precision means bf16, if the device supports it in hardware; it needs no loss scaling.
 
-    Raises `DeviceError` when the device asked for does not exist.
+    Raises `DeviceError` if the requested device does not exist.
     """
     name = config.compute.device
     if group.world > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
@@ -102,16 +102,15 @@ def choose_compute(config: TrainConfig, group: Processes) -> tuple[torch.device,
 
 
 def begin(config: TrainConfig, group: Processes, *, resuming_in: Phase | None = None) -> Run:
-    """A run before its first step. Every process makes the same networks, from the same seed.
+    """A run before its first step. All processes create the same networks, from the same seed.
 
-    With `resuming_in`, the weights of a checkpoint in that phase come next, and the file of `init` is not needed any
-    more.
-    Whatever a later phase needs is made here too, but for what `add_perceptual` loads.
+    With `resuming_in`, the weights of a checkpoint in that phase are loaded next, and the file of `init` is no longer
+    needed. Everything for later phases is created here too, except what `add_perceptual` loads.
     """
     device, dtype = choose_compute(config, group)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True  # sizes are always the same
+        torch.backends.cudnn.benchmark = True  # sizes are constant
     autocast = Autocast(device, dtype)
     generator = placed(
         make_generator(dataclasses.replace(config, init=None) if resuming_in else config), device
@@ -124,10 +123,10 @@ def begin(config: TrainConfig, group: Processes, *, resuming_in: Phase | None = 
     if config.adaptation.on:
         run.adaptation = begin_adaptation(config, group, device, autocast)
     if config.compute.compile:
-        # R1 is a gradient of a gradient, which compiled networks do not have.
+        # R1 is a gradient of a gradient, which compiled networks do not support.
         discriminator_learner = None if config.adversarial.r1_weight else run.discriminator
         for network in filter(None, (run.generator, discriminator_learner)):
-            network.compile()  # in place: names in checkpoints stay as they are
+            network.compile()  # in place: names in checkpoints do not change
     return run
 
 
@@ -140,15 +139,15 @@ def _add_discriminator(run: Run) -> None:
 
 
 def add_perceptual(run: Run) -> None:
-    """Load VGG19, where a phase needs it: downloaded once, so last of all. Raises `WeightsError`."""
+    """Load VGG19, if a phase needs it; last, because it may be a download. Raises `WeightsError`."""
     if "adversarial" in run.config.phases and run.config.adversarial.perceptual_weight:
         run.perceptual = placed(make_perceptual(run.config), run.device)
 
 
 def make_generator(config: TrainConfig) -> Generator:
-    """A fresh one, or that of `init`, or one grown from it.
+    """A new one, that of `init`, or one grown from it.
 
-    Raises `WeightsError`, or `SettingsError` where the scales differ and it is not to grow.
+    Raises `WeightsError`, or `SettingsError` if the scales differ and it is not to be grown.
     """
     torch.manual_seed(config.seed)
     settings = dataclasses.asdict(config.generator)
@@ -177,27 +176,27 @@ def with_sizes_of_init(config: TrainConfig) -> TrainConfig:
 
 
 def make_perceptual(config: TrainConfig) -> PerceptualLoss:
-    """Raises `WeightsError` where its weights are not available."""
+    """Raises `WeightsError` if its weights are not available."""
     settings = config.perceptual
     return PerceptualLoss(make_features(config), settings.layers, settings.distance, settings.scaling)
 
 
 def make_features(config: TrainConfig) -> VGGFeatures:
-    """What the perceptual loss looks with. Raises as `make_perceptual`."""
+    """The features for the perceptual loss. Raises as `make_perceptual`."""
     settings = config.perceptual
     file = expanded(settings.weights_file) if settings.weights_file else None
     return load_features(settings.source, tuple(settings.layers), settings.activation, file, seed=0)
 
 
 def enter(run: Run, phase: Phase) -> None:
-    """Go over to another phase: from the moving average, which is better than where the weights happen to be."""
+    """Begin another phase, starting from the moving average, which is better than the current weights."""
     run.generator.load_state_dict(run.ema.state_dict())
     run.learner = make_learner(run.generator, run.config.of(phase), run.autocast)
 
 
 def restore(run: Run, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Give all parts their state from a checkpoint, and return its plain values. The generator's optimiser is that of
-    the phase it was in: phases may have different ones. Raises `WeightsError`."""
+    """Restore the state of all parts from a checkpoint, and return its plain values. The generator's optimiser is that
+    of the phase it was in, since phases may have different ones. Raises `WeightsError`."""
     phase = found["values"].get("phase")
     if phase in run.config.phases:
         run.learner = make_learner(run.generator, run.config.of(phase), run.autocast)
@@ -208,7 +207,7 @@ def restore(run: Run, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def step(run: Run, state: State, fraction: float, examples: Examples) -> Stepped:
-    """One step of the phase the run is in, after `fraction` of it."""
+    """One step of the run's current phase, after `fraction` of it."""
     settings, adaptation = run.config.of(state.phase), run.adaptation
     rate = state.rate * schedule.rate_factor(settings, fraction, state.phase_step)
     if isinstance(settings, AdaptationSettings):
@@ -241,8 +240,8 @@ def _add_cycle(run: Run, terms: Terms, examples: Examples, step: int) -> None:
 
 
 def noise_of(run: Run, count: int, step: int, rollbacks: int = 0) -> Noise | None:
-    """What this process's `count` crops are drawn from in a step: another in each, which follows from the seed, and
-    none for the first of them; None for a network without noise."""
+    """The noise for this process's `count` crops in a step, which depends on seed and step; none for the first of them.
+    None for a network without noise."""
     if not run.generator.has_noise:
         return None
     seed = int(draws.generator(run.config.seed + rollbacks, _NOISE, step).integers(1 << 62))
@@ -253,7 +252,7 @@ def noise_of(run: Run, count: int, step: int, rollbacks: int = 0) -> Noise | Non
 
 
 def _targets(examples: Examples, weight: float) -> list[tuple[float, Tensor]]:
-    """What fidelity is to: the originals, and a teacher's results with their `weight`."""
+    """The targets of the fidelity phase: the originals, and a teacher's results with their `weight`."""
     if examples.taught is None:
         return [(1.0, examples.high)]
     both = [(weight, examples.taught), (1.0 - weight, examples.high)]

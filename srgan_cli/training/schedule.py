@@ -1,7 +1,7 @@
-"""How far a run is, and what follows from it: the phase, the learning rate, the crop.
+"""How much of a run is done, and what follows from it: the phase, the learning rate, the crop.
 
-Everything is a function of the *fraction* of the run that is done, so that a run of given time and one of given steps
-are the same thing to the rest of the code: only `Length.fraction` knows the difference.
+Everything is a function of the *fraction* of the run that is done. So the rest of the code does not distinguish runs of
+a given time from runs of a given number of steps: only `Length.fraction` does.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from dataclasses import dataclass
 
 from srgan_cli.training_config import AdversarialSettings, Phase, PhaseSettings, TrainConfig
 
-# Of the rate at the beginning; a rate of exactly nothing would waste the last steps.
+# The final learning rate, relative to the initial one; at exactly zero the last steps would be wasted.
 _COSINE_END = 0.01
-# Where a machine is slow, or the budget short, the warm-up ends after this fraction of the phase.
+# On a slow machine, or with a short budget, the warm-up ends after this fraction of the phase.
 _LONGEST_WARMUP = 0.05
 
 
 @dataclass(frozen=True)
 class Length:
-    """A run ends after `steps`, or where `budget_s` is given, after that time.
+    """A run ends after `steps`, or if `budget_s` is given, after that time.
 
-    Of a budget, `begun_s` went by before the first step (scanning the pictures, decoding them), and `reserve_s` is kept
-    for what comes after the last one (the last validation, the report, the files); the schedules lie between the two.
+    Of a budget, `begun_s` passed before the first step (scanning and decoding the pictures), and `reserve_s` is
+    reserved for the work after the last one (the last validation, the report, the files); the schedules cover the time
+    between.
     """
 
     steps: int
@@ -31,7 +32,8 @@ class Length:
     begun_s: float = 0.0
 
     def fraction(self, step: int, elapsed_s: float, step_s: float = 0.0) -> float:
-        """What is done after `step` steps in `elapsed_s` seconds; 1 where another step of `step_s` would be late."""
+        """The fraction that is done after `step` steps in `elapsed_s` seconds; 1 if another step of `step_s` would be
+        late."""
         if self.budget_s is None:
             return min(1.0, step / self.steps)
         end_s = self.budget_s - self.reserve_s
@@ -47,16 +49,17 @@ class Length:
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the run we are: the phase, and how much of it is done, in [0, 1]."""
+    """The phase of a run, and how much of it is done, in [0, 1]."""
 
     phase: Phase
     fraction: float
 
 
 def place(config: TrainConfig, phase: Phase, fraction: float, began: float) -> Place:
-    """Where a run is that is in `phase`, has done `fraction` of the whole, and had done `began` when the phase began.
+    """The place of a run that is in `phase`, has done `fraction` of the whole, and had done `began` when the phase
+    began.
 
-    A phase that is over never comes back, also where a run is made longer than it was meant to be.
+    A phase that is over never returns, even if a run is extended.
     """
     end = config.end_of(phase)
     if phase != config.phases[-1] and fraction >= end:
@@ -65,7 +68,7 @@ def place(config: TrainConfig, phase: Phase, fraction: float, began: float) -> P
 
 
 def rate_factor(settings: PhaseSettings, fraction: float, phase_step: int) -> float:
-    """What the learning rate is multiplied with after `fraction` of a phase, at its step `phase_step` (from 0)."""
+    """Factor on the learning rate after `fraction` of a phase, at its step `phase_step` (from 0)."""
     warm = 1.0
     if settings.warmup_steps:
         warm = min(1.0, max((phase_step + 1) / settings.warmup_steps, fraction / _LONGEST_WARMUP))
@@ -82,5 +85,5 @@ def crop_px(settings: PhaseSettings, fraction: float) -> int:
 
 
 def ramp(settings: AdversarialSettings, fraction: float) -> float:
-    """Of the adversarial weight: rises from 0 to 1, so that a fresh discriminator cannot spoil the start."""
+    """Factor on the adversarial weight: rises from 0 to 1, so that an untrained discriminator does no harm."""
     return min(1.0, fraction / settings.ramp_fraction) if settings.ramp_fraction else 1.0

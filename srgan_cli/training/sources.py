@@ -1,4 +1,4 @@
-"""What a run learns from, made ready before its first step: scanned, decoded, and taught where there is a teacher."""
+"""The data of a run, prepared before its first step: scanned, decoded, and enlarged by the teacher if there is one."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from srgan_cli.training.state import State
 from srgan_cli.training.teaching import Teacher
 from srgan_cli.training_adaptation_config import MIN_WORN
 
-# Where a run is counted in steps, nobody knows how long it will take: then a piece should give about this many crops.
+# If a run's length is in steps, its duration is unknown; then each piece should be used for about this many crops.
 _CROPS_PER_PIECE = 40
 _MIN_PIECES, _MAX_PIECES = 16, 4096
 _FEW_PIECES = 48  # fewer are reported
-_LOOKED_AT = 12  # pictures, for their colours
+_LOOKED_AT = 12  # number of pictures examined for colours
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Pictures, and what a teacher made of pieces of them, on this machine's disk.
+    """Pictures, and a teacher's results for pieces of them, on this machine's disk.
 
-    `cache` holds the originals (and their small pictures, if paired), `unlabelled` pictures without an original: for
-    the teacher, or those whose wear is learned.
-    `taught`: a teacher's results, where they are kept. `notes` are for the person.
+    `cache` holds the originals (and their low pictures, if paired), `unlabelled` pictures without an original: for the
+    teacher, or those whose wear is learned. `taught`: a teacher's stored results, if any. `notes` are for the user.
     """
 
     scan: Scan
@@ -44,7 +43,7 @@ class Sources:
 
 
 def scanned(run: Run, observer: TrainingObserver) -> Scan:
-    """Which pictures are learned from and which are held out, as the first process finds them."""
+    """Which pictures are learned from and which are held out, as determined by the first process."""
     config = run.config
 
     def find() -> Scan:
@@ -68,7 +67,7 @@ def scanned(run: Run, observer: TrainingObserver) -> Scan:
 
 
 def prepare(run: Run, state: State, found: Scan, observer: TrainingObserver) -> Sources:
-    """All of it: made by the first process, after which the others find it made."""
+    """Prepare everything: the first process does the work, and the others then find the results."""
     processes.first_does(lambda: _caches(run, found, observer.caching) and None, run.group)
     cache, unlabelled = _caches(run, found)
     if run.adaptation is not None:
@@ -81,7 +80,8 @@ def prepare(run: Run, state: State, found: Scan, observer: TrainingObserver) -> 
 
 
 def check_worn(found: Scan, refused: Sequence[Refusal], scale: int) -> None:
-    """Whether wear can be learned from these pictures; `refused` are worn ones. Raises `SettingsError`."""
+    """Check that wear can be learned from these pictures; `refused` are the unusable worn ones. Raises
+    `SettingsError`."""
     worn, sharp = ([max(one.width, one.height) for one in kept] for kept in (found.unlabelled, found.train))
     if len(worn) < MIN_WORN:
         why = f" ({len(refused)} are left out: {reasons_of(refused)})" if refused else ""
@@ -98,7 +98,7 @@ def check_worn(found: Scan, refused: Sequence[Refusal], scale: int) -> None:
 
 
 def _check_colours(found: Scan, grey: bool) -> None:
-    """Raises `SettingsError` where the worn pictures have no colours and what they are compared with has."""
+    """Raises `SettingsError` if the worn pictures are grey and the ones they are compared with are not."""
     if not grey and _are_grey(found.unlabelled) and not _are_grey(found.train):
         raise SettingsError(
             "the worn pictures are grey and the sharp ones coloured, so that the loss of colours would be learned as "
@@ -107,13 +107,13 @@ def _check_colours(found: Scan, grey: bool) -> None:
 
 
 def _are_grey(pictures: Sequence[Picture]) -> bool:
-    """By a sample. What cannot be read is reported when it is needed."""
+    """Judged by a sample. Unreadable pictures are reported when they are needed."""
     sample = pictures[:: max(1, len(pictures) // _LOOKED_AT)][:_LOOKED_AT]
     return all(is_grey(read_pixels(picture.path)) for picture in sample)
 
 
 def _caches(run: Run, found: Scan, advance: Advance | None = None) -> tuple[Cache, Cache | None]:
-    """Of the originals, and of the pictures without one, which are kept as they are."""
+    """The caches of the originals, and of the pictures without one, which are stored unchanged."""
     data, low_px = run.config.data, _low_px(run)
     cache = build_cache(found.train, data, scale=run.generator.scale, crop_px=_high_px(run), advance=advance)
     if not found.unlabelled:
@@ -123,7 +123,7 @@ def _caches(run: Run, found: Scan, advance: Advance | None = None) -> tuple[Cach
 
 
 def _low_px(run: Run) -> int:
-    """The side of the largest crop, in px of the low picture, with what an inline teacher sees around it."""
+    """The side of the largest crop, in px of the low picture, including an inline teacher's context."""
     around_px = run.config.teacher.context_px if run.teacher is not None and run.teacher.inline else 0
     return run.config.largest_crop_px // run.generator.scale + 2 * around_px
 
@@ -157,7 +157,7 @@ def _teaching(run: Run, teacher: Teacher) -> Teaching:
 
 
 def _wear_of(run: Run) -> str:
-    """What tells a learned degradation from another that has come to lie under its name."""
+    """Identifies a learned degradation, in case its file is replaced."""
     name = run.config.degradation.wear
     return "" if name is None else f" {opened(name).sha256}"
 

@@ -1,4 +1,4 @@
-"""How far a run is: the plain values that a checkpoint keeps beside the networks and the clock."""
+"""The progress of a run: plain values that a checkpoint stores beside the networks and the clock."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from srgan_cli.training_config import Phase, TrainConfig
 
 @dataclass
 class State:
-    """Changed only by its own methods; everybody else reads.
+    """Changed only by its own methods; read-only for others.
 
     `phase_began_step` and `_s`: when this phase began. `rate` is halved by each rollback. `log_bytes` and `monitor`:
-    where the log ended and what the monitor knew at the last checkpoint. `batches` are what was found to fit, by
-    phase; `pictures` tells a set of pictures from another; `pieces`: how many a teacher was asked for. `done` is the
-    length after which the run was finished, and `scores` what it had then.
+    the log's end and the monitor's state at the last checkpoint. `batches` are the ones that fit, by phase; `pictures`
+    identifies the set of pictures; `pieces`: the number of a teacher's pieces. `done` is the length after which the run
+    was finished, and `scores` its scores then.
     """
 
     phase: Phase = "fidelity"
@@ -39,7 +39,7 @@ class State:
 
     @classmethod
     def restored(cls, values: Mapping[str, Any]) -> State:
-        """From a checkpoint's values, which are those of `values` and perhaps others.
+        """From a checkpoint's values, which include those of `values`.
 
         Raises `WeightsError` for values that no run could be resumed from.
         """
@@ -73,17 +73,17 @@ class State:
     # ------------------------------------------------------------------------------------------------ the training loop
 
     def advance(self) -> None:
-        """A step was made."""
+        """A step has been made."""
         self.step += 1
         self.phase_step += 1
 
     def enter(self, phase: Phase, elapsed_s: float) -> None:
-        """A phase begins, `elapsed_s` after the run did."""
+        """A phase begins, `elapsed_s` after the start of the run."""
         self.phase, self.phase_step = phase, 0
         self.phase_began_step, self.phase_began_s = self.step, elapsed_s
 
     def go_back(self, before: State) -> None:
-        """To where the run was `before`, at half the rate. The count of such returns goes on, or they would not end."""
+        """Return to the state `before`, at half the rate. The count of rollbacks is kept, so that they end."""
         self.phase, self.step, self.phase_step = before.phase, before.step, before.phase_step
         self.phase_began_step, self.phase_began_s = before.phase_began_step, before.phase_began_s
         self.rollbacks, self.rate = self.rollbacks + 1, self.rate / 2
@@ -91,31 +91,31 @@ class State:
     # ------------------------------------------------------------------------------------------------------- setting up
 
     def take_batches(self, batches: Mapping[Phase, int]) -> None:
-        """The batch of each phase that fits: found once, and kept when the run is resumed."""
+        """Set the batch of each phase that fits: determined once, and kept when the run is resumed."""
         self.batches = {str(phase): batch for phase, batch in batches.items()}
 
     def take_pieces(self, count: int) -> None:
-        """How many pieces were taught: as many, when the run is resumed."""
+        """Set the number of a teacher's pieces, kept when the run is resumed."""
         self.pieces = count
 
     # ----------------------------------------------------------------------------------------------------- the recorder
 
     def take_pictures(self, digest: str) -> bool:
-        """The pictures that the run learns from. False: they are not those it began with."""
+        """Set the pictures that the run learns from. Returns False if they differ from those it began with."""
         same = self.pictures in ("", digest)
         self.pictures = digest
         return same
 
     def note(self, log_bytes: int, monitor: Mapping[str, Any]) -> None:
-        """Where the log ends and what the monitor knows, for the checkpoint that is saved next."""
+        """Store the log's end and the monitor's state for the next checkpoint."""
         self.log_bytes, self.monitor = log_bytes, dict(monitor)
 
     def score(self, scores: Mapping[str, Mapping[str, float]]) -> None:
-        """What was reached, by what was scored and by metric."""
+        """Store scores, by what was scored and by metric."""
         self.scores = {name: dict(values) for name, values in scores.items()}
 
     def finish(self, config: TrainConfig) -> None:
-        """The run is as long as `config` says."""
+        """Mark the run as finished with the length in `config`."""
         self.done = _length(config)
 
     def is_finished(self, config: TrainConfig) -> bool:
@@ -123,5 +123,5 @@ class State:
 
 
 def _length(config: TrainConfig) -> list[float]:
-    """What tells a run's length from another: one number is steps, two are a time."""
+    """Identifies a run's length: one number means steps, two mean a time."""
     return [0.0, config.budget_s] if config.budget_s is not None else [float(config.steps)]

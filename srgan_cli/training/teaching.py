@@ -1,4 +1,4 @@
-"""A stronger network as a teacher: how it is loaded, and what it makes of low pictures."""
+"""A stronger network as a teacher: loading it, and its results for low pictures."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from srgan_cli.networks.weights import Model, load_model
 from srgan_cli.training.preflight import check_teacher_scale
 from srgan_cli.training_config import TrainConfig
 
-_TOGETHER = 16  # crops at a time: a teacher takes many times the memory of its student
+_TOGETHER = 16  # crops at a time: a teacher needs many times the memory of its student
 
 
 class Teacher:
-    """Enlarges as `srgan upscale` does, by the student's `scale`: a teacher that enlarges more has its results
-    downscaled. In half precision where the device multiplies it and the network bears it; what is not finite is made
-    again in fp32.
+    """Enlarges like `srgan upscale`, by the student's `scale`: results of a teacher with a larger scale are downscaled.
+    In half precision if the device and the network support it; results that are not finite are recomputed in fp32.
 
-    `inline`: its results are made for each batch, and not ahead of time. `setup_s`: how long checking the precision
-    took.
+    `inline`: its results are computed for each batch instead of ahead of time. `setup_s`: duration of checking the
+    precision.
     """
 
     def __init__(self, model: Model, scale: int, backend: Backend, *, inline: bool) -> None:
@@ -50,9 +49,9 @@ class Teacher:
         return self._chain.backend.precision
 
     def __call__(self, low: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 3, H·scale, W·scale) in [0, 1], fp32, on its device, without a graph.
+        """(N, 3, H, W) in [0, 1] -> (N, 3, H·scale, W·scale) in [0, 1], fp32, on its device, without gradients.
 
-        Raises `WeightsError` where the network's numbers are not finite even in fp32.
+        Raises `WeightsError` if the network's results are not finite even in fp32.
         """
         with self._chain.backend.inference():
             parts = [self._enlarged(part) for part in torch.split(low.to(self.device), _TOGETHER)]
@@ -60,7 +59,7 @@ class Teacher:
 
     def of_pixels(self, low: Bytes) -> Bytes:
         """(H, W, 3) -> (H·scale, W·scale, 3), rounded."""
-        picture = torch.from_numpy(low.copy()).permute(2, 0, 1)[None].float() / 255.0  # torch needs to be able to write
+        picture = torch.from_numpy(low.copy()).permute(2, 0, 1)[None].float() / 255.0  # torch needs writable memory
         high: Bytes = (self(picture)[0] * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
         return high
 
@@ -80,10 +79,10 @@ class Teacher:
 
 
 def load_teacher(config: TrainConfig, device: torch.device) -> Teacher | None:
-    """The teacher that the settings name; None where they name none.
+    """The teacher given in the settings; None if there is none.
 
-    Raises `WeightsError` for a model that does not exist, is damaged, or needs spandrel where that is not installed,
-    and `SettingsError` for one whose scale does not make the student's.
+    Raises `WeightsError` for a model that does not exist, is damaged, or needs spandrel if that is not installed, and
+    `SettingsError` for one whose scale does not fit the student's.
     """
     settings, scale = config.teacher, config.generator.scale
     if settings.model is None:
@@ -95,7 +94,7 @@ def load_teacher(config: TrainConfig, device: torch.device) -> Teacher | None:
 
 
 def engine_options(config: TrainConfig, device: torch.device) -> EngineOptions:
-    """How networks run here that are not trained."""
-    # Only fp32 is a wish that a teacher must share: half precision is checked for each network by itself.
+    """The engine options for networks that are not trained."""
+    # Only fp32 applies to a teacher too: half precision is checked for each network separately.
     precision: Literal["fp32", "auto"] = "fp32" if config.compute.precision == "fp32" else "auto"
     return EngineOptions(device=str(device), precision=precision)

@@ -1,7 +1,7 @@
-"""The training loop: scan, cache, then steps until the length is over, and a run folder that records all of it.
+"""The training loop: scan, cache, then steps until the length is over, and a run folder that records everything.
 
-Reading order: `train` sets a run up, `_loop` is the run, `recorder.RunRecorder` writes down what happens. `State` says
-how far the run is, `Clock` how much of its time is left.
+Reading order: `train` sets a run up, `_loop` is the run, `recorder.RunRecorder` records the events. `State` holds the
+run's progress, `Clock` its time.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from srgan_cli.training_config import GeneratorSettings, Phase, TrainConfig
 
 
 def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outcome:
-    """Train as `config` says, in the folder `where`; or resume there, when it holds a run of the same settings.
+    """Train with `config` in the folder `where`; or resume there, if it holds a run with the same settings.
 
-    Raises `SettingsError`, `NothingToDoError`, `WeightsError` or `DeviceError` before the first step for what cannot be
-    trained, and `DivergedError` when training had to go back too often. Once it trains, SIGINT, SIGTERM and SIGHUP save
-    and stop; the outcome then says so.
+    Raises `SettingsError`, `NothingToDoError`, `WeightsError` or `DeviceError` before the first step if training is not
+    possible, and `DivergedError` after too many rollbacks. During training, SIGINT, SIGTERM and SIGHUP save and stop;
+    the outcome then says so.
     """
     clock, group = Clock(config), processes.from_environment()
     _check_batches(config, group)
@@ -54,7 +54,7 @@ def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outco
         if state.is_finished(config) and (where / RUN_MODEL).is_file():
             observer.note(f"{where} holds this run, finished; a longer one resumes from it")
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, clock.earlier_s)
-        # In the order of what they cost: headers of pictures, half a gigabyte of VGG19 perhaps, all pixels of pictures.
+        # Cheapest checks first: headers of pictures, VGG19 (up to half a gigabyte), all pixels of pictures.
         pictures = sources.scanned(run, observer)
         add_perceptual(run)
         learned = sources.prepare(run, state, pictures, observer)
@@ -72,7 +72,7 @@ def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outco
 
 @dataclass(frozen=True)
 class _Session:
-    """What the loop works on."""
+    """The objects the loop uses."""
 
     where: Path
     run: Run
@@ -82,7 +82,7 @@ class _Session:
 
 
 def _loop(session: _Session, batches: Batches, stop: Callable[[], bool]) -> bool:
-    """Steps until the length is over, or somebody asks to stop: then True."""
+    """Run steps until the length is over, or a stop is requested: then return True."""
     run, state, clock, recorder = session.run, session.state, session.clock, session.recorder
     back = False
     while True:
@@ -94,7 +94,7 @@ def _loop(session: _Session, batches: Batches, stop: Callable[[], bool]) -> bool
             back = False
             continue
         if here.ends or here.phase != state.phase:
-            # What came after the last line of the log has not been judged yet.
+            # Steps after the last line of the log have not been checked yet.
             back = _settled(session, here)
             if here.ends and (here.stopping or not back):
                 return here.stopping and here.fraction < 1.0
@@ -115,9 +115,9 @@ def _loop(session: _Session, batches: Batches, stop: Callable[[], bool]) -> bool
 
 @dataclass(frozen=True)
 class _Here:
-    """Where the run is, as all processes see it: `fraction` of the run is done, and `phase_fraction` of `phase`.
+    """The run's position, as all processes agree on it: `fraction` of the run is done, and `phase_fraction` of `phase`.
 
-    `stopping`: somebody was asked to stop. `back`: the run is to go back to the last good checkpoint.
+    `stopping`: a stop was requested. `back`: the run must return to the last good checkpoint.
     """
 
     phase: Phase
@@ -132,7 +132,7 @@ class _Here:
 
 
 def _agreed(session: _Session, stopping: bool, back: bool) -> _Here:
-    """The first process decides for all, whose clocks differ; each of them may be asked to stop."""
+    """The first process decides for all, since their clocks differ; each of them may be asked to stop."""
     run, state, clock = session.run, session.state, session.clock
     began = clock.fraction_at(state.phase_began_step, state.phase_began_s)
     fraction, began, bad = processes.first_says((clock.fraction(state.step), began, float(back)), run.group)
@@ -141,13 +141,15 @@ def _agreed(session: _Session, stopping: bool, back: bool) -> _Here:
 
 
 def _settled(session: _Session, here: _Here) -> bool:
-    """Before a phase or the run ends: what was not judged yet. True, for all: it went wrong, go back."""
+    """Before a phase or the run ends, check the remaining steps. Returns True, in all processes, if a rollback is
+    needed."""
     bad = session.recorder.settle(last=here.ends and not here.stopping, validating=not here.stopping)
     return bool(processes.first_says((float(bad),), session.run.group)[0])
 
 
 def _go_back(session: _Session) -> None:
-    """To the last good checkpoint, at half the rate, and with the pictures in another order. Time is not given back."""
+    """Return to the last good checkpoint, at half the rate, and with the pictures in another order. The time spent is
+    not refunded."""
     run, state = session.run, session.state
     if state.rollbacks + 1 > run.config.watch.max_rollbacks:
         raise DivergedError(
@@ -163,7 +165,7 @@ def _go_back(session: _Session) -> None:
 
 @contextlib.contextmanager
 def _explained(run: Run, state: State) -> Iterator[None]:
-    """Memory that ends while a run trains is an error that says what to do."""
+    """Turns running out of memory during training into an error that says what to do."""
     try:
         yield
     except Exception as err:
@@ -186,7 +188,7 @@ def _claim(
 
 
 def _fit(run: Run, state: State) -> list[str]:
-    """Batches that fit into memory: found out once, and the same ones when a run resumes."""
+    """Batches that fit into memory: determined once, and unchanged when a run resumes."""
     notes: list[str] = []
     if not state.batches:
         batches, notes = fit(run, run.group)

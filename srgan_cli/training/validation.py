@@ -1,4 +1,4 @@
-"""How good the network is on pictures it has never seen: the same ones each time, scored as `srgan evaluate` scores."""
+"""Quality of the network on held-out pictures: the same ones each time, scored as `srgan evaluate` does."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from srgan_cli.networks.noise import Noise
 from srgan_cli.training.steps import Autocast
 from srgan_cli.training_config import TrainConfig
 
-# Larger pictures are cut to their middle, so that validation takes moments. The usual test sets are smaller.
+# Larger pictures are cropped to their middle, so that validation is quick. The usual test sets are smaller.
 _MAX_PX = 768
 _PERCEPTUAL_PX = 192
 
 
 @dataclass(frozen=True)
 class ValidationPair:
-    """A picture and what is made of it: (H, W, 3) and (H·scale, W·scale, 3), uint8."""
+    """A low picture and its original: (H, W, 3) and (H·scale, W·scale, 3), uint8."""
 
     name: str
     low: Pixels
@@ -37,7 +37,7 @@ class ValidationPair:
 
 
 def held_out(config: TrainConfig, scan: Scan, scale: int) -> list[ValidationPair]:
-    """The pictures that validation keeps for itself, with their low ones."""
+    """The held-out pictures, with their low ones."""
     pairs = []
     for index, picture in enumerate(scan.val):
         high = unchanged(picture.path, (picture.height, picture.width))
@@ -53,16 +53,16 @@ def held_out(config: TrainConfig, scan: Scan, scale: int) -> list[ValidationPair
 
 
 def middle(pixels: Pixels, max_px: int, multiple: int) -> Pixels:
-    """The middle of a picture, at most `max_px` a side, of sides that are multiples of `multiple`."""
+    """The middle of a picture, at most `max_px` per side, with sides that are multiples of `multiple`."""
     height, width = (min(side, max_px) // multiple * multiple for side in pixels.shape[:2])
     top, left = ((side - kept) // 2 for side, kept in zip(pixels.shape[:2], (height, width), strict=True))
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
 def aligned(low: Pixels, high: Pixels, max_px: int, scale: int) -> tuple[Pixels, Pixels]:
-    """The middle of a pair, at most `max_px` a side of the high picture, which begins where the low one does.
+    """The middle of a pair, at most `max_px` per side of the high picture, starting at the same position in both.
 
-    High pictures may have up to `scale` - 1 px too many, below and on the right, as the cache cuts them.
+    High pictures may have up to `scale` - 1 extra px, below and on the right; these are cut off as in the cache.
     """
     kept = middle(low, max_px // scale, 1)
     top, left = ((side - part) // 2 * scale for side, part in zip(low.shape[:2], kept.shape[:2], strict=True))
@@ -71,7 +71,7 @@ def aligned(low: Pixels, high: Pixels, max_px: int, scale: int) -> tuple[Pixels,
 
 
 def baseline(pairs: Sequence[ValidationPair], scale: int) -> Evaluation:
-    """What bicubic reaches: no network should be below."""
+    """Scores of bicubic enlargement, which every network should exceed."""
     return evaluate(
         lambda low: bicubic(low, low.shape[1] * scale, low.shape[0] * scale),
         ((pair.name, pair.low, pair.high) for pair in pairs),
@@ -86,7 +86,7 @@ def validate(
     autocast: Autocast,
     noise: Noise | None = None,
 ) -> tuple[Evaluation, list[Pixels]]:
-    """Scores and results of `generator`, which is left in the mode it was in. Without `noise` it draws nothing."""
+    """Scores and results of `generator`, whose mode is restored. Without `noise` it draws nothing."""
     results: list[Pixels] = []
 
     def enlarge(low: Pixels) -> Pixels:
@@ -105,7 +105,7 @@ def validate(
 
 
 def sample_crop(pair: ValidationPair, result: Pixels, scale: int, max_px: int) -> tuple[Pixels, Pixels, Pixels]:
-    """The middle of a picture, low, result and high: at most `max_px` a side of the large ones."""
+    """The middle of a picture: low, result and high, at most `max_px` per side of the high ones."""
     low = middle(pair.low, max_px // scale, 1)
     top, left = ((side - kept) // 2 * scale for side, kept in zip(pair.low.shape[:2], low.shape[:2], strict=True))
     height, width = low.shape[0] * scale, low.shape[1] * scale
@@ -115,7 +115,7 @@ def sample_crop(pair: ValidationPair, result: Pixels, scale: int, max_px: int) -
 def perceptual_distance(
     features: VGGFeatures, pairs: Sequence[ValidationPair], results: Sequence[Pixels], scale: int, autocast: Autocast
 ) -> float:
-    """How far results are from originals in VGG's features: the mean over the pictures' middles, since VGG is slow."""
+    """Distance of results from originals in VGG's features: the mean over the pictures' middles, since VGG is slow."""
     device = next(features.parameters()).device
     total = 0.0
     for pair, result in zip(pairs, results, strict=True):

@@ -1,6 +1,7 @@
-"""What makes a wearer's results like worn pictures that show something else, and like the high pictures they are of.
+"""Losses that make a wearer's results resemble worn pictures of other content, and match the high pictures they come
+from.
 
-Conventions as in `losses`: NCHW, RGB, [0, 1], computed in fp32, 0-d tensors with their graph.
+Conventions as in `losses`: NCHW, RGB, [0, 1], computed in fp32, 0-d tensors with gradients.
 """
 
 from __future__ import annotations
@@ -18,26 +19,27 @@ from srgan_cli import stored
 from srgan_cli.training.losses import wide
 
 _BLOCK_PX = 8
-_FLOOR = 0.5 / 255  # of a coefficient: below half a level, rounding is all there is
+_FLOOR = 0.5 / 255  # of a coefficient: below half a level there is only rounding
 _AREA_PX = 8
 _ROWS, _BINS = 3 * 63, 64
-_OURS, _REAL = 0.1, 0.02  # of a running mean, the part that is new: F changes, real pictures do not
-_CLEAR = 0.05  # a difference of logarithms that is no chance any more
+_OURS, _REAL = 0.1, 0.02  # update rate of the running means: F changes, real pictures do not
+_CLEAR = 0.05  # a difference of logarithms above the statistical noise
 _YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
 class BlockStatistics:
-    """How far apart F's results and real worn pictures are in the distributions of their 8×8 blocks' DCT coefficients.
+    """The distance between F's results and real worn pictures in the distributions of their 8×8 blocks' DCT
+    coefficients.
 
-    Of each of the 63 frequencies of Y, Cb and Cr, the logarithms of all blocks' magnitudes are sorted, and the sorted
-    lists compared: Wasserstein's distance of two distributions on a line (as in Rabin et al. 2011, whose projections
-    are these frequencies here). Quiet blocks, the lower part of a list, tell of noise and of a codec's zeros; lively
-    ones, its upper part, of blur. Which block is whose does not matter, so pictures of other things can be compared.
+    For each of the 63 frequencies of Y, Cb and Cr, the logarithms of all blocks' magnitudes are sorted, and the sorted
+    lists compared: the Wasserstein distance of one-dimensional distributions (as in Rabin et al. 2011, with these
+    frequencies as projections). Quiet blocks, the lower part of a list, reflect noise and a codec's zeros; busy ones,
+    its upper part, reflect blur. Blocks are not matched by content, so pictures of different content can be compared.
 
-    A batch holds a few hundred blocks, and the distance between two such samples is least where one of them varies too
-    little (Bellemare et al. 2017, arXiv:1705.10743): noise would be learned too weak. So running means of both lists
-    decide where F's is too high or too low, and the batch only says what to do about it. Each process has its own; a
-    checkpoint holds the first one's.
+    A batch holds a few hundred blocks, and the distance between two such samples is biased: it is least if one of them
+    varies too little (Bellemare et al. 2017, arXiv:1705.10743), so learned noise would be too weak. Therefore running
+    means of both lists determine the direction in which F's must change, and the batch only provides the gradient. Each
+    process has its own; a checkpoint contains the first one's.
     """
 
     def __init__(self) -> None:
@@ -45,7 +47,7 @@ class BlockStatistics:
         self._steps = 0
 
     def loss(self, worn: Tensor, real: Tensor) -> Tensor:
-        """Both (N, 3, H, W). Its value is the distance of the running means; to be called once a step."""
+        """Both (N, 3, H, W). The value is the distance of the running means. Call it once per step."""
         with torch.autocast(worn.device.type, enabled=False):
             ours = _coefficients(wide(worn))
             with torch.no_grad():
@@ -95,7 +97,7 @@ def _cosines() -> Tensor:
 
 
 def low_frequency(worn: Tensor, low: Tensor) -> Tensor:
-    """L1 between means over 8×8 px: what is shown stays in its place, and no colour moves."""
+    """L1 between means over 8×8 px: content stays in its position, and colours do not change."""
     return (_areas(worn) - _areas(low)).abs().mean()
 
 
@@ -104,6 +106,6 @@ def _areas(pictures: Tensor) -> Tensor:
 
 
 def cycle(again: Tensor, low: Tensor) -> Tensor:
-    """L1 between a worn picture and what the wearer makes of its enlargement, up to noise: of means over 2×2 px,
-    laid half over each other (Zhu et al. 2017, eq. 2, where wear is random)."""
+    """L1 between a worn picture and the wearer's result for its enlargement, up to noise: of means over overlapping 2×2
+    px (Zhu et al. 2017, eq. 2, for random wear)."""
     return (F.avg_pool2d(wide(again), 2, stride=1) - F.avg_pool2d(wide(low), 2, stride=1)).abs().mean()

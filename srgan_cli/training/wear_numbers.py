@@ -1,4 +1,4 @@
-"""How worn pictures look, as numbers: noise, blur and blocking, of real ones and of those that a wearer makes."""
+"""Appearance of worn pictures as numbers (noise, blur and blocking), for real ones and a wearer's results."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from srgan_cli.imaging.signs import blocking_of, noise_of
 Plane = npt.NDArray[np.float32]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_EDGE_PX = 9  # what an edge is looked for in
-_EDGES = 0.02  # of all stretches: those with the largest range
-_STEEPEST_OF_SIGMA = math.sqrt(2 * math.pi)  # range over steepest step of an ideal edge, blurred by a Gaussian of 1 px
+_EDGE_PX = 9  # length of the stretches in which edges are searched
+_EDGES = 0.02  # fraction of all stretches: those with the largest range
+_STEEPEST_OF_SIGMA = math.sqrt(2 * math.pi)  # range / steepest step of an ideal edge, blurred by a Gaussian of 1 px
 
 
 @dataclass(frozen=True)
 class Appearance:
     """Means over pictures. `noise` in levels of 255 and `blocking` (1: none) as in `imaging.signs`, in the quietest
-    parts. `blur_px`: of the strongest edges, the standard deviation of the Gaussian that would blur a step as much;
-    across (edges met along rows) and down. An ideal step of pixels has 0.4."""
+    parts. `blur_px`: for the strongest edges, the standard deviation of the Gaussian that would blur a step as much;
+    horizontally (edges along rows) and vertically. An ideal step of pixels has 0.4."""
 
     noise: float = math.nan
     blur_across_px: float = math.nan
@@ -34,11 +34,11 @@ class Appearance:
 
 @dataclass(frozen=True)
 class WearNumbers:
-    """What a validation of the wearer gave; NaN is not known, and not watched.
+    """The results of a wearer's validation; NaN means unknown.
 
-    `colour_shift`: how far its results' mean colour is from the bicubic pictures', in levels of 255. `variation`: the
-    standard deviation of a pixel over seeds, in levels. `accuracy` of its discriminator on held-out pictures, 0 … 1.
-    `hidden_db`: how much better G enlarges its results than the same with noise of 2 levels over them.
+    `colour_shift`: difference of its results' mean colour from the bicubic pictures', in levels of 255. `variation`:
+    the standard deviation of a pixel over seeds, in levels. `accuracy` of its discriminator on held-out pictures, 0 …
+    1. `hidden_db`: how much better G enlarges its results than the same with noise of 2 levels added.
     """
 
     real: Appearance
@@ -50,7 +50,7 @@ class WearNumbers:
 
     @property
     def sentence(self) -> str:
-        """The same for a person, when the wearer has learned alone."""
+        """A summary for the user, at the end of the phase `wear`."""
         made, real = (
             f"noise {one.noise:.1f}, blur {one.blur_across_px:.1f} × {one.blur_down_px:.1f} px, blocking "
             f"{one.blocking:.1f}"
@@ -59,7 +59,7 @@ class WearNumbers:
         return f"the wear that was learned: {made}; real worn pictures: {real} (wear.png shows both)"
 
     def plain(self) -> dict[str, float]:
-        """By name, for a log; what is not known is left out."""
+        """By name, for a log; unknown values are left out."""
         appearances = {f"{name}_{key}": value for name, one in (("real", self.real), ("made", self.made))
                  for key, value in asdict(one).items()}  # fmt: skip
         others = {key: value for key, value in vars(self).items() if isinstance(value, float)}
@@ -67,7 +67,7 @@ class WearNumbers:
 
 
 def appearance_of(pictures: Sequence[Pixels]) -> Appearance:
-    """Of low pictures (H, W, 3) uint8, at least 16 px a side."""
+    """For low pictures (H, W, 3) uint8, at least 16 px per side."""
     if not pictures:
         return Appearance()
     lumas: list[Plane] = [picture.astype(np.float32) @ _LUMA for picture in pictures]
@@ -80,7 +80,7 @@ def appearance_of(pictures: Sequence[Pixels]) -> Appearance:
 
 
 def _edge_blur_px(luma: Plane) -> float:
-    """The blur of the strongest edges met along rows: range over steepest step, in stretches of 9 px."""
+    """The blur of the strongest edges along rows: range / steepest step, in stretches of 9 px."""
     stretches = np.lib.stride_tricks.sliding_window_view(luma, _EDGE_PX, axis=1)[:, ::4]
     reach = (stretches.max(axis=2) - stretches.min(axis=2)).ravel()
     steepest = np.abs(np.diff(stretches, axis=2)).max(axis=2).ravel()

@@ -1,6 +1,6 @@
 """`srgan train --unpaired-lr-dir … --preview sheet.png`: sharp and worn pictures side by side.
 
-With what an earlier run of the same folder has learned of the wear, where there is one.
+Includes the wear learned by an earlier run in the same folder, if there is one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _ROWS = 6
 
 
 def preview_wear(config: TrainConfig, where: Path, target: Path) -> bool:
-    """Draw the sheet into the file `target`; whether it shows wear that a run in the folder `where` has learned.
+    """Draw the sheet into the file `target`. Returns whether it shows wear learned by a run in the folder `where`.
 
     Raises what scanning and reading the pictures raise, `WeightsError` for damaged files of that run, `SettingsError`
-    where `target` is another file, and `TrainingError` when it cannot be written.
+    if `target` is another kind of file, and `TrainingError` if it cannot be written.
     """
     check_target(target)
     run = begin(with_sizes_of_init(config), Processes())
@@ -46,7 +46,7 @@ def preview_wear(config: TrainConfig, where: Path, target: Path) -> bool:
 
 
 def _take_learned(run: Run, where: Path) -> bool:
-    """The networks of an earlier run, as far as it has come."""
+    """Load the networks of an earlier run, as far as they have been trained."""
     wear, model = where / WEAR_NAME, where / RUN_MODEL
     if run.adaptation is None or not wear.is_file():
         return False

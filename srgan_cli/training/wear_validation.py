@@ -1,4 +1,4 @@
-"""What a wearer has learned, as numbers beside those of real worn pictures, and as a sheet of both."""
+"""The quality of learned wear: numbers beside those of real worn pictures, and a sheet of both."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from srgan_cli.training.steps import verdicts_of
 from srgan_cli.training.validation import ValidationPair, middle
 from srgan_cli.training.wear_numbers import Appearance, WearNumbers, appearance_of
 
-_DRAWS = 0x4C6F6F6B  # a Philox key, as those of `adaptation`
-_MAX_REAL = 24  # worn pictures that are measured
-_MAX_PX = 192  # of a worn picture, its middle
+_DRAWS = 0x4C6F6F6B  # a Philox key, like those of `adaptation`
+_MAX_REAL = 24  # number of worn pictures measured
+_MAX_PX = 192  # side of the middle of a worn picture
 _SEEDS = 4
-_JUDGED = 6  # pictures for what takes networks
+_JUDGED = 6  # number of pictures for measurements with networks
 _NOISE = 2 / 255
-_SHOWN_PX = 192  # of the large pictures on the sheet
+_SHOWN_PX = 192  # side of the high pictures on the sheet
 _WORN, _NOW, _BEFORE = "worn by F", "G(real worn)", "G before"
 COLUMNS: Mapping[str, str] = {
     "high": "a sharp picture",
@@ -51,15 +51,15 @@ class WearValidation:
         self._adaptation, self._scale = adaptation, run.generator.scale
         self._given = list(pairs)
         self._paired = [picture.low is not None for picture in scan.val]
-        # The liveliest first: the sheet shows these.
+        # Pictures with the most structure first, for the sheet.
         self._real = sorted(_middles(scan.unlabelled), key=lambda pixels: -float(pixels.std()))
         self._real_appearance = appearance_of(self._real)
         self._before = _before(run)
 
-    # --------------------------------------------------------------------------------------------------- what F makes
+    # --------------------------------------------------------------------------------------------------- results of F
 
     def pairs(self) -> list[ValidationPair]:
-        """The held-out pictures with low ones as the wearer makes them now; with their own, where they have such."""
+        """The held-out pictures with low ones made by the current wearer; with their own, if they have any."""
         return [
             pair if paired else ValidationPair(pair.name, to_pixels(self._worn(pair.high, index)), pair.high)
             for index, (pair, paired) in enumerate(zip(self._given, self._paired, strict=True))
@@ -79,7 +79,7 @@ class WearValidation:
     # -------------------------------------------------------------------------------------------------------- numbers
 
     def numbers(self, run: Run) -> WearNumbers:
-        """Of the wearer as it is now, with the run's generator."""
+        """The numbers of the current wearer, with the run's generator."""
         highs = [middle(pair.high, _MAX_PX * self._scale, self._scale) for pair in self._given]
         made = [to_pixels(self._worn(high, index)) for index, high in enumerate(highs)]
         some = highs[:_JUDGED]
@@ -126,7 +126,7 @@ class WearValidation:
     # ---------------------------------------------------------------------------------------------------------- sheet
 
     def sheet(self, run: Run, count: int, *, learned: bool = True) -> Pixels | None:
-        """A row for each of `count` pictures, in the order of `COLUMNS`, as far as it is known and `learned`."""
+        """A row for each of `count` pictures, with the columns `COLUMNS` as far as available and `learned`."""
         rows = [self._row(run, index) for index in range(min(count, len(self._given), len(self._real)))]
         hidden = set() if learned else {_WORN, _NOW}
         known = {name for row in rows for name in row.cells} - hidden
@@ -152,7 +152,7 @@ class WearValidation:
 
 
 def _before(run: Run) -> Generator | None:
-    """What the run began with, where it is still there."""
+    """The model that the run started from, if it still exists."""
     if run.config.init is None:
         return None
     try:
@@ -167,19 +167,19 @@ def _middles(pictures: Sequence[Picture]) -> list[Pixels]:
     for picture in some:
         try:
             found.append(middle(read_pixels(picture.path), _MAX_PX, 1))
-        except PictureError:  # it was read when the pictures were decoded; without it there is still enough to see
+        except PictureError:  # it was readable earlier; the sheet is useful without it
             continue
     return found
 
 
 def _even(pixels: Pixels) -> Pixels:
-    """Sides that the discriminator takes."""
+    """Crop to sides that the discriminator accepts."""
     height, width = (side // 2 * 2 for side in pixels.shape[:2])
     return pixels[:height, :width]
 
 
 def _as_large(low: Pixels, scale: int) -> Pixels:
-    """Pixels as they are, each a square."""
+    """Enlarged by repeating pixels."""
     return np.ascontiguousarray(low.repeat(scale, axis=0).repeat(scale, axis=1))
 
 
@@ -200,7 +200,7 @@ def _psnr_db(result: Tensor, high: Pixels) -> float:
 
 
 def _colour_shift(high: Pixels, low: Pixels) -> float:
-    """The same measure as `picture_numbers` has of results and their input."""
+    """The same measure as in `picture_numbers` for results and their input."""
     return float(np.max(np.abs(high.mean(axis=(0, 1)) - low.mean(axis=(0, 1)))))
 
 

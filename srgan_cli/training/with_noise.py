@@ -1,6 +1,6 @@
-"""What a network that learns to draw detail from noise draws: the scores of that, and whether it uses its noise.
+"""Validation with noise, for networks that learn to draw detail from it: scores, and whether the noise has an effect.
 
-Validation itself goes without noise, so that its scores compare with those of other networks.
+The main validation uses no noise, so that its scores are comparable with those of other networks.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from srgan_cli.training.run import Run
 from srgan_cli.training.steps import Autocast
 from srgan_cli.training.validation import ValidationPair, middle
 
-_SPREAD_PX = 64  # of a low picture, its middle
+_SPREAD_PX = 64  # side of the middle of a low picture
 _SCORES = ("psnr_y_db", "ssim_y", "consistency_db")
 
 
 def measure(run: Run, pairs: Sequence[ValidationPair], autocast: Autocast) -> dict[str, float]:
-    """The scores of `run`'s moving average with all of its noise, of seed 0, and by how many levels of 255 the results
-    of two seeds differ (`SPREAD`). Empty without pictures."""
+    """The scores of `run`'s moving average with full noise of seed 0, and the difference in levels of 255 between the
+    results of two seeds (`SPREAD`). Empty without pictures."""
     if not pairs:
         return {}
     found, results = validation.validate(run.ema, pairs, run.device, autocast, Noise())
@@ -38,7 +38,7 @@ def measure(run: Run, pairs: Sequence[ValidationPair], autocast: Autocast) -> di
 
 @torch.inference_mode()
 def _spread(run: Run, pairs: Sequence[ValidationPair]) -> float:
-    """The mean over the middles of all pictures, not rounded: a difference may begin below a level."""
+    """The mean over the middles of all pictures, not rounded: the difference may be less than a level."""
 
     def drawn(low: Tensor, seed: int) -> Tensor:
         with run.autocast():
