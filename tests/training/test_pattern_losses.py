@@ -1,4 +1,4 @@
-"""The losses against patterns that adversarial generators draw: `grid` and `spectrum`."""
+"""The losses against faults of adversarial generators: `grid`, `spectrum`, `chroma` and `flat`."""
 
 from __future__ import annotations
 
