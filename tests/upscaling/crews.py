@@ -61,7 +61,8 @@ class Threads:
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
         try:
-            return [self._said.get(timeout=seconds)]
+            said = self._said.get(timeout=seconds)
+            return [said] if said[0] in self._units else []
         except queue.Empty:
             return []
 
@@ -94,7 +95,7 @@ class Threads:
         )
         try:
             while (unit := units.get()) is not None:
-                worker.do(unit)
+                self._said.put((name, worker.do(unit)))
         except Killed:
             self._said.put((name, Gone("signal SIGKILL")))
 

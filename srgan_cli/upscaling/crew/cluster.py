@@ -8,6 +8,7 @@ import os
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ _ARENAS = {"MALLOC_ARENA_MAX": "1"}
 
 
 class _Actor:
-    """A worker in a process of Ray's. One unit at a time; asked for what it says."""
+    """A worker in a process of Ray's: makes its units in their order, and is asked for what it says."""
 
     def __init__(self, brief: Brief, luggage: dict[Path, bytes], threads: int) -> None:
         os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))  # before torch is there
@@ -43,16 +44,22 @@ class _Actor:
 
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._worker = Worker(unpacked(brief, luggage), self._said.put)
+        self._units: queue.SimpleQueue[Unit] = queue.SimpleQueue()
+        # In a thread, so that events are on their way while it works.
+        threading.Thread(target=self._work, name="srgan-units", daemon=True).start()
 
     def ready(self) -> bool:
         """Answers when the worker is there; False where its process was not started as it should be."""
         return all(os.environ.get(name) == value for name, value in _ARENAS.items())
 
     def do(self, unit: Unit) -> list[Event]:
-        """Begin a unit; what is said of it first."""
-        # In a thread, so that events are on their way while it works.
-        threading.Thread(target=self._worker.do, args=(unit,), daemon=True).start()
+        """A unit for an idle worker; what is said of it first."""
+        self._units.put(unit)
         return self.more()
+
+    def do_next(self, unit: Unit) -> None:
+        """A unit for one that has something to do."""
+        self._units.put(unit)
 
     def more(self) -> list[Event]:
         """What is said next, and within a moment of that. (Ray's streams do not pass through `ray://`.)"""
@@ -62,6 +69,10 @@ class _Actor:
             while not isinstance(events[-1], Over):
                 events.append(self._said.get(timeout=max(0.0, until - time.monotonic())))
         return events
+
+    def _work(self) -> None:
+        while True:
+            self._said.put(self._worker.do(self._units.get()))
 
 
 class Cluster:
@@ -83,7 +94,8 @@ class Cluster:
         self._brief = self._ray.put(brief)
         self._luggage = self._ray.put(packed(brief))
         self._actors: dict[str, Any] = {}
-        self._running: dict[str, Any] = {}
+        self._running: dict[str, Any] = {}  # what each was asked last, while it has something to do
+        self._units: Counter[str] = Counter()  # that each has
         # Actors that have not answered yet, their answers, and whether they are processes that Ray had ready.
         self._starting: dict[str, tuple[Any, Any, bool]] = {}
         self._failed_starts = 0  # since the last that was none
@@ -107,7 +119,11 @@ class Cluster:
         return len(self._starting)
 
     def give(self, worker: str, unit: Unit) -> None:
-        self._running[worker] = self._actors[worker].do.remote(unit)
+        self._units[worker] += 1
+        if worker in self._running:  # whose answer comes at the latest when its unit is over
+            self._actors[worker].do_next.remote(unit)
+        else:
+            self._running[worker] = self._actors[worker].do.remote(unit)
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
         whose = {answer: worker for worker, answer in self._running.items()}
@@ -230,15 +246,18 @@ class Cluster:
             events: list[Event] = self._ray.get(answer)
         except (self._ray.exceptions.RayError, ConnectionError) as err:
             self._running.pop(worker, None)
+            del self._units[worker]
             return [Gone(_how(err))]
-        if isinstance(events[-1], Over):
-            self._running.pop(worker, None)
-        else:
+        self._units[worker] -= isinstance(events[-1], Over)
+        if self._units[worker]:
             self._running[worker] = self._actors[worker].more.remote()
+        else:
+            self._running.pop(worker, None)
         return events
 
     def _forget(self, worker: str) -> None:
         self._running.pop(worker, None)
+        del self._units[worker]
         starting, _, _ = self._starting.pop(worker, (None, None, False))
         actor = self._actors.pop(worker, starting)
         if actor is not None:

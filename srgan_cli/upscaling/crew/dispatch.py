@@ -25,7 +25,8 @@ from srgan_cli.errors import (
 from srgan_cli.files import part_name, reason, stale_parts
 from srgan_cli.upscaling.crew.blindness import Sight
 from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Failed, Gone, Looked, Over, Started
-from srgan_cli.upscaling.crew.roster import TRIES, Roster
+from srgan_cli.upscaling.crew.outstanding import Outstanding
+from srgan_cli.upscaling.crew.roster import TRIES, UNITS, Roster
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.places import Places
@@ -38,6 +39,9 @@ from srgan_cli.upscaling.sharing import Share
 # reading, network and writing to overlap, which they do not from unit to unit. Towards the end there are fewer.
 _UNIT_SECONDS = 8.0
 MAX_PICTURES = 32
+# A worker gets its next unit when it is this near the end of the one that it makes: early enough that it never waits,
+# though it may be heard of once a second only; late enough that nothing waits long that another worker could make.
+_EARLY_SECONDS = 2.5
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
 
@@ -62,7 +66,7 @@ class Dispatch:
         self._observer, self._tally = observer, tally
         self._waiting: deque[Job] = deque()
         self._alone: deque[Job] = deque()  # their worker died: each gets one of its own
-        self._out: dict[str, dict[Path, Job]] = {}  # by worker and target: what it has to make
+        self._out = Outstanding()
         self._speeds: dict[str, float] = {}  # px/s
         self._tries: Counter[Path] = Counter()
 
@@ -131,30 +135,40 @@ class Dispatch:
         """To all that are idle, whose pictures are put on record together: a sync takes longer than all else here."""
         given: list[tuple[str, tuple[Job, ...]]] = []
         is_full = False  # with pictures on their way to workers that see no files, and back
-        for worker in self._roster.idle():
+        for worker in self._roster.free():
+            if not (self._alone or self._waiting):
+                break
             if is_full and self._sight.is_blind(worker):
                 continue
+            if worker in self._roster.busy and not self._is_nearly_done(worker):
+                continue
             if not self._sight.is_known(worker):
-                if not (self._alone or self._waiting):
-                    break
+                self._out.give(worker, ())
                 self._roster.give(worker, self._sight.look((self._alone or self._waiting)[0]))
                 continue
             jobs = (self._alone.popleft(),) if self._alone else self._next_jobs(worker)
-            if not jobs:
-                break
             if self._roster.reserve(worker, self._sight.freight(worker, jobs[0])):
                 given.append((worker, jobs))
             else:
                 self._alone.extendleft(jobs)  # it is one
                 is_full = True
         for worker, jobs in self._begun(given):
-            self._out[worker] = {job.target: job for job in jobs}
             try:
-                self._roster.give(worker, self._sight.unit(worker, jobs))
+                self._roster.hand(worker, self._sight.unit(worker, jobs))
             except UnreadablePictureError as err:
-                self._roster.busy.discard(worker)
-                (job,) = self._out.pop(worker).values()
+                self._roster.release(worker)
+                (job,) = jobs
                 self._failed(job, Failure(job.source, str(err), type(err), job.target))
+            else:
+                self._out.give(worker, jobs)
+
+    def _is_nearly_done(self, worker: str) -> bool:
+        """Whether a worker that has a unit should get another to go on with."""
+        if self._options.fail_fast or not self._sight.is_known(worker):
+            return False
+        if worker not in self._speeds:
+            return len(self._waiting) >= UNITS * self._roster.count
+        return self._out.left(worker) < self._speeds[worker] * _EARLY_SECONDS
 
     def _begun(self, given: list[tuple[str, tuple[Job, ...]]]) -> list[tuple[str, tuple[Job, ...]]]:
         """What is given out, on record; nothing where that takes no more lines: then all of it has failed."""
@@ -162,7 +176,7 @@ class Dispatch:
             self._records.begin_all([job for _, jobs in given for job in jobs])
         except OSError as err:
             for worker, jobs in given:
-                self._roster.busy.discard(worker)
+                self._roster.release(worker)
                 for job in jobs:
                     self._failed(job, _unrecorded(job, err))
             return []
@@ -172,7 +186,7 @@ class Dispatch:
         """The events, with pictures that were sent back under their names by now."""
         return [
             (worker, self._sight.named(job, event))
-            if isinstance(event, Done) and (job := self._out.get(worker, {}).get(event.target)) is not None
+            if isinstance(event, Done) and (job := self._out.job(worker, event.target)) is not None
             else (worker, event)
             for worker, event in events
         ]
@@ -185,7 +199,7 @@ class Dispatch:
             for worker, event in events
             if isinstance(event, Done)
             and not event.damaged
-            and (job := self._out.get(worker, {}).get(event.target)) is not None
+            and (job := self._out.job(worker, event.target)) is not None
         }
         try:
             self._records.finish_all(list(done.values()))
@@ -207,17 +221,14 @@ class Dispatch:
         return tuple(jobs)
 
     def _take_in(self, worker: str, event: Event) -> None:
-        out = self._out.get(worker, {})
-        if isinstance(event, Started) and event.target in out:
-            job = replace(out[event.target], model=event.model, why=event.why, made_by=event.made_by)
-            out[event.target] = job
+        if isinstance(event, Started) and (job := self._out.start(worker, event)) is not None:
             self._observer.started(job)
-        elif isinstance(event, Advanced) and event.target in out:
-            self._observer.advanced(out[event.target], event.network_pixels)
-        elif isinstance(event, Done) and event.target in out:
-            self._done(out.pop(event.target), event)
-        elif isinstance(event, Failed) and event.failure.target in out:
-            self._failed(out.pop(event.failure.target), event.failure)
+        elif isinstance(event, Advanced) and (job := self._out.advance(worker, event)) is not None:
+            self._observer.advanced(job, event.network_pixels)
+        elif isinstance(event, Done) and (job := self._out.pop(worker, event.target)) is not None:
+            self._done(job, event)
+        elif isinstance(event, Failed) and (job := self._out.pop(worker, event.failure.target)) is not None:
+            self._failed(job, event.failure)
         elif isinstance(event, Looked):
             self._sight.note(worker, event.sees)
             if not event.sees:
@@ -245,17 +256,18 @@ class Dispatch:
         self._observer.failed(failure)
 
     def _take_back(self, worker: str, event: Over | Gone) -> None:
-        left = self._out.pop(worker, {})
         if isinstance(event, Over):
             self._tally.network_seconds += event.network_seconds
             self._tally.network_pixels += event.network_pixels
             if event.network_pixels:
                 self._speeds[worker] = event.network_pixels / max(event.seconds, 1e-3)
-            self._waiting.extendleft(reversed(left.values()))
+            left = self._out.end_all(worker) if event.error is not None else self._out.end_first(worker)
         else:
             self._sight.forget(worker)
-            for job in left.values():
+            tried, left = self._out.end_dead(worker)
+            for job in tried:
                 self._again(job, worker, event)
+        self._waiting.extendleft(reversed(left))
         self._roster.settle(worker, event)
 
     def _again(self, job: Job, worker: str, event: Gone) -> None:
@@ -276,14 +288,19 @@ class Dispatch:
         until = time.monotonic() + _GRACE_SECONDS
         while self._roster.busy and time.monotonic() < until:
             for worker, event in self._recorded(self._named(self._roster.crew.wait(0.2))):
+                self._roster.note(worker, event)
                 if isinstance(event, (Over, Gone)):
-                    self._roster.busy.discard(worker)
-                    for job in self._out.pop(worker, {}).values():
-                        _clean(job)
-                        if not exists(job.target):
-                            self._records.withdraw(job)
-                elif isinstance(event, Done) and event.target in self._out.get(worker, {}):
-                    self._done(self._out[worker].pop(event.target), event)
+                    is_last = worker not in self._roster.busy
+                    self._drop(self._out.end_all(worker) if is_last else self._out.end_first(worker))
+                elif isinstance(event, Done) and (job := self._out.pop(worker, event.target)) is not None:
+                    self._done(job, event)
+
+    def _drop(self, jobs: list[Job]) -> None:
+        """Jobs of a run that was interrupted, which nobody makes any more."""
+        for job in jobs:
+            _clean(job)
+            if not exists(job.target):
+                self._records.withdraw(job)
 
 
 def _unrecorded(job: Job, err: OSError) -> Failure:

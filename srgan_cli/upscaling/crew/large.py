@@ -146,11 +146,11 @@ class _Making:
     ) -> None:
         self._roster, self._job, self._cut, self._scratch = roster, job, cut, scratch
         self._probe, self._seeing = probe, seeing
-        self._out: dict[str, Piece] = {}
+        self._out: dict[str, deque[Piece | None]] = {}  # what each worker has, in order; None: nothing to take back
         self._waiting: deque[Piece] = deque()
         self._tries: Counter[int] = Counter()
         self._ready: dict[int, int] = {}  # pieces that are made, before those above them: first row to last
-        self._network_pixels = 0
+        self._left = 1  # pieces that are not cut yet
 
     def run(self, source: RowSource, out: Pixels, on_rows: Callable[[int], None], first_row: int) -> None:
         pieces = self._pieces(source, first_row)
@@ -175,14 +175,19 @@ class _Making:
         while top < header.height:
             rows = next_rows(top, header.height, cut.band_px, cut.halo_px)
             low = window.take(rows.begin, rows.end, keep_from=rows.begin)
+            self._left = -(-(header.height - rows.stop) // cut.band_px)
             yield Piece(self._job, rows, np.ascontiguousarray(low), cut.tile_px, None)
             top = rows.stop
 
     def _hand_out(self, pieces: Iterator[Piece]) -> None:
-        for worker in self._roster.idle():
+        for worker in self._roster.free():
             if worker not in self._seeing:  # it has come since, or in the place of another
-                self._roster.give(worker, Survey(self._job, self._probe))
+                if worker not in self._roster.busy:
+                    self._out.setdefault(worker, deque()).append(None)
+                    self._roster.give(worker, Survey(self._job, self._probe))
                 continue
+            if worker in self._roster.busy and self._is_last_round():
+                return
             piece = self._waiting.popleft() if self._waiting else next(pieces, None)
             if piece is None:
                 return
@@ -190,33 +195,40 @@ class _Making:
             if not self._roster.reserve(worker, _freight(piece, self._cut.scale)):
                 self._waiting.appendleft(piece)
                 return
-            self._out[worker] = piece
-            self._roster.give(worker, piece)
+            self._out.setdefault(worker, deque()).append(piece)
+            self._roster.hand(worker, piece)
+
+    def _is_last_round(self) -> bool:
+        """Whether the pieces that are left are for whoever has nothing to do first."""
+        return len(self._waiting) + self._left < self._roster.count
 
     def _take_in(self, worker: str, event: Event, out: Pixels) -> None:
-        if isinstance(event, Pieced) and worker in self._out:
+        if isinstance(event, Pieced) and self._out.get(worker):
             rows = event.rows
             if event.high is not None:
                 out[rows.start * self._cut.scale : rows.stop * self._cut.scale] = event.high
             self._ready[rows.start] = rows.stop
-            del self._out[worker]
+            self._out[worker][0] = None
         elif isinstance(event, Surveyed):
             self._seeing[worker] = event.sees_probe
         elif isinstance(event, (Over, Gone)):
             if isinstance(event, Gone):
                 self._seeing.pop(worker, None)
-            piece = self._out.pop(worker, None)
-            if piece is not None:
-                self._once_more(piece, event)
+            self._take_back(worker, event)
             self._roster.settle(worker, event)
 
-    def _once_more(self, piece: Piece, event: Over | Gone) -> None:
-        self._waiting.append(piece)
-        if isinstance(event, Gone):
-            self._tries[piece.rows.start] += 1
-            if self._tries[piece.rows.start] >= TRIES:
+    def _take_back(self, worker: str, event: Over | Gone) -> None:
+        """What a worker had and has not made: of all where it has died or failed. It was at the first of them."""
+        given = self._out.get(worker, deque())
+        ended = len(given) if isinstance(event, Gone) or event.error is not None else min(1, len(given))
+        pieces = [piece for piece in (given.popleft() for _ in range(ended)) if piece is not None]
+        self._waiting.extendleft(reversed(pieces))
+        if isinstance(event, Gone) and pieces:
+            first_row = pieces[0].rows.start
+            self._tries[first_row] += 1
+            if self._tries[first_row] >= TRIES:
                 raise PictureError(
-                    f"each of the {TRIES} workers that tried to make its rows from {piece.rows.start} on has ended, "
+                    f"each of the {TRIES} workers that tried to make its rows from {first_row} on has ended, "
                     f"the last with {event.how}"
                 )
 
@@ -225,5 +237,4 @@ class _Making:
         self._roster.crew.interrupt()
         while self._roster.busy:
             for worker, event in self._roster.crew.wait(_POLL_SECONDS):
-                if isinstance(event, (Over, Gone)):
-                    self._roster.busy.discard(worker)
+                self._roster.note(worker, event)

@@ -172,8 +172,8 @@ Event: TypeAlias = "Started | Advanced | Done | Failed | Said | Looked | Surveye
 
 
 class Crew(Protocol):
-    """Workers, by name. One unit at a time may be given to each. `sees_all`: they are on this machine, and see its
-    files; of others each is asked."""
+    """Workers, by name. Each makes its units in the order in which they are given. `sees_all`: they are on this
+    machine, and see its files; of others each is asked."""
 
     sees_all: bool
 
@@ -196,6 +196,6 @@ class Crew(Protocol):
         """Let one go that is of no use."""
 
     def interrupt(self) -> None:
-        """Let all end what they do, with nothing half-made."""
+        """Let all end what they do, with nothing half-made, and begin nothing of what they have been given."""
 
     def close(self) -> None: ...

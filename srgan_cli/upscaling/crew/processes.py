@@ -14,18 +14,27 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
-from typing import IO, cast
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, cast
 
 from srgan_cli.config import WorkerOptions
 from srgan_cli.errors import DeviceError
-from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Unit
+from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Over, Unit
+
+if TYPE_CHECKING:
+    from srgan_cli.upscaling.crew.worker import Worker
 
 _START = (
     "import sys; sys.path[:] = sys.argv[1:]; from srgan_cli.upscaling.crew.processes import serve; serve()"  # as here
 )
 _LENGTH_BYTES = 8
 _END_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """To a worker's process: end what you do, and begin nothing of what you have been given before."""
 
 
 class ProcessCrew:
@@ -68,7 +77,7 @@ class ProcessCrew:
     def interrupt(self) -> None:
         for process in self._processes.values():
             with contextlib.suppress(OSError):
-                process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
+                _send(cast("IO[bytes]", process.stdin), _Stop())
 
     def close(self) -> None:
         for process in self._processes.values():
@@ -136,43 +145,78 @@ def _read(pipe: IO[bytes], count: int) -> bytes:
     return data
 
 
-def serve() -> None:
-    """The main function of a worker's process: units come by stdin, events go by stdout."""
-    units, events = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else prints must not get in between
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    speaking = threading.Lock()
+class _Desk:
+    """What a worker's process has to do: units wait here, and an order to stop reaches the one that is being made."""
 
-    def say(event: Event) -> None:
-        try:
-            with speaking:
-                _send(events, event)
-        except OSError:  # nobody leads any more
-            os._exit(1)
+    def __init__(self) -> None:
+        self._todo: queue.SimpleQueue[tuple[Unit, int] | None] = queue.SimpleQueue()
+        self._stops = 0  # so far; what was given before the last one is not begun
+        self._is_working = False
+        signal.signal(signal.SIGINT, self._interrupted)
 
-    todo: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
-    busy = threading.Event()
-
-    def listen() -> None:
+    def listen(self, pipe: IO[bytes]) -> None:
+        """Take in what the leading process sends, until it is gone."""
         with contextlib.suppress(EOFError, OSError):
             while True:
-                todo.put(cast("Unit", _receive(units)))
-        todo.put(None)
-        if busy.is_set():  # the leader is gone: end with nothing half-made
+                message = cast("Unit | _Stop", _receive(pipe))
+                if isinstance(message, _Stop):
+                    self._stop()
+                else:
+                    self._todo.put((message, self._stops))
+        self._todo.put(None)
+        self._stop()
+
+    def work(self, worker: Worker, say: Callable[[Event], None]) -> None:
+        """Make the units, in the main thread, until the leading process is gone."""
+        while (given := self._todo.get()) is not None:
+            unit, stops = given
+            over = Over()
+            try:
+                self._is_working = True
+                if stops == self._stops:
+                    over = worker.do(unit)
+                self._is_working = False
+            except KeyboardInterrupt:  # just before it began, or just after it ended
+                self._is_working = False
+            say(over)
+
+    def _stop(self) -> None:
+        self._stops += 1
+        if hasattr(signal, "pthread_kill"):  # wakes the main thread, whatever it waits for
+            signal.pthread_kill(cast("int", threading.main_thread().ident), signal.SIGINT)
+        else:
             signal.raise_signal(signal.SIGINT)
+
+    def _interrupted(self, *_: object) -> None:
+        if self._is_working:
+            raise KeyboardInterrupt
+
+
+def _speak(pipe: IO[bytes], events: queue.SimpleQueue[Event | None]) -> None:
+    """Send what is said. By one thread, so that no interrupt cuts a message in two."""
+    try:
+        while (event := events.get()) is not None:
+            _send(pipe, event)
+    except OSError:  # nobody leads any more
+        os._exit(1)
+
+
+def serve() -> None:
+    """The main function of a worker's process: units come by stdin, events go by stdout."""
+    units, pipe = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else prints must not get in between
+    desk = _Desk()
+    events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
 
     from srgan_cli.upscaling.crew.worker import Worker
 
     try:
-        worker = Worker(cast("Brief", _receive(units)), say)
+        worker = Worker(cast("Brief", _receive(units)), events.put)
     except (EOFError, DeviceError):
         return
-    threading.Thread(target=listen, name="srgan-units", daemon=True).start()
-    while (unit := todo.get()) is not None:
-        busy.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            worker.do(unit)
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            busy.clear()
+    threading.Thread(target=desk.listen, args=(units,), name="srgan-units", daemon=True).start()
+    speaker = threading.Thread(target=_speak, args=(pipe, events), name="srgan-events", daemon=True)
+    speaker.start()
+    desk.work(worker, events.put)
+    events.put(None)
+    speaker.join()

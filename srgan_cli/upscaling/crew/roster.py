@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Set
 from typing import TypeVar
 
 from srgan_cli.errors import DeviceError, WeightsError
@@ -11,6 +12,7 @@ from srgan_cli.upscaling.observer import Observer
 
 _POLL_SECONDS = 0.5
 TRIES = 3  # of a piece of work whose workers die
+UNITS = 2  # that a worker may have: one that it makes, and one to go on with at once
 _T = TypeVar("_T")
 
 
@@ -18,15 +20,14 @@ class Roster:
     """A crew, and who of it does what. Raises `DeviceError` or `WeightsError` when nobody is left.
 
     What passes between this process and its workers, pictures and rows that they do not see on a disk, is bounded:
-    `freight_bytes` are under way at a time, or one unit that is larger.
+    `freight_bytes` are under way (or wait at a worker) at a time, or one unit that is larger.
     """
 
     def __init__(self, crew: Crew, observer: Observer, freight_bytes: int = 1 << 62) -> None:
         self.crew = crew
         self._observer = observer
-        self.busy: set[str] = set()
         self._freight_bytes = freight_bytes
-        self._freight: dict[str, int] = {}
+        self._freight: dict[str, deque[int]] = {}  # of each unit that a worker has, in order
         self._deaths: Counter[str] = Counter()
         self._told: set[str] = set()
 
@@ -40,23 +41,40 @@ class Roster:
         while not self.crew.workers():
             self.wait(_POLL_SECONDS)
 
+    @property
+    def busy(self) -> Set[str]:
+        """Those that have something to do."""
+        return self._freight.keys()
+
     def idle(self) -> list[str]:
-        return [worker for worker in self.crew.workers() if worker not in self.busy]
+        return [worker for worker in self.crew.workers() if worker not in self._freight]
+
+    def free(self) -> list[str]:
+        """Those that may get one more unit, the idle ones first."""
+        found = [one for one in self.crew.workers() if len(self._freight.get(one, ())) < UNITS]
+        return sorted(found, key=lambda one: one in self._freight)
 
     def reserve(self, worker: str, freight: int) -> bool:
         """Keep a worker for a unit with which this many bytes travel, there and back; False while there is no room for
         them."""
-        under_way = sum(self._freight.get(one, 0) for one in self.busy) if freight else 0
+        under_way = sum(map(sum, self._freight.values())) if freight else 0
         if under_way and under_way + freight > self._freight_bytes:
             return False
-        self.busy.add(worker)
-        self._freight[worker] = freight
+        self._freight.setdefault(worker, deque()).append(freight)
         return True
 
+    def release(self, worker: str) -> None:
+        """A worker was reserved for a unit that is not given to it."""
+        self._freight[worker].pop()
+        self._drop_idle(worker)
+
     def give(self, worker: str, unit: Unit) -> None:
-        """A unit to a worker that is reserved for it, or to which nothing travels."""
-        if worker not in self.busy:
-            self.reserve(worker, 0)
+        """A unit to an idle worker, to which nothing travels."""
+        self.reserve(worker, 0)
+        self.hand(worker, unit)
+
+    def hand(self, worker: str, unit: Unit) -> None:
+        """A unit to a worker that is reserved for it."""
         self.crew.give(worker, unit)
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
@@ -66,13 +84,24 @@ class Roster:
         for worker, event in events:
             if isinstance(event, Said):
                 self._say(worker, event)
-            elif isinstance(event, Over):
-                self.busy.discard(worker)
-                if event.error is None:
+            else:
+                self.note(worker, event)
+                if isinstance(event, Over) and event.error is None:
                     self._deaths.pop(worker, None)
-            elif isinstance(event, Gone):
-                self.busy.discard(worker)
         return events
+
+    def note(self, worker: str, event: Event) -> None:
+        """What an event says of whether its worker has something to do: `Over` ends the first of its units, `Gone` and
+        an error all of them."""
+        if isinstance(event, Gone) or (isinstance(event, Over) and event.error is not None):
+            self._freight.pop(worker, None)
+        elif isinstance(event, Over) and worker in self._freight:
+            self._freight[worker].popleft()
+            self._drop_idle(worker)
+
+    def _drop_idle(self, worker: str) -> None:
+        if not self._freight[worker]:
+            del self._freight[worker]
 
     def settle(self, worker: str, event: Over | Gone) -> None:
         """Leave a worker out that has failed, or put another in its place; to be called when its work is taken back.
@@ -85,7 +114,7 @@ class Roster:
                 self._observer.note(f"the worker on {worker} has ended with {event.how}; another takes its place")
                 return
             error: DeviceError | WeightsError = DeviceError(f"the worker on {worker} has ended with {event.how}")
-        elif event.error is None:
+        elif event.error is None or worker not in self.crew.workers():  # of a unit behind that of the first error
             return
         else:
             error = event.error

@@ -50,26 +50,32 @@ class Worker:
         self._brief, self._say = brief, say
         self._session = Session(brief.options, brief.selections, Plan(()), brief.settings_key, time.perf_counter())
         self._upscalers: dict[tuple[str, tuple[int, ...], int], Upscaler] = {}
+        self._error: DeviceError | WeightsError | None = None
         warm(brief.options.engine.device)
 
-    def do(self, unit: Unit) -> None:
-        """Make a unit; the last that is said of it is `Over`."""
+    def do(self, unit: Unit) -> Over:
+        """Make a unit. Returns what is to be said last of it; after an error nothing more is begun."""
+        if self._error is not None:
+            return Over(self._error)
         try:
-            if isinstance(unit, Pictures):
-                over = self._blind(unit.jobs[0]) if unit.blind else self._pictures(unit.jobs)
-            elif isinstance(unit, Look):
-                over = self._look(unit)
-            elif isinstance(unit, Survey):
-                over = self._survey(unit)
-            else:
-                over = self._piece(unit)
+            over = self._make_unit(unit)
         except KeyboardInterrupt:
-            over = Over()
+            return Over()
         except (DeviceError, WeightsError) as err:
             over = Over(err)
         except Exception as err:  # noqa: BLE001 - a defect must not leave the others waiting
             over = Over(DeviceError(f"a worker met a defect in srgan: {type(err).__name__}: {err}"))
-        self._say(over)
+        self._error = over.error
+        return over
+
+    def _make_unit(self, unit: Unit) -> Over:
+        if isinstance(unit, Pictures):
+            return self._blind(unit.jobs[0]) if unit.blind else self._pictures(unit.jobs)
+        if isinstance(unit, Look):
+            return self._look(unit)
+        if isinstance(unit, Survey):
+            return self._survey(unit)
+        return self._piece(unit)
 
     def _upscaler(self, job: Job) -> Upscaler:
         key = job.model, job.scales, job.variant

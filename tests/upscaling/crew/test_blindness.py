@@ -12,7 +12,7 @@ from srgan_cli.upscaling.crew import lead as lead_module
 from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, lead
 from srgan_cli.upscaling.crew.luggage import packed, unpacked
-from srgan_cli.upscaling.crew.messages import Look, Pictures, Piece
+from srgan_cli.upscaling.crew.messages import Look, Pictures, Piece, Survey
 from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.plan import Job
 from tests.upscaling.batch.runs import Recorder
@@ -65,7 +65,7 @@ class Loads:
         def reserve(roster: Roster, worker: str, freight: int) -> bool:
             got = real(roster, worker, freight)
             self.fits.append(got)
-            self.most = max(self.most, sum(roster._freight[one] for one in roster.busy))
+            self.most = max(self.most, sum(map(sum, roster._freight.values())))
             return got
 
         patch.setattr(Roster, "reserve", reserve)
@@ -112,9 +112,11 @@ def test_each_worker_is_asked_whether_it_sees_the_scratch_file(
 
     tally, _, crew = by_threads(session(large, model, **SPLIT), deed, count=3)
     assert (tally.exit_code, len(tally.done)) == (0, 2)
-    first, *more = [unit.scratch for name, unit in crew.units if name == "cpu:2" and isinstance(unit, Piece)]
-    assert first is not None
-    assert not any(more)
+    second = [unit for name, unit in crew.units if name == "cpu:2"]
+    again = next(n for n, unit in enumerate(second) if n and isinstance(unit, Survey))
+    until_death, since = second[:again], second[again:]
+    assert all(unit.scratch for unit in until_death if isinstance(unit, Piece))
+    assert not any(unit.scratch for unit in since if isinstance(unit, Piece))
     assert all(unit.scratch for name, unit in crew.units if name == "cpu:1" and isinstance(unit, Piece))
     assert not any(unit.scratch for name, unit in crew.units if name == "cpu:3" and isinstance(unit, Piece))
     assert not list((large / "out").glob(".srgan-probe*"))

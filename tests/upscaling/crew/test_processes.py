@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from srgan_cli.config import EngineOptions
+from srgan_cli.upscaling.crew import processes
 from srgan_cli.upscaling.crew.lead import brief_of, crew_of, lead
+from srgan_cli.upscaling.crew.messages import Event, Look, Over, Unit
 from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import by_threads, is_as_without_a_crew, session, third_dies_and_fifth_fails
@@ -70,3 +74,50 @@ def test_a_run_that_is_ended_goes_on_and_leaves_no_worker(twelve: Path, model: P
     tally, _, _ = by_threads(session(twelve, model))
     assert (tally.exit_code, tally.failures) == (0, [])
     assert is_as_without_a_crew(twelve, model)
+
+
+class Patient:
+    """In the place of a worker: makes units until it is interrupted."""
+
+    def __init__(self) -> None:
+        self.begun: list[Unit] = []
+        self.may_end = threading.Event()
+
+    def do(self, unit: Unit) -> Over:
+        self.begun.append(unit)
+        try:
+            assert self.may_end.wait(60)
+        except KeyboardInterrupt:
+            return Over(network_pixels=-1)
+        return Over(network_pixels=1)
+
+
+def test_an_order_to_stop_ends_what_is_made_and_what_waits_and_nothing_later() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    reader, writer = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+    first, second, third = (Look(Path(name), None) for name in "abc")
+    worker, said = Patient(), list[Event]()
+
+    def lead() -> None:
+        for message in (first, second):
+            processes._send(writer, message)
+        wait_for(lambda: worker.begun == [first])
+        processes._send(writer, processes._Stop())
+        wait_for(lambda: len(said) == 2)
+        worker.may_end.set()
+        processes._send(writer, third)
+        wait_for(lambda: len(said) == 3)
+        writer.close()
+
+    try:
+        desk = processes._Desk()
+        threading.Thread(target=desk.listen, args=(reader,), daemon=True).start()
+        leading = threading.Thread(target=lead)
+        leading.start()
+        desk.work(worker, said.append)  # type: ignore[arg-type]
+        leading.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        reader.close()
+    assert worker.begun == [first, third]
+    assert said == [Over(network_pixels=-1), Over(), Over(network_pixels=1)]
