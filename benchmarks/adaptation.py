@@ -76,7 +76,7 @@ def main() -> int:
     return 0
 
 
-# ---------------------------------------------------------------------------------------------------------------- sets
+# The folders, and the length of a training run.
 
 
 def make_sets(places: Setup) -> None:
@@ -94,7 +94,7 @@ def make_sets(places: Setup) -> None:
 
 
 def worn(high: RGB, seed: int) -> bytes:
-    """A low picture of `high`, as a JPEG file: the chain of the module's docstring."""
+    """A low version of `high`, as a JPEG file: the chain in the module's docstring."""
     low = bicubic(high, high.shape[1] // _SCALE, high.shape[0] // _SCALE).astype(np.float32)
     low = _blurred(low, 1.4, 0.7)
     noise = np.random.default_rng(seed).normal(0, 9, low.shape).astype(np.float32)
@@ -122,7 +122,7 @@ def _cut(path: Path) -> RGB:
 
 
 def _keep_pair(path: Path, high_folder: Path, low_folder: Path) -> None:
-    """The original under its own name, as PNG where it had to be cut, and its worn counterpart."""
+    """Save the original under its own name, as PNG if it had to be cropped, and its worn counterpart."""
     pixels = _cut(path)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
@@ -161,7 +161,7 @@ def _options(places: Setup, name: str) -> list[str]:
     losses = [f"adversarial.{key}={value}" for key, value in settings["adversarial"].items()]
     data = [f"data.{key}={value}" for key, value in settings["data"].items()]
     low = ["--lr-dir", str(places.out / "sharp-low"), "--phase", "adversarial", "--init", str(settings["init"])]
-    # Turned pairs would show it wear in all directions; without, it can learn the one it has.
+    # Rotated pairs would show it wear in all directions; without rotation, it can learn the actual one.
     return [*low, *common, "--set", *losses, *data, "data.augment=false"]
 
 
@@ -169,7 +169,7 @@ def _options(places: Setup, name: str) -> list[str]:
 
 
 def scores(places: Setup) -> Iterator[dict[str, object]]:
-    """Means over each worn test set, of bicubic enlargement, the unadapted `photo`, and what both trainings made."""
+    """Means over each worn test set, for bicubic enlargement, the unadapted `photo`, and both trained models."""
     runs = [str(places.out / f"run-{name}") for name in ("adapt", "pairs")]
     models = ["photo", *(run for run in runs if Path(run).exists())]
     for test in _TESTS:

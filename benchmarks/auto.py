@@ -99,7 +99,7 @@ def _decoded(data: bytes, channels: int) -> Pixels:
 
 @dataclass
 class CopyScores:
-    """Of one kind of copy, for each picture, what was chosen, and (PSNR, distance) with each model."""
+    """For one kind of copy and for each picture, the choice, and (PSNR, distance) with each model."""
 
     copy: str
     chosen: list[str] = field(default_factory=list)
@@ -120,7 +120,7 @@ class CopyScores:
 def measure(
     folders: tuple[Path, Path], scale: int, upscalers: dict[str, Upscaler], metrics: Sequence[Metric], max_pictures: int
 ) -> list[CopyScores]:
-    """Every picture of a folder of originals and one of their small ones, as each of `COPIES`, by both models."""
+    """Every original of a folder with its low picture, as each of `COPIES`, enlarged with both models."""
     tallies = [CopyScores(copy) for copy in COPIES]
     files = pairs.find_pairs(*folders, scale).files[:max_pictures]
     for number, one in enumerate(files):
@@ -146,7 +146,7 @@ def row(tally: CopyScores) -> dict[str, object]:
 
 
 def markdown(tallies: Sequence[CopyScores]) -> str:
-    """The same as a table: in each cell PSNR Y in dB / VGG19."""
+    """The same as a table with PSNR Y in dB / VGG19 in each cell."""
     lines = [f"| Copy | to `{WORN}` | `{CLEAN}` | `{WORN}` | `auto` |", "| --- | --- | --- | --- | --- |"]
     for tally in tallies:
         cells = ["{:.2f} / {:.3f}".format(*tally.mean(model)) for model in (CLEAN, WORN, None)]

@@ -1,12 +1,12 @@
-"""What a model draws where nothing is: grain on flat areas, and coloured px around text.
+"""Visible artefacts of a model: grain on flat areas, and coloured px around text.
 
     python -m benchmarks.blemishes --data DIR [--sets Set14 BSD100] [--models fidelity srgan …] [--scale 4]
 
 DIR is that of `benchmarks.quality`. Prints one JSON line a model, and one for bicubic interpolation:
 
 - `flat`: the mean standard deviation of Y in 9×9 px of the result, over that of the original, on places where the
-  original's is below 2 levels. 1 is as quiet as the original; below, its own weak texture is gone; above, there is
-  grain that nobody took.
+  original's is below 2 levels. 1 is as quiet as the original; below 1, its weak texture has been removed; above 1,
+  grain has been added.
 - `coloured`: of the px within 6 px of text (lines of several sizes, black, grey and coloured, on light and dark paper,
   drawn here and downscaled by our bicubic), the percentage whose saturation (largest minus smallest of R, G, B) is more
   than 4 levels above anything that the original has within 4 px.
@@ -102,7 +102,7 @@ def deviation(picture: RGB) -> Plane:
 
 
 def coloured_fraction(enlarge: Enlarge, scale: int) -> float:
-    """Of the px near text, the part with a colour that is not in the original near there."""
+    """The fraction of px near text with a colour that the original does not have nearby."""
     import cv2
 
     bad = near = 0

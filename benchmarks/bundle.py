@@ -34,8 +34,8 @@ from srgan_cli.networks.weights import load_generator, load_model, save_weights
 
 MAX_BYTES = 4 << 20
 MAX_FP16_COST_DB = 0.01
-# A recipe's sections, and the phase of training without which they say nothing; the others are about where and how
-# often, which leaves no trace in the result.
+# A recipe's sections, and the phase of training without which they do not apply; the others concern where and how
+# often, which does not affect the result.
 _SECTIONS = {
     "data": "",
     "degradation": "",
@@ -86,13 +86,13 @@ def bundle(
     mean_with: Path | None = None,
     run_fraction: float = 0.5,
 ) -> dict[str, object]:
-    """Write the run's model and what follows from it into `weights` (None: the repository's); what was done.
+    """Write the run's model, and everything derived from it, into `weights` (None: the repository's); returns a
+    summary.
 
-    `card` has name, family, description and licence; the rest is the run's. `data` holds Set5/xN/low and /high.
+    `card` has name, family, description and licence; the rest comes from the run. `data` holds Set5/xN/low and /high.
     `mean_with` is another run with a network of the same sizes: the mean of both is written, with `run_fraction` of the
-    run's weights. Raises `WeightsError` when
-    a run has no model of ours, sizes differ, the name is not FAMILY-xSCALE, or the file would be above 4 MiB (which is
-    also how a model ends that fp16 costs too much and fp32 is too large for).
+    run's weights. Raises `WeightsError` if a run contains no model, sizes differ, the name is not FAMILY-xSCALE, or the
+    file would be above 4 MiB (also if fp16 loses too much and fp32 is too large).
     """
     source, _ = registry.resolve(run)
     entry, generator = registry.describe_file(source), load_generator(source)
@@ -116,7 +116,7 @@ def bundle(
 
 
 def _mean(one: Generator, other: Generator, fraction: float) -> Generator:
-    """Of the weights, with `fraction` of `one`. Raises `WeightsError` when the two are not of the same sizes."""
+    """The mean of the weights, with `fraction` of `one`. Raises `WeightsError` if their sizes differ."""
     if one.config != other.config or type(one) is not type(other):
         raise WeightsError("the mean of two runs needs networks of the same architecture and sizes")
     theirs = other.state_dict()
@@ -127,7 +127,7 @@ def _mean(one: Generator, other: Generator, fraction: float) -> Generator:
 
 
 def _save(path: Path, generator: Generator, card: Card, *, half: bool) -> None:
-    """The file; with the scores of the one that is there, when only the card is another."""
+    """Write the file; keep the existing one's scores if only the card differs."""
     old = registry.describe_file(path) if path.exists() else None
     before = bundled_scores.tensors_sha256(path) if old is not None else ""
     save_weights(path, generator, card, half=half)
@@ -136,7 +136,7 @@ def _save(path: Path, generator: Generator, card: Card, *, half: bool) -> None:
 
 
 def _fitting(generator: Generator, card: Card, data: Path | None) -> tuple[Card, bool, int]:
-    """The card with what is known of fp16, whether to take it, and how large the file then is."""
+    """The card with the cost of fp16, whether to use it, and the file's resulting size."""
     with tempfile.TemporaryDirectory() as temporary:
         trial, exact = Path(temporary) / f"{card.name}.safetensors", Path(temporary) / "exact.safetensors"
         half, known = True, {}
@@ -155,9 +155,9 @@ def _fitting(generator: Generator, card: Card, data: Path | None) -> tuple[Card,
 
 
 def fp16_cost(exact: Path, rounded: Path, data: Path) -> float:
-    """How many dB of PSNR Y on Set5 the second file has less than the first, both run in fp32; may be negative.
+    """How many dB lower PSNR Y on Set5 is for the second file than for the first, both run in fp32; may be negative.
 
-    `data` holds Set5/xN/low and Set5/xN/high. Raises `WeightsError` when a picture of Set5 cannot be used.
+    `data` holds Set5/xN/low and Set5/xN/high. Raises `WeightsError` if a picture of Set5 cannot be used.
     """
     psnr_y_db = [_set5(path, data) for path in (exact, rounded)]
     return psnr_y_db[0] - psnr_y_db[1]
@@ -183,9 +183,10 @@ def _set5(path: Path, data: Path) -> float:
 
 
 def recipe(of_run: Mapping[str, object], command: str | None) -> dict[str, object]:
-    """A run's recipe as it is kept: its length, the command, and every setting of the sections that had a part in it.
+    """A run's recipe as stored: its length, the command, and every setting of the sections that applied.
 
-    In full and not as differences from the preset, which may change. What is no recipe of `srgan train` is kept as is.
+    Stored in full and not as differences from the preset, which may change. Recipes that do not come from `srgan train`
+    are stored unchanged.
     """
     config = of_run.get("config")
     kept = {key: value for key, value in of_run.items() if key != "config"}
@@ -206,7 +207,7 @@ def recipe(of_run: Mapping[str, object], command: str | None) -> dict[str, objec
 
 
 def _telling(section: str, values: Mapping[str, object]) -> dict[str, object]:
-    """Without the settings of a degradation that was not in force; and TOML has no null."""
+    """Without the settings of a degradation that was not used; and without None, since TOML has no null."""
     if section == "degradation" and values.get("kind") == "bicubic":
         return {"kind": "bicubic"}
     return {key: value for key, value in values.items() if value is not None}

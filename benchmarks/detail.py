@@ -1,8 +1,8 @@
-"""Draws what `--detail` does: PSNR against VGG19's distance on Set14, from `fidelity` to `srgan`, one point each 0.1.
+"""Plots the effect of `--detail`: PSNR against VGG19's distance on Set14, from `fidelity` to `srgan` in steps of 0.1.
 
     python -m benchmarks.detail [--out docs/images]
 
-The numbers are those of the manifest (`benchmarks.quality --write` puts them there). Writes detail-x4.svg and its like.
+The numbers are those of the manifest (written by `benchmarks.quality --write`). Writes detail-x4.svg etc.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def points(entry: Entry) -> list[Point]:
-    """From the scores that are kept of a model, in the order of detail."""
+    """The points from a model's stored scores, in order of detail."""
     found = []
     for name, values in entry.scores.items():
         test_set, _, detail = name.partition("@")
@@ -71,7 +71,7 @@ def _marks(curve: Sequence[Point]) -> Iterator[str]:
         fraction = (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
         return _LEFT + fraction * (_WIDTH - _LEFT - _RIGHT)
 
-    def y(value: float) -> float:  # less is better, and up
+    def y(value: float) -> float:  # lower is better, and upwards
         fraction = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
         return _TOP + fraction * (_HEIGHT - _TOP - _BOTTOM)
 
@@ -95,7 +95,7 @@ def _marks(curve: Sequence[Point]) -> Iterator[str]:
 
 
 def _ticks(values: Sequence[float]) -> tuple[float, list[float]]:
-    """A round step, and four to nine round numbers that hold all values between them."""
+    """A round step, and four to nine round numbers that include all values between them."""
     spread = max(values) - min(values)
     step = next(s * 10.0**e for e in range(-4, 3) for s in (1, 2, 5) if spread / (s * 10.0**e) <= 6)
     first = int(min(values) // step)

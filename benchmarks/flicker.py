@@ -52,7 +52,7 @@ def scene(picture: Path, frames: int, noise: float) -> tuple[Frames, Frames]:
 
 
 def still(places: Frames, first: int) -> np.ndarray[Any, Any]:
-    """Where nothing moves from frame `first` to the next, a few px away from what does: (4H, 4W) bool."""
+    """Where nothing moves between frame `first` and the next, with a margin of a few px: (4H, 4W) bool."""
     moving = places[first] | places[first + 1]
     for axis in (0, 1):
         moving = np.any([np.roll(moving, shift, axis) for shift in range(-_AROUND_PX, _AROUND_PX + 1)], axis=0)
@@ -69,7 +69,7 @@ def flicker(frames: Frames, places: Frames) -> float:
 
 
 def enlarged(frames: Frames, model: str, *, alone: bool) -> Frames:
-    """By the program, as an animated PNG, and back."""
+    """Enlarged by the program as an animated PNG, and decoded again."""
     if alone:
         return [frame for one in frames for frame in enlarged([one], model, alone=False)]
     pictures = [Pillow.fromarray(frame) for frame in frames]

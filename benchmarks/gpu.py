@@ -1,4 +1,4 @@
-"""The GPU programme: everything that is to be known about a GPU, in parts that each fit into a few minutes.
+"""The GPU programme: all measurements on a GPU, in parts that each take a few minutes.
 
     scripts/gpu-programme --pack gpu-pack.tar --pictures DIR   # here: what the other machine needs, at most 60 MiB
     tar xf gpu-pack.tar && scripts/gpu-programme PART          # there, with PyTorch: a part, or several one by one

@@ -56,7 +56,7 @@ _measured: dict[tuple[str, str], float] = {}
 
 
 def matmul_tflops(programme: Programme, precision: str) -> float:
-    """The device's own speed, the same for a whole run; fp32 without TF32, as the engine computes."""
+    """The device's speed, the same for a whole run; fp32 without TF32, as in the engine."""
     key = programme.device, precision
     if key not in _measured:
         side = _side(programme)
@@ -115,7 +115,7 @@ def peer(programme: Programme, model: Model, precision: str, height: int, width:
 
 
 def flops_per_px(model: Model) -> float:
-    """Of the convolutions, a multiplication and an addition counted as two, for one low-resolution px."""
+    """Of the convolutions, per low-resolution px, counting a multiplication and an addition as two."""
     side, total = 16, 0.0
 
     def count(module: nn.Module, _inputs: object, output: object) -> None:

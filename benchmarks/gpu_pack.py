@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
 MAX_BYTES = 60 << 20
 FOLDERS = ("srgan_cli", "weights", "benchmarks", "tests", "scripts", "examples")
-# What a bare machine with PyTorch lacks; compiled parts are for this Python and system.
+# What a machine with only PyTorch lacks; compiled parts are for this Python and system.
 PACKAGES = (
     "pyvips",
     "pyvips-binary",
@@ -33,13 +33,14 @@ Line: TypeAlias = Mapping[str, Any]
 
 
 def pictures() -> Path:
-    """Those that a pack has brought along; in a checkout, the few of examples/, which do for --tiny."""
+    """The pictures of a pack; in a checkout, the few of examples/, which are enough for --tiny."""
     packed = ROOT / PICTURES
     return packed if packed.is_dir() else ROOT / "examples"
 
 
 def pack(target: Path, pictures: Path) -> int:
-    """Write a tar of the project, of what a bare machine lacks, and of as many pictures as fit; returns its bytes."""
+    """Write a tar of the project, of the missing packages, and of as many pictures as fit; returns its size in
+    bytes."""
     with tarfile.open(target, "w") as tar:
         for folder in FOLDERS:
             tar.add(ROOT / folder, folder, filter=_without_caches)
@@ -88,7 +89,7 @@ def read(path: Path) -> list[Line]:
 
 
 def tables(path: Path) -> str:
-    """Markdown: for each device and part a table of what was found, and a list of what was not."""
+    """Markdown: for each device and part a table of the results, and a list of what could not be measured."""
     lines = read(path)
     parts: dict[tuple[str, str, str], list[Line]] = {}
     for line in lines:
@@ -128,7 +129,7 @@ def _told(line: Line) -> str:
 
 
 def write_tables(text: str, page: Path = PAGE) -> None:
-    """Between the two marks in docs/BENCHMARKS.md, or at its end."""
+    """Insert between the two marks in docs/BENCHMARKS.md, or at its end."""
     old = page.read_text(encoding="utf-8")
     block = f"{_BEGIN}\n\n## On GPUs\n\n{text}\n{_END}\n"
     marked = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END) + "\n", re.DOTALL)
@@ -137,6 +138,6 @@ def write_tables(text: str, page: Path = PAGE) -> None:
 
 
 def names_in(path: Path) -> Iterable[str]:
-    """What a pack holds."""
+    """The names in a pack."""
     with tarfile.open(path) as tar:
         return tar.getnames()

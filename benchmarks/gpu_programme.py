@@ -1,4 +1,4 @@
-"""One call of a part of the GPU programme: where it runs, how long, and where findings go."""
+"""One call of a part of the GPU programme: its device, its time limit, and its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from srgan_cli.errors import SrganError
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-# What is left of the time for a part when nothing more is begun.
+# If less time than this is left for a part, nothing more is started.
 _RESERVE_S = 20.0
 _FAILURES = (RuntimeError, MemoryError, ValueError, ImportError, OSError, subprocess.SubprocessError, SrganError)
 
@@ -41,11 +41,11 @@ class Programme:
 
     @property
     def half(self) -> str:
-        """The precision in which a GPU is fastest, and fp32 elsewhere."""
+        """The precision in which a GPU is fastest; elsewhere fp32."""
         return "fp16" if self.on_cuda else "fp32"
 
     def tell(self, **values: object) -> None:
-        """One line of the results."""
+        """Write one line of the results."""
         line = {"part": self.part, "device": self.title, "torch": torch.__version__, "tiny": self.tiny, **values}
         with self.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -56,7 +56,7 @@ class Programme:
         return torch.cuda.get_device_name(self.device) if self.on_cuda else self.device
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """The median of some runs, of which the first is not counted."""
+        """The median of several runs, not counting the first."""
         taken = []
         for _ in range(2 if self.tiny else 6):
             began = time.perf_counter()
@@ -67,7 +67,7 @@ class Programme:
         return statistics.median(taken[1:])
 
     def find(self, work: Callable[[], Mapping[str, object]], **values: object) -> None:
-        """One finding: `values`, and what `work` adds to them, or why it could not."""
+        """One finding: `values`, plus the results of `work`, or why it failed."""
         if self.left_s <= 0:
             self.tell(**values, skipped="no time left")
             return

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def run_tests(programme: Programme) -> None:
     settings = programme.out.resolve().with_name("gpu-tests.ini")
-    # The project's own settings ask for plugins that a bare machine lacks.
+    # The project's own settings ask for plugins that a minimal machine lacks.
     settings.write_text("[pytest]\nmarkers =\n    gpu: needs a CUDA device\n    slow: takes long\n", encoding="utf-8")
     chosen = ["tests/upscaling/test_tiles.py"] if programme.tiny else ["-m", "gpu", *_files_marked_gpu()]
     command = [sys.executable, "-m", "pytest", "-q", "-c", str(settings), "--rootdir", str(ROOT), *chosen]
@@ -29,7 +29,8 @@ def run_tests(programme: Programme) -> None:
 
 
 def _files_marked_gpu() -> list[str]:
-    """Only these are collected: others may import what a bare machine lacks, and one such error ends the whole run."""
+    """Only these are collected: importing others may fail for a missing package, and one such error ends the whole
+    run."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     return [str(file.relative_to(ROOT)) for file in files if "pytest.mark.gpu" in file.read_text(encoding="utf-8")]
 
@@ -50,7 +51,7 @@ def _run(programme: Programme, command: list[str]) -> subprocess.CompletedProces
 
 
 def _environment() -> dict[str, str]:
-    """For processes that this one starts: the same modules."""
+    """For subprocesses: the same modules."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
@@ -74,12 +75,12 @@ def measure_training(programme: Programme) -> None:
 
 
 def _benchmark(programme: Programme, name: str, options: list[str]) -> Mapping[str, object]:
-    """One of the other benchmarks, each of whose lines becomes a finding, too."""
+    """One of the other benchmarks, each of whose lines also becomes a finding."""
     done = _run(programme, [sys.executable, "-m", f"benchmarks.{name}", *options])
     for line in done.stdout.splitlines():
         if line.startswith("{"):
             programme.tell(**{"case": f"{name} line", **json.loads(line)})
-    if done.returncode:  # a program that it had started may have said why, before its own traceback
+    if done.returncode:  # a subprocess may have reported the cause before its own traceback
         errors = [line for line in done.stderr.splitlines() if re.match(r"\S*(Error|Exception|error):? ", line)]
         return {"code": done.returncode, "failed": " | ".join(errors)[-1000:] or done.stderr.strip()[-500:]}
     return {"code": 0}
@@ -97,7 +98,7 @@ def train(programme: Programme, *, name: str, options: list[str]) -> None:
 
 
 def _trained(programme: Programme, command: list[str]) -> Mapping[str, object]:
-    """Goes on where the last call stopped, until the time is over; a signal makes `srgan train` save and stop."""
+    """Continues where the last call stopped, until the time is over; a signal makes `srgan train` save and stop."""
     began = time.monotonic()
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment()

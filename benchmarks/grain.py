@@ -47,7 +47,7 @@ def noisy(picture: Array, std: float, kernel_px: float) -> Array:
 
 
 def enlarged(picture: Array, model: str, grain: float | str | None) -> Array:
-    """Enlarged by the program, and brought back to the size that it had."""
+    """Enlarged by the program, and downscaled to the original size."""
     data = io.BytesIO()
     Pillow.fromarray(picture).save(data, "png")
     options = UpscaleOptions(
@@ -62,7 +62,7 @@ def enlarged(picture: Array, model: str, grain: float | str | None) -> Array:
 
 
 def flat_places(picture: Array, without: Array | None) -> list[tuple[int, int]]:
-    """Of blocks: those that are flat without noise, or that pass for flat."""
+    """For each block, whether it is flat without noise, or is classified as flat."""
     if without is None:
         found = measure([picture], _PLACES)
         return [] if found is None else [(top, left) for _, top, left in found.flat]
@@ -81,7 +81,7 @@ def flat_places(picture: Array, without: Array | None) -> list[tuple[int, int]]:
 
 
 def grain_of(picture: Array, places: Sequence[tuple[int, int]], lighter: Array) -> dict[str, float]:
-    """Of what flat blocks hold besides a plane."""
+    """The grain in flat blocks, without their best-fit plane."""
     luma = picture.astype(float) @ _LUMA
     y, x = np.mgrid[0:BLOCK, 0:BLOCK].reshape(2, -1)
     basis, _ = np.linalg.qr(np.stack([np.ones(BLOCK**2), x, y], 1).astype(float))

@@ -1,12 +1,13 @@
-"""Pairs of lightly worn low pictures and their originals, beside taught ones: what `photo` learned gentleness from.
+"""Pairs of lightly degraded low pictures and their originals, in addition to a teacher's: they teach `photo` not to
+smooth clean pictures.
 
     python -m benchmarks.light_pairs PHOTOS [DRAWINGS …] --pairs OUT --scale 4
 
-`benchmarks.pairs` has made OUT/low and OUT/taught (for ×2 OUT/taught-x2). A teacher that restores also smooths what
-is hardly worn; there the original is the better target. From each picture one crop of 384 px is downscaled (bicubic),
-three in ten get noise of 0.5 to 3 levels, and four in five are saved as JPEG of quality 65 to 97, three quarters of
-those with halved chroma. Writes OUT/mixed-xSCALE/low and /high with these (`m….png`) and copies of the taught ones
-(`w….png`): folders for `srgan train --hr-dir OUT/mixed-x4/high --lr-dir OUT/mixed-x4/low`.
+`benchmarks.pairs` has made OUT/low and OUT/taught (for ×2 OUT/taught-x2). A teacher for restoration also smooths almost
+clean pictures; for those the original is the better target. From each picture one crop of 384 px is downscaled
+(bicubic), three in ten get noise of 0.5 to 3 levels, and four in five are saved as JPEG of quality 65 to 97, three
+quarters of those with halved chroma. Writes OUT/mixed-xSCALE/low and /high with these (`m….png`) and copies of the
+teacher's pairs (`w….png`): folders for `srgan train --hr-dir OUT/mixed-x4/high --lr-dir OUT/mixed-x4/low`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def main() -> int:
 
 
 def make(pictures: Sequence[Path], pairs: Path, scale: int) -> int:
-    """All pairs for a scale; returns how many there are in the end, the taught ones included."""
+    """Make all pairs for a scale; returns the total, including the teacher's."""
     out = pairs / f"mixed-x{scale}"
     for name in ("low", "high"):
         (out / name).mkdir(parents=True, exist_ok=True)

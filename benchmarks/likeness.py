@@ -1,12 +1,13 @@
-"""How like a teacher's results a model's are, on real pictures that have no original: crops, both enlarged, compared.
+"""How similar a model's results are to a teacher's, on crops of real pictures without an original.
 
     python -m benchmarks.likeness PICTURE_OR_DIR … --teacher FILE --vgg-weights FILE [--models photo …] [--keep DIR]
         [--crop-px 160] [--max N]
 
-Takes the busiest of eight random crops of each picture (all of a smaller one), the same ones each time. Prints one JSON
-line for bicubic interpolation and for each model: the mean absolute difference to the teacher's results in levels of
-0 … 255, and VGG19's distance (conv3_4 before its ReLU, relative to the teacher's features), means over the crops; 0
-would be the teacher itself. `--keep` keeps the crops and all results as PNG; the teacher's are then not made again.
+Uses the crop with the most structure of eight random ones in each picture (all of a smaller one), the same ones each
+time. Prints one JSON line for bicubic interpolation and for each model: the mean absolute difference to the teacher's
+results in levels of 0 … 255, and VGG19's distance (conv3_4 before its ReLU, relative to the teacher's features), means
+over the crops; 0 means identical results. `--keep` saves the crops and all results as PNG; the teacher's results are
+then reused.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def _files(sources: Sequence[Path]) -> Iterator[Path]:
 
 
 def busiest(picture: RGB, side_px: int, *, seed: int) -> RGB:
-    """Of some random crops, (side_px, side_px, 3) or less, the one whose neighbours differ most: not the empty sky."""
+    """Of some random crops, (side_px, side_px, 3) or less, the one with the most structure, to avoid empty sky."""
     height, width = (min(side, side_px) for side in picture.shape[:2])
     rng = np.random.default_rng(seed)
 
@@ -97,7 +98,7 @@ def busiest(picture: RGB, side_px: int, *, seed: int) -> RGB:
 
 
 def _results(crops: dict[str, RGB], model: str, scale: int, kept: Path | None) -> dict[str, RGB]:
-    """What a model makes of each crop; results that are kept in a folder `teacher` there are read instead."""
+    """A model's results for each crop; results saved in the folder `teacher` are reused."""
     upscale: Callable[[RGB], RGB] | None = None
     results = {}
     for name, low in crops.items():

@@ -4,9 +4,9 @@
     python -m benchmarks.memory --megapixels 1 100
     python -m benchmarks.memory --megapixels 20 --machine-gib 4     # on a small machine
 
-What counts is anonymous memory (Linux, RssAnon) over that of the interpreter with torch loaded: file pages, such as
-those of a scratch file, the kernel takes back whenever it needs them. Each size runs in a process of its own; a thread
-samples every 20 ms.
+Measured is anonymous memory (Linux, RssAnon) above that of the interpreter with torch loaded. File pages, such as those
+of a scratch file, do not count, since the kernel can reclaim them at any time. Each size runs in a process of its own;
+a thread samples every 20 ms.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _low_size(megapixels: float) -> tuple[int, int]:
-    """Of the input for ×4; a gigapixel is 8,000 × 7,813."""
+    """Size of the input for ×4; a gigapixel is 8,000 × 7,813."""
     width = round(8000 * math.sqrt(megapixels / 1000))
     return width, round(megapixels * 1e6 / 16 / width)
 
@@ -103,7 +103,7 @@ def _worker(args: argparse.Namespace, source: str, target: str) -> None:
 
 
 def _pretend(total: int) -> None:
-    """Pretends that the machine has `total` bytes. What is free follows from what this process takes."""
+    """Pretend that the machine has `total` bytes. The free memory follows from this process's use."""
     import psutil
 
     real, process = psutil.virtual_memory, psutil.Process()
@@ -116,7 +116,7 @@ def _pretend(total: int) -> None:
 
 
 class _PeakAnonymous:
-    """Samples this process's anonymous memory. `peak` is in bytes, over what it was at the start."""
+    """Samples this process's anonymous memory. `peak` is in bytes above the initial value."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()

@@ -1,10 +1,10 @@
-"""What the documents say about the bundled models, written from the manifest.
+"""Writes what the documents say about the bundled models, from the manifest.
 
     python -m benchmarks.model_pages
 
-Rewrites the facts and the scores in each model's page (weights/NAME.md) and the tables of docs/MODELS.md, which stand
-between `<!-- KEY:begin -->` and `<!-- KEY:end -->`, and models/NAME.json for OpenModelDB. The rest of a page is written
-by people. A model without a page gets one, in which `TODO` marks what only people know.
+Rewrites the facts and the scores in each model's page (weights/NAME.md) and the tables of docs/MODELS.md between
+`<!-- KEY:begin -->` and `<!-- KEY:end -->`, and models/NAME.json for OpenModelDB. The rest of a page is written by
+hand. A new model gets a page with `TODO` where text is needed.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _FAMILIES = ("fidelity", "srgan", "photo", "fast")
 
 
 def write(folder: Path, overview: Path | None) -> None:
-    """Bring the pages in `folder`, and `overview` (None: no such page), up to date with its manifest.
+    """Update the pages in `folder`, and `overview` (None: no such page), from its manifest.
 
-    Raises `WeightsError` where a page lacks its marks or cannot be written.
+    Raises `WeightsError` if a page lacks its marks or cannot be written.
     """
     entries = in_order(folder)
     for entry in entries:
@@ -63,7 +63,7 @@ def write_openmodeldb(entries: Iterable[Entry], folder: Path) -> None:
 
 
 def in_order(folder: Path) -> list[Entry]:
-    """The models of a weights folder as the documents list them: by scale, the larger first, and family."""
+    """The models of a weights folder in the documents' order: by scale, larger ones first, then by family."""
 
     def place(entry: Entry) -> tuple[int, int, str]:
         known = _FAMILIES.index(entry.family) if entry.family in _FAMILIES else len(_FAMILIES)
@@ -117,7 +117,7 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _number(values: Mapping[str, float], key: str) -> str:
-    """`28.42`, `.8101`; a dash for what was not measured, such as NIQE of small pictures."""
+    """`28.42`, `.8101`; a dash if not measured, such as NIQE of small pictures."""
     if key not in values:
         return "–"
     text = f"{values[key]:.{_COLUMNS[key][1]}f}"
@@ -140,7 +140,7 @@ def _models(entries: Sequence[Entry]) -> list[str]:
 
 
 def _variants(entry: Entry) -> dict[str, bundled_scores.Scores]:
-    """The rows that a model gets: one, or one for the blend that its name stands for and one for detail 1."""
+    """The rows of a model: one, or one for the default interpolation and one for detail 1."""
     if registry.start_of(entry) is None:
         return {f"`{entry.name}`": entry.scores}
     suffix = f"@{DEFAULT_DETAIL:g}"
@@ -184,7 +184,7 @@ def _all_jpeg(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _details(entries: Sequence[Entry]) -> Iterator[str]:
-    """A table for each model that can be blended: from the model that it was fine-tuned from to itself."""
+    """A table for each model that can be interpolated: from the model that it was fine-tuned from to itself."""
     for entry in entries:
         start = registry.start_of(entry)
         if start is None:
@@ -238,7 +238,7 @@ def _set_title(test_set: str) -> str:
 
 
 def _mean(recipe: Mapping[str, object]) -> str:
-    """What the weights are a mean of; empty for those of one run."""
+    """The runs that the weights are a mean of; empty for a single run."""
     if "mean_with" not in recipe:
         return ""
     fraction = float(str(recipe.get("run_fraction", 0.5)))
@@ -290,7 +290,7 @@ def _halo_px(entry: Entry) -> int | None:
 
 
 def _data(recipe: Mapping[str, object]) -> str:
-    """`data` is the settings of a run, or a sentence in recipes that no run has written."""
+    """`data` is the settings of a run, or a sentence in recipes that were not written by a run."""
     if isinstance(recipe.get("data"), str):
         return str(recipe["data"])
     degradation = recipe.get("degradation")

@@ -1,14 +1,14 @@
-"""Makes the taught pairs that the bundled `photo` models learned from: worn crops, and what a teacher makes of them.
+"""Makes the pairs that the bundled `photo` models learned from: degraded crops, and a teacher's results for them.
 
     python -m benchmarks.pairs HR_DIR TEACHER OUT --seconds 1200 [--seed 1] [--device cpu]
 
-Writes OUT/low/NAME.png (96 px), OUT/taught/NAME.png (384 px) and OUT/taught-x2/NAME.png (the same, downscaled to
-192 px): folders for `srgan train --hr-dir OUT/taught --lr-dir OUT/low`. Three quarters of the low crops are photographs
-that went through two rounds of strong wear; the others are photographs at their own size with mild wear, since most
-pictures that people enlarge are such. A quarter rings (a sinc filter), and most of those are compressed once more. The
-ranges are those of Real-ESRGAN (X. Wang et al. 2021, arXiv:2107.10833, and its published options).
+Writes OUT/low/NAME.png (96 px), OUT/taught/NAME.png (384 px) and OUT/taught-x2/NAME.png (the same, downscaled to 192
+px): folders for `srgan train --hr-dir OUT/taught --lr-dir OUT/low`. Three quarters of the low crops are photographs
+with two rounds of strong degradation; the others are photographs at their own size with mild degradation, since most
+pictures that people enlarge are like that. A quarter has ringing (a sinc filter), and most of those are compressed once
+more. The ranges are those of Real-ESRGAN (X. Wang et al. 2021, arXiv:2107.10833, and its published options).
 
-`srgan train --teacher` does the same inside a run; these pairs were made before it was there.
+`srgan train --teacher` does the same inside a run; these pairs were made before that option existed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def make(photos: Sequence[Path], teacher: Teacher, out: Path, seconds: float, seed: int) -> int:
-    """Pairs until `seconds` are over; returns how many."""
+    """Make pairs until `seconds` are over; returns their number."""
     for name in ("low", "taught", "taught-x2"):
         (out / name).mkdir(parents=True, exist_ok=True)
     chosen, began_s, made = random.Random(seed), time.monotonic(), 0
@@ -90,7 +90,7 @@ def make(photos: Sequence[Path], teacher: Teacher, out: Path, seconds: float, se
 
 
 def _low(photos: Sequence[Path], chosen: random.Random, seed: int, number: int) -> Tensor:
-    """A worn crop, (3, 96, 96) in [0, 1]."""
+    """A degraded crop, (3, 96, 96) in [0, 1]."""
     strong = chosen.random() < _STRONG_FRACTION
     settings, scale = (STRONG, _SCALE) if strong else (MILD, 1)
     levels = (1.0, 0.75) if strong else (1.0, 0.75, 0.5)  # a piece of 384 px does not fit into smaller ones

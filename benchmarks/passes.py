@@ -1,10 +1,11 @@
-"""Which two passes make ×8, and how much detail the first may have: on originals downscaled by 8.
+"""The best two passes for ×8, and how much detail the first should have: on originals downscaled by 8.
 
     python -m benchmarks.passes --data DIR --vgg-weights FILE [--set BSD100] [--max 16] [--jpeg QUALITY]
 
-DIR is that of `benchmarks.quality`; the small pictures are made by `evaluation.bicubic`. Prints a JSON line for each
+DIR is that of `benchmarks.quality`; the low pictures are made by `imaging.bicubic`. Prints a JSON line for each
 detail of the first pass, with the default detail in the second, and one for another order: PSNR of Y in dB and VGG19's
-distance. With --jpeg the small pictures are compressed, the first pass is `photo`'s, and a line is for each second one.
+distance. With --jpeg the low pictures are compressed, the first pass is `photo`, and there is a line for each model of
+the second pass.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The loop that most programs have, to compare ours with: the whole picture on the device, tiles one after the other,
-joined as floats."""
+"""A plain inference loop like that of most programs, as a comparison: the whole picture on the device, tiles in
+sequence, joined as floats."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _TILE_PX, _PAD_PX = 256, 10
 
 @torch.no_grad()
 def plain_loop(network: nn.Module, low: Tensor, scale: int) -> Tensor:
-    """(1, 3, H, W) -> (1, 3, H·scale, W·scale), of the kind and on the device of `low`. Seams show where a network sees
-    further than 10 px."""
+    """(1, 3, H, W) -> (1, 3, H·scale, W·scale), with the type and device of `low`. There are seams if the receptive
+    field exceeds 10 px."""
     height, width = low.shape[2:]
     high = low.new_zeros(1, 3, height * scale, width * scale)
     for top in range(0, height, _TILE_PX):

@@ -61,11 +61,11 @@ _TOLERANCE_DB, _TOLERANCE = 0.01, 0.002
 _VGG_LAYER = "conv3_4"
 _TELL_EVERY_S = 10.0
 
-# By name and not by what lies in the folder: a photo more would change every model's score.
+# A fixed list, not the folder's contents: another photo would change every model's score.
 EXAMPLES = tuple(
     Path(__file__).parent.parent / "examples" / name for name in ("astronaut.png", "cat.jpg", "coffee.png")
 )
-_EXAMPLE_PX = 192  # NIQE needs two blocks of 96 px, and a test enlarges all of them by all models
+_EXAMPLE_PX = 192  # NIQE needs two blocks of 96 px, and a test enlarges all of them with all models
 
 
 def main() -> int:
@@ -109,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
         before = _networks(sources)
         upscalers = load_upscalers(sources, scale, engine, taken=_FLOORS)
         for test_set in sets:
-            asked = arguments.model and arguments.sets and not keeping  # then nothing is left out
+            asked = arguments.model and arguments.sets and not keeping  # so that nothing is left out
             chosen = {name: one for name, one in upscalers.items() if asked or bundled_scores.concerns(name, test_set)}
             if not chosen:
                 print(f"x{scale} {test_set}: no model here keeps a score of it", file=sys.stderr)
@@ -119,7 +119,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _print(test_set, scale, found, upscalers)
             fresh = _as_kept(found, test_set)
             if arguments.write:
-                if _networks(sources) != before:  # somebody bundled another while these were measured
+                if _networks(sources) != before:  # another model was bundled during the measurement
                     raise SettingsError("a model was replaced while it was measured; measure again")
                 write(scale, fresh)
             if arguments.check:
@@ -130,7 +130,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _networks(sources: Iterable[str]) -> dict[str, str]:
-    """The numbers of the bundled models behind these sources, and of those that they are blended with, as hashes."""
+    """The weights of the bundled models behind these sources, and of those they are interpolated with, as hashes."""
     names = {registry.split_detail(source)[0] for source in sources}
     entries = [entry for entry in registry.entries() if entry.name in names]
     return {
@@ -142,9 +142,9 @@ def _networks(sources: Iterable[str]) -> dict[str, str]:
 
 
 def _sources(arguments: argparse.Namespace) -> dict[int, list[str]]:
-    """For each scale, what is measured, as `load_model` takes it.
+    """For each scale, what is measured, as arguments of `load_model`.
 
-    A name means what `srgan upscale` makes of it; where scores are kept, all that is kept of the model.
+    A name means the same as in `srgan upscale`; if scores are stored, all variants of the model with stored scores.
     """
     scales: dict[int, list[str]] = {}
     if arguments.model and not (arguments.write or arguments.check):
@@ -160,7 +160,7 @@ def _sources(arguments: argparse.Namespace) -> dict[int, list[str]]:
 
 
 def _bundled(names: Sequence[str] | None) -> list[Entry]:
-    """Those of these names and families; None: all. Raises `SettingsError` for what did not come with srgan."""
+    """The models with these names and families; None: all. Raises `SettingsError` for models that are not bundled."""
     known = registry.entries()
     for name in names or ():
         if not any(name in (entry.name, entry.family) for entry in known):
@@ -169,7 +169,7 @@ def _bundled(names: Sequence[str] | None) -> list[Entry]:
 
 
 def _as_kept(found: Mapping[str, Evaluation], test_set: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Of each model that keeps scores, and bicubic, the new ones."""
+    """The new scores of each model with stored scores, and bicubic."""
     fresh: dict[str, dict[str, dict[str, float]]] = {}
     for method, evaluation in found.items():
         name, key = bundled_scores.score_name(method, test_set)
@@ -200,9 +200,9 @@ def measure(
 ) -> dict[str, Evaluation]:
     """All numbers of these methods on one set; reports its progress on stderr.
 
-    `data` is asked for by every set but `examples`. Raises `SettingsError` when it is missing, `NothingToDoError` when
-    it holds nothing of the set, `PictureError` for a picture that cannot be used: a mean over other pictures than
-    everyone's is no score of the set.
+    `data` is required for every set but `examples`. Raises `SettingsError` if it is missing, `NothingToDoError` if it
+    does not contain the set, `PictureError` for a picture that cannot be used, since the mean over other pictures would
+    not be comparable.
     """
     name, quality = bundled_scores.split_name(test_set)
     taken = _examples(scale) if name == bundled_scores.EXAMPLES else _from_folder(name, data, scale)
@@ -244,7 +244,7 @@ def one_set_parser(module: str, description: str, *, max_pictures: int) -> argpa
 
 
 def compressed(low: Pixels, quality: int) -> Pixels:
-    """(H, W, 1 or 3) of uint8 as it comes back from a JPEG of this quality, colours at half the size (4:2:0)."""
+    """(H, W, 1 or 3) of uint8 decoded from a JPEG of this quality, with chroma at half the size (4:2:0)."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -277,16 +277,16 @@ def choose_metrics(
 
 
 def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
-    """`further`'s own of VGG19, but each original is looked at once for all methods, and in bf16 when `half`.
+    """Like `further`'s VGG19 metric, but each original is processed once for all methods, and in bf16 with `half`.
 
-    Of pictures above 1024 px that one sees the middle; there are none in the test sets.
+    That metric crops pictures above 1024 px to their middle; the test sets have none.
     """
     import torch
 
     from srgan_cli.evaluation.perceptual import relative_difference, tensor_of
 
     device = next(eye.parameters()).device
-    last: list[tuple[Pixels, torch.Tensor]] = []  # the original seen last, and its features
+    last: list[tuple[Pixels, torch.Tensor]] = []  # the last original, and its features
 
     def features_of(pixels: Pixels) -> torch.Tensor:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -307,9 +307,9 @@ def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
 
 
 def write(scale: int, fresh: Mapping[str, Scores]) -> None:
-    """Lay these scores over the kept ones, of bundled models and `bicubic`; then manifest and documents again.
+    """Merge these scores, of bundled models and `bicubic`, into the stored ones; then update manifest and documents.
 
-    Raises `WeightsError` when a file is damaged or cannot be written.
+    Raises `WeightsError` if a file is damaged or cannot be written.
     """
     for name, scores in fresh.items():
         total = bundled_scores.merged(_kept(name, scale), scores)
@@ -327,7 +327,7 @@ def _kept(name: str, scale: int) -> Scores:
 
 
 def differences(name: str, kept: Scores, fresh: Scores) -> list[str]:
-    """A sentence for each number of `fresh` that `kept` lacks, or has another of: by over 0.01 dB or 0.002."""
+    """A sentence for each number of `fresh` that is missing in `kept`, or differs: by over 0.01 dB or 0.002."""
     lines = []
     for test_set, values in fresh.items():
         for key, value in values.items():
@@ -335,7 +335,7 @@ def differences(name: str, kept: Scores, fresh: Scores) -> list[str]:
             tolerance = _TOLERANCE_DB if key.endswith("_db") else _TOLERANCE
             if old is None:
                 lines.append(f"{name}, {test_set}: {key} is {value}, and none is kept")
-            elif not abs(value - old) <= tolerance + 1e-9:  # so that what is not a number differs
+            elif not abs(value - old) <= tolerance + 1e-9:  # so that NaN counts as different
                 lines.append(f"{name}, {test_set}: {key} is {value}, and {old} is kept")
     return lines
 

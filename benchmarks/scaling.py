@@ -1,4 +1,4 @@
-"""How a run scales: the leading process with workers that cost nothing, and several workers beside one.
+"""Scaling of a run: the leading process with workers that cost nothing, and several workers compared with one.
 
     python -m benchmarks.scaling driver --workers 1000 --pictures 1000000
     python -m benchmarks.scaling processes --data DIR --pictures 200 --repeats 3
@@ -6,8 +6,8 @@
     python -m benchmarks.scaling ray --data DIR --pictures 200
     python -m benchmarks.scaling ray --data DIR --megapixels 200 --model fast --scale 2
 
-`driver`: the real hand-out, record and claims of a run by a crew, with workers that are done as soon as asked: how
-many pictures a second the leading process can keep in motion, and so how many workers it can feed.
+`driver`: the real dispatch, record and claims of a run with several workers, with workers that finish immediately: how
+many pictures per second the leading process can handle, and so how many workers it can supply.
 
 The others compare several workers with one, each on a core of its own: `processes` that share a folder, a `folder` by
 `--device cpu:Nx1`, and actors of a `ray` cluster that is there already, pinned to the same cores as the command. The
@@ -61,8 +61,8 @@ from srgan_cli.upscaling.sharing import Share
 
 
 class Instant:
-    """A crew whose workers are done at once, and make nothing. One process plays them all, so that the leading one pays
-    what it pays for real workers: each unit is pickled, and each event read again."""
+    """A crew whose workers finish immediately without making anything. One process simulates them all, so that the
+    leading process has the same costs as with real workers: each unit is pickled, and each event unpickled."""
 
     sees_all = True
 
@@ -118,7 +118,7 @@ def _heard(data: bytes) -> list[tuple[str, Event]]:
 
 
 def _play(pipe: Connection) -> None:
-    """All workers: whatever they are given is done."""
+    """Simulates all workers: every unit is done at once."""
     with contextlib.suppress(EOFError, OSError):
         while data := pipe.recv_bytes():
             worker, unit = pickle.loads(data)
@@ -166,13 +166,13 @@ def driver(workers: int, pictures: int) -> dict[str, object]:
 # ------------------------------------------------------------------------------------------------------ several workers
 
 
-# As `--ray` has them for a cluster of its own, so that its workers are processes which Ray has ready.
+# As `--ray` sets them for its own cluster, so that workers use processes that Ray has started ahead.
 _RAY = {"RAY_AUTH_MODE": "disabled", "MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
 class Way:
-    """A command's inputs and own options, and the cores that it has, with a thread on each."""
+    """A command's inputs and options, and its cores, with a thread on each."""
 
     inputs: Path
     options: tuple[str, ...]
@@ -191,8 +191,8 @@ class WorkCost:
 
 
 def cost(ways: list[Way], common: tuple[str, ...], meter: Callable[[], float] = lambda: 0.0) -> WorkCost:
-    """What it takes to make the inputs by commands that run at the same time; those with the same ones share a folder.
-    `meter` counts the processor time of what they have not started themselves."""
+    """The cost of making the inputs with commands that run at the same time; those with the same inputs share a folder.
+    `meter` counts the processor time of processes that they have not started themselves."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("SRGAN_BENCHMARK_DIR")) as folder:
         began, before = time.perf_counter(), meter()
         logs = [Path(folder, f"{number}.log") for number in range(len(ways))]
@@ -206,7 +206,7 @@ def cost(ways: list[Way], common: tuple[str, ...], meter: Callable[[], float] = 
 
 
 def _start(way: Way, common: tuple[str, ...], folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """A command. It writes into a file: one that waited for its pipe to be read would keep pictures from the others."""
+    """Start a command. It writes to a file, since a command waiting for its pipe to be read would delay the others."""
     command = [sys.executable, "-m", "srgan_cli", "upscale", str(way.inputs), "-o", f"{folder / way.inputs.name}/",
                "--resume", "-q", "--json", *common, *way.options]  # fmt: skip
     with log.open("wb") as stream:
@@ -217,7 +217,7 @@ def _start(way: Way, common: tuple[str, ...], folder: Path, log: Path) -> subpro
 
 
 def _finish(process: subprocess.Popen[bytes], log: Path) -> tuple[int, float]:
-    """How many pictures a command has made, and the processor time that it and its own workers took."""
+    """How many pictures a command has made, and the processor time of it and its own workers."""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"the command has ended with code {process.returncode}"
@@ -226,7 +226,7 @@ def _finish(process: subprocess.Popen[bytes], log: Path) -> tuple[int, float]:
 
 @contextlib.contextmanager
 def cluster(cores: tuple[int, ...]) -> Iterator[tuple[str, Callable[[], float]]]:
-    """A Ray cluster of some cores of this machine: its address, and a meter of what its processes have taken."""
+    """A Ray cluster with some cores of this machine: its address, and a meter of its processes' time."""
     holding = (
         "import ray; ray.init('local', num_cpus=%d, include_dashboard=False, log_to_driver=False, "
         "logging_level='ERROR', configure_logging=False); "
@@ -266,7 +266,7 @@ def cluster(cores: tuple[int, ...]) -> Iterator[tuple[str, Callable[[], float]]]
 
 
 def fill(folder: Path, data: Path, pictures: int) -> Path:
-    """Photos of `data`, again and again, until there are `pictures`."""
+    """Photos of `data`, repeated until there are `pictures`."""
     found = sorted(path for path in data.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     for number in range(pictures):
         photo = found[number % len(found)]
@@ -275,7 +275,7 @@ def fill(folder: Path, data: Path, pictures: int) -> Path:
 
 
 def paste(folder: Path, data: Path, megapixels: float) -> Path:
-    """Photos of `data` beside and below each other, as one JPEG picture with sides of 4 : 3."""
+    """Photos of `data` tiled into one JPEG picture with sides of 4 : 3."""
     import pyvips
 
     found = sorted(path for path in data.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)[:100]
@@ -338,7 +338,7 @@ def compare(asked: argparse.Namespace) -> dict[str, object]:
 
 
 def _apart(plain: Way, cores: tuple[int, ...], place: Path) -> list[Way]:
-    """The same work without anything shared: each command has photos of its own."""
+    """The same work without anything shared: each command has its own photos."""
     ways = []
     for number, core in enumerate(cores):
         part = place / f"part{number}"

@@ -1,8 +1,8 @@
-"""The bundled models as the benchmarks see them: which scores are kept, under which names, and where.
+"""The stored scores of the bundled models: which ones, under which names, and where.
 
-A model's scores are in its own file and, from there, in `weights/manifest.toml`. `Set14` are those of the file's own
-numbers; `Set14@0.8` those of a blend, 0.8 of the way from the model that it was fine-tuned from (`srgan` only). Scores
-of bicubic interpolation, which has no file, are in `bicubic.json` beside this module.
+A model's scores are in its own file and, from there, in `weights/manifest.toml`. `Set14` are the scores of the file
+itself; `Set14@0.8` those of an interpolation, 0.8 of the way from the model that it was fine-tuned from (`srgan` only).
+Scores of bicubic interpolation, which has no file, are in `bicubic.json` beside this module.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ JPEG_SETS = ("Set14", "BSD100")
 JPEG_QUALITIES = (90, 75, 50, 30)
 EXAMPLES = "examples"
 SETS = (*CLEAN_SETS, EXAMPLES, *(f"{name}-jpeg{quality}" for name in JPEG_SETS for quality in JPEG_QUALITIES))
-# The families with scores on compressed pictures: the one made for them, and the one people would take instead.
+# The families with scores on compressed pictures: the one made for them, and the likely alternative.
 JPEG_FAMILIES = ("photo", "srgan")
 
-# Blends beside the default one, to show what the detail does; on one set, for it is always the same picture.
+# Interpolations besides the default one, to show the effect of the detail; on one set, since it is similar on all.
 DETAILS = tuple(i / 10 for i in range(11))
 DETAIL_SET = "Set14"
 
-# What is kept of each set, and to how many places.
+# The numbers stored for each set, and their decimals.
 PLACES = {
     "psnr_y_db": 3,
     "ssim_y": 4,
@@ -47,33 +47,33 @@ BICUBIC = Path(__file__).with_name("bicubic.json")
 
 
 def pair_folders(data: Path, name: str, scale: int) -> tuple[Path, Path]:
-    """Where a set's originals and its small pictures are. Of ×2 the originals may lie with those of ×4."""
+    """The folders of a set's originals and low pictures. For ×2 the originals may be in the ×4 folder."""
     folder = data / name / f"x{scale}"
     high = folder / "high"
     return (data / name / "x4" / "high" if scale == 2 and not high.exists() else high), folder / "low"
 
 
 def split_name(test_set: str) -> tuple[str, int | None]:
-    """`Set14-jpeg30` -> the set it is made of and the quality of its small pictures; None: they are as they were."""
+    """`Set14-jpeg30` -> the set it is made from and the JPEG quality of its low pictures; None: uncompressed."""
     match = re.fullmatch(r"(.+)-jpeg(\d{1,3})", test_set)
     return (match[1], int(match[2])) if match else (test_set, None)
 
 
 def sources(entry: Entry) -> list[str]:
-    """All that is measured of a bundled model, as `load_model` takes it: the file itself, and its blends."""
+    """Everything measured of a bundled model, as arguments of `load_model`: the file itself, and its interpolations."""
     if registry.start_of(entry) is None:
         return [entry.name]
     return [f"{entry.name}@{detail:g}" for detail in sorted({*DETAILS, DEFAULT_DETAIL, 1.0})]
 
 
 def score_name(method: str, test_set: str) -> tuple[str, str]:
-    """`srgan-x4@0.8`, `Set14` -> the model that keeps the score, and as what: `srgan-x4`, `Set14@0.8`."""
+    """`srgan-x4@0.8`, `Set14` -> the model that stores the score, and its key: `srgan-x4`, `Set14@0.8`."""
     name, detail = registry.split_detail(method)
     return name, test_set if detail in (None, 1.0) else f"{test_set}@{detail:g}"
 
 
 def concerns(method: str, test_set: str) -> bool:
-    """Whether something bundled has a score on this set; what is not bundled has one on all that are not compressed."""
+    """Whether a bundled model has a score on this set; other models have scores on all uncompressed sets."""
     name, detail = registry.split_detail(method)
     found = [entry for entry in registry.entries() if entry.name == name]
     _, quality = split_name(test_set)
@@ -83,12 +83,12 @@ def concerns(method: str, test_set: str) -> bool:
 
 
 def kept(mean: Mapping[str, float]) -> dict[str, float]:
-    """Of all that was measured, what is kept, rounded."""
+    """The numbers to store, rounded."""
     return {key: round(mean[key], places) for key, places in PLACES.items() if key in mean}
 
 
 def merged(old: Scores, fresh: Scores) -> dict[str, dict[str, float]]:
-    """`old` with what was measured again laid over it, in the order in which sets and numbers are shown."""
+    """`old` updated with new measurements, in the order in which sets and numbers are shown."""
 
     def place(name: str) -> tuple[int, str]:
         test_set = name.partition("@")[0]
@@ -103,13 +103,13 @@ def merged(old: Scores, fresh: Scores) -> dict[str, dict[str, float]]:
 
 
 def bicubic_scores(scale: int) -> Scores:
-    """Those of bicubic interpolation at `scale`; empty where none were measured."""
+    """The scores of bicubic interpolation at `scale`; empty if not measured."""
     found: dict[str, Scores] = json.loads(BICUBIC.read_text(encoding="utf-8")) if BICUBIC.exists() else {}
     return found.get(f"x{scale}", {})
 
 
 def set_bicubic_scores(scale: int, scores: Scores) -> None:
-    """Keep other scores of bicubic interpolation at `scale`. Raises `WeightsError` when the file cannot be written."""
+    """Store new scores of bicubic interpolation at `scale`. Raises `WeightsError` if the file cannot be written."""
     found = json.loads(BICUBIC.read_text(encoding="utf-8")) if BICUBIC.exists() else {}
     found = dict(sorted({**found, f"x{scale}": scores}.items()))
     parts = []
@@ -120,9 +120,9 @@ def set_bicubic_scores(scale: int, scores: Scores) -> None:
 
 
 def set_scores(path: Path, scores: Scores) -> None:
-    """Write other scores into a weights file's metadata. Its tensors stay, byte for byte.
+    """Write new scores into a weights file's metadata. Its tensors stay unchanged, byte for byte.
 
-    Raises `WeightsError` when the file is damaged or not ours, or cannot be written.
+    Raises `WeightsError` if the file is damaged or not srgan's, or cannot be written.
     """
     if registry.describe_file(path) is None:
         raise WeightsError(f"{path} was not made by srgan, so it has no scores")
@@ -131,23 +131,23 @@ def set_scores(path: Path, scores: Scores) -> None:
     header = json.loads(data[8:start])
     header["__metadata__"]["scores"] = json.dumps(scores)
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # as safetensors does: the numbers begin at a multiple of eight
+    text += b" " * (-len(text) % 8)  # as in safetensors: the data begins at a multiple of eight
     _replace(path, len(text).to_bytes(8, "little") + text + data[start:])
 
 
 def tensors_sha256(path: Path) -> str:
-    """Of a weights file without its header: the same whatever scores it tells."""
+    """SHA-256 of a weights file without its header, independent of its scores."""
     data = path.read_bytes()
     return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
 def write_manifest(folder: Path) -> None:
-    """`manifest.toml` from the files in `folder`. Raises `WeightsError` for a damaged one."""
+    """Write `manifest.toml` for the files in `folder`. Raises `WeightsError` for a damaged one."""
     _replace(folder / "manifest.toml", registry.manifest(folder).encode())
 
 
 def write_text(path: Path, text: str) -> None:
-    """A document, where it differs from what is there. Raises `WeightsError` when it cannot be written."""
+    """Write a document if it has changed. Raises `WeightsError` if it cannot be written."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         _replace(path, text.encode())
 

@@ -3,11 +3,11 @@
     python -m benchmarks.serving                 # one JSON line for each size
     python -m benchmarks.serving --requests 100
 
-Turn by turn, one request on a connection that stays open and one call of `upscale_file` with a held model, PNG in and
-out, in one process; so both find the same machine. `overhead_ms` is the difference of the medians, `ratio` theirs, and
-`min_overhead_ms` the difference of the quickest; `around_making_p50_ms` is what a request took beyond the making of
-its picture, as the server measured that. The line of `side_px` 0 leaves the making out: what the server and HTTP cost
-by themselves.
+A request on a persistent connection alternates with a call of `upscale_file` with a loaded model, PNG in and out, in
+one process, so that both have the same conditions. `overhead_ms` is the difference of the medians, `ratio` theirs, and
+`min_overhead_ms` the difference of the quickest; `around_making_p50_ms` is what a request took beyond the making of its
+picture, as the server measured that. The line with `side_px` 0 excludes the enlarging: the cost of the server and HTTP
+alone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def bare(address: str, requests: int) -> dict[str, object]:
-    """Requests whose picture is there as soon as it is its turn."""
+    """Requests whose picture is returned as soon as it is their turn."""
     picture = small(32)
     result = Result(small(64), "png", 64, 64, "none", "", (), 0.0)
     with patch.object(app, "make", lambda *_args, **_limits: result):
@@ -86,7 +86,7 @@ def measure(address: str, upscaler: Upscaler, side_px: int, requests: int) -> di
         result = upscale_file(picture, None, options, upscaler=upscaler)
         end = time.perf_counter()
         assert (answer.status, len(body) > 0, len(result) > 0) == (200, True, True)
-        if turn >= 5:  # the first ones warm both up
+        if turn >= 5:  # the first ones are warm-up
             served.append(middle - began)
             called.append(end - middle)
             inside.append(middle - began - _made_s(answer.headers["Server-Timing"]))
@@ -106,7 +106,7 @@ def measure(address: str, upscaler: Upscaler, side_px: int, requests: int) -> di
 
 
 def _made_s(timing: str) -> float:
-    """Of `wait;dur=0.3, upscale;dur=40.1`, what the making took."""
+    """From `wait;dur=0.3, upscale;dur=40.1`, the time of upscaling."""
     return float(timing.rpartition("dur=")[2]) / 1e3
 
 

@@ -36,8 +36,8 @@ class SheetPlan(NamedTuple):
     scale: int = 4
     crop_px: int = 128
     zoom: int = 100
-    at: str = ""  # fractions of width and height; where the results differ most if not said
-    worn: str = ""  # a key of _WEAR: how the small pictures were treated before
+    at: str = ""  # fractions of width and height; by default where the results differ most
+    worn: str = ""  # a key of _WEAR: how the low pictures were degraded before
 
 
 SHEETS = {
@@ -82,7 +82,7 @@ def make(sheet: SheetPlan, data: Path, target: Path) -> None:
 
 
 def _pictures(sheet: SheetPlan, data: Path, low: Path, high: Path) -> Iterable[str]:
-    """Puts each picture, worn, and its original into these folders; the names of the former."""
+    """Write each picture, degraded, and its original into these folders; returns the names of the former."""
     suffix = ".jpg" if sheet.worn == "jpeg" else ".png"
     for name, numbers in sheet.pictures.items():
         originals, smalls = bundled_scores.pair_folders(data, name, sheet.scale)

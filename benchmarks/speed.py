@@ -1,4 +1,4 @@
-"""How fast the engine is, as ratios measured in one run: the only numbers that a noisy machine gives reliably.
+"""Speed of the engine, as ratios measured within one run: the only numbers that are reliable on a busy machine.
 
     python -m benchmarks.speed            # all cases, one JSON line each
     python -m benchmarks.speed plain bare # some
@@ -68,7 +68,7 @@ def report(**values: object) -> None:
 
 
 def photo(width: int, height: int, seed: int) -> npt.NDArray[np.uint8]:
-    """A picture with the statistics of a photo: the examples, mirrored and laid out until the size is filled."""
+    """A picture with the statistics of a photo: the examples, mirrored and tiled until the size is filled."""
     names = ("cat.jpg", "coffee.png", "astronaut.png")
     tile = cv2.imread(str(EXAMPLES / names[seed % len(names)]))
     assert tile is not None
@@ -133,7 +133,7 @@ def plain_worker(args: argparse.Namespace, source: str, target: str) -> None:
     from srgan_cli.networks.weights import load_generator
 
     class _Plain(nn.Module):
-        """The network as its formula says, without the engine's rearrangements."""
+        """The network as in its definition, without the engine's simplifications."""
 
         def __init__(self, network: nn.Module) -> None:
             super().__init__()
@@ -265,7 +265,7 @@ def measure_folder(args: argparse.Namespace) -> None:
 
 
 def network_worker(args: argparse.Namespace, source: str, precision: str) -> None:
-    """The network alone over the folder's pictures, decoded beforehand, results thrown away."""
+    """The network alone on the folder's pictures, decoded beforehand, results discarded."""
     import torch
     import torch.nn.functional as F
 
@@ -292,7 +292,7 @@ def network_worker(args: argparse.Namespace, source: str, precision: str) -> Non
 
 
 def compare_models(args: argparse.Namespace) -> None:
-    """In each turn every model of a scale, so that what slows the machine slows all of them."""
+    """Every model of a scale in each round, so that disturbances affect all of them."""
     from srgan_cli.config import EngineOptions
     from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.networks import registry
@@ -305,7 +305,7 @@ def compare_models(args: argparse.Namespace) -> None:
             names = [entry.name for entry in entries if entry.scale == scale]
             made = {name: Upscaler(load_model(name), EngineOptions(args.device, precision)) for name in names}
             for upscaler in made.values():
-                upscaler.upscale(low)  # what is only set up once
+                upscaler.upscale(low)  # one-time initialisation
             augment = [
                 {name: _seconds(partial(upscaler.upscale, low)) for name, upscaler in made.items()}
                 for _ in range(args.repeats)
@@ -324,7 +324,7 @@ def compare_models(args: argparse.Namespace) -> None:
 
 
 def compare_backends(args: argparse.Namespace) -> None:
-    """In each turn every backend that runs on the CPU, for each bundled model at ×4."""
+    """Every backend that runs on the CPU in each round, for each bundled model at ×4."""
     from srgan_cli.config import EngineOptions
     from srgan_cli.engine.upscaler import Upscaler
     from srgan_cli.networks import registry
@@ -335,7 +335,8 @@ def compare_backends(args: argparse.Namespace) -> None:
         for name in [entry.name for entry in registry.entries() if entry.scale == 4]:
             model = load_model(name)
             made = {device: Upscaler(model, EngineOptions(device, precision)) for device in ("cpu", "openvino")}
-            results = {device: upscaler.upscale(low) for device, upscaler in made.items()}  # and what is set up once
+            # and one-time initialisation
+            results = {device: upscaler.upscale(low) for device, upscaler in made.items()}
             turns = [
                 {device: _seconds(partial(upscaler.upscale, low)) for device, upscaler in made.items()}
                 for _ in range(args.repeats)

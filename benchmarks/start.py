@@ -1,17 +1,17 @@
-"""What a start costs, as ratios to `import torch` measured in the same turn.
+"""Start-up costs, as ratios to `import torch` measured in the same round.
 
     python -m benchmarks.start              # all cases, one JSON line each
-    python -m benchmarks.start --repeats 7  # more turns: the median of the ratios is reported, beside the least
+    python -m benchmarks.start --repeats 7  # more rounds: the median of the ratios is reported, and the minimum
 
     help       `srgan --help`
     dry-run    `srgan upscale --dry-run` of one picture of 120 px
     upscale    `srgan upscale` of it: the process from its start to its end
     doctor     `srgan doctor`
-    torch      `python -c "import torch"`, the process: what the four above are divided by
-    load_model, Upscaler, first, second    inside a process: to load the model, to make the `Upscaler`, the first and
+    torch      `python -c "import torch"`, the process: the divisor of the four above
+    load_model, Upscaler, first, second    inside a process: loading the model, making the `Upscaler`, the first and
                the second picture of 120 px; divided by `import torch` in that process
 
-Seconds are those of the wall clock; `cpu_ratio` is that of processor time, which a busy machine disturbs less.
+Seconds are wall-clock time; `cpu_ratio` is the ratio of processor times, which depends less on other load.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StartCost(NamedTuple):
     cpu_seconds: float
 
 
-# One turn of one measure: by the case, its cost and that of torch beside it.
+# One round of one measurement: by case, its cost and torch's.
 Turn: TypeAlias = dict[str, tuple[StartCost, StartCost]]
 
 
@@ -107,7 +107,7 @@ def in_one_process(model: str) -> Turn:
 
 
 def inside(model: str) -> dict[str, StartCost]:
-    """The steps of a start in this process, in their order."""
+    """The steps of a start in this process, in order."""
     from srgan_cli.threads import wait_politely
 
     wait_politely()  # as the command does

@@ -3,8 +3,8 @@
     python -m benchmarks.train_bundled --photos DIR --teacher FILE --vgg-weights FILE [--out runs] [--only NAME …]
         [--list]
 
-Each recipe is a list of stages, each one `srgan train` (or what makes its pictures). A stage that is finished is passed
-over, one that was stopped resumes: so the same command continues the work, on another day or another machine.
+Each recipe is a list of stages; a stage is one `srgan train` (or a command that makes its pictures). Finished stages
+are skipped and interrupted ones resume, so the same command continues the work, on another day or another machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _FIRST = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One command. `made`: what is there when it is finished, below the folder of runs; `{…}` are the arguments."""
+    """One command. `made`: the file that exists when it is finished, below the folder of runs; `{…}` are the
+    arguments."""
 
     command: str
     made: str
@@ -37,7 +38,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model came to be. The last run is what was bundled, or its mean with the model before it."""
+    """How a model was made. The last run is the bundled model, or is averaged with the model before it."""
 
     name: str
     stages: tuple[Stage, ...]
@@ -108,7 +109,7 @@ RECIPES = (
                 "--set adversarial.perceptual_crops=8 --budget 24m",
             ),
             _DRAWINGS,
-            # Gentle with what is hardly worn: a third of the pairs have the original as their target.
+            # With weak effect on almost clean pictures: a third of the pairs have the original as their target.
             Stage(_LIGHT, "pairs/mixed-x2/finished"),
             _train(
                 "photo-x2-b",
@@ -142,7 +143,7 @@ def main() -> int:
 
 
 def left(recipes: Sequence[Recipe], places: Mapping[str, Path]) -> Iterator[list[str]]:
-    """The commands of all stages that are not finished when it is their turn, each as arguments of Python."""
+    """The commands of all stages that are not finished yet, each as arguments of Python."""
     for recipe in recipes:
         for stage in recipe.stages:
             if not (places["out"] / stage.made).exists():

@@ -1,13 +1,13 @@
-"""How fast training is, beside a plain loop: the same networks and losses, as most people would write it.
+"""Training speed, compared with a plain loop: the same networks and losses, in a typical implementation.
 
     python -m benchmarks.training --hr-dir DIR [--phases fidelity adversarial] [--preset compact] [--steps 40]
 
 The plain loop is fp32, NCHW, PyTorch's own allocator, and a `DataLoader` with two workers that decodes PNGs, cuts a
-crop out of each and shrinks it bicubically (OpenCV). Ours is `srgan train`'s own step, loader and degradation. Each
-runs in a process of its own, in turns; the ratio is of the medians of their steps. The perceptual loss is of a random
-VGG19 up to conv3_4: what it computes costs the same as with trained weights.
+crop out of each and shrinks it bicubically (OpenCV). It is compared with `srgan train`'s own step, loader and
+degradation. Each runs in a process of its own, in turns; the ratio is of the medians of their steps. The perceptual
+loss is of a random VGG19 up to conv3_4: what it computes costs the same as with trained weights.
 
-One JSON line per phase: seconds per step, their ratio, and how much of ours was spent waiting for crops.
+One JSON line per phase: seconds per step, their ratio, and the fraction of srgan's time spent waiting for crops.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _config(args: argparse.Namespace, phase: str) -> TrainConfig:
 
 
 def _write_pngs(source: Path, target: Path, crop_px: int) -> None:
-    """What the plain loop reads: the same pictures, decoded, at most 200 of them, that hold a crop."""
+    """The plain loop's input: the same pictures, decoded, at most 200 of those large enough for a crop."""
     names = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:200]
     for number, path in enumerate(names):
         pixels = cv2.imread(str(path))
@@ -169,7 +169,7 @@ def _tensor(pixels: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _plain(args: argparse.Namespace, config: TrainConfig) -> None:
-    """Adam, fp32, NCHW; losses as in our step, computed as plainly as they can be."""
+    """Adam, fp32, NCHW; the same losses, computed in the plainest way."""
     plain = replace(config, compute=replace(config.compute, precision="fp32"))
     phase = plain.phases[0]
     chosen = plain.of(phase)

@@ -1,6 +1,6 @@
-"""The command line: parse, call one library function, translate errors to exit codes. Everything else is below.
+"""The command line: parses arguments, calls one library function, and turns errors into exit codes.
 
-`ExitCode` in `srgan_cli.errors` says which exit codes there are.
+`ExitCode` in `srgan_cli.errors` defines the exit codes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COMMANDS = ("upscale", "watch", "serve", "train", "evaluate", "compare", "model
 
 
 class _LazyGroup(click.Group):
-    """Each command lives in the module of its name and is imported when it is asked for."""
+    """Each command is in the module of its name, which is imported when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -68,14 +68,14 @@ def main(args: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     wait_politely()
     with warnings.catch_warnings():
-        if not sys.warnoptions:  # other people's warnings are for developers: python -W default shows them
+        if not sys.warnoptions:  # warnings of libraries are for developers: python -W default shows them
             warnings.simplefilter("ignore")
         return _main(args)
 
 
 def _open_standard_streams() -> None:
-    """Where one of the three is closed (`2>&-`), the null device takes its place: else the next file that is opened
-    gets its number, and a library's message to stderr would go into a picture."""
+    """If a standard stream is closed (`2>&-`), open the null device in its place. Otherwise the next opened file would
+    get its number, and a library's message to stderr would be written into a picture."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
@@ -86,7 +86,8 @@ def _open_standard_streams() -> None:
 
 
 def _check_folder() -> None:
-    """Raise `SettingsError` where the working directory has been removed: a library of torch's ends the process."""
+    """Raise `SettingsError` if the working directory has been removed, because one of torch's libraries would end the
+    process."""
     try:
         os.getcwd()  # noqa: PTH109 - `Path.cwd` costs an import
     except FileNotFoundError as err:
@@ -97,7 +98,7 @@ def _main(args: Sequence[str] | None) -> int:
     try:
         _check_folder()
         code = cli.main(args, prog_name="srgan", standalone_mode=False)
-        sys.stdout.flush()  # a full disk is met here, and not when Python ends
+        sys.stdout.flush()  # a full disk is detected here, not when Python exits
     except click.ClickException as err:
         err.show()
         return err.exit_code
@@ -107,12 +108,12 @@ def _main(args: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("srgan: interrupted", err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of the output has ended
         _drop_stdout()
         return ExitCode.SOME_FAILED
     except OSError as err:
         said = (err.strerror or str(err)).lower()
-        if err.filename is not None:  # what the file system refuses, of a name that somebody gave
+        if err.filename is not None:  # an error of the file system for a name given by the user
             click.echo(f"srgan: {shown(err.filename)} cannot be used: {said}", err=True)
         elif err.errno in _FULL:
             _drop_stdout()
@@ -129,10 +130,11 @@ def _main(args: Sequence[str] | None) -> int:
     return code if isinstance(code, int) else ExitCode.DONE
 
 
-_NO_ROOM = re.compile("failed to map|cannot allocate", re.I)  # the system's words for a library it has no room for
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a plain write, of no file by name, fails with
+# the system's message for a library that does not fit into memory
+_NO_ROOM = re.compile("failed to map|cannot allocate", re.I)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # raised by a plain write, without a file name
 
 
 def _drop_stdout() -> None:
-    """Python would complain once more when it flushes stdout at exit."""
+    """Python would report the error again when it flushes stdout at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What all commands have in common: help under headings, defaults that a person set, and answers to options of other
+"""Shared by all commands: help under headings, the user's own defaults, and suggestions for options of other
 programs."""
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Option(click.Option):
-    """An option under a heading of the help. Of those that are `instead` of each other (they name the same choice),
-    one on the command line puts out the defaults of the others."""
+    """An option under a heading of the help. Options that are `instead` of each other set the same thing: one of them
+    on the command line overrides the others' defaults."""
 
     def __init__(self, *args: Any, heading: str = "Options", instead: str | None = None, **attrs: Any) -> None:
         super().__init__(*args, **attrs)
@@ -26,12 +26,12 @@ class Option(click.Option):
 
     @property
     def key(self) -> str:
-        """The name in a config file: that of the longest way to write it, without dashes."""
+        """Its name in a config file: its longest name without dashes."""
         return max(self.opts, key=len).lstrip("-")
 
 
 def under(heading: str) -> Callable[..., Callable[[_F], _F]]:
-    """`click.option`, under a heading of the help."""
+    """`click.option` under a heading of the help."""
     return partial(click.option, cls=Option, heading=heading)
 
 
@@ -58,13 +58,13 @@ class Command(click.Command):
             raise
 
     def _defaults(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
-        """What a config file and the environment say, less what the command line decides otherwise."""
+        """The defaults from a config file and the environment, except those that the command line overrides."""
         found = defaults.of(self.name or "", self.settable())
         if not found:
             return {}
         try:
             given = set(self.make_parser(ctx).parse_args(list(args))[0])
-        except click.UsageError:  # to be raised, and answered, when the arguments are read in earnest
+        except click.UsageError:  # reported when the arguments are actually parsed
             given = set()
         decided = {option.instead for option in self._options() if option.name in given and option.instead}
         out = {option.name for option in self._options() if option.instead in decided}
@@ -79,11 +79,11 @@ class Command(click.Command):
         return [param for param in self.params if isinstance(param, Option)]
 
     def settable(self) -> dict[str, str]:
-        """The options that may have defaults of a person's own: how a config file calls them, and we."""
+        """The options that can have user defaults: name in a config file -> parameter name."""
         return {one.key: one.name for one in self._options() if one.name is not None and not one.is_eager}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each heading in the order in which it is first met, and those of all commands last."""
+        """Headings in the order in which they first occur, with the options of all commands last."""
         headings: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)

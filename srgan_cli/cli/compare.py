@@ -1,4 +1,4 @@
-"""`srgan compare`: the same place in several pictures, or in what several models make of one."""
+"""`srgan compare`: the same places in several pictures, or in several models' results for one."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def compare(
 
 
 def _default_models(variants: int, variations: tuple[float, ...]) -> tuple[str, ...]:
-    """What has variants, where no model was named."""
+    """The models that have variants, if none was given."""
     if variants == 1 and not variations:
         return ()
     from srgan_cli.networks.registry import entries

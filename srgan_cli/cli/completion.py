@@ -1,4 +1,4 @@
-"""`srgan completion`: what a shell needs to complete commands, options, models and formats."""
+"""`srgan completion`: shell completion for commands, options, models and formats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 _SHELLS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
-# Where click looks for a shell that asks: derived by it from the program's name.
+# The variable in which click expects the shell's name; derived from the program's name.
 _VARIABLE = "_SRGAN_COMPLETE"
 
 
@@ -22,5 +22,5 @@ def completion(shell: str) -> None:
     """
     root = click.get_current_context().find_root().command
     made = _SHELLS[shell](root, {}, "srgan", _VARIABLE)
-    # Not `made.source()`, which first starts the bash that is found to ask for its version.
+    # Not `made.source()`, which would start the installed bash to determine its version.
     click.echo(made.source_template % made.source_vars())

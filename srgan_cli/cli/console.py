@@ -1,4 +1,4 @@
-"""How a run looks: a live line on stderr, or JSON events on stdout, and a summary."""
+"""Output of a run: a progress line on stderr, or JSON events on stdout, and a summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.plan import Job, Skip
     from srgan_cli.upscaling.session import Session
 
-LINE_SECONDS = 30.0  # how often a log file gets a line
+LINE_SECONDS = 30.0  # interval of lines in a log file
 _REFRESH_SECONDS = 0.2
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,7 +47,7 @@ def about(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for people: `812 MB`."""
+    """Human-readable size: `812 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -56,19 +56,19 @@ def size(count: float) -> str:
 
 
 class Watch:
-    """The observer behind `srgan upscale`: progress, failures as they come, JSON events. A context manager."""
+    """The observer of `srgan upscale`: progress, failures as they occur, JSON events. A context manager."""
 
     def __init__(self, session: Session, *, quiet: bool, verbose: bool, as_json: bool) -> None:
         self._plan, self._quiet, self._verbose, self._json = session.plan, quiet, verbose, as_json
         self._may_resume = len(session.plan.jobs) > 1 or session.options.resume
         self._resumes = session.options.resume
         self._lock = threading.Lock()
-        self._advanced: dict[tuple[Path, Path], int] = {}  # of a source and a target: pages may share the one
+        self._advanced: dict[tuple[Path, Path], int] = {}  # by source and target: pages may share a source
         self._positions = {(job.source, job.target): number for number, job in enumerate(self._plan.jobs, start=1)}
         self._jobs_of: dict[Path, list[Job]] = {}
         for job in self._plan.jobs:
             self._jobs_of.setdefault(job.source, []).append(job)
-        self._notes: dict[str, list[Path]] = {}  # of results, and whose they are
+        self._notes: dict[str, list[Path]] = {}  # pixels of results, and their owners
         pace = session.last_pace()
         speed = None if pace is None else pace.megapixels_per_second * 1e6
         self._estimate = Estimate(self._plan.network_pixels, speed, 0.0 if pace is None else pace.startup_seconds)
@@ -107,14 +107,14 @@ class Watch:
         if self._progress is not None:
             self._progress.stop()
 
-    # ------------------------------------------------------------------------------------------- progress, by the clock
+    # ---------------------------------------------------------------------------------------------- timed progress
 
     def _tick(self, seconds: float, show: Callable[[], None]) -> None:
         while not self._ended.wait(seconds):
             show()
 
     def _move(self) -> None:
-        """The bar on a terminal: it also moves while the engine is silent, as far as the speed is known."""
+        """The bar on a terminal, which also advances between reports if the speed is known."""
         assert self._progress is not None
         with self._lock:
             estimate, seconds = self._estimate, self._estimate.seconds_left()
@@ -124,7 +124,7 @@ class Watch:
                 self._task,
                 description=escape(self._doing),
                 completed=estimate.px(),
-                total=max(1, estimate.total_px) if known else None,  # None: a bar that moves to and fro
+                total=max(1, estimate.total_px) if known else None,  # None: an indeterminate bar
                 left=f"{estimate.fraction():>4.0%}  {left}" if known else left,
             )
 
@@ -183,7 +183,7 @@ class Watch:
         self._leave_out(failure.source, failure.target)
 
     def _leave_out(self, source: Path, target: Path | None) -> None:
-        """A picture that is not made takes its pixels along, so that the bar still ends at 100 %."""
+        """A picture that is not made is subtracted from the total, so that the bar still ends at 100 %."""
         jobs = [job for job in self._jobs_of.get(source, ()) if target in (None, job.target)]
         left = sum(job.network_pixels - self._advanced.get((job.source, job.target), 0) for job in jobs)
         with self._lock:
@@ -207,7 +207,7 @@ class Watch:
     # ------------------------------------------------------------------------------------------------------------------
 
     def finish(self, tally: Tally) -> None:
-        """The summary, on stderr, and the last event."""
+        """Print the summary to stderr, and the last event."""
         self._event(
             "summary",
             done=len(tally.done),
@@ -264,7 +264,7 @@ class Watch:
 
 
 def _pages(job: Job) -> dict[str, int]:
-    """For events: how many pages a document has, or which one of it this is."""
+    """For events: the number of pages of a document, or the page's number."""
     return {"pages": len(job.pages)} if job.pages else {} if job.page is None else {"page": job.page}
 
 
@@ -275,13 +275,13 @@ def _count(job: Job) -> str:
 
 
 def _models(jobs: Sequence[Job]) -> str:
-    """How many pictures each model made, where there was more than one."""
+    """The number of pictures made by each model, if there was more than one."""
     counts = Counter(job.model or "no model" for job in jobs)
     return "" if len(counts) < 2 else "; " + ", ".join(f"{count} with {name}" for name, count in counts.items())
 
 
 def show_plan(session: Session, *, as_json: bool) -> None:
-    """`--dry-run`: on stdout, what a run would do."""
+    """`--dry-run`: print to stdout what a run would do."""
     plan = session.plan
     jobs = session.assigned()
     if as_json:
@@ -308,7 +308,7 @@ def show_plan(session: Session, *, as_json: bool) -> None:
             table.add_row(*map(escape, cells))
         out.print(table, soft_wrap=False)
     else:
-        for cells in rows:  # for other programs: one line each, whatever the width
+        for cells in rows:  # for other programs: one line each, of any width
             sys.stdout.write("\t".join(cells) + "\n")
     for skip in plan.skips:
         out.print(escape(f"skip {shown(skip.source)}: {shown(skip.target)}: {skip.reason}"))
@@ -320,7 +320,7 @@ def show_plan(session: Session, *, as_json: bool) -> None:
 
 
 def _notes_of(jobs: Sequence[Job]) -> list[str]:
-    """What a person should know of each picture, the same note of several in one line."""
+    """Notes on pictures; the same note on several pictures is combined into one line."""
     whose: dict[str, list[str]] = {}
     for job in jobs:
         for note in job.notes:

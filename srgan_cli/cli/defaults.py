@@ -1,9 +1,9 @@
-"""Defaults that a person set: in a config file, or as `SRGAN_*` in the environment.
+"""The user's own defaults: in a config file, or as `SRGAN_*` environment variables.
 
-The command line takes precedence over the environment, that over the file, and the file over what is built in.
+Precedence, highest first: command line, environment, config file, built-in defaults.
 
     # config.toml
-    device = "cpu"          # of every command that has the option
+    device = "cpu"          # for every command that has this option
 
     [upscale]
     quality = 90            # --quality; long names without the dashes
@@ -20,15 +20,16 @@ from typing import Any
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.files import config_folder
 
-# What may stand outside of a section, or in the environment without a command's name: the same in all commands.
+# Options that may be set outside a section, or in the environment without a command's name: they mean the same in all
+# commands.
 SHARED = ("device", "precision", "tile", "model", "quiet")
-# Never by default: they say what is asked for this time.
+# Options that cannot have a default, since they only make sense for a single run.
 _NEVER = ("help", "dry-run", "files-from", "output", "print-config", "failed", "csv", "save")
 
 
 def config_file() -> Path | None:
-    """The config file, there or not; None where it is switched off (`SRGAN_CONFIG` set to nothing), or
-    there is no home directory."""
+    """The config file, whether it exists or not; None if it is disabled (`SRGAN_CONFIG` is empty), or there is no home
+    directory."""
     named = os.environ.get("SRGAN_CONFIG")
     if named is not None:
         return Path(named) if named else None
@@ -37,7 +38,7 @@ def config_file() -> Path | None:
 
 
 def of(command: str, settable: Mapping[str, str]) -> dict[str, Any]:
-    """The defaults of a command, by the names of its parameters; `settable` maps the names of options to those.
+    """The defaults of a command, by parameter name; `settable` maps option names to parameter names.
 
     Raises `SettingsError` for a file that is not TOML and for unknown settings.
     """
@@ -45,13 +46,13 @@ def of(command: str, settable: Mapping[str, str]) -> dict[str, Any]:
 
 
 def origin(command: str, settable: Mapping[str, str], parameter: str) -> str:
-    """Where a parameter's default comes from, for messages."""
+    """The source of a parameter's default, for messages."""
     key = next(key for key, name in settable.items() if name == parameter)
     return f"from {found(command, settable)[key][1]}"
 
 
 def found(command: str, settable: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    """Each default that a person set, and where: option -> (value, `SRGAN_DEVICE`)."""
+    """Each default set by the user, and its source: option -> (value, `SRGAN_DEVICE`)."""
     known = [key for key in settable if key not in _NEVER]
     return {**_from_file(command, known), **_from_environment(command, known)}
 

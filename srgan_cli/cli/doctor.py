@@ -74,7 +74,7 @@ def _machine() -> dict[str, object]:
 
 
 def _defaults() -> dict[str, object]:
-    """What a config file and the environment decide, and where from."""
+    """Defaults from a config file and the environment, with their sources."""
     from srgan_cli.cli import cli
 
     context = click.Context(cli)

@@ -1,18 +1,18 @@
-"""How far a run has come and how long it will take, also between two reports of the engine."""
+"""Progress and remaining time of a run, interpolated between reports of the engine."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# Of what is left of a picture, at most so much is shown before it is reported: the bar may wait, and never goes back.
+# The maximum fraction of a picture's remaining work that is shown before it is reported: the bar may pause, but never
+# goes back.
 _AHEAD = 0.9
 
 
 class Estimate:
-    """Output px of the networks, done and to come. The speed is that of the last run here (`px_per_second`, if known),
-    and as soon as there is something to measure, that of this one. `startup_seconds` go by before the first picture.
-    """
+    """Output px of the networks, done and remaining. The speed is that of the last run here (`px_per_second`, if known)
+    until there are measurements of this one. `startup_seconds` pass before the first picture."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Estimate:
         return self._ready is None
 
     def started(self, picture_px: int) -> None:
-        """A picture begins; how many output px it has."""
+        """A picture begins, with this many output px."""
         now = self._clock()
         if self._ready is None:
             self._ready = self._last = now
@@ -55,7 +55,7 @@ class Estimate:
         return self._known
 
     def px(self) -> float:
-        """What is done, and about what has been done since the engine last reported."""
+        """Px done, including an estimate of those since the engine's last report."""
         speed = self.px_per_second()
         if speed is None or self._ready is None:
             return self._done_px
@@ -65,7 +65,7 @@ class Estimate:
         return min(1.0, self.px() / self.total_px) if self.total_px > 0 else 0.0
 
     def seconds_left(self) -> float | None:
-        """None where nothing is known yet."""
+        """None if nothing is known yet."""
         speed = self.px_per_second()
         if not speed:
             return None

@@ -1,4 +1,4 @@
-"""`srgan evaluate`: how close models come to the originals, side by side."""
+"""`srgan evaluate`: how close models' results are to the originals, side by side."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Column(NamedTuple):
     key: str
     title: str
     digits: int
-    larger_is_better: bool | None  # None: neither is
+    larger_is_better: bool | None  # None: neither was given
 
 
 _COLUMNS = (
@@ -133,7 +133,7 @@ def evaluate(
     from srgan_cli.evaluation import session
 
     if csv_file is not None:
-        _check_csv(csv_file)  # find out now, not after the work
+        _check_csv(csv_file)  # check before the work
     options = session.EvaluateOptions(
         high_dir=high_dir,
         models=models,
@@ -163,7 +163,7 @@ def evaluate(
 
 @contextmanager
 def progress(*, show: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """One line on stderr that says which picture it is, and is gone at the end."""
+    """A progress line on stderr with the current picture's name, removed at the end."""
 
     def advance(done: int, total: int, name: str) -> None:
         if show:
@@ -180,7 +180,7 @@ def progress(*, show: bool) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _show(report: EvaluationReport, *, verbose: bool, quiet: bool) -> None:
-    """Tables on stdout, the conventions and notes under them on stderr."""
+    """Print tables to stdout, and the conventions and notes to stderr."""
     means = {method: evaluation.mean for method, evaluation in report.methods.items()}
     if verbose:
         per_method = [evaluation.pictures for evaluation in report.methods.values()]
@@ -197,7 +197,7 @@ def _show(report: EvaluationReport, *, verbose: bool, quiet: bool) -> None:
 
 
 def _table(title: str, values: dict[str, dict[str, float]]) -> None:
-    """A row for each method, the best number of each column in bold where there is a terminal."""
+    """A row for each method, with the best number of each column in bold on a terminal."""
     columns = [column for column in _COLUMNS if any(column.key in one for one in values.values())]
     width = max(len(title), *map(len, values))
     click.echo("  ".join([f"{title:<{width}}", *(column.title for column in columns)]))
@@ -280,8 +280,8 @@ _CSV_START = b"method,picture,"
 
 
 def _check_csv(path: Path) -> None:
-    """Raises `SettingsError` where no file can be written; what exists stays unchanged, and if it is not a table of
-    ours for good: a photo's name is soon given by mistake."""
+    """Raises `SettingsError` if the file cannot be written. An existing file stays unchanged, for good if it is not
+    such a table: a photo's name is easily given by mistake."""
     try:
         if path.is_file() and path.stat().st_size > 0:
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Options that people know from other programs, and what they are called here."""
+"""Options that users know from other programs, and srgan's equivalents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import PurePath
 
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 
-# Of waifu2x and Real-ESRGAN (both as ncnn programs and as scripts), ImageMagick, vipsthumbnail, and common sense.
+# From waifu2x and Real-ESRGAN (both as ncnn programs and as scripts), ImageMagick, vipsthumbnail, and plausible
+# guesses.
 _INPUT = "pictures and folders are named without an option: srgan upscale in.jpg -o out.png"
 _GPU = "choose the device with --device: auto, cpu, cuda, cuda:1, mps, xpu, vulkan or openvino"
 _TILE = "the option is --tile here, in px; auto is nearly always right"
@@ -36,12 +37,12 @@ _NAMES: dict[str, str] = {
 
 
 def answer(option: str) -> str | None:
-    """What we call an option that we do not have; None where we have nothing of the kind."""
+    """srgan's equivalent of an unknown option; None if there is none."""
     return _NAMES.get(option)
 
 
 def picture_as_command(name: str) -> str | None:
-    """An answer to `srgan in.jpg`; None where `name` does not look like a picture or a folder."""
+    """A suggestion for `srgan in.jpg`; None if `name` does not look like a picture or a folder."""
     path = PurePath(name)
     if path.suffix.lower() in PICTURE_SUFFIXES or "/" in name or "\\" in name or name == ".":
         return f"say what to do with it: srgan upscale {name}"
@@ -49,7 +50,7 @@ def picture_as_command(name: str) -> str | None:
 
 
 def address(name: str) -> str | None:
-    """Why an address is not an input; None for all other names."""
+    """Why an address is not a valid input; None for all other names."""
     match = re.match(r"([a-z][a-z0-9+.-]+)://", name, re.IGNORECASE)
     if match is None:
         return None

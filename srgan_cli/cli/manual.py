@@ -1,4 +1,4 @@
-"""Manual pages (man 1) of all commands, from what their help says. They are made when a wheel is built."""
+"""Manual pages (man 1) of all commands, generated from their help when a wheel is built."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Paragraphs of a help text; those that begin with click's `\\b` are set as they are."""
+    """Paragraphs of a help text; those that begin with click's `\\b` are kept verbatim."""
     for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
         if number:
             yield ".PP"

@@ -1,4 +1,4 @@
-"""`srgan models`: which models there are, what they are, and whether their files are whole. Does not import torch."""
+"""`srgan models`: lists, describes and checks models. Does not import torch."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def remove(name: str) -> None:
 
 @contextmanager
 def _download_progress() -> Iterator[Callable[[int, int | None], None] | None]:
-    """A bar at a terminal, once the first bytes have come; nothing else."""
+    """A progress bar on a terminal once the first bytes have arrived; otherwise nothing."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -172,7 +172,7 @@ def _kind(entry: Entry | OwnModel) -> str:
 
 
 def _best_score(entry: Entry) -> str:
-    """Of what the name stands for: where there is a choice of detail, the default one."""
+    """The best score for the name; if it has a choice of detail, that of the default."""
     scores = entry.scores.get(f"Set5@{DEFAULT_DETAIL:g}") or entry.scores.get("Set5", {})
     psnr = scores.get("psnr_y_db")
     return "" if psnr is None else f"{psnr:.2f} dB"
@@ -220,7 +220,7 @@ def _write_facts(facts: Iterable[tuple[str, str]]) -> None:
     shown = [(key, value) for key, value in facts if value]
     width = max(len(key) for key, _ in shown)
     for key, value in shown:
-        # A stranger's file may hold what a terminal would obey.
+        # An untrusted file may contain control characters for the terminal.
         click.echo("".join(c if c.isprintable() else "?" for c in f"{key:<{width}}  {value}"))
 
 
@@ -238,7 +238,7 @@ def _write_json(value: object) -> None:
 
 
 def _write_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table for people at a terminal; for a pipe, one line per row with tabs, and no titles to be skipped."""
+    """A table on a terminal; for a pipe, one tab-separated line per row without a header."""
     if not sys.stdout.isatty():
         for row in rows:
             click.echo("\t".join(row))
@@ -249,5 +249,5 @@ def _write_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     table = Table(*titles, box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # as Text: a path may hold what rich takes for markup
+        table.add_row(*(Text(cell) for cell in row))  # as Text, since a path may contain rich markup
     Console().print(table)

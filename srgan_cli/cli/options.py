@@ -1,4 +1,4 @@
-"""The options that several commands share, each declared once."""
+"""Options that several commands share, each declared once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tile(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None
 
 
 def path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
-    """For a file or folder: not the empty name that an unset variable leaves."""
+    """For a file or folder: rejects the empty name that an unset variable leaves."""
     if value == "":
         raise click.BadParameter("it is empty (an unset variable?); give . for the folder you are in")
     if value is not None and (why := address(str(value))) is not None and not os.path.lexists(value):
@@ -41,14 +41,15 @@ def path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pat
 
 
 def refuse_addresses(names: tuple[str, ...]) -> None:
-    """Raise `SettingsError` for the first input that is a URL, by its name."""
+    """Raise `SettingsError` if an input is a URL, naming the first one."""
     for name in names:
         if (why := address(name)) is not None and not os.path.lexists(name):
             raise SettingsError(f"{name} is an address: {why}")
 
 
 class ModelName(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
-    """A bundled or own model's or family's name, a file, or a run folder. Completed from the names and from files."""
+    """The name of a bundled or own model or family, a file, or a run folder. Completed from the names and from
+    files."""
 
     name = "model"
 
@@ -68,7 +69,7 @@ class ModelName(click.ParamType):  # type: ignore[type-arg] # generic from click
 
 
 class Completed(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
-    """Text, completed from a few words."""
+    """Text, with completion from a list of words."""
 
     name = "text"
 
@@ -96,7 +97,7 @@ def model_option(
 
 
 def device_option(*, default: str | None = "auto", several: str = "") -> _Decorator[Any]:
-    """`default` None: the preset's. `several`: what is said of more than one."""
+    """`default` None: the preset's. `several`: the help text on several devices."""
     return _compute(
         "--device", type=Completed("auto", "cpu", "cuda", "mps", "xpu", "vulkan", "openvino"), default=default,
         show_default=True, metavar=DEVICES,
@@ -121,17 +122,17 @@ def tile_option() -> _Decorator[Any]:
 def scale_option(
     text: str, *, heading: str = "Options", number: type[int | float] = int, **more: Any
 ) -> _Decorator[Any]:
-    """By how much to enlarge."""
+    """The enlargement."""
     return under(heading)("-s", "--scale", type=number, metavar="N", help=text, **more)
 
 
 def seed_option(text: str, *, heading: str) -> _Decorator[Any]:
-    """Which noise models draw their detail from."""
+    """The seed of the noise from which models draw their detail."""
     return under(heading)("--seed", type=int, default=0, show_default=True, metavar="N", help=text)
 
 
 def variation_option(text: str, *names: str, heading: str, **more: Any) -> _Decorator[Any]:
-    """How much of that noise."""
+    """The strength of that noise."""
     return under(heading)("--variation", *names, type=float, metavar="0-1", help=text, **more)
 
 
@@ -144,18 +145,18 @@ def overwrite_option(text: str, *, heading: str = "Options", **more: Any) -> _De
 
 
 def degradation_option(text: str) -> _Decorator[Any]:
-    """How pictures are downscaled and worn where there are no small counterparts; see `degradation_called`."""
+    """How to downscale and degrade pictures without low counterparts; see `degradation_called`."""
     kinds = get_args(DegradationKind)
     return under("Pictures")("--degradation", type=Completed(*kinds), metavar="|".join((*kinds, "RUN")), help=text)
 
 
 def high_dir_option(name: str, heading: str, text: str, **more: Any) -> _Decorator[Any]:
-    """The folder of the originals; `name` is the parameter's."""
+    """The folder of the originals; `name` is that of the parameter."""
     return under(heading)("--hr-dir", "--high-dir", name, **{"metavar": "DIR", "callback": path, **more}, help=text)
 
 
 def low_dir_option(name: str, heading: str, text: str, **more: Any) -> _Decorator[Any]:
-    """The folder of their small counterparts."""
+    """The folder of their low counterparts."""
     return under(heading)("--lr-dir", "--low-dir", name, **{"metavar": "DIR", "callback": path, **more}, help=text)
 
 
@@ -178,7 +179,7 @@ def quiet_option(text: str = "Only errors.") -> _Decorator[Any]:
 
 
 def no_config_option() -> _Decorator[Any]:
-    """Read by `Command` before all others."""
+    """Read by `Command` before all other options."""
     return _options(
         "--no-config", is_flag=True, is_eager=True, expose_value=False,
         help="Ignore the config file and SRGAN_* (see `srgan doctor`).",

@@ -1,4 +1,4 @@
-"""What `upscale`, `watch` and `serve` ask about each picture, declared once; and what it comes to."""
+"""Options on single pictures, declared once for `upscale`, `watch` and `serve`, and their conversion to settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 
 
 class PicturesCommand(Command):
-    """`--strip` alone means all; click would take the next argument, whatever it is, for its value."""
+    """`--strip` without a value means all; click would take the next argument as its value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
@@ -54,7 +54,7 @@ class PicturesCommand(Command):
 
 
 class _Side(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
-    """`4000`, or `4000<`: only enlarge."""
+    """`4000`, or `4000<`: only enlarge smaller pictures."""
 
     name = "px"
 
@@ -258,21 +258,22 @@ _WRITING_AND_COMPUTING = (
 
 def _all_of(options: tuple[Callable[[Any], Any], ...]) -> Callable[[_F], _F]:
     def declare(command: _F) -> _F:
-        for option in reversed(options):  # the first is to be the first in the help
+        for option in reversed(options):  # the first one is shown first in the help
             command = option(command)
         return command
 
     return declare
 
 
-# Three groups, so that a command may put options of its own among them and still have its help in a good order.
+# Three groups, so that a command can insert its own options between them and still have a well-ordered help.
 size_and_model = _all_of(_SIZE_AND_MODEL)
 reading = _all_of(_READING)
 writing_and_computing = _all_of(_WRITING_AND_COMPUTING)
 
 
 def as_one(command: Callable[..., _T]) -> Callable[..., _T]:
-    """Give a command whose options are the three groups (and its own) one `UpscaleOptions`, `asked`, in their place."""
+    """Pass a command whose options are the three groups (and its own) a single `UpscaleOptions`, `asked`, instead of
+    them."""
     names = tuple(inspect.signature(_options).parameters)
 
     @functools.wraps(command)
@@ -346,5 +347,5 @@ def _options(
 @writing_and_computing
 @as_one
 def one_picture(asked: UpscaleOptions) -> UpscaleOptions:
-    """No command of its own: it reads the options of one picture for `srgan serve`."""
+    """Not a command: parses the options of one picture for `srgan serve`."""
     return asked

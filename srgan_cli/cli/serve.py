@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _listening, _limits, _options = under("Listening"), under("Limits"), under("Options")
 
-# Of `srgan upscale`, what one picture may be asked for; the rest is about files, folders and this machine.
+# The options of `srgan upscale` that a request may have; the others concern files, folders and the machine.
 _ASKED = (
     "scale", "long_side", "width", "height", "fit", "paper", "dpi", "only_enlarge", "copy_large", "model", "detail",
     "color_lock", "grain", "seed", "variation", "max_pixels", "pages", "accept_damaged", "timeout_s", "format_",
@@ -149,22 +149,23 @@ def serve(
     click.echo(server.address)
     if opens:
         click.launch(server.address)
-    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn's own handlers end it, and then raise the signal again
+    # uvicorn's own handlers stop the server, and then raise the signal again
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _already_ended)
     server.run()
     return 0
 
 
 def _already_ended(_number: int, _frame: FrameType | None) -> None:
-    """To be ended is how a server ends."""
+    """Ending is the normal way for a server to stop."""
 
 
 def _report(err: BaseException) -> None:
-    """A fault of this program, for whoever runs the server."""
+    """A bug in srgan, for the server's operator."""
     click.echo("".join(traceback.format_exception(err)).rstrip(), err=True)
 
 
-# ----------------------------------------------------------------------------------------------- what a request may ask
+# ----------------------------------------------------------------------------------------------- options of requests
 
 
 def questions() -> Questions:
@@ -198,7 +199,7 @@ def _schema(option: Option) -> dict[str, object]:
 
 
 def parse(words: Mapping[str, str]) -> UpscaleOptions:
-    """A request's options, read by what the command line declares. Raises `SettingsError`."""
+    """A request's options, parsed with the command line's declarations. Raises `SettingsError`."""
     known = {option.key.replace("-", "_"): option for option in _offered()}
     arguments: list[str] = []
     for name, value in words.items():

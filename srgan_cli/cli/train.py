@@ -1,4 +1,4 @@
-"""`srgan train`: a folder of pictures in, a model of your own out."""
+"""`srgan train`: trains a model on a folder of pictures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SEVERAL = (
 
 
 class _Command(Command):
-    """`--hr-dir photos/*/` means all of them; click's options take a fixed number of values each."""
+    """Lets an option take several values, as in `--hr-dir photos/*/`; click's options take a fixed number each."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         separate: list[str] = []
@@ -205,7 +205,8 @@ def train(
 def resolve(
     preset: str | None, config_file: Path | None, options: Mapping[str, Any], assignments: Sequence[str]
 ) -> TrainConfig:
-    """All settings of a run. Later ones count: preset, file, options, assignments. Raises `SettingsError`."""
+    """All settings of a run. Later ones override earlier ones: preset, file, options, assignments. Raises
+    `SettingsError`."""
     written = {} if config_file is None else settings.read_toml(config_file)
     name = preset or str(written.get("preset", TrainConfig.preset))
     changes = settings.merged(written, options)
@@ -217,12 +218,12 @@ def resolve(
                 raise SettingsError(f"give only one of {flag} and --set {other}: a run has one length")
         changes = settings.merged(changes, assigned)
     if "steps" in options and "budget_s" not in options:
-        changes.pop("budget_s", None)  # the file's, which would go before the steps that were asked for
+        changes.pop("budget_s", None)  # the file's, which would take precedence over the requested steps
     scale = options.get("generator", {}).get("scale")
     if scale is not None:
         changes = settings.merged(_crops_for(scale, name, changes), changes)
     config = settings.preset(name, {**changes, "preset": name})
-    # A file or --set may ask for it all the same.
+    # A file or --set may still request it.
     if options.get("phase") == config.phase == "adversarial" and config.init is None:
         raise SettingsError(
             "the adversarial phase starts from a network that was trained for fidelity: name it with --init "
@@ -233,11 +234,12 @@ def resolve(
 
 
 def _check_sizes(config: TrainConfig, assignments: Sequence[str]) -> None:
-    """What was asked for and would not be done: sizes beside --init, and growth from nothing."""
+    """Refuse settings that would have no effect: sizes with --init, and growth without a model."""
     if config.generator.grow and config.init is None:
         raise SettingsError("--grow needs --init: the model that the larger network begins with")
     asked = [name for one in assignments for name in parse_assignment(one).get("generator", {})]
-    sizes = [name for name in asked if name not in ("grow", "scale", "noise")]  # any compact network may take noise
+    # every compact network may have noise inputs
+    sizes = [name for name in asked if name not in ("grow", "scale", "noise")]
     if config.init is not None and not config.generator.grow and sizes:
         raise SettingsError(
             f"with --init the sizes are those of {shown(config.init)}, not generator.{sizes[0]}; add --grow for a "
@@ -248,7 +250,7 @@ def _check_sizes(config: TrainConfig, assignments: Sequence[str]) -> None:
 def parse_assignment(text: str) -> dict[str, Any]:
     """`adversarial.pixel_weight=0.2` -> `{"adversarial": {"pixel_weight": 0.2}}`.
 
-    Values are TOML's: numbers, true, [lists], { tables = 1 }. What is none of them is text, so that it needs no quotes.
+    Values are TOML's: numbers, true, [lists], { tables = 1 }. Anything else is text, so that text needs no quotes.
     """
     path, equals, value = text.partition("=")
     keys = [key.strip() for key in path.split(".")]
@@ -266,12 +268,13 @@ def default_folder(config: TrainConfig) -> Path:
 
 
 def _given(**values: Any) -> dict[str, Any]:
-    """What the person said. Options without a word leave the preset alone, and so do sections without options."""
+    """The options that were given. Others leave the preset's values unchanged."""
     return {name: value for name, value in values.items() if value not in (None, [], {})}
 
 
 def _crops_for(scale: int, preset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Crops that --scale fits into, of phases for which no crop was asked: the preset's, a little smaller."""
+    """Crop sizes that are multiples of what --scale requires, for phases without a requested size: the preset's,
+    slightly reduced."""
     crops = {}
     for phase in ("fidelity", "adversarial", "adaptation"):
         usual = getattr(settings.preset(preset), phase).crop_px
@@ -282,7 +285,7 @@ def _crops_for(scale: int, preset: str, changes: Mapping[str, Any]) -> dict[str,
 
 
 def _writable(config: TrainConfig) -> TrainConfig:
-    """The run keeps its settings as TOML, which is UTF-8; names of folders need not be."""
+    """The run stores its settings as TOML, which is UTF-8; names of folders need not be."""
     try:
         settings.to_toml(config).encode()
     except UnicodeEncodeError as err:
@@ -323,10 +326,10 @@ def _run(config: TrainConfig, folder: Path, *, quiet: bool, as_json: bool) -> in
     from srgan_cli.cli.training_console import TrainingWatch
     from srgan_cli.training import preflight
 
-    preflight.check(config, folder)  # what is wrong at once is said at once: torch takes seconds
+    preflight.check(config, folder)  # report immediate errors immediately: importing torch takes seconds
     from srgan_cli.training import trainer
 
-    # Under torchrun, the first process speaks for all of them.
+    # Under torchrun, the first process prints for all of them.
     first = os.environ.get("RANK", "0") == "0"
     with TrainingWatch(quiet=quiet or not first, as_json=as_json and first) as watch:
         outcome: Outcome = trainer.train(config, folder, watch)

@@ -1,4 +1,4 @@
-"""How a training run looks: a live line on stderr (or a line now and then), JSON events on stdout, and the scores."""
+"""Output of a training run: a progress line on stderr (or occasional lines), JSON events on stdout, and the scores."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from srgan_cli.training.observer import Outcome, Progress
 
 _PLAIN_EVERY_S = 30.0
-_MAX_REFUSALS = 12  # named one by one; more of them by their reasons
-# How a score's name is written for people; the rest is in the log and the report.
+_MAX_REFUSALS = 12  # up to this many are named individually; more are grouped by reason
+# Display names of scores; the other numbers are in the log and the report.
 _DECIMALS = {"ssim_y": 4, "perceptual": 3, "teacher_perceptual": 3}  # others have 2
 _TITLES = {
     "psnr_y_db": "PSNR (Y), dB",
@@ -43,7 +43,7 @@ _TITLES = {
 
 
 class TrainingWatch:
-    """The observer behind `srgan train`. A context manager: the live line is there while inside."""
+    """The observer of `srgan train`. A context manager: the progress line is shown inside."""
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         self._quiet, self._json = quiet, as_json
@@ -67,7 +67,7 @@ class TrainingWatch:
         if self._live is not None:
             self._live.stop()
 
-    # ------------------------------------------------------------------------------------------- what the trainer tells
+    # ------------------------------------------------------------------------------------------- events of the trainer
 
     def scanning(self, done: int, total: int) -> None:
         self._doing_now("scanning", done, total, f"reading the pictures: {done} of {total}")
@@ -117,7 +117,7 @@ class TrainingWatch:
     # ------------------------------------------------------------------------------------------------------------------
 
     def finish(self, outcome: Outcome) -> None:
-        """The scores and where the model is, on stderr, and the last event."""
+        """Print the scores and the model's path to stderr, and the last event."""
         self._event(
             "summary",
             folder=str(outcome.folder),
@@ -141,7 +141,7 @@ class TrainingWatch:
         self._say(f"to use it: srgan upscale PICTURE --model {outcome.folder}")
 
     def _line(self) -> Text:
-        """The live line, as much of it as fits."""
+        """The progress line, shortened to fit."""
         since = time.monotonic() - self._latest_at
         if self._latest is None:
             return Text(shorten(f"{self._doing} … {_whole(time.monotonic() - self._begun)}", stderr.width))
@@ -152,7 +152,7 @@ class TrainingWatch:
         return Text(text, no_wrap=True, overflow="crop")
 
     def _plainly(self, text: str) -> None:
-        """Where there is no live line, a line now and then."""
+        """Without a progress line, print an occasional line."""
         now = time.monotonic()
         if self._live is None and now - self._said >= _PLAIN_EVERY_S:
             self._said = now
@@ -168,10 +168,11 @@ class TrainingWatch:
             try:
                 sys.stdout.write(json.dumps(_plain({"event": kind, **values})) + "\n")
                 sys.stdout.flush()
-            except BrokenPipeError:  # whoever read has gone; training is worth more than telling of it
+            except BrokenPipeError:  # the reader of the output has ended; training continues
                 self._json = False
                 with contextlib.suppress(OSError, ValueError):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+                    # or Python reports an error when it exits
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # -------------------------------------------------------------------------------------------------------------- wording
@@ -180,7 +181,7 @@ class TrainingWatch:
 def pieces(
     p: Progress, validation: Mapping[str, float], seconds_left: float | None, *, bar: int
 ) -> list[tuple[str, int]]:
-    """What the live line says, from left to right, each piece with how much it matters: 0 matters most."""
+    """The parts of the progress line, from left to right, each with its priority: 0 is the highest."""
     found = [(f"{p.phase} {p.fraction:4.0%}", 0)]
     if bar:
         full = round(bar * min(p.fraction, 1.0))
@@ -204,10 +205,10 @@ def pieces(
 
 
 def fitting(parts: Iterable[tuple[str, int]], width: int, gap: str = "  ") -> str:
-    """The pieces that matter most, in their order, in at most `width` characters. A piece is there or not, whole."""
+    """The parts with the highest priority, in order, that fit into `width` characters. Parts are never shortened."""
     kept = list(parts)
     while len(gap.join(text for text, _ in kept)) > width and len(kept) > 1:
-        # Of equals, the last goes first.
+        # Among equals, the last is dropped first.
         worst = max(range(len(kept)), key=lambda i: (kept[i][1], i))
         del kept[worst]
     return shorten(gap.join(text for text, _ in kept), width)
@@ -218,7 +219,8 @@ def shorten(text: str, width: int) -> str:
 
 
 def told(refused: Iterable[Refusal]) -> list[str]:
-    """Which pictures are left out and why: each of a few, else how many for which reason, with one for an example."""
+    """Which pictures are left out and why: individually if there are few, else the number for each reason, with an
+    example."""
     refused = list(refused)
     if not refused:
         return []
@@ -233,7 +235,7 @@ def told(refused: Iterable[Refusal]) -> list[str]:
 
 
 def summary(facts: Mapping[str, object]) -> str:
-    """What is about to be done, in one line."""
+    """What will be done, in one line."""
     words = [f"{facts.get('device', '')} {facts.get('precision', '')}".strip()]
     if int(str(facts.get("processes") or 1)) > 1:
         words.append(f"{facts['processes']} processes")
@@ -283,7 +285,7 @@ def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _plain(value: object) -> object:
-    """As JSON has it: no NaN and no infinity, which other readers refuse."""
+    """For JSON: without NaN and infinity, which other parsers reject."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""`srgan upscale`: pictures, folders or scans in, larger ones out."""
+"""`srgan upscale`: enlarges pictures, folders and scans."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def upscale(
         shard=None if shard is None else Shard.parse(shard),
     )
     if failed is not None and not dry_run:
-        write_failed(failed, [])  # find out now, not after the work
+        write_failed(failed, [])  # check before the work
     if not options.inputs:
         raise NothingToDoError("no inputs: the list was empty") if files_from else SettingsError("give an INPUT")
     if as_json and output == "-":
@@ -149,7 +149,7 @@ def upscale(
 
 
 def _stdout_unless_terminal(*, busy: bool) -> str | None:
-    """Where the picture from stdin goes without -o: on into the pipe or file that stdout is."""
+    """Without -o, a picture from stdin is written to stdout if that is a pipe or file."""
     return None if busy or sys.stdout.isatty() else "-"
 
 
@@ -168,7 +168,7 @@ def _run(
         return session.plan.exit_code
     with torch_ahead(vulkan=options.engine.device == "auto" or options.engine.device.startswith("vulkan")) as timer:
         if options.has_crew:
-            timer.cancel()  # its workers need torch, it does not
+            timer.cancel()  # the workers need torch, this process does not
         session = prepare(options, stdin=stdin, hire=True)
         if not session.plan.jobs:
             timer.cancel()
@@ -189,7 +189,8 @@ def as_interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _listed(files_from: str | None, inputs: tuple[str, ...]) -> tuple[Path, ...]:
-    """The names in a list: separated by NUL if there is one, else by line ends. Bytes that are not UTF-8 are kept."""
+    """The names in a list: separated by NUL if it contains one, else by line ends. Bytes that are not UTF-8 are
+    kept."""
     if files_from is None:
         return ()
     if files_from == "-":
@@ -201,7 +202,7 @@ def _listed(files_from: str | None, inputs: tuple[str, ...]) -> tuple[Path, ...]
             data = Path(files_from).read_bytes()
         except OSError as err:
             raise SettingsError(f"--files-from {files_from}: {err.strerror}") from err
-    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows' editors begin a text with it
+    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows editors start a text file with it
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     return tuple(path_of(name.decode("utf-8", "surrogateescape")) for name in names if name.strip())
 

@@ -1,4 +1,4 @@
-"""`srgan watch`: a folder whose new pictures are enlarged as they arrive."""
+"""`srgan watch`: enlarges new pictures in a folder as they arrive."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class _Reporter:
 
         class Once(Watch):
             def detail(self, sentence: str) -> None:
-                """Of the device and the model: not again for each batch."""
+                """Details on the device and the model are not repeated for each batch."""
                 if sentence not in told:
                     told.add(sentence)
                     super().detail(sentence)

@@ -1,6 +1,6 @@
 """The engine: enlarges rows of pixels with a network, in bounded memory.
 
-rows ──> bands ──> tiles on the device ──> the network ──> integers ──> the finished picture's rows
+    rows ──> bands ──> tiles on the device ──> the network ──> integers ──> the finished picture's rows
 
 A band (one row of tiles) is final once done. The device holds one batch of tiles at a time; memory holds one band of
 the input. The result is written directly into the caller's array, which may be a memory map.

@@ -3,7 +3,7 @@
 A network that invents plausible texture invents a different one for each frame's noise. So where a frame equals its
 reference frame up to noise, the result is the reference's result plus the bicubically enlarged difference:
 
-high = reference_high + bicubic(low - reference_low)
+    high = reference_high + bicubic(low - reference_low)
 
 Colours follow the input frame by frame, and a still scene varies only as much as its bicubic enlargement does. Where
 something moves, the network's own result is faded in and becomes the reference there. Only the moving areas and their
