@@ -148,8 +148,8 @@ def as_defect(name: str, err: BaseException) -> DefectError:
         place = f" at {Path(frames[-1].filename).relative_to(_PACKAGE.parent).as_posix()}:{frames[-1].lineno}"
     said = shown(str(err).strip() or "no further message")
     return DefectError(
-        f"{name} cannot be made because of a defect in srgan, not in the file: {type(err).__name__}{place} ({said}). "
-        "Please report this sentence, with the picture if you may pass it on"
+        f"{name} cannot be made because of a bug in srgan, not in the file: {type(err).__name__}{place} ({said}). "
+        "Please report this message, with the picture if you may pass it on"
     )
 
 

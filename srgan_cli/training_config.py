@@ -297,12 +297,12 @@ class TrainConfig:
     def _check_adaptation(self) -> None:
         check(
             self.teacher.model is None,
-            "a teacher would see pictures before their wear is learned; adapt first (--unpaired-lr-dir), and teach "
-            "with what was learned then: --teacher with --degradation RUN",
+            "a teacher cannot be used while wear is being learned; adapt first (--unpaired-lr-dir), then train with "
+            "--teacher and --degradation RUN",
         )
         check(
             not self.data.low_dirs,
-            "with --lr-dir each sharp picture has its own worn one, so there is no wear left to learn: give the "
+            "with --lr-dir each sharp picture has its own worn one, so there is no wear to learn: give the "
             "worn pictures either as pairs (--lr-dir) or without originals (--unpaired-lr-dir)",
         )
         check(

@@ -83,7 +83,7 @@ class DegradationSettings:
         check_choice("degradation", self, kind=("learned", *get_args(DegradationKind)))
         check(
             (self.kind == "learned") == (self.wear is not None),
-            "degradation.kind is learned where degradation.wear names a run that has learned wear, and only there",
+            "degradation.kind must be learned if degradation.wear names a run that has learned wear, and only then",
         )
         fractions = (
             "blur_fraction",

@@ -23,11 +23,11 @@ _MAX_TOML_BYTES = 1 << 20
 
 PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "srgan": (
-        "our best quality: compact 64x16, L1 then patch discriminator and VGG19",
+        "best quality: compact 64x16, L1 then patch discriminator and VGG19",
         {},
     ),
     "compact": (
-        "for CPUs: compact 64x8, fidelity only, something useful in half an hour",
+        "for CPUs: compact 64x8, fidelity only, useful results in half an hour",
         {"phase": "fidelity", "steps": 10_000, "generator": {"blocks": 8}},
     ),
     "photo": (
@@ -51,7 +51,7 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
     "paper": (
-        "Ledig et al. 2017 as it was written: SRResNet with batch norm, MSE, VGG54, 1.2 million steps",
+        "Ledig et al. 2017 as published: SRResNet with batch norm, MSE, VGG54, 1.2 million steps",
         {
             "steps": 1_200_000,
             "fidelity_fraction": 1_000_000 / 1_200_000,

@@ -91,7 +91,7 @@ def _check_folder() -> None:
     try:
         os.getcwd()  # noqa: PTH109 - `Path.cwd` costs an import
     except FileNotFoundError as err:
-        raise SettingsError("the folder that you are in does not exist any more: change to another one (cd)") from err
+        raise SettingsError("the current folder no longer exists: change to another one (cd)") from err
 
 
 def _main(args: Sequence[str] | None) -> int:

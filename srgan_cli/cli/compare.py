@@ -62,7 +62,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     metavar="N",
     help="Show N results of each model that draws its detail from noise, with their seeds.",
 )
-@seed_option("The first of them.", heading="Models")
+@seed_option("The first of their seeds.", heading="Models")
 @variation_option(
     "How much of its noise such a model uses; repeatable: 0 and 1 show it without and with. [default: 1]",
     "variations",
@@ -74,7 +74,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 @_models(
     "--lr", "--low", "show_low", is_flag=True, help="With --models: also show the PICTURE itself, not interpolated."
 )
-@_output("--labels", callback=_names, metavar="TEXT,…", help="What to call the columns. [default: file names]")
+@_output("--labels", callback=_names, metavar="TEXT,…", help="Titles of the columns. [default: file names]")
 @_where(
     "--at",
     multiple=True,

@@ -330,7 +330,7 @@ def _notes_of(jobs: Sequence[Job]) -> list[str]:
 
 def _passes(job: Job) -> str:
     if not job.scales:
-        return "copied as it is" if job.is_copy else "none, it is large enough"
+        return "copied unchanged" if job.is_copy else "none, it is large enough"
     chain = " then ".join(f"x{s}" for s in job.scales)
     exact = (job.header.width * job.network_scale, job.header.height * job.network_scale) == (
         job.output.width,

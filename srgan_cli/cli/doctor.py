@@ -121,7 +121,7 @@ def _choice(model: str, options: EngineOptions) -> dict[str, object]:
     damaged = [f"{check.entry.name} {check.reason}" for check in registry.verify() if not check.ok]
     loaded = load_model(DEFAULT_MODEL if model == AUTO_MODEL else model)
     upscaler = Upscaler(loaded, options)
-    tile = "asked for" if options.tile_px else "from the free memory, at most what still gains speed"
+    tile = "asked for" if options.tile_px else "from the free memory, up to the fastest size"
     halo = f"a halo of {upscaler.chain.halo_px} px" if not upscaler.chain.blend_px else "blended overlaps"
     return {
         "weights": damaged or "all bundled files are intact",

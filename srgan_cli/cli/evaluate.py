@@ -84,7 +84,7 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
     multiple=True,
     text="What to evaluate (repeatable): a bundled model, a weights file, or a training run.",
 )
-@seed_option("For models that draw their detail from noise: which noise.", heading="Model")
+@seed_option("Seed of the noise, for models that draw their detail from it.", heading="Model")
 @variation_option(
     "How much of the noise such models use; repeatable: 0 and 1 score them without and with. [default: 1]",
     "variations",
@@ -94,8 +94,8 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 @high_dir_option("high_dir", "Pictures", "The originals, at full size.", required=True)
 @low_dir_option("low_dir", "Pictures", "The small pictures, with the same names. [default: made by --degradation]")
 @degradation_option(
-    "How to make the small pictures: MATLAB's bicubic, as is usual; worn as photos are; or RUN: with the wear that an "
-    "adapted run has learned. [default: bicubic]"
+    "How to make the small pictures: MATLAB's bicubic (the standard); photo, with noise and compression; or RUN, with "
+    "the wear that an adapted run has learned. [default: bicubic]"
 )
 @scale_option("Enlarge N times. [default: the models' own scale]", heading="Pictures")
 @_measures(
@@ -225,7 +225,7 @@ def _conventions(report: EvaluationReport, means: dict[str, dict[str, float]]) -
     if {"vgg19_conv3_4", "lpips", "dists"} & present:
         yield "VGG19, LPIPS and DISTS use the middle 1024 px of larger pictures."
     if "spread" in present:
-        yield "spread: how far results from two seeds are apart, the mean difference in levels of 255."
+        yield "spread: the mean difference between the results of two seeds, in levels of 255."
     lower = [column.title for column in _COLUMNS if column.key in present and column.larger_is_better is False]
     if lower:
         yield f"{', '.join(lower)}: lower is better" + (

@@ -9,7 +9,7 @@ from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 
 # From waifu2x and Real-ESRGAN (both as ncnn programs and as scripts), ImageMagick, vipsthumbnail, and plausible
 # guesses.
-_INPUT = "pictures and folders are named without an option: srgan upscale in.jpg -o out.png"
+_INPUT = "pictures and folders are given without an option: srgan upscale in.jpg -o out.png"
 _GPU = "choose the device with --device: auto, cpu, cuda, cuda:1, mps, xpu, vulkan or openvino"
 _TILE = "the option is --tile here, in px; auto is nearly always right"
 _MODEL = "the option is --model (-m) here; `srgan models list` lists the models"
@@ -21,7 +21,7 @@ _NAMES: dict[str, str] = {
     "-x": "srgan has no test-time augmentation (TTA); --model chooses between quality and speed",
     "--tta": "srgan has no test-time augmentation (TTA); --model chooses between quality and speed",
     "-V": "the version is shown by srgan --version",
-    "-j": "reading, network and writing overlap by themselves; there is no number of threads to choose",
+    "-j": "reading, computing and writing run in parallel by themselves; there is no thread option",
     **dict.fromkeys(("--model-name", "--model_name", "--model-path", "--model_path"), _MODEL),
     **dict.fromkeys(("--outscale", "--upscale", "--factor"), "the option is --scale (-s) here"),
     **dict.fromkeys(("--noise", "--denoise", "--denoise-strength", "--denoise_strength"),
@@ -32,7 +32,7 @@ _NAMES: dict[str, str] = {
     "--fp32": "the option is --precision fp32 here",
     **dict.fromkeys(("-y", "--yes", "--force"), "the option is --overwrite here"),
     "--output-dir": "the option is --output (-o) here",
-    "--threads": "reading, network and writing overlap by themselves; there is no number of threads to choose",
+    "--threads": "reading, computing and writing run in parallel by themselves; there is no thread option",
 }  # fmt: skip
 
 

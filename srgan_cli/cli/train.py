@@ -93,7 +93,9 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_length("--steps", type=int, metavar="N", help="Train for N steps instead.")
 @_length("--init", metavar="NAME|FILE|RUN", help="Start from a model's weights and size.")
 @_length("--grow", is_flag=True, help="With --init: start a deeper network, or one for another scale, from it.")
-@_length("--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, ours or another program's.")
+@_length(
+    "--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, bundled or another program's."
+)
 @_pictures(
     "--unlabelled-dir",
     "unlabelled_dirs",
@@ -304,7 +306,7 @@ def _preview(config: TrainConfig, folder: Path, target: Path, *, quiet: bool) ->
 
     preview(with_sizes_of_init(config), target)
     if not quiet:
-        click.echo(f"{shown(target)}: what would be learned from", err=True)
+        click.echo(f"{shown(target)}: crops as training would see them", err=True)
     return 0
 
 

@@ -65,7 +65,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 @_many(
     "--shard",
     metavar="K/N",
-    help="Make only part K of N of the pictures, for N processes that do not see each other's results.",
+    help="Process only part K of N of the pictures, for N processes that do not see each other's results.",
 )
 @_many(
     "--split-pixels",
@@ -83,8 +83,8 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     metavar="[auto|ADDRESS]",
     help="Distribute the work on a Ray cluster: a new one on this machine, or the one at ADDRESS.",
 )
-@_many("--ray-cpus", type=float, default=1.0, show_default=True, metavar="N", help="Cores of a worker on Ray.")
-@_many("--ray-gpus", type=float, default=0.0, show_default=True, metavar="N", help="GPUs of a worker on Ray.")
+@_many("--ray-cpus", type=float, default=1.0, show_default=True, metavar="N", help="CPU cores per Ray worker.")
+@_many("--ray-gpus", type=float, default=0.0, show_default=True, metavar="N", help="GPUs per Ray worker.")
 @_many(
     "--variants",
     type=int,

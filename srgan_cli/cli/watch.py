@@ -45,7 +45,7 @@ _watching, _output = under("Watching"), under("Output")
     "poll_s",
     type=float,
     metavar="SECONDS",
-    help="Look for pictures this often, instead of waiting for events. [default: 5 on network drives]",
+    help="Check for pictures at this interval, instead of waiting for events. [default: 5 on network drives]",
 )
 @_watching(
     "--recursive/--no-recursive",

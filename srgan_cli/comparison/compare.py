@@ -124,7 +124,7 @@ def _check_places(options: CompareOptions) -> None:
     if options.crops is not None and not 1 <= options.crops <= 100:
         raise SettingsError(f"--crops must be between 1 and 100, not {options.crops}")
     if options.crops is not None and options.at:
-        raise SettingsError("--at names the places and --crops lets them be chosen; give one of the two")
+        raise SettingsError("--at gives the places, and --crops how many to find; give one of the two")
     if options.crop_px is not None and not 16 <= options.crop_px <= 4096:
         raise SettingsError(f"--crop-px must be between 16 and 4096, not {options.crop_px}")
 

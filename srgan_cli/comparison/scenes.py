@@ -209,8 +209,8 @@ def together(pictures: Sequence[tuple[str, Pixels]], *, enlarging: Enlarging = "
         scale = (1.0, 1.0) if pixels is largest else _scale_between(pixels, largest)
         if scale is None:
             raise SettingsError(
-                f"{shown(label)} ({_named(_size(pixels))}) and {shown(largest_label)} ({_named(frame)}) are not of the "
-                "same proportions, so they cannot show the same; crop them to the same part first"
+                f"{shown(label)} ({_named(_size(pixels))}) and {shown(largest_label)} ({_named(frame)}) have "
+                "different proportions, so they cannot show the same scene; crop them to the same part first"
             )
         scales.append(scale)
     parts = [

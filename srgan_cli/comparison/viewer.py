@@ -55,7 +55,7 @@ def build_page(title: str, exhibits: Sequence[Exhibit], *, budget_bytes: int) ->
         codec = _fitting(pictures, budget_bytes)
     kept = "without loss, as PNG" if not codec.quality else f"as JPEG {codec.quality}, colour at full resolution"
     if shrunk > 1:
-        kept += f", at 1/{shrunk} of their width and height to keep the page light"
+        kept += f", at 1/{shrunk} of their width and height to keep the page small"
     data = {
         "tile": _TILE_PX,
         "mime": codec.mime,
@@ -66,7 +66,7 @@ def build_page(title: str, exhibits: Sequence[Exhibit], *, budget_bytes: int) ->
     }  # fmt: skip
     text = render("comparison/viewer.html.jinja", title=title, data=data, kept=kept)
     count = sum(map(len, pictures))
-    return text, f"{count} pictures, kept {kept}; {len(text) / 1e6:.1f} MB"
+    return text, f"{count} pictures, stored {kept}; {len(text) / 1e6:.1f} MB"
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures

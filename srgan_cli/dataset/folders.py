@@ -131,7 +131,7 @@ def _no_pictures(root: Path, odd: Sequence[Refusal], skipped: int) -> str:
     what = f"there are no pictures in {shown(root)}"
     if odd:
         return f"{what}: {shown(odd[0].path)}: {odd[0].reason}"
-    return f"{what}; what it holds has other names than pictures ({' '.join(sorted(SUFFIXES))})" if skipped else what
+    return f"{what}; the files there have other extensions than ({' '.join(sorted(SUFFIXES))})" if skipped else what
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:

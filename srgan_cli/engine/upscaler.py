@@ -67,7 +67,7 @@ class Upscaler:
     ) -> None:
         self.options = options or EngineOptions()
         if self.options.has_several_devices:
-            raise SettingsError(f"--device {self.options.device} names several devices, and one is needed here")
+            raise SettingsError(f"--device {self.options.device} names several devices, but only one can be used here")
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self._note = on_note or (lambda _sentence: None)
         self.compute: Backend = choose(self.options, self.models, self._note)
@@ -247,7 +247,7 @@ class Upscaler:
     def _count(self, band: bands.Pending, redone: int) -> None:
         before = self.statistics
         if redone and not before.redone_in_fp32:
-            self._note(f"a tile left the range of {self.compute.precision} and was computed again in fp32")
+            self._note(f"a tile overflowed in {self.compute.precision} and was computed again in fp32")
         self.statistics = Statistics(before.tiles + band.tiles, before.redone_in_fp32 + redone, before.out_of_memory)
 
     def _shrink(self) -> None:
@@ -285,7 +285,7 @@ class Upscaler:
         while (distrust := self._distrust(chain)) is not None:
             if self.compute.precision == "fp32":
                 name = self.compute.name
-                raise DeviceError(f"{name} computes wrongly: {distrust}. Update its driver, or use --device cpu")
+                raise DeviceError(f"{name} computes incorrectly: {distrust}. Update its driver, or use --device cpu")
             reason = f"precision fp32: {distrust}"
             self._note(reason)
             self.compute = self.compute.exact(reason)

@@ -109,8 +109,8 @@ def _need(source: Source, width: int, height: int, least: int) -> None:
 def _refuse_bomb(source: Source, width: int, height: int, max_px: int) -> None:
     if width * height > max_px * source.size + _SPARE_PX:
         raise UnreadablePictureError(
-            f"{source.name} says that it is {width}x{height} px and has only {source.size} bytes: an empty picture, or "
-            "a file made to exhaust this machine. Crop it, or save it as PNG, if you do need it"
+            f"{source.name} says that it is {width}x{height} px but has only {source.size} bytes: an empty picture, or "
+            "a file made to exhaust this machine. Crop it, or save it as PNG, if you need it"
         )
 
 

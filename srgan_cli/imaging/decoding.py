@@ -68,7 +68,7 @@ _NOT_READ = re.compile(r"^: source[^:]*: read error")  # libvips' messages for d
 def damaged(name: str, reason: str) -> UnreadablePictureError:
     """The error for a damaged file. `reason` begins with a colon or is empty: see `sources.reason_given`."""
     if _NOT_READ.search(reason):
-        return UnreadablePictureError(f"{name} cannot be read to its end: the drive that it is on reports an error")
+        return UnreadablePictureError(f"{name} cannot be read completely: its drive reports an error")
     if NOT_FOR_US.search(reason):
         return UnreadablePictureError(
             f"{name} is of a kind that cannot be read here{reason}. It does not seem to be damaged: save it as an "
@@ -79,7 +79,7 @@ def damaged(name: str, reason: str) -> UnreadablePictureError:
 
 def accepted(reason: str) -> str:
     """The note on a damaged picture that is accepted."""
-    return f"it is damaged{reason}; what could be decoded of it was used"
+    return f"it is damaged{reason}; the part that could be decoded was used"
 
 
 def _reason(err: Exception) -> str:

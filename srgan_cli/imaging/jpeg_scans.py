@@ -54,8 +54,8 @@ def lost(source: Source) -> str:
     frame, scans = found
     if len(scans) > _MAX_SCANS and len(scans) * frame.px > _MAX_PASSED_PX:
         raise UnreadablePictureError(
-            f"{source.name} is a JPEG of {len(scans)} scans, while ordinary ones have about ten: it may be made to "
-            "keep this machine busy. If you trust it, save it as a JPEG that is not progressive"
+            f"{source.name} is a JPEG of {len(scans)} scans, while ordinary ones have about ten: it may have "
+            "been made to keep this machine busy. If you trust it, save it as a JPEG that is not progressive"
         )
     if frame.is_progressive:
         return _lost_bits(frame, scans)

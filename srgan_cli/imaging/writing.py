@@ -118,7 +118,7 @@ def described(
     metadata, told = _held(metadata, output.format, options)
     notes += told
     if output.dpi is not None and "dpi" not in FORMATS[output.format].carries and not metadata.exif:
-        notes += (f"{FORMATS[output.format].title} has no place for the resolution of {output.dpi:g} dpi",)
+        notes += (f"{FORMATS[output.format].title} cannot store the resolution of {output.dpi:g} dpi",)
     return metadata, notes
 
 
@@ -127,7 +127,7 @@ def _held(metadata: Metadata, format: str, options: WriteOptions) -> tuple[Metad
     notes: tuple[str, ...] = ()
     title = FORMATS[format].title
     if metadata.iptc and format not in ("jpeg", "png", "tiff"):
-        notes += (f"IPTC captions and keywords are left out: {title} has no place for them",)
+        notes += (f"IPTC captions and keywords are left out: {title} cannot store them",)
     if format == "png":
         return metadata, notes
     comments = tuple(one for one in metadata.text if format == "jpeg" and one[0] == COMMENT)
@@ -138,13 +138,13 @@ def _held(metadata: Metadata, format: str, options: WriteOptions) -> tuple[Metad
             return replace(commented, text=comments), notes
         names = ", ".join(list(dict.fromkeys(key for key, _ in other.text))[:3])
         hint = "it is too long" if options.keep_text else "--keep-text puts it into EXIF's UserComment"
-        notes += (f"the text in the file ({names}) is left out: {title} has no place for it, and {hint}",)
+        notes += (f"the text in the file ({names}) is left out: {title} cannot store it, and {hint}",)
     return replace(metadata, text=comments), notes
 
 
 def _depth_notes(header: Header, output: Output, options: WriteOptions) -> tuple[str, ...]:
     if header.format == "bmp" and output.format == "png" and header.has_alpha and options.format is None:
-        return ("BMP has no place for the picture's transparency; the result is a PNG",)
+        return ("BMP cannot store the picture's transparency; the result is a PNG",)
     if header.depth == 16 and output.depth == 8 and options.bit_depth == "keep":
         return (f"{FORMATS[output.format].title} has 8 bits per channel; the picture's 16 are rounded",)
     if output.depth == 16 and output.format == "avif":

@@ -167,10 +167,9 @@ def _download() -> dict[str, Tensor]:
     # No network, no disk space, a mislabelled file, or an incomplete one in the cache after a killed download.
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:
         raise WeightsError(
-            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be fetched ({err}; a corrupt "
-            f"download would lie in {torch.hub.get_dir()}). Two ways out: "
-            "--vgg-weights FILE, with that file fetched elsewhere or another of its kind; or --perceptual random, "
-            "a fixed random VGG that needs no file"
+            f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be downloaded ({err}; a corrupt "
+            f"download would be in {torch.hub.get_dir()}). Give --vgg-weights FILE, with that file downloaded elsewhere "
+            "or a similar one; or --perceptual random, a fixed random VGG that needs no file"
         ) from err
 
 

@@ -133,10 +133,10 @@ class NcnnProcess:
         self._stderr.seek(0)
         said = self._stderr.read()[-4000:].decode("utf-8", "replace")
         if any(words in said for words in _NO_MEMORY):
-            return MemoryError("the Vulkan driver refused memory")
+            return MemoryError("the Vulkan driver ran out of memory")
         code = self._process.returncode
         how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with code {code}"
-        last = said.strip().splitlines()[-1:] or ["it said nothing"]
+        last = said.strip().splitlines()[-1:] or ["without a message"]
         return NcnnError(f"its process ended {how} ({last[0]})")
 
 

@@ -86,7 +86,7 @@ class _Worker:
             param.write_bytes(payload[:param_bytes])
             weights.write_bytes(payload[param_bytes:])
             if net.load_param(str(param)) or net.load_model(str(weights)):
-                raise ValueError("ncnn does not understand the file")
+                raise ValueError("ncnn cannot parse the file")
         self._net = net
         return {}
 
@@ -101,7 +101,7 @@ class _Worker:
         if code == _NO_MEMORY:
             raise MemoryError
         if code:
-            raise RuntimeError(f"ncnn gives up with code {code}")
+            raise RuntimeError(f"ncnn failed with code {code}")
         high = np.ascontiguousarray(np.array(result), np.float32)
         return {"shape": high.shape}, high.data.cast("B")
 

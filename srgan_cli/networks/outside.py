@@ -46,7 +46,7 @@ def probe(run: Run, name: str, *, channels: int = 3) -> Needs:
     sides = ((least, _up(least, size_multiple)) for least in _MIN_SIZES)
     least = next((least for least, side in sides if _scale(run, side, channels) == scale), None)
     if least is None:
-        raise WeightsError(f"{name} takes no small pictures, so it cannot run tile by tile")
+        raise WeightsError(f"{name} does not accept small pictures, so it cannot run tile by tile")
     _check_picture(run, name, scale, _up(max(_TRIED_PX[1], least), size_multiple), channels)
     return Needs(scale, size_multiple, least, channels)
 

@@ -62,7 +62,7 @@ def read_tensors(origin: Path | bytes, name: str) -> Any:
         raise WeightsError(f"{name} cannot be read: {err.strerror or err}") from err
     except Exception as err:  # a damaged pickle can raise any exception
         raise WeightsError(
-            f"{name} cannot be read as weights: it is damaged, or it holds a program, which srgan never runs "
+            f"{name} cannot be read as weights: it is damaged, or it contains code, which srgan never runs "
             f"({_first_line(err)})"
         ) from err
     return found
@@ -93,7 +93,7 @@ def _follow(file: BinaryIO) -> None:
     elif not start:
         raise _RefusedError("it is empty")
     else:
-        raise _RefusedError("it is damaged, or it holds a program, which srgan never runs")
+        raise _RefusedError("it is damaged, or it contains code, which srgan never runs")
 
 
 def _follow_archive(file: BinaryIO) -> None:
@@ -101,7 +101,7 @@ def _follow_archive(file: BinaryIO) -> None:
         records = archive.infolist()
         names = [record.filename for record in records]
         if len(records) > _MAX_RECORDS or len(set(names)) < len(names):
-            raise _RefusedError("its archive holds a name twice, or too many")
+            raise _RefusedError("its archive contains a name twice, or too many names")
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise _RefusedError("its archive is compressed, which torch's are not; it was packed by another program")
         size_bytes = file.seek(0, io.SEEK_END)
@@ -148,7 +148,7 @@ def _follow_pickle(file: BinaryIO, lengths: Mapping[str, int] | int) -> None:
             if made.depth > _MAX_DEPTH:
                 raise _RefusedError(f"it is nested deeper than {_MAX_DEPTH} levels")
             if made.size > _MAX_VALUES:
-                raise _RefusedError(f"it unfolds into more than {_MAX_VALUES:,} values")
+                raise _RefusedError(f"it expands to more than {_MAX_VALUES:,} values")
             stack += [made] * len(op.stack_after)
 
 
@@ -217,10 +217,10 @@ def _look_through(found: object, size_bytes: int) -> None:
     total = 0
     for count, value in enumerate(_inside(found)):
         if count > _MAX_VALUES:
-            raise _RefusedError(f"it unfolds into more than {_MAX_VALUES:,} values")
+            raise _RefusedError(f"it expands to more than {_MAX_VALUES:,} values")
         if isinstance(value, Tensor):
             if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-                raise _RefusedError("it holds tensors that are not plain numbers in rows")
+                raise _RefusedError("it holds tensors that are not plain dense arrays")
             own = value.numel() * value.element_size()
             total += own
             if own > value.untyped_storage().nbytes() or total > _MAX_VIEWS * size_bytes:

@@ -419,7 +419,7 @@ def _toml(value: object) -> str:
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    assert isinstance(value, str | int | float), f"{value!r} has no place in a manifest"
+    assert isinstance(value, str | int | float), f"{value!r} cannot be stored in a manifest"
     return json.dumps(value, ensure_ascii=False)
 
 

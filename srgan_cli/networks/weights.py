@@ -182,7 +182,7 @@ def save_weights(path: Path, generator: Generator, card: Card, *, half: bool = F
     config = settings_of(cast("Config", generator.config))
     parameters = sum(parameter.numel() for parameter in generator.parameters())
     metadata = metadata_of(card, generator.architecture, config, generator.scale, parameters)
-    assert _shapes(generator) == _shapes(_blank(generator.architecture, config)), "a folded network is not kept"
+    assert _shapes(generator) == _shapes(_blank(generator.architecture, config)), "a folded network cannot be saved"
     tensors = {
         key: (tensor.half() if half and tensor.dim() == 4 else tensor).detach().cpu().contiguous()
         for key, tensor in generator.state_dict().items()

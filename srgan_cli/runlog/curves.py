@@ -113,14 +113,14 @@ def panels(run: History) -> list[Chart]:
                 *_with_noise(run, "psnr_y_db"),
             ],
             least=_min_psnr_db(run),
-            about="On the held-out pictures; higher is nearer. Below the dashed line, bicubic would do better. "
-            "The adversarial phase gives some of it up for texture.",
+            about="On the held-out pictures; higher is closer. Below the dashed line, bicubic would do better. "
+            "The adversarial phase trades some of it for texture.",
         ),
         Chart(
             "Perceptual distance",
             "distance of VGG features",
             [Series("model", points(run.validations, "perceptual"), "main"), *_with_noise(run, "perceptual")],
-            about="At the deepest layer, on the held-out pictures; lower is nearer. It falls where PSNR does not.",
+            about="At the deepest layer, on the held-out pictures; lower is closer. It falls where PSNR does not.",
         ),
         Chart(
             "Results from two seeds",
@@ -133,21 +133,21 @@ def panels(run: History) -> list[Chart]:
         *_losses(run),
         *_adversaries(run),
         Chart(
-            "Faithfulness to the input",
+            "Consistency with the input",
             "PSNR of the downscaled result, dB",
             [
                 Series("bicubic", points(run.validations, "bicubic_consistency_db"), "baseline"),
                 Series("model", points(run.validations, "consistency_db"), "main"),
             ],
-            about="Whether the result, downscaled, is what it was made from. Where it falls, colours or "
-            "structures are being made up.",
+            about="How well the downscaled result agrees with its input. Where it falls, colours or "
+            "structures are being invented.",
         ),
         Chart(
             "Learning rate",
             "step size of the optimiser",
             [Series("generator", points(run.steps, "learning_rate"), "main")],
             least=0.0,
-            about="The schedule as it was carried out: a fall where a rollback lowered it.",
+            about="The actual rate, including reductions by rollbacks.",
         ),
         Chart(
             "Size of the gradient",
@@ -213,7 +213,7 @@ def _losses(run: History) -> list[Chart]:
             # The sum is logged once, with the losses; it is weighted by definition.
             _positive([*drawn("weighted", [n for n in names if n != "total"]), *drawn("losses", ["total"])]),
             logarithmic=True,
-            about="What drives the generator. A line far below the others hardly counts.",
+            about="The effect of each term on the generator. A line far below the others has almost no effect.",
         ),
         Chart(
             "Losses, unweighted",
@@ -253,18 +253,18 @@ def _adversaries(run: History) -> list[Chart]:
             drawn("accuracy"),
             least=0.0,
             most=1.0,
-            about="Between a half (it guesses) and one (it has won, and teaches nothing any more).",
+            about="0.5: it guesses. 1: it has won, and the generator no longer learns from it.",
         ),
         Chart(
             "The discriminator's verdicts",
             "loss, and mean verdict on originals and results",
             drawn("loss", "real", "fake"),
-            about="Real and fake keep apart while the discriminator sees a difference.",
+            about="Real and fake stay apart as long as the discriminator sees a difference.",
         ),
     ]
 
 
 def _length(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} s in all"
-    return f"{seconds / 60:.1f} min in all" if seconds < 7200 else f"{seconds / 3600:.1f} h in all"
+        return f"{seconds:.0f} s in total"
+    return f"{seconds / 60:.1f} min in total" if seconds < 7200 else f"{seconds / 3600:.1f} h in total"

@@ -62,7 +62,7 @@ def problem_of(err: BaseException) -> ProblemError:
         if isinstance(err, kind):
             sentence = shown(in_python(err.sentence)).removeprefix("-: ")  # the name used for a picture without one
             return ProblemError(status, sentence, retry=status in (503, 504))
-    return ProblemError(500, "this server failed with this picture; its log says more")
+    return ProblemError(500, "an error occurred on the server with this picture; see its log")
 
 
 def disposition(name: str, *, inline: bool = True) -> str:

@@ -39,7 +39,7 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
             },
             "/v1/jobs/{id}/result": {
                 "get": _about_job(
-                    "The picture. It is kept until the job is deleted, or nobody has asked for it in a while.",
+                    "The picture. It is kept until the job is deleted, or it has not been requested for some time.",
                     "jobResult", {"200": _picture(), "409": _problem("It is not done.")},
                 )
             },

@@ -93,7 +93,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     except OSError as err:
         listening.close()
         raise SettingsError(
-            f"--host {options.host} --port {options.port} cannot be listened on: {(err.strerror or str(err)).lower()}; "
+            f"cannot listen on --host {options.host} --port {options.port}: {(err.strerror or str(err)).lower()}; "
             "give another --port (0 takes any that is free)"
         ) from err
     return listening

@@ -72,7 +72,7 @@ def trouble_of(err: BaseException, protocol: str) -> Trouble:
     if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT):
         return Trouble("the disk is full; free some space, or set TMPDIR to a folder on another disk")
     if isinstance(err, OSError) and err.errno in _PASSING:
-        return Trouble(f"the store reported a fault{said}", passes=True)
+        return Trouble(f"the store reported an error{said}", passes=True)
     return Trouble(f"the store refused it{said}" if said else f"the store failed with {name}")
 
 

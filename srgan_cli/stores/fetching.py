@@ -106,7 +106,7 @@ def _bounded(path: StorePath, found: Stat, folder: Path, check: Check) -> Callab
         check()
         if found.size is None and count > free // 2:
             raise UnreadablePictureError(
-                f"{path} does not end: {count / 1e6:,.1f} MB have arrived, and half the disk is full"
+                f"{path} is too large: {count / 1e6:,.1f} MB have arrived, half of the free space"
             )
 
     return going

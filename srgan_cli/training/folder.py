@@ -92,7 +92,7 @@ def earlier_settings(where: Path, config: TrainConfig) -> TrainConfig | None:
     before = from_mapping(read_toml(where / CONFIG_NAME))
     changed = differences(before, config)
     if changed:
-        way = f", and --init {where} to begin with what was learned here" if before.phase != config.phase else ""
+        way = f", and --init {where} to start from what was learned here" if before.phase != config.phase else ""
         raise SettingsError(
             f"{where} holds a run with other settings ({'; '.join(changed)}); give the same ones to resume, "
             f"or choose another folder with --out{way}"

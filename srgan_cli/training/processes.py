@@ -66,7 +66,7 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
         dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
     except (RuntimeError, ValueError) as err:
         raise DeviceError(
-            f"the {processes.world} processes cannot find each other: {str(err).splitlines()[0]}"
+            f"the {processes.world} processes cannot connect to each other: {str(err).splitlines()[0]}"
         ) from err
     try:
         yield

@@ -158,13 +158,13 @@ class RunRecorder:
         for sentence in notes:
             self._note(sentence)
         if _without_a_start(self.run.config) and not resumed:
-            self._note("the adversarial phase begins with an untrained network; --init gives it one to begin with")
+            self._note("the adversarial phase begins with an untrained network; --init starts it from a trained one")
         if resumed:
             self.monitor.restore(self.state.monitor)
         else:
             self.monitor.begin(self.state.phase)
         if not self.state.take_pictures(digest(self.scan)):
-            self._note("the pictures are not those that this run began with; its order and its scores change with them")
+            self._note("the pictures have changed since this run began, and with them their order and the scores")
         numbers = self.validate(exact=True)
         if not resumed:
             self.monitor.validation(self.state.step, numbers)
@@ -365,7 +365,7 @@ class RunRecorder:
             self._keep(RUN_MODEL)
         except (OSError, WeightsError) as err:
             reason = (err.strerror or err) if isinstance(err, OSError) else err
-            kept = "the last checkpoint is whole, and the same command resumes from it" if self._save_s else "make room"
+            kept = "the last checkpoint is intact; the same command resumes from it" if self._save_s else "make room"
             raise TrainingError(f"{self.where} cannot be written ({reason}); {kept}") from err
         self._saved_s, self._saved_step = self.clock.elapsed_s, self.state.step
         self._save_s = self._saved_s - began_s

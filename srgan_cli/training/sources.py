@@ -92,8 +92,8 @@ def check_worn(found: Scan, refused: Sequence[Refusal], scale: int) -> None:
     if min(worn) > max(sharp):
         raise SettingsError(
             f"the worn pictures (the smallest has {min(worn)} px along its longer side) are all larger than the sharp "
-            f"ones (the largest has {max(sharp)} px), which are made {scale} times smaller still: were --hr-dir and "
-            "--unpaired-lr-dir exchanged? Otherwise add larger sharp pictures, or cut the worn ones into parts"
+            f"ones (the largest has {max(sharp)} px), which are downscaled {scale} times: are --hr-dir and "
+            "--unpaired-lr-dir swapped? Otherwise add larger sharp pictures, or cut the worn ones into parts"
         )
 
 
@@ -177,7 +177,7 @@ def _few(run: Run, count: int) -> tuple[str, ...]:
     if settings.crops or run.config.budget_s is None or count >= _FEW_PIECES:
         return ()
     return (
-        f"the teacher is slow here: {settings.budget_fraction:.0%} of the budget gave only {count} pieces to learn "
-        "from, which a network soon memorises; give a longer --budget (what is taught already is kept), or a "
-        "larger teacher.budget_fraction",
+        f"the teacher is slow here: {settings.budget_fraction:.0%} of the budget was enough for only {count} pieces, "
+        "which a network soon memorises; give a longer --budget (existing pieces are kept), or a larger "
+        "teacher.budget_fraction",
     )

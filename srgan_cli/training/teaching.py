@@ -71,8 +71,8 @@ class Teacher:
             subpixels = self._exact.subpixels(low)
             if not bool(subpixels.isfinite().all()):
                 raise WeightsError(
-                    f"the teacher, {self.model.name}, gives numbers that are not finite (NaN or infinity) for a "
-                    "picture of yours; it is damaged, or not for such pictures, and cannot teach"
+                    f"the teacher, {self.model.name}, gives numbers that are not finite (NaN or infinity) for one "
+                    "of your pictures; it is damaged or unsuitable, and cannot be used as a teacher"
                 )
         high = F.pixel_shuffle(subpixels, self._chain.shuffle).clamp(0.0, 1.0)
         return high if self._ratio == 1 else bicubic_down(high, self._ratio).clamp(0.0, 1.0)

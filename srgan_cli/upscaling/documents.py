@@ -135,7 +135,7 @@ def _bind(
         binder.abandon()
         raise
     if document.kind == "frames" and job.container is None and job.output.format == "tiff":
-        told.add(0, ("the frames become pages: TIFF has no place for how long each is shown",))
+        told.add(0, ("the frames become pages: TIFF cannot store how long each is shown",))
     word = document.kind.removesuffix("s")
     return told.sentences(len(job.pages), word), damaged.sentences(len(job.pages), word)
 

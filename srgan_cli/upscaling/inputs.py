@@ -101,7 +101,7 @@ class _PassedOver:
             notes.append(f"skipped in folders: {listed}")
         if self.folders:
             many = "s" * (self.folders != 1)
-            notes.append(f"{self.folders} folder{many} inside the inputs not entered; --recursive enters them")
+            notes.append(f"{self.folders} folder{many} inside the inputs not entered; give --recursive to include them")
         return tuple(notes)
 
 

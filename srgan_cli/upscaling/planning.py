@@ -335,7 +335,7 @@ def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:
 
 def _time_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]:
     if options.write.keep_time and any(isinstance(job.target, StorePath) for job in jobs):
-        return ("--keep-time does nothing in a store: its objects have the time at which they were put",)
+        return ("--keep-time has no effect in a store: its objects have the time of their upload",)
     return ()
 
 

@@ -63,6 +63,6 @@ def check_result(target: Path, needed: int) -> None:
         check_place(target, needed)
     elif (free := scratch.free_bytes()) < needed:
         raise UnwritablePictureError(
-            f"there is too little room for {target} on its way: up to {needed / 1e6:,.1f} MB are needed in the folder "
+            f"there is too little temporary space for {target}: up to {needed / 1e6:,.1f} MB are needed in the folder "
             f"for temporary files, {free / 1e6:,.1f} MB are free; set TMPDIR to a folder on another disk"
         )

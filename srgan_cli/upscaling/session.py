@@ -113,7 +113,7 @@ def select(model: str, detail: float | None = None) -> Selection:
     return Selection(loaded.name, {loaded.scale: path}, (loaded.sha256,))
 
 
-_NO_DETAIL = "--detail is for srgan, from fidelity (0) to all its texture (1); {} has none to choose"
+_NO_DETAIL = "--detail is for srgan, from fidelity (0) to all its texture (1); {} has no choice of detail"
 
 
 def _own(name: str, model: OwnModel) -> Selection:

@@ -119,8 +119,8 @@ class Events:
             import watchfiles
         except ImportError as err:
             raise SettingsError(
-                f"srgan watch needs watchfiles to hear of changes: {how_to_install('watch')}; or give --poll 5, to "
-                "look every 5 seconds"
+                f"srgan watch needs watchfiles to detect changes: {how_to_install('watch')}; or give --poll 5, to "
+                "check every 5 seconds"
             ) from err
         self._watch = watchfiles.watch
         self._root, self._ignored, self._recursive = root, str(ignored), recursive

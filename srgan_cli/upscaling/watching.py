@@ -61,8 +61,8 @@ class WatchOptions:
             raise SettingsError(f"{shown(self.folder)} is not a folder; srgan watch waits for pictures in a folder")
         if self.folder.resolve().is_relative_to(self.output.resolve()):
             raise SettingsError(
-                f"-o {shown(self.output)} is or holds the folder that is watched, so results would be taken for new "
-                "pictures; give another, which may lie inside it"
+                f"-o {shown(self.output)} is or contains the watched folder, so results would be mistaken for new "
+                "pictures; give another, which may be inside it"
             )
         pattern = self.pictures.name_pattern
         if pattern is not None and ("{stem}" not in pattern or "{index}" in pattern):
@@ -117,7 +117,7 @@ class _Watching:
         if options.poll_s is None and drive is None:
             self._events = self._new_events()
         if options.poll_s is None and drive is not None:
-            reporter.note(f"{shown(options.folder)} is on a network drive ({drive}): looking every {self._look_s:g} s")
+            reporter.note(f"{shown(options.folder)} is on a network drive ({drive}): checking every {self._look_s:g} s")
         self._settling = Settling(options.settle_s, trusts_times=self._events is not None)
         self._failed = _Failed(options.output / FAILED_FILE, options.folder, key)
         self._is_there = True
@@ -156,7 +156,7 @@ class _Watching:
         if there != self._is_there:
             self._is_there = there
             name = shown(self._options.folder)
-            self._reporter.note(f"{name} is there again" if there else f"{name} is gone; waiting for it to come back")
+            self._reporter.note(f"{name} is back" if there else f"{name} has disappeared; waiting for it to come back")
         if not there:
             return {}
         self._mend_events()
@@ -170,7 +170,7 @@ class _Watching:
             self._events = self._new_events()
             return
         self._look_s = _NETWORK_LOOK_S
-        self._reporter.note(f"the system reports no more changes ({shown(reason)}): looking every {self._look_s:g} s")
+        self._reporter.note(f"change notifications have stopped ({shown(reason)}): checking every {self._look_s:g} s")
 
     def _wait(self, min_s: float) -> None:
         """Wait until there may be something to do, but long enough that scanning costs little."""

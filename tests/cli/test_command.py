@@ -307,9 +307,7 @@ def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     with RunningCommand("upscale", "a.png", prelude="import os; os.rmdir(os.getcwd())", cwd=gone) as command:
         _, said = command.communicate()
     assert command.returncode == ExitCode.USAGE
-    assert (
-        said.decode().strip() == "srgan: the folder that you are in does not exist any more: change to another one (cd)"
-    )
+    assert said.decode().strip() == "srgan: the current folder no longer exists: change to another one (cd)"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="homes are found in another way there")

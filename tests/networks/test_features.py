@@ -205,7 +205,7 @@ def test_a_damaged_file_is_told(tmp_path: Path, name: str, length: int) -> None:
 def test_a_pickle_of_something_else_is_not_run(tmp_path: Path) -> None:
     path = tmp_path / "vgg.pth"
     torch.save(nn.Linear(2, 2), path)
-    with pytest.raises(WeightsError, match="is damaged, or it holds a program, which srgan never runs"):
+    with pytest.raises(WeightsError, match="is damaged, or it contains code, which srgan never runs"):
         load_features("vgg19", ["conv1_1"], weights_file=path)
     torch.save([1, 2], path)
     with pytest.raises(WeightsError, match="holds no weights by name"):

@@ -262,9 +262,9 @@ def test_another_detail_is_another_result_for_resume(models: Path, saved: Saved)
 
 def test_what_makes_no_sense_is_refused(models: Path, saved: Saved) -> None:
     for error, model, detail, reason in (
-        (SettingsError, "photo", 0.5, "photo has none to choose"),
-        (SettingsError, "fidelity-x2", 0.5, "fidelity-x2 has none to choose"),
-        (SettingsError, str(models / "srgan-x2.safetensors"), 0.5, "has none to choose"),
+        (SettingsError, "photo", 0.5, "photo has no choice of detail"),
+        (SettingsError, "fidelity-x2", 0.5, "fidelity-x2 has no choice of detail"),
+        (SettingsError, str(models / "srgan-x2.safetensors"), 0.5, "has no choice of detail"),
         (SettingsError, "srgan@0.2", 0.5, "give the detail once"),
         (WeightsError, "srgan@1.5", None, "goes from 0 to 1, not 1.5"),
         (WeightsError, "srgan@nan", None, "goes from 0 to 1"),

@@ -118,7 +118,7 @@ def devices() -> tuple[Device, ...]:
     """The devices that Vulkan finds; none if ncnn is not installed. Raises `DeviceError` if the driver fails."""
     return tuple(
         Device(f"vulkan:{d.index}", f"{d.title} ({d.kind} GPU)" if _is_real(d) else d.title, d.free_bytes,
-               "" if _is_real(d) else "it is a GPU in software, slower than the CPU itself")
+               "" if _is_real(d) else "it is a software GPU, slower than the CPU itself")
         for d in (vulkan_devices() if is_installed() else ())
     )  # fmt: skip
 

@@ -34,7 +34,7 @@ def losses(before: Metadata, after: Metadata, strip: Strip) -> tuple[str, ...]:
     if strip == "all":
         return ()
     notes = tuple(
-        f"{what} cannot be carried over, and what announces it is left out" for what in xmp_packet.losses(before.xmp)
+        f"{what} cannot be carried over, so metadata about it is left out" for what in xmp_packet.losses(before.xmp)
     )
     for title, old, new in (("EXIF", before.exif, after.exif), ("XMP", before.xmp, after.xmp)):
         if old and not new:
