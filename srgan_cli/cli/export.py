@@ -77,6 +77,7 @@ def export(
         click.echo(f"not checked: {done.program} is not installed", err=True)
     else:
         click.echo(
-            f"checked: the result of {done.program} differs from srgan's by at most {done.difference:.1e} (colours 0 to 1)",
+            f"checked: the result of {done.program} differs from srgan's by at most {done.difference:.1e} "
+            "(colours 0 to 1)",
             err=True,
         )

@@ -57,8 +57,8 @@ def export(model: Model, options: ExportOptions) -> Exported:
     difference = None if result is None else _difference(model.network, result)
     if difference is not None and not difference <= (_TOLERANCE_HALF if options.half else _TOLERANCE):
         raise WeightsError(
-            f"{model.name} was not exported: {program}'s result differs from srgan's by {difference:.2g} (colours 0 to 1)"
-            + ("; try it without --precision fp16" if options.half else "")
+            f"{model.name} was not exported: the result of {program} differs from srgan's by {difference:.2g} "
+            "(colours 0 to 1)" + ("; try it without --precision fp16" if options.half else "")
         )
     for path, content in zip(options.files, contents, strict=True):
         _publish(path, content, options.overwrite)

@@ -168,8 +168,8 @@ def _download() -> dict[str, Tensor]:
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as err:
         raise WeightsError(
             f"the perceptual loss needs VGG19's weights, and {weights.url} cannot be downloaded ({err}; a corrupt "
-            f"download would be in {torch.hub.get_dir()}). Give --vgg-weights FILE, with that file downloaded elsewhere "
-            "or a similar one; or --perceptual random, a fixed random VGG that needs no file"
+            f"download would be in {torch.hub.get_dir()}). Give --vgg-weights FILE, with that file downloaded "
+            "elsewhere or a similar one; or --perceptual random, a fixed random VGG that needs no file"
         ) from err
 
 
