@@ -5,7 +5,7 @@
     │   ├── UnreadablePictureError  1
     │   ├── UnwritablePictureError  1
     │   ├── PictureTimeoutError     1   it exceeded --timeout
-    │   └── DefectError             1   a bug in srgan that this picture triggered
+    │   └── DefectError             1   a defect in srgan that this picture triggered
     ├── SettingsError               2   invalid options
     ├── NothingToDoError            3   no input could be read at all
     ├── WeightsError                4   a model is missing, corrupt or unsuitable
@@ -80,7 +80,7 @@ class PictureTimeoutError(PictureError):
 
 
 class DefectError(PictureError):
-    """A bug in srgan that this picture triggered. Only this picture fails; the run continues."""
+    """A defect in srgan that this picture triggered. Only this picture fails; the run continues."""
 
 
 class SettingsError(SrganError):
@@ -130,7 +130,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def is_our_fault(err: BaseException) -> bool:
-    """Whether an exception raised while reading a picture shows a bug in srgan, not a fault of the file.
+    """Whether an exception raised while reading a picture shows a defect in srgan, not a fault of the file.
 
     Decoders raise all kinds of exceptions. It is a bug if no file content can explain the exception's type and it was
     raised in srgan's own code.
@@ -148,7 +148,7 @@ def as_defect(name: str, err: BaseException) -> DefectError:
         place = f" at {Path(frames[-1].filename).relative_to(_PACKAGE.parent).as_posix()}:{frames[-1].lineno}"
     said = shown(str(err).strip() or "no further message")
     return DefectError(
-        f"{name} cannot be made because of a bug in srgan, not in the file: {type(err).__name__}{place} ({said}). "
+        f"{name} cannot be made because of a defect in srgan, not in the file: {type(err).__name__}{place} ({said}). "
         "Please report this message, with the picture if you may pass it on"
     )
 

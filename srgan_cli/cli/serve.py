@@ -161,7 +161,7 @@ def _already_ended(_number: int, _frame: FrameType | None) -> None:
 
 
 def _report(err: BaseException) -> None:
-    """A bug in srgan, for the server's operator."""
+    """A defect in srgan, for the server's operator."""
     click.echo("".join(traceback.format_exception(err)).rstrip(), err=True)
 
 

@@ -41,7 +41,7 @@ class Rows(Protocol):
 def boundary(name: str) -> Iterator[None]:
     """Turns every exception raised inside into a `PictureError`; this package's own errors pass unchanged.
 
-    An exception that shows a bug in srgan becomes a `DefectError`.
+    An exception that shows a defect in srgan becomes a `DefectError`.
     """
     try:
         yield

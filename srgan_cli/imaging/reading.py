@@ -103,7 +103,7 @@ def open_picture(
     `shrink` (2, 4 or 8; JPEG only) quickly decodes at that fraction of the sides. With `accept_damaged`, everything
     that a decoder can still read is returned, and `OpenPicture.damage` describes the loss. Raises
     `UnreadablePictureError`: missing, empty, not a picture, damaged, more than `max_pixels` px, or any other exception
-    of a decoder. A bug in srgan is a `DefectError`.
+    of a decoder. A defect in srgan is a `DefectError`.
     """
     opened = source if isinstance(source, Source) else Source(source)
     try:

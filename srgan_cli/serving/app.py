@@ -52,7 +52,7 @@ def build(
     on_request: OnRequest,
     on_fault: OnFault,
 ) -> Starlette:
-    """The application. `on_request` is called for each request, `on_fault` for errors that are bugs in srgan."""
+    """The application. `on_request` is called for each request, `on_fault` for errors that are defects in srgan."""
     service = Service(options, questions, upscalers, on_request, on_fault)
     routes = [
         Route("/", service.wrap(service.page)),

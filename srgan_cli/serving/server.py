@@ -24,7 +24,7 @@ _GRACE_S = 5  # grace period for requests in progress when the server stops
 
 @dataclass(frozen=True)
 class Listeners:
-    """Callbacks for events: each request (method, route, status, seconds), and bugs in srgan."""
+    """Callbacks for events: each request (method, route, status, seconds), and defects in srgan."""
 
     on_request: Callable[[str, str, int, float], None] = lambda *_: None
     on_fault: Callable[[BaseException], None] = lambda _err: None

@@ -107,7 +107,7 @@ def test_a_page_of_pictures(srgan: Run) -> None:
     code, _, err = srgan("low/a.png", "x.png", "-o", "page.html", "--labels", "<low>,high")
     (scene,) = scenes_of("page.html")
     assert code == 0
-    assert "page.html: 2 pictures, kept without loss" in err
+    assert "page.html: 2 pictures, stored without loss" in err
     assert (scene["width"], scene["height"], labels_of(scene)) == (160, 120, ["<low>", "high"])
     assert scene["pictures"][0]["about"] == "40×30 px, ×4 bicubic"
     assert len(scene["places"]) == 1  # where there is room for one crop only
@@ -215,7 +215,7 @@ def test_nothing_is_overwritten_unless_asked(srgan: Run) -> None:
         (("x.png", "y.png", "-o", "sheet.heic"), 2, "cannot write that format"),
         (("x.png", "y.png", "-o", "low"), 2, "has no extension"),
         (("x.png", "none.png", "-o", "s.png"), 3, "none.png"),
-        (("x.png", "tall.png", "-o", "s.png"), 2, "same proportions"),
+        (("x.png", "tall.png", "-o", "s.png"), 2, "different proportions"),
         (("x.png", "y.png", "-o", "s.png", "--at", "900,3"), 2, "lies outside"),
         (("x.png", "y.png", "-o", "s.png", "--at", "9"), 2, "--at expects"),
         (("x.png", "y.png", "-o", "s.png", "--labels", "a,,b"), 2, "empty name"),

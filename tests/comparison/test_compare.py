@@ -118,7 +118,7 @@ def test_any_scale_between_agrees_within_rounding(width: int, height: int, scale
 
 
 def test_other_proportions_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"a \(60x40 px\) and b \(120x120 px\) are not of the same proportions"):
+    with pytest.raises(SettingsError, match=r"a \(60x40 px\) and b \(120x120 px\) have different proportions"):
         together([("a", noise(40, 60)), ("b", noise(120, 120))])
 
 

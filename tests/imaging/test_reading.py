@@ -102,7 +102,7 @@ def test_frames_and_names_are_noted(tmp_path: Path) -> None:
     path.write_bytes(samples.encoded(rgb(), "PNG"))
     header = read_header(path, max_pixels=samples.MANY)
     assert header.format == "png"
-    assert "PNG file, whatever its name says" in header.notes[0]
+    assert "PNG file, although its name says otherwise" in header.notes[0]
 
 
 def test_associated_alpha_is_undone() -> None:

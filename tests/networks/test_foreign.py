@@ -244,7 +244,7 @@ def test_no_code_in_a_file_is_run(tmp_path: Path, suffix: str, form: str) -> Non
         path.write_bytes(pickle.dumps({"params": Malice(target)}))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
-    refused(path, "holds a program, which srgan never runs")
+    refused(path, "contains code, which srgan never runs")
     assert not target.exists()
     with pytest.raises((pickle.UnpicklingError, FileExistsError, TypeError, AttributeError, RuntimeError, KeyError)):
         raise_if_harmless(path, target)
@@ -264,7 +264,7 @@ def test_a_torchscript_archive_is_a_program(tmp_path: Path) -> None:
         archive.writestr("script/data.pkl", pickle.dumps({}))
         archive.writestr("script/code/__torch__.py", "class Net: ...")
         archive.writestr("script/version", "3")
-    refused(path, "holds a program, which srgan never runs")
+    refused(path, "contains code, which srgan never runs")
 
 
 def test_without_spandrel_one_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,7 +243,7 @@ def test_a_driver_that_computes_wrongly_is_found_out(monkeypatch: pytest.MonkeyP
     notes: list[str] = []
     options = EngineOptions(device, "auto")
     if device == "vulkan":
-        with pytest.raises(DeviceError, match="computes wrongly"):
+        with pytest.raises(DeviceError, match="computes incorrectly"):
             Upscaler(MODELS["compact"], options, on_note=notes.append)
     else:
         upscaler = Upscaler(MODELS["compact"], options, on_note=notes.append)
