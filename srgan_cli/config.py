@@ -361,16 +361,16 @@ class ExportOptions:
     author: str | None = None
 
     def __post_init__(self) -> None:
-        told = EXPORT_SUFFIXES.get(self.output.suffix.lower())
+        by_suffix = EXPORT_SUFFIXES.get(self.output.suffix.lower())
         if self.format is None:
             check_option(
-                told is not None, f"-o {self.output} must end in {', '.join(EXPORT_SUFFIXES)}, or give --format"
+                by_suffix is not None, f"-o {self.output} must end in {', '.join(EXPORT_SUFFIXES)}, or give --format"
             )
-            object.__setattr__(self, "format", told)
-        elif told is None:
+            object.__setattr__(self, "format", by_suffix)
+        elif by_suffix is None:
             suffix = next(suffix for suffix, name in EXPORT_SUFFIXES.items() if name == self.format)
             object.__setattr__(self, "output", self.output.with_name(self.output.name + suffix))
-        check_option(told in (None, self.format), f"-o {self.output} does not fit --format {self.format}")
+        check_option(by_suffix in (None, self.format), f"-o {self.output} does not fit --format {self.format}")
         check_option(self.author is None or self.openmodeldb is not None, "--author goes with --openmodeldb")
 
     @property

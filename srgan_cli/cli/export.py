@@ -56,8 +56,8 @@ def export(
       srgan export srgan@0.6 -o srgan-x4.param --precision fp16
       srgan export runs/mine -o 4x_mine.pth
 
-    Before the file is written, its result is compared with that of srgan, if the program that reads it is installed. See
-    docs/EXPORT.md for chaiNNer, ComfyUI, Upscayl, web pages and phones.
+    Before the file is written, its result is compared with that of srgan, if the program that reads it is
+    installed. See docs/EXPORT.md for chaiNNer, ComfyUI, Upscayl, web pages and phones.
     """
     options = ExportOptions(output, format_, precision == "fp16", overwrite, openmodeldb, author)
     from srgan_cli.networks.exporting import export as write

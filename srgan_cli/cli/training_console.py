@@ -81,7 +81,7 @@ class TrainingWatch:
             refused=[{"path": str(one.path), "reason": one.reason} for one in scan.refused],
         )
         self._say(f"{_count(len(scan.train), 'picture')} to learn from, {len(scan.val)} to validate with: {scan.split}")
-        for line in told(scan.refused):
+        for line in refusal_lines(scan.refused):
             self._say(line)
 
     def caching(self, done: int, total: int) -> None:
@@ -218,7 +218,7 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def told(refused: Iterable[Refusal]) -> list[str]:
+def refusal_lines(refused: Iterable[Refusal]) -> list[str]:
     """Which pictures are left out and why: individually if there are few, else the number for each reason, with an
     example."""
     refused = list(refused)

@@ -101,19 +101,19 @@ def watch(
 class _Reporter:
     def __init__(self, failed: Path | None, *, quiet: bool, as_json: bool) -> None:
         self._failed, self._quiet, self._json = failed, quiet, as_json
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     @contextmanager
     def batch(self, session: Session) -> Iterator[Observer]:
         from srgan_cli.cli.console import Watch
 
-        told = self._told
+        reported = self._reported
 
         class Once(Watch):
             def detail(self, sentence: str) -> None:
                 """Details on the device and the model are not repeated for each batch."""
-                if sentence not in told:
-                    told.add(sentence)
+                if sentence not in reported:
+                    reported.add(sentence)
                     super().detail(sentence)
 
         with Once(session, quiet=self._quiet, verbose=not self._quiet, as_json=self._json) as shown:

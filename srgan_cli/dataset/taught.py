@@ -251,13 +251,13 @@ def teach(
     second process that needs the same file waits until the first one has finished. Raises `TrainingError` if the folder
     is not writable or the disk is full; what has been made by then is kept, and the next run resumes from there.
     """
-    tell = advance or (lambda done, total: None)
+    report = advance or (lambda done, total: None)
     path = _path(folder, pieces)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_old(folder)
-        with alone(path, waiting=lambda: tell(0, allowed.limit)), _opened(path) as file:
-            count = _fill(file, pieces, teacher, allowed, tell, clock)
+        with alone(path, waiting=lambda: report(0, allowed.limit)), _opened(path) as file:
+            count = _fill(file, pieces, teacher, allowed, report, clock)
     except OSError as err:
         raise TrainingError(_why(err, folder)) from err
     return Taught(path, pieces, count)
@@ -268,7 +268,7 @@ def _path(folder: Path, pieces: Pieces) -> Path:
 
 
 def _fill(
-    file: BinaryIO, pieces: Pieces, teacher: Teach, allowed: Allowance, tell: Advance, clock: Callable[[], float]
+    file: BinaryIO, pieces: Pieces, teacher: Teach, allowed: Allowance, report: Advance, clock: Callable[[], float]
 ) -> int:
     """Make the missing ones of the first pieces, and return how many are complete then."""
     known = _whole(file, pieces, allowed.limit)
@@ -283,7 +283,7 @@ def _fill(
                 break
             _make(file, pieces, done, teacher)
             made += 1
-            tell(done + 1, max(done + 1, allowed.total(made, clock() - began_s)))
+            report(done + 1, max(done + 1, allowed.total(made, clock() - began_s)))
         done += 1
     sync(file)
     if not done:

@@ -81,13 +81,13 @@ class WebpBinder(MovingBinder):
         if self._done == 0:
             self._file.seek(0)
             self._file.write(self._head(page.output, metadata, alpha=pixels.shape[2] == 4))
-        data, told = self._still(box.of(pixels), page.output, Metadata())
+        data, still_notes = self._still(box.of(pixels), page.output, Metadata())
         frame = b"".join(_riff(kind, part) for kind, part in _chunks(data) if kind in (b"ALPH", b"VP8 ", b"VP8L"))
         numbers = (box.left // 2, box.top // 2, box.width - 1, box.height - 1, min(self._next_delay(), 2**24 - 1))
         place = b"".join(number.to_bytes(3, "little") for number in numbers) + b"\2"  # in place of the placeholder
         self._file.seek(0, 2)
         self._file.write(_riff(b"ANMF", place + frame))
-        return notes + told
+        return notes + still_notes
 
     def finish(self) -> Notes:
         size = self._file.seek(0, 2)
@@ -97,14 +97,14 @@ class WebpBinder(MovingBinder):
         self._file.write((size - 8).to_bytes(4, "little"))
         return ()
 
-    def _head(self, output: Output, told: Metadata, *, alpha: bool) -> bytes:
-        flags = 2 | 0x10 * alpha | 0x20 * bool(told.icc) | 8 * bool(told.exif) | 4 * bool(told.xmp)
+    def _head(self, output: Output, metadata: Metadata, *, alpha: bool) -> bytes:
+        flags = 2 | 0x10 * alpha | 0x20 * bool(metadata.icc) | 8 * bool(metadata.exif) | 4 * bool(metadata.xmp)
         sides = b"".join((side - 1).to_bytes(3, "little") for side in (output.width, output.height))
         parts = [_riff(b"VP8X", bytes([flags, 0, 0, 0]) + sides)]
-        parts += [_riff(b"ICCP", told.icc)] if told.icc else []
+        parts += [_riff(b"ICCP", metadata.icc)] if metadata.icc else []
         parts.append(_riff(b"ANIM", struct.pack("<IH", 0, min(self._timing.plays, 65535))))
-        parts += [_riff(b"EXIF", told.exif)] if told.exif else []
-        parts += [_riff(b"XMP ", told.xmp)] if told.xmp else []
+        parts += [_riff(b"EXIF", metadata.exif)] if metadata.exif else []
+        parts += [_riff(b"XMP ", metadata.xmp)] if metadata.xmp else []
         return b"RIFF\0\0\0\0WEBP" + b"".join(parts)
 
 
@@ -129,16 +129,16 @@ class ApngBinder(MovingBinder):
         delay = self._next_delay()
         sequence = 0 if first else 2 * self._done - 3
         if first:
-            data, told = self._still(pixels, page.output, metadata)
+            data, still_notes = self._still(pixels, page.output, metadata)
             self._file.seek(0)
             self._file.write(self._head(data) + _control(sequence, whole(pixels), delay) + _png_pixels(data))
         else:
-            data, told = self._still(box.of(pixels), page.output, Metadata())
+            data, still_notes = self._still(box.of(pixels), page.output, Metadata())
             body = b"".join(part for kind, part in _png_chunks(data) if kind == b"IDAT")
             self._file.seek(0, 2)
             self._file.write(_control(sequence, box, delay))
             self._file.write(_png(b"fdAT", struct.pack(">I", sequence + 1) + body))
-        return notes + told
+        return notes + still_notes
 
     def finish(self) -> Notes:
         self._file.seek(0, 2)

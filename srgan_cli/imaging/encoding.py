@@ -119,8 +119,8 @@ def _suited(image: Any, format: str, metadata: Metadata, options: WriteOptions) 
             notes += (f"{known.title} cannot store grey: the picture is converted to sRGB through its grey profile",)
         image, metadata = _grey_as_rgb(image, metadata)
     if metadata.colour and format != "png":
-        metadata, told = _with_profile(metadata, format, grey=image.bands <= 2)
-        notes += told
+        metadata, profile_notes = _with_profile(metadata, format, grey=image.bands <= 2)
+        notes += profile_notes
     if metadata.icc and not profile_fits(metadata.icc, image.bands):
         metadata = replace(metadata, icc=None)
         notes += ("the ICC profile is left out: it is for another number of colours than the picture has",)

@@ -115,8 +115,8 @@ def described(
     notes += header.left_out if options.strip != "all" else ()
     if record is not None and options.strip != "all":
         metadata = provenance.added(metadata, record)
-    metadata, told = _held(metadata, output.format, options)
-    notes += told
+    metadata, held_notes = _held(metadata, output.format, options)
+    notes += held_notes
     if output.dpi is not None and "dpi" not in FORMATS[output.format].carries and not metadata.exif:
         notes += (f"{FORMATS[output.format].title} cannot store the resolution of {output.dpi:g} dpi",)
     return metadata, notes

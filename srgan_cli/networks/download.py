@@ -95,14 +95,14 @@ def _once(url: str, folder: Path, on_progress: Progress | None) -> Path:
     except ValueError as err:
         raise WeightsError(f"{shown(url)} is not an address: {err}") from err
     with answer as body:
-        told = _told(url, body)
+        described = _described(url, body)
         start = int(headers["Range"][len("bytes=") : -1]) if body.status == 206 else 0
-        _check_room(url, told, folder)
-        (folder / _VERSION).write_text(json.dumps(told.version), encoding="utf-8")
+        _check_room(url, described, folder)
+        (folder / _VERSION).write_text(json.dumps(described.version), encoding="utf-8")
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
-            _receive(url, body, file, start, told, on_progress)
-    whole = folder / told.name
+            _receive(url, body, file, start, described, on_progress)
+    whole = folder / described.name
     move(part, whole)
     return whole
 
@@ -135,7 +135,7 @@ def _open(url: str, headers: Mapping[str, str]) -> Any:
     return urllib.request.build_opener(_SafeRedirects).open(request, timeout=_TIMEOUT_S)
 
 
-def _told(url: str, body: Any) -> _Answer:
+def _described(url: str, body: Any) -> _Answer:
     headers = body.headers
     if headers.get_content_type() in ("text/html", "application/xhtml+xml"):
         raise WeightsError(f"{shown(url)} is a web page; give the address of the model's file itself")
@@ -157,8 +157,8 @@ def _name(url: str, body: Any) -> str:
     raise WeightsError(f"{shown(url)} is not a model; models are files ending in {', '.join(SUFFIXES)}")
 
 
-def _check_room(url: str, told: _Answer, folder: Path) -> None:
-    size_bytes = told.size_bytes or 0
+def _check_room(url: str, described: _Answer, folder: Path) -> None:
+    size_bytes = described.size_bytes or 0
     if size_bytes > _MAX_BYTES:
         raise WeightsError(f"{shown(url)} has {size_bytes:,} bytes, and srgan takes models of up to {_MAX_BYTES:,}")
     free_bytes = shutil.disk_usage(folder).free
@@ -166,7 +166,9 @@ def _check_room(url: str, told: _Answer, folder: Path) -> None:
         raise WeightsError(f"{shown(url)} has {size_bytes:,} bytes, and {folder} room for {free_bytes:,}")
 
 
-def _receive(url: str, body: Any, file: IO[bytes], start: int, told: _Answer, on_progress: Progress | None) -> None:
+def _receive(
+    url: str, body: Any, file: IO[bytes], start: int, described: _Answer, on_progress: Progress | None
+) -> None:
     done = start
     while True:
         try:
@@ -180,7 +182,7 @@ def _receive(url: str, body: Any, file: IO[bytes], start: int, told: _Answer, on
         if done > _MAX_BYTES:
             raise WeightsError(f"{shown(url)} has more than {_MAX_BYTES:,} bytes, which is more than a model has")
         if on_progress is not None:
-            on_progress(done, told.size_bytes)
+            on_progress(done, described.size_bytes)
     file.truncate()
-    if told.size_bytes is not None and done < told.size_bytes:
+    if described.size_bytes is not None and done < described.size_bytes:
         raise _CutError("the connection was cut")

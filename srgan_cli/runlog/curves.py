@@ -18,12 +18,12 @@ _ENDLESS = 1e100  # beyond the range of any axis
 class History:
     """A parsed log. `steps` and `validations` are increasing; those undone by a rollback are removed.
 
-    `told` holds all other events in order: started, resumed, notes, rollbacks, finished.
+    `others` holds all other events in order: started, resumed, notes, rollbacks, finished.
     """
 
     steps: Sequence[LogEvent]
     validations: Sequence[LogEvent]
-    told: Sequence[LogEvent]
+    others: Sequence[LogEvent]
 
     @property
     def phases(self) -> list[tuple[float, str]]:
@@ -45,7 +45,7 @@ class History:
 
     @property
     def rollbacks(self) -> list[float]:
-        return [float(e["step"]) for e in self.told if e.get("event") == "rollback" and _is_number(e.get("step"))]
+        return [float(e["step"]) for e in self.others if e.get("event") == "rollback" and _is_number(e.get("step"))]
 
     @property
     def last_step(self) -> int:
@@ -53,7 +53,7 @@ class History:
 
     @property
     def seconds(self) -> float:
-        every = (*self.steps[-1:], *self.validations[-1:], *self.told[-1:])
+        every = (*self.steps[-1:], *self.validations[-1:], *self.others[-1:])
         return max((float(e["seconds"]) for e in every if _is_number(e.get("seconds"))), default=0.0)
 
 
@@ -62,7 +62,7 @@ def history(events: Iterable[LogEvent]) -> History:
     it."""
     steps: list[LogEvent] = []
     validations: list[LogEvent] = []
-    told: list[LogEvent] = []
+    others: list[LogEvent] = []
     for event in events:
         kind, step = event.get("event"), event.get("step")
         if kind in ("step", "validation") and isinstance(step, int):
@@ -70,11 +70,11 @@ def history(events: Iterable[LogEvent]) -> History:
             _undo(kept, step - 1)  # a repeated step replaces the earlier one
             kept.append(event)
         elif kind not in ("step", "validation"):
-            told.append(event)
+            others.append(event)
             if kind == "resumed" and isinstance(step, int):
                 _undo(steps, step)
                 _undo(validations, step)
-    return History(steps, validations, told)
+    return History(steps, validations, others)
 
 
 def _undo(events: list[LogEvent], last_step: float) -> None:

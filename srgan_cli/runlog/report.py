@@ -313,7 +313,7 @@ def _curve(chart: Chart) -> dict[str, str]:
 
 
 def _events(run: History) -> Iterator[dict[str, str]]:
-    for event in run.told:
+    for event in run.others:
         kind, text = _told(event)
         if text:
             yield {"when": _when(event), "kind": kind, "text": text}

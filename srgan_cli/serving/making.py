@@ -106,17 +106,17 @@ def make(
             failure = session.plan.failures[0]
             raise failure.kind(failure.reason)
         _refuse_too_large(session, max_result_pixels)
-        stream, told = io.BytesIO(), _Said(progress)
-        run_one(session, told, stream)
+        stream, collected = io.BytesIO(), _Collecting(progress)
+        run_one(session, collected, stream)
     except NothingToDoError as err:
         raise SettingsError(in_python(str(err))) from err
-    if told.job is None:
+    if collected.job is None:
         raise SettingsError("the picture is large enough already; copy_large=copy or copy_large=reduce returns it")
-    job = told.job
+    job = collected.job
     seconds = time.perf_counter() - began
     output, data = job.output, stream.getvalue()
     model = session.selections[job.model].name if job.model else "none"  # not the path of a local file
-    return Result(data, output.format, output.width, output.height, model, job.why, told.notes, seconds)
+    return Result(data, output.format, output.width, output.height, model, job.why, collected.notes, seconds)
 
 
 def warm_up(options: ServeOptions, upscalers: Upscalers) -> None:
@@ -146,7 +146,7 @@ def _refuse_too_large(session: Session, most: int) -> None:
             )
 
 
-class _Said(Reporting):
+class _Collecting(Reporting):
     """Collects the messages of a run about its one picture."""
 
     def __init__(self, progress: Callable[[float], None]) -> None:

@@ -57,7 +57,7 @@ function add(files) {
     item.querySelector(".download").setAttribute("aria-label", `Download the result of ${file.name}`);
     entries.push(entry);
     list.append(item);
-    if (file.size > maxBytes) fail(entry, `It has ${megabytes(file.size)}, and this server takes ${megabytes(maxBytes)}.`);
+    if (file.size > maxBytes) fail(entry, `The file has ${megabytes(file.size)}; this server accepts up to ${megabytes(maxBytes)}.`);
     else begin(entry);
   }
   tell();
@@ -146,13 +146,13 @@ function watch(entry) {
     events.addEventListener("job", (event) => {
       const job = JSON.parse(event.data);
       entry.job = job;
-      if (job.state === "queued") show(entry, "queued", job.position > 0 ? `In the queue, ${job.position} before it` : "In the queue");
+      if (job.state === "queued") show(entry, "queued", job.position > 0 ? `In the queue, ${job.position} ahead` : "In the queue");
       else if (job.state === "running") show(entry, "running", job.fraction > 0 ? `Enlarging, ${Math.round(job.fraction * 100)} %` : "Enlarging…", job.fraction);
       else if (job.state === "done") end(done);
       else end(failed, new Error(job.problem ? job.problem.detail : "It was cancelled."));
     });
     events.addEventListener("error", () => {
-      if (events.readyState === EventSource.CLOSED) end(failed, new Error("The server forgot this picture; try again."));
+      if (events.readyState === EventSource.CLOSED) end(failed, new Error("The server no longer has this picture; try again."));
     });
   });
 }
@@ -291,7 +291,7 @@ async function zipped(files) {
     directory.push(entry, encoded);
     directorySize += entry.byteLength + encoded.length;
     offset += head.byteLength + encoded.length + blob.size;
-    if (offset > 0xffffffff - 1e6) throw new Error("These are too many bytes for one zip; download them singly.");
+    if (offset > 0xffffffff - 1e6) throw new Error("The results are too large for one zip file; download them one by one.");
   }
   const end = record(0x06054b50, [[2, 0], [2, 0], [2, files.length], [2, files.length], [4, directorySize], [4, offset], [2, 0]]);
   return new Blob([...parts, ...directory, end], { type: "application/zip" });

@@ -61,7 +61,7 @@ class Task:
         while not self.has_ended:
             await self.changed()
 
-    def tell(self, **news: Any) -> None:
+    def update(self, **news: Any) -> None:
         for name, value in news.items():
             setattr(self, name, value)
         waiting, self._waiting = self._waiting, []
@@ -126,7 +126,7 @@ class Workshop:
             return
         if task.began is not None:
             self._seconds.append(time.monotonic() - task.began)
-        task.tell(**news)
+        task.update(**news)
 
     def _done(self, task: Task, result: Result) -> None:
         task.reservation.add(len(result.data))
@@ -148,7 +148,7 @@ class Workshop:
         while (task := self._queue.get()) is not None:
             if task.cancelled.is_set():
                 continue
-            self._post(task.tell, state="running", began=time.monotonic())
+            self._post(task.update, state="running", began=time.monotonic())
             try:
                 result = self._making(task, self._progress(task))
             except CancelledError:
@@ -161,13 +161,13 @@ class Workshop:
     def _progress(self, task: Task) -> Callable[[float], None]:
         last = 0.0
 
-        def tell(fraction: float) -> None:
+        def report(fraction: float) -> None:
             nonlocal last
             if task.cancelled.is_set():
                 raise CancelledError
             now = time.monotonic()
             if now - last >= _TELL_EVERY_S:
                 last = now
-                self._post(task.tell, fraction=fraction)
+                self._post(task.update, fraction=fraction)
 
-        return tell
+        return report

@@ -12,7 +12,7 @@ from srgan_cli.training.steps import Stepped
 
 
 @dataclass(frozen=True)
-class At:
+class StepPosition:
     """A step's position: `fraction` of the run, how long it waited for its crops, and their number."""
 
     fraction: float
@@ -39,11 +39,11 @@ class Meter:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self.steps = self._pictures = 0
-        self.at = At(0.0, 0.0, 0)  # of the last step
+        self.at = StepPosition(0.0, 0.0, 0)  # of the last step
         self._waited_s = 0.0
         self._began_s = time.monotonic()
 
-    def add(self, stepped: Stepped, at: At) -> None:
+    def add(self, stepped: Stepped, at: StepPosition) -> None:
         self.steps += 1
         self.at = at
         self._pictures += at.pictures

@@ -91,9 +91,9 @@ def first_says(values: Sequence[float], processes: Processes) -> list[float]:
     """Values that all processes use: the first one's."""
     if processes.world == 1:
         return list(values)
-    said = torch.tensor(list(values) if processes.first else [0.0] * len(values), dtype=torch.float64)
-    dist.broadcast(said, 0)
-    return [float(value) for value in said]
+    shared = torch.tensor(list(values) if processes.first else [0.0] * len(values), dtype=torch.float64)
+    dist.broadcast(shared, 0)
+    return [float(value) for value in shared]
 
 
 def anyone(flag: bool, processes: Processes) -> bool:

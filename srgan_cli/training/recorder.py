@@ -24,7 +24,7 @@ from srgan_cli.training import checkpoint, folder, validation, with_noise
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.facts import card, command, digest, facts
 from srgan_cli.training.likeness import Likeness
-from srgan_cli.training.meter import At, Meter
+from srgan_cli.training.meter import Meter, StepPosition
 from srgan_cli.training.monitor import DiscriminatorNumbers, Finding, Monitor
 from srgan_cli.training.observer import Outcome, Progress, TrainingObserver
 from srgan_cli.training.picture_numbers import ValidationNumbers, as_values, picture_numbers
@@ -51,7 +51,7 @@ class Recorder(Protocol):
     def open(self, notes: Sequence[str], *, resumed: bool) -> None:
         """The first step follows. `notes` come from setting up."""
 
-    def after(self, stepped: Stepped, at: At) -> bool:
+    def after(self, stepped: Stepped, at: StepPosition) -> bool:
         """A step has been made."""
 
     def settle(self, *, last: bool, validating: bool) -> bool:
@@ -91,7 +91,7 @@ class SilentRecorder:
     def open(self, notes: Sequence[str], *, resumed: bool) -> None:
         pass
 
-    def after(self, stepped: Stepped, at: At) -> bool:
+    def after(self, stepped: Stepped, at: StepPosition) -> bool:
         return False
 
     def settle(self, *, last: bool, validating: bool) -> bool:
@@ -180,7 +180,7 @@ class RunRecorder:
 
     # -------------------------------------------------------------------------------------------------- after each step
 
-    def after(self, stepped: Stepped, at: At) -> bool:
+    def after(self, stepped: Stepped, at: StepPosition) -> bool:
         """Record a step, and do what is due."""
         self.meter.add(stepped, at)
         watch = self.run.config.watch
@@ -226,7 +226,7 @@ class RunRecorder:
             return self.state.step - last_step >= every_steps
         return self.clock.elapsed_s - last_s >= every_s
 
-    def _log(self, at: At) -> list[Finding]:
+    def _log(self, at: StepPosition) -> list[Finding]:
         """Log the means since the last line, and the monitor's findings."""
         means = self.meter.means()
         speed = self.meter.speed()

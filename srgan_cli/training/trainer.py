@@ -20,7 +20,7 @@ from srgan_cli.training import checkpoint, folder, preflight, processes, sources
 from srgan_cli.training.clock import Clock
 from srgan_cli.training.fitting import fit
 from srgan_cli.training.loader import Batches
-from srgan_cli.training.meter import At
+from srgan_cli.training.meter import StepPosition
 from srgan_cli.training.observer import Outcome, SilentTraining, TrainingObserver
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.recorder import Recorder, recording
@@ -110,7 +110,7 @@ def _loop(session: _Session, batches: Batches, stop: Callable[[], bool]) -> bool
             stepped = step(run, state, here.phase_fraction, examples)
             state.advance()
         # ---- record
-        back = recorder.after(stepped, At(here.fraction, loader.waited_s, len(examples) * run.group.world))
+        back = recorder.after(stepped, StepPosition(here.fraction, loader.waited_s, len(examples) * run.group.world))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.engine.rows import Unchanged
 from srgan_cli.errors import DeviceError, PictureError, SrganError, WeightsError
 from srgan_cli.upscaling.claims import sweep
-from srgan_cli.upscaling.documents import Bench
+from srgan_cli.upscaling.documents import DocumentContext
 from srgan_cli.upscaling.intake import Intake
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.pipeline import Assign, Expected, Pipeline
@@ -133,29 +133,29 @@ def _upscale_all(
             upscalers[key] = make_upscaler(job)
         return upscalers[key]
 
-    bench = Bench(options, settings_key, upscaler_of, pipeline.tally, observer, pipeline.patience)
+    context = DocumentContext(options, settings_key, upscaler_of, pipeline.tally, observer, pipeline.patience)
     for one in pipeline.read_ahead(assign):
         with one:
             if pipeline.is_abandoned or (options.fail_fast and pipeline.tally.failures):
                 pipeline.tally.cut_short = True
                 pipeline.end_reading()
                 return
-            _make(one, bench, pipeline, results)
+            _make(one, context, pipeline, results)
 
 
-def _make(one: Intake, bench: Bench, pipeline: Pipeline, results: Results) -> None:
+def _make(one: Intake, context: DocumentContext, pipeline: Pipeline, results: Results) -> None:
     """Enlarge one picture. A fault of the picture is recorded as its failure; a fault of device or weights is
     raised."""
     job = one.job
     if (lost := one.lost) is not None:
         results.fail(job, lost)
         return
-    upscaler = bench.upscaler_of(job)
+    upscaler = context.upscaler_of(job)
     try:
         if job.is_copy:
             results.copy(job)
         elif job.pages:
-            results.bind(one, bench)
+            results.bind(one, context)
         else:
             pipeline.upscale(one, upscaler)
     except BrokenPipeError:  # raised by the observer: nobody is listening any more

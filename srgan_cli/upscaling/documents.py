@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Bench:
+class DocumentContext:
     """What a run provides for making a document."""
 
     options: UpscaleOptions
@@ -54,7 +54,7 @@ class Bench:
 
 
 @dataclass
-class Made:
+class FinishedDocument:
     """A complete document that is not published yet. `damages`: what was lost of its input, by page."""
 
     publish: Callable[[int | None], None]
@@ -85,59 +85,61 @@ def _of_pages(note: str, numbers: list[int], count: int, word: str) -> str:
 
 
 @contextlib.contextmanager
-def making(job: Job, document: Document, bench: Bench, target: Path | BinaryIO, record: Record) -> Iterator[Made]:
+def making(
+    job: Job, document: Document, context: DocumentContext, target: Path | BinaryIO, record: Record
+) -> Iterator[FinishedDocument]:
     """Enlarge and bind all pages. Yields the complete document; it is removed at the end of the block unless published.
 
     Raises `PictureError` for the first page that fails: a missing page would be an unnoticed loss.
     """
     numbers = hashlib.sha256(repr([(p.number, p.output) for p in job.pages]).encode()).hexdigest()[:16]
-    key = f"{bench.settings_key}-{job.source_identity}-{numbers}"
-    resume = bench.options.resume and document.kind == "pages"  # a frame reuses the texture of earlier ones
+    key = f"{context.settings_key}-{job.source_identity}-{numbers}"
+    resume = context.options.resume and document.kind == "pages"  # a frame reuses the texture of earlier ones
     with growing(target, key, resume=resume) as file:
         try:
-            notes, damages = _bind(job, document, bench, file, target, record)
+            notes, damages = _bind(job, document, context, file, target, record)
         except OSError as err:
             raise UnwritablePictureError(f"{job.target} cannot be written: {reason(err)}") from err
 
         def publish(modified_ns: int | None) -> None:
             file.publish(target, overwrite=not job.is_new, modified_ns=modified_ns)
 
-        yield Made(publish, notes, damages)
+        yield FinishedDocument(publish, notes, damages)
 
 
 def _bind(
-    job: Job, document: Document, bench: Bench, file: Growing, target: Path | BinaryIO, record: Record
+    job: Job, document: Document, context: DocumentContext, file: Growing, target: Path | BinaryIO, record: Record
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     numbers = tuple(page.number for page in job.pages)
-    write = bench.options.write
+    write = context.options.write
     binder = binder_of(
         document, numbers, job.output.format, file.file, write, job.raw_bytes, file.state,
-        keeps_others=bench.options.pages.is_all,
+        keeps_others=context.options.pages.is_all,
     )  # fmt: skip
-    told, damaged = _PageNotes(), _PageNotes()
+    page_notes, damaged = _PageNotes(), _PageNotes()
     if file.pages:
         word = document.kind.removesuffix("s")
-        bench.observer.note(f"{job.source}: resuming at {word} {file.pages + 1} of {len(job.pages)}")
-        bench.observer.advanced(job, sum(page.network_pixels for page in job.pages[: file.pages]))
+        context.observer.note(f"{job.source}: resuming at {word} {file.pages + 1} of {len(job.pages)}")
+        context.observer.advanced(job, sum(page.network_pixels for page in job.pages[: file.pages]))
     stabiliser = Stabiliser() if document.kind == "frames" else None
-    grainings = _Grainings(job, document, bench)
-    with _Encoder(binder, file, told) as encoder:
+    grainings = _Grainings(job, document, context)
+    with _Encoder(binder, file, page_notes) as encoder:
         for page in job.pages[file.pages :]:
             part = page_of(job, page)
             with _naming(page.number, document):
                 graining = grainings.of(part)
-                bound, canvas, damage = _enlarged(job, part, document, bench, record, target, stabiliser, graining)
+                bound, canvas, damage = _enlarged(job, part, document, context, record, target, stabiliser, graining)
                 encoder.take(page.number, bound, canvas)
             damaged.add(page.number, () if damage is None else (damage,))
     try:
-        told.add(0, binder.finish())
+        page_notes.add(0, binder.finish())
     except BaseException:
         binder.abandon()
         raise
     if document.kind == "frames" and job.container is None and job.output.format == "tiff":
-        told.add(0, ("the frames become pages: TIFF cannot store how long each is shown",))
+        page_notes.add(0, ("the frames become pages: TIFF cannot store how long each is shown",))
     word = document.kind.removesuffix("s")
-    return told.sentences(len(job.pages), word), damaged.sentences(len(job.pages), word)
+    return page_notes.sentences(len(job.pages), word), damaged.sentences(len(job.pages), word)
 
 
 @contextlib.contextmanager
@@ -156,13 +158,13 @@ def _enlarged(
     job: Job,
     part: Job,
     document: Document,
-    bench: Bench,
+    context: DocumentContext,
     record: Record,
     target: Path | BinaryIO,
     stabiliser: Stabiliser | None,
     graining: Graining | None,
 ) -> tuple[Page, Canvas, str | None]:
-    patience = bench.patience_of(part)
+    patience = context.patience_of(part)
     with patience.working(), document.open((part.page or 1) - 1) as picture:
         header = picture.header
         if (header.width, header.height, header.channels) != (
@@ -171,14 +173,14 @@ def _enlarged(
             raise UnreadablePictureError("it has changed since the run began")
         canvas = _canvas(part, target)
         try:
-            _fill(job, part, picture, canvas, bench, patience, stabiliser, graining)
+            _fill(job, part, picture, canvas, context, patience, stabiliser, graining)
         except BaseException:
             canvas.close()
             raise
         damage = picture.damage
     scale = f"{part.output.width / header.width:.4g}"
     own = replace(record, scale=scale, source_size=f"{header.width}x{header.height}")
-    metadata, notes = described(header, part.output, bench.options.write, own)
+    metadata, notes = described(header, part.output, context.options.write, own)
     return Page(canvas.pixels, header, part.output, metadata, (*header.notes, *notes)), canvas, damage
 
 
@@ -193,12 +195,12 @@ def _fill(
     part: Job,
     picture: OpenPicture,
     canvas: Canvas,
-    bench: Bench,
+    context: DocumentContext,
     patience: Patience,
     stabiliser: Stabiliser | None,
     graining: Graining | None,
 ) -> None:
-    header, upscaler = part.header, bench.upscaler_of(part)
+    header, upscaler = part.header, context.upscaler_of(part)
     done = 0
 
     def final(rows: int) -> None:
@@ -206,7 +208,7 @@ def _fill(
         if graining is not None:
             graining.put(canvas.pixels, done, done + rows)
         done += rows
-        bench.observer.advanced(job, rows * part.network_pixels // header.height)
+        context.observer.advanced(job, rows * part.network_pixels // header.height)
         patience.check()
 
     began = time.perf_counter()
@@ -218,16 +220,16 @@ def _fill(
             upscaler.upscale_rows(ahead, canvas.pixels, on_rows=final)
     else:
         upscaler.upscale_rows(picture, canvas.pixels, on_rows=final)
-    bench.tally.network_seconds += time.perf_counter() - began
-    bench.tally.network_pixels += part.network_pixels
+    context.tally.network_seconds += time.perf_counter() - began
+    context.tally.network_pixels += part.network_pixels
 
 
 class _Grainings:
     """The grain of each page. For an animation it is measured in the first frame, and has the same pattern in all
     frames, so that still areas do not flicker."""
 
-    def __init__(self, job: Job, document: Document, bench: Bench) -> None:
-        self._job, self._document, self._bench = job, document, bench
+    def __init__(self, job: Job, document: Document, context: DocumentContext) -> None:
+        self._job, self._document, self._context = job, document, context
         self._of_frames: list[Graining | None] = []
 
     def of(self, part: Job) -> Graining | None:
@@ -238,16 +240,16 @@ class _Grainings:
         return self._of_frames[0]
 
     def _made(self, part: Job, page: int) -> Graining | None:
-        bench, number = self._bench, part.page or 1
+        context, number = self._context, part.page or 1
         again = partial(self._document.open, number - 1)
-        return graining_of(part, bench.options, bench.upscaler_of(part), again, bench.observer.detail, page=page)
+        return graining_of(part, context.options, context.upscaler_of(part), again, context.observer.detail, page=page)
 
 
 class _Encoder:
     """Binds one page while the next one is enlarged. A context manager: at its end everything is bound."""
 
-    def __init__(self, binder: Binder, file: Growing, told: _PageNotes) -> None:
-        self._binder, self._file, self._told = binder, file, told
+    def __init__(self, binder: Binder, file: Growing, page_notes: _PageNotes) -> None:
+        self._binder, self._file, self._page_notes = binder, file, page_notes
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="srgan-binder")
         self._pending: Future[None] | None = None
 
@@ -265,7 +267,7 @@ class _Encoder:
     def _bind(self, number: int, page: Page, canvas: Canvas) -> None:
         with canvas:
             notes = (*page.notes, *self._binder.add(page))
-        self._told.add(number, notes)
+        self._page_notes.add(number, notes)
         self._file.whole(self._binder.pages, self._binder.state)
 
     def _wait(self) -> None:

@@ -53,13 +53,13 @@ def graining_of(
     options: UpscaleOptions,
     upscaler: Enlarger | Unchanged,
     again: Open,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     page: int = 0,
 ) -> Graining | None:
     """The grain for a job (for a document: for one of its pages); None if no grain is to be added.
 
-    `again` opens the picture once more, for measuring; `tell` is called with the findings. `page` selects a different
+    `again` opens the picture once more, for measuring; `report` is called with the findings. `page` selects a different
     grain pattern for each page. Raises what reading and enlarging raise.
     """
     if not options.has_grain or isinstance(upscaler, Unchanged) or not job.scales:
@@ -74,10 +74,10 @@ def graining_of(
         strips = _strips(picture)
     found = measure(strips)
     if found is None:
-        tell(f"{job.source}: no grain was found")
+        report(f"{job.source}: no grain was found")
         return None
     left = _left(strips, found, upscaler)
-    tell(f"{job.source}: {_described(found.grain, left)}")
+    report(f"{job.source}: {_described(found.grain, left)}")
     return Graining(GrainField(found.grain, upscaler.scale, seed=seed, page=page, fraction=1 - left), upscaler.scale)
 
 

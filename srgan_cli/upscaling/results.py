@@ -29,7 +29,7 @@ from srgan_cli.imaging.writing import copy_picture, write_picture
 from srgan_cli.stores.fetching import publish
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import documents
-from srgan_cli.upscaling.documents import Bench
+from srgan_cli.upscaling.documents import DocumentContext
 from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.intake import Intake
 from srgan_cli.upscaling.journal import Journal
@@ -135,7 +135,7 @@ class Results:
             notes = (finished.damage, *notes)
         self._done(job, finished.started, notes)
 
-    def bind(self, one: Intake, bench: Bench) -> None:
+    def bind(self, one: Intake, context: DocumentContext) -> None:
         """Write a document of many pages, page by page. It has one place, one record and one name."""
         job = one.job
         started = time.perf_counter()
@@ -145,7 +145,7 @@ class Results:
             place = None if job.target == STREAM else stack.enter_context(self._places.folder(job))
             target = STREAM if place is None else place.handle / job.target.name
             into = self._stream or sys.stdout.buffer if place is None else target
-            made = stack.enter_context(documents.making(job, document, bench, into, self._record(job)))
+            made = stack.enter_context(documents.making(job, document, context, into, self._record(job)))
             made.publish(stack.enter_context(self._recorded(job, target, for_good=not made.damages)))
         if made.damages:
             self._tally.damaged.append(job)

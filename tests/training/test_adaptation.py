@@ -91,7 +91,7 @@ def test_a_run_learns_the_wear_first_and_then_to_undo_it(adapted: Path) -> None:
     )
     assert load_model(adapted).scale == 2
     page = (adapted / "report.html").read_text()
-    assert "The wear that was learned" in page
+    assert "The learned wear" in page
     assert "real worn pictures" in page
     with Image.open(adapted / "wear.png") as sheet:
         assert sheet.width > 300

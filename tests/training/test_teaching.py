@@ -267,7 +267,7 @@ def test_a_student_does_as_its_teacher_and_not_as_the_originals(photos: Path, tm
 def test_the_report_shows_the_teacher_beside_its_student(photos: Path, teachers: Path, tmp_path: Path) -> None:
     trainer.train(config(photos, teachers / "x2.safetensors", phase="both"), tmp_path, Witness())
     page = (tmp_path / "report.html").read_text()
-    assert "Beside the teacher" in page
+    assert "Compared with the teacher" in page
     assert "PSNR to the teacher" in page
     assert "VGG distance to the teacher" in page
     (speeds,) = [event for event in log_of(tmp_path) if event["event"] == "speeds"]

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from rich.console import Console
 
 from srgan_cli.cli import main, training_console
-from srgan_cli.cli.training_console import TrainingWatch, fitting, pieces, summary, told
+from srgan_cli.cli.training_console import TrainingWatch, fitting, pieces, refusal_lines, summary
 from srgan_cli.errors import NothingToDoError
 from srgan_cli.runlog import preview as runlog_preview
 from srgan_cli.training.observer import Outcome, Progress, TrainingObserver
@@ -149,10 +149,10 @@ def test_the_line_is_never_too_long(parts: list[tuple[str, int]], width: int) ->
 
 def test_few_pictures_left_out_are_named_and_many_are_counted() -> None:
     refused = [Refusal(Path(f"{i}.png"), f"is smaller than the crop, {i}x7 px") for i in range(12)]
-    assert told([]) == []
-    assert len(told(refused)) == 13  # type: ignore[arg-type]
+    assert refusal_lines([]) == []
+    assert len(refusal_lines(refused)) == 13  # type: ignore[arg-type]
     many = [Refusal(Path("flat.png"), "is nearly flat"), *refused]
-    assert told(many) == [  # type: ignore[arg-type]
+    assert refusal_lines(many) == [  # type: ignore[arg-type]
         "13 pictures left out:",
         "  12, such as 0.png: is smaller than the crop, 0x7 px",
         "  1, such as flat.png: is nearly flat",
