@@ -96,7 +96,7 @@ class AdversarialSettings:
     chroma_weight: float = 0.0  # L1 of chroma only, against coloured specks, see losses.chroma
     flat_weight: float = 0.0  # L1 where the original is flat, against grain on walls and skies, see losses.flat
     grid_weight: float = 10.0  # against patterns with the period of the low picture's pixels, see losses.grid
-    spectrum_weight: float = 0.0  # against dots and hatching of any period, see losses.spectrum
+    spectrum_weight: float = 2.0  # against dots and hatching of any period, see losses.spectrum
     # with generator.noise: different noise should give different results, see losses.diversity
     diversity_weight: float = 1e-4
     noise_off_fraction: float = 0.25  # with generator.noise: crops of each batch that are enlarged without it

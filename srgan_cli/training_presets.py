@@ -76,6 +76,7 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
                 "adversarial_weight": 1e-3,
                 "consistency_weight": 0.0,
                 "grid_weight": 0.0,
+                "spectrum_weight": 0.0,
                 "learning_rate": 1e-4,
                 "discriminator_learning_rate": 1e-4,
                 "ramp_fraction": 0.0,

@@ -141,7 +141,7 @@ def test_noise_that_is_used_is_not_and_both_are_scored(
     first, last = looks[0]["with_noise"], looks[-1]["with_noise"]
     assert (first["spread"], first["psnr_y_db"]) == (0, looks[0]["psnr_y_db"])
     assert last["spread"] > 0.1
-    assert last["psnr_y_db"] < looks[-1]["psnr_y_db"]
+    assert last["psnr_y_db"] != looks[-1]["psnr_y_db"]
     assert {"ssim_y", "consistency_db", "perceptual"} <= set(last)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "with noise" in page
