@@ -1,11 +1,11 @@
-"""Does what stands still flicker? An animation of a still scene, with something that moves across it, is enlarged by
-`srgan upscale`, and the mean difference from frame to frame outside of what moves is compared with bicubic's.
+"""Flicker of still areas. An animation of a still scene, with something that moves across it, is enlarged by
+`srgan upscale`, and the mean difference between frames outside the moving part is compared with bicubic's.
 
     python -m benchmarks.flicker [PICTURE] [--model NAME] [--frames N] [--alone]
 
-One JSON line a case: `result` and `bicubic` in levels of 255, and their `ratio`. Noise is Gaussian, another in each
-frame, of the standard deviation that `noise` says. `--alone` enlarges each frame as a picture of its own. Exit code 1
-if a ratio is above 1.2.
+One JSON line a case: `result` and `bicubic` in levels of 255, and their `ratio`. Noise is Gaussian, different in each
+frame, with the standard deviation `noise`. `--alone` enlarges each frame as a picture of its own. Exit code 1 if a
+ratio is above 1.2.
 """
 
 from __future__ import annotations

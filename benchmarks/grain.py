@@ -1,12 +1,12 @@
-"""Is the grain that `--grain auto` puts back that of the input? Pictures are enlarged four times by `srgan upscale`,
-with and without it, and brought back to the input's size bicubically; where the input is flat, the three are compared.
+"""Whether `--grain auto` restores the input's grain. Pictures are enlarged four times by `srgan upscale`, with and
+without it, and downscaled bicubically to the input's size; the three are compared where the input is flat.
 
     python -m benchmarks.grain PICTURE [PICTURE ...] [--model NAME] [--noise LEVELS] [--kernel PX]
 
 One JSON line a picture (of its middle): for `input`, `clean` and `grain` the standard deviation (luma, in levels of
-255) in the darker and in the lighter half of the flat places, and how alike px at distances of 1 and 2 are
-(correlation). `--noise` first adds Gaussian noise of that standard deviation to each channel, white or (`--kernel`)
-through a Gaussian. Flat are then those places that were so before, else those that `srgan` takes for it.
+255) in the darker and in the lighter half of the flat places, and the correlation of px at distances of 1 and 2.
+`--noise` first adds Gaussian noise of that standard deviation to each channel, white or (`--kernel`) through a
+Gaussian. With `--noise`, flat places are determined before adding it; otherwise as by `srgan`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.sheets --data DIR [NAME …]
 
-DIR is that of `benchmarks.quality`. Every sheet is made by `srgan compare`, whose command is shown, and saved again as
-JPEG in docs/images.
+DIR is that of `benchmarks.quality`. Every sheet is made by `srgan compare`, whose command is printed, and saved as JPEG
+in docs/images.
 """
 
 from __future__ import annotations

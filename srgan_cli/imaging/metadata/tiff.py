@@ -83,7 +83,7 @@ def head(*, big: bool) -> bytes:
 
 
 def append(file: BinaryIO, base: int, metadata: Metadata, link_at: int) -> int:
-    """Append the little-endian TIFF file of libvips that stands at `base`, the end of `file`, as a page.
+    """Append the little-endian TIFF file of libvips located at `base`, the end of `file`, as a page.
 
     `link_at` is the offset of the link in the previous page (or the head). Returns the offset of this page's link.
     """
