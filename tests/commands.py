@@ -7,7 +7,6 @@ what is imported, or when, it starts another Python instead.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import json
@@ -19,10 +18,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock
 
 _MESSAGE_BYTES = 1 << 20
 _MAIN = "import sys; from srgan_cli.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -35,12 +37,7 @@ class Command:
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
         ours_err, theirs_err = os.pipe()
-        self._connection = socket.socket(socket.AF_UNIX)
-        try:
-            self._connection.connect(_server())
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = _connected()
         asked = {
             "arguments": [os.fsdecode(one) for one in arguments],
             "prelude": prelude,
@@ -111,51 +108,86 @@ def run(*arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None) ->
     return subprocess.CompletedProcess(arguments, running.returncode, out, err)
 
 
+def _connected() -> socket.socket:
+    """To the process that forks: one for all processes of this run of pytest, started by the first that needs it."""
+    run, watched = os.environ.get("PYTEST_XDIST_TESTRUNUID"), os.getppid()
+    if run is None:
+        run, watched = _own_run(), os.getpid()
+    folder = Path(tempfile.gettempdir()) / f"srgan-tests-{run}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    connection = socket.socket(socket.AF_UNIX)
+    with FileLock(folder / "lock"):
+        try:
+            connection.connect(str(folder / "socket"))
+        except FileNotFoundError:
+            _start(folder / "socket", watched)
+            connection.connect(str(folder / "socket"))
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
 @cache
-def _server() -> str:
-    address = str(Path(tempfile.mkdtemp(prefix="srgan-tests-")) / "socket")
-    command = [sys.executable, "-c", "from tests.commands import serve; serve()", address]
+def _own_run() -> str:
+    return uuid.uuid4().hex
+
+
+def _start(address: Path, watched: int) -> None:
+    command = [sys.executable, "-c", "from tests.commands import serve; serve()", str(address), str(watched)]
     # A test may have changed the folder, and the one of `tests` is on the path of this process alone.
     root = Path(__file__).resolve().parent.parent
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
-
-    def end() -> None:
-        process.kill()
-        process.communicate()
-        shutil.rmtree(Path(address).parent, ignore_errors=True)
-
-    atexit.register(end)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return address
+    started = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=root, check=True, start_new_session=True
+    )
+    assert started.stdout == b"ready\n"
 
 
 # -------------------------------------------------------------------------------------------- in the process that forks
 
 
 def serve() -> None:
-    """Forks a keeper for each connection, which forks the command and says how it ended."""
-    address = sys.argv[1]
+    """Forks a keeper for each connection, which forks the command and says how it ended. Ends with pytest."""
+    address, watched = Path(sys.argv[1]), int(sys.argv[2])
+    if os.fork():  # nobody waits for this one, which outlives the test that needed it first
+        os._exit(0)
     import cv2  # noqa: F401
     import torch  # noqa: F401
 
-    from srgan_cli.cli import upscale, watch  # noqa: F401
-    from srgan_cli.upscaling import batch, session, watching  # noqa: F401
+    from srgan_cli.cli import console, estimate, upscale, watch  # noqa: F401
+    from srgan_cli.engine import upscaler  # noqa: F401
+    from srgan_cli.engine.backends import choice  # noqa: F401
+    from srgan_cli.networks import weights  # noqa: F401
+    from srgan_cli.upscaling import batch, measuring, session, stopping, warming, watching  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
     gc.collect()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
+        listener.bind(str(address))
         listener.listen()
+        listener.settimeout(1)
         os.write(1, b"ready\n")
-        while True:
-            connection, _ = listener.accept()
-            with connection:
-                if os.fork() == 0:
-                    listener.close()
-                    _keep(connection)
-                    return
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        while _is_there(watched):
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listener.accept()
+                with connection:
+                    if os.fork() == 0:
+                        listener.close()
+                        connection.setblocking(True)
+                        _keep(connection)
+                        return
+    shutil.rmtree(address.parent, ignore_errors=True)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _keep(connection: socket.socket) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # process has takes 14 ms of the other core (`srgan_cli.threads`).
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ["VIPS_WARNING"] = "1"  # as the program has it; but a test may import pyvips first
-# The processes that tests start need not compile the whole program each. (Python reads this when it starts.)
+# Neither the processes that tests start nor the next run of pytest need compile everything again: to rewrite the
+# assertions of all tests takes four seconds of each process. (Python reads the variable when it starts.)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 _OF_TESTS = ("SRGAN_TEST_DATA", "SRGAN_KEEP_BLOCKS")
 
@@ -32,6 +35,7 @@ gc.disable()
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)  # by default it is 4 % of all work: tests leave few cycles, and small ones
     gc.enable()
 
 
@@ -66,10 +70,16 @@ def no_config() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_signals() -> Iterator[None]:
-    """The command turns SIGTERM into Ctrl-C; in this process it must not stay so."""
-    before = signal.getsignal(signal.SIGTERM)
+    """The command turns SIGTERM into Ctrl-C; in this process it must not stay so.
+
+    And Ctrl-C works: a shell script that starts pytest with `&` has it ignored, here and in all that tests start.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if before[signal.SIGINT] == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ over 2×2 px between blocks. `conv3_4` is the fourth convolution of the third bl
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import pickle
 import sys
@@ -67,7 +68,7 @@ class VGGFeatures(nn.Module):
         self.names = tuple(name for name, place in _PLACES.items() if place <= _PLACES[self.layers[-1]])
         self.minimum_size_px = 2 ** _block(self.layers[-1])
         layers_of_all, mean, std = _torchvisions()
-        chosen = {str(_PLACES[name]): layers_of_all[_PLACES[name]] for name in self.names}
+        chosen = {str(_PLACES[name]): copy.deepcopy(layers_of_all[_PLACES[name]]) for name in self.names}
         self.features = nn.ModuleDict(chosen).to_empty(device="cpu")
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -103,19 +104,19 @@ class VGGFeatures(nn.Module):
         return found
 
 
+@functools.cache
 def _torchvisions() -> tuple[nn.Sequential, Sequence[float], Sequence[float]]:
-    """VGG19's layers without allocated weights, and mean and deviation of its training pictures."""
+    """VGG19's layers without allocated weights, to be copied, and mean and deviation of its training pictures."""
     from torchvision.models import VGG19_Weights, vgg19
 
     # On the meta device, torch's random numbers are not used: loading features must not change what the run's seed
     # gives.
     with torch.device("meta"):
-        layers = cast(nn.Sequential, vgg19().features)
+        layers = cast(nn.Sequential, vgg19(init_weights=False).features)
     transforms = VGG19_Weights.IMAGENET1K_V1.transforms()
     return layers, transforms.mean, transforms.std
 
 
-@functools.cache
 def _shapes() -> Mapping[str, torch.Size]:
     """The shapes of the convolutions' kernels."""
     layers, _, _ = _torchvisions()

@@ -50,7 +50,7 @@ def of(word):
 model = tiny_model("compact", 4, features=64, blocks=16, adversarial=True)
 chain = (upscaler := Upscaler(model, EngineOptions("cpu", "{precision}"))).chain
 with upscaler.compute.inference():
-    for side in (64, 192):
+    for side in (32, 128):
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         before = of("VmRSS")

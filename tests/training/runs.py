@@ -39,7 +39,7 @@ TINY: Mapping[str, Any] = {
         "log_every_steps": 1,
         "validate_every_s": 1e6,
         "checkpoint_every_s": 1e6,
-        "checkpoint_every_steps": 1,
+        "checkpoint_every_steps": 0,
         "samples": 1,
     },
 }

@@ -69,7 +69,7 @@ def test_two_and_two_steps_are_four_to_the_bit(photos: Path, tmp_path: Path, cas
 @pytest.mark.slow
 def test_a_kill_loses_at_most_the_interval(photos: Path, tmp_path: Path) -> None:
     where, toml = tmp_path / "run", tmp_path / "settings.toml"
-    settings = config(photos, steps=100_000)
+    settings = config(photos, steps=100_000, watch={"checkpoint_every_steps": 1})
     toml.write_text(to_toml(settings))
     command = [sys.executable, "-m", "srgan_cli", "train", "--config", str(toml), "--out", str(where), "-q"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:

@@ -116,10 +116,11 @@ def test_a_full_disk_keeps_the_last_checkpoint(photos: Path, tmp_path: Path, mon
         real(state, file)
 
     monkeypatch.setattr(torch, "save", save)
+    settings = config(photos, watch={"checkpoint_every_steps": 1})
     with pytest.raises(TrainingError, match="No space left"):
-        trainer.train(config(photos), tmp_path, Witness())
+        trainer.train(settings, tmp_path, Witness())
     assert checkpoint.load(tmp_path / "checkpoint")["values"]["step"] == 1
     assert not list(tmp_path.glob(".*.part"))
     witness = Witness()
-    trainer.train(config(photos), tmp_path, witness)
+    trainer.train(settings, tmp_path, witness)
     assert witness.steps == [2, 3, 4]

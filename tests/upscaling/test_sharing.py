@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -35,10 +36,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "POLL_SECONDS", 0.02)
 
 
-@pytest.fixture
-def twelve(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """`in`, and what one run makes of it: no test changes them."""
+    folder = tmp_path_factory.mktemp("alone")
     for number in range(12):
-        picture(tmp_path / "in" / ("sub" * (number % 3 == 0)) / f"{number:02}.png", 20 + number, 16, seed=number)
+        picture(folder / "in" / ("sub" * (number % 3 == 0)) / f"{number:02}.png", 20 + number, 16, seed=number)
+    session(folder, model).run(Silent())
+    return folder
+
+
+@pytest.fixture
+def twelve(tmp_path: Path, alone: Path) -> Path:
+    shutil.copytree(alone / "in", tmp_path / "in")
     return tmp_path
 
 
@@ -88,8 +98,7 @@ def run_at_once(sessions: list[Session]) -> list[Tally]:
 
 @pytest.mark.parametrize("how", ["plain", "resume", "overwrite"])
 @pytest.mark.parametrize("count", [2, 3])  # times AHEAD: what is there
-def test_runs_in_one_folder_divide_the_work(twelve: Path, model: Path, how: str, count: int) -> None:
-    session(twelve, model, output=twelve / "alone").run(Silent())
+def test_runs_in_one_folder_divide_the_work(twelve: Path, alone: Path, model: Path, how: str, count: int) -> None:
     if how == "overwrite":
         session(twelve, model).run(Silent())
     options = {} if how == "plain" else {how: True}
@@ -100,9 +109,9 @@ def test_runs_in_one_folder_divide_the_work(twelve: Path, model: Path, how: str,
     assert all(len(tally.done) + len(tally.skips) == 12 for tally in tallies)
     assert {skip.reason for tally in tallies for skip in tally.skips} == {"another process has made it"}
     assert [(tally.exit_code, tally.failures) for tally in tallies] == [(0, [])] * count
-    assert tree(twelve / "out") == tree(twelve / "alone"), "no claim and no further record is left"
-    for path in (twelve / "alone").rglob("*.png"):
-        assert path.read_bytes() == (twelve / "out" / path.relative_to(twelve / "alone")).read_bytes()
+    assert tree(twelve / "out") == tree(alone / "out"), "no claim and no further record is left"
+    for path in (alone / "out").rglob("*.png"):
+        assert path.read_bytes() == (twelve / "out" / path.relative_to(alone / "out")).read_bytes()
     assert not session(twelve, model, resume=True).plan.jobs
 
 

@@ -69,7 +69,7 @@ def test_sizes_and_formats(srgan: Run, here: Path) -> None:
 
 
 def test_tiles_do_not_change_the_picture(srgan: Run, here: Path) -> None:
-    picture(here / "a.png", 50, 40)
+    picture(here / "a.png", 22, 18)
     for tile in ("1", "7", "auto"):
         assert srgan("a.png", "-o", f"{tile}.png", "--tile", tile, "--precision", "fp32")[0] == 0
     with Pillow.open("auto.png") as whole, Pillow.open("7.png") as seven, Pillow.open("1.png") as one:

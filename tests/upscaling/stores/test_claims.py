@@ -25,20 +25,25 @@ def claims_in(url: str) -> list[str]:
     return [name for name in files.find(root) if ".srgan-claim" in name]
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
 def test_runs_that_share_a_bucket_divide_the_work(
     amazon: Any, model: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing, "POLL_SECONDS", 0.05)
     made = fill("s3://photos/in", *(f"{number:02}.png" for number in range(4 * count)))
-    session(model, "s3://photos/in", "s3://photos/alone").run(Silent())
+    session(model, "made", "alone").run(Silent())
     tallies = run_at_once([session(model, "s3://photos/in", "s3://photos/out", resume=True) for _ in range(count)])
     assert sorted(job.source.name for tally in tallies for job in tally.done) == sorted(made), "each once"
     assert all(tally.done for tally in tallies)
     assert [(tally.exit_code, tally.failures) for tally in tallies] == [(0, [])] * count
-    assert there("s3://photos/out") == there("s3://photos/alone")
+    assert there("s3://photos/out") == {path.name: path.read_bytes() for path in Path("alone").glob("*.png")}
     assert not claims_in("s3://photos/out")
     assert not session(model, "s3://photos/in", "s3://photos/out", resume=True).plan.jobs
+
+
+def claims_of(folder: str) -> StoreClaims:
+    return StoreClaims(cast("StorePath", path_of(folder)))
 
 
 @pytest.mark.parametrize("end", ["killed here", "silent elsewhere", "without a heartbeat"])
@@ -47,10 +52,10 @@ def test_claims_of_those_that_are_gone_are_taken_over(
 ) -> None:
     monkeypatch.setattr(sharing, "POLL_SECONDS", 0.05)
     fill("s3://photos/in", "a.png", "b.png")
-    left = StoreClaims(cast("StorePath", path_of("s3://photos/out")))
+    left = claims_of("s3://photos/out")
     assert left.take("a.png")
     assert left.holds("a.png")
-    assert not StoreClaims(cast("StorePath", path_of("s3://photos/out"))).take("a.png"), "while it lives"
+    assert not claims_of("s3://photos/out").take("a.png"), "while it lives"
     beat = f"s3://photos/out/.srgan-claim.{left.token}"
     machine, process, _ = claims.this_process()
     if end == "killed here":
