@@ -76,14 +76,20 @@ def source_of(module: str) -> str:
 
 
 @cache
+def syntax_of(module: str) -> ast.Module:
+    """Parsed once, since that takes longer than all that is asked of it."""
+    return ast.parse(source_of(module))
+
+
+@cache
 def nodes_of(module: str) -> list[ast.AST]:
-    """All of its syntax tree, the root first; parsed once, since that takes longer than all that is asked of it."""
-    return list(ast.walk(ast.parse(source_of(module))))
+    """All of its syntax tree, the root first."""
+    return list(ast.walk(syntax_of(module)))
 
 
 @cache
 def imports_of(module: str) -> list[Import]:
-    return list(_walk(nodes_of(module)[0], module, lazy=False, typing=False))
+    return list(_walk(syntax_of(module), module, lazy=False, typing=False))
 
 
 def _walk(node: ast.AST, module: str, *, lazy: bool, typing: bool) -> Iterator[Import]:
@@ -99,7 +105,9 @@ def _walk(node: ast.AST, module: str, *, lazy: bool, typing: bool) -> Iterator[I
         elif isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
             yield from _walk(child, module, lazy=lazy, typing=True)
         else:
-            function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            if isinstance(child, ast.expr):
+                continue  # which holds no statement
+            function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
             yield from _walk(child, module, lazy=lazy or function, typing=typing)
 
 

@@ -86,10 +86,10 @@ def test_a_won_discriminator_is_told(photos: Path, tmp_path: Path, monkeypatch: 
         return terms, dataclasses.replace(verdicts, accuracy=torch.tensor(1.0))
 
     monkeypatch.setattr(run_module, "discriminator_terms", won)
-    monkeypatch.setattr(recorder, "Monitor", partial(Monitor, window_steps=40))
+    monkeypatch.setattr(recorder, "Monitor", partial(Monitor, window_steps=20))
     watch = {"log_every_steps": 5, "checkpoint_every_steps": 0}
     settings = config(
-        photos, phase="adversarial", steps=75, watch=watch, adversarial={"perceptual_weight": 0.0, "batch": 1}
+        photos, phase="adversarial", steps=40, watch=watch, adversarial={"perceptual_weight": 0.0, "batch": 1}
     )
     witness = Witness()
     trainer.train(settings, tmp_path, witness)

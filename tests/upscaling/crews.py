@@ -121,12 +121,20 @@ def by_threads(made: Session, deed: Deed = lambda *_: None, *, count: int = 2) -
     return lead(made, crew, watch), watch, crew
 
 
+_ALONE: dict[tuple[object, ...], tuple[set[str], dict[str, bytes]]] = {}
+
+
 def is_as_without_a_crew(folder: Path, model: Path, **options: Any) -> bool:
-    assert not session(folder, model, output=folder / "alone", **options).run(Recorder()).failures
-    assert tree(folder / "out") == tree(folder / "alone")
-    return all(
-        (folder / "out" / path.name).read_bytes() == path.read_bytes() for path in (folder / "alone").glob("*.png")
-    )
+    """What one process makes of the same pictures is computed once for all tests."""
+    pictures = tuple((path.name, path.read_bytes()) for path in sorted((folder / "in").rglob("*.*")))
+    key = (model, repr(sorted(options.items())), pictures)
+    if key not in _ALONE:
+        alone = folder / "alone"
+        assert not session(folder, model, output=alone, **options).run(Recorder()).failures
+        _ALONE[key] = tree(alone), {path.name: path.read_bytes() for path in alone.glob("*.png")}
+    names, results = _ALONE[key]
+    assert tree(folder / "out") == names
+    return all((folder / "out" / name).read_bytes() == data for name, data in results.items())
 
 
 def before_each(upscaler: Upscaler, deed: Callable[[], None]) -> Upscaler:

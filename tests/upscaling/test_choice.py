@@ -30,12 +30,16 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "cat.jpg"
 Saved = Callable[..., Path]
 
 
+@pytest.fixture(scope="module")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle(tmp_path_factory.mktemp("models") / "weights")
+
+
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The bundled models are tiny ones."""
-    folder = bundle(tmp_path / "weights")
-    monkeypatch.setattr(registry, "weights_folder", lambda: folder)
-    return folder
+def models(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bundled models are tiny ones, which no test changes."""
+    monkeypatch.setattr(registry, "weights_folder", lambda: tiny_models)
+    return tiny_models
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def test_waiting_for_pictures_is_told_when_it_costs() -> None:
     assert "20% waiting for pictures" in text(0.2)
 
 
-@given(st.lists(st.tuples(st.text(min_size=1), st.integers(0, 9)), min_size=1), st.integers(1, 200))
+@given(st.lists(st.tuples(st.text("ab é×", min_size=1), st.integers(0, 9)), min_size=1), st.integers(1, 200))
 def test_the_line_is_never_too_long(parts: list[tuple[str, int]], width: int) -> None:
     assert len(fitting(parts, width)) <= width
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -99,19 +98,15 @@ def test_help_is_instant_and_without_torch(here: Path) -> None:
     assert loaded == set()
     assert "upscale" in out
 
-    def seconds(arguments: Sequence[str]) -> float:
-        def once() -> float:
-            # Of the processor, and the least of three: what the clock says depends on who shares the machine.
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True, timeout=60)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    def seconds(*arguments: str) -> float:
+        """Of the processor: what the clock says depends on who shares the machine."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-        return min(once() for _ in range(3))
-
-    took = seconds(["-m", "srgan_cli", "--help"])
-    # 0.1 s on a machine of its own.
-    assert took < 0.9 + 2 * seconds(["-c", "pass"])
+    # 0.1 s on a machine of its own; in one of three attempts nobody disturbs it.
+    assert any(seconds("-m", "srgan_cli", "--help") < 0.9 + 2 * seconds("-c", "pass") for _ in range(3))
 
 
 @pytest.mark.parametrize("command", sorted(cli.list_commands(None)))  # type: ignore[arg-type]
