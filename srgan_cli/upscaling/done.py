@@ -44,9 +44,7 @@ def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str
                 ledgers[job.ledger] = Ledger.load(job.ledger)
             ledger = ledgers[job.ledger]
             found = present.identity(job.target)
-            state = ledger.state(job.target, job.source_identity, settings_key, found)
-            if state == "unknown" or (state == "stale" and ledger.lists(job.target, found)):
-                state = _recorded_state(job, settings_key, state)
+            state = _state(job, settings_key, ledger, found)
             if state == "done":
                 skips.append(Skip(job.source, job.target, "it is done, with the same settings and weights"))
             elif state == "stale":
@@ -65,19 +63,29 @@ def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str
     return todo, skips
 
 
-def _recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultState:
-    """The state from a result's own metadata, if the folder's record is lost or times have changed in a copy: done, if
-    it was made from these bytes with these settings; stale, if from a picture of this name; otherwise `listed`."""
+def _state(job: Job, settings_key: str, ledger: Ledger, found: str) -> ResultState:
+    state = ledger.state(job.target, job.source_identity, settings_key, found)
+    if state == "done" or ledger.is_to_be_made_again(job.target, found):
+        return state
+    # The file is asked where the record does not know it, and where times may have changed in a copy.
+    return recorded_state(job, settings_key, state) if state != "stale" or ledger.lists(job.target, found) else state
+
+
+def recorded_state(job: Job, settings_key: str, listed: ResultState) -> ResultState:
+    """The state from a result's own metadata, if the folder's record is lost or does not know the file, or times have
+    changed in a copy: done, if it was made from these bytes with these settings; stale, if from a picture of this name;
+    otherwise `listed`. If that is `changed`: stale for a result from a picture of this name and for what is no picture
+    any more (half a copy, for example); unknown for another picture."""
     try:
         made = _header(job)
         record = provenance.read(made.metadata)
         if record is None or record.source_name != provenance.name_digest(job.source):
-            return listed
+            return "unknown" if listed == "changed" else listed
         whole = (made.width, made.height, made.format) == (job.output.width, job.output.height, job.output.format)
-        if record.settings == settings_key and whole:
+        if record.settings == settings_key and whole and listed != "changed":
             return "done" if record.source_digest == _digest(job) else "stale"
     except (PictureError, OSError):
-        return listed
+        return "stale" if listed == "changed" else listed
     return "stale"
 
 

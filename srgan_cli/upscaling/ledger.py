@@ -1,8 +1,9 @@
 """The record that `--resume` reads: one line of JSON per result, beside the results.
 
-A line is appended, and synced, before a picture is begun and again after its result has its final name. So a result
-without a line was never ours, and one with only a first line may be an older one that was about to be replaced. A
-picture that fails has its first line taken back, so that what somebody else puts under its name is not taken for ours.
+A line is appended, and synced, before a picture is begun and again after its result has its final name. A file is
+ours if a line knows it: as the result of a run, or as what one was about to replace. If there is only the first line,
+the file may be the result of a run that was killed before its second line, or somebody else's that has come since: then
+the file's own metadata decide. A picture that fails has its first line taken back.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from srgan_cli.stores import store
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.record_storage import FILE_NAME, storage_of
 
-ResultState: TypeAlias = Literal["done", "stale", "unknown"]
+# `stale`: it is ours, and may be replaced; `changed`: there was a result of ours, and now another file.
+ResultState: TypeAlias = Literal["done", "stale", "changed", "unknown"]
+TO_BE_MADE_AGAIN = "damaged"  # in the place of settings: those of no run
 
 
 def identity(source: Path) -> str:
@@ -43,6 +46,7 @@ class _Line:
     source: str  # the input's identity
     settings: str
     result: str | None  # the result's identity; None while it is being made
+    was: str | None = None  # while it is being made: the identity of the file that it is to replace
 
 
 class Ledger:
@@ -93,7 +97,8 @@ class Ledger:
                 entry = stored.json_of(row)
                 result = None if entry["result"] is None else stored.text(entry["result"])
                 source = None if entry["source"] is None else stored.text(entry["source"])
-                line = None if source is None else _Line(source, stored.text(entry["settings"]), result)
+                was = None if entry.get("was") is None else stored.text(entry["was"])
+                line = None if source is None else _Line(source, stored.text(entry["settings"]), result, was)
                 target = stored.text(entry["target"])
                 self._note(name, target, line)
                 if self._is_loaded and result is not None:
@@ -117,13 +122,17 @@ class Ledger:
         return [lines[name] for lines in self._lines.values() if name in lines]
 
     def state(self, target: Path, source: str, settings: str, found: str | None = None) -> ResultState:
-        """Whether `target` is the finished result of that input with those settings; `found` is its identity, where
-        that is known."""
+        """What `target` is: the finished result of that input with those settings, or something else; `found` is its
+        identity, where that is known."""
         lines = self._of(target)
         if not lines:
             return "unknown"
-        done = _Line(source, settings, identity(target) if found is None else found)
-        return "done" if done in lines else "stale"
+        found = identity(target) if found is None else found
+        if _Line(source, settings, found) in lines:
+            return "done"
+        if self.lists(target, found) or any(line.was == found for line in lines):
+            return "stale"
+        return "changed" if any(line.result is not None for line in lines) else "unknown"
 
     def is_fresh(self, target: Path) -> bool:
         """Whether another process has made it since this record was loaded."""
@@ -138,7 +147,11 @@ class Ledger:
         """The same of a file of the same size: a copy or a checkout changes times. `found` as in `state`."""
         lines = self._of(path)
         size = (identity(path) if found is None else found).partition("-")[0] if lines else ""
-        return any((line.result or "-").partition("-")[0] == size for line in lines)
+        return bool(size) and any((line.result or "-").partition("-")[0] == size for line in lines)
+
+    def is_to_be_made_again(self, target: Path, found: str) -> bool:
+        """Whether the file of that identity is a result of ours that a run which resumes makes again."""
+        return any(line.settings == TO_BE_MADE_AGAIN and line.result == found for line in self._of(target))
 
     def source_of(self, path: Path) -> str | None:
         """The identity of the input that a listed file was made from."""
@@ -157,16 +170,17 @@ class Ledger:
         """Nothing more is recorded by this process."""
         self._storage.close()
 
-    def begin(self, target: Path, source: str, settings: str) -> None:
-        self._append([(target, _Line(source, settings, None))])
+    def begin(self, target: Path, source: str, settings: str, was: str | None = None) -> None:
+        """`was`: the identity of the file that is to be replaced."""
+        self._append([(target, _Line(source, settings, None, was))])
 
     def finish(self, target: Path, source: str, settings: str, result: str | None = None) -> None:
         """`result` is the identity of what has got its name, where another name leads to it by now."""
         self.finish_all([(target, source, identity(target) if result is None else result)], settings)
 
-    def begin_all(self, several: Sequence[tuple[Path, str]], settings: str) -> None:
-        """Several targets and their sources, synced once."""
-        self._append([(target, _Line(source, settings, None)) for target, source in several])
+    def begin_all(self, several: Sequence[tuple[Path, str, str | None]], settings: str) -> None:
+        """Several targets, their sources and what is to be replaced, synced once."""
+        self._append([(target, _Line(source, settings, None, was)) for target, source, was in several])
 
     def finish_all(self, several: Sequence[tuple[Path, str, str]], settings: str) -> None:
         """Several targets, their sources and what has got their names, synced once."""
@@ -187,6 +201,8 @@ class Ledger:
             name = self._name(target)
             self._note(self._own, name, line)
             row = {"target": name, "source": line.source, "settings": line.settings, "result": line.result}
+            if line.was is not None:
+                row["was"] = line.was
             rows.append(json.dumps(row))
         self._write(self._own, "\n".join(rows))
 

@@ -12,7 +12,8 @@ from srgan_cli.stores import store
 from srgan_cli.stores.failures import StoreError
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.claims import RENEW_SECONDS, Claims
-from srgan_cli.upscaling.ledger import Ledger, ResultState
+from srgan_cli.upscaling.done import recorded_state
+from srgan_cli.upscaling.ledger import TO_BE_MADE_AGAIN, Ledger, ResultState, identity
 from srgan_cli.upscaling.places import Places
 from srgan_cli.upscaling.plan import Job
 from srgan_cli.upscaling.record_storage import FILE_NAME, part_for, parts_of
@@ -105,12 +106,18 @@ class Records:
         """`source`: the input's identity."""
         with self._lock:
             if (record := self._of(job)) is not None:
-                record.ledger.begin(job.target, source, self._settings_key)
+                record.ledger.begin(job.target, source, self._settings_key, _replaced(job))
 
     def finish(self, job: Job, source: str, result: str) -> None:
         with self._lock:
             if (record := self._of(job)) is not None:
                 record.ledger.finish(job.target, source, self._settings_key, result)
+
+    def leave(self, job: Job, source: str, result: str) -> None:
+        """A result that is there, and ours, but to be made again by a run that resumes."""
+        with self._lock:
+            if (record := self._of(job)) is not None:
+                record.ledger.finish(job.target, source, TO_BE_MADE_AGAIN, result)
 
     def withdraw(self, job: Job) -> None:
         """A job that was begun has failed, and nothing of it has its name."""
@@ -122,7 +129,8 @@ class Records:
     def begin_all(self, jobs: Sequence[Job]) -> None:
         """As `begin`, for several, each synced with the others of its folder."""
         for record, several in self._by_record(jobs):
-            record.ledger.begin_all([(job.target, job.source_identity) for job in several], self._settings_key)
+            rows = [(job.target, job.source_identity, _replaced(job)) for job in several]
+            record.ledger.begin_all(rows, self._settings_key)
 
     def finish_all(self, results: Sequence[tuple[Job, str]]) -> None:
         """As `finish`, for several jobs and the identities of their results."""
@@ -156,6 +164,11 @@ class Records:
                 if state == "done":
                     break
             return state
+
+    def is_ours(self, job: Job) -> bool:
+        """Whether a file that has a job's name by now was made by a run of this folder: by what the record says, or the
+        file itself."""
+        return recorded_state(job, self._settings_key, self.state(job)) != "unknown"
 
     def is_fresh(self, job: Job) -> bool:
         """Whether another process has made a job's target since the run began."""
@@ -208,6 +221,11 @@ class Records:
                 claims = [record.claims for record in self._records.values() if record.claims is not None]
             for one in claims:
                 one.renew()
+
+
+def _replaced(job: Job) -> str | None:
+    """What a job is to replace."""
+    return None if job.is_new else identity(job.target) or None
 
 
 def _name(job: Job) -> str:

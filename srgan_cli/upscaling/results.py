@@ -217,8 +217,7 @@ class Results:
         except BaseException:
             self._records.withdraw(job)
             raise
-        if for_good:
-            self._records.finish(job, source, identity(there))
+        (self._records.finish if for_good else self._records.leave)(job, source, identity(there))
 
     @staticmethod
     def _send(path: StorePath, made: Path, *, overwrite: bool, stop: Callable[[], bool]) -> None:

@@ -151,7 +151,7 @@ class Share:
             with contextlib.suppress(OSError):
                 part.unlink()
         is_left = self._options.resume and job.is_new and exists(job.target)
-        return replace(job, is_new=False) if is_left and self._records.state(job) == "stale" else job
+        return replace(job, is_new=False) if is_left and self._records.is_ours(job) else job
 
     def _is_done(self, job: Job) -> bool:
         """Whether another process has made it, since the run was planned."""
@@ -211,6 +211,8 @@ class Handed:
     def begin(self, job: Job, source: str) -> None: ...
 
     def finish(self, job: Job, source: str, result: str) -> None: ...
+
+    def leave(self, job: Job, source: str, result: str) -> None: ...
 
     def withdraw(self, job: Job) -> None: ...
 

@@ -200,9 +200,9 @@ def test_the_lines_of_a_further_process_count_and_are_gathered(tmp_path: Path) -
     second.begin(target, "s", "k")
     assert not first.is_fresh(target)
     first.refresh()
-    assert first.state(target, "s", "k") == "stale"
+    assert first.state(target, "s", "k") == "unknown"
     second.finish(target, "s", "k")
-    assert first.state(target, "s", "k") == "stale"
+    assert first.state(target, "s", "k") == "unknown"
     first.refresh()
     assert first.state(target, "s", "k") == "done"
     assert first.is_fresh(target)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from srgan_cli.upscaling.ledger import Ledger
+from srgan_cli.upscaling.ledger import TO_BE_MADE_AGAIN, Ledger, identity
 from srgan_cli.upscaling.record_storage import part_for
 
 
@@ -26,11 +26,22 @@ def test_what_is_begun_is_not_done(target: Path) -> None:
     ledger = Ledger.load(target.parent)
     assert states(target, ledger) == ["unknown"] * 2
     ledger.begin(target, "s", "k")
+    assert states(target, ledger) == ["unknown"] * 2, "there was nothing under its name"
+    ledger.begin(target, "s", "k", was=identity(target))
     assert states(target, ledger) == ["stale"] * 2
     ledger.finish(target, "s", "k")
     assert states(target, ledger) == ["done"] * 2
     target.write_bytes(b"another")
+    assert states(target, ledger) == ["changed"] * 2
+
+
+def test_what_is_left_damaged_is_ours_and_not_done(target: Path) -> None:
+    ledger = Ledger.load(target.parent)
+    ledger.finish(target, "s", TO_BE_MADE_AGAIN)
     assert states(target, ledger) == ["stale"] * 2
+    assert Ledger.load(target.parent).is_to_be_made_again(target, identity(target))
+    ledger.finish(target, "s", "k")
+    assert not Ledger.load(target.parent).is_to_be_made_again(target, identity(target))
 
 
 def test_what_came_to_nothing_leaves_the_name_to_others(target: Path) -> None:
@@ -41,7 +52,7 @@ def test_what_came_to_nothing_leaves_the_name_to_others(target: Path) -> None:
     assert states(target, ledger, other) == ["unknown"] * 3
     ledger.withdraw(target)
     assert len(ledger.path.read_text().splitlines()) == 4, "once: a line ends what was cut short before it"
-    ledger.begin(target, "s", "k")
+    ledger.begin(target, "s", "k", was=identity(target))
     assert states(target, ledger) == ["stale"] * 2
 
 
@@ -59,4 +70,4 @@ def test_what_is_done_stays_so_whatever_is_begun_later(target: Path) -> None:
     assert states(target, first) == ["done"] * 2
     first.begin(target, "s", "k")
     target.write_bytes(b"its successor, that nobody has recorded")
-    assert states(target, first) == ["stale"] * 2
+    assert states(target, first) == ["changed"] * 2

@@ -192,16 +192,18 @@ class Dispatch:
         ]
 
     def _recorded(self, events: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
-        """The events, with what is done on record before anything else comes of it; but for the damaged, which are made
-        again."""
-        done = {
-            event.target: (job, event.result)
-            for worker, event in events
-            if isinstance(event, Done)
-            and not event.damaged
-            and (job := self._out.job(worker, event.target)) is not None
-        }
+        """The events, with what is done on record before anything else comes of it."""
+        done: dict[Path, tuple[Job, str]] = {}
+        damaged: list[tuple[Job, str]] = []  # which are made again
+        for worker, event in events:
+            if isinstance(event, Done) and (job := self._out.job(worker, event.target)) is not None:
+                if event.damaged:
+                    damaged.append((job, event.result))
+                else:
+                    done[event.target] = job, event.result
         try:
+            for job, result in damaged:
+                self._records.leave(job, job.source_identity, result)
             self._records.finish_all(list(done.values()))
         except OSError as err:
             failed = {target: Failed(_unrecorded(job, err)) for target, (job, _) in done.items()}
@@ -279,7 +281,8 @@ class Dispatch:
             return
         _clean(job)
         # It may have its name already, given by the worker in its last moment.
-        self._alone.append(replace(job, is_new=job.is_new and not exists(job.target)))
+        is_left = job.is_new and exists(job.target) and self._records.is_ours(job)
+        self._alone.append(replace(job, is_new=job.is_new and not is_left))
 
     def _interrupt(self) -> None:
         """Nothing is begun any more, and all workers end what they do with nothing half-made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -74,6 +75,32 @@ def test_a_run_that_is_ended_goes_on_and_leaves_no_worker(twelve: Path, model: P
     tally, _, _ = by_threads(session(twelve, model))
     assert (tally.exit_code, tally.failures) == (0, [])
     assert is_as_without_a_crew(twelve, model)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_what_somebody_puts_under_a_name_that_a_killed_run_had_begun_is_left_alone(twelve: Path, model: Path) -> None:
+    command = [sys.executable, "-m", "srgan_cli", "upscale", str(twelve / "in"), "-o", str(twelve / "out"), "--resume",
+               "--model", str(model), "--scale", "2", "--device", "cpu:1x1", "--tile", "8", "-q"]  # fmt: skip
+    process = subprocess.Popen(command)
+    record = twelve / "out" / FILE_NAME
+    wait_for(lambda: record.exists() and len(list((twelve / "out").glob("*.png"))) >= 1)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not list((twelve / "out").glob("*.part")))
+    begun = {json.loads(row)["target"] for row in record.read_text().splitlines() if row}
+    missing = sorted(name for name in begun if not (twelve / "out" / name).exists())
+    if not missing:
+        pytest.skip("it was killed between two pictures")
+    mine = picture(twelve / "out" / missing[0], 30, 30)
+    before = mine.read_bytes()
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert f"{missing[0]} exists, but no earlier run made it" in " ".join(refused.stderr.split())
+    assert mine.read_bytes() == before
+    mine.unlink()
+    assert subprocess.run(command, check=False).returncode == 0
+    assert len(list((twelve / "out").glob("*.png"))) == 12
 
 
 class Patient:

@@ -79,6 +79,30 @@ def test_resume_does_again_what_was_only_begun(two_done: tuple[Path, Path]) -> N
     assert todo(resume=True) == ["a.png", "b.png"]
 
 
+def test_resume_replaces_what_an_earlier_run_was_to_replace(two_done: tuple[Path, Path], here: Path) -> None:
+    mine = picture(here / "out/b.png")
+    Ledger.load(Path("out")).begin(Path("out/b.png"), identity(Path("in/b.png")), KEY, was=identity(mine))
+    assert todo(resume=True) == ["b.png"]
+    picture(mine, 5, 5)
+    with pytest.raises(SettingsError, match=r"out/b\.png exists, but no earlier run"):
+        todo(resume=True)
+
+
+def test_resume_refuses_what_has_come_since_a_run_was_killed(two_done: tuple[Path, Path], here: Path) -> None:
+    Ledger.load(Path("out")).begin(Path("out/b.png"), identity(Path("in/b.png")), KEY)
+    assert todo(resume=True) == ["b.png"]
+    for data in (b"notes", picture(here / "mine.png", 48, 36).read_bytes()):
+        Path("out/b.png").write_bytes(data)
+        with pytest.raises(SettingsError, match=r"out/b\.png exists, but no earlier run"):
+            todo(resume=True)
+
+
+def test_resume_refuses_another_picture_in_the_place_of_a_result(two_done: tuple[Path, Path]) -> None:
+    picture(two_done[1], 47, 36, seed=5)
+    with pytest.raises(SettingsError, match=r"out/a\.png exists, but no earlier run"):
+        todo(resume=True)
+
+
 @pytest.mark.usefixtures("two_done")
 def test_resume_refuses_a_file_that_is_not_ours(here: Path) -> None:
     picture(here / "out/b.png")
