@@ -69,6 +69,7 @@ class Watch:
         for job in self._plan.jobs:
             self._jobs_of.setdefault(job.source, []).append(job)
         self._notes: dict[str, list[Path]] = {}  # pixels of results, and their owners
+        self._left: set[str] = set()  # why pictures were not tried, as far as it was said
         pace = session.last_pace()
         speed = None if pace is None else pace.megapixels_per_second * 1e6
         self._estimate = Estimate(self._plan.network_pixels, speed, 0.0 if pace is None else pace.startup_seconds)
@@ -179,7 +180,9 @@ class Watch:
 
     def failed(self, failure: Failure) -> None:
         self._event("failed", source=str(failure.source), reason=failure.reason)
-        self._say(failure.sentence, style="red", even_quiet=True)
+        if not failure.left or failure.left not in self._left:
+            self._left.add(failure.left)
+            self._say(failure.sentence, style="red", even_quiet=True)
         self._leave_out(failure.source, failure.target)
 
     def _leave_out(self, source: Path, target: Path | None) -> None:
@@ -227,7 +230,7 @@ class Watch:
             self._say(f"{sources[0]}{others}: {sentence}")
         if len(tally.failures) > 1 and tally.done:
             self._say("what failed:", style="bold")
-            for failure in tally.failures:
+            for failure in (one for one in tally.failures if not one.left):
                 self._say(f"  {failure.sentence}")
         if tally.error is not None and not tally.done and not tally.failures:
             return

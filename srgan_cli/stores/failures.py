@@ -34,11 +34,14 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Trouble:
-    """`why` ends a sentence. `passes`: a retry may help. `concerns_all`: all objects would fail the same way."""
+    """`why` ends a sentence. `passes`: a retry may help. `concerns_all`: all objects would fail the same way.
+    `is_silent`: the store could not be reached, or not answer. `is_given_up`: it was not asked (`reach`)."""
 
     why: str
     passes: bool = False
     concerns_all: bool = False
+    is_silent: bool = False
+    is_given_up: bool = False
 
 
 class StoreError(OSError):
@@ -47,6 +50,12 @@ class StoreError(OSError):
     def __init__(self, trouble: Trouble) -> None:
         super().__init__(trouble.why)
         self.trouble = trouble
+
+
+def given_up(err: BaseException) -> str:
+    """Why a picture was not tried, if its store is not asked any more: the same for all; else nothing."""
+    cause = err if isinstance(err, StoreError) else err.__cause__
+    return cause.trouble.why if isinstance(cause, StoreError) and cause.trouble.is_given_up else ""
 
 
 def trouble_of(err: BaseException, protocol: str) -> Trouble:
@@ -64,15 +73,17 @@ def trouble_of(err: BaseException, protocol: str) -> Trouble:
     if isinstance(err, PermissionError) or status in (401, 403) or code in _DENIED:
         return Trouble(f"access is denied{said}")
     if status is not None:
-        return Trouble(f"the server answered with {status}{said}", passes=status in _PASSING_STATUS)
+        return Trouble(
+            f"the server answered with {status}{said}", passes=status in _PASSING_STATUS, is_silent=status >= 500
+        )
     if isinstance(err, (TimeoutError, asyncio.TimeoutError)):
-        return Trouble("the server did not answer in time", passes=True)
+        return Trouble("the server did not answer in time", passes=True, is_silent=True)
     if name in _LOST or isinstance(err, ConnectionError):
-        return Trouble(f"the connection fails{said}", passes=True)
+        return Trouble(f"the connection fails{said}", passes=True, is_silent=True)
     if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT):
         return Trouble("the disk is full; free some space, or set TMPDIR to a folder on another disk")
     if isinstance(err, OSError) and err.errno in _PASSING:
-        return Trouble(f"the store reported an error{said}", passes=True)
+        return Trouble(f"the store reported an error{said}", passes=True, is_silent=True)
     return Trouble(f"the store refused it{said}" if said else f"the store failed with {name}")
 
 

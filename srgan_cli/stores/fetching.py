@@ -45,6 +45,19 @@ def reading(path: StorePath) -> Iterator[None]:
         raise UnreadablePictureError(f"{path} cannot be read: {err.trouble.why}") from err
 
 
+@contextlib.contextmanager
+def writing(path: StorePath) -> Iterator[None]:
+    """What goes wrong with a store in the block, as a sentence about the result there."""
+    try:
+        yield
+    except FileExistsError as err:
+        raise UnwritablePictureError(f"{path} has appeared since the run began; it is left alone") from err
+    except FileNotFoundError as err:
+        raise UnwritablePictureError(f"{path} cannot be written: its bucket or folder does not exist") from err
+    except StoreError as err:
+        raise UnwritablePictureError(f"{path} cannot be written: {err.trouble.why}") from err
+
+
 def fetch(path: StorePath, version: str = "", check: Check = _always) -> Fetched:
     """Fetch an object into a local file. `version`: the object's version when the run was planned, if known.
 
@@ -83,14 +96,8 @@ def on_this_machine(path: Path) -> Iterator[Path]:
 
 def publish(source: Path, path: StorePath, *, overwrite: bool, check: Check = _always) -> None:
     """Upload a finished file as an object. Raises `UnwritablePictureError`."""
-    try:
+    with writing(path):
         store.put(source, path, lambda _count: check(), overwrite=overwrite)
-    except FileExistsError as err:
-        raise UnwritablePictureError(f"{path} has appeared since the run began; it is left alone") from err
-    except FileNotFoundError as err:
-        raise UnwritablePictureError(f"{path} cannot be written: its bucket or folder does not exist") from err
-    except StoreError as err:
-        raise UnwritablePictureError(f"{path} cannot be written: {err.trouble.why}") from err
 
 
 def _bounded(path: StorePath, found: Stat, folder: Path, check: Check) -> Callable[[int], None]:

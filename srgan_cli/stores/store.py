@@ -11,7 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from srgan_cli.errors import SettingsError, SrganError
 from srgan_cli.extras import how_to_install
+from srgan_cli.stores import reach
 from srgan_cli.stores.failures import StoreError, Trouble, trouble_of
 from srgan_cli.stores.paths import StorePath, below
 
@@ -217,20 +218,34 @@ def _is_same(path: StorePath, source: Path) -> bool:
 def _tried(path: StorePath, work: Callable[[Any], _T]) -> _T:
     """Call a store's operation, with retries while the error may be temporary."""
     fs = _filesystem(path.protocol)
+    reach.check(path)
     for wait in (*_WAITS, None):
         try:
-            return work(fs)
+            done = work(fs)
         except (SrganError, StoreError, FileExistsError, KeyboardInterrupt):
             raise
         except Exception as err:
             trouble = trouble_of(err, path.protocol)
             if trouble.why == _MISSING:
+                reach.answered(path)
                 raise FileNotFoundError(str(path)) from err
             if wait is None or not trouble.passes:
                 again = f" ({len(_WAITS) + 1} tries)" if trouble.passes else ""
-                raise StoreError(Trouble(f"{trouble.why}{again}", trouble.passes, trouble.concerns_all)) from err
+                trouble = replace(trouble, why=f"{trouble.why}{again}")
+                _note_silence(path, trouble)
+                raise StoreError(trouble) from err
+        else:
+            reach.answered(path)
+            return done
         time.sleep(wait * random.uniform(0.8, 1.2))
     raise AssertionError("the last try returns or raises")
+
+
+def _note_silence(path: StorePath, trouble: Trouble) -> None:
+    if trouble.is_silent:
+        reach.silent(path, trouble)
+    else:
+        reach.answered(path)
 
 
 _MISSING = trouble_of(FileNotFoundError(), "").why

@@ -24,7 +24,7 @@ from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.imaging.sources import Origin
 from srgan_cli.stores import store
-from srgan_cli.stores.failures import StoreError
+from srgan_cli.stores.failures import StoreError, given_up
 from srgan_cli.stores.paths import StorePath, relative_to
 from srgan_cli.stores.ranges import Ranges
 from srgan_cli.stores.store import Stat
@@ -65,6 +65,7 @@ class Failure:
     reason: str
     kind: type[SrganError] = PictureError
     target: Path | None = None  # of the affected result, if one was planned
+    left: str = ""  # why it was not even tried: the same for many, and said once
 
     @property
     def sentence(self) -> str:
@@ -202,7 +203,7 @@ def _unreachable(path: Path, err: StoreError) -> Failure:
     """Raises `SettingsError` if all pictures of that store would fail the same way."""
     if err.trouble.concerns_all:
         raise SettingsError(f"{path} cannot be read: {err.trouble.why}") from err
-    return Failure(path, f"{path} cannot be read: {err.trouble.why}", UnreadablePictureError)
+    return Failure(path, f"{path} cannot be read: {err.trouble.why}", UnreadablePictureError, left=given_up(err))
 
 
 def _unlistable(path: Path, err: OSError) -> Failure:

@@ -14,7 +14,8 @@ from srgan_cli.documents.opening import open_document, open_page
 from srgan_cli.engine.rows import ArrayRows, RowSource
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.reading import OpenPicture, open_picture
-from srgan_cli.stores.fetching import fetch
+from srgan_cli.stores import reach
+from srgan_cli.stores.fetching import fetch, reading, writing
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import READ_AHEAD_BYTES, Job
@@ -94,6 +95,17 @@ def at_hand(job: Job, check: Callable[[], None]) -> Job:
     if not isinstance(job.source, StorePath) or job.data is not None:
         return job
     return replace(job, fetched=fetch(job.source, job.version, check))
+
+
+def check_stores(job: Job) -> None:
+    """Raises `PictureError`, as reading or publishing would, while a job's store is not asked any more: before it is
+    upscaled for nothing."""
+    if isinstance(job.source, StorePath) and job.data is None:
+        with reading(job.source):
+            reach.check(job.source)
+    if isinstance(job.target, StorePath):
+        with writing(job.target):
+            reach.check(job.target)
 
 
 def open_ahead(job: Job, options: UpscaleOptions, patience: Patience) -> tuple[Job, Opened]:

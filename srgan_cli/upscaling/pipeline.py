@@ -19,7 +19,7 @@ from srgan_cli.engine.rows import AheadRows, RowSource, Unchanged
 from srgan_cli.errors import DeviceError, InterruptedRunError, PictureError, WeightsError, shown
 from srgan_cli.upscaling.budget import ByteBudget
 from srgan_cli.upscaling.graining import graining_of
-from srgan_cli.upscaling.intake import Intake, Opened, at_hand, open_ahead, open_alone
+from srgan_cli.upscaling.intake import Intake, Opened, at_hand, check_stores, open_ahead, open_alone
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.patience import Patience
 from srgan_cli.upscaling.plan import CANVAS_BYTES, READ_AHEAD_BYTES, Job
@@ -137,6 +137,7 @@ class Pipeline:
     def _look_and_open(self, job: Job, assign: Assign, patience: Patience) -> tuple[Job, Opened]:
         try:
             with patience.working():
+                check_stores(job)
                 job = at_hand(job, partial(self._check, patience))
                 job = assign(job)
                 return open_ahead(job, self._options, patience)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +26,7 @@ from srgan_cli.handles import Folder, without_handles
 from srgan_cli.imaging.canvas import Canvas
 from srgan_cli.imaging.metadata.provenance import DIGEST_DIGITS, Record, bytes_digest, name_digest
 from srgan_cli.imaging.writing import copy_picture, write_picture
+from srgan_cli.stores.failures import given_up
 from srgan_cli.stores.fetching import publish
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import documents
@@ -259,6 +260,7 @@ class Results:
             if err.filename is not None:  # usually about one of srgan's own files
                 sentence = _without_detours(f"{shown(err.filename)}: {(err.strerror or str(err)).lower()}", job)
             failure = Failure(job.source, sentence, UnwritablePictureError, job.target)
+        failure = replace(failure, left=given_up(err))
         self._tally.failures.append(failure)
         self._share.settle(job)
         self._observer.failed(failure)

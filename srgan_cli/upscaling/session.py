@@ -25,6 +25,7 @@ from srgan_cli.networks import library, registry
 from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
 from srgan_cli.sizes import Size
+from srgan_cli.stores import reach
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.choice import CLEAN, WORN, choose_model
 from srgan_cli.upscaling.inputs import STREAM, InputFile
@@ -300,6 +301,7 @@ def prepare(
     Raises what `select` and `plan` raise.
     """
     began = time.perf_counter()
+    reach.forget()
     vips_module()  # some pictures can be read without it, but none can be written
     selections = _selections(options) if upscaler is None else _held(upscaler, options)
     _refuse_without_noise(options, selections)

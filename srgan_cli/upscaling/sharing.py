@@ -11,6 +11,7 @@ from pathlib import Path
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import UnwritablePictureError, shown
 from srgan_cli.files import part_name, reason, stale_parts
+from srgan_cli.stores.failures import given_up
 from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.places import JOURNAL, beside
@@ -128,7 +129,8 @@ class Share:
             return self._claim(job, held)
         except OSError as err:  # of the folder of the results, or of what stands in it of ours
             why = f"{shown(job.target)} cannot be written: {reason(err)}"
-            self._tally.failures.append(failure := Failure(job.source, why, UnwritablePictureError, job.target))
+            failure = Failure(job.source, why, UnwritablePictureError, job.target, given_up(err))
+            self._tally.failures.append(failure)
             self._observer.failed(failure)
             if self._options.fail_fast:
                 self._ended.set()

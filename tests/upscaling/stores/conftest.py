@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from srgan_cli.stores import scratch, store
+from srgan_cli.stores import reach, scratch, store
 
 PLACES = ("memory", pytest.param("s3", marks=pytest.mark.slow))
 
@@ -33,7 +33,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(store, "_WAITS", (0.01, 0.01))
     connect, memory = store._filesystem, pytest.importorskip("fsspec").filesystem("memory")
     connect.cache_clear()
+    reach.forget()
     yield tmp_path
+    reach.forget()
     connect.cache_clear()
     type(memory).store.clear()
 

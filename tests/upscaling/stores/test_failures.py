@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from srgan_cli.stores import store
+from srgan_cli.stores import reach, store
+from srgan_cli.stores.failures import StoreError, trouble_of
+from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.observer import Silent
 from tests.upscaling.pictures import picture
 from tests.upscaling.stores.buckets import command, fill, session, there
@@ -145,3 +148,69 @@ def test_missing_packages_are_named(
     monkeypatch.setattr(fsspec, "filesystem", missing)
     assert command(model, "gs://bucket/a.png", "-o", "x.png") == 2
     assert "gs:// needs a package for fsspec: pip install gcsfs" in capsys.readouterr().err
+
+
+class Gone:
+    """A file system that nobody reaches any more once `method` has been called `times` times; how often it was asked
+    since."""
+
+    def __init__(self, files: Any, method: str, times: int) -> None:
+        self._files, self._method, self._left = files, method, times
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            if self._left <= 0:
+                self.asked += 1
+                raise ConnectionRefusedError(111, "Connection refused")
+            self._left -= name == self._method
+            return getattr(self._files, name)(*arguments, **more)
+
+        return call
+
+
+@pytest.mark.parametrize(("method", "output"), [("get_file", "out"), ("put_file", "memory://out")])
+def test_a_store_that_does_not_answer_is_given_up_with_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, model: Path, method: str, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill("memory://in", *(f"{number:02}.png" for number in range(20)))
+    arguments = ["memory://in", "-o", output, "-r", "--resume", "--failed", "failed.txt"]
+    gone = Gone(fsspec.filesystem("memory"), method, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_filesystem", lambda _protocol: gone)
+        assert command(model, *arguments) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("memory:// in a row, so that it is not asked any more") == 1
+    assert said.count("Connection refused") <= 8, "those that were tried, and those under way"
+    assert gone.asked <= 8 * 3, "each three times, where all would be 15 and more"
+    left = Path("failed.txt").read_text(encoding="utf-8").splitlines()
+    assert 12 <= len(left) <= 17
+    assert command(model, "--files-from", "failed.txt", "-o", output, "--resume") == 0
+    results = there(output) if output.startswith("memory") else {path.name for path in Path(output).glob("*.png")}
+    assert len(results) == 20
+
+
+def test_a_store_is_asked_again_after_a_while_and_when_it_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    silence = trouble_of(ConnectionRefusedError(111, "Connection refused"), "https")
+    one, other = StorePath("https:", "one.org", "a.png"), StorePath("https:", "two.org", "a.png")
+    for _ in range(5):
+        reach.silent(one, silence)
+    reach.check(one)  # a single object says nothing of the others
+    reach.answered(one.with_name("b.png"))
+    for name in ("a.png", "b.png"):
+        reach.silent(one.with_name(name), silence)
+    reach.check(one)
+    reach.silent(one.with_name("c.png"), silence)
+    reach.check(other)
+    with pytest.raises(StoreError, match=r"3 objects of https://one\.org in a row"):
+        reach.check(one)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61.0)
+    reach.check(one)
+
+
+@pytest.mark.parametrize(("status", "is_silent"), [(503, True), (500, True), (429, False), (403, False), (404, False)])
+def test_a_server_that_refuses_is_not_silent(status: int, is_silent: bool) -> None:
+    err = OSError()
+    err.status = status  # type: ignore[attr-defined]
+    assert trouble_of(err, "https").is_silent == is_silent

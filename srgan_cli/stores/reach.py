@@ -1,0 +1,65 @@
+"""Stores that do not answer: after a few objects in a row they are not asked for a while, since each costs seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+from srgan_cli.stores.failures import StoreError, Trouble
+from srgan_cli.stores.paths import StorePath
+
+_OBJECTS = 3  # different ones in a row, each tried several times
+_SECONDS = 60.0  # until it is asked again
+_WITH_HOSTS = ("http", "https", "ftp", "sftp", "ssh", "smb", "webdav", "hdfs", "webhdfs")
+
+
+@dataclass
+class _Host:
+    silent: set[StorePath] = field(default_factory=set)  # the objects that it did not answer about, in a row
+    trouble: Trouble | None = None  # since it has been given up
+    until: float = 0.0
+
+
+_hosts: dict[str, _Host] = {}
+_lock = threading.Lock()
+
+
+def check(path: StorePath) -> None:
+    """Raise `StoreError` (`is_given_up`) while its store is not asked any more."""
+    with _lock:
+        host = _hosts.get(host_of(path))
+        if host is not None and host.trouble is not None and time.monotonic() < host.until:
+            raise StoreError(host.trouble)
+
+
+def answered(path: StorePath) -> None:
+    with _lock:
+        _hosts.pop(host_of(path), None)
+
+
+def silent(path: StorePath, trouble: Trouble) -> None:
+    """An object's store did not answer, however often it was asked."""
+    name = host_of(path)
+    with _lock:
+        host = _hosts.setdefault(name, _Host())
+        host.silent.add(path)
+        if len(host.silent) >= _OBJECTS:
+            why = (
+                f"{trouble.why}, for {len(host.silent)} objects of {name} in a row, so that it is not asked any more: "
+                "whatever else needs it counts as failed, and --resume, or the list of --failed, takes it up again"
+            )
+            host.trouble = replace(trouble, why=why, is_given_up=True)
+            host.until = time.monotonic() + _SECONDS
+
+
+def forget() -> None:
+    """Ask all stores again."""
+    with _lock:
+        _hosts.clear()
+
+
+def host_of(path: StorePath) -> str:
+    """The name of what does not answer: a server, or the service behind a protocol."""
+    server = path.parts[1] if path.protocol in _WITH_HOSTS and len(path.parts) > 1 else ""
+    return f"{path.protocol}://{server}"
