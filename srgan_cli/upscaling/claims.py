@@ -1,12 +1,12 @@
-"""Who makes which picture, among processes and machines that share a folder: leases, in files of that folder.
+"""Which process makes which picture, among processes and machines that share a folder: leases, as files in that folder.
 
-A claim is a hard link to a file of its process (or, where there are no hard links, a file that is created exclusively):
-either fails where the name is taken, on NFS as well. The process touches its file every `RENEW_SECONDS`. A claim that
-stays the same for `LEASE_SECONDS`, by the watch of the process that waits for it, or whose process is known to be dead,
-is taken over: by making the file of the next generation, which again only one can do. No clocks have to agree, and no
-locks are trusted.
+A claim is a hard link to a file of its process (or, without hard links, a file that is created exclusively): either
+fails if the name exists, on NFS as well. The process touches its file every `RENEW_SECONDS`. A claim is taken over if
+it has not changed for `LEASE_SECONDS`, by the clock of the waiting process, or if its process is known to have ended:
+by creating the file of the next generation, which again only one process can do. Clocks need not agree, and no locks
+are used.
 
-What was claimed must be found done by whoever claims it next: record first, release afterwards.
+A process that claims a picture next must find it done: so record first, then release.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from srgan_cli.files import add_name, create
 
 RENEW_SECONDS = 15.0
 LEASE_SECONDS = 60.0
-# By the file system's own clock: nobody who lives leaves a claim alone for so long.
+# By the file system's own clock: a living process never leaves a claim untouched for so long.
 ABANDONED_SECONDS = 600.0
 PREFIX = ".srgan-claim."
 _OWN = re.compile(re.escape(PREFIX) + r"[0-9a-f]{16}(\.\d{1,6})?")
@@ -41,29 +41,31 @@ _GENERATIONS = 1000
 
 @dataclass(frozen=True)
 class _Holder:
-    """What a claim's file says, and how it was found."""
+    """The contents and state of a claim's file."""
 
-    identity: tuple[int, int]  # inode and time of modification
+    identity: tuple[int, int]  # inode and modification time
     machine: str
     process: int
     started: str
 
 
 class Claims:
-    """This run's claims in one folder, for any thread. Raises `OSError` where no file can be made."""
+    """This run's claims in one folder, usable from any thread. Raises `OSError` if no file can be created."""
 
     def __init__(self, folder: Path) -> None:
         self.token = secrets.token_hex(8)
         self._folder = folder
         self._own = folder / f"{PREFIX}{self.token}"
-        self._held: dict[str, Path | None] = {}  # None: there was no room for a claim's file
-        self._watched: dict[Path, tuple[tuple[int, int], float]] = {}  # claims of others: as seen, since when
+        self._held: dict[str, Path | None] = {}  # None: the claim's file could not be created
+        # other processes' claims: as seen, and since when
+        self._watched: dict[Path, tuple[tuple[int, int], float]] = {}
         self._lock = threading.Lock()
         self._has_links = True
         _create(self._own)
 
     def take(self, name: str) -> bool:
-        """Claim a name; False while another holds it. On a disk that takes no more files nobody is kept out."""
+        """Claim a name; False if another process holds it. On a disk that accepts no more files, the name is not
+        protected."""
         with self._lock:
             if name in self._held:
                 return False
@@ -77,7 +79,7 @@ class Claims:
         for generation in range(1, _GENERATIONS):
             path = self._path(name, generation)
             if self._make(path):
-                # Somebody may have gone on from a claim that was swept away since.
+                # Another process may have continued from a claim that was removed meanwhile.
                 base = os.fspath(path).rpartition(".")[0]
                 if any(os.path.lexists(f"{base}.{generation + more}") for more in (1, 2)):
                     _remove(path)
@@ -89,7 +91,7 @@ class Claims:
         return False
 
     def holds(self, name: str) -> bool:
-        """Whether a claim is still ours: a process that stood still for a minute may have lost it."""
+        """Whether this process still holds a claim: it may have lost it if it stalled for a minute."""
         with self._lock:
             if name not in self._held:
                 return False
@@ -99,13 +101,13 @@ class Claims:
         return os.path.lexists(path) and not os.path.lexists(_following(path))
 
     def is_taken_over(self, name: str) -> bool:
-        """Whether a claim of ours is another's now."""
+        """Whether a claim of this process has been taken over."""
         with self._lock:
             path = self._held.get(name)
         return path is not None and os.path.lexists(_following(path))
 
     def release(self, name: str) -> None:
-        """Give a claim up, whose work is recorded, or not done."""
+        """Release a claim after its work has been recorded, or has not been done."""
         with self._lock:
             path = self._held.pop(name, None)
             if path is not None:
@@ -113,7 +115,7 @@ class Claims:
                     _remove(self._path(name, generation))
 
     def sweep(self) -> None:
-        """Remove the claims that dead processes have left."""
+        """Remove the claims of processes that have ended."""
         now = self._now_ns()
         for path in _claims_in(self._folder):
             holder = _look(path)
@@ -121,7 +123,7 @@ class Claims:
                 _remove(path)
 
     def renew(self) -> None:
-        """To be called every `RENEW_SECONDS`."""
+        """Must be called every `RENEW_SECONDS`."""
         with self._lock:
             paths = [] if self._has_links else [path for path in self._held.values() if path is not None]
         for path in (self._own, *paths):
@@ -129,7 +131,7 @@ class Claims:
                 os.utime(path)
 
     def close(self) -> None:
-        """Give all claims up."""
+        """Release all claims."""
         for name in tuple(self._held):
             self.release(name)
         _remove(self._own)
@@ -145,14 +147,14 @@ class Claims:
         return self._folder / f"{PREFIX}{digest}.{generation}"
 
     def _make(self, path: Path) -> bool:
-        """A claim's file; False where it is there already."""
+        """Create a claim's file; False if it exists."""
         if self._has_links:
             try:
                 add_name(self._own, path)
                 return True
             except FileExistsError:
                 return False
-            except (OSError, NotImplementedError):  # no hard links here (FAT, some network drives)
+            except (OSError, NotImplementedError):  # no hard links (FAT, some network drives)
                 self._has_links = False
         try:
             _create(path)
@@ -161,9 +163,9 @@ class Claims:
         return True
 
     def _is_over(self, path: Path) -> bool:
-        """Whether a claim of another is given up or abandoned."""
+        """Whether another process's claim has been released or abandoned."""
         holder = _look(path)
-        if holder is None:  # gone by now: to be tried again soon, from the first generation on
+        if holder is None:  # removed by now: try again soon, from the first generation on
             return not _makes_way(path)
         if _is_gone(holder, self._now_ns()):
             return True
@@ -187,7 +189,7 @@ def _following(path: Path) -> Path:
 
 
 def sweep(folders: Iterable[Path]) -> None:
-    """Remove what dead processes have left in folders that nothing is to be claimed in any more."""
+    """Remove the files of ended processes from folders in which nothing more will be claimed."""
     for folder in dict.fromkeys(folders):
         if _claims_in(folder):
             with contextlib.suppress(OSError), Claims(folder) as claims:
@@ -203,28 +205,28 @@ def _claims_in(folder: Path) -> list[Path]:
 
 
 def _create(path: Path) -> None:
-    """A claim's file. Raises `FileExistsError`."""
+    """Create a claim's file. Raises `FileExistsError`."""
     machine, process, started = this_process()
     create(path, json.dumps({"machine": machine, "process": process, "started": started}).encode())
 
 
 def this_process() -> tuple[str, int, str]:
-    """What tells this process from any other: its machine, its number, and when it was started."""
+    """Identifies this process: its machine, its process ID, and its start time."""
     return _machine(), os.getpid(), _started(os.getpid()) or ""
 
 
 def is_dead_here(machine: str, process: int, started: str) -> bool:
-    """Whether a process of this machine has ended; False of any other machine's."""
+    """Whether it is a process of this machine that has ended; False for other machines' processes."""
     return machine == _machine() and _started(process) != started
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file has the name of a claim, or of a process that makes some."""
+    """Whether a file has the name of a claim, or of a process's own file."""
     return _OWN.fullmatch(path.name) is not None
 
 
 def _look(path: Path) -> _Holder | None:
-    """What a claim says now; None where it is gone. It is opened, so that NFS asks the server."""
+    """A claim's current contents; None if it has been removed. It is opened, so that NFS asks the server."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         with os.fdopen(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
@@ -238,12 +240,12 @@ def _look(path: Path) -> _Holder | None:
         return _Holder(
             identity, stored.text(says["machine"]), stored.whole(says["process"]), stored.text(says["started"])
         )
-    except (ValueError, KeyError, TypeError):  # being written, or not ours
+    except (ValueError, KeyError, TypeError):  # being written, or not srgan's
         return _Holder(identity, "", 0, "")
 
 
 def _is_gone(holder: _Holder, now_ns: int) -> bool:
-    """Whether a claim's process is known to have ended, here or long ago."""
+    """Whether a claim's process is known to have ended, on this machine or long ago."""
     if is_dead_here(holder.machine, holder.process, holder.started):
         return True
     return now_ns - holder.identity[1] > ABANDONED_SECONDS * 1e9
@@ -251,7 +253,7 @@ def _is_gone(holder: _Holder, now_ns: int) -> bool:
 
 @cache
 def _machine() -> str:
-    """Where numbers of processes mean the same: one start of one machine, and one container in it."""
+    """The scope in which process IDs are unique: one boot of one machine, and one container in it."""
     parts = [platform.node()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
@@ -265,7 +267,7 @@ def _machine() -> str:
 
 
 def _started(process: int) -> str | None:
-    """When a process of this machine was started, so that its number is not taken for another's; None: it is gone."""
+    """The start time of a process of this machine, since process IDs are reused; None: it has ended."""
     try:
         state, *fields = (
             Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -283,8 +285,8 @@ def _started(process: int) -> str | None:
 
 
 def _makes_way(path: Path) -> bool:
-    """Remove what stands under a claim's name and is not a file. False of what stays, such as a folder with something
-    in it: that is nobody's claim."""
+    """Remove something other than a file that occupies a claim's name. False if it cannot be removed, such as a folder
+    with contents: that is not a claim."""
     try:
         kind = path.lstat().st_mode
     except OSError:

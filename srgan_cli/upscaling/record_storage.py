@@ -1,4 +1,4 @@
-"""Where a folder's record is stored: in files to append to, or in a store, whose objects can only be replaced."""
+"""Storage of a folder's record: in files that are appended to, or in a store, whose objects can only be replaced."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from srgan_cli.stores.paths import StorePath
 
 FILE_NAME = ".srgan-manifest.jsonl"
 _PART = re.compile(r"\.srgan-manifest\.[0-9a-f]{16}\.jsonl")
-# An object is written again with each line that it gets, so that lines go on in another one before that costs much.
+# An object is written again for each new line, so a new object is started before that becomes expensive.
 _SEGMENT_BYTES = 128 << 10
 
 
 def parts_of(folder: Path) -> list[str]:
-    """The names of the files that further processes write to, or have left."""
+    """The names of the files that additional processes write or have left."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if _PART.fullmatch(entry.name))
@@ -30,7 +30,7 @@ def parts_of(folder: Path) -> list[str]:
 
 
 def part_for(token: str) -> str:
-    """The name of a further process' file."""
+    """The file name for an additional process."""
     return f".srgan-manifest.{token}.jsonl"
 
 
@@ -41,21 +41,22 @@ class Storage(Protocol):
         """The names of its files; new ones may be missing for a moment."""
 
     def read_on(self, name: str, begin: int) -> tuple[bytes, int] | None:
-        """What a file holds from `begin` on, and where that begins: at 0 if it is another file by now. None: nothing
+        """A file's content from `begin` on, and where it begins: at 0 if the file has been replaced. None: nothing
         new."""
 
     def append(self, name: str, text: str) -> int | None:
-        """Add lines, which are safe when this returns. Returns the file's size; None if no other process writes it."""
+        """Append lines, which are synced when this returns. Returns the file's size; None if no other process writes to
+        it."""
 
     def gather(self, name: str) -> None:
-        """Put the lines of another process' file, which has ended, into the record, and remove it."""
+        """Merge the lines of another process's file, which has ended, into the record, and remove it."""
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Nothing more will be written."""
 
 
 class Files:
-    """The files of a folder of this machine. `folder` may be a handle."""
+    """Files in a folder of this machine. `folder` may be a handle."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -88,12 +89,12 @@ class Files:
 
 
 class Objects:
-    """The objects of a folder of a store. Each process writes objects of its own, so that none replaces another's."""
+    """Objects in a folder of a store. Each process writes its own objects, so that none replaces another's."""
 
     def __init__(self, folder: StorePath) -> None:
         self._folder = folder
         self._sizes: dict[str, int] = {}
-        self._listed: set[str] = set()  # whose sizes have not been looked at since
+        self._listed: set[str] = set()  # whose sizes have not been checked since
         self._own: dict[str, bytes] = {}
         self._segment = ""
 
@@ -116,7 +117,7 @@ class Objects:
         return None
 
     def _size(self, name: str, begin: int) -> int:
-        """As the folder's list has just said, or as asked now: another process may have written since."""
+        """From the latest listing, or requested now: another process may have written since."""
         if name in self._listed or name not in self._sizes:
             self._listed.discard(name)
             return self._sizes.get(name, begin)
@@ -136,7 +137,7 @@ class Objects:
     def gather(self, name: str) -> None: ...
 
     def close(self) -> None:
-        """One object is left of a run."""
+        """Combine the run's objects into one."""
         first, *others = self._own or [""]
         if not others:
             return

@@ -1,9 +1,10 @@
-"""Who makes which picture, among processes that share a folder of an object store: leases, as `claims`, in objects.
+"""Which process makes which picture, among processes that share a folder of an object store: leases as in `claims`, as
+objects.
 
-For stores that refuse a put where the name is taken (S3 since 2024, and what speaks its language): a claim is an object
-that is put only if there is none. It holds its process' token, under whose name that process puts a heartbeat, again
-every `RENEW_SECONDS`. A claim whose heartbeat is missing, or stays the same for `LEASE_SECONDS` by the watch of whoever
-waits, or whose process is known to be dead, is taken over by an object of the next generation.
+For stores with conditional uploads (S3 since 2024, and compatible ones): a claim is an object that is created only if
+there is none. It contains its process's token, under whose name that process uploads a heartbeat every `RENEW_SECONDS`.
+A claim is taken over, by an object of the next generation, if its heartbeat is missing or has not changed for
+`LEASE_SECONDS` by the waiting process's clock, or if its process is known to have ended.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _GENERATIONS = 100
 
 @dataclass(frozen=True)
 class _Beat:
-    """What a process' heartbeat says: its content changes each time."""
+    """The contents of a process's heartbeat, different each time."""
 
     content: bytes
     machine: str
@@ -37,8 +38,8 @@ class _Beat:
 
 
 class StoreClaims:
-    """This run's claims in one folder of a store, for any thread. Raises `StoreError`, also where the store does not
-    know how to refuse a put."""
+    """This run's claims in one folder of a store, usable from any thread. Raises `StoreError`, also if the store does
+    not support conditional uploads."""
 
     def __init__(self, folder: StorePath) -> None:
         self.token = secrets.token_hex(8)
@@ -46,14 +47,14 @@ class StoreClaims:
         self._own = _beat_of(folder, self.token)
         self._beats = 0
         self._held: dict[str, StorePath] = {}
-        self._watched: dict[StorePath, tuple[bytes, float]] = {}  # heartbeats of others: as seen, since when
+        self._watched: dict[StorePath, tuple[bytes, float]] = {}  # other processes' heartbeats: as seen, and since when
         self._lock = threading.Lock()
         if not store.create(self._own, self._says()):
             raise AssertionError("a token of 64 random bits is nobody else's")
 
     def take(self, name: str) -> bool:
-        """Claim a name; False while another holds it. Where a fault stays, nobody is kept out: a put of the result is
-        refused all the same where another has made it."""
+        """Claim a name; False if another process holds it. If the store keeps failing, the name is not protected:
+        uploading the result still fails if another process has made it."""
         with self._lock:
             if name in self._held:
                 return False
@@ -76,13 +77,13 @@ class StoreClaims:
         return path is not None and not self._is_there(_following(path))
 
     def is_taken_over(self, name: str) -> bool:
-        """Whether a claim of ours is another's now."""
+        """Whether a claim of this process has been taken over."""
         with self._lock:
             path = self._held.get(name)
         return path is not None and self._is_there(_following(path))
 
     def release(self, name: str) -> None:
-        """Give a claim up, whose work is recorded, or not done."""
+        """Release a claim after its work has been recorded, or has not been done."""
         with self._lock:
             path = self._held.pop(name, None)
         if path is not None:
@@ -90,7 +91,7 @@ class StoreClaims:
                 _remove(self._path(name, generation))
 
     def sweep(self) -> None:
-        """Remove what dead processes have left: of this machine, or of any where it has stood still for long."""
+        """Remove what ended processes have left: those of this machine, or others that have not changed for long."""
         with contextlib.suppress(StoreError, FileNotFoundError):
             there = store.listing(self._folder, recursive=False).objects
             found = {path: stat.modified_ns or 0 for path, stat in there if claims.is_own(path)}
@@ -105,13 +106,13 @@ class StoreClaims:
                 _remove(path)
 
     def renew(self) -> None:
-        """To be called every `RENEW_SECONDS`."""
+        """Must be called every `RENEW_SECONDS`."""
         self._beats += 1
         with contextlib.suppress(StoreError, FileNotFoundError):
             store.write(self._own, self._says())
 
     def close(self) -> None:
-        """Give all claims up."""
+        """Release all claims."""
         for name in tuple(self._held):
             self.release(name)
         _remove(self._own)
@@ -126,13 +127,13 @@ class StoreClaims:
         return self._folder / f"{claims.PREFIX}{digest}.{generation}"
 
     def _is_over(self, path: StorePath) -> bool:
-        """Whether a claim of another is given up or abandoned."""
+        """Whether another process's claim has been released or abandoned."""
         token = _token_in(path)
-        if not token:  # gone by now: to be tried again soon, from the first generation on
+        if not token:  # removed by now: try again soon, from the first generation on
             return False
         place = _beat_of(self._folder, token)
         beat = _look(place)
-        if beat is None:  # its process has ended; unless it has given the claim up just now
+        if beat is None:  # its process has ended, unless it has just released the claim
             return self._is_there(path)
         if claims.is_dead_here(beat.machine, beat.process, beat.started):
             return True
@@ -173,7 +174,7 @@ def _following(path: StorePath) -> StorePath:
 
 
 def _token_in(path: StorePath) -> str:
-    """Whose a claim is; empty where it is gone, or makes no sense."""
+    """The token of a claim's process; empty if the claim has been removed or is invalid."""
     with contextlib.suppress(StoreError, FileNotFoundError, ValueError):
         token = store.read(path).decode("ascii")
         return token if len(token) == 16 and token.isalnum() else "0" * 16
@@ -181,7 +182,7 @@ def _token_in(path: StorePath) -> str:
 
 
 def _look(place: StorePath) -> _Beat | None:
-    """What a heartbeat says now; None where there is none."""
+    """A heartbeat's current contents; None if there is none."""
     try:
         content = store.read(place)
     except FileNotFoundError:
@@ -189,7 +190,7 @@ def _look(place: StorePath) -> _Beat | None:
     try:
         says = stored.json_of(content)
         return _Beat(content, stored.text(says["machine"]), stored.whole(says["process"]), stored.text(says["started"]))
-    except (ValueError, KeyError, TypeError):  # not ours
+    except (ValueError, KeyError, TypeError):  # not srgan's
         return _Beat(content, "", 0, "")
 
 

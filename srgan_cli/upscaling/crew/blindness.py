@@ -1,4 +1,4 @@
-"""Workers that do not see this machine's files: found out, sent their pictures, and relieved of what they made."""
+"""Workers that do not see this machine's files: detecting them, sending them pictures, and receiving their results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from srgan_cli.upscaling.plan import Job
 
 
 class Sight:
-    """Who sees what of a run's pictures and places."""
+    """Which workers see which of a run's pictures and folders."""
 
     def __init__(self, options: UpscaleOptions, places: Places, *, sees_all: bool) -> None:
         self._options, self._places, self._sees_all = options, places, sees_all
@@ -37,11 +37,11 @@ class Sight:
         self._sees[worker] = sees
 
     def forget(self, worker: str) -> None:
-        """Another, maybe elsewhere, has its name by now."""
+        """Forget what is known of a worker: its name now belongs to another, possibly on another machine."""
         self._sees.pop(worker, None)
 
     def look(self, job: Job) -> Look:
-        """What a worker is asked: by the names that its jobs have."""
+        """The request by which a worker is tested, with file names as in its jobs."""
         source = None if isinstance(job.source, StorePath) or job.data is not None else job.source
         if self._probe is None and job.target != STREAM and not isinstance(job.target, StorePath):
             folder = job.ledger or job.target.parent
@@ -53,7 +53,7 @@ class Sight:
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
-        """The probe is there no longer than this."""
+        """The probe file exists only during this block."""
         try:
             yield
         finally:
@@ -61,7 +61,8 @@ class Sight:
                 discard(self._probe[0])
 
     def unit(self, worker: str, jobs: Sequence[Job]) -> Pictures:
-        """What a worker is given: with `blind`, of one picture, its bytes. Raises `UnreadablePictureError`."""
+        """The unit for a worker; with `blind`, it contains the bytes of its one picture. Raises
+        `UnreadablePictureError`."""
         (first, *others) = jobs
         if not self._travels(worker, first):
             return Pictures(tuple(jobs))
@@ -74,7 +75,7 @@ class Sight:
             raise UnreadablePictureError(f"{shown(first.source)} cannot be read: {reason(err)}") from err
 
     def freight(self, worker: str, job: Job) -> int:
-        """How many bytes travel with a job to a worker and back."""
+        """How many bytes are transferred with a job, to a worker and back."""
         if not self._travels(worker, job):
             return 0
         if job.data is not None or isinstance(job.source, StorePath):
@@ -82,7 +83,7 @@ class Sight:
         else:
             try:
                 there = job.source.stat().st_size
-            except OSError:  # which `unit` reports
+            except OSError:  # `unit` reports it
                 there = 0
         return there + job.needed_bytes(self._options.write)
 
@@ -90,7 +91,7 @@ class Sight:
         return job.target == STREAM or (self.is_blind(worker) and not _is_far(job))
 
     def named(self, job: Job, event: Done) -> Event:
-        """A picture that was sent back gets its name here."""
+        """Publish a picture that was sent back."""
         if event.data is None or job.target == STREAM:
             return event
         try:
@@ -111,5 +112,5 @@ class Sight:
 
 
 def _is_far(job: Job) -> bool:
-    """Whether any worker can read and write it by itself."""
+    """Whether the path is one that every worker can access by itself."""
     return isinstance(job.source, StorePath) and isinstance(job.target, StorePath)

@@ -1,4 +1,5 @@
-"""Workers that are actors of a Ray cluster: one for each part of its cores or GPUs, growing and shrinking with it."""
+"""Workers as actors of a Ray cluster: one for each part of its cores or GPUs. Their number follows the cluster's
+size."""
 
 from __future__ import annotations
 
@@ -24,45 +25,45 @@ from srgan_cli.upscaling.crew.roster import TRIES
 if TYPE_CHECKING:
     from types import ModuleType
 
-_GROW_SECONDS = 10.0  # how often it is looked whether the cluster has room for more workers
-_NOTE_SECONDS = 15.0  # without any worker, before a person hears of it
-_ROOM_SECONDS = 300.0  # without any worker, before the run ends: a cluster that grows takes minutes
-# What a worker says is sent so often at most: each of Ray's messages costs the leading process up to 2 ms of its core.
+_GROW_SECONDS = 10.0  # how often to check whether the cluster has room for more workers
+_NOTE_SECONDS = 15.0  # without any worker, before the user is notified
+_ROOM_SECONDS = 300.0  # without any worker, before the run ends: growing a cluster takes minutes
+# Minimum interval between a worker's messages: each of Ray's messages costs the leading process up to 2 ms of its core.
 _SAY_SECONDS = 1.0
-# For glibc, which keeps large blocks in the main arena only, and so has one for all threads. It is read when a process
-# starts: where Ray itself was started with it, workers are processes that Ray has ready, elsewhere new ones, which
-# takes a second.
+# For glibc, which keeps large blocks only in the main arena, so that there should be one arena for all threads. It is
+# read when a process starts. If Ray itself was started with it, workers use processes that Ray has started ahead;
+# otherwise new ones, which takes a second.
 _ARENAS = {"MALLOC_ARENA_MAX": "1"}
 
 
 class _Actor:
-    """A worker in a process of Ray's: makes its units in their order, and is asked for what it says."""
+    """A worker in one of Ray's processes: makes its units in order, and returns its events on request."""
 
     def __init__(self, brief: Brief, luggage: dict[Path, bytes], threads: int) -> None:
-        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))  # before torch is there
+        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))  # before torch is imported
         from srgan_cli.upscaling.crew.worker import Worker
 
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._worker = Worker(unpacked(brief, luggage), self._said.put)
         self._units: queue.SimpleQueue[Unit] = queue.SimpleQueue()
-        # In a thread, so that events are on their way while it works.
+        # In a thread, so that events can be sent while it works.
         threading.Thread(target=self._work, name="srgan-units", daemon=True).start()
 
     def ready(self) -> bool:
-        """Answers when the worker is there; False where its process was not started as it should be."""
+        """Returns when the worker has started; False if its process was not started with the required environment."""
         return all(os.environ.get(name) == value for name, value in _ARENAS.items())
 
     def do(self, unit: Unit) -> list[Event]:
-        """A unit for an idle worker; what is said of it first."""
+        """Give a unit to an idle worker. Returns its first events."""
         self._units.put(unit)
         return self.more()
 
     def do_next(self, unit: Unit) -> None:
-        """A unit for one that has something to do."""
+        """Give a unit to a worker that is busy."""
         self._units.put(unit)
 
     def more(self) -> list[Event]:
-        """What is said next, and within a moment of that. (Ray's streams do not pass through `ray://`.)"""
+        """The next events, collected for a moment. (Ray's streams do not pass through `ray://`.)"""
         events = [self._said.get()]
         until = time.monotonic() + _SAY_SECONDS
         with contextlib.suppress(queue.Empty):
@@ -76,7 +77,7 @@ class _Actor:
 
 
 class Cluster:
-    """A `Crew` on Ray. Raises `SettingsError` where Ray is missing, `DeviceError` where there is no such cluster."""
+    """A `Crew` on Ray. Raises `SettingsError` if Ray is missing, `DeviceError` if there is no such cluster."""
 
     sees_all = False
 
@@ -89,19 +90,19 @@ class Cluster:
             self._begin()
         device = "cuda" if options.gpus and brief.options.engine.device == "auto" else brief.options.engine.device
         engine = replace(brief.options.engine, device=device)
-        # Once, however many workers there are.
+        # Once, for any number of workers.
         brief = replace(brief, options=replace(brief.options, engine=engine)).for_one_of(self._most_on_a_node())
         self._brief = self._ray.put(brief)
         self._luggage = self._ray.put(packed(brief))
         self._actors: dict[str, Any] = {}
-        self._running: dict[str, Any] = {}  # what each was asked last, while it has something to do
-        self._units: Counter[str] = Counter()  # that each has
-        # Actors that have not answered yet, their answers, and whether they are processes that Ray had ready.
+        self._running: dict[str, Any] = {}  # the last request to each busy worker
+        self._units: Counter[str] = Counter()  # number of units of each worker
+        # Actors that have not answered yet, their answers, and whether they use processes that Ray had started ahead.
         self._starting: dict[str, tuple[Any, Any, bool]] = {}
-        self._failed_starts = 0  # since the last that was none
+        self._failed_starts = 0  # since the last successful one
         self._count = 0
-        self._looked = time.monotonic()
-        self._alone_since: float | None = None  # while there is no worker and one is waited for
+        self._checked = time.monotonic()
+        self._alone_since: float | None = None  # while there is no worker yet
         self._is_noted = False
         for _ in range(max(1, self._room())):
             self._start()
@@ -109,8 +110,8 @@ class Cluster:
     def workers(self) -> tuple[str, ...]:
         if self._starting:
             self._admit()
-        if time.monotonic() - self._looked > _GROW_SECONDS and self._failed_starts < TRIES:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._checked > _GROW_SECONDS and self._failed_starts < TRIES:
+            self._checked = time.monotonic()
             for _ in range(self._room() - len(self._actors) - len(self._starting)):
                 self._start()
         return tuple(self._actors)
@@ -120,7 +121,7 @@ class Cluster:
 
     def give(self, worker: str, unit: Unit) -> None:
         self._units[worker] += 1
-        if worker in self._running:  # whose answer comes at the latest when its unit is over
+        if worker in self._running:  # whose answer arrives at the latest when its unit has ended
             self._actors[worker].do_next.remote(unit)
         else:
             self._running[worker] = self._actors[worker].do.remote(unit)
@@ -145,7 +146,8 @@ class Cluster:
         self._forget(worker)
 
     def interrupt(self) -> None:
-        """Ray cannot interrupt a thread: the workers go, and what they had begun is left to whoever makes it again."""
+        """Ray cannot interrupt a thread, so the workers are ended; what they had begun is made again by the next
+        run."""
         for worker in tuple(self._actors):
             if worker in self._running:
                 self._ray.kill(self._actors[worker])
@@ -159,15 +161,15 @@ class Cluster:
     def _begin(self) -> None:
         address = self._options.address
         own: dict[str, Any] = {}
-        if address == "local":  # also where there is another one
+        if address == "local":  # also if another one exists
             own = {"include_dashboard": False, "num_cpus": _usable_cores()}
-        logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that a thread sets no handler of signals
+        logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that a thread cannot set signal handlers
         try:
             with _environment(address):
                 self._ray.init(
                     address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **own
                 )
-        except Exception as err:  # what a cluster that does not start raises is a plain one
+        except Exception as err:  # a cluster that fails to start raises a plain RuntimeError
             what = "a Ray cluster cannot be started" if own else f"there is no Ray cluster at {address}"
             raise DeviceError(f"{what}: {' '.join(str(err).split()) or type(err).__name__}") from err
         self._began = True
@@ -180,7 +182,7 @@ class Cluster:
         return max([1, *(self._fitting(node["Resources"]) for node in self._ray.nodes() if node["Alive"])])
 
     def _fitting(self, resources: dict[str, float]) -> int:
-        """How many workers so much is enough for."""
+        """How many workers these resources are sufficient for."""
         room = int(resources.get("CPU", 0) // self._options.cpus)
         return min(room, int(resources.get("GPU", 0) // self._options.gpus)) if self._options.gpus else room
 
@@ -192,7 +194,8 @@ class Cluster:
         self._starting[name] = actor, actor.ready.remote(), self._are_ready_made
 
     def _admit(self) -> None:
-        """Those that have answered are workers; an actor that the cluster has no room for now waits for its turn."""
+        """Actors that have answered become workers; an actor that the cluster has no room for now stays in the
+        queue."""
         whose = {answer: name for name, (_, answer, _) in self._starting.items()}
         ready, _ = self._ray.wait(list(whose), num_returns=len(whose), timeout=0)
         for answer in ready:
@@ -214,7 +217,7 @@ class Cluster:
                     self._alone_since = None
 
     def _wait_for_starts(self, seconds: float) -> None:
-        """Until an actor answers that is being started, or for a moment where there is none."""
+        """Wait until a starting actor answers, or for a moment if there is none."""
         answers = [answer for _, answer, _ in self._starting.values()]
         if answers:
             self._ray.wait(answers, num_returns=1, timeout=seconds)
@@ -222,7 +225,7 @@ class Cluster:
             time.sleep(min(seconds, 0.05))
 
     def _wait_for_room(self) -> list[tuple[str, Event]]:
-        """While there is no worker: says so after a while, and gives up after a long one."""
+        """While there is no worker: notify the user after a while, and give up after a long one."""
         self._alone_since = self._alone_since or time.monotonic()
         waited = time.monotonic() - self._alone_since
         needed = f"{self._options.cpus:g} CPU and {self._options.gpus:g} GPU"
@@ -241,7 +244,7 @@ class Cluster:
         return remote.remote(self._brief, self._luggage, max(1, int(self._options.cpus)))
 
     def _heard(self, worker: str, answer: Any) -> list[Event]:
-        """What a worker says in an answer; asks for the next one."""
+        """The events in a worker's answer; requests the next ones."""
         try:
             events: list[Event] = self._ray.get(answer)
         except (self._ray.exceptions.RayError, ConnectionError) as err:
@@ -261,19 +264,19 @@ class Cluster:
         starting, _, _ = self._starting.pop(worker, (None, None, False))
         actor = self._actors.pop(worker, starting)
         if actor is not None:
-            with contextlib.suppress(Exception):  # it is gone already
+            with contextlib.suppress(Exception):  # it has already ended
                 self._ray.kill(actor)
 
 
 def _usable_cores() -> int:
-    """Those that this process may use: Ray itself counts all of the machine's."""
+    """The cores this process may use; Ray itself counts all of the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def _environment(address: str) -> Iterator[None]:
-    """That of the processes of a cluster of this run's own."""
-    # As other processes: Ray's own choice is to yield to all.
+    """The environment for the processes of this run's own cluster."""
+    # Normal priority; Ray's own default is a lower one.
     more = {"RAY_worker_niceness": "0", **_ARENAS} if address == "local" else {}
     missing = {name: value for name, value in more.items() if name not in os.environ}
     os.environ |= missing

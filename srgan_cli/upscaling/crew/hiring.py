@@ -1,4 +1,4 @@
-"""A crew that is started while its run is planned, so that its workers are there by the time the plan is."""
+"""Starts the workers of a run while it is planned, so that they are ready when the plan is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from srgan_cli.upscaling.crew.messages import Crew
 
-# A refusal (a misspelt name, nothing to do) takes less, and so does not wait for an import.
+# Refusals (a misspelt name, nothing to do) come sooner than this, and so do not wait for an import.
 _GRACE_SECONDS = 0.05
 _POLL_SECONDS = 0.5
 _END_SECONDS = 10.0
 
 
 class Hiring:
-    """Starts a crew by a thread that lives as long as it: on Linux, processes that Ray has started end with the thread
-    that did so. Before `begin`, no more is done than to import `module`."""
+    """Starts a crew in a thread that lives as long as the crew: on Linux, processes started by Ray end with the thread
+    that started them. Before `begin`, it only imports `module`."""
 
     def __init__(self, start: Callable[[], Crew], module: str | None = None) -> None:
         self._start, self._module = start, module
@@ -30,13 +30,13 @@ class Hiring:
         threading.Thread(target=self._hire, name="srgan-hiring", daemon=True).start()
 
     def begin(self) -> None:
-        """There is something to do. Returns at once."""
+        """There is work, so start the crew. Returns immediately."""
         self._begun.set()
 
     def crew(self) -> Crew:
-        """The crew, which is the caller's to close from now on. Raises what starting it raises."""
+        """The crew, which the caller must close. Raises what starting it raised."""
         self.begin()
-        while not self._known.wait(_POLL_SECONDS):  # in parts, so that Ctrl-C gets through everywhere
+        while not self._known.wait(_POLL_SECONDS):  # in short waits, so that Ctrl-C works everywhere
             pass
         if self._error is not None:
             raise self._error
@@ -45,7 +45,7 @@ class Hiring:
         return crew
 
     def close(self) -> None:
-        """There is nothing to do any more: a crew that nobody has asked for is ended."""
+        """There is no more work: a crew that was not requested is ended."""
         self._closed.set()
         self._begun.set()
         self._ended.wait(_END_SECONDS)
@@ -66,5 +66,5 @@ class Hiring:
 
     def _import(self) -> None:
         if self._module is not None and not self._begun.wait(_GRACE_SECONDS):
-            with contextlib.suppress(Exception):  # whoever needs it meets the same error, and can tell of it
+            with contextlib.suppress(Exception):  # the caller gets the same error and can report it
                 importlib.import_module(self._module)

@@ -1,4 +1,4 @@
-"""One large picture, band by band, by a whole crew: bands are independent but for their context."""
+"""One large picture, divided among all workers band by band: bands are independent except for their context."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.plan import Job
 
 _POLL_SECONDS = 0.5
-Probe: TypeAlias = "tuple[Path, str]"  # a file, and what is in it
+Probe: TypeAlias = "tuple[Path, str]"  # a file, and its content
 
 
 class UndividedError(DeviceError):
-    """The model's tiles are faded together, so that no band of a picture can be made by itself."""
+    """The model's tiles are blended, so a band cannot be made independently."""
 
 
 class CrewUpscaler:
-    """In the place of an `Upscaler`, for one job: its bands are made by the workers of a crew."""
+    """Replaces an `Upscaler` for one job: its bands are made by the workers."""
 
     def __init__(self, roster: Roster, job: Job) -> None:
         self._roster, self._job = roster, job
@@ -43,7 +43,7 @@ class CrewUpscaler:
     def upscale_rows(
         self, source: RowSource, out: Pixels, *, on_rows: Callable[[int], None] | None = None, first_row: int = 0
     ) -> None:
-        """As `Upscaler.upscale_rows`; `on_rows` is called for rows in their order. Raises `UndividedError`."""
+        """Like `Upscaler.upscale_rows`; `on_rows` is called for rows in order. Raises `UndividedError`."""
         scratch = _path_of(out, self._job)
         with _probing(scratch) as probe:
             answers = self._survey(probe)
@@ -75,7 +75,7 @@ class CrewUpscaler:
         raise PictureError(f"each of the {TRIES} workers that tried to make a part of it has ended")
 
     def _survey(self, probe: Probe | None) -> dict[str, Surveyed]:
-        """How each present worker would cut the picture."""
+        """How each current worker would cut the picture."""
         answers: dict[str, Surveyed] = {}
         while not answers or self._roster.busy:
             for worker in self._roster.idle():
@@ -93,7 +93,7 @@ class CrewUpscaler:
 
 @contextlib.contextmanager
 def _probing(scratch: Path | None) -> Iterator[Probe | None]:
-    """A file beside the scratch file: whoever sees it can write its rows there."""
+    """A file beside the scratch file: a worker that sees it can write its rows there."""
     if scratch is None:
         yield None
         return
@@ -107,7 +107,7 @@ def _probing(scratch: Path | None) -> Iterator[Probe | None]:
 
 
 def _common(answers: dict[str, Surveyed]) -> Surveyed:
-    """How all of them can cut the picture."""
+    """A way of cutting the picture that all of them support."""
     several = list(answers.values())
     return Surveyed(
         several[0].scale,
@@ -119,21 +119,21 @@ def _common(answers: dict[str, Surveyed]) -> Surveyed:
 
 
 def _freight(piece: Piece, scale: int) -> int:
-    """How many bytes travel with it, there and (where the worker does not see the scratch file) back."""
+    """How many bytes are transferred with it, to the worker and (if it does not see the scratch file) back."""
     back = 0 if piece.scratch is not None else piece.rows.core * scale**2 * piece.low[0].size
     return piece.low.nbytes + back * piece.job.canvas_depth // 8
 
 
 def _path_of(out: Pixels, job: Job) -> Path | None:
-    """The scratch file's own name, where the result grows in one: other processes know no handles."""
+    """The scratch file's path, if the result grows in one: other processes cannot use handles."""
     name = getattr(out, "filename", None)
-    if name is not None and isinstance(job.target, StorePath):  # on its way there
+    if name is not None and isinstance(job.target, StorePath):  # for a result that is being written
         return Path(name).parent.resolve() / Path(name).name
     return None if name is None else job.target.parent.absolute() / Path(name).name
 
 
 class _Making:
-    """One picture on its way."""
+    """One picture in progress."""
 
     def __init__(
         self,
@@ -146,11 +146,11 @@ class _Making:
     ) -> None:
         self._roster, self._job, self._cut, self._scratch = roster, job, cut, scratch
         self._probe, self._seeing = probe, seeing
-        self._out: dict[str, deque[Piece | None]] = {}  # what each worker has, in order; None: nothing to take back
+        self._out: dict[str, deque[Piece | None]] = {}  # the pieces of each worker, in order; None: a unit without one
         self._waiting: deque[Piece] = deque()
         self._tries: Counter[int] = Counter()
-        self._ready: dict[int, int] = {}  # pieces that are made, before those above them: first row to last
-        self._left = 1  # pieces that are not cut yet
+        self._ready: dict[int, int] = {}  # finished pieces below unfinished ones: first row to last
+        self._left = 1  # number of pieces that are not cut yet
 
     def run(self, source: RowSource, out: Pixels, on_rows: Callable[[int], None], first_row: int) -> None:
         pieces = self._pieces(source, first_row)
@@ -169,7 +169,7 @@ class _Making:
             raise
 
     def _pieces(self, source: RowSource, first_row: int) -> Iterator[Piece]:
-        """The very bands that one device would make, each with its context."""
+        """The same bands that one device would make, each with its context."""
         header, cut = self._job.header, self._cut
         window, top = RowWindow(source), first_row
         while top < header.height:
@@ -181,7 +181,7 @@ class _Making:
 
     def _hand_out(self, pieces: Iterator[Piece]) -> None:
         for worker in self._roster.free():
-            if worker not in self._seeing:  # it has come since, or in the place of another
+            if worker not in self._seeing:  # it has joined since, or replaced another
                 if worker not in self._roster.busy:
                     self._out.setdefault(worker, deque()).append(None)
                     self._roster.give(worker, Survey(self._job, self._probe))
@@ -199,7 +199,7 @@ class _Making:
             self._roster.hand(worker, piece)
 
     def _is_last_round(self) -> bool:
-        """Whether the pieces that are left are for whoever has nothing to do first."""
+        """Whether the remaining pieces should go to the workers that become idle first."""
         return len(self._waiting) + self._left < self._roster.count
 
     def _take_in(self, worker: str, event: Event, out: Pixels) -> None:
@@ -218,7 +218,7 @@ class _Making:
             self._roster.settle(worker, event)
 
     def _take_back(self, worker: str, event: Over | Gone) -> None:
-        """What a worker had and has not made: of all where it has died or failed. It was at the first of them."""
+        """Take back a worker's unfinished pieces: all of them if it has died or failed. It was working on the first."""
         given = self._out.get(worker, deque())
         ended = len(given) if isinstance(event, Gone) or event.error is not None else min(1, len(given))
         pieces = [piece for piece in (given.popleft() for _ in range(ended)) if piece is not None]
@@ -233,7 +233,7 @@ class _Making:
                 )
 
     def _settle_down(self) -> None:
-        """What was begun is awaited, so that nobody writes into a scratch file that is let go."""
+        """Wait for what was started, so that no worker writes into a scratch file that is released."""
         self._roster.crew.interrupt()
         while self._roster.busy:
             for worker, event in self._roster.crew.wait(_POLL_SECONDS):

@@ -1,4 +1,4 @@
-"""A run by a crew: small pictures are handed out, large ones are made by all workers together."""
+"""A run with several workers: small pictures are handed out, large ones are divided among all workers."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
 
 
-_FREIGHT_DIVISOR = 4  # of the memory that is free here
+_FREIGHT_DIVISOR = 4  # fraction of this machine's free memory
 
 
 def hiring_of(brief: Brief) -> Hiring:
-    """A crew that is started when its `begin` is called. What `crew_of` raises is raised where it is asked for."""
+    """A crew that starts when its `begin` is called. What `crew_of` raises is raised when the crew is requested."""
     return Hiring(lambda: crew_of(brief), "ray" if brief.options.ray is not None else None)
 
 
 @contextlib.contextmanager
 def hired(session: Session) -> Iterator[Crew]:
-    """The crew of a session: the one that was begun while it was planned, or a new one. Raises as `crew_of`."""
+    """The session's crew: the one started during planning, or a new one. Raises as `crew_of` does."""
     if (path := own_memory(session.options)) is not None:
         raise SettingsError(f"{path} exists only inside this process, and workers are other processes: leave them out")
     with contextlib.closing(session.hiring or hiring_of(brief_of(session))) as hiring:
@@ -54,7 +54,8 @@ def hired(session: Session) -> Iterator[Crew]:
 
 
 def _take_signals_back() -> None:
-    """Ray has put its own handler of SIGTERM below Python's: it prints a trace, and kills the process soon after."""
+    """Ray installs its own handler of SIGTERM below Python's, which prints a trace and soon kills the process; remove
+    it."""
     if threading.current_thread() is threading.main_thread():
         for number in ending_signals():
             if (handler := signal.getsignal(number)) is not None:
@@ -62,8 +63,8 @@ def _take_signals_back() -> None:
 
 
 def crew_of(brief: Brief) -> Crew:
-    """Workers on a Ray cluster, or a process for each of the devices asked for. Raises `DeviceError` where there is
-    none, and `SettingsError` where Ray is missing."""
+    """Workers on a Ray cluster, or one process for each requested device. Raises `DeviceError` if a device does not
+    exist, and `SettingsError` if Ray is missing."""
     engine, ray = brief.options.engine, brief.options.ray
     if ray is not None:
         from srgan_cli.upscaling.crew.cluster import Cluster
@@ -76,7 +77,7 @@ def crew_of(brief: Brief) -> Crew:
 
 
 def own_memory(options: UpscaleOptions) -> Path | None:
-    """A place of a run that no other process can see."""
+    """A path of the run that no other process can access."""
     paths = (path for path in (*options.inputs, options.output) if isinstance(path, StorePath))
     return next((path for path in paths if path.protocol == "memory"), None)
 
@@ -86,7 +87,7 @@ def brief_of(session: Session) -> Brief:
 
 
 def _there(asked: WorkerOptions) -> tuple[WorkerOptions, ...]:
-    """`cuda:all` as the devices of this machine."""
+    """`cuda:all` expanded to this machine's devices."""
     kind, _, which = asked.device.partition(":")
     if which != "all":
         return (asked,)
@@ -101,7 +102,7 @@ def _there(asked: WorkerOptions) -> tuple[WorkerOptions, ...]:
 
 
 def lead(session: Session, crew: Crew, observer: Observer, stream: BinaryIO | None = None) -> Tally:
-    """Make a session's plan with a crew, which is closed at the end. As `batch.run`."""
+    """Run a session's plan with a crew, which is closed at the end. As `batch.run`."""
     plan, options = session.plan, session.options
     tally = Tally(skips=list(plan.skips), failures=list(plan.failures), cut_short=plan.cut_short)
     for failure in plan.failures:
@@ -116,7 +117,7 @@ def lead(session: Session, crew: Crew, observer: Observer, stream: BinaryIO | No
             _make_apart(session, apart, roster, observer, tally, stream)
         if together and not (tally.error or tally.interrupted or tally.cut_short):
             _make_together(session, together, roster, observer, tally, stream)
-    except KeyboardInterrupt:  # before anything was begun
+    except KeyboardInterrupt:  # before anything was started
         tally.interrupted = True
     except DeviceError as err:
         tally.error = err
@@ -127,12 +128,12 @@ def lead(session: Session, crew: Crew, observer: Observer, stream: BinaryIO | No
 
 
 def _freight_bytes(options: UpscaleOptions) -> int:
-    """What may be under way at a time between this process and workers that do not see its files."""
+    """The maximum in transit at a time between this process and workers that do not see its files."""
     return max(options.queue_bytes, free_host_bytes() // _FREIGHT_DIVISOR)
 
 
 def _is_for_all(job: Job, split_pixels: int) -> bool:
-    """Whether a picture is made band by band, by all workers: it is large, or goes to no file."""
+    """Whether a picture is divided among all workers: it is large, or its result is not a file."""
     if job.is_copy or job.pages:
         return False
     return job.target == STREAM or (bool(job.scales) and job.header.width * job.header.height > split_pixels)

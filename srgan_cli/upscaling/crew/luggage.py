@@ -1,4 +1,4 @@
-"""Files of weights that go along with a brief, for workers on machines where they are not."""
+"""Weights files that are sent with a brief, for workers on machines that do not have them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from srgan_cli.upscaling.crew.messages import Brief
 
 
 def packed(brief: Brief) -> dict[Path, bytes]:
-    """The files that a person named, with what is in them. Bundled models are wherever srgan is."""
+    """The files that the user named, with their contents. Bundled models are installed with srgan everywhere."""
     selections = brief.selections.values()
     paths = {path for one in selections for path in (*one.sources.values(), *one.earlier.values())}
     return {path: path.read_bytes() for path in paths if isinstance(path, Path) and path.is_file()}
 
 
 def unpacked(brief: Brief, luggage: dict[Path, bytes]) -> Brief:
-    """The brief for a worker: files that it does not see, or sees as others, are laid down beside it until it ends."""
+    """The brief for a worker: files that it does not see, or that differ there, are stored in a temporary folder until
+    it ends."""
     moved: dict[Path, Path] = {}
     for number, (path, data) in enumerate(luggage.items()):
         if not _holds(path, data):

@@ -1,4 +1,5 @@
-"""What the process that leads a run and its workers say to each other. Pickled, between processes of ours only."""
+"""Messages between the leading process of a run and its workers. Pickled, and only exchanged between srgan's own
+processes."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ Make: TypeAlias = "Callable[[Session, Job, Callable[[str], None]], Upscaler]"
 
 @dataclass(frozen=True)
 class Brief:
-    """What a worker needs to know of a run: `options` are those of its own device. `make` loads its networks."""
+    """What a worker needs to know about a run: `options` are those of its own device. `make` loads its networks."""
 
     options: UpscaleOptions
     selections: dict[str, Selection]
@@ -34,7 +35,7 @@ class Brief:
     make: Make
 
     def for_one_of(self, count: int) -> Brief:
-        """The brief for each of several workers of one machine: what a run may hold at a time is divided among them."""
+        """The brief for each of several workers on one machine, among which the run's memory limit is divided."""
         whole = self.options.queue_bytes
         queue_bytes = max(whole // count, min(whole, _LEAST_QUEUE_BYTES))
         return replace(self, options=replace(self.options, queue_bytes=queue_bytes))
@@ -42,8 +43,8 @@ class Brief:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Make these, from their files to files. With `blind`, a worker sees neither: the one job carries its data, and
-    what it becomes is sent back."""
+    """Make these pictures, from files to files. With `blind`, the worker sees no files: its one job contains the
+    picture's data, and the result is sent back."""
 
     jobs: tuple[Job, ...]
     blind: bool = False
@@ -51,7 +52,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Look:
-    """Say whether you see a picture, and `probe`, a file beside results with its content."""
+    """Report whether you see a picture, and `probe`: a file beside the results, with its content."""
 
     source: Path | None
     probe: tuple[Path, str] | None
@@ -59,8 +60,8 @@ class Look:
 
 @dataclass(frozen=True)
 class Survey:
-    """Load the networks of a job, and say how its picture is to be cut; `probe` is a file to be looked for, and what is
-    in it."""
+    """Load a job's networks and report how its picture should be cut; `probe` is a file to look for, with its
+    content."""
 
     job: Job
     probe: tuple[Path, str] | None = None
@@ -68,8 +69,8 @@ class Survey:
 
 @dataclass(frozen=True)
 class Piece:
-    """Make `rows` of a picture out of `low`, its rows [rows.begin, rows.end): into the scratch file, where there is
-    one that the worker sees, else to be sent back."""
+    """Make `rows` of a picture from `low`, its rows [rows.begin, rows.end): into the scratch file if the worker sees
+    it, else send them back."""
 
     job: Job
     rows: Span
@@ -85,8 +86,8 @@ Unit: TypeAlias = "Pictures | Look | Survey | Piece"
 
 @dataclass(frozen=True)
 class Started:
-    """The picture that becomes `target` is begun, by the model that was chosen for it. Whoever leads has the job:
-    events are many, and carry no more than they have to."""
+    """The picture for `target` has been started, with the model chosen for it. The leading process has the job itself:
+    events are many, and kept small."""
 
     target: Path
     model: str
@@ -102,8 +103,8 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Done:
-    """A picture has its name. `result` is its file's identity, `data` its bytes where it has none yet; `damaged`: it
-    was made of what is left of one."""
+    """A picture has been published. `result` is its file's identity, or `data` its bytes if it is not published yet;
+    `damaged`: it was made from the remains of a damaged one."""
 
     target: Path
     seconds: float
@@ -120,7 +121,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Said:
-    """Something a person should know, or (`detail`) may want to know."""
+    """A note for the user, or with `detail` one of less importance."""
 
     sentence: str
     detail: bool
@@ -133,7 +134,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """How a worker would cut a picture. `tile_px` 0: not at all, as its model fades tiles together."""
+    """How a worker would cut a picture. `tile_px` 0: not at all, since its model blends tiles."""
 
     scale: int
     tile_px: int
@@ -144,7 +145,7 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class Pieced:
-    """Rows are made: they are in the scratch file, or here."""
+    """Rows are finished: in the scratch file, or in this message."""
 
     rows: Span
     high: Pixels | None
@@ -152,8 +153,8 @@ class Pieced:
 
 @dataclass(frozen=True)
 class Over:
-    """A unit has ended; what was neither done nor failed of it is handed back. `error`: why, where the device (or its
-    weights) cannot go on. `seconds`: since its first picture was begun, the loading of networks left out."""
+    """A unit has ended; jobs that neither succeeded nor failed are handed back. `error`: why the device (or its
+    weights) cannot continue. `seconds`: time since its first picture was started, without loading networks."""
 
     error: DeviceError | WeightsError | None = None
     network_seconds: float = 0.0
@@ -163,7 +164,7 @@ class Over:
 
 @dataclass(frozen=True)
 class Gone:
-    """The worker has ended without a word, and this is how."""
+    """The worker has ended without a message; `how` describes it."""
 
     how: str
 
@@ -172,13 +173,13 @@ Event: TypeAlias = "Started | Advanced | Done | Failed | Said | Looked | Surveye
 
 
 class Crew(Protocol):
-    """Workers, by name. Each makes its units in the order in which they are given. `sees_all`: they are on this
-    machine, and see its files; of others each is asked."""
+    """Workers by name. Each makes its units in the given order. `sees_all`: they are on this machine and see its files;
+    others have to be asked."""
 
     sees_all: bool
 
     def workers(self) -> tuple[str, ...]:
-        """Those that exist now."""
+        """The current workers."""
 
     def awaited(self) -> int:
         """How many more are being started."""
@@ -186,16 +187,15 @@ class Crew(Protocol):
     def give(self, worker: str, unit: Unit) -> None: ...
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
-        """What they have said, as soon as they have, or nothing after that many seconds. `Over` ends each unit, or
-        `Gone`."""
+        """Events as soon as there are any, or none after that many seconds. Each unit ends with `Over`, or `Gone`."""
 
     def renew(self, worker: str) -> bool:
-        """Another worker in the place of one that is gone; False where there can be none."""
+        """Start another worker in place of one that has ended; False if that is impossible."""
 
     def leave_out(self, worker: str) -> None:
-        """Let one go that is of no use."""
+        """Dismiss a worker that cannot be used."""
 
     def interrupt(self) -> None:
-        """Let all end what they do, with nothing half-made, and begin nothing of what they have been given."""
+        """Make all workers stop without partial results, and start none of their other units."""
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""What each worker of a crew has been given and has not made yet."""
+"""Each worker's units that are not finished yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srgan_cli.upscaling.plan import Job
 
 @dataclass
 class _Given:
-    """A job at a worker. `left`: its network px that are not made yet."""
+    """A job given to a worker. `left`: its network px that are not done yet."""
 
     job: Job
     left: int
@@ -21,7 +21,7 @@ class _Given:
 
 
 class Outstanding:
-    """Units by worker, in the order in which they are made; a unit's jobs by target, without those that have ended."""
+    """Units by worker, in the order in which they are made, with the unfinished jobs of each by target."""
 
     def __init__(self) -> None:
         self._units: dict[str, deque[dict[Path, _Given]]] = {}
@@ -34,16 +34,16 @@ class Outstanding:
         self._units.setdefault(worker, deque()).append(unit)
 
     def left(self, worker: str) -> int:
-        """How many network px a worker has still to make."""
+        """How many network px a worker still has to make."""
         return sum(given.left for unit in self._units.get(worker, ()) for given in unit.values())
 
     def job(self, worker: str, target: Path) -> Job | None:
-        """The job with which a worker makes a target; None where it has none, or none any more."""
+        """A worker's job for a target; None if it has none, or it has ended."""
         found = self._find(worker, target)
         return None if found is None else found.job
 
     def start(self, worker: str, event: Started) -> Job | None:
-        """The job that was begun, with the model that was chosen for it."""
+        """The job that was started, with its model."""
         found = self._find(worker, event.target)
         if found is None:
             return None
@@ -52,7 +52,7 @@ class Outstanding:
         return found.job
 
     def advance(self, worker: str, event: Advanced) -> Job | None:
-        """The job of which more is made."""
+        """The job that has made progress."""
         found = self._find(worker, event.target)
         if found is None:
             return None
@@ -67,7 +67,7 @@ class Outstanding:
         return None
 
     def end_first(self, worker: str) -> list[Job]:
-        """A worker's first unit has ended. Returns the jobs that are left of it."""
+        """A worker's first unit has ended. Returns its remaining jobs."""
         units = self._units.get(worker)
         if units is None:
             return []
@@ -77,17 +77,17 @@ class Outstanding:
         return left
 
     def end_all(self, worker: str) -> list[Job]:
-        """A worker makes none of its units any more. Returns the jobs that are left of them."""
+        """All units of a worker have ended. Returns their remaining jobs."""
         return [given.job for unit in self._units.pop(worker, ()) for given in unit.values()]
 
     def end_dead(self, worker: str) -> tuple[list[Job], list[Job]]:
-        """The same of one that has died: the jobs of the unit that it was at, one of which may have been the reason,
-        and the others, which it had not begun."""
+        """The same for a worker that has died: the jobs of its current unit, one of which may be the cause, and the
+        others, which it had not started."""
         tried: list[Job] = []
         left: list[Job] = []
         for unit in self._units.pop(worker, ()):
-            # What it said last may have been lost, so that it may have been further than it seems; but one of these
-            # jobs has to count, or a picture that kills whoever makes it is tried for ever.
+            # Its last events may have been lost, so it may have been further than it seems. But one of these jobs has
+            # to be counted, or a picture that kills its workers would be tried for ever.
             is_begun = not tried or any(given.is_started for given in unit.values())
             (tried if is_begun else left).extend(given.job for given in unit.values())
         return tried, left

@@ -1,7 +1,7 @@
-"""Workers that are processes of this machine, one for each device, or for each part of its cores.
+"""Workers as processes of this machine, one for each device, or for each part of its cores.
 
-Processes and not threads: one that dies takes no other along; Python's lock is not shared; and glibc keeps large blocks
-in the main arena of a process only.
+Processes instead of threads, because one that dies does not affect the others, Python's lock is not shared, and glibc
+keeps large blocks only in a process's main arena.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from srgan_cli.upscaling.crew.worker import Worker
 
 _START = (
-    "import sys; sys.path[:] = sys.argv[1:]; from srgan_cli.upscaling.crew.processes import serve; serve()"  # as here
+    # as in this process
+    "import sys; sys.path[:] = sys.argv[1:]; from srgan_cli.upscaling.crew.processes import serve; serve()"
 )
 _LENGTH_BYTES = 8
 _END_SECONDS = 5.0
@@ -34,11 +35,11 @@ _END_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class _Stop:
-    """To a worker's process: end what you do, and begin nothing of what you have been given before."""
+    """Message to a worker's process: stop the current unit, and start none of those given before."""
 
 
 class ProcessCrew:
-    """A `Crew` of processes: `options` says of which devices."""
+    """A `Crew` of processes: `options` lists their devices."""
 
     sees_all = True
 
@@ -52,10 +53,10 @@ class ProcessCrew:
         return tuple(self._processes)
 
     def awaited(self) -> int:
-        return 0  # units wait in their pipes
+        return 0  # units waiting in their pipes
 
     def give(self, worker: str, unit: Unit) -> None:
-        with contextlib.suppress(OSError):  # it is gone, which its thread reports
+        with contextlib.suppress(OSError):  # it has ended, which its thread reports
             _send(cast("IO[bytes]", self._processes[worker].stdin), unit)
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
@@ -97,7 +98,7 @@ class ProcessCrew:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for the process that leads
+            start_new_session=True,  # Ctrl-C is handled by the leading process
         )
         options = replace(self._brief.options, engine=replace(self._brief.options.engine, device=one.device))
         with contextlib.suppress(OSError):
@@ -133,7 +134,7 @@ def _send(pipe: IO[bytes], message: object) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> object:
-    """Raises `EOFError` when the other side is gone."""
+    """Raises `EOFError` if the other side has ended."""
     data = _read(pipe, int.from_bytes(_read(pipe, _LENGTH_BYTES), "big"))
     return pickle.loads(data)
 
@@ -145,17 +146,17 @@ def _read(pipe: IO[bytes], count: int) -> bytes:
     return data
 
 
-class _Desk:
-    """What a worker's process has to do: units wait here, and an order to stop reaches the one that is being made."""
+class _UnitQueue:
+    """A worker process's queue of units; an order to stop interrupts the current one."""
 
     def __init__(self) -> None:
         self._todo: queue.SimpleQueue[tuple[Unit, int] | None] = queue.SimpleQueue()
-        self._stops = 0  # so far; what was given before the last one is not begun
+        self._stops = 0  # so far; units given before the last one are not started
         self._is_working = False
         signal.signal(signal.SIGINT, self._interrupted)
 
     def listen(self, pipe: IO[bytes]) -> None:
-        """Take in what the leading process sends, until it is gone."""
+        """Receive the leading process's messages, until it ends."""
         with contextlib.suppress(EOFError, OSError):
             while True:
                 message = cast("Unit | _Stop", _receive(pipe))
@@ -167,7 +168,7 @@ class _Desk:
         self._stop()
 
     def work(self, worker: Worker, say: Callable[[Event], None]) -> None:
-        """Make the units, in the main thread, until the leading process is gone."""
+        """Make the units, in the main thread, until the leading process ends."""
         while (given := self._todo.get()) is not None:
             unit, stops = given
             over = Over()
@@ -182,7 +183,7 @@ class _Desk:
 
     def _stop(self) -> None:
         self._stops += 1
-        if hasattr(signal, "pthread_kill"):  # wakes the main thread, whatever it waits for
+        if hasattr(signal, "pthread_kill"):  # wakes the main thread from any wait
             signal.pthread_kill(cast("int", threading.main_thread().ident), signal.SIGINT)
         else:
             signal.raise_signal(signal.SIGINT)
@@ -193,19 +194,19 @@ class _Desk:
 
 
 def _speak(pipe: IO[bytes], events: queue.SimpleQueue[Event | None]) -> None:
-    """Send what is said. By one thread, so that no interrupt cuts a message in two."""
+    """Send events, from one thread, so that no interrupt splits a message."""
     try:
         while (event := events.get()) is not None:
             _send(pipe, event)
-    except OSError:  # nobody leads any more
+    except OSError:  # the leading process has ended
         os._exit(1)
 
 
 def serve() -> None:
-    """The main function of a worker's process: units come by stdin, events go by stdout."""
+    """The main function of a worker's process: units arrive on stdin, events are written to stdout."""
     units, pipe = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else prints must not get in between
-    desk = _Desk()
+    os.dup2(2, 1)  # other output must not be mixed in
+    todo = _UnitQueue()
     events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
 
     from srgan_cli.upscaling.crew.worker import Worker
@@ -214,9 +215,9 @@ def serve() -> None:
         worker = Worker(cast("Brief", _receive(units)), events.put)
     except (EOFError, DeviceError):
         return
-    threading.Thread(target=desk.listen, args=(units,), name="srgan-units", daemon=True).start()
+    threading.Thread(target=todo.listen, args=(units,), name="srgan-units", daemon=True).start()
     speaker = threading.Thread(target=_speak, args=(pipe, events), name="srgan-events", daemon=True)
     speaker.start()
-    desk.work(worker, events.put)
+    todo.work(worker, events.put)
     events.put(None)
     speaker.join()

@@ -1,4 +1,4 @@
-"""Which workers of a crew there are, which of them are busy, and what becomes of the work of those that fail."""
+"""The workers of a crew: which ones are busy, and how failures are handled."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from srgan_cli.upscaling.crew.messages import Crew, Event, Gone, Over, Said, Uni
 from srgan_cli.upscaling.observer import Observer
 
 _POLL_SECONDS = 0.5
-TRIES = 3  # of a piece of work whose workers die
-UNITS = 2  # that a worker may have: one that it makes, and one to go on with at once
+TRIES = 3  # workers that may die on a piece of work before it counts as failed
+UNITS = 2  # units that a worker may have: one in progress, and the next
 _T = TypeVar("_T")
 
 
 class Roster:
-    """A crew, and who of it does what. Raises `DeviceError` or `WeightsError` when nobody is left.
+    """A crew, and the state of its workers. Raises `DeviceError` or `WeightsError` if none is left.
 
-    What passes between this process and its workers, pictures and rows that they do not see on a disk, is bounded:
-    `freight_bytes` are under way (or wait at a worker) at a time, or one unit that is larger.
+    The data exchanged with workers that do not see the files (pictures and rows) is limited: `freight_bytes` at a time,
+    in transit or waiting at a worker, or one larger unit.
     """
 
     def __init__(self, crew: Crew, observer: Observer, freight_bytes: int = 1 << 62) -> None:
         self.crew = crew
         self._observer = observer
         self._freight_bytes = freight_bytes
-        self._freight: dict[str, deque[int]] = {}  # of each unit that a worker has, in order
+        self._freight: dict[str, deque[int]] = {}  # of each unit of a worker, in order
         self._deaths: Counter[str] = Counter()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     @property
     def count(self) -> int:
@@ -43,20 +43,20 @@ class Roster:
 
     @property
     def busy(self) -> Set[str]:
-        """Those that have something to do."""
+        """Workers that have a unit."""
         return self._freight.keys()
 
     def idle(self) -> list[str]:
         return [worker for worker in self.crew.workers() if worker not in self._freight]
 
     def free(self) -> list[str]:
-        """Those that may get one more unit, the idle ones first."""
+        """Workers that may get another unit, idle ones first."""
         found = [one for one in self.crew.workers() if len(self._freight.get(one, ())) < UNITS]
         return sorted(found, key=lambda one: one in self._freight)
 
     def reserve(self, worker: str, freight: int) -> bool:
-        """Keep a worker for a unit with which this many bytes travel, there and back; False while there is no room for
-        them."""
+        """Reserve a worker for a unit with this many bytes to transfer, there and back; False if that exceeds the
+        limit."""
         under_way = sum(map(sum, self._freight.values())) if freight else 0
         if under_way and under_way + freight > self._freight_bytes:
             return False
@@ -64,22 +64,22 @@ class Roster:
         return True
 
     def release(self, worker: str) -> None:
-        """A worker was reserved for a unit that is not given to it."""
+        """Cancel the reservation of a worker."""
         self._freight[worker].pop()
         self._drop_idle(worker)
 
     def give(self, worker: str, unit: Unit) -> None:
-        """A unit to an idle worker, to which nothing travels."""
+        """Give a unit without data to an idle worker."""
         self.reserve(worker, 0)
         self.hand(worker, unit)
 
     def hand(self, worker: str, unit: Unit) -> None:
-        """A unit to a worker that is reserved for it."""
+        """Give a unit to the worker reserved for it."""
         self.crew.give(worker, unit)
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
-        """What the caller has to deal with; `Over` and `Gone` have been dealt with but for their work, which the caller
-        takes back."""
+        """Events for the caller. `Over` and `Gone` have been handled here, except for their unfinished work, which the
+        caller takes back."""
         events = self.crew.wait(seconds)
         for worker, event in events:
             if isinstance(event, Said):
@@ -91,8 +91,7 @@ class Roster:
         return events
 
     def note(self, worker: str, event: Event) -> None:
-        """What an event says of whether its worker has something to do: `Over` ends the first of its units, `Gone` and
-        an error all of them."""
+        """Update a worker's units after an event: `Over` ends the first one, `Gone` and errors all of them."""
         if isinstance(event, Gone) or (isinstance(event, Over) and event.error is not None):
             self._freight.pop(worker, None)
         elif isinstance(event, Over) and worker in self._freight:
@@ -104,9 +103,9 @@ class Roster:
             del self._freight[worker]
 
     def settle(self, worker: str, event: Over | Gone) -> None:
-        """Leave a worker out that has failed, or put another in its place; to be called when its work is taken back.
+        """Dismiss a worker that has failed, or start another; call it once its work has been taken back.
 
-        Raises the error of the last one, and a `WeightsError` at once: no other would fare better.
+        Raises the error of the last worker, and a `WeightsError` immediately: all workers would fail the same way.
         """
         if isinstance(event, Gone):
             self._deaths[worker] += 1
@@ -114,7 +113,7 @@ class Roster:
                 self._observer.note(f"the worker on {worker} has ended with {event.how}; another takes its place")
                 return
             error: DeviceError | WeightsError = DeviceError(f"the worker on {worker} has ended with {event.how}")
-        elif event.error is None or worker not in self.crew.workers():  # of a unit behind that of the first error
+        elif event.error is None or worker not in self.crew.workers():  # of a unit after the one with the first error
             return
         else:
             error = event.error
@@ -127,9 +126,9 @@ class Roster:
         self._observer.note(f"{worker} is left out, and {left}: {error}")
 
     def _say(self, worker: str, said: Said) -> None:
-        """What every worker says once is said once."""
-        if said.sentence in self._told:
+        """Report what several workers say only once."""
+        if said.sentence in self._reported:
             return
-        self._told.add(said.sentence)
+        self._reported.add(said.sentence)
         text = f"{worker}: {said.sentence}" if self.count > 1 else said.sentence
         (self._observer.detail if said.detail else self._observer.note)(text)

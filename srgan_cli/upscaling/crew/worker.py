@@ -1,4 +1,4 @@
-"""A worker: makes the units that it is given, with the very stages of a run without a crew."""
+"""A worker: makes its units with the same stages as a run without workers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """`say` is called with what is to be reported, from any of its threads."""
+    """`say` is called with events, from any of its threads."""
 
     def __init__(self, brief: Brief, say: Callable[[Event], None]) -> None:
         self._brief, self._say = brief, say
@@ -54,7 +54,7 @@ class Worker:
         warm(brief.options.engine.device)
 
     def do(self, unit: Unit) -> Over:
-        """Make a unit. Returns what is to be said last of it; after an error nothing more is begun."""
+        """Make a unit. Returns its final event; after an error nothing more is started."""
         if self._error is not None:
             return Over(self._error)
         try:
@@ -89,21 +89,26 @@ class Worker:
 
     def _pictures(self, jobs: tuple[Job, ...]) -> Over:
         tally = Tally()
-        return self._make(jobs, self._brief.options, tally, _Telling(self._say, tally), None)
+        return self._make(jobs, self._brief.options, tally, _Reporter(self._say, tally), None)
 
     def _blind(self, job: Job) -> Over:
-        """A picture that came with its job, and goes back with its name."""
+        """A picture that arrived with its job, and is returned with its name."""
         tally, stream, options = Tally(), io.BytesIO(), self._brief.options
-        options = replace(options, write=replace(options.write, keep_time=False))  # left to whoever gives it its name
-        telling = _Telling(self._say, tally, job.target, stream)
-        return self._make((replace(job, target=STREAM),), options, tally, telling, stream)
+        options = replace(options, write=replace(options.write, keep_time=False))  # published by the leading process
+        reporter = _Reporter(self._say, tally, job.target, stream)
+        return self._make((replace(job, target=STREAM),), options, tally, reporter, stream)
 
     def _make(
-        self, jobs: tuple[Job, ...], options: UpscaleOptions, tally: Tally, telling: _Telling, stream: io.BytesIO | None
+        self,
+        jobs: tuple[Job, ...],
+        options: UpscaleOptions,
+        tally: Tally,
+        reporter: _Reporter,
+        stream: io.BytesIO | None,
     ) -> Over:
         key, assign = self._brief.settings_key, self._session.assign
-        batch.run_handed(jobs, options, key, self._upscaler, telling, assign, tally, stream)
-        return Over(tally.error, tally.network_seconds, tally.network_pixels, telling.seconds())
+        batch.run_handed(jobs, options, key, self._upscaler, reporter, assign, tally, stream)
+        return Over(tally.error, tally.network_seconds, tally.network_pixels, reporter.seconds())
 
     def _look(self, look: Look) -> Over:
         sees = (look.source is None or look.source.is_file()) and (look.probe is None or _holds(*look.probe))
@@ -142,7 +147,7 @@ def _holds(path: Path, token: str) -> bool:
         return False
 
 
-class _Telling:
+class _Reporter:
     """The observer of a worker's runs."""
 
     def __init__(
@@ -153,11 +158,11 @@ class _Telling:
         stream: io.BytesIO | None = None,
     ) -> None:
         self._say, self._tally, self._stream = say, tally, stream
-        self._target = target  # of a picture that is made into the stream
+        self._target = target  # the bytes of a picture written to the stream
         self._begun: float | None = None
 
     def seconds(self) -> float:
-        """Since the first picture was begun."""
+        """Since the first picture was started."""
         return 0.0 if self._begun is None else time.perf_counter() - self._begun
 
     def _target_of(self, job: Job) -> Path:

@@ -137,11 +137,11 @@ def test_an_order_to_stop_ends_what_is_made_and_what_waits_and_nothing_later() -
         writer.close()
 
     try:
-        desk = processes._Desk()
-        threading.Thread(target=desk.listen, args=(reader,), daemon=True).start()
+        todo = processes._UnitQueue()
+        threading.Thread(target=todo.listen, args=(reader,), daemon=True).start()
         leading = threading.Thread(target=lead)
         leading.start()
-        desk.work(worker, said.append)  # type: ignore[arg-type]
+        todo.work(worker, said.append)  # type: ignore[arg-type]
         leading.join()
     finally:
         signal.signal(signal.SIGINT, before)
