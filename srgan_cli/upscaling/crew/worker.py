@@ -89,13 +89,13 @@ class Worker:
 
     def _pictures(self, jobs: tuple[Job, ...]) -> Over:
         tally = Tally()
-        return self._make(jobs, self._brief.options, tally, _Reporter(self._say, tally), None)
+        return self._make(jobs, self._brief.options, tally, _UnitObserver(self._say, tally), None)
 
     def _blind(self, job: Job) -> Over:
         """A picture that arrived with its job, and is returned with its name."""
         tally, stream, options = Tally(), io.BytesIO(), self._brief.options
         options = replace(options, write=replace(options.write, keep_time=False))  # published by the leading process
-        reporter = _Reporter(self._say, tally, job.target, stream)
+        reporter = _UnitObserver(self._say, tally, job.target, stream)
         return self._make((replace(job, target=STREAM),), options, tally, reporter, stream)
 
     def _make(
@@ -103,7 +103,7 @@ class Worker:
         jobs: tuple[Job, ...],
         options: UpscaleOptions,
         tally: Tally,
-        reporter: _Reporter,
+        reporter: _UnitObserver,
         stream: io.BytesIO | None,
     ) -> Over:
         key, assign = self._brief.settings_key, self._session.assign
@@ -147,7 +147,7 @@ def _holds(path: Path, token: str) -> bool:
         return False
 
 
-class _Reporter:
+class _UnitObserver:
     """The observer of a worker's runs."""
 
     def __init__(
