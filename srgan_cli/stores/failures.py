@@ -53,7 +53,7 @@ class StoreError(OSError):
 
 
 def given_up(err: BaseException) -> str:
-    """Why a picture was not tried, if its store is not asked any more: the same for all; else nothing."""
+    """Why a picture was not tried, if its store has been given up (the same for all pictures); otherwise empty."""
     cause = err if isinstance(err, StoreError) else err.__cause__
     return cause.trouble.why if isinstance(cause, StoreError) and cause.trouble.is_given_up else ""
 

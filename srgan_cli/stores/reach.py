@@ -1,4 +1,5 @@
-"""Stores that do not answer: after a few objects in a row they are not asked for a while, since each costs seconds."""
+"""Stores that do not respond: after failures for several objects in a row, no requests are sent for a while, since each
+takes seconds."""
 
 from __future__ import annotations
 
@@ -9,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from srgan_cli.stores.failures import StoreError, Trouble
 from srgan_cli.stores.paths import StorePath
 
-_OBJECTS = 3  # different ones in a row, each tried several times
-_SECONDS = 60.0  # until it is asked again
+_OBJECTS = 3  # different objects in a row, each tried several times
+_SECONDS = 60.0  # time until the next request
 _WITH_HOSTS = ("http", "https", "ftp", "sftp", "ssh", "smb", "webdav", "hdfs", "webhdfs")
 
 
 @dataclass
 class _Host:
-    silent: set[StorePath] = field(default_factory=set)  # the objects that it did not answer about, in a row
-    trouble: Trouble | None = None  # since it has been given up
+    silent: set[StorePath] = field(default_factory=set)  # the objects in a row for which it did not respond
+    trouble: Trouble | None = None  # the reason, once it has been given up
     until: float = 0.0
 
 
@@ -26,7 +27,7 @@ _lock = threading.Lock()
 
 
 def check(path: StorePath) -> None:
-    """Raise `StoreError` (`is_given_up`) while its store is not asked any more."""
+    """Raise `StoreError` (`is_given_up`) while no requests are sent to the path's store."""
     with _lock:
         host = _hosts.get(host_of(path))
         if host is not None and host.trouble is not None and time.monotonic() < host.until:
@@ -39,27 +40,27 @@ def answered(path: StorePath) -> None:
 
 
 def silent(path: StorePath, trouble: Trouble) -> None:
-    """An object's store did not answer, however often it was asked."""
+    """Record that an object's store did not respond, even after retries."""
     name = host_of(path)
     with _lock:
         host = _hosts.setdefault(name, _Host())
         host.silent.add(path)
         if len(host.silent) >= _OBJECTS:
             why = (
-                f"{trouble.why}, for {len(host.silent)} objects of {name} in a row, so that it is not asked any more: "
-                "whatever else needs it counts as failed, and --resume, or the list of --failed, takes it up again"
+                f"{trouble.why}, for {len(host.silent)} objects of {name} in a row; no more requests are sent to it: "
+                "all pictures that need it count as failed, and --resume, or the list of --failed, continues with them"
             )
             host.trouble = replace(trouble, why=why, is_given_up=True)
             host.until = time.monotonic() + _SECONDS
 
 
 def forget() -> None:
-    """Ask all stores again."""
+    """Send requests to all stores again."""
     with _lock:
         _hosts.clear()
 
 
 def host_of(path: StorePath) -> str:
-    """The name of what does not answer: a server, or the service behind a protocol."""
+    """The name of what does not respond: a server, or the service behind a protocol."""
     server = path.parts[1] if path.protocol in _WITH_HOSTS and len(path.parts) > 1 else ""
     return f"{path.protocol}://{server}"

@@ -118,7 +118,7 @@ class Claims:
         """Remove the claims of processes that have ended."""
         now = self._now_ns()
         for path in _claims_in(self._folder):
-            holder = _look(path)
+            holder = _read(path)
             if holder is not None and path != self._own and _is_gone(holder, now):
                 _remove(path)
 
@@ -164,7 +164,7 @@ class Claims:
 
     def _is_over(self, path: Path) -> bool:
         """Whether another process's claim has been released or abandoned."""
-        holder = _look(path)
+        holder = _read(path)
         if holder is None:  # removed by now: try again soon, from the first generation on
             return not _makes_way(path)
         if _is_gone(holder, self._now_ns()):
@@ -225,7 +225,7 @@ def is_own(path: Path) -> bool:
     return _OWN.fullmatch(path.name) is not None
 
 
-def _look(path: Path) -> _Holder | None:
+def _read(path: Path) -> _Holder | None:
     """A claim's current contents; None if it has been removed. It is opened, so that NFS asks the server."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:

@@ -98,8 +98,8 @@ def at_hand(job: Job, check: Callable[[], None]) -> Job:
 
 
 def check_stores(job: Job) -> None:
-    """Raises `PictureError`, as reading or publishing would, while a job's store is not asked any more: before it is
-    upscaled for nothing."""
+    """Raises `PictureError`, as reading or publishing would, if a job's store has been given up, so that the picture is
+    not upscaled in vain."""
     if isinstance(job.source, StorePath) and job.data is None:
         with reading(job.source):
             reach.check(job.source)

@@ -1,4 +1,5 @@
-"""The records and claims of the folders that a run writes into, for several threads and beside other processes."""
+"""The records and claims of the folders that a run writes into, for several threads, and shared with other
+processes."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from srgan_cli.upscaling.store_claims import StoreClaims
 
 
 class _Record:
-    """One folder's: its claims, and its ledger, which one process at a time writes to and others beside."""
+    """A folder's claims and its ledger. One process at a time writes to the ledger's main file, others to files beside
+    it."""
 
     def __init__(self, folder: Path, handle: Path) -> None:
         self._handle = handle
@@ -31,7 +33,7 @@ class _Record:
             self.claims.sweep()
         if isinstance(self.claims, Claims):
             self._choose_file(self.claims)
-        else:  # each process has objects of its own
+        else:  # each process has its own objects
             self.ledger.write_to(part_for(secrets.token_hex(8)) if isinstance(folder, StorePath) else FILE_NAME)
 
     def _choose_file(self, claims: Claims) -> None:
@@ -43,7 +45,7 @@ class _Record:
             self.ledger.write_to(part)
 
     def _gather(self, claims: Claims) -> None:
-        """The lines of processes that have ended, into the record."""
+        """Merge the lines of processes that have ended into the record."""
         for part in parts_of(self._handle):
             if claims.take(part):
                 self.ledger.gather(part)
@@ -61,7 +63,7 @@ class _Record:
         if claims.holds(FILE_NAME):
             self._gather(claims)
             claims.release(FILE_NAME)
-        # Whoever ended meanwhile has left its lines to the process that held the record.
+        # A process that ended meanwhile has left its lines to the process that held the record.
         while self._has_ended_parts(claims) and claims.take(FILE_NAME):
             self._gather(claims)
             claims.release(FILE_NAME)
@@ -75,7 +77,7 @@ class _Record:
 
 
 def _claims(folder: Path) -> Claims | None:
-    """None in a folder that takes no files; each picture then has its own sentence."""
+    """None for a folder that is not writable; each picture then fails with its own message."""
     try:
         return Claims(folder)
     except OSError:
@@ -83,7 +85,7 @@ def _claims(folder: Path) -> Claims | None:
 
 
 def _store_claims(folder: StorePath) -> StoreClaims | None:
-    """None in a store that does not refuse a put where a name is taken: there, processes divide nothing."""
+    """None for a store without conditional uploads: there, processes do not divide the work."""
     if not store.is_exclusive(folder):
         return None
     try:
@@ -93,7 +95,8 @@ def _store_claims(folder: StorePath) -> StoreClaims | None:
 
 
 class Records:
-    """All folders'. `Job.ledger` says which one is a job's; a job without one has no record and is not claimed."""
+    """The records of all folders. `Job.ledger` says which one a job belongs to; a job without one is neither recorded
+    nor claimed."""
 
     def __init__(self, places: Places, settings_key: str) -> None:
         self._places, self._settings_key = places, settings_key
@@ -114,26 +117,26 @@ class Records:
                 record.ledger.finish(job.target, source, self._settings_key, result)
 
     def leave(self, job: Job, source: str, result: str) -> None:
-        """A result that is there, and ours, but to be made again by a run that resumes."""
+        """Record a result that exists and is srgan's, but should be made again by a resumed run."""
         with self._lock:
             if (record := self._of(job)) is not None:
                 record.ledger.finish(job.target, source, TO_BE_MADE_AGAIN, result)
 
     def withdraw(self, job: Job) -> None:
-        """A job that was begun has failed, and nothing of it has its name."""
-        with self._lock, contextlib.suppress(OSError):  # where the disk is full, say: the failure itself is reported
+        """A started job has failed, and its name is not used."""
+        with self._lock, contextlib.suppress(OSError):  # for example on a full disk: the failure itself is reported
             record = None if job.ledger is None or not job.is_new else self._records.get(job.ledger)
             if record is not None:
                 record.ledger.withdraw(job.target)
 
     def begin_all(self, jobs: Sequence[Job]) -> None:
-        """As `begin`, for several, each synced with the others of its folder."""
+        """Like `begin` for several jobs, synced once per folder."""
         for record, several in self._by_record(jobs):
             rows = [(job.target, job.source_identity, _replaced(job)) for job in several]
             record.ledger.begin_all(rows, self._settings_key)
 
     def finish_all(self, results: Sequence[tuple[Job, str]]) -> None:
-        """As `finish`, for several jobs and the identities of their results."""
+        """Like `finish` for several jobs and the identities of their results."""
         found = {job.target: result for job, result in results}
         for record, several in self._by_record([job for job, _ in results]):
             rows = [(job.target, job.source_identity, found[job.target]) for job in several]
@@ -152,7 +155,7 @@ class Records:
                 yield record, several
 
     def state(self, job: Job) -> ResultState:
-        """What the record says of a job's target by now, of whatever process."""
+        """The recorded state of a job's target, by any process."""
         with self._lock:
             record = self._of(job)
             if record is None:
@@ -166,8 +169,8 @@ class Records:
             return state
 
     def is_ours(self, job: Job) -> bool:
-        """Whether a file that has a job's name by now was made by a run of this folder: by what the record says, or the
-        file itself."""
+        """Whether the file that now has a job's name was made by a run of this folder, by the record or the file's
+        metadata."""
         return recorded_state(job, self._settings_key, self.state(job)) != "unknown"
 
     def is_fresh(self, job: Job) -> bool:
@@ -177,13 +180,13 @@ class Records:
             return record is not None and record.ledger.is_fresh(job.target)
 
     def take(self, job: Job) -> bool:
-        """Claim a job; False while another process has it."""
+        """Claim a job; False if another process has it."""
         with self._lock:
             record = self._of(job)
         return record is None or record.claims is None or record.claims.take(_name(job))
 
     def is_taken_over(self, job: Job) -> bool:
-        """Whether another process has taken a job over that was claimed here."""
+        """Whether another process has taken over a job that was claimed here."""
         with self._lock:
             record = self._of(job)
         return record is not None and record.claims is not None and record.claims.is_taken_over(_name(job))
@@ -195,13 +198,13 @@ class Records:
             record.claims.release(_name(job))
 
     def close(self) -> None:
-        """Give all claims up."""
+        """Release all claims."""
         self._ended.set()
         if self._renewer is not None:
             self._renewer.join()
         with self._lock:
             for record in self._records.values():
-                with contextlib.suppress(OSError):  # the folder has gone
+                with contextlib.suppress(OSError):  # the folder has disappeared
                     record.close()
             self._records.clear()
 
@@ -224,7 +227,7 @@ class Records:
 
 
 def _replaced(job: Job) -> str | None:
-    """What a job is to replace."""
+    """The identity of the file that a job will replace."""
     return None if job.is_new else identity(job.target) or None
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a plan that are left for this process, while others may be making theirs in the same folders."""
+"""The pictures of a plan that are left for this process, while other processes may work in the same folders."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from srgan_cli.upscaling.plan import Job, Plan, Skip
 from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 
-POLL_SECONDS = 1.0  # how often it is looked whether others are done; more often at first
+POLL_SECONDS = 1.0  # how often to check whether others are done; more often at first
 _FIRST_POLL_SECONDS = 0.05
-# Pictures that are claimed at a time, each to be read, upscaled or written: what another process cannot have. Where
-# there are others, it becomes fewer towards the end, so that all end together.
+# Pictures claimed at a time, to be read, upscaled or written; other processes cannot have them. If there are other
+# processes, the number decreases towards the end, so that all end together.
 AHEAD = 4
 _LAST_AHEAD = 2
-_OF_THE_LEFT = 4  # at most one in this many of those left is claimed, except for the last ones
+_OF_THE_LEFT = 4  # at most one in this many of the remaining pictures is claimed, except for the last ones
 _MADE = "another process has made it"
 
 
@@ -48,7 +48,7 @@ class Share:
         self._jobs, self._options, self._records = plan.jobs, options, records
         self._observer, self._tally = observer, tally
         self._ahead, self._last_ahead = ahead, last_ahead
-        self._out = 0  # handed out and not settled
+        self._out = 0  # handed out and not settled yet
         self._changed = threading.Condition()
         self._ended = threading.Event()
         self._has_met_others = False
@@ -56,7 +56,7 @@ class Share:
         self._taken: set[Path] = set()
 
     def jobs(self) -> Iterator[Job]:
-        """Ends when all are done, no matter by which process, or after `end`."""
+        """Ends when all are done, by any process, or after `end`."""
         left: Sequence[Job] = self._jobs
         is_noted, pause = False, _FIRST_POLL_SECONDS
         while left:
@@ -79,22 +79,22 @@ class Share:
             pause *= 2
 
     def settle(self, job: Job) -> None:
-        """A job that was handed out is done or has failed, and that is recorded."""
+        """A job that was handed out has succeeded or failed, and this is recorded."""
         if job.target in self._taken:
             self._taken.discard(job.target)
             self._records.release(job)
         self._give_place()
 
     def is_lost(self, job: Job) -> bool:
-        """Whether another process makes a job that this one has, which stood still for so long, or has made it."""
+        """Whether a job of this process has been taken over (because it stalled) or made by another process."""
         if job.target not in self._taken:
             return False
-        with contextlib.suppress(OSError):  # a store that does not answer: then nobody knows
+        with contextlib.suppress(OSError):  # the store does not answer, so it is unknown
             return self._records.is_taken_over(job) or self._is_made(job)
         return False
 
     def yields(self, job: Job) -> bool:
-        """Whether a job that has failed here is another process' by now. Then it is skipped, and settled."""
+        """Whether a job that has failed here now belongs to another process. Then it is skipped, and settled."""
         if not self.is_lost(job):
             return False
         skip = Skip(job.source, job.target, "another process has taken it over")
@@ -110,7 +110,7 @@ class Share:
             self._changed.notify_all()
 
     def _wait_for_place(self, left: int) -> bool:
-        """Until one more may be handed out, of that many that are left; False after `end`."""
+        """Wait until one more may be handed out, of that many that are left; False after `end`."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended.is_set() or self._out < self._most_out(left))
             self._out += 1
@@ -127,7 +127,7 @@ class Share:
     def _claimed(self, job: Job, held: list[Job]) -> Job | None:
         try:
             return self._claim(job, held)
-        except OSError as err:  # of the folder of the results, or of what stands in it of ours
+        except OSError as err:  # about the results' folder, or srgan's own files in it
             why = f"{shown(job.target)} cannot be written: {reason(err)}"
             failure = Failure(job.source, why, UnwritablePictureError, job.target, given_up(err))
             self._tally.failures.append(failure)
@@ -137,7 +137,7 @@ class Share:
             return None
 
     def _claim(self, job: Job, held: list[Job]) -> Job | None:
-        """The job, claimed; None where it is done, or held by another."""
+        """The job, claimed; None if it is done, or held by another process."""
         if job.ledger is None or job.target == STREAM:
             return job
         if self._is_done(job):
@@ -145,7 +145,7 @@ class Share:
         if not self._records.take(job):
             held.append(job)
             return None
-        if self._is_done(job):  # in between
+        if self._is_done(job):  # in the meantime
             self._records.release(job)
             return None
         self._taken.add(job.target)
@@ -156,7 +156,7 @@ class Share:
         return replace(job, is_new=False) if is_left and self._records.is_ours(job) else job
 
     def _is_done(self, job: Job) -> bool:
-        """Whether another process has made it, since the run was planned."""
+        """Whether another process has made it since the run was planned."""
         if not self._is_made(job):
             return False
         skip = Skip(job.source, job.target, _MADE)
@@ -180,7 +180,7 @@ def _place_of(job: Job) -> tuple[Path, str]:
 
 
 def _parts(jobs: Sequence[Job]) -> dict[tuple[Path, str], list[Path]]:
-    """What killed runs have left half-written of these jobs' results: to be removed by whoever makes them."""
+    """Partial files of these jobs' results from killed runs, to be removed by the process that makes them."""
     found: dict[tuple[Path, str], list[Path]] = {}
     names = {(job.target.parent, part_name(beside(job.target, JOURNAL))): part_name(job.target) for job in jobs}
     for folder in dict.fromkeys(job.target.parent for job in jobs if job.target != STREAM):
@@ -190,7 +190,7 @@ def _parts(jobs: Sequence[Job]) -> dict[tuple[Path, str], list[Path]]:
 
 
 class Handed:
-    """Jobs that another process has claimed and records; in the place of a `Share` and of `Records`."""
+    """Jobs that another process has claimed and records; replaces a `Share` and `Records`."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = jobs

@@ -132,7 +132,7 @@ class StoreClaims:
         if not token:  # removed by now: try again soon, from the first generation on
             return False
         place = _beat_of(self._folder, token)
-        beat = _look(place)
+        beat = _read(place)
         if beat is None:  # its process has ended, unless it has just released the claim
             return self._is_there(path)
         if claims.is_dead_here(beat.machine, beat.process, beat.started):
@@ -144,7 +144,7 @@ class StoreClaims:
         return time.monotonic() - since > claims.LEASE_SECONDS
 
     def _is_dead(self, place: StorePath) -> bool:
-        beat = None if place == self._own else _look(place)
+        beat = None if place == self._own else _read(place)
         return beat is not None and claims.is_dead_here(beat.machine, beat.process, beat.started)
 
     @staticmethod
@@ -181,7 +181,7 @@ def _token_in(path: StorePath) -> str:
     return ""
 
 
-def _look(place: StorePath) -> _Beat | None:
+def _read(place: StorePath) -> _Beat | None:
     """A heartbeat's current contents; None if there is none."""
     try:
         content = store.read(place)

@@ -12,7 +12,7 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import UnreadablePictureError, UnwritablePictureError, shown
 from srgan_cli.files import discard, publish_text, publishing, reason
 from srgan_cli.stores.paths import StorePath
-from srgan_cli.upscaling.crew.messages import Done, Event, Failed, Look, Pictures
+from srgan_cli.upscaling.crew.messages import CheckAccess, Done, Event, Failed, Pictures
 from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.places import Places
@@ -40,7 +40,7 @@ class Sight:
         """Forget what is known of a worker: its name now belongs to another, possibly on another machine."""
         self._sees.pop(worker, None)
 
-    def look(self, job: Job) -> Look:
+    def check(self, job: Job) -> CheckAccess:
         """The request by which a worker is tested, with file names as in its jobs."""
         source = None if isinstance(job.source, StorePath) or job.data is not None else job.source
         if self._probe is None and job.target != STREAM and not isinstance(job.target, StorePath):
@@ -49,10 +49,10 @@ class Sight:
             self._places.open(folder)
             self._probe = folder / f".srgan-probe.{token[:8]}", token
             publish_text(*self._probe)
-        return Look(source, self._probe)
+        return CheckAccess(source, self._probe)
 
     @contextlib.contextmanager
-    def looking(self) -> Iterator[None]:
+    def probing(self) -> Iterator[None]:
         """The probe file exists only during this block."""
         try:
             yield

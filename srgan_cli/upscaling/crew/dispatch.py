@@ -1,4 +1,4 @@
-"""Leads a run that a crew makes: one plan, one progress, one record. Pictures are handed out a few at a time."""
+"""Leads a run with several workers: one plan, one progress, one record. Pictures are handed out a few at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from srgan_cli.errors import (
 )
 from srgan_cli.files import part_name, reason, stale_parts
 from srgan_cli.upscaling.crew.blindness import Sight
-from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Failed, Gone, Looked, Over, Started
+from srgan_cli.upscaling.crew.messages import AccessChecked, Advanced, Done, Event, Failed, Gone, Over, Started
 from srgan_cli.upscaling.crew.outstanding import Outstanding
 from srgan_cli.upscaling.crew.roster import TRIES, UNITS, Roster
 from srgan_cli.upscaling.inputs import Failure
@@ -35,19 +35,19 @@ from srgan_cli.upscaling.present import exists
 from srgan_cli.upscaling.records import Records
 from srgan_cli.upscaling.sharing import Share
 
-# A worker gets pictures for about so long at a time: little enough that not much is lost with one, much enough for
-# reading, network and writing to overlap, which they do not from unit to unit. Towards the end there are fewer.
+# A worker gets pictures for about this long at a time: little enough that not much is lost if it dies, and enough for
+# reading, network and writing to overlap, which they do not between units. Towards the end it gets fewer.
 _UNIT_SECONDS = 8.0
 MAX_PICTURES = 32
-# A worker gets its next unit when it is this near the end of the one that it makes: early enough that it never waits,
-# though it may be heard of once a second only; late enough that nothing waits long that another worker could make.
+# A worker gets its next unit when its current one is this close to its end: early enough that it never waits, although
+# its events may arrive only once a second; late enough that no picture waits that another worker could make.
 _EARLY_SECONDS = 2.5
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
 
 
 class Dispatch:
-    """Hands a share's pictures out and takes in what becomes of them."""
+    """Hands out the pictures of a share and processes the workers' events."""
 
     def __init__(
         self,
@@ -61,18 +61,18 @@ class Dispatch:
         places: Places | None = None,
     ) -> None:
         self._sight = Sight(options, places or Places(), sees_all=roster.crew.sees_all)
-        self._stream = stream  # for what goes to no file; None: stdout
+        self._stream = stream  # for results without a file; None: stdout
         self._options, self._roster, self._share, self._records = options, roster, share, records
         self._observer, self._tally = observer, tally
         self._waiting: deque[Job] = deque()
-        self._alone: deque[Job] = deque()  # their worker died: each gets one of its own
+        self._alone: deque[Job] = deque()  # their worker died: each is given to a worker alone
         self._out = Outstanding()
         self._speeds: dict[str, float] = {}  # px/s
         self._tries: Counter[Path] = Counter()
 
     def run(self) -> None:
-        """Returns when all is done, no matter by which process; the tally says how each picture ended."""
-        with self._feeding() as fed, self._sight.looking():
+        """Returns when all is done, by any process; the tally says how each picture ended."""
+        with self._feeding() as fed, self._sight.probing():
             try:
                 while self._go_on(fed):
                     for worker, event in self._recorded(self._named(self._roster.wait(_POLL_SECONDS))):
@@ -86,7 +86,7 @@ class Dispatch:
 
     @contextlib.contextmanager
     def _feeding(self) -> Iterator[queue.SimpleQueue[Job | None]]:
-        """The share's jobs, as they come: a thread waits for those that other processes hold."""
+        """The share's jobs, as they become available: a thread waits for those that other processes hold."""
         fed: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
         def feed() -> None:
@@ -107,7 +107,7 @@ class Dispatch:
             thread.join()
 
     def _go_on(self, fed: queue.SimpleQueue[Job | None]) -> bool:
-        """Hand out what there is; False when nothing is left."""
+        """Hand out what is available; False if nothing is left."""
         with contextlib.suppress(queue.Empty):
             while not self._tally.cut_short:
                 job = fed.get(timeout=_POLL_SECONDS) if self._is_starving() else fed.get_nowait()
@@ -132,9 +132,10 @@ class Dispatch:
         return not (self._waiting or self._alone or self._out or self._is_fed)
 
     def _hand_out(self) -> None:
-        """To all that are idle, whose pictures are put on record together: a sync takes longer than all else here."""
+        """Give units to all idle workers, with a common entry in the record: a sync takes longer than everything else
+        here."""
         given: list[tuple[str, tuple[Job, ...]]] = []
-        is_full = False  # with pictures on their way to workers that see no files, and back
+        is_full = False  # with pictures in transit to workers that see no files, and back
         for worker in self._roster.free():
             if not (self._alone or self._waiting):
                 break
@@ -144,7 +145,7 @@ class Dispatch:
                 continue
             if not self._sight.is_known(worker):
                 self._out.give(worker, ())
-                self._roster.give(worker, self._sight.look((self._alone or self._waiting)[0]))
+                self._roster.give(worker, self._sight.check((self._alone or self._waiting)[0]))
                 continue
             jobs = (self._alone.popleft(),) if self._alone else self._next_jobs(worker)
             if self._roster.reserve(worker, self._sight.freight(worker, jobs[0])):
@@ -163,7 +164,7 @@ class Dispatch:
                 self._out.give(worker, jobs)
 
     def _is_nearly_done(self, worker: str) -> bool:
-        """Whether a worker that has a unit should get another to go on with."""
+        """Whether a worker that has a unit should get another."""
         if self._options.fail_fast or not self._sight.is_known(worker):
             return False
         if worker not in self._speeds:
@@ -171,7 +172,8 @@ class Dispatch:
         return self._out.left(worker) < self._speeds[worker] * _EARLY_SECONDS
 
     def _begun(self, given: list[tuple[str, tuple[Job, ...]]]) -> list[tuple[str, tuple[Job, ...]]]:
-        """What is given out, on record; nothing where that takes no more lines: then all of it has failed."""
+        """The jobs that are handed out, after recording them; empty if the record cannot be written: then all of them
+        have failed."""
         try:
             self._records.begin_all([job for _, jobs in given for job in jobs])
         except OSError as err:
@@ -183,7 +185,7 @@ class Dispatch:
         return given
 
     def _named(self, events: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
-        """The events, with pictures that were sent back under their names by now."""
+        """The events, after publishing pictures that were sent back."""
         return [
             (worker, self._sight.named(job, event))
             if isinstance(event, Done) and (job := self._out.job(worker, event.target)) is not None
@@ -192,7 +194,7 @@ class Dispatch:
         ]
 
     def _recorded(self, events: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
-        """The events, with what is done on record before anything else comes of it."""
+        """The events, after recording what is done, before they have any other effect."""
         done: dict[Path, tuple[Job, str]] = {}
         damaged: list[tuple[Job, str]] = []  # which are made again
         for worker, event in events:
@@ -231,7 +233,7 @@ class Dispatch:
             self._done(job, event)
         elif isinstance(event, Failed) and (job := self._out.pop(worker, event.failure.target)) is not None:
             self._failed(job, event.failure)
-        elif isinstance(event, Looked):
+        elif isinstance(event, AccessChecked):
             self._sight.note(worker, event.sees)
             if not event.sees:
                 self._observer.detail(f"{worker} does not see the folders: pictures are sent to it, and results back")
@@ -273,19 +275,19 @@ class Dispatch:
         self._roster.settle(worker, event)
 
     def _again(self, job: Job, worker: str, event: Gone) -> None:
-        """A job whose worker died: alone, since it may have been the reason."""
+        """A job whose worker died: given out alone, since it may have been the cause."""
         self._tries[job.target] += 1
         if self._tries[job.target] >= TRIES:
             how = f"each of the {TRIES} workers that tried to make it has ended, the last with {event.how}"
             self._failed(job, Failure(job.source, how, DefectError, job.target))
             return
         _clean(job)
-        # It may have its name already, given by the worker in its last moment.
+        # It may already be published, by the worker just before it died.
         is_left = job.is_new and exists(job.target) and self._records.is_ours(job)
         self._alone.append(replace(job, is_new=job.is_new and not is_left))
 
     def _interrupt(self) -> None:
-        """Nothing is begun any more, and all workers end what they do with nothing half-made."""
+        """Start nothing more, and make all workers end without partial results."""
         self._share.end()
         self._roster.crew.interrupt()
         until = time.monotonic() + _GRACE_SECONDS
@@ -299,7 +301,7 @@ class Dispatch:
                     self._done(job, event)
 
     def _drop(self, jobs: list[Job]) -> None:
-        """Jobs of a run that was interrupted, which nobody makes any more."""
+        """Drop the jobs of an interrupted run that no worker will make."""
         for job in jobs:
             _clean(job)
             if not exists(job.target):
@@ -312,7 +314,7 @@ def _unrecorded(job: Job, err: OSError) -> Failure:
 
 
 def _clean(job: Job) -> None:
-    """Remove what a worker that was killed has left half-written of a job."""
+    """Remove a killed worker's partial files of a job."""
     for part, name in stale_parts(job.target.parent).items():
         if name == part_name(job.target):
             with contextlib.suppress(OSError):

@@ -49,7 +49,7 @@ class CrewUpscaler:
             answers = self._survey(probe)
             cut = _common(answers)
             if cut.tile_px == 0:
-                raise UndividedError("this model fades its tiles together, so that its pictures are not made in bands")
+                raise UndividedError("this model blends its tiles, so its pictures are not made in bands")
             seeing = {worker: answer.sees_probe for worker, answer in answers.items()}
             making = _Making(self._roster, self._job, cut, scratch, probe, seeing)
             making.run(source, out, on_rows or (lambda _rows: None), first_row)

@@ -161,7 +161,7 @@ def _make_together(
             Plan((job,)), session.options, session.settings_key, make, observer, session.assign, stream=stream
         )
         if isinstance(more.error, UndividedError):
-            observer.note(f"{shown(job.source)}: made by one worker, since the model fades its tiles together")
+            observer.note(f"{shown(job.source)}: made by one worker, since the model blends its tiles")
             more.error = None
             _add(tally, more)
             _make_apart(session, [job], roster, observer, tally, stream)

@@ -51,7 +51,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Look:
+class CheckAccess:
     """Report whether you see a picture, and `probe`: a file beside the results, with its content."""
 
     source: Path | None
@@ -79,7 +79,7 @@ class Piece:
     scratch: Path | None
 
 
-Unit: TypeAlias = "Pictures | Look | Survey | Piece"
+Unit: TypeAlias = "Pictures | CheckAccess | Survey | Piece"
 
 # ----------------------------------------------------------------------------------------------------- from a worker
 
@@ -128,7 +128,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Looked:
+class AccessChecked:
     sees: bool
 
 
@@ -169,7 +169,7 @@ class Gone:
     how: str
 
 
-Event: TypeAlias = "Started | Advanced | Done | Failed | Said | Looked | Surveyed | Pieced | Over | Gone"
+Event: TypeAlias = "Started | Advanced | Done | Failed | Said | AccessChecked | Surveyed | Pieced | Over | Gone"
 
 
 class Crew(Protocol):

@@ -122,7 +122,7 @@ class Roster:
         self.crew.leave_out(worker)
         if not self.count:
             raise error
-        left = f"{self.count} other{'s go' if self.count > 1 else ' goes'} on"
+        left = f"{self.count} other{'s continue' if self.count > 1 else ' continues'}"
         self._observer.note(f"{worker} is left out, and {left}: {error}")
 
     def _say(self, worker: str, said: Said) -> None:

@@ -15,13 +15,13 @@ from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.messages import (
+    AccessChecked,
     Advanced,
     Brief,
+    CheckAccess,
     Done,
     Event,
     Failed,
-    Look,
-    Looked,
     Over,
     Pictures,
     Piece,
@@ -71,8 +71,8 @@ class Worker:
     def _make_unit(self, unit: Unit) -> Over:
         if isinstance(unit, Pictures):
             return self._blind(unit.jobs[0]) if unit.blind else self._pictures(unit.jobs)
-        if isinstance(unit, Look):
-            return self._look(unit)
+        if isinstance(unit, CheckAccess):
+            return self._check_access(unit)
         if isinstance(unit, Survey):
             return self._survey(unit)
         return self._piece(unit)
@@ -110,9 +110,9 @@ class Worker:
         batch.run_handed(jobs, options, key, self._upscaler, reporter, assign, tally, stream)
         return Over(tally.error, tally.network_seconds, tally.network_pixels, reporter.seconds())
 
-    def _look(self, look: Look) -> Over:
-        sees = (look.source is None or look.source.is_file()) and (look.probe is None or _holds(*look.probe))
-        self._say(Looked(sees))
+    def _check_access(self, check: CheckAccess) -> Over:
+        sees = (check.source is None or check.source.is_file()) and (check.probe is None or _holds(*check.probe))
+        self._say(AccessChecked(sees))
         return Over()
 
     def _survey(self, survey: Survey) -> Over:

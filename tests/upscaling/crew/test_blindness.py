@@ -12,7 +12,7 @@ from srgan_cli.upscaling.crew import lead as lead_module
 from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, lead
 from srgan_cli.upscaling.crew.luggage import packed, unpacked
-from srgan_cli.upscaling.crew.messages import Look, Pictures, Piece, Survey
+from srgan_cli.upscaling.crew.messages import CheckAccess, Pictures, Piece, Survey
 from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.plan import Job
 from tests.upscaling.batch.runs import Recorder
@@ -42,7 +42,7 @@ def test_workers_that_see_nothing_get_pictures_and_send_results_back(
     assert len(tally.done) == 10
     units = [unit for _, unit in crew.units if isinstance(unit, Pictures)]
     assert all(unit.blind and len(unit.jobs) == 1 and unit.jobs[0].data for unit in units)
-    assert len([unit for _, unit in crew.units if isinstance(unit, Look)]) == 3
+    assert len([unit for _, unit in crew.units if isinstance(unit, CheckAccess)]) == 3
     assert any("does not see the folders" in sentence for sentence in watch.of("detail"))
     picture(twelve / "in" / "06.png", 26, 16, seed=6)
     (twelve / "in" / "05.png").unlink()

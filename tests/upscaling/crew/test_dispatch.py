@@ -41,7 +41,7 @@ def test_a_device_that_fails_is_left_out_and_its_pictures_are_made(twelve: Path,
 
     tally, watch, crew = by_threads(session(twelve, model), deed, count=3)
     assert (tally.exit_code, len(tally.done), tally.failures) == (0, 12, [])
-    assert watch.of("note") == ["cpu:2 is left out, and 2 others go on: a fault was injected"]
+    assert watch.of("note") == ["cpu:2 is left out, and 2 others continue: a fault was injected"]
     assert len([worker for worker, _ in crew.units if worker == "cpu:2"]) <= UNITS
     assert is_as_without_a_crew(twelve, model)
 

@@ -96,7 +96,7 @@ def test_a_large_picture_of_a_model_that_fades_its_tiles_is_made_by_one_worker(
     crew, watch, stream = Threads(brief_of(made), ("cpu:1", "cpu:2")), Recorder(), io.BytesIO()
     tally = lead(made, crew, watch, stream)
     assert (tally.exit_code, len(tally.done)) == (0, 1)
-    assert watch.of("note") == [f"{source}: made by one worker, since the model fades its tiles together"]
+    assert watch.of("note") == [f"{source}: made by one worker, since the model blends its tiles"]
     pixels = read_image(target if to_file else stream.getvalue(), max_pixels=10**6).pixels
     low = read_image(source, max_pixels=10**6).pixels
     assert np.array_equal(pixels, low.repeat(2, axis=0).repeat(2, axis=1))

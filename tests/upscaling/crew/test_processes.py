@@ -18,7 +18,7 @@ import pytest
 from srgan_cli.config import EngineOptions
 from srgan_cli.upscaling.crew import processes
 from srgan_cli.upscaling.crew.lead import brief_of, crew_of, lead
-from srgan_cli.upscaling.crew.messages import Event, Look, Over, Unit
+from srgan_cli.upscaling.crew.messages import CheckAccess, Event, Over, Unit
 from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import by_threads, is_as_without_a_crew, session, third_dies_and_fifth_fails
@@ -41,7 +41,7 @@ def test_processes_that_die_and_fail_leave_nothing_undone(
     tally = lead(made, crew_of(brief_of(made)), watch)
     assert (tally.exit_code, len(tally.done), tally.failures) == (0, 13, [])
     assert any("has ended with signal SIGKILL" in note for note in watch.of("note"))
-    assert any("is left out, and 2 others go on: a fault was injected" in note for note in watch.of("note"))
+    assert any("is left out, and 2 others continue: a fault was injected" in note for note in watch.of("note"))
     assert is_as_without_a_crew(twelve, model)
 
 
@@ -122,7 +122,7 @@ class Patient:
 def test_an_order_to_stop_ends_what_is_made_and_what_waits_and_nothing_later() -> None:
     before = signal.getsignal(signal.SIGINT)
     reader, writer = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
-    first, second, third = (Look(Path(name), None) for name in "abc")
+    first, second, third = (CheckAccess(Path(name), None) for name in "abc")
     worker, said = Patient(), list[Event]()
 
     def lead() -> None:

@@ -180,7 +180,7 @@ def test_a_store_that_does_not_answer_is_given_up_with_one_sentence(
         patch.setattr(store, "_filesystem", lambda _protocol: gone)
         assert command(model, *arguments) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("memory:// in a row, so that it is not asked any more") == 1
+    assert said.count("memory:// in a row; no more requests are sent to it") == 1
     assert said.count("Connection refused") <= 8, "those that were tried, and those under way"
     assert gone.asked <= 8 * 3, "each three times, where all would be 15 and more"
     left = Path("failed.txt").read_text(encoding="utf-8").splitlines()
