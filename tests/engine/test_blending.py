@@ -17,7 +17,7 @@ from tests.faults import (
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=16)
 @given(
     height=st.integers(1, 300), width=st.integers(1, 300), tile_px=st.integers(64, 128), channels=st.integers(1, 4),
     scale=st.sampled_from([2, 3]),

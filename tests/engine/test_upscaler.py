@@ -65,7 +65,7 @@ def enough_px(height: int, width: int, tile_px: int, most: int = 60) -> int:
 SIZES = st.integers(1, 70)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     name=st.sampled_from(sorted(CHAINS)), height=SIZES, width=SIZES, tile_px=st.integers(1, 80),
     channels=st.integers(1, 4), color_lock=st.booleans(), uniform=st.booleans(),
@@ -98,7 +98,7 @@ def test_the_test_above_would_see_a_halo_that_is_too_small(name: str) -> None:
     assert float((tiled - whole).abs().max()) > 1e-5
 
 
-@settings(max_examples=25)
+@settings(max_examples=16)
 @given(
     name=st.sampled_from(sorted(CHAINS)), height=SIZES, width=SIZES, tile_px=st.integers(1, 80),
     channels=st.integers(1, 4), dtype=st.sampled_from([np.uint8, np.uint16]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from pathlib import Path
@@ -18,8 +19,9 @@ from tests.imaging import samples
 Array = np.ndarray[Any, Any]
 
 
+@functools.cache
 def photo(height: int = 256, width: int = 320, seed: int = 3) -> Array:
-    """Blobs of all sizes and an edge or two: soft spots, no noise, no grid. (H, W, 3)"""
+    """Blobs of all sizes and an edge or two: soft spots, no noise, no grid. (H, W, 3), not to be changed."""
     random = np.random.default_rng(seed)
     layers = [random.normal(0, 1, (side, side, 3)) for side in (3, 7, 19, 53, 111)]
     picture = np.full((height, width, 3), 128.0)
@@ -30,7 +32,9 @@ def photo(height: int = 256, width: int = 320, seed: int = 3) -> Array:
         ]
         picture += strength * np.stack([np.asarray(band) for band in bands], -1)
     picture[height // 2 :, width // 3 : width // 2] += 40
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    made = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    made.flags.writeable = False
+    return made
 
 
 def jpeg(pixels: Array, quality: int, **options: Any) -> bytes:

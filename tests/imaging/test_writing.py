@@ -260,7 +260,7 @@ def test_failures_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.skipif(os.name != "posix", reason="sends itself a signal")
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 def test_ctrl_c_stops_the_encoder(suffix: str, tmp_path: Path) -> None:
-    noise = np.tile(np.random.default_rng(0).integers(0, 256, (500, 3000, 3), dtype=np.uint8), (6, 1, 1))
+    noise = np.tile(np.random.default_rng(0).integers(0, 256, (500, 1000, 3), dtype=np.uint8), (18, 1, 1))
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):

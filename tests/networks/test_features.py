@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import urllib.error
 from collections.abc import Callable
@@ -117,7 +118,9 @@ def test_layers_that_there_are_not_are_refused(layers: list[str]) -> None:
 # -------------------------------------------------------------------------------------------------------------- files
 
 
+@functools.cache
 def weights(deepest: str = "conv2_2") -> dict[str, Tensor]:
+    """Which no test changes."""
     return dict(VGGFeatures([deepest], seed=9).state_dict())
 
 

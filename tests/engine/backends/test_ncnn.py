@@ -96,6 +96,7 @@ def test_half_precision_leaves_the_enlargement_in_fp32() -> None:
     assert 0 < (half - want).abs().max() < 2 / 255
 
 
+@pytest.mark.slow
 @needs_vulkan
 def test_tiles_join_exactly_and_chains_work_too() -> None:
     low = picture(channels=4)
