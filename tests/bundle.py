@@ -1,4 +1,4 @@
-"""A folder of bundled models as small as they get, for tests of how they are chosen and blended."""
+"""A folder of tiny bundled models, for tests of choosing and interpolating them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test gets: one thread, a cache of its own, and no GPU tests where there is no GPU."""
+"""Common settings of all tests: one thread, a separate cache, and no GPU tests without a GPU."""
 
 from __future__ import annotations
 

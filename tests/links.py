@@ -1,4 +1,4 @@
-"""Names that lead elsewhere, as somebody may leave them where our own files go."""
+"""Links that somebody may have created where srgan's own files are written."""
 
 from __future__ import annotations
 

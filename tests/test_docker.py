@@ -1,4 +1,4 @@
-"""What builds the images: the steps, and what is sent to the builder. `scripts/docker-steps` runs them."""
+"""Building the images: the steps, and the files sent to the builder. `scripts/docker-steps` runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages on missing packages never send a person to a stranger's project."""
+"""Messages about missing packages never lead to another project of the same name."""
 
 from __future__ import annotations
 

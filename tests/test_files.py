@@ -1,4 +1,4 @@
-"""Files are published whole or not at all, and the cache has its place."""
+"""Files are published completely or not at all; the location of the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The map of docs/ARCHITECTURE.md, held: imports only go down, and nothing heavy is loaded before it is needed."""
+"""Tests for the map of docs/ARCHITECTURE.md: imports only go down, and nothing heavy is loaded before it is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The job script for Slurm, by plain bash: which command it becomes."""
+"""The job script for Slurm, run by plain bash: the command that results."""
 
 from __future__ import annotations
 

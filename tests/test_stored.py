@@ -1,4 +1,4 @@
-"""Files of our own that are not what we wrote: ignored, or a sentence, and never a traceback or a wait."""
+"""srgan's own files with unexpected contents: ignored, or one sentence, but never a traceback or a hang."""
 
 from __future__ import annotations
 

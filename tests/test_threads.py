@@ -1,4 +1,4 @@
-"""Waiting threads sleep soon, unless the environment or an earlier torch says otherwise."""
+"""Waiting threads sleep soon, unless the environment or an earlier import of torch prevents it."""
 
 from __future__ import annotations
 

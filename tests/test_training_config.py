@@ -1,4 +1,4 @@
-"""Settings of a training run: TOML and back, what goes before what, and every bad value a sentence."""
+"""Settings of a training run: TOML and back, precedence, and every invalid value as one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Grain and coloured specks are counted where they are, and nowhere else; the pages to learn from are as told."""
+"""Grain and coloured specks are counted where they are, and nowhere else; the drawn training pages are as
+documented."""
 
 from __future__ import annotations
 

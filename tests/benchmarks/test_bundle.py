@@ -1,4 +1,4 @@
-"""From a run to a bundled model: nothing lost but half of the kernels' digits."""
+"""From a run to a bundled model: nothing is lost except half of the kernels' digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drawn curve holds every point, inside its frame, and points out the default."""
+"""The drawn curve contains every point inside its frame, and marks the default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GPU programme, tried on the CPU: so that the first minute on a real GPU is not spent on a typo."""
+"""The GPU programme on the CPU, so that no time on a real GPU is lost to a typo."""
 
 from __future__ import annotations
 

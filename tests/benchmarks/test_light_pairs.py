@@ -1,4 +1,4 @@
-"""Lightly worn pairs lie beside the taught ones, and fit each other."""
+"""Lightly worn pairs are stored beside the teacher's, and match each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents say what the manifest says."""
+"""The documents agree with the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop that ours is compared with is a fair one: the network's own result, where 10 px are enough context."""
+"""The plain loop is a fair comparison: the network's own result, where 10 px of context are enough."""
 
 from __future__ import annotations
 

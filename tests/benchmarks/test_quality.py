@@ -1,4 +1,4 @@
-"""How scores are measured, kept and checked."""
+"""How scores are measured, stored and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulation of a leading process is one of the real one; several workers are measured by the real command."""
+"""The simulated leading process matches the real one; several workers are measured with the real command."""
 
 from __future__ import annotations
 

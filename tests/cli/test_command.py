@@ -1,4 +1,4 @@
-"""What all commands share: headings, defaults of a person's own, answers to habits, completion."""
+"""Shared by all commands: headings, the user's own defaults, suggestions, completion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`srgan compare` as a person uses it: sheets and pages, of pictures and of models, and every way to get it wrong."""
+"""`srgan compare` from the command line: sheets and pages, of pictures and of models, and invalid uses."""
 
 from __future__ import annotations
 

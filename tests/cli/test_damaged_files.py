@@ -1,4 +1,4 @@
-"""Every format with a damaged header, through every command: each costs itself and no more, and is a sentence."""
+"""Every format with a damaged header, through every command: only that picture fails, with one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents tell people to type is understood: each option exists, and a training's settings fit together."""
+"""The documented commands are valid: each option exists, and the settings of training commands fit together."""
 
 from __future__ import annotations
 

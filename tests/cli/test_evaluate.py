@@ -1,4 +1,4 @@
-"""`srgan evaluate` as a person or a script uses it: tables, JSON, CSV, pictures kept, and every way to get it wrong."""
+"""`srgan evaluate` from the command line: tables, JSON, CSV, saved pictures, and invalid uses."""
 
 from __future__ import annotations
 

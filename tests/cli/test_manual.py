@@ -1,4 +1,4 @@
-"""Manual pages: one for each command, with every option; and what `srgan doctor` says of a person's defaults."""
+"""Manual pages: one for each command, with every option; and how `srgan doctor` reports the user's defaults."""
 
 from __future__ import annotations
 

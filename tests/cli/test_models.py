@@ -1,4 +1,4 @@
-"""`srgan models` tells what there is, to people and to programs, and without torch."""
+"""`srgan models` lists and describes models for people and for programs, without torch."""
 
 from __future__ import annotations
 

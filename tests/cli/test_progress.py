@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and after it."""
+"""The output during and after a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of `srgan train` that contradict each other, and a reader who goes away."""
+"""Contradictory settings of `srgan train`, and an output pipe that is closed."""
 
 from __future__ import annotations
 

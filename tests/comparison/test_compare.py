@@ -1,4 +1,4 @@
-"""Comparing pictures: brought together by scale, looked at where they differ, drawn on a sheet, put into a page."""
+"""Comparing pictures: matched by scale, examined where they differ, drawn on a sheet, embedded in a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two folders as one page: which pictures make a pair, in which order, and what the page names."""
+"""Two folders as one page: which pictures form a pair, their order, and their links."""
 
 from __future__ import annotations
 

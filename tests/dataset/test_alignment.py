@@ -1,4 +1,4 @@
-"""Pairs that do not lie on each other: measured against shifts that were made."""
+"""Pairs that are not aligned: measured against known shifts."""
 
 from __future__ import annotations
 

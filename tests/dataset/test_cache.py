@@ -1,4 +1,4 @@
-"""Decoded once, into a memory map that survives kills and full disks."""
+"""Pictures decoded once, into a memory map that survives kills and full disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops out of the cache: where from, how often, and ahead of need."""
+"""Crops from the cache: their positions, their frequency, and their preparation ahead of need."""
 
 from __future__ import annotations
 

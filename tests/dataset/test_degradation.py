@@ -1,4 +1,4 @@
-"""Low pictures made of high ones: bicubic as the field has it, and photos as they are found."""
+"""Low pictures made from high ones: bicubic by the usual convention, and with the photo degradation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file to learn from: decoded as `srgan upscale` decodes it, in order."""
+"""Reading one training picture: decoded as by `srgan upscale`, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pictures are worth learning from, alone and in pairs, and why the others are not."""
+"""Which pictures are used for training, alone and in pairs, and why others are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher's results: which pieces there are, what is kept of them, and what becomes of a file that was damaged."""
+"""A teacher's results: which pieces there are, how they are stored, and how a damaged file is repaired."""
 
 from __future__ import annotations
 

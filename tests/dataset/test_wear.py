@@ -1,4 +1,4 @@
-"""Learned wear: what the network does before it has learned, its chance, its codecs and its file."""
+"""Learned wear: the untrained network, its random inputs, its codecs and its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Animations made by Pillow, whose every frame is known."""
+"""Animations made by Pillow, with known frames."""
 
 from __future__ import annotations
 

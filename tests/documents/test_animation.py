@@ -1,4 +1,4 @@
-"""Animations are composited as browsers show them, and keep their times."""
+"""Animations are composited as in browsers, and keep their timing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the binders of animations write, other readers read: frames, times, loops, transparency, metadata."""
+"""Other readers can read the written animations: frames, times, loops, transparency, metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overlapping tiles that are faded together."""
+"""Overlapping tiles that are blended."""
 
 from __future__ import annotations
 

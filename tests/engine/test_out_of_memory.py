@@ -1,4 +1,4 @@
-"""Out of memory: a smaller tile, and nothing else changes."""
+"""Out of memory: the tile becomes smaller, and nothing else changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Half precision, its canary, and tiles that are done again in fp32."""
+"""Half precision, its canary, and tiles that are recomputed in fp32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows on their way into the engine: in order, none lost, few held."""
+"""Rows on their way into the engine: in order, complete, and few held in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cutting: integers only, so properties hold exactly."""
+"""Cutting: integers only, so properties are exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detail drawn from noise: the same in whatever tiles, bands and parts; another for another seed."""
+"""Detail drawn from noise: independent of tiles, bands and parts; different for another seed."""
 
 from __future__ import annotations
 

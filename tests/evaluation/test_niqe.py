@@ -1,4 +1,4 @@
-"""NIQE: its fit of a distribution against samples of known shape, its features, its model, and what it says."""
+"""NIQE: its distribution fit against samples of known shape, its features, its model, and its scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models with noise in `srgan evaluate`: a row for each strength, and how far two seeds are apart."""
+"""Models with noise in `srgan evaluate`: a row for each strength, and the difference between two seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile files by the thousand, in processes that are watched.
+"""Thousands of hostile files, in monitored processes.
 
     python -m tests.fuzz --files 20000 --seed 1                 # one line of JSON; code 1 if anything was found
     python -m tests.fuzz --files 1 --seed 1 --first 4711        # one of them again

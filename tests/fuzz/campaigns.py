@@ -1,5 +1,5 @@
-"""Runs that are killed, interrupted, starved of disk, met by errors of a drive, led astray by links, or crowded: is
-anything lost?
+"""Runs that are killed, interrupted, without disk space, with I/O errors, with links, or in competition: is anything
+lost?
 
     python -m tests.fuzz.campaigns --runs 100 --seed 1                     # all of them, upscale, documents and train
     python -m tests.fuzz.campaigns kill crowd4 --of upscale --runs 500

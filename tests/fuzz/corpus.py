@@ -1,4 +1,4 @@
-"""All that mutation starts from."""
+"""The files that mutation starts from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound files of many pictures: animations, pages, archives and PDFs."""
+"""Intact files of many pictures: animations, pages, archives and PDFs."""
 
 from __future__ import annotations
 

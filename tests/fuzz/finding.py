@@ -1,4 +1,4 @@
-"""What does not hold, and whether results do."""
+"""Properties that were violated, and checks of results."""
 
 from __future__ import annotations
 

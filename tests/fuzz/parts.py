@@ -1,4 +1,4 @@
-"""Where the parts of a file stand: its chunks, segments, boxes, directory entries, members and objects."""
+"""The positions of a file's parts: chunks, segments, boxes, directory entries, members and objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile files through the real commands, beside a sound one; and what must hold whatever they were.
+"""Hostile files through the real commands, beside an intact one; and the properties that must hold for all of them.
 
 A file is known by a seed and a number: the same two give the same bytes again.
 """

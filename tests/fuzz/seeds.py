@@ -1,4 +1,4 @@
-"""Sound pictures of every format, depth and layout that can be made here. What holds many of them: `documents`."""
+"""Intact pictures of every format, depth and layout that can be generated here. Files of many pictures: `documents`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small share of the fuzzing, so that the harness itself is held; the thousands run by `python -m tests.fuzz`."""
+"""A small part of the fuzzing, which tests the harness itself; run thousands with `python -m tests.fuzz`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that checks files, and whoever watches it."""
+"""A process that checks files, and its monitor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and metadata to test with, made here or by Pillow and never by the code under test."""
+"""Test pictures and metadata, made here or by Pillow and never by the code under test."""
 
 from __future__ import annotations
 

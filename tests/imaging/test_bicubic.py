@@ -1,4 +1,4 @@
-"""MATLAB's `imresize`, by hand-computed values and, where they are at hand, by the field's own files."""
+"""MATLAB's `imresize`, by hand-computed values and, if available, by the standard test sets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""No file takes more time or memory than its bytes are good for: small files with large headers, and long ones that
-say the same thing again and again."""
+"""No file takes more time or memory than its size justifies: small files with large headers, and long ones with
+repeated content."""
 
 from __future__ import annotations
 

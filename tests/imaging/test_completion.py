@@ -1,4 +1,4 @@
-"""Files that end too early: refused, or with `accept_damaged` made of what is there."""
+"""Truncated files: refused, or with `accept_damaged` decoded as far as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The boundary: whatever a decoder raises is one picture's error, with this file's own reason."""
+"""The boundary: any exception of a decoder is one picture's error, with this file's own reason."""
 
 from __future__ import annotations
 

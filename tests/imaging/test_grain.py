@@ -1,4 +1,4 @@
-"""Grain is measured as it was made, and made of a seed and a place."""
+"""Measured grain equals the synthetic grain, which depends only on a seed and a position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JPEG's past, found in pixels that were saved as something else."""
+"""Traces of an earlier JPEG, found in pixels that were saved in another format."""
 
 from __future__ import annotations
 

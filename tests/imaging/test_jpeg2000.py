@@ -1,4 +1,4 @@
-"""JPEG 2000: each of its tiles is there, or the picture is damaged."""
+"""JPEG 2000: all of its tiles are present, or the picture is damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JPEGs whose picture comes in several scans: all are there, or it is damage, although libjpeg does not mind."""
+"""JPEGs with several scans: missing scans are damage, although libjpeg does not report them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training sees is what `srgan upscale` sees: one reader, with libvips and without it."""
+"""Training sees the same pixels as `srgan upscale`: one reader, with libvips and without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `signs` and `compression` read out of pictures that Pillow compressed and numpy made noisy."""
+"""`signs` and `compression` on pictures compressed by Pillow, with noise added by numpy."""
 
 from __future__ import annotations
 

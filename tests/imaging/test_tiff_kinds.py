@@ -1,4 +1,5 @@
-"""TIFF by its tags: each kind right, or refused for what it is; never another picture, and never called damaged."""
+"""TIFF by its tags: each kind is read correctly, or refused for the right reason; never misread, and never called
+damaged."""
 
 from __future__ import annotations
 

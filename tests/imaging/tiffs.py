@@ -1,4 +1,4 @@
-"""TIFF files made tag by tag, of every kind that a library would not write."""
+"""TIFF files made tag by tag, of kinds that no library writes."""
 
 from __future__ import annotations
 

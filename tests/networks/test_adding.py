@@ -1,4 +1,4 @@
-"""The user's own models: from a file or an address under a name, whole or not at all. The server is on this machine."""
+"""The user's own models: from a file or an address, added completely or not at all. The server is local."""
 
 from __future__ import annotations
 

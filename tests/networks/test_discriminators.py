@@ -1,4 +1,4 @@
-"""Each discriminator against its formula in float64 numpy, and what adversarial training asks of all three."""
+"""Each discriminator against its formula in float64 numpy, and the requirements of adversarial training."""
 
 from __future__ import annotations
 

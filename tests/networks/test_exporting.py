@@ -1,4 +1,4 @@
-"""What is exported was compared with our own result, and says what it is."""
+"""Exported files were compared with srgan's own result, and describe themselves."""
 
 from __future__ import annotations
 

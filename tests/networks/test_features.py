@@ -1,4 +1,4 @@
-"""VGG19's features, beside torchvision's own network; and what is said of files that will not do."""
+"""VGG19's features, compared with torchvision's own network; and the messages for unsuitable files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of other programs: real architectures with random weights, and files that mean harm."""
+"""Other programs' weights: real architectures with random weights, and malicious files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks compute what the paper (or their docstring) says, see as far as they say, and fold without a trace."""
+"""The networks compute what the paper (or their docstring) says, have the stated receptive field, and fold exactly."""
 
 from __future__ import annotations
 

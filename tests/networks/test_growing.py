@@ -1,4 +1,4 @@
-"""A larger network begins where the smaller one ended, and another scale near it."""
+"""A larger network starts where the smaller one ended, and one for another scale starts near it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other people's ncnn files: found out by running them, in a process that may die."""
+"""Other programs' ncnn files: examined by running them, in a process that may crash."""
 
 from __future__ import annotations
 

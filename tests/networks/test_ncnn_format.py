@@ -1,4 +1,4 @@
-"""ncnn, given our files, computes what PyTorch does."""
+"""ncnn computes the same as PyTorch from srgan's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ncnn's text: what it says of a network, and that nonsense in it is a sentence."""
+"""ncnn's text: what it says about a network; invalid text is one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise is a function of seed, layer and place; and a network that has not learned to use it is as it was."""
+"""Noise is a function of seed, layer and position; a network that has not learned to use it is unchanged."""
 
 from __future__ import annotations
 

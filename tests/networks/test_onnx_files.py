@@ -1,4 +1,4 @@
-"""ONNX files of other programs: what they need is found by running them, and what they are not is a sentence."""
+"""Other programs' ONNX files: their requirements are found by running them, and unsuitable ones are one sentence."""
 
 from __future__ import annotations
 

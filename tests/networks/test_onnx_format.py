@@ -1,4 +1,4 @@
-"""ONNX Runtime, given our files, computes what PyTorch does."""
+"""ONNX Runtime computes the same as PyTorch from srgan's files."""
 
 from __future__ import annotations
 

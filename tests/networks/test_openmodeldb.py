@@ -1,4 +1,4 @@
-"""The JSON for OpenModelDB has what it asks for."""
+"""The JSON for OpenModelDB has the required fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of torch.save that are damaged or mean harm: a sentence, soon, and nothing in them is ever run."""
+"""Damaged or malicious files of torch.save: one sentence, quickly, and nothing in them is ever run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bundled models are, what a header may say, and that a hostile one is only ever a sentence."""
+"""The bundled models, valid headers, and hostile ones, which are only ever one sentence."""
 
 from __future__ import annotations
 

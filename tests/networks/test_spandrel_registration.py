@@ -1,4 +1,4 @@
-"""Programs with spandrel open our own files, once our package is there."""
+"""Programs with spandrel open srgan's files once srgan_cli is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of ours: what is saved is what is loaded, and whatever else a file may be is one sentence."""
+"""srgan's files: saving and loading agree, and any other file is one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a log to charts: what the phase of a wearer means for them."""
+"""From a log to charts, with the phase of a wearer."""
 
 from __future__ import annotations
 

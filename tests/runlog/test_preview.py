@@ -1,4 +1,4 @@
-"""The contact sheet: the right crops in the right places, said in words."""
+"""The contact sheet: the right crops in the right places, with their descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves and the page: what is drawn, that it is well-formed, small and self-contained, whatever the log holds."""
+"""Curves and the page: contents, well-formed, small and self-contained, for any log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers in a thread of their own, and clients that speak HTTP as it is on the wire."""
+"""Servers in separate threads, and clients that speak plain HTTP."""
 
 from __future__ import annotations
 

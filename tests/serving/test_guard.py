@@ -1,4 +1,4 @@
-"""Who may ask: other sites, other names, no token."""
+"""Access control: other sites, other names, no token."""
 
 from __future__ import annotations
 

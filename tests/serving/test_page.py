@@ -1,4 +1,4 @@
-"""The page in a real browser: drop, progress, slider, download, the keyboard alone, a phone's size."""
+"""The page in a real browser: drop, progress, slider, download, keyboard only, a phone's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue, jobs, and clients that leave, hang or come all at once."""
+"""The queue, jobs, and clients that disconnect, hang or arrive all at once."""
 
 from __future__ import annotations
 

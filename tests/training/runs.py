@@ -1,4 +1,4 @@
-"""What the tests of whole training runs share: tiny settings, pictures, and an observer that remembers."""
+"""Shared by the tests of whole training runs: tiny settings, pictures, and a recording observer."""
 
 from __future__ import annotations
 

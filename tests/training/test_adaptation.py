@@ -1,4 +1,4 @@
-"""Unpaired adaptation: whole runs with tiny networks, what the wearer learns, resuming, and what may be wrong."""
+"""Unpaired adaptation: whole runs with tiny networks, what the wearer learns, resuming, and invalid inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time of a run: sessions add up, and the schedules lie between the first step and what is kept back."""
+"""The time of a run: sessions add up, and the schedules cover the time from the first step to the reserve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found out before the first step: whether a batch fits, and whether the sizes can be judged at all."""
+"""Checks before the first step: whether a batch fits, and whether the crop sizes can be judged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose folder it is, what may stand in it, and how a run is asked to stop."""
+"""The run folder: its ownership, its contents, and requests to stop."""
 
 from __future__ import annotations
 

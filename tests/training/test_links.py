@@ -1,4 +1,4 @@
-"""Links in a run folder: what they lead to is neither changed nor removed."""
+"""Links in a run folder: their targets are neither changed nor removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches as the networks need them."""
+"""Batches for the networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monitor by numbers: what it says, when, how often; and the numbers that it makes of pictures."""
+"""The monitor, given numbers: what it reports, when, and how often; and the numbers computed from pictures."""
 
 from __future__ import annotations
 

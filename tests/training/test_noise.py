@@ -1,4 +1,4 @@
-"""Training with noise: begins as what it was, learns to use it, and can be resumed to the bit."""
+"""Training with noise: starts unchanged, learns to use the noise, and resumes bit-identically."""
 
 from __future__ import annotations
 

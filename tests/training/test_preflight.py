@@ -1,4 +1,4 @@
-"""What cannot be trained is refused in moments: without torch, without a folder made, without a download."""
+"""Invalid runs are refused quickly: without torch, without creating a folder, without a download."""
 
 from __future__ import annotations
 

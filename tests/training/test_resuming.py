@@ -1,4 +1,4 @@
-"""A run that was stopped or killed goes on as if it had not been."""
+"""A run that was stopped or killed continues as if it had not been."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in training sends it back, or ends it."""
+"""Problems in training cause a rollback, or end the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes compute what one does."""
+"""Several processes compute the same as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is: kept and restored whole, and changed in one place."""
+"""The progress of a run: saved and restored completely, and changed in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning from a teacher: whole runs with tiny networks, kept and inline, resumed, and what may be wrong."""
+"""Learning from a teacher: whole runs with tiny networks, stored and inline, resumed, and invalid inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The held-out pictures: the two of a pair are cut alike."""
+"""The held-out pictures: both of a pair are cropped alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wearer's losses against their formulas, and what each is blind to."""
+"""The wearer's losses against their formulas, and what each is insensitive to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How worn pictures look, as numbers, and what the monitor makes of those of a wearer."""
+"""The appearance of worn pictures as numbers, and the monitor's findings about a wearer."""
 
 from __future__ import annotations
 

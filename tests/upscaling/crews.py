@@ -1,4 +1,4 @@
-"""Crews whose workers are threads of the test, runs by them, and makers of networks that fail."""
+"""Crews whose workers are threads, runs with them, and failing networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""srgan from Python, as the README shows it."""
+"""srgan from Python, as in the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives of pictures: names and order kept, the rest copied, and nothing hostile unpacked."""
+"""Archives of pictures: names and order are kept, the rest is copied, and nothing hostile is unpacked."""
 
 from __future__ import annotations
 

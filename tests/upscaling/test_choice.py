@@ -1,4 +1,4 @@
-"""`--model auto` sees what a picture went through; `--detail` lies between two models; passes take the right ones."""
+"""`--model auto` detects how a picture was treated; `--detail` interpolates two models; passes use the right ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs on a real Ray cluster of two workers of this machine, some of which are killed: with SRGAN_TEST_RAY=1."""
+"""Runs on a real local Ray cluster of two workers, some of which are killed: with SRGAN_TEST_RAY=1."""
 
 from __future__ import annotations
 

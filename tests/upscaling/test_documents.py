@@ -1,4 +1,4 @@
-"""Files of many pages: each page as it is alone, the whole as one picture is in a run."""
+"""Files of many pages: each page as if it were alone, the document as one picture in a run."""
 
 from __future__ import annotations
 

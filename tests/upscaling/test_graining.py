@@ -1,4 +1,4 @@
-"""`--grain`: the grain of the input on the result, the same however the picture is cut."""
+"""`--grain`: the input's grain on the result, independent of how the picture is cut."""
 
 from __future__ import annotations
 

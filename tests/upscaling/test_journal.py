@@ -1,4 +1,4 @@
-"""Large pictures grow in a scratch file: a run that ended inside one goes on there."""
+"""Large pictures grow in a scratch file: a run that ended inside one continues there."""
 
 from __future__ import annotations
 

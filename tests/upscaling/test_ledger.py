@@ -1,4 +1,4 @@
-"""What a folder's record says of results: those that are begun, done, or came to nothing."""
+"""The states of results in a folder's record: started, done, or revoked."""
 
 from __future__ import annotations
 

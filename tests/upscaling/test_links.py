@@ -1,4 +1,4 @@
-"""Links where a run writes: nothing outside the output folder is ever changed, and no file by its second name."""
+"""Links where a run writes: nothing outside the output folder is ever changed, and no file with a second name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two results of one name: both get another, and a note."""
+"""Two results with the same name: both are renamed, with a note."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speed of the last run, kept for `--dry-run`: helpful when there, harmless when not."""
+"""The speed of the last run, stored for `--dry-run`: used if it exists, and not required."""
 
 from __future__ import annotations
 

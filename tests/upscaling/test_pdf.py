@@ -1,4 +1,5 @@
-"""PDFs of scanned pages: pictures replaced, all else kept, and what is odd or locked left alone or refused."""
+"""PDFs of scanned pages: pictures replaced, everything else kept, and unusual or encrypted ones left alone or
+refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results that say what made them: in every format, and what later runs conclude from it."""
+"""Results that record how they were made: in every format, and how later runs use this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a file is complete; what a network drive is."""
+"""When a file is complete; which folders are on network drives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several runs in one folder at the same time, and parts of a run."""
+"""Several runs in one folder at the same time, and shards of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`upscale_file` for bytes and file objects, with a held upscaler, from several threads; and the example service."""
+"""`upscale_file` for bytes and file objects, with a loaded upscaler, from several threads; and the example service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes on paper, pictures that are large enough, and enlargements beyond the largest."""
+"""Sizes on paper, pictures that are large enough, and enlargements beyond the maximum."""
 
 from __future__ import annotations
 

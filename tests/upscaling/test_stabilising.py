@@ -1,4 +1,4 @@
-"""What stands still does not flicker; what moves is what the network makes of it."""
+"""Still areas do not flicker; moving ones are the network's own result."""
 
 from __future__ import annotations
 

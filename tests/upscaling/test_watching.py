@@ -1,4 +1,4 @@
-"""A watched folder: what comes, changes, goes, fails, and comes again; with events and without."""
+"""A watched folder: files that arrive, change, disappear, fail, and return; with events and without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`srgan train`: what is shown, previews, and a whole run."""
+"""`srgan train`: messages, previews, and a whole run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`srgan upscale`: dry runs and help, both without torch; and the doctor."""
+"""`srgan upscale`: dry runs and help, both without torch; and `srgan doctor`."""
 
 from __future__ import annotations
 

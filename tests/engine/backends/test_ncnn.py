@@ -1,4 +1,5 @@
-"""Vulkan by ncnn: agrees with PyTorch where there is a driver (Mesa's in software will do), and its failures."""
+"""Vulkan through ncnn: agrees with PyTorch if there is a driver (Mesa's software driver is enough), and its
+failures."""
 
 from __future__ import annotations
 

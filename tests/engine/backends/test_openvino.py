@@ -1,4 +1,4 @@
-"""OpenVINO agrees with PyTorch, in fp32 and in half precision, and says what it cannot do."""
+"""OpenVINO agrees with PyTorch, in fp32 and in half precision, and reports what it does not support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPU that is there and is not used is reported; half precision on Apple's and Intel's GPUs."""
+"""An available GPU that is not used is reported; half precision on Apple's and Intel's GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What counts px, or is a place in the picture, follows it: each at x2, with orientation 6 (turned to the right)."""
+"""Metadata in px, or with positions in the picture, follows it: each at x2, with orientation 6 (rotated to the
+right)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an AVIF or HEIC file holds besides its picture."""
+"""Contents of an AVIF or HEIC file besides its picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PNG says of a picture, by text and by colour chunks, and where it goes."""
+"""PNG's text and colour chunks, and what becomes of them."""
 
 from __future__ import annotations
 

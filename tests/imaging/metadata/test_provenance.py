@@ -1,4 +1,4 @@
-"""The record of what made a result: written beside everything else, found again, and never believed too much."""
+"""The provenance record: written beside everything else, found again, and never trusted too much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of whole runs share: an observer that remembers, and a run of five pictures."""
+"""Shared by the tests of whole runs: a recording observer, and a run of five pictures."""
 
 from __future__ import annotations
 

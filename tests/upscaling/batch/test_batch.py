@@ -1,4 +1,4 @@
-"""A run of several pictures: each gets its result, within the memory that is allowed."""
+"""A run of several pictures: each gets its result, within the memory limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures, writers and devices that fail cost what they must and no more."""
+"""Failing pictures, writers and devices affect only what they must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and signals end a run with nothing half-made, and it can be resumed."""
+"""Ctrl-C and signals end a run without partial results, and it can be resumed."""
 
 from __future__ import annotations
 

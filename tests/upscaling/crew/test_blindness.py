@@ -1,4 +1,4 @@
-"""Workers that do not see the files: what is sent to them and back, and how much of it at a time."""
+"""Workers that do not see the files: what is sent to them and back, and its limits."""
 
 from __future__ import annotations
 

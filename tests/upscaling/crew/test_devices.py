@@ -1,4 +1,4 @@
-"""The names of devices and workers, and what is refused of them."""
+"""The names of devices and workers, and invalid ones."""
 
 from __future__ import annotations
 

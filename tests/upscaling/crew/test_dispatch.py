@@ -1,4 +1,4 @@
-"""Pictures handed out to a crew: each is made once and to the bit, whoever fails or dies."""
+"""Pictures handed out to workers: each is made once and bit-identical, whichever worker fails or dies."""
 
 from __future__ import annotations
 

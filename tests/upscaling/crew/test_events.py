@@ -1,4 +1,4 @@
-"""What a crew reports is what a run without one does, but for order, workers' names and times."""
+"""The events of a run with workers are those of a run without, except for order, workers' names and times."""
 
 from __future__ import annotations
 

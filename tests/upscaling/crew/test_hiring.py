@@ -1,4 +1,4 @@
-"""Workers that are started while a run is planned: only if there is something to do, and ended if it is refused."""
+"""Workers that are started while a run is planned: only if there is work, and ended if the plan is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A large picture by a whole crew, band by band, whoever fails or dies."""
+"""A large picture divided among workers, band by band, whichever worker fails or dies."""
 
 from __future__ import annotations
 

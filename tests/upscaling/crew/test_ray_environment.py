@@ -1,4 +1,4 @@
-"""What a Ray cluster of a run's own is started with; real clusters are in `test_cluster`."""
+"""The environment of a run's own Ray cluster; real clusters are in `test_cluster`."""
 
 from __future__ import annotations
 

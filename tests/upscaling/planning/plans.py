@@ -1,4 +1,4 @@
-"""What the tests of plans share."""
+"""Shared by the tests of plans."""
 
 from __future__ import annotations
 

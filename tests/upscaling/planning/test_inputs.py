@@ -1,4 +1,4 @@
-"""Which pictures a run is about, and what is wrong with some of them."""
+"""The pictures of a run, and faulty ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large results become."""
+"""The sizes of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under which names results appear, and which names are refused."""
+"""The names of results, and the names that are refused."""
 
 from __future__ import annotations
 

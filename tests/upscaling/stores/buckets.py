@@ -1,4 +1,4 @@
-"""Folders of pictures in a store, what is there after a run, and the run."""
+"""Folders of pictures in a store, their contents after a run, and the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that share a bucket: each picture is made once, and the claims of those that are gone are taken over."""
+"""Runs that share a bucket: each picture is made once, and the claims of ended processes are taken over."""
 
 from __future__ import annotations
 

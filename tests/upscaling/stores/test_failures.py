@@ -1,4 +1,4 @@
-"""Stores that lose connections, lack credentials or packages, or are not there."""
+"""Stores that lose connections, lack credentials or packages, or do not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run from a store, into one, and both: the same results, names, records and refusals as on this machine."""
+"""A run from a store, into one, and both: the same results, names, records and refusals as with local files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures on a web server, which is only read from."""
+"""Pictures on a web server, which is read-only."""
 
 from __future__ import annotations
 
