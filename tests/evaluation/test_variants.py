@@ -82,7 +82,7 @@ def test_the_table_says_what_spread_is(model: str, tmp_path: Path, capsys: pytes
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split()[-1] == "spread"
     assert [line.split()[-1] == "–" for line in out.splitlines()[1:]] == [True, True, False]
-    assert "spread: how far results from two seeds are apart" in err
+    assert "spread: the mean difference between the results of two seeds" in err
     assert "lower is better" not in err
 
 

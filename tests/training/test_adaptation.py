@@ -270,7 +270,7 @@ def test_what_cannot_be_adapted_to_is_refused(
     assert "there is no folder" in refused(capsys, *base, "--unpaired-lr-dir", "nowhere")
     given = [*base, "--unpaired-lr-dir", str(mine)]
     assert "adapt first" in refused(capsys, *given, "--teacher", "srgan")
-    assert "no wear left to learn" in refused(capsys, *given, "--lr-dir", str(mine))
+    assert "no wear to learn" in refused(capsys, *given, "--lr-dir", str(mine))
     assert "leave --degradation out" in refused(capsys, *given, "--degradation", "photo")
     assert "enlarges 2 times, not 4" in refused(capsys, *given, "--init", "srgan-x2")
     assert "must be a multiple of 8 px and at least 64 px" in refused(capsys, *given, "--crop", "32", "--perceptual",

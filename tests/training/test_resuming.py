@@ -136,7 +136,7 @@ def test_other_pictures_are_reported(photos: Path, tmp_path: Path) -> None:
     Image.effect_noise((48, 40), 60).convert("RGB").save(mine / "new.png")
     witness = Witness()
     trainer.train(config(mine, steps=5), tmp_path / "run", witness)
-    assert any("not those that this run began with" in note for note in witness.notes)
+    assert any("the pictures have changed since this run began" in note for note in witness.notes)
 
 
 def test_a_longer_run_goes_on_from_a_shorter_one(photos: Path, finished: Path) -> None:

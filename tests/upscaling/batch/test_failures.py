@@ -183,7 +183,7 @@ def test_a_defect_in_the_reader_costs_one_picture(five: Path, model: Path, monke
 def _reported_as_a_defect(tally: Tally, name: str) -> None:
     assert [failure.source.name for failure in tally.failures] == [name]
     assert tally.failures[0].kind is DefectError
-    assert "Please report this sentence" in tally.failures[0].reason
+    assert "Please report this message" in tally.failures[0].reason
     assert tally.exit_code == 1
 
 

@@ -131,7 +131,7 @@ def test_lines_go_on_in_another_object_and_are_one_at_the_end(monkeypatch: pytes
 def test_a_store_cannot_keep_times_and_says_so(base: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(f"{base}/in", "a.png")
     assert command(model, f"{base}/in", "-o", f"{base}/out/", "--keep-time") == 0
-    assert "--keep-time does nothing in a store" in capsys.readouterr().err
+    assert "--keep-time has no effect in a store" in capsys.readouterr().err
     assert command(model, f"{base}/in", "-o", "local/", "--keep-time") == 0
     assert "--keep-time" not in capsys.readouterr().err
 
