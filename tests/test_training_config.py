@@ -24,6 +24,7 @@ from srgan_cli.training_presets import (
     read_toml,
     to_toml,
 )
+from tests.texts import texts
 
 
 def round_trip(config: TrainConfig, folder: Path) -> TrainConfig:
@@ -59,7 +60,7 @@ def test_awkward_values_survive_toml(tmp_path: Path) -> None:
     assert isinstance(again.perceptual.layers["conv5_4"], float)
 
 
-@given(st.text(st.characters(codec="utf-8")), st.floats(1e-12, 1.0))
+@given(texts(), st.floats(1e-12, 1.0))
 def test_any_text_and_number_survive_toml(text: str, rate: float) -> None:
     plain: dict[str, Any] = {"data": {"high_dirs": [text]}, "fidelity": {"learning_rate": rate}}
     config = from_mapping(plain)

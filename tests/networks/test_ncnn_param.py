@@ -14,6 +14,7 @@ from srgan_cli.networks.generators import fold
 from srgan_cli.networks.ncnn_format import ncnn_model
 from srgan_cli.networks.ncnn_param import parse_param
 from tests.faults import tiny_generator
+from tests.texts import texts
 
 SMALL = """7767517
 5 5
@@ -68,7 +69,7 @@ def test_nonsense_is_a_sentence(old: str, new: str, says: str) -> None:
         parse_param(SMALL.replace(old, new, 1), "x4.param")
 
 
-@given(st.text(max_size=200), st.integers(0, len(SMALL)), st.integers(0, len(SMALL)))
+@given(texts(max_size=200), st.integers(0, len(SMALL)), st.integers(0, len(SMALL)))
 def test_no_text_at_all_is_anything_but_read_or_refused(text: str, start: int, stop: int) -> None:
     with contextlib.suppress(WeightsError):
         assert parse_param(SMALL[:start] + text + SMALL[stop:], "x4.param").layers

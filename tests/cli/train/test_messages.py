@@ -23,6 +23,7 @@ from srgan_cli.training.observer import Outcome, Progress, TrainingObserver
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import preset
 from tests.cli.train.trainers import HERE, SCORES, Refusal, Trainer, tell_all
+from tests.texts import texts
 
 # -------------------------------------------------------------------------------------------------------- what is shown
 
@@ -142,7 +143,7 @@ def test_waiting_for_pictures_is_told_when_it_costs() -> None:
     assert "20% waiting for pictures" in text(0.2)
 
 
-@given(st.lists(st.tuples(st.text("ab é×", min_size=1), st.integers(0, 9)), min_size=1), st.integers(1, 200))
+@given(st.lists(st.tuples(texts(min_size=1), st.integers(0, 9)), min_size=1), st.integers(1, 200))
 def test_the_line_is_never_too_long(parts: list[tuple[str, int]], width: int) -> None:
     assert len(fitting(parts, width)) <= width
 
