@@ -296,7 +296,9 @@ def _wear(folder: Path, numbers: object) -> dict[str, object]:
         (name, unit, *(_score(found.get(f"{who}_{key}"), decimals) for who in ("real", "made")))
         for key, (name, unit, decimals) in _LOOKS.items()
     ]
-    others = {key: _score(found.get(key), 2) for key in ("colour_shift", "variation", "accuracy", "hidden_db")}
+    others = {
+        key: _score(found.get(key), 2) for key in ("colour_shift", "variation", "accuracy", "hidden_db", "returned_db")
+    }
     return {**_sheet(folder / WEAR_SHEET_NAME), "rows": rows, **others} if found else {}
 
 

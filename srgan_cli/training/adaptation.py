@@ -40,7 +40,7 @@ from srgan_cli.training_config import TrainConfig
 
 # Philox keys (beside the seed) for everything drawn here; steps count up from 0 in each.
 _PAIRS, _LEARNING, _CYCLES, _REPLAY = 0x57656172, 0x4C726E77, 0x4379636C, 0x52706C79
-_MARGIN_PX = 4  # px of the low picture: borders are padded in F's results but not in real ones, so they are not judged
+MARGIN_PX = 4  # px of the low picture: borders are padded in F's results but not in real ones, so they are not judged
 
 
 class Replay:
@@ -178,7 +178,7 @@ class Adaptation:
         source = self._source(_CYCLES, step)
         high = self._with_noise(result, source)
         again = self.worn(wearer, bicubic_down(high, wearer.scale), high, source)
-        return wear_losses.cycle(_inner(again), _inner(low))
+        return wear_losses.cycle(inner(again), inner(low))
 
     # ----------------------------------------------------------------------------------------------------- a step of F
 
@@ -202,7 +202,7 @@ class Adaptation:
         self.discriminator.requires_grad_(True)
         self.discriminator.advance()
         shown = self.replay.turn(worn.detach(), self._source(_REPLAY, step))
-        loss, verdicts = wear_discriminator_terms(self, shown, _inner(examples.worn))
+        loss, verdicts = wear_discriminator_terms(self, shown, inner(examples.worn))
         discriminator_norm = self.discriminator_learner.update(
             loss.total, rate * settings.discriminator_learning_rate, settings.clip_norm, self.group
         )
@@ -241,18 +241,18 @@ def wearer_terms(adaptation: Adaptation, examples: Examples, source: np.random.G
     settings, terms = adaptation.settings, Terms()
     assert examples.worn is not None
     worn, residual = adaptation.wear(adaptation.wearer, examples.low, examples.high, source)
-    inner, real = _inner(worn), _inner(examples.worn)
+    made, real = inner(worn), inner(examples.worn)
     if settings.adversarial_weight:
         with adaptation.autocast():
-            verdict = adaptation.discriminator(inner).logits
+            verdict = adaptation.discriminator(made).logits
             of_real = adaptation.discriminator(real).logits if settings.objective == "relativistic" else None
         fooled = losses.generator_loss(settings.objective, verdict, of_real)
         terms.add("wear.adversarial", settings.adversarial_weight, fooled)
     if settings.statistics_weight:
-        terms.add("wear.statistics", settings.statistics_weight, adaptation.statistics.loss(inner, real))
+        terms.add("wear.statistics", settings.statistics_weight, adaptation.statistics.loss(made, real))
     terms.add("wear.restraint", settings.restraint_weight, residual.abs().mean())
     terms.add("wear.low_frequency", settings.low_frequency_weight, wear_losses.low_frequency(worn, examples.low))
-    return terms, inner
+    return terms, made
 
 
 def wear_discriminator_terms(adaptation: Adaptation, fake: Tensor, real: Tensor) -> tuple[Terms, Verdicts]:
@@ -265,6 +265,7 @@ def wear_discriminator_terms(adaptation: Adaptation, fake: Tensor, real: Tensor)
     return terms, verdicts_of(of_real.detach(), of_fake.detach(), objective)
 
 
-def _inner(pictures: Tensor) -> Tensor:
-    margin = _MARGIN_PX
+def inner(pictures: Tensor) -> Tensor:
+    """Low pictures without their border of `MARGIN_PX`."""
+    margin = MARGIN_PX
     return pictures[:, :, margin:-margin, margin:-margin].contiguous(memory_format=torch.channels_last)

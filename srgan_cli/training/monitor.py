@@ -35,7 +35,8 @@ _GUESSING: Mapping[Objective, float] = {
     "least-squares": 0.25,
 }
 _WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a fraction of guessing's
-_WEAR_WON_ACCURACY = 0.95
+_WEAR_WON_ACCURACY = 0.85
+_LITTLE_VARIATION = 0.1  # of the real pictures' noise: what the wearer makes differs by no more from seed to seed
 _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
 _IGNORED_LEVELS = 0.1  # between results from two seeds: less is lost when they are rounded
 _PATTERN_DB, _PATTERN_RISE_DB = 2.5, 2.0  # above what photographs and good models have; and above the least so far
@@ -128,6 +129,7 @@ class Monitor:
             "wear-alike": _Alarm(times=2, armed=True),
             "wear-discriminator-won": _Alarm(times=3, armed=True),
             "wear-hidden": _Alarm(times=2, armed=True),
+            "wear-returned": _Alarm(times=2, armed=True),
         }
 
     def begin(self, phase: Phase) -> None:
@@ -338,7 +340,10 @@ class Monitor:
             )
             findings.append(Finding("wear-colours", sentence))
         grain = now.real.noise
-        if self._alarms["wear-alike"].see(step, good=now.variation > 0.5, bad=now.variation < 0.1 and grain > 1):
+        little = _LITTLE_VARIATION * grain  # it begins with a level, which is too little for a grainy set
+        if self._alarms["wear-alike"].see(
+            step, good=now.variation > 2 * little, bad=now.variation < little and grain > 1
+        ):
             sentence = (
                 f"The wearer ignores its noise: what it makes of a picture differs by {now.variation:.2f} levels from "
                 f"seed to seed, and the worn pictures have noise of {grain:.1f}. More adaptation.statistics_weight, or "
@@ -359,6 +364,13 @@ class Monitor:
                 f"{now.hidden_db:.1f} dB. More adaptation.hidden_noise makes hiding useless."
             )
             findings.append(Finding("wear-hidden", sentence))
+        if self._alarms["wear-returned"].see(step, good=now.returned_db < 0.5, bad=now.returned_db > 1.5):
+            sentence = (
+                "The generator may hide what the wearer needs to make its low pictures again: noise of 2 levels over "
+                f"its results costs the wearer {now.returned_db:.1f} dB. More adaptation.hidden_noise makes hiding "
+                "useless, and less adaptation.cycle_weight unnecessary."
+            )
+            findings.append(Finding("wear-returned", sentence))
         return findings
 
     # ------------------------------------------------------------------------------------------------- for checkpoints

@@ -38,7 +38,8 @@ class WearNumbers:
 
     `colour_shift`: difference of its results' mean colour from the bicubic pictures', in levels of 255. `variation`:
     the standard deviation of a pixel over seeds, in levels. `accuracy` of its discriminator on held-out pictures, 0 …
-    1. `hidden_db`: how much better G enlarges its results than the same with noise of 2 levels added.
+    1. What noise of 2 levels costs beyond what is to be expected: `hidden_db`, G's enlargements, if it is added to F's
+    results; `returned_db`, F's low pictures, if it is added to G's enlargements of real worn ones.
     """
 
     real: Appearance
@@ -47,6 +48,7 @@ class WearNumbers:
     variation: float = math.nan
     accuracy: float = math.nan
     hidden_db: float = math.nan
+    returned_db: float = math.nan
 
     @property
     def sentence(self) -> str:

@@ -15,12 +15,12 @@ from srgan_cli.dataset.draws import generator as draws_for
 from srgan_cli.dataset.low_pictures import to_pixels, to_tensor
 from srgan_cli.dataset.pictures import read_pixels
 from srgan_cli.dataset.scan import Picture, Scan
-from srgan_cli.dataset.wear import chance
+from srgan_cli.dataset.wear import Chance, chance
 from srgan_cli.errors import PictureError, WeightsError
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.generators import Generator
-from srgan_cli.training.adaptation import Adaptation
+from srgan_cli.training.adaptation import MARGIN_PX, Adaptation, inner
 from srgan_cli.training.run import Run, make_generator
 from srgan_cli.training.steps import verdicts_of
 from srgan_cli.training.validation import ValidationPair, middle
@@ -32,6 +32,7 @@ _MAX_PX = 192  # side of the middle of a worn picture
 _SEEDS = 4
 _JUDGED = 6  # number of pictures for measurements with networks
 _NOISE = 2 / 255
+_HONEST_GAIN = 2.0  # how strongly a network that hides nothing may amplify such noise: it sharpens
 _SHOWN_PX = 192  # side of the high pictures on the sheet
 _WORN, _NOW, _BEFORE = "worn by F", "G(real worn)", "G before"
 COLUMNS: Mapping[str, str] = {
@@ -90,6 +91,7 @@ class WearValidation:
             variation=_mean([self._variation(high) for high in some]),
             accuracy=self._accuracy(made[:_JUDGED]),
             hidden_db=_mean([self._hidden_db(run, high, low) for high, low in zip(some, made, strict=False)]),
+            returned_db=_mean([self._returned_db(run, real) for real in self._some_real()]),
         )
 
     @torch.no_grad()
@@ -105,23 +107,48 @@ class WearValidation:
 
     @torch.no_grad()
     def _accuracy(self, made: Sequence[Pixels]) -> float:
-        sample = self._real[:: max(1, len(self._real) // _JUDGED)][:_JUDGED]
-        real = [one for one in sample if _even(one).size]
+        real = [one for one in self._some_real() if _even(one).size]
         if not made or not real:
             return math.nan
         discriminator = self._adaptation.discriminator
         ours, theirs = (
-            torch.cat([discriminator(to_tensor(_even(one)).to(self._device)).logits.flatten() for one in pictures])
+            torch.cat([discriminator(self._judged(one)).logits.flatten() for one in pictures])
             for pictures in (made, real)
         )
         return float(verdicts_of(theirs, ours, self._adaptation.settings.objective).accuracy)
 
+    def _judged(self, low: Pixels) -> Tensor:
+        """Without its border, where it is large enough, as the discriminator is taught."""
+        picture = to_tensor(_even(low)).to(self._device)
+        return inner(picture) if min(picture.shape[2:]) > 4 * MARGIN_PX else picture
+
+    def _some_real(self) -> list[Pixels]:
+        return self._real[:: max(1, len(self._real) // _JUDGED)][:_JUDGED]
+
+    # What is hidden is faint, so that faint noise destroys it (Chu et al. 2017, section 4). Noise also costs an honest
+    # network something: as much is granted, or clean pictures would look as if they hid something.
+
     def _hidden_db(self, run: Run, high: Pixels, low: Pixels) -> float:
+        """In the wearer's results, for the generator."""
         worn = to_tensor(low).to(self._device)
-        dice = torch.Generator().manual_seed(0)
-        noisy = worn + torch.randn(worn.shape, generator=dice).to(worn.device) * _NOISE
-        plain, disturbed = (_psnr_db(_enlarged(run.ema, one, run), high) for one in (worn, noisy))
-        return plain - disturbed
+        plain, disturbed = (_mse(_enlarged(run.ema, one, run), high) for one in (worn, _disturbed(worn)))
+        return _decibels(disturbed, plain + (_HONEST_GAIN * _NOISE) ** 2)
+
+    @torch.no_grad()
+    def _returned_db(self, run: Run, real: Pixels) -> float:
+        """In the generator's results, for the wearer, whose grain and codecs are left out."""
+        large = _enlarged(run.ema, to_tensor(real).to(self._device), run)
+        noisy = _disturbed(large)
+        plain, disturbed = (_mse(self._certain(one), real) for one in (large, noisy))
+        downscaled = float((bicubic_down(noisy, self._scale) - bicubic_down(large, self._scale)).square().mean())
+        return _decibels(disturbed, plain + downscaled)
+
+    def _certain(self, high: Tensor) -> Tensor:
+        """What the wearer makes of `high` (1, 3, H, W) by no chance, and no codec."""
+        low = bicubic_down(high, self._scale)
+        one = chance([0], low.shape[2], low.shape[3], low.device)
+        worn: Tensor = self._adaptation.ema(low, high, Chance(one.code * 0, one.grain * 0)).worn
+        return worn
 
     # ---------------------------------------------------------------------------------------------------------- sheet
 
@@ -194,9 +221,18 @@ def _enlarged(network: Generator, low: Tensor, run: Run) -> Tensor:
         network.train(training)
 
 
-def _psnr_db(result: Tensor, high: Pixels) -> float:
-    error = (result.clamp(0, 1) - to_tensor(high).to(result.device)).square().mean()
-    return -10.0 * math.log10(max(float(error), 1e-10))
+def _disturbed(pictures: Tensor) -> Tensor:
+    dice = torch.Generator().manual_seed(0)
+    return pictures + torch.randn(pictures.shape, generator=dice).to(pictures.device) * _NOISE
+
+
+def _mse(result: Tensor, truth: Pixels) -> float:
+    return float((result.clamp(0, 1) - to_tensor(truth).to(result.device)).square().mean())
+
+
+def _decibels(error: float, expected: float) -> float:
+    """By how much an error is larger than was to be expected; 0 where it is not."""
+    return max(0.0, 10.0 * math.log10(max(error, 1e-10) / max(expected, 1e-10)))
 
 
 def _colour_shift(high: Pixels, low: Pixels) -> float:

@@ -34,6 +34,7 @@ def test_numbers_tell_blur_from_sharpness_and_noise_from_quiet() -> None:
         ({"variation": 0.02}, "wear-alike", 2),
         ({"accuracy": 0.99}, "wear-discriminator-won", 3),
         ({"hidden_db": 3.0}, "wear-hidden", 2),
+        ({"returned_db": 3.0}, "wear-returned", 2),
     ],
 )
 def test_each_failure_is_reported_once_and_stops_nothing(bad: Mapping[str, float], kind: str, times: int) -> None:
