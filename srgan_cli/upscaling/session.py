@@ -211,6 +211,10 @@ class Session:
         """The networks that make a job's result, as text."""
         return "model " + " then ".join(str(source) for source in self.selections[job.model].passes(job.scales))
 
+    def facts(self, job: Job, upscaler: Upscaler) -> tuple[str, ...]:
+        """What a verbose run reports of the networks that it begins to use."""
+        return self.describe(job), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"
+
     def estimated_seconds(self) -> float | None:
         """Estimated from the speed of the last run with this model on this machine, including start-up and excluding
         rows already done by an interrupted run; None without an earlier run."""
@@ -256,6 +260,7 @@ class Session:
 
         watch = Stopwatch(self.began)
         made: list[Upscaler] = []
+        told: set[tuple[str, ...]] = set()  # variants share their networks
 
         def make(job: Job) -> Upscaler:
             upscaler = self.make(self, job, observer.note)
@@ -263,8 +268,10 @@ class Session:
             watch.ready()
             if upscaler.compute.name == "cpu" and self.options.engine.device == "auto":
                 _note_unused_gpu(observer)
-            for sentence in (self.describe(job), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"):
+            facts = self.facts(job, upscaler)
+            for sentence in facts if facts not in told else ():
                 observer.detail(sentence)
+            told.add(facts)
             return upscaler
 
         expected = self._expected(self.last_pace())

@@ -15,6 +15,7 @@ from srgan_cli.errors import SettingsError
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import save_weights
 from srgan_cli.sizes import Size
+from srgan_cli.upscaling import journal, plan
 from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import prepare
 from tests.faults import save_tiny
@@ -72,6 +73,42 @@ def test_each_has_its_own_grain_too(folder: Path, model: Path) -> None:
     assert (found["a-v1.png"] != found["a-v2.png"]).mean() > 0.1
     alone = made(folder, model, output=folder / "alone", variation=0.0, grain=0.5, seed=1)
     np.testing.assert_array_equal(alone["a.png"], found["a-v2.png"])
+
+
+class Watch(Silent):
+    """Hears what is reported, and interrupts after some bands."""
+
+    def __init__(self, bands: int = 10**9) -> None:
+        self.bands, self.details = bands, list[str]()
+
+    def detail(self, sentence: str) -> None:
+        self.details.append(sentence)
+
+    def advanced(self, job: object, network_pixels: int) -> None:
+        self.bands -= 1
+        if self.bands < 0:
+            raise KeyboardInterrupt
+
+
+def test_their_network_is_reported_once(folder: Path, model: Path) -> None:
+    watch = Watch()
+    assert not session(folder, model, variants=3).run(watch).failures
+    assert len(watch.details) == len(set(watch.details))
+    assert any(sentence.startswith("model ") for sentence in watch.details)
+
+
+def test_one_that_is_resumed_has_the_same_detail(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 0)
+    monkeypatch.setattr(plan, "CANVAS_BYTES", 0)
+    monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)
+    picture(folder / "large" / "c.png", 60, 90)
+    options = {"inputs": (folder / "large",), "seed": 3}
+    whole = made(folder, model, **options, output=folder / "whole")["c.png"]
+    assert session(folder, model, **options).run(Watch(4)).interrupted
+    assert not (folder / "out" / "c.png").exists()
+    assert np.abs(made(folder, model, **options)["c.png"] - whole).max() <= 1
+    other = made(folder, model, inputs=options["inputs"], seed=4, output=folder / "other")["c.png"]
+    assert (other != whole).mean() > 0.2
 
 
 def test_names_of_ones_own_and_of_one_file(folder: Path, model: Path) -> None:

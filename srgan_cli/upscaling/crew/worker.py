@@ -50,6 +50,7 @@ class Worker:
         self._brief, self._say = brief, say
         self._session = Session(brief.options, brief.selections, Plan(()), brief.settings_key, time.perf_counter())
         self._upscalers: dict[tuple[str, tuple[int, ...], int], Upscaler] = {}
+        self._told: set[tuple[str, ...]] = set()  # variants share their networks
         self._error: DeviceError | WeightsError | None = None
         warm(brief.options.engine.device)
 
@@ -81,10 +82,10 @@ class Worker:
         key = job.model, job.scales, job.variant
         if key not in self._upscalers:
             self._upscalers[key] = self._brief.make(self._session, job, lambda text: self._say(Said(text, False)))
-            upscaler = self._upscalers[key]
-            made = self._session.describe(job), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"
-            for sentence in made:
+            facts = self._session.facts(job, self._upscalers[key])
+            for sentence in facts if facts not in self._told else ():
                 self._say(Said(sentence, True))
+            self._told.add(facts)
         return self._upscalers[key]
 
     def _pictures(self, jobs: tuple[Job, ...]) -> Over:
