@@ -1,4 +1,4 @@
-"""When a wheel is built: the manual pages go into it, made from the commands' own help."""
+"""Adds the manual pages, generated from the commands' help, when a wheel is built."""
 
 from __future__ import annotations
 

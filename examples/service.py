@@ -1,10 +1,10 @@
-"""A small web service: pictures in, larger ones out. The standard library and srgan, nothing else.
+"""A small web service that enlarges pictures, with only the standard library and srgan.
 
     python examples/service.py --model fast --port 8000
     curl --data-binary @examples/cat.jpg 'localhost:8000/upscale?scale=2&format=png' -o large.png
 
-The model is loaded once and held; requests are read and encoded side by side, and enlarged one after the other, since
-one picture already uses the whole processor. Put a real web server in front of it before the world may call it.
+The model is loaded once; requests are read and encoded in parallel, and enlarged one after the other, since one picture
+already uses the whole processor. Put a real web server in front of it before you make it public.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 from srgan_cli import EngineOptions, Size, SrganError, UpscaleOptions, Upscaler, WriteOptions, load_model, upscale_file
 from srgan_cli.errors import DeviceError, UnreadablePictureError
 
-MAX_BYTES = 50_000_000  # of a request
-MAX_PIXELS = 25_000_000  # of its picture: a small file may hold a huge one
+MAX_BYTES = 50_000_000  # maximum size of a request
+MAX_PIXELS = 25_000_000  # maximum size of its picture: a small file may contain a huge one
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             result = upscale_file(self.rfile.read(length), None, options, upscaler=self.server.upscaler)
         except UnreadablePictureError as err:
             self._answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{err}\n".encode())
-        except DeviceError as err:  # out of memory, say: another try may succeed
+        except DeviceError as err:  # such as out of memory: another attempt may succeed
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{err}\n".encode())
         except (SrganError, ValueError) as err:
             self._answer(HTTPStatus.BAD_REQUEST, f"{err}\n".encode())

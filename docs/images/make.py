@@ -1,6 +1,6 @@
-"""Makes the README's picture: `python docs/images/make.py`, from anywhere, with srgan installed.
+"""Makes the README's picture: `python docs/images/make.py`, from any folder, with srgan installed.
 
-Left the example enlarged with the usual bicubic interpolation, right by `srgan upscale`; the same part of both.
+Left: the example enlarged by bicubic interpolation; right: by `srgan upscale`; the same part of both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def pair(left: Image.Image, right: Image.Image) -> Image.Image:
-    """The part of both, side by side under their labels."""
+    """The part of both pictures, side by side under their labels."""
     box = tuple(SCALE * side for side in PART)
     width, height = box[2] - box[0], box[3] - box[1]
     sheet = Image.new("RGB", (2 * width + GAP_PX, height + LABEL_PX), "white")

@@ -1,4 +1,4 @@
-"""For ComfyUI: this folder in `custom_nodes`, and "Load Upscale Model" opens the `compact` files of srgan too."""
+"""For ComfyUI: put this folder into `custom_nodes`, and "Load Upscale Model" can also open srgan's `compact` files."""
 
 import srgan_cli
 

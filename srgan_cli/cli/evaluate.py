@@ -127,7 +127,7 @@ def evaluate(
     \b
       srgan evaluate --hr-dir Set14/
       srgan evaluate --hr-dir Set14/ --model runs/mine --model fidelity --csv scores.csv
-      srgan evaluate --hr-dir photos/ --degradation photo --save look/
+      srgan evaluate --hr-dir photos/ --degradation photo --save pictures/
       srgan evaluate --hr-dir Set14/ --model runs/noise --variation 0 --variation 1
     """
     from srgan_cli.evaluation import session
