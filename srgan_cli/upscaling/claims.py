@@ -31,8 +31,10 @@ from srgan_cli.files import add_name, create
 
 RENEW_SECONDS = 15.0
 LEASE_SECONDS = 60.0
-# By the file system's own clock: a living process never leaves a claim untouched for so long.
+# By the file system's clock: a living process never leaves a claim untouched for so long. But some file systems use the
+# clock of the machine that touches the file, which may be wrong: so the claim must also be seen unchanged for a while.
 ABANDONED_SECONDS = 600.0
+UNCHANGED_SECONDS = 1.5 * RENEW_SECONDS
 PREFIX = ".srgan-claim."
 _OWN = re.compile(re.escape(PREFIX) + r"[0-9a-f]{16}(\.\d{1,6})?")
 _MAX_BYTES = 4096
@@ -115,11 +117,11 @@ class Claims:
                     _remove(self._path(name, generation))
 
     def sweep(self) -> None:
-        """Remove the claims of processes that have ended."""
+        """Remove the claims of processes that have ended; those of other machines if an earlier call has seen them."""
         now = self._now_ns()
         for path in _claims_in(self._folder):
             holder = _read(path)
-            if holder is not None and path != self._own and _is_gone(holder, now):
+            if holder is not None and path != self._own and self._is_gone(path, holder, now):
                 _remove(path)
 
     def renew(self) -> None:
@@ -134,6 +136,8 @@ class Claims:
         """Release all claims."""
         for name in tuple(self._held):
             self.release(name)
+        if self._watched:
+            self.sweep()
         _remove(self._own)
 
     def __enter__(self) -> Claims:
@@ -167,13 +171,22 @@ class Claims:
         holder = _read(path)
         if holder is None:  # removed by now: try again soon, from the first generation on
             return not _makes_way(path)
-        if _is_gone(holder, self._now_ns()):
+        return self._is_gone(path, holder, self._now_ns()) or self._unchanged_seconds(path, holder) > LEASE_SECONDS
+
+    def _is_gone(self, path: Path, holder: _Holder, now_ns: int) -> bool:
+        """Whether a claim's process is known to have ended, here or long ago."""
+        if is_dead_here(holder.machine, holder.process, holder.started):
             return True
+        is_old = now_ns - holder.identity[1] > ABANDONED_SECONDS * 1e9
+        return is_old and self._unchanged_seconds(path, holder) > UNCHANGED_SECONDS
+
+    def _unchanged_seconds(self, path: Path, holder: _Holder) -> float:
+        """For how long a claim has been seen as it is, by this process's watch."""
         seen, since = self._watched.get(path, (None, 0.0))
         if seen != holder.identity:
             self._watched[path] = holder.identity, time.monotonic()
-            return False
-        return time.monotonic() - since > LEASE_SECONDS
+            return 0.0
+        return time.monotonic() - since
 
     def _now_ns(self) -> int:
         """The time by the clock that dates the claims."""
@@ -242,13 +255,6 @@ def _read(path: Path) -> _Holder | None:
         )
     except (ValueError, KeyError, TypeError):  # being written, or not srgan's
         return _Holder(identity, "", 0, "")
-
-
-def _is_gone(holder: _Holder, now_ns: int) -> bool:
-    """Whether a claim's process is known to have ended, on this machine or long ago."""
-    if is_dead_here(holder.machine, holder.process, holder.started):
-        return True
-    return now_ns - holder.identity[1] > ABANDONED_SECONDS * 1e9
 
 
 @cache

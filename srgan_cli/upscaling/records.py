@@ -168,10 +168,9 @@ class Records:
                     break
             return state
 
-    def is_ours(self, job: Job) -> bool:
-        """Whether the file that now has a job's name was made by a run of this folder, by the record or the file's
-        metadata."""
-        return recorded_state(job, self._settings_key, self.state(job)) != "unknown"
+    def found(self, job: Job) -> ResultState:
+        """The state of a file that has a job's name by now: by what the record says, or the file itself."""
+        return recorded_state(job, self._settings_key, self.state(job))
 
     def is_fresh(self, job: Job) -> bool:
         """Whether another process has made a job's target since the run began."""

@@ -13,6 +13,7 @@ from srgan_cli.errors import UnwritablePictureError, shown
 from srgan_cli.files import part_name, reason, stale_parts
 from srgan_cli.stores.failures import given_up
 from srgan_cli.upscaling.inputs import STREAM, Failure
+from srgan_cli.upscaling.ledger import identity
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.places import JOURNAL, beside
 from srgan_cli.upscaling.plan import Job, Plan, Skip
@@ -152,17 +153,28 @@ class Share:
         for part in self._parts.get(_place_of(job), ()):
             with contextlib.suppress(OSError):
                 part.unlink()
-        is_left = self._options.resume and job.is_new and exists(job.target)
-        return replace(job, is_new=False) if is_left and self._records.is_ours(job) else job
+        if not (self._options.resume and job.is_new and exists(job.target)):
+            return job
+        state = self._records.found(job)
+        if state == "done":  # made by a process that was killed, or stood still, before it could record that
+            self._records.finish(job, job.source_identity, identity(job.target))
+            self._taken.discard(job.target)
+            self._records.release(job)
+            self._skip(job)
+            return None
+        return replace(job, is_new=False) if state == "stale" else job
 
     def _is_done(self, job: Job) -> bool:
         """Whether another process has made it since the run was planned."""
         if not self._is_made(job):
             return False
+        self._skip(job)
+        return True
+
+    def _skip(self, job: Job) -> None:
         skip = Skip(job.source, job.target, _MADE)
         self._tally.skips.append(skip)
         self._observer.skipped(skip)
-        return True
 
     def _is_made(self, job: Job) -> bool:
         if not exists(job.target) or self._records.state(job) != "done":

@@ -130,18 +130,51 @@ def test_whoever_stood_still_knows_that_it_was_taken_over(tmp_path: Path, monkey
     assert third.take("a.png")
 
 
-def test_claims_that_nobody_has_touched_for_long_are_over_at_once(
+def test_claims_that_nobody_has_touched_for_long_are_over_sooner(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(claims, "UNCHANGED_SECONDS", 0.1)
     dead(tmp_path, "a.png")
     elsewhere(tmp_path)
     for path in tmp_path.iterdir():
         os.utime(path, (1e9, 1e9))
     one = Claims(tmp_path)
-    assert one.take("a.png")
     one.sweep()
+    assert not one.take("a.png")
+    time.sleep(0.15)
+    assert one.take("a.png")
     one.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_wrong_by_an_hour_takes_nothing_from_the_living(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Some file systems date a file by the clock of the machine that touches it."""
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(claims, "UNCHANGED_SECONDS", 0.2)
+    one = Claims(tmp_path)
+    assert one.take("a.png")
+
+    def renew() -> None:
+        wrong = time.time() + hours * 3600
+        for path in tmp_path.iterdir():
+            os.utime(path, (wrong, wrong))
+
+    renew()
+    elsewhere(tmp_path)
+    renew()
+    other = Claims(tmp_path)
+    for _ in range(10):
+        other.sweep()
+        assert not other.take("a.png")
+        time.sleep(0.05)
+        renew()
+    assert one.holds("a.png")
+    assert not other.take("a.png")
+    time.sleep(0.45)
+    assert other.take("a.png"), "it is not renewed any more"
 
 
 def test_what_the_dead_left_is_swept_away_and_what_the_living_hold_is_not(tmp_path: Path, kind: str) -> None:

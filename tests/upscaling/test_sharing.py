@@ -142,17 +142,22 @@ def test_a_run_waits_for_what_another_makes(twelve: Path, model: Path, monkeypat
     assert hidden[0].startswith(".srgan-claim.")
 
 
-def test_what_a_killed_run_left_is_made_and_cleaned_up(twelve: Path, model: Path) -> None:
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_what_a_killed_run_left_is_taken_over_and_cleaned_up(twelve: Path, model: Path, is_ours: bool) -> None:
     ready = session(twelve, model, resume=True)
+    session(twelve, model, inputs=(twelve / "in" / "01.png",), output=twelve / "alone" / "01.png").run(Silent())
     (twelve / "out").mkdir()
     dead(twelve / "out", "01.png")
     job = next(job for job in ready.plan.jobs if job.target.name == "01.png")
     # Killed between the result's name and the record's second line.
-    picture(job.target, 3, 3)
+    there = (twelve / "alone" / "01.png").read_bytes() if is_ours else picture(twelve / "mine.png", 3, 3).read_bytes()
+    job.target.write_bytes(there)
     Ledger.load(twelve / "out").begin(job.target, identity(job.source), ready.settings_key)
     (twelve / "out" / ".01.png.00000000.0123456789ab.part").write_bytes(b"not this one's")
     tally = ready.run(Silent())
-    assert (len(tally.done), tally.failures) == (12, [])
+    assert (len(tally.done), len(tally.skips), len(tally.failures)) == ((11, 1, 0) if is_ours else (11, 0, 1))
+    assert job.target.read_bytes() == there, "as it was left, or as somebody else has put it there"
+    assert Ledger.load(twelve / "out").holds(job.target) == is_ours
     hidden = [name for name in tree(twelve / "out") if name.rpartition("/")[2].startswith(".")]
     assert sorted(hidden) == [".01.png.00000000.0123456789ab.part", FILE_NAME]
 

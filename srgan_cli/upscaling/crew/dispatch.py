@@ -283,7 +283,7 @@ class Dispatch:
             return
         _clean(job)
         # It may already be published, by the worker just before it died.
-        is_left = job.is_new and exists(job.target) and self._records.is_ours(job)
+        is_left = job.is_new and exists(job.target) and self._records.found(job) != "unknown"
         self._alone.append(replace(job, is_new=job.is_new and not is_left))
 
     def _interrupt(self) -> None:

@@ -47,6 +47,7 @@ class ProcessCrew:
         self._brief = brief
         self._options = {one.name: one for one in workers}
         self._said: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
+        self._units: dict[str, queue.SimpleQueue[bytes | None]] = {}  # on their way to each
         self._processes = {name: self._start(name) for name in self._options}
 
     def workers(self) -> tuple[str, ...]:
@@ -56,8 +57,7 @@ class ProcessCrew:
         return 0  # units waiting in their pipes
 
     def give(self, worker: str, unit: Unit) -> None:
-        with contextlib.suppress(OSError):  # it has ended, which its thread reports
-            _send(cast("IO[bytes]", self._processes[worker].stdin), unit)
+        self._units[worker].put(_packed(unit))
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
         said: list[tuple[str, Event]] = []
@@ -68,25 +68,26 @@ class ProcessCrew:
         return [(worker, event) for worker, event in said if worker in self._processes]
 
     def renew(self, worker: str) -> bool:
+        self._units.pop(worker).put(None)
         _end(self._processes[worker], 0.0)
         self._processes[worker] = self._start(worker)
         return True
 
     def leave_out(self, worker: str) -> None:
+        self._units.pop(worker).put(None)
         _end(self._processes.pop(worker), _END_SECONDS)
 
     def interrupt(self) -> None:
-        for process in self._processes.values():
-            with contextlib.suppress(OSError):
-                _send(cast("IO[bytes]", process.stdin), _Stop())
+        for units in self._units.values():
+            units.put(_packed(_Stop()))
 
     def close(self) -> None:
-        for process in self._processes.values():
-            with contextlib.suppress(OSError):
-                cast("IO[bytes]", process.stdin).close()
+        for units in self._units.values():
+            units.put(None)
         for process in self._processes.values():
             _end(process, _END_SECONDS)
         self._processes.clear()
+        self._units.clear()
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         one = self._options[name]
@@ -101,8 +102,10 @@ class ProcessCrew:
             start_new_session=True,  # Ctrl-C is handled by the leading process
         )
         options = replace(self._brief.options, engine=replace(self._brief.options.engine, device=one.device))
-        with contextlib.suppress(OSError):
-            _send(cast("IO[bytes]", process.stdin), replace(self._brief, options=options))
+        units: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        units.put(_packed(replace(self._brief, options=options)))
+        self._units[name] = units
+        threading.Thread(target=_post, args=(process, units), name=f"srgan-{name}-units", daemon=True).start()
         threading.Thread(target=self._listen, args=(name, process), name=f"srgan-{name}", daemon=True).start()
         return process
 
@@ -116,9 +119,18 @@ class ProcessCrew:
             self._said.put((name, Gone(f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}")))
 
 
-def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _post(process: subprocess.Popen[bytes], units: queue.SimpleQueue[bytes | None]) -> None:
+    """Send units to a worker's process. By a thread of its own: one that was stopped reads nothing, and must not keep
+    the others waiting."""
+    pipe = cast("IO[bytes]", process.stdin)
+    with contextlib.suppress(OSError):  # it is gone, which its other thread reports
+        while (data := units.get()) is not None:
+            _write(pipe, data)
     with contextlib.suppress(OSError):
-        cast("IO[bytes]", process.stdin).close()
+        pipe.close()
+
+
+def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -126,8 +138,15 @@ def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait()
 
 
+def _packed(message: object) -> bytes:
+    return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+
+
 def _send(pipe: IO[bytes], message: object) -> None:
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    _write(pipe, _packed(message))
+
+
+def _write(pipe: IO[bytes], data: bytes) -> None:
     pipe.write(len(data).to_bytes(_LENGTH_BYTES, "big"))
     pipe.write(data)
     pipe.flush()

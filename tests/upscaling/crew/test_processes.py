@@ -148,3 +148,24 @@ def test_an_order_to_stop_ends_what_is_made_and_what_waits_and_nothing_later() -
         reader.close()
     assert worker.begun == [first, third]
     assert said == [Over(network_pixels=-1), Over(), Over(network_pixels=1)]
+
+
+def test_a_worker_that_stands_still_keeps_nobody_waiting(twelve: Path, model: Path) -> None:
+    """It reads nothing, and a pipe holds 64 KiB."""
+    made = session(twelve, model, engine=EngineOptions("cpu:1x1", "fp32", 8))
+    crew = crew_of(brief_of(made))
+    assert isinstance(crew, processes.ProcessCrew)
+    (worker,) = crew.workers()
+    process = crew._processes[worker]
+    try:
+        process.send_signal(signal.SIGSTOP)
+        for _ in range(2):
+            crew.give(worker, CheckAccess(None, (twelve / "none", "x" * 200_000)))
+        assert crew.wait(0.1) == []
+        process.send_signal(signal.SIGCONT)
+        said: list[Event] = []
+        while len(said) < 4:  # two answers, and that each is over
+            said += [event for _, event in crew.wait(1.0)]
+    finally:
+        process.kill()
+        crew.close()
