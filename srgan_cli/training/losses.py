@@ -1,9 +1,9 @@
-"""What training minimises: each term as one number per batch.
+"""The loss terms that training minimises, each one scalar per batch.
 
-Pictures are NCHW, RGB, float in [0, 1], logits of any shape. Everything is computed in fp32 (fp64 where it is given),
-under autocast too: half-precision tensors are widened first. Results are 0-d tensors with their graph. A term is a mean
-over the batch, so that the mean of several processes' terms is that of one process with all their pictures; where a
-term needs a mean inside (`relativistic`, `relative`), it is taken over all processes.
+Pictures are NCHW, RGB, floats in [0, 1]; logits may have any shape. Everything is computed in fp32 (fp64 for fp64
+inputs), also under autocast: half-precision tensors are converted to fp32 first. Results are 0-d tensors with their
+graph. Each term is a mean over the batch, so averaging the terms of several processes gives the same value as one
+process with all their pictures. Terms with an inner mean (`relativistic`, `relative`) take it over all processes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _ARTIFACT_ROOT = 5  # Liang et al. 2022: a
 _LUMA = (0.299, 0.587, 0.114)
 _CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _FLAT_WINDOW_PX, _FLAT_STD = 9, 2 / 255
-_GRID_PX = 8  # side of a neighbourhood, in low pixels; half of it from one to the next
-SPECTRUM_PX = 32  # side of a window; half of it from one to the next
-_SPECTRUM_FLOOR = (1 / 255) ** 2  # power of noise that nobody sees: below it, ratios mean nothing
+_GRID_PX = 8  # side of a neighbourhood, in low pixels; neighbourhoods overlap by half
+SPECTRUM_PX = 32  # side of a window; windows overlap by half
+_SPECTRUM_FLOOR = (1 / 255) ** 2  # power of invisible noise: below it, ratios are meaningless
 
 
 def wide(x: Tensor) -> Tensor:
@@ -51,19 +51,19 @@ def pixel(kind: PixelLoss, result: Tensor, high: Tensor) -> Tensor:
 def frequency(result: Tensor, high: Tensor) -> Tensor:
     """L1 between Fourier transforms: the mean over |real| and |imaginary| parts (Cho et al. 2021, MIMO-UNet, eq. 5).
 
-    The transform is orthonormal, so that a weight holds for crops of any size: white differences count for 0.7 times as
-    much as in `pixel`. The field's code does not normalise; its weights are to be multiplied by sqrt(H·W).
+    The transform is orthonormal, so one weight suits crops of any size: a white-noise difference yields 0.7 times its
+    `pixel` loss. Published implementations usually do not normalise; multiply their weights by sqrt(H·W).
     """
-    spectrum = torch.fft.rfft2(wide(result) - wide(high), norm="ortho")  # linear, so one transform does for both
+    spectrum = torch.fft.rfft2(wide(result) - wide(high), norm="ortho")  # linear, so one transform is enough
     return torch.view_as_real(spectrum).abs().mean()
 
 
 class PerceptualLoss(nn.Module):
-    """How far apart two pictures are in VGG's features (Ledig et al. 2017, eq. 5), layer by layer.
+    """Distance between two pictures in VGG feature space (Ledig et al. 2017, eq. 5), summed over layers.
 
-    `weights`: of each layer's term; all must be among the layers of `features`. `scaling`: `paper` divides features by
-    12.75 before the distance; `relative` divides them by the mean absolute feature of the originals in the batch, so
-    that layers weigh what their weights say, whatever the size of their numbers.
+    `weights`: one per layer; every layer must be in `features.layers`. `scaling`: `paper` divides features by 12.75
+    before the distance is taken; `relative` divides them by the mean absolute feature of the originals in the batch, so
+    that a layer's influence depends on its weight and not on the magnitude of its features.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class PerceptualLoss(nn.Module):
         self.scaling = scaling
 
     def forward(self, result: Tensor, high: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Two batches (N, 3, H, W) -> the weighted sum, and each layer's own term without weight and graph."""
+        """Two batches (N, 3, H, W) -> the weighted sum, and each layer's unweighted term, detached."""
         with torch.no_grad():
             wanted = self.features(high)
         found = self.features(result)
@@ -91,20 +91,20 @@ class PerceptualLoss(nn.Module):
 
     def _term(self, found: Tensor, wanted: Tensor) -> Tensor:
         if self.scaling == "paper":
-            size: Tensor | float = PAPER_SCALING  # not a tensor: a GPU would be waited for
+            size: Tensor | float = PAPER_SCALING  # a tensor would force a GPU synchronisation
         else:
-            size = mean_over_processes(_mean_size(wanted)).clamp(min=1e-8)  # black pictures have no features
-        # = the distance of divided features, but cheaper
+            size = mean_over_processes(_mean_size(wanted)).clamp(min=1e-8)  # features can be all zero
+        # Equal to the distance between divided features, but cheaper.
         if self.distance == "l1":
             return cast(Tensor, _MeanDistance.apply(found, wanted)) / size
         return _distance(self.distance, wide(found), wide(wanted)) / size**2
 
 
 class _MeanDistance(torch.autograd.Function):
-    """The mean absolute difference of two tensors of any dtype, of which the second is fixed.
+    """The mean absolute difference of two tensors of any dtype; the second one gets no gradient.
 
-    Features of half precision stay so, which halves what has to pass through memory: at conv1_2 there are a million
-    numbers for each crop of 128 px. Their rounding is part of them already; the sum is in fp32.
+    Half-precision features stay in half precision, which halves the memory traffic: conv1_2 has a million values per
+    128 px crop. The features have already been rounded, so nothing more is lost; the sum is accumulated in fp32.
     """
 
     @staticmethod
@@ -129,25 +129,25 @@ def _mean_size(x: Tensor) -> Tensor:
 
 
 def generator_loss(objective: Objective, fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """How far the generator is from deceiving: `fake` are the logits of its results, `real` those of originals.
+    """The generator's adversarial loss. `fake`: logits of its results; `real`: logits of originals.
 
     - nonsaturating: -log D(fake) (Goodfellow et al. 2014, section 3; Ledig et al. 2017, eq. 6, as a mean).
     - relativistic: Wang et al. 2018 (ESRGAN), eq. 2, after Jolicoeur-Martineau 2018; needs `real`. The means are
-      over all of the batch's verdicts.
+      taken over all logits of the batch.
     - hinge: -D(fake) (Miyato et al. 2018, eq. 17). Can be negative.
     - least-squares: ½ (D(fake) - 1)² (Mao et al. 2017, eq. 9).
     """
     fake = wide(fake)
     if objective == "relativistic":
-        assert real is not None, "a relativistic generator is judged beside originals"
-        return _relativistic(real=fake, fake=wide(real))  # eq. 2 is eq. 1 with the sides changed
+        assert real is not None, "the relativistic objective needs the logits of originals"
+        return _relativistic(real=fake, fake=wide(real))  # eq. 2 is eq. 1 with real and fake swapped
     if objective == "nonsaturating":
         return F.softplus(-fake).mean()
     return -fake.mean() if objective == "hinge" else (fake - 1.0).square().mean() / 2
 
 
 def discriminator_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
-    """How badly real and made pictures are told apart, from their logits.
+    """The discriminator's loss, from its logits of real and generated pictures.
 
     - nonsaturating: -log D(real) - log(1 - D(fake)) (Goodfellow et al. 2014, eq. 1).
     - relativistic: Wang et al. 2018 (ESRGAN), eq. 1.
@@ -172,13 +172,13 @@ def _relativistic(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def r1(discriminator: Callable[[Tensor], Verdict], high: Tensor) -> Tensor:
-    """½ |gradient of the verdict with respect to the real picture|² (Mescheder et al. 2018, eq. 9, without its gamma).
+    """½ |gradient of the logit with respect to the real picture|² (Mescheder et al. 2018, eq. 9, without gamma).
 
-    Where a picture gets K verdicts, their sum is differentiated and the square divided by K: for independent verdicts
-    this is the mean of their own penalties, so that a weight holds for all discriminators and sizes of crops. Taken
-    every n steps, it should weigh n times as much (Karras et al. 2020, section 3.1).
+    If a picture has K logits, their sum is differentiated and the squared norm is divided by K. For independent logits
+    this equals the mean of their individual penalties, so one weight suits all discriminators and crop sizes. When
+    computed only every n steps, it needs n times the weight (Karras et al. 2020, section 3.1).
     """
-    with torch.autocast(high.device.type, enabled=False):  # squares of small gradients: not for half precision
+    with torch.autocast(high.device.type, enabled=False):  # squares of small gradients underflow in half precision
         pictures = wide(high).detach().requires_grad_()
         logits = discriminator(pictures).logits
         (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
@@ -187,39 +187,39 @@ def r1(discriminator: Callable[[Tensor], Verdict], high: Tensor) -> Tensor:
 
 
 def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    """L1 between what the discriminator's layers make of results and of originals (Wang et al. 2018, pix2pixHD, eq. 4).
+    """L1 between the discriminator's features of results and of originals (Wang et al. 2018, pix2pixHD, eq. 4).
 
-    The sum over layers of each one's mean. Originals' features count as given.
+    Each layer contributes the mean over its features; layers are summed. The originals' features are detached.
     """
-    distances = [_distance("l1", wide(ours), wide(theirs).detach()) for ours, theirs in zip(fake, real, strict=True)]
+    distances = [_distance("l1", wide(a), wide(b).detach()) for a, b in zip(fake, real, strict=True)]
     return torch.stack(distances).sum()
 
 
 def artifact(result: Tensor, ema: Tensor, high: Tensor) -> Tensor:
     """LDL (Liang et al. 2022, arXiv:2203.09195, section 3.3): L1 where the residual looks like an artifact.
 
-    `ema` is the result of the generator's moving average. The residual R = sum over channels of |high - result|
-    varies much from pixel to pixel where texture is wrong rather than missing: each pixel weighs var(R)^(1/5), over
-    the whole crop, times the variance of R in 7×7 px around it; and nothing where the result is nearer to the original
-    than the moving average's. As in the authors' code, borders are mirrored, variances unbiased, and the weights have
-    gradients as well.
+    `ema` is the result of the generator's moving average. The residual R = sum over channels of |high - result| varies
+    strongly between neighbouring pixels where texture is wrong rather than missing. A pixel's weight is therefore
+    var(R)^(1/5) over the whole crop, times the variance of R in the 7×7 px around it; it is 0 where `result` is closer
+    to the original than `ema`. As in the authors' code, borders are mirrored, variances are unbiased, and gradients
+    flow through the weights too.
     """
     result, ema, high = wide(result), wide(ema).detach(), wide(high)
     difference = high - result
     residual = difference.abs().sum(dim=1, keepdim=True)  # (N, 3, H, W) -> (N, 1, H, W)
     ema_residual = (high - ema).abs().sum(dim=1, keepdim=True)
     whole = residual.var(dim=(1, 2, 3), keepdim=True)  # -> (N, 1, 1, 1)
-    # A fifth root is infinitely steep at 0; a perfect result must still have a gradient.
+    # The fifth root has an infinite slope at 0; a perfect result must still have a finite gradient.
     weight = (whole + 1e-12) ** (1 / _ARTIFACT_ROOT) * _local_variance(residual, _ARTIFACT_WINDOW_PX)
     weight = torch.where(residual < ema_residual, 0.0, weight)
     return (weight * difference).abs().mean()
 
 
 def _local_variance(x: Tensor, window_px: int) -> Tensor:
-    """(N, 1, H, W) -> the same: the unbiased variance in a window around each pixel, borders mirrored."""
+    """(N, 1, H, W) -> (N, 1, H, W): the unbiased variance in a window around each pixel, with mirrored borders."""
     margin = window_px // 2
     padded = F.pad(x, (margin,) * 4, mode="reflect")
-    # Around each picture's own mean, or the difference of two large numbers would leave nothing of a small one.
+    # Subtract each picture's mean first: E[x²] - E[x]² loses small variances to rounding when the mean is large.
     padded = padded - x.mean(dim=(1, 2, 3), keepdim=True).detach()
     mean = F.avg_pool2d(padded, window_px, stride=1)
     mean_of_squares = F.avg_pool2d(padded.square(), window_px, stride=1)
@@ -228,13 +228,14 @@ def _local_variance(x: Tensor, window_px: int) -> Tensor:
 
 
 def grid(result: Tensor, high: Tensor, scale: int) -> Tensor:
-    """What a result has too much or too little of at each place within a low pixel, as a mean over neighbourhoods.
+    """Penalises patterns that repeat with every low pixel: the mean error at each sub-pixel position of a low pixel.
 
-    A network whose last step is a pixel shuffle makes each low pixel's `scale`² large ones by filters of their own.
-    Under a perceptual loss these soon agree on one small pattern, repeated from pixel to pixel, wherever there is
-    texture: it looks like detail to VGG and like dots to us. Detail that is right by its look, but not pixel by pixel,
-    averages out over a neighbourhood of low pixels at each of the places; the pattern does not. So the difference is
-    averaged over 8 × 8 low pixels, place by place, and its size is the loss. 0 where the means agree.
+    A network that ends in a pixel shuffle computes the `scale`² output pixels of each low pixel with separate filters.
+    Under a perceptual loss these tend to produce the same small pattern at every low pixel of a textured area: VGG
+    takes it for detail, people see dots. Plausible detail that differs from the original pixel by pixel averages out
+    over a neighbourhood of low pixels at each sub-pixel position; the pattern does not. The difference is therefore
+    averaged over 8 × 8 low pixels, separately for each position, and the loss is the mean absolute value. It is 0
+    where the means agree.
     """
     with torch.autocast(result.device.type, enabled=False):
         places = F.pixel_unshuffle(wide(result) - wide(high), scale)  # (N, 3, H, W) -> (N, 3·scale², h, w)
@@ -243,14 +244,14 @@ def grid(result: Tensor, high: Tensor, scale: int) -> Tensor:
 
 
 def spectrum(result: Tensor, high: Tensor) -> Tensor:
-    """How much more power a result has than the original, frequency by frequency: 0 where it has less or the same.
+    """Penalises power that a result has in excess of the original, per frequency: 0 where it has less or the same.
 
-    Dots, hatching and checkers that an adversarial generator draws have their power in a few high frequencies, where
+    Dots, hatching and checkerboards drawn by an adversarial generator have their power in a few high frequencies, where
     natural pictures have hardly any (Durall et al. 2020, arXiv:2003.01826, section 3, who compare averages over
-    circles). Unlike in `grid`, they are found wherever they stand, and whatever their period: only power counts, not
-    the position. The luminance of both batches (N, 3, H, W) is cut into overlapping windows of 32×32 px, tapered by
-    Hann's function. The logarithm of the power (plus that of noise of one level) is averaged over all windows, so
-    that a flat place weighs as much as a textured one; the mean over frequencies of the excess, in nats, is the loss.
+    circles). Unlike `grid`, this finds patterns of any period and at any position, since phase is ignored. The
+    luminance of both batches (N, 3, H, W) is cut into overlapping windows of 32×32 px, tapered by a Hann window. The
+    logarithm of the power (plus that of noise with a standard deviation of one level) is averaged over all windows, so
+    that flat areas weigh as much as textured ones. The loss is the excess, in nats, averaged over frequencies.
     """
     with torch.autocast(result.device.type, enabled=False):
         excess = log_power(wide(result)).mean(dim=0) - log_power(wide(high)).mean(dim=0)
@@ -258,10 +259,10 @@ def spectrum(result: Tensor, high: Tensor) -> Tensor:
 
 
 def log_power(pictures: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (K, h, w // 2 + 1): the logarithm of the power at each frequency of each of K windows.
+    """(N, 3, H, W) -> (K, h, w // 2 + 1): the logarithm of the power at each frequency, for each of K windows.
 
-    As `spectrum` describes; white noise of standard deviation s has a mean power of s². Pictures smaller than a window
-    are one window.
+    The windows are described at `spectrum`. White noise with standard deviation s has a mean power of s². A picture
+    smaller than a window is treated as one window.
     """
     luminance = (pictures * pictures.new_tensor(_LUMA)[:, None, None]).sum(dim=1)  # -> (N, H, W)
     height, width = (min(SPECTRUM_PX, length) for length in luminance.shape[1:])
@@ -273,22 +274,22 @@ def log_power(pictures: Tensor) -> Tensor:
 
 
 def chroma(result: Tensor, high: Tensor) -> Tensor:
-    """L1 between the colour differences Cb and Cr of BT.601 (JPEG's, full range), whatever the luminance does.
+    """L1 between the chroma channels Cb and Cr of BT.601 (full range, as in JPEG); luminance is ignored.
 
-    What an adversarial generator invents is texture, and in photographs texture is luminance nearly everywhere; colour
-    that it invents beside it shows as specks, most of all around black letters, which have none.
+    An adversarial generator invents texture, and in photographs texture is almost entirely luminance. Invented colour
+    shows as coloured specks, most visibly around black letters.
     """
-    with torch.autocast(result.device.type, enabled=False):  # three small products, whose rounding would be colour
+    with torch.autocast(result.device.type, enabled=False):  # rounding in half precision would look like colour
         difference = wide(result) - wide(high)
         weights = difference.new_tensor(_CHROMA)
         return torch.einsum("cd,ndhw->nchw", weights, difference).abs().mean()
 
 
 def flat(result: Tensor, high: Tensor) -> Tensor:
-    """L1 where the original is flat, as a mean over the crop: against grain on walls, skies and paper.
+    """L1 where the original is flat, averaged over the crop: suppresses grain on walls, skies and paper.
 
-    Each pixel weighs exp(-(s / 2 levels)²), s the standard deviation of the original's luminance in 9×9 px around it:
-    1 on paper, .4 at 2 levels, nothing in texture. 0 for equal pictures.
+    A pixel's weight is exp(-(s / 2 levels)²), where s is the standard deviation of the original's luminance in the
+    9×9 px around it: 1 on paper, 0.4 at 2 levels, nearly 0 in texture. The loss is 0 for equal pictures.
     """
     result, high = wide(result), wide(high)
     luminance = (high * high.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)  # (N, 3, H, W) -> (N, 1, H, W)
@@ -297,23 +298,24 @@ def flat(result: Tensor, high: Tensor) -> Tensor:
 
 
 def diversity(one: Tensor, other: Tensor) -> Tensor:
-    """How alike two results of the same low pictures are that were drawn from other noise: mode seeking, Mao et al.
-    2019 (arXiv:1903.05628), eq. 2, turned over: the mean over pictures of 1 / (d + 1 / 255), d their L1.
+    """Penalises similar results for the same low pictures with different noise.
 
-    Between fields of white noise there is always the same distance, so that it is left out. 255 for equal results, 64
-    at three levels; the slope falls with the square, so that it is heard most while noise is still ignored.
+    This is the mode-seeking term of Mao et al. 2019 (arXiv:1903.05628), eq. 2, inverted: the mean over pictures of
+    1 / (d + 1 / 255), where d is the L1 distance between the two results. The distance between the noise inputs is
+    omitted, since it is nearly constant for white noise. The term is 255 for equal results and 64 at a distance of
+    three levels. Its slope falls with the square of the distance, so it acts mainly while the noise is still ignored.
     """
     apart: Tensor = (wide(one) - wide(other)).abs().mean((1, 2, 3))
     return (1 / (apart + 1 / 255)).mean()
 
 
 def consistency(result: Tensor, high: Tensor, scale: int) -> Tensor:
-    """L1 between the result and the original, both made `scale` times smaller again (bicubic).
+    """L1 between the result and the original, both downscaled by `scale` (bicubic).
 
-    That is the difference to the network's input where that is bicubic, too. Where it is a worn picture, the result
-    must agree with what it was before the wear.
+    If the network's input was downscaled bicubically, this is the difference to the input. If it was degraded as well,
+    the result is compared with the picture before the degradation.
     """
-    with torch.autocast(result.device.type, enabled=False):  # the shrinking is a product of matrices
+    with torch.autocast(result.device.type, enabled=False):  # downscaling is a matrix product
         return _distance("l1", bicubic_down(wide(result), scale), bicubic_down(wide(high), scale))
 
 
@@ -325,7 +327,7 @@ _alone = False
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Means over processes are this process's own, while inside: for what not all of them do alike."""
+    """Inside this context, `mean_over_processes` returns the local value: for code that not all processes run."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -335,10 +337,11 @@ def alone() -> Iterator[None]:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, with gradients to each; in a single process, the tensor itself.
+    """The mean of a tensor over all processes, with gradients to each of them; in a single process, the tensor itself.
 
-    For what stands inside a loss and must be the same everywhere. Each process's gradients are then to be averaged
-    (`processes.average_gradients`), as the losses are. All processes must come here alike, forward and backward.
+    Used for quantities inside a loss that must be the same in all processes. The caller then averages the gradients
+    over processes (`processes.average_gradients`), like the losses. All processes must call this in the same order,
+    forward and backward; otherwise they deadlock.
     """
     if _alone or not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return value
@@ -352,7 +355,7 @@ class _MeanOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        # The mean enters every process's loss, so every process's gradient comes back through it.
+        # The mean is part of every process's loss, so the gradients of all processes flow back through it.
         return _averaged(gradient)
 
 

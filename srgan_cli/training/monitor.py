@@ -1,11 +1,11 @@
-"""A training run that watches itself: what commonly goes wrong with such networks, found early and said in plain words.
+"""Monitors a training run: detects common failures of adversarial training early and describes them in a sentence.
 
-Two kinds of numbers come in: those of a step (losses, the size of the gradients, how the discriminator does) and those
-of a validation, which `picture_numbers` makes. Out come findings. Nothing here knows of networks
-or changes anything; whoever trains decides what a finding leads to.
+The inputs are the numbers of a step (losses, gradient norms, the discriminator's accuracy) and those of a validation
+(see `picture_numbers`); the outputs are findings. This module knows nothing about networks and changes nothing: the
+trainer decides how to act on a finding.
 
-Each condition is watched by an alarm that goes off once: when something that has been good is bad for a while. It must
-be good again before the alarm can go off again. So nothing is said twice, and nothing of a network that has only begun.
+Each condition has an alarm. It triggers when a value that has been good stays bad for a while, and can trigger again
+only after the value has recovered. Problems are therefore reported once, and an untrained network reports none.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from srgan_cli.training.picture_numbers import ValidationNumbers
 from srgan_cli.training.wear_numbers import WearNumbers
 from srgan_cli.training_config import Objective, Phase
 
-# Of the medians that a gradient's size is compared with. Ten times is an ordinary bad batch.
+# Multiples of the median gradient norm. Ten times the median is an ordinary bad batch.
 _EXPLODED, _CALM, _VANISHED = 100.0, 10.0, 1e-4
 _MAX_NORMS = 200
 _MIN_NORMS = 10
-# A discriminator's loss when it can only guess, as means over verdicts of the real and of the fake, added up: 2 ln 2
-# where the loss is a cross-entropy (Goodfellow et al. 2014, section 4.1), 2 for hinge, ½ · ¼ + ½ · ¼ for least squares.
+# The loss of a discriminator that can only guess: the mean over real plus the mean over fake verdicts. 2 ln 2 for a
+# cross-entropy (Goodfellow et al. 2014, section 4.1), 2 for hinge, ½ · ¼ + ½ · ¼ for least squares.
 _GUESSING: Mapping[Objective, float] = {
     "nonsaturating": 2 * math.log(2),
     "relativistic": 2 * math.log(2),
     "hinge": 2.0,
     "least-squares": 0.25,
 }
-_WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a fraction of guessing's
+_WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a fraction of that when guessing
 _WEAR_WON_ACCURACY = 0.85
-_LITTLE_VARIATION = 0.1  # of the real pictures' noise: what the wearer makes differs by no more from seed to seed
+_LITTLE_VARIATION = 0.1  # between seeds, as a fraction of the real pictures' noise: at most this is too little
 _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
-_IGNORED_LEVELS = 0.1  # between results from two seeds: less is lost when they are rounded
-_PATTERN_DB, _PATTERN_RISE_DB = 2.5, 2.0  # above what photographs and good models have; and above the least so far
+_IGNORED_LEVELS = 0.1  # difference between results from two seeds; less disappears when they are rounded
+_PATTERN_DB, _PATTERN_RISE_DB = 2.5, 2.0  # above photographs and good models; rise above the lowest value so far
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to report. `kind` is one word for programs; `roll_back`: go back to the last good checkpoint."""
+    """A problem to report. `kind`: a fixed identifier for programs. `roll_back`: return to the last good checkpoint."""
 
     kind: str
     sentence: str
@@ -53,9 +53,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class DiscriminatorNumbers:
-    """`loss`: of real and fake added up, without penalties. `accuracy`: the fraction of right verdicts, 0 … 1.
+    """`loss`: the sum over real and fake, without penalties. `accuracy`: the fraction of correct verdicts, 0 … 1.
 
-    `gradient_norm`: of all its gradients together, before they are clipped.
+    `gradient_norm`: the norm of all its gradients together, before clipping.
     """
 
     loss: float
@@ -64,7 +64,7 @@ class DiscriminatorNumbers:
 
 
 class _Alarm:
-    """Goes off once, when what was good has been bad `times` times and over `steps` steps in a row."""
+    """Triggers once, when a value that was good has been bad `times` times in a row and for at least `steps` steps."""
 
     def __init__(self, times: int = 1, steps: int = 0, *, armed: bool = False) -> None:
         self._times, self._steps = times, steps
@@ -82,15 +82,15 @@ class _Alarm:
 
 
 class Monitor:
-    """Watches one run.
+    """Monitors one run.
 
-    `patience`: how many observations in a row may be NaN or infinite before the run goes back; 1 except where a
-    gradient scaler leaves out such steps by itself; and they must last for `patience_steps` steps.
-    `window_steps`: how long a discriminator must have won, or noise been ignored, to be reported. `gap_db`: below
-    bicubic enlargement by as much, a student is only like its teacher.
+    `patience`: the number of consecutive observations with NaN or infinite values that triggers a rollback, provided
+    that they span `patience_steps` steps; 1 except with a gradient scaler, which skips such steps itself.
+    `window_steps`: how long a discriminator must have won, or noise been ignored, before it is reported. `gap_db`: how
+    far below bicubic enlargement a student may be, because its teacher is.
 
-    Call `begin` when a phase begins, `step` as often as losses are read, `validation` after each validation. After a
-    rollback, give `restore` the state from the checkpoint, so that the alarms are set again.
+    Call `begin` at the start of a phase, `step` whenever losses are read, and `validation` after each validation.
+    After a rollback, pass the checkpoint's state to `restore`, which resets the alarms to that point.
     """
 
     def __init__(
@@ -106,15 +106,15 @@ class Monitor:
         self._patience, self._patience_steps = patience, patience_steps
         self._not_finite = self._not_finite_since = 0
         self._norms: list[float] = []
-        self._first_norm: float | None = None  # the median of the phase's first ones
+        self._first_norm: float | None = None  # median of the first norms of the phase
         self._phase: Phase | None = None
         self._latest_detail = math.nan
-        self._enough_detail = math.nan  # what the adversarial phase is held to
+        self._enough_detail = math.nan  # what the adversarial phase must keep
         self._least_pattern_db = math.inf
         self._alarms = {
             "exploding": _Alarm(times=3),
             "vanishing": _Alarm(times=5, steps=window_steps),
-            "discriminator-won": _Alarm(times=5, steps=window_steps, armed=True),  # it may win at once
+            "discriminator-won": _Alarm(times=5, steps=window_steps, armed=True),  # it may win from the start
             "discriminator-lost": _Alarm(times=5, steps=5 * window_steps),
             "below-bicubic": _Alarm(),
             "far-below-bicubic": _Alarm(times=2),
@@ -124,7 +124,7 @@ class Monitor:
             "inconsistent": _Alarm(),
             "grid": _Alarm(times=2),
             "pattern": _Alarm(times=2, armed=True),
-            "noise-ignored": _Alarm(times=3, steps=window_steps, armed=True),  # it begins by ignoring it
+            "noise-ignored": _Alarm(times=3, steps=window_steps, armed=True),  # a generator ignores its noise at first
             "wear-colours": _Alarm(armed=True),
             "wear-alike": _Alarm(times=2, armed=True),
             "wear-discriminator-won": _Alarm(times=3, armed=True),
@@ -133,7 +133,7 @@ class Monitor:
         }
 
     def begin(self, phase: Phase) -> None:
-        """Another phase has other losses, and so gradients of another size. The same one again changes nothing."""
+        """Start a phase: its losses, and so its gradient norms, are new. No effect if that phase is already running."""
         if phase != self._phase:
             self._phase, self._enough_detail = phase, self._latest_detail
             self._norms, self._first_norm = [], None
@@ -147,7 +147,7 @@ class Monitor:
         gradient_norm: float,
         discriminator: DiscriminatorNumbers | None = None,
     ) -> list[Finding]:
-        """`losses` by name; `gradient_norm` of all the generator's gradients together, before it is clipped."""
+        """`losses`: by name. `gradient_norm`: the norm of all the generator's gradients together, before clipping."""
         watched = dict(losses)
         if discriminator is not None:
             watched |= {"discriminator": discriminator.loss, "discriminator's gradient": discriminator.gradient_norm}
@@ -156,7 +156,7 @@ class Monitor:
             return self._nonsense(step, strange)
         self._not_finite = 0
         findings = self._gradients(step, gradient_norm)
-        # A discriminator of low pictures that can only guess is what the wearer is after; see `wear`.
+        # In the wear phase a discriminator that can only guess is the goal; see `wear`.
         if discriminator is not None and self._phase != "wear":
             findings += self._discriminator(step, discriminator)
         return findings
@@ -169,7 +169,7 @@ class Monitor:
         self._not_finite = 0
         what = f"The loss ({', '.join(strange)})" if strange else "The gradient"
         sentence = (
-            f"{what} became NaN or infinite at step {step}: numbers grew beyond what the precision can hold. "
+            f"{what} became NaN or infinite at step {step}: values exceeded the range of the number format. "
             "Going back to the last good checkpoint, with a lower learning rate."
         )
         return [Finding("not-finite", sentence, roll_back=True)]
@@ -193,7 +193,7 @@ class Monitor:
                 )
                 findings.append(Finding("vanishing", sentence))
             if exploded:
-                return findings  # and do not let it become usual
+                return findings  # do not let it into the median
         self._norms = [*self._norms[1 - _MAX_NORMS :], norm]
         if self._first_norm is None and len(self._norms) >= _MIN_NORMS:
             self._first_norm = statistics.median(self._norms)
@@ -223,38 +223,38 @@ class Monitor:
     # ------------------------------------------------------------------------------------------------------ validations
 
     def validation(self, step: int, numbers: ValidationNumbers) -> list[Finding]:
-        """What a validation shows. Comparisons with NaN are false, so that it sets off nothing."""
-        if self._phase == "wear":  # the generator rests, and what it is given changes
+        """Findings of a validation. Comparisons with NaN are false, so unknown values trigger no alarm."""
+        if self._phase == "wear":  # the generator is not trained, and its inputs change
             return []
         findings = [*self._below_bicubic(step, numbers), *self._collapse(step, numbers)]
         findings += self._colours(step, numbers)
         grid = numbers.grid
         if self._alarms["grid"].see(step, good=grid < 0.4, bad=grid > 0.8):
             sentence = (
-                f"There is a grid in the results: dots of {grid:.1f} levels (of 255) on flat areas, as far apart as "
-                "the scale. The run continues; less adversarial.adversarial_weight or more adversarial.pixel_weight "
-                "makes it weaker."
+                f"The results show a grid: dots of {grid:.1f} levels (of 255) on flat areas, repeating with every px "
+                "of the low picture. The run continues; a lower adversarial.adversarial_weight or a higher "
+                "adversarial.pixel_weight reduces it."
             )
             findings.append(Finding("grid", sentence))
         return [*findings, *self._pattern(step, numbers.pattern_db)]
 
     def _pattern(self, step: int, pattern_db: float) -> list[Finding]:
-        """Against the least so far too: beside targets that are smoother than photographs all results have some."""
+        """The limit also depends on the lowest value so far: with very smooth targets, all results have some excess."""
         if not math.isnan(pattern_db):
             self._least_pattern_db = min(self._least_pattern_db, pattern_db)
         limit = max(_PATTERN_DB, self._least_pattern_db + _PATTERN_RISE_DB)
         if not self._alarms["pattern"].see(step, good=pattern_db < limit - 0.5, bad=pattern_db > limit):
             return []
         sentence = (
-            f"There are fine dots or hatching in the results: at one frequency they have {pattern_db:.1f} dB more "
-            "power than the originals. Look at the samples at 400 %. The run continues; adversarial.spectrum_weight "
-            "(such as 2), less adversarial.adversarial_weight or a lower learning rate makes them weaker."
+            f"The results show fine dots or hatching: at one frequency they have {pattern_db:.1f} dB more power than "
+            "the originals. Look at the samples at 400 %. The run continues; adversarial.spectrum_weight (such as 2), "
+            "a lower adversarial.adversarial_weight or a lower learning rate reduces them."
         )
         return [Finding("pattern", sentence)]
 
     def _below_bicubic(self, step: int, now: ValidationNumbers) -> list[Finding]:
         gain = now.psnr_y_db - now.bicubic_psnr_y_db + self._gap_db
-        # The paper's own SRGAN ends 0.8 dB below bicubic (Ledig et al. 2017, table 2): that is no fault of phase 2.
+        # The paper's SRGAN ends 0.8 dB below bicubic (Ledig et al. 2017, table 2), so that is normal in phase 2.
         late = self._phase == "adversarial"
         below = self._alarms["below-bicubic"].see(step, good=gain >= 0, bad=not late and gain < -1)
         far = self._alarms["far-below-bicubic"].see(step, good=gain >= 0, bad=late and gain < -3)
@@ -273,7 +273,7 @@ class Monitor:
         if self._alarms["no-detail"].see(step, good=fraction > 0.6, bad=fraction < 1 / 3):
             losses.append(f"only {fraction:.0%} of the original fine detail is left")
         if self._alarms["no-diversity"].see(step, good=now.diversity > 0.8, bad=now.diversity < 0.5):
-            losses.append(f"results of different pictures differ {now.diversity:.0%} as much as they should")
+            losses.append(f"results of different pictures differ only {now.diversity:.0%} as much as they should")
         if not losses:
             return []
         sentence = (
@@ -283,9 +283,9 @@ class Monitor:
         return [Finding("collapsed", sentence, roll_back=True)]
 
     def _wanted_detail(self, detail: float) -> float:
-        """As much as the adversarial phase began with; half as much as it once had, since it may have begun with noise.
+        """The detail at the start of the adversarial phase, or half of the most since (the start may have been noise).
 
-        NaN in the fidelity phase, where detail comes and noise goes, and both are as they should be.
+        NaN in the fidelity phase, where detail may grow and noise may shrink.
         """
         if self._phase != "adversarial":
             return math.nan
@@ -297,78 +297,79 @@ class Monitor:
         findings = []
         if self._alarms["colours"].see(step, good=now.colour_shift < 2, bad=now.colour_shift > 4):
             sentence = (
-                f"Colours drift from the input: by {now.colour_shift:.1f} levels (of 255) on average. The run "
-                "continues; more adversarial.pixel_weight or adversarial.consistency_weight holds them."
+                f"Colours drift away from the input, by {now.colour_shift:.1f} levels (of 255) on average. The run "
+                "continues; a higher adversarial.pixel_weight or adversarial.consistency_weight reduces the drift."
             )
             findings.append(Finding("colours", sentence))
-        # Ledig et al.'s SRGAN is near 39 dB, networks trained for fidelity are above 50.
-        # Of pictures full of detail, or whose input was noisy, even bicubic enlargement is not.
+        # Ledig et al.'s SRGAN reaches about 39 dB, networks trained for fidelity more than 50. For pictures full of
+        # detail or with noisy inputs, even bicubic enlargement may stay below 35, hence the lower limit.
         border = min(35.0, now.bicubic_consistency_db) if math.isfinite(now.bicubic_consistency_db) else 35.0
         if self._alarms["inconsistent"].see(
             step, good=now.consistency_db > border + 2, bad=now.consistency_db < border
         ):
             sentence = (
-                f"Results no longer agree with their input: downscaled, they agree to {now.consistency_db:.1f} dB "
-                f"only, where {border:.0f} would be fine. The run continues; more adversarial.pixel_weight or "
-                "adversarial.consistency_weight holds them together."
+                "Results no longer match their input: downscaled, they reach a PSNR of only "
+                f"{now.consistency_db:.1f} dB against it, where {border:.0f} dB is acceptable. The run continues; a "
+                "higher adversarial.pixel_weight or adversarial.consistency_weight helps."
             )
             findings.append(Finding("inconsistent", sentence))
         return findings
 
     def noise(self, step: int, spread: float) -> list[Finding]:
-        """How far results of one picture from two seeds are apart, in levels of 255, where noise is learned."""
+        """`spread`: distance between results of one picture from two seeds, in levels of 255; for models with noise."""
         ignored = spread < _IGNORED_LEVELS
         if self._phase != "adversarial" or not self._alarms["noise-ignored"].see(step, good=not ignored, bad=ignored):
             return []
         sentence = (
             f"The generator ignores its noise: since step {self._alarms['noise-ignored'].since} results of one picture "
-            f"from two seeds differ by {spread:.2f} levels (of 255) only, so that all variants look the same. The run "
-            "continues; more adversarial.diversity_weight, or a longer run, may help."
+            f"from two seeds differ by only {spread:.2f} levels (of 255), so all variants look the same. The run "
+            "continues; a higher adversarial.diversity_weight or a longer run may help."
         )
         return [Finding("noise-ignored", sentence)]
 
     # ------------------------------------------------------------------------------------------------------- the wearer
 
     def wear(self, step: int, now: WearNumbers) -> list[Finding]:
-        """What a validation of the wearer shows, where wear is learned; the run continues in any case."""
+        """Findings of a validation in the wear phase; none of them stops the run."""
         findings = []
         shift = now.colour_shift
         if self._alarms["wear-colours"].see(step, good=shift < 2, bad=shift > 4):
             sentence = (
-                f"The learned wear moves colours by {shift:.1f} levels (of 255): the worn pictures show other colours "
-                "than the sharp ones, and this is mistaken for wear. More adaptation.low_frequency_weight holds them."
+                f"The learned wear shifts colours by {shift:.1f} levels (of 255): the worn pictures have other colours "
+                "than the sharp ones, and the difference is learned as wear. A higher "
+                "adaptation.low_frequency_weight prevents this."
             )
             findings.append(Finding("wear-colours", sentence))
         grain = now.real.noise
-        little = _LITTLE_VARIATION * grain  # it begins with a level, which is too little for a grainy set
+        little = _LITTLE_VARIATION * grain  # variation starts near one level, which is too little for grainy pictures
         if self._alarms["wear-alike"].see(
             step, good=now.variation > 2 * little, bad=now.variation < little and grain > 1
         ):
             sentence = (
-                f"The wearer ignores its noise: what it makes of a picture differs by {now.variation:.2f} levels from "
-                f"seed to seed, and the worn pictures have noise of {grain:.1f}. More adaptation.statistics_weight, or "
-                "a longer run, may help."
+                f"The wearer ignores its noise: its results for one picture differ by only {now.variation:.2f} levels "
+                f"(of 255) from seed to seed, but the worn pictures have noise of {grain:.1f} levels. A higher "
+                "adaptation.statistics_weight or a longer run may help."
             )
             findings.append(Finding("wear-alike", sentence))
         won = now.accuracy >= _WEAR_WON_ACCURACY
         if self._alarms["wear-discriminator-won"].see(step, good=True, bad=won):
             sentence = (
-                f"The discriminator of low pictures has won: it is right in {now.accuracy:.0%} of its verdicts on what "
-                "the wearer makes of held-out pictures. A lower adaptation.discriminator_learning_rate, or more "
-                "adaptation.features, would help; compare the columns of the sheet before you trust the result."
+                f"The discriminator of low pictures has won: it is right in {now.accuracy:.0%} of its verdicts on the "
+                "wearer's results for held-out pictures. A lower adaptation.discriminator_learning_rate or more "
+                "adaptation.features would help; compare the columns of the sheet before you trust the result."
             )
             findings.append(Finding("wear-discriminator-won", sentence))
         if self._alarms["wear-hidden"].see(step, good=now.hidden_db < 0.5, bad=now.hidden_db > 1.5):
             sentence = (
-                f"The wearer may hide what the generator needs: noise of 2 levels over its results costs the generator "
-                f"{now.hidden_db:.1f} dB. More adaptation.hidden_noise makes hiding useless."
+                "The wearer may be hiding a signal for the generator in its results: adding noise of 2 levels to them "
+                f"costs the generator {now.hidden_db:.1f} dB. A higher adaptation.hidden_noise prevents this."
             )
             findings.append(Finding("wear-hidden", sentence))
         if self._alarms["wear-returned"].see(step, good=now.returned_db < 0.5, bad=now.returned_db > 1.5):
             sentence = (
-                "The generator may hide what the wearer needs to make its low pictures again: noise of 2 levels over "
-                f"its results costs the wearer {now.returned_db:.1f} dB. More adaptation.hidden_noise makes hiding "
-                "useless, and less adaptation.cycle_weight unnecessary."
+                "The generator may be hiding a signal in its results from which the wearer restores the low pictures: "
+                f"adding noise of 2 levels to them costs the wearer {now.returned_db:.1f} dB. A higher "
+                "adaptation.hidden_noise makes hiding useless, a lower adaptation.cycle_weight makes it unnecessary."
             )
             findings.append(Finding("wear-returned", sentence))
         return findings
@@ -376,7 +377,7 @@ class Monitor:
     # ------------------------------------------------------------------------------------------------- for checkpoints
 
     def state(self) -> dict[str, Any]:
-        """Plain values that `restore` takes back."""
+        """The state as plain values, for `restore`."""
         return {
             "not_finite": self._not_finite,
             "not_finite_since": self._not_finite_since,
@@ -390,7 +391,7 @@ class Monitor:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Raises `WeightsError` for what `state` never gave: it comes out of a file."""
+        """Restore what `state` returned. Raises `WeightsError` if the values, which come from a file, are not valid."""
         try:
             self._not_finite = stored.whole(state["not_finite"])
             self._not_finite_since = stored.whole(state.get("not_finite_since", 0))

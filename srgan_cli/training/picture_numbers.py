@@ -1,4 +1,4 @@
-"""What the monitor of a training run watches in the validation pictures, as numbers."""
+"""Measures the validation pictures of a training run for its monitor."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from srgan_cli.training import losses
 
 Plane = npt.NDArray[np.float64]
 
-_PERIODS = 8  # in each direction of a block in which a grid is searched for
+_PERIODS = 8  # per side of a block in which a grid is searched for
 
 
 @dataclass(frozen=True)
 class ValidationNumbers:
-    """What a validation gave; NaN is not known, and not watched.
+    """The results of one validation. NaN means unknown; unknown values are not monitored.
 
-    `detail`: root of the energy in frequencies that the low picture cannot hold, over that of the originals.
-    `diversity`: how much the results differ from each other, over how much the originals do.
-    `colour_shift`: how far a picture's mean colour is from its input's, in levels of 255.
-    `grid`: strength of what repeats with each px of the low picture, in levels of 255 (see `_grid`).
-    `pattern_db`: excess of power over the originals at the worst frequency (see `_pattern`).
+    `detail`: square root of the energy above the low picture's Nyquist frequency, divided by that of the originals.
+    `diversity`: how much the results differ from each other, divided by how much the originals do.
+    `colour_shift`: distance of a picture's mean colour from that of its input, in levels of 255.
+    `grid`: strength of patterns that repeat with each px of the low picture, in levels of 255 (see `_grid`).
+    `pattern_db`: excess of power over the originals at the worst frequency, in dB (see `_pattern`).
     """
 
     psnr_y_db: float = math.nan
@@ -50,9 +50,9 @@ def picture_numbers(
     scores: Mapping[str, float] | None = None,
     baseline: Mapping[str, float] | None = None,
 ) -> ValidationNumbers:
-    """What `validation` needs to know of pictures (H, W, 3) uint8; `lows` are `scale` times smaller.
+    """Measure validation pictures for `Monitor.validation`: (H, W, 3) uint8; `lows` are `scale` times smaller.
 
-    `scores` is the mean of `evaluation.evaluate` for the results, `baseline` the same for bicubic enlargement.
+    `scores` holds the means of `evaluation.evaluate` for the results, `baseline` those for bicubic enlargement.
     """
     ours, truth = [_grey(result) for result in results], [_grey(high) for high in highs]
     scores, baseline = scores or {}, baseline or {}
@@ -71,7 +71,7 @@ def picture_numbers(
 
 
 def as_values(numbers: ValidationNumbers) -> dict[str, float]:
-    """By name, for a log; what is not known is left out."""
+    """Values by name, for a log; unknown ones are omitted."""
     return {name: value for name, value in asdict(numbers).items() if not math.isnan(value)}
 
 
@@ -84,9 +84,9 @@ def _ratio(ours: float, truth: float) -> float:
 
 
 def _fine_energy(plane: Plane, scale: int) -> float:
-    """Energy of the frequencies above the Nyquist frequency of a picture `scale` times smaller, in either direction."""
+    """Energy above the Nyquist frequency of a picture `scale` times smaller, horizontally or vertically."""
     height, width = plane.shape
-    window = np.outer(np.hanning(height), np.hanning(width))  # or the borders would count as edges
+    window = np.outer(np.hanning(height), np.hanning(width))  # otherwise the borders would count as edges
     spectrum = np.fft.rfft2((plane - plane.mean()) * window)
     coarse_y = np.abs(np.fft.fftfreq(height)) <= 0.5 / scale
     coarse_x = np.fft.rfftfreq(width) <= 0.5 / scale
@@ -95,7 +95,7 @@ def _fine_energy(plane: Plane, scale: int) -> float:
 
 
 def _difference(planes: Sequence[Plane]) -> float:
-    """Standard deviation among pictures, averaged over the pixels that all of them have; 0 for less than two."""
+    """Standard deviation across pictures, averaged over their common area; 0 for fewer than two."""
     if len(planes) < 2:
         return 0.0
     height, width = (min(plane.shape[axis] for plane in planes) for axis in (0, 1))
@@ -111,11 +111,10 @@ def _colour_shift(results: Sequence[Pixels], lows: Sequence[Pixels]) -> float:
 
 
 def _grid(results: Sequence[Plane], highs: Sequence[Plane], scale: int) -> float:
-    """The dots or checkers that a pixel shuffle leaves, which have its period and stand out where nothing else is.
-
-    Pictures are cut into blocks of 8 periods; the flattest quarter, by the originals, is looked at. There, what repeats
-    with the period stays when all periods of a block are superimposed and averaged (periods of a half and a
-    quarter are among it), and everything else averages out. Standard deviation in levels, less the originals' own.
+    """Strength of the dots or checkerboards that a pixel shuffle leaves, with a period of `scale`, in flat areas.
+    Pictures are cut into blocks of 8 × 8 periods, and the quarter with the flattest originals is used. Averaging all
+    periods of a block keeps what repeats with that period (or a half or a quarter of it); everything else averages out.
+    The result is a standard deviation in levels of 255, after the variance of the originals has been subtracted.
     """
     ours = [_repeating(result, scale)[0] for result in results]
     truth = [_repeating(high, scale) for high in highs]
@@ -128,9 +127,9 @@ def _grid(results: Sequence[Plane], highs: Sequence[Plane], scale: int) -> float
 
 
 def _repeating(plane: Plane, period: int) -> tuple[Plane, Plane]:
-    """For each block: the variance of what repeats in it, and that of all its fine structure."""
-    # A mean over exactly one period (where that is even, with both ends by half) takes slopes away and leaves all that
-    # repeats.
+    """For each block: the variance of its repeating part, and that of all its fine structure."""
+    # Subtracting the mean over exactly one period (for an even period, with both end taps halved) removes slopes and
+    # keeps everything that repeats.
     taps = np.ones(period + 1 - period % 2)
     if period % 2 == 0:
         taps[[0, -1]] = 0.5
@@ -142,7 +141,7 @@ def _repeating(plane: Plane, period: int) -> tuple[Plane, Plane]:
     blocks = fine.reshape(rows, _PERIODS, period, columns, _PERIODS, period)
     mean_period = blocks.mean(axis=(1, 4))  # -> (rows, period, columns, period)
     folded, total = mean_period.var(axis=(1, 3)).ravel(), blocks.var(axis=(1, 2, 4, 5)).ravel()
-    # Noise does not quite average out: of its variance, one part in as many as there are periods is left.
+    # Noise does not average out completely: 1 / (number of periods) of its variance is left, and is subtracted here.
     count = _PERIODS * _PERIODS
     return (count * folded - total) / (count - 1), total
 
@@ -150,8 +149,8 @@ def _repeating(plane: Plane, period: int) -> tuple[Plane, Plane]:
 def _pattern(results: Sequence[Pixels], highs: Sequence[Pixels]) -> float:
     """The excess of power that `losses.spectrum` penalises, at the worst frequency, in dB; at least 0.
 
-    Frequencies are averaged with their neighbours, since a pattern that follows the picture's edges is a little wider
-    than one frequency, and chance is not. Pictures that are smaller than a window are left out.
+    Each frequency is averaged with its neighbours: a real pattern spreads over a few frequencies, while chance peaks
+    are isolated. Pictures smaller than a window are skipped.
     """
     pairs = [(r, h) for r, h in zip(results, highs, strict=True) if min(r.shape[:2]) >= losses.SPECTRUM_PX]
     if not pairs:

@@ -1,6 +1,6 @@
-"""What one step computes: the terms of each network's loss. Nothing here changes a weight.
+"""Computes the loss terms of one training step, for the generator and the discriminator. No weights are changed here.
 
-Both phases share `Terms`: each term's raw mean beside its weight, so that a log can hold both.
+Both phases use `Terms`, which keeps each term's raw value and its weight, so that both can be logged.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from srgan_cli.training import losses, processes
 from srgan_cli.training.losses import PerceptualLoss
 from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Objective
 
-_DIVERSITY_FRACTION = 0.25  # of a batch, the part that is drawn twice
+_DIVERSITY_FRACTION = 0.25  # fraction of a batch that is generated again, with other noise
 
 
 @dataclass(frozen=True)
 class Examples:
     """A batch on the run's device, floats in [0, 1]: `low` (N, 3, H, W), `high` and `taught` (N, 3, H·scale, W·scale).
 
-    `taught` is what a teacher makes of `low`; where a picture has no original, it stands in `high` too. `worn` are real
-    worn crops (N, 3, H, W), of other pictures.
+    `taught` is a teacher's result for `low`; for pictures without an original, `high` holds it as well. `worn` holds
+    real worn crops (N, 3, H, W), from other pictures.
     """
 
     low: Tensor
@@ -40,11 +40,11 @@ class Examples:
 
 @dataclass
 class Terms:
-    """Named terms of one loss: raw values, each a scalar tensor with its graph, and their weights."""
+    """The named terms of one loss: raw values (0-d tensors with their graph) and weights."""
 
     raw: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
-    reported: dict[str, Tensor] = field(default_factory=dict)  # what is only for the log: parts of a term, say
+    reported: dict[str, Tensor] = field(default_factory=dict)  # only logged, such as the parts of a term
 
     def add(self, name: str, weight: float, value: Tensor) -> None:
         self.raw[name] = value
@@ -60,7 +60,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Autocast:
-    """Half precision where it is safe; losses leave it again by themselves."""
+    """Enables autocast to `dtype`; the losses convert back to fp32 themselves."""
 
     device: torch.device
     dtype: torch.dtype
@@ -71,7 +71,7 @@ class Autocast:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How the discriminator did, as 0-d tensors: mean logits, and the fraction of its verdicts that were right."""
+    """The discriminator's performance, as 0-d tensors: mean logits, and the fraction of correct verdicts."""
 
     real: Tensor
     fake: Tensor
@@ -80,7 +80,7 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Stepped:
-    """What one step computed, still on the device: reading it would make the CPU wait."""
+    """The results of one step, still on the device, since reading them would make the CPU wait."""
 
     terms: Terms
     gradient_norm: Tensor
@@ -96,7 +96,7 @@ def fidelity_terms(
     settings: FidelitySettings,
     autocast: Autocast,
 ) -> Terms:
-    """Phase 1: `low` (N, 3, H, W); `targets` (N, 3, H·scale, W·scale), each with its weight, which sum to 1."""
+    """Phase 1. `low`: (N, 3, H, W). `targets`: pairs of weight and (N, 3, H·scale, W·scale); the weights sum to 1."""
     with autocast():
         result = generator(low).float()
 
@@ -123,12 +123,12 @@ def generator_terms(
     autocast: Autocast,
     noise: Noise | None = None,
 ) -> tuple[Terms, Tensor]:
-    """Phase 2, the generator's side: its loss (Ledig et al. 2017, eq. 3, and more terms to choose from) and result.
+    """Phase 2, generator: its loss (Ledig et al. 2017, eq. 3, plus optional terms) and its result.
 
-    `ema` is the moving average of the generator, which tells the artifact term where it is stable. The
-    discriminator's weights must not require gradients: they are not what is trained here. `high` is what the result is
-    compared with, `real` what the discriminator is shown beside it: the originals both, or a teacher's results. `ramp`
-    in [0, 1] is for the adversarial weight. `noise` is what the generator draws from, where it has learned to.
+    `ema` is the generator's moving average, needed by the artifact term. The discriminator's weights must not require
+    gradients, since only the generator is trained here. `high` is the target of the result, and `real` is what the
+    discriminator compares it with: both the originals, or both a teacher's results. `ramp` in [0, 1] multiplies the
+    adversarial weights. `noise` is the noise input of a generator that uses one.
     """
     terms = Terms()
     with autocast():
@@ -144,7 +144,7 @@ def generator_terms(
     if settings.pixel_weight:
         terms.add("pixel", settings.pixel_weight, losses.pixel(settings.pixel_loss, result, high))
     if perceptual is not None and settings.perceptual_weight:
-        # Crops are drawn at random, so the first are as good as any.
+        # Crops are in random order, so any subset will do: take the first.
         seen = processes.part_of(settings.perceptual_crops) if settings.perceptual_crops else len(high)
         with autocast():
             distance, layers = perceptual(result[:seen], high[:seen])
@@ -171,7 +171,7 @@ def _add_diversity(
     terms: Terms, generator: Generator, low: Tensor, result: Tensor, noise: Noise, settings: AdversarialSettings,
     autocast: Autocast,
 ) -> None:  # fmt: skip
-    """Draws some crops once more, from other noise: the last ones, since those without noise come first."""
+    """Generates some crops a second time with other noise: the last ones, since crops without noise come first."""
     count = max(1, int(len(low) * _DIVERSITY_FRACTION))
     with autocast():
         other = generator(low[-count:], noise.other(count)).float()
@@ -180,7 +180,7 @@ def _add_diversity(
 
 
 def _add_terms_of_pixels(terms: Terms, result: Tensor, high: Tensor, scale: int, settings: AdversarialSettings) -> None:
-    """What is computed of result and original alone, where its weight asks for it."""
+    """Add the terms that depend only on result and original, where their weight is not 0."""
     if settings.frequency_weight:
         terms.add("frequency", settings.frequency_weight, losses.frequency(result, high))
     if settings.chroma_weight:
@@ -203,21 +203,21 @@ def discriminator_terms(
     step: int,
     autocast: Autocast,
 ) -> tuple[Terms, Verdicts]:
-    """Phase 2, the discriminator's side. `fake` is the generator's result without its graph."""
+    """Phase 2, discriminator. `fake` is the generator's result, detached."""
     terms = Terms()
     with autocast():
         of_real, of_fake = discriminator(real).logits.float(), discriminator(fake).logits.float()
     terms.add("discriminator", 1.0, losses.discriminator_loss(settings.objective, of_real, of_fake))
     if settings.r1_weight and step % settings.r1_every_steps == 0:
-        # Lazily, as in StyleGAN2 (Karras et al. 2020, section 3.1): rarer, and heavier in proportion.
+        # Lazy regularisation, as in StyleGAN2 (Karras et al. 2020, section 3.1): less often, at a higher weight.
         terms.add("r1", settings.r1_weight * settings.r1_every_steps, losses.r1(discriminator, real))
     return terms, verdicts_of(of_real.detach(), of_fake.detach(), settings.objective)
 
 
 def verdicts_of(real: Tensor, fake: Tensor, objective: Objective) -> Verdicts:
-    """Logits of real and of made pictures, without their graph."""
-    # A relativistic discriminator is right where the real is more real than the average fake, and the other way round;
-    # least squares has its border halfway between its targets 0 and 1.
+    """`real`, `fake`: detached logits of real and generated pictures."""
+    # For a relativistic discriminator, a real picture must score above the average fake, and a fake below the average
+    # real. For least squares, the threshold lies halfway between the targets 0 and 1.
     if objective == "relativistic":
         border_real, border_fake = fake.mean(), real.mean()
     else:

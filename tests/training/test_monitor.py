@@ -160,7 +160,7 @@ def test_a_discriminator_that_has_only_begun_has_not_lost() -> None:
     [
         ({"psnr_y_db": 25.9}, "below-bicubic", True, "worse than plain bicubic"),
         ({"detail": 0.1}, "collapsed", True, "only 20% of the original fine detail"),
-        ({"diversity": 0.3}, "collapsed", True, "differ 30% as much as they should"),
+        ({"diversity": 0.3}, "collapsed", True, "differ only 30% as much as they should"),
         ({"colour_shift": 6.0}, "colours", False, "by 6.0 levels"),
         ({"consistency_db": 33.0}, "inconsistent", False, "33.0 dB"),
     ],
@@ -407,5 +407,5 @@ def test_in_the_adversarial_phase_psnr_may_fall_below_bicubic_but_not_for_ever()
 
 def test_sentences_for_people_have_no_braces() -> None:
     (finding,) = adversarial().validation(2, replace(GOOD, consistency_db=30.0))
-    assert "agree to 30.0 dB only, where 35 would be fine" in finding.sentence
+    assert "only 30.0 dB against it, where 35 dB is acceptable" in finding.sentence
     assert "{" not in finding.sentence

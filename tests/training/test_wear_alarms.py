@@ -26,7 +26,7 @@ from srgan_cli.training.wear_numbers import WearNumbers
 from srgan_cli.training.wear_validation import WearValidation
 from tests.training.runs import Witness, config
 
-_ALARMS = ("moves colours by", "ignores its noise", "discriminator of low pictures has won", "may hide what")
+_ALARMS = ("shifts colours by", "ignores its noise", "discriminator of low pictures has won", "may be hiding a signal")
 
 
 def worn_pictures(folder: Path, wear: Callable[[Pixels, np.random.Generator], Any]) -> Path:
@@ -70,7 +70,7 @@ def noisy(pixels: Pixels, rng: np.random.Generator) -> Any:
 def test_colours_that_nothing_holds_move(photos: Path, tmp_path: Path) -> None:
     mine = worn_pictures(tmp_path / "mine", orange)
     free = {"low_frequency_weight": 0.0, "restraint_weight": 0.0, "learning_rate": 0.01}
-    assert "moves colours by" in alarms(photos, mine, tmp_path / "free", **free)
+    assert "shifts colours by" in alarms(photos, mine, tmp_path / "free", **free)
     assert alarms(photos, mine, tmp_path / "held") == []
 
 
