@@ -149,7 +149,7 @@ def _start(address: Path, watched: int) -> None:
 def serve() -> None:
     """Forks a keeper for each connection, which forks the command and says how it ended. Ends with pytest."""
     address, watched = Path(sys.argv[1]), int(sys.argv[2])
-    if os.fork():  # nobody waits for this one, which outlives the test that needed it first
+    if os.fork():  # not waited for: it outlives the test that started it
         os._exit(0)
     import cv2  # noqa: F401
     import torch  # noqa: F401
@@ -160,7 +160,7 @@ def serve() -> None:
     from srgan_cli.networks import weights  # noqa: F401
     from srgan_cli.upscaling import batch, measuring, session, stopping, warming, watching  # noqa: F401
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are not waited for
     gc.collect()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:

@@ -22,7 +22,7 @@ from srgan_cli.networks.weights import Model, save_weights
 
 
 class Log(list[Any]):
-    """What a network was asked for. The engine copies networks; the log stays one."""
+    """A log of the calls of a network. The engine copies networks; all copies share the log."""
 
     def __deepcopy__(self, _memo: object) -> Log:
         return self

@@ -93,7 +93,7 @@ def test_a_fault_at_any_step_leaves_what_was_there(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_is_full_in_the_last_block(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits in the buffer is written when the file is closed; that fails here, and is reported as any other."""
+    """Buffered data is written when the file is closed; a failure at that point is reported like any other."""
     opened = os.open
     monkeypatch.setattr(os, "open", lambda path, flags, *mode: opened("/dev/full", os.O_RDWR))
     with pytest.raises(OSError) as caught, publishing(target) as file:
@@ -281,7 +281,7 @@ def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> No
 # ---------------------------------------------------------------------------------------------------------- one module
 
 
-def test_nobody_else_renames_syncs_or_locks() -> None:
+def test_no_other_module_renames_syncs_or_locks() -> None:
     root = Path(files.__file__).parent
     for path in [*root.rglob("*.py"), *(root.parent / "benchmarks").rglob("*.py")]:
         text = path.read_text(encoding="utf-8")

@@ -117,7 +117,7 @@ def room_of(module: str) -> str:
 
 @cache
 def at_once(module: str) -> list[Import]:
-    """What importing a module itself imports."""
+    """The modules imported when a module is imported."""
     return [one for one in imports_of(module) if not one.lazy and not one.typing]
 
 
@@ -139,7 +139,7 @@ def module_in_package(name: str) -> str | None:
 
 @cache
 def loaded_by(module: str) -> frozenset[str]:
-    """All modules of ours that importing `module` loads, itself included."""
+    """All modules of this package that importing `module` loads, itself included."""
     seen, left = {module}, [module]
     while left:
         named = (module_in_package(one.name) for one in at_once(left.pop()))

@@ -99,7 +99,7 @@ def test_never_do_two_hold_a_lock_though_its_file_comes_and_goes(tmp_path: Path)
 
 @POSIX
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EIO])
-def test_a_file_system_without_locks_keeps_nobody_out(
+def test_a_file_system_without_locks_blocks_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def no_locks(*_args: object) -> None:

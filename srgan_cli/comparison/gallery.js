@@ -1,5 +1,5 @@
 "use strict";
-// A slider over two pictures, for the thumbnail that was clicked. Without JavaScript a thumbnail opens the picture.
+// Opens a slider over two pictures for a clicked thumbnail. Without JavaScript a thumbnail opens the picture.
 const links = [...document.querySelectorAll("main a")];
 const dialog = document.querySelector("dialog");
 const stage = document.getElementById("stage");

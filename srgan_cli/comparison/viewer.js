@@ -1,17 +1,17 @@
 "use strict";
-// The whole view is these few numbers; everything on the screen follows from them in draw(). Lengths of pictures are in
-// their px, those of the screen in px of the device, so that at 100 % the one is the other.
+// The state of the view; draw() derives everything on the screen from it. Lengths in pictures are in picture px, those
+// on the screen in device px, so that the two are equal at 100 %.
 const element = (id) => document.getElementById(id);
 const data = JSON.parse(element("data").textContent);
-element("data").remove(); // it was the page's weight, and is not needed twice
+element("data").remove(); // it is large, and has been parsed
 
 const stage = element("stage"), canvas = stage.querySelector("canvas"), divider = element("divider");
 const context = canvas.getContext("2d", { alpha: false });
 const view = {
-  scene: 0, left: 0, right: 1, // numbers of scenes and pictures
-  x: 0, y: 0, zoom: 1, fitted: true, // what is in the middle of the stage, and how large
-  mode: "slider", split: 0.5, shown: "right", // "slider", of which `split` is left; or "flip", one of the two
-  place: -1, // the difference that was jumped to
+  scene: 0, left: 0, right: 1, // indices of the scene and its pictures
+  x: 0, y: 0, zoom: 1, fitted: true, // the point at the centre of the stage, and the zoom
+  mode: "slider", split: 0.5, shown: "right", // "slider", divided at `split`, or "flip", which shows one of the two
+  place: -1, // index of the difference jumped to last
 };
 const scene = () => data.scenes[view.scene];
 const pixels = () => window.devicePixelRatio || 1;
@@ -19,17 +19,17 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // ------------------------------------------------------------------------------------------------------------ tiles
 
-// Decoded tiles, the one used longest ago first. Below this many px none is given up, above it those not in view.
+// Decoded tiles, least recently used first. Above this many px, tiles that are not in view are dropped.
 const KEPT_PIXELS = 32e6;
 const tiles = new Map();
 let keptPixels = 0, waiting = 0;
 
-// The bitmap of a tile, if it is decoded; if not, it will be, and then the view is drawn again.
+// The bitmap of a tile if it is decoded; otherwise starts decoding it, which redraws the view when done.
 function tile(picture, level, number) {
   const key = [view.scene, picture, level, number].join();
   let entry = tiles.get(key);
   if (entry) {
-    tiles.delete(key); // and put at the end again
+    tiles.delete(key); // reinserted at the end
   } else {
     entry = { bitmap: null };
     decode(entry, scene().pictures[picture].levels[level][number]);
@@ -86,7 +86,7 @@ function draw() {
   tell();
 }
 
-// One picture between two columns of the screen. Tiles outside of them are decoded too: the slider may move there next.
+// Draws a picture between two columns of the screen. Tiles outside are decoded too, as the slider may move there next.
 function paint(picture, from, to) {
   const { width, height } = scene(), levels = scene().pictures[picture].levels;
   const left = Math.round(canvas.width / 2 - view.x * view.zoom), top = Math.round(canvas.height / 2 - view.y * view.zoom);
@@ -95,9 +95,9 @@ function paint(picture, from, to) {
   context.beginPath();
   context.rect(from, 0, to - from, canvas.height);
   context.clip();
-  // The one tile of the coarsest level is always there, and stands in for what is not decoded yet.
+  // The coarsest level's single tile is always available, and stands in for tiles that are not decoded yet.
   for (const level of new Set([levels.length - 1, wanted])) {
-    const step = data.tile * 2 ** level * view.zoom; // of a tile, on the screen
+    const step = data.tile * 2 ** level * view.zoom; // size of a tile on the screen
     const columns = Math.ceil(width / (data.tile * 2 ** level)), rows = Math.ceil(height / (data.tile * 2 ** level));
     const right = left + Math.round(width * view.zoom), bottom = top + Math.round(height * view.zoom);
     context.imageSmoothingEnabled = 2 ** level * view.zoom < 1 || level > 0;
@@ -107,7 +107,7 @@ function paint(picture, from, to) {
       for (let column = first(left); column <= last(left, canvas.width, columns); column += 1) {
         const bitmap = tile(picture, level, row * columns + column);
         if (!bitmap || to <= from) continue;
-        // Whole px, each edge rounded once: tiles meet without a seam.
+        // Each edge is rounded to whole px once, so that tiles join without a seam.
         const x = left + Math.round(column * step), y = top + Math.round(row * step);
         const x1 = column === columns - 1 ? right : left + Math.round((column + 1) * step);
         const y1 = row === rows - 1 ? bottom : top + Math.round((row + 1) * step);
@@ -118,7 +118,7 @@ function paint(picture, from, to) {
   context.restore();
 }
 
-// What the controls say. The stage tells its state as data-…, too, for whoever drives the page.
+// Update the controls. The stage also exposes its state as data-… attributes, for automated tests.
 function tell() {
   const percent = (view.zoom / scene().shrunk) * 100;
   element("actual").querySelector("output").textContent = `${percent >= 10 ? Math.round(percent) : percent.toFixed(1)} %`;
@@ -144,7 +144,7 @@ function tell() {
 const LADDER = [1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 const MAX_ZOOM = 32;
 
-// Small pictures are enlarged by whole numbers, large ones shrunk to what fits.
+// Small pictures are enlarged by integer factors, large ones are shrunk to fit.
 function fitting() {
   const fit = Math.min(canvas.width / scene().width, canvas.height / scene().height);
   return fit >= 1 ? Math.min(Math.floor(fit), 8) : fit;
@@ -163,7 +163,7 @@ function hold() {
   view.y = inside(view.y, scene().height, canvas.height);
 }
 
-// Zoom, so that what lies under a point of the stage (in CSS px) stays there.
+// Zoom around a point of the stage (in CSS px), which stays in place.
 function zoomTo(zoom, at = { x: stage.clientWidth / 2, y: stage.clientHeight / 2 }) {
   zoom = clamp(zoom, Math.min(fitting(), LADDER[0]), MAX_ZOOM);
   const dx = at.x * pixels() - canvas.width / 2, dy = at.y * pixels() - canvas.height / 2;
@@ -184,7 +184,7 @@ function zoomBy(steps, at) {
 
 function fit() { view.fitted = true; redraw(); }
 
-function pan(dx, dy) { // by CSS px
+function pan(dx, dy) { // in CSS px
   view.x -= (dx * pixels()) / view.zoom;
   view.y -= (dy * pixels()) / view.zoom;
   redraw();
@@ -204,7 +204,7 @@ function goToScene(number) {
   if (number < 0 || number >= data.scenes.length || number === view.scene) return;
   const labels = [view.left, view.right].map((picture) => scene().pictures[picture].label);
   Object.assign(view, { scene: number, place: -1, fitted: true });
-  // The next scene may lack a picture: the same labels if it has them.
+  // Keep the selected labels where the next scene has them.
   [view.left, view.right] = labels.map((label, side) => {
     const found = scene().pictures.findIndex((picture) => picture.label === label);
     return found >= 0 ? found : Math.min(side, scene().pictures.length - 1);
@@ -239,7 +239,7 @@ function swap() {
 // --------------------------------------------------------------------------------------------------- mouse and touch
 
 const pointers = new Map();
-let tapped = null; // where and when the last tap was, for double taps
+let tapped = null; // place and time of the last tap, to detect double taps
 
 const place = (event) => {
   const box = stage.getBoundingClientRect();
@@ -260,7 +260,7 @@ stage.addEventListener("pointermove", (event) => {
   const pointer = pointers.get(event.pointerId);
   if (!pointer) return;
   const to = place(event), other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
-  if (other) { // two fingers: their distance is the zoom, their middle what is held
+  if (other) { // two fingers: their distance sets the zoom, their midpoint stays in place
     const apart = (a) => Math.hypot(a.x - other.x, a.y - other.y);
     pan((to.x - pointer.x) / 2, (to.y - pointer.y) / 2);
     zoomTo((view.zoom * Math.max(apart(to), 1)) / Math.max(apart(pointer), 1), { x: (to.x + other.x) / 2, y: (to.y + other.y) / 2 });
@@ -326,7 +326,7 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || element("about").open || event.target.closest("select")) return;
   if (event.target.closest("button") && (event.key === " " || event.key === "Enter")) return;
-  // Shift and a digit is another sign on every keyboard; the key's place is the same. No place where 0 is fit.
+  // Shift and a digit gives different characters on different keyboards; event.code does not. 0 is for fitting.
   const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code);
   const action = digit ? () => choose(event.shiftKey ? "right" : "left", digit[1] - 1) : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!action) return;
@@ -343,7 +343,7 @@ const CLICKS = {
 for (const [id, action] of Object.entries(CLICKS)) {
   element(id).addEventListener("click", (event) => {
     action();
-    // After a click, and not after Enter, the keys are the pictures' again: space flips, and does not press once more.
+    // After a click (not after Enter), drop the focus, so that space flips the pictures instead of pressing the button.
     if (event.detail && id !== "help") stage.focus({ focusVisible: false });
   });
 }
@@ -354,7 +354,7 @@ element("scene").addEventListener("change", (event) => { goToScene(Number(event.
 
 function options(select, texts) { select.replaceChildren(...texts.map((text, i) => new Option(text, i))); }
 
-// What can be chosen in this scene, and what there is to say about it.
+// The choices of this scene, and its description.
 function list() {
   const pictures = scene().pictures;
   for (const side of ["left", "right"]) options(element(side), pictures.map((picture, i) => `${i + 1}  ${picture.label}`));

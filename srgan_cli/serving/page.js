@@ -1,9 +1,9 @@
 "use strict";
-// Each picture is a job: sent, watched by server-sent events, fetched, and deleted on the server when it leaves the list.
+// Each picture is a job: uploaded, followed by server-sent events, downloaded, and deleted when it leaves the list.
 const element = (id) => document.getElementById(id);
 const form = element("options"), list = element("pictures"), viewer = element("viewer");
 const maxBytes = Number(document.body.dataset.maxBytes);
-const AT_ONCE = Math.max(1, Math.min(3, Number(document.body.dataset.queue))); // browsers open six connections to a server
+const AT_ONCE = Math.max(1, Math.min(3, Number(document.body.dataset.queue))); // browsers open at most six connections per server
 const entries = [];
 let active = 0;
 
@@ -33,7 +33,7 @@ function tellOptions() {
   const grain = form.elements.grain.value, draws = "noise" in chosen.dataset;
   element("variation").hidden = !draws;
   element("strength").hidden = grain !== "strength";
-  element("seed").hidden = !draws && !grain; // grain is another for another seed, too
+  element("seed").hidden = !draws && !grain; // the seed also changes the grain
   for (const name of ["quality", "detail", "variation", "strength"]) element(name).querySelector("output").textContent = form.elements[name].value;
   entries.forEach(offerAgain);
 }
@@ -67,7 +67,7 @@ function thumbnail(entry) {
   const image = entry.item.querySelector("img");
   entry.thumb = URL.createObjectURL(entry.file);
   image.addEventListener("load", () => { image.hidden = false; entry.item.querySelector(".ending").hidden = true; });
-  image.src = entry.thumb; // a browser that cannot show it leaves the ending there
+  image.src = entry.thumb; // if the browser cannot show it, the file extension stays
 }
 
 function begin(entry) {
@@ -104,7 +104,7 @@ async function run(entry) {
   }
 }
 
-// The upload, tried again as long as the server has no room.
+// Uploads a picture; retries while the server's queue is full.
 async function send(entry) {
   for (;;) {
     const answer = await upload(entry);
@@ -184,7 +184,7 @@ function show(entry, state, words, fraction = null) {
   tell();
 }
 
-// What failed can be tried again, and what is done be made again where other options are chosen now.
+// Failed pictures can be tried again, and finished ones made again if the options have changed.
 function offerAgain(entry) {
   const button = entry.item.querySelector(".again"), failed = entry.state === "failed";
   button.hidden = !failed && !(entry.state === "done" && entry.options !== String(asked()));
@@ -214,7 +214,7 @@ function removeAt(entry) {
   next();
 }
 
-// What the line above the list says, also to who does not see it.
+// The status line above the list, also announced to screen readers.
 function tell() {
   const count = (...states) => entries.filter((entry) => states.includes(entry.state)).length;
   const done = count("done"), failed = count("failed"), busy = entries.length - done - failed;
@@ -253,7 +253,7 @@ viewer.querySelector(".close").addEventListener("click", () => viewer.close());
 
 // ------------------------------------------------------------------------------------------------------------- zip
 
-// Pictures are compressed already, so the archive only stores them (PKWARE's APPNOTE, 4.3).
+// Pictures are already compressed, so the archive stores them uncompressed (PKWARE's APPNOTE, 4.3).
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, number) => {
   let value = number;
   for (let bit = 0; bit < 8; bit += 1) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
@@ -266,7 +266,7 @@ function crc32(bytes) {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-function record(signature, fields) { // little-endian numbers, each [bytes, value]
+function record(signature, fields) { // little-endian fields, each [bytes, value]
   const size = 4 + fields.reduce((sum, [bytes]) => sum + bytes, 0), view = new DataView(new ArrayBuffer(size));
   view.setUint32(0, signature, true);
   let at = 4;
@@ -342,7 +342,7 @@ addEventListener("drop", async (event) => {
   add(await dropped(event.dataTransfer));
 });
 
-// The files, also those in folders that were dropped.
+// The dropped files, including those in dropped folders.
 async function dropped(transfer) {
   const roots = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!roots.some((root) => root.isDirectory)) return [...transfer.files];
@@ -364,6 +364,6 @@ async function dropped(transfer) {
   return files;
 }
 
-// Nobody will fetch what is still on the server.
+// Delete the jobs that are still on the server: their results will not be downloaded.
 addEventListener("pagehide", (event) => { if (!event.persisted) for (const entry of entries) if (entry.job) forget(entry.job.id); });
 tellOptions();

@@ -40,7 +40,7 @@ def test_every_part_that_runs_here_finds_something(tmp_path: Path, monkeypatch: 
 
 
 def test_the_parts_that_start_others_give_commands_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is started is left out but for its options, which are parsed by who is started."""
+    """Programs are not started, but their options are parsed by their own parsers."""
     started: list[list[str]] = []
 
     def run(_programme: Programme, command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -325,7 +325,7 @@ def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
 def test_without_a_home_directory(
     arguments: list[str], code: int, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As in a container, with the number of a user that nobody has."""
+    """As in a container, with a user ID that has no account."""
     picture(here / "a.png")
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "SRGAN_CONFIG"):
         monkeypatch.delenv(name, raising=False)

@@ -154,7 +154,7 @@ def test_the_pictures_that_were_measured_are_kept(srgan: Run) -> None:
     high = np.asarray(Pillow.open("high/deep/b.jpg"))
     assert code == 0
     assert scores["psnr_y_db"] == pytest.approx(compare(kept, high, 4).psnr_y_db, abs=0.3)  # Pillow's JPEG decoder
-    # What was kept can be given back, and the scores are the same.
+    # Stored values can be passed in again, and the scores are the same.
     _, again, _ = srgan("--lr-dir", "kept/low", "--json")
     assert json.loads(again)["methods"] == json.loads(out)["methods"]
     assert json.loads(again)["degradation"] == "given"

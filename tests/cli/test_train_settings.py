@@ -28,7 +28,7 @@ def test_the_adversarial_phase_wants_a_network_to_begin_with() -> None:
     assert resolve(None, None, {}, ["phase=adversarial"]).init is None
 
 
-def test_training_goes_on_when_nobody_reads_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_when_its_events_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone:
         calls = 0
 

@@ -1,4 +1,4 @@
-"""What the tests of degradations share: pictures, settings and draws."""
+"""Shared by the tests of degradations: pictures, settings and draws."""
 
 from __future__ import annotations
 

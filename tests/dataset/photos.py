@@ -1,4 +1,4 @@
-"""What the tests of pictures, scan, cache and crops share: photos, and ways to read them."""
+"""Shared by the tests of pictures, scan, cache and crops: photos, and ways to read them."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ def test_bicubic_down_is_neither_rounded_nor_clipped() -> None:
     assert low.min() < 0
 
 
-def test_bicubic_down_has_a_gradient_whoever_used_it_before() -> None:
-    with torch.inference_mode():  # what is kept from here must not be spoilt for training
+def test_bicubic_down_has_a_gradient_after_use_in_inference_mode() -> None:
+    with torch.inference_mode():  # what is cached here must still be usable in training
         bicubic_down(torch.rand(1, 3, 20, 20), 2)
     high = torch.rand(1, 1, 20, 20, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: bicubic_down(x, 2), high)

@@ -270,7 +270,7 @@ def test_what_will_not_fit_is_told_before_the_teacher_is_asked(
     with pytest.raises(TrainingError, match="the disk is full"):
         teach(pieces, teacher, tmp_path, Allowance(8))
     assert teacher.calls == 0
-    some = teach(pieces, teacher, tmp_path, Allowance(seconds=1e9))  # nobody said how many: half of what is free
+    some = teach(pieces, teacher, tmp_path, Allowance(seconds=1e9))  # no limit given: half of the free space
     assert 0 < len(some) < 8
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the engine share: networks, pictures and ways to run them."""
+"""Shared by the tests of the engine: networks, pictures and ways to run them."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_color_lock_leaves_texture_alone() -> None:
 @pytest.mark.parametrize("chain", ["compact x3", "srresnet x4", "x2 then x4"])
 @pytest.mark.parametrize("tile_px", [7, WHOLE])
 def test_color_lock_lets_no_colour_in_that_is_not_near(chain: str, tile_px: int) -> None:
-    """Whatever the networks (their weights are random) make of it."""
+    """True for any network: these have random weights."""
     low = np.random.default_rng(3).integers(100, 140, (24, 21, 3)).astype(np.uint8)
     low[:, 10:] = low[:, 10:, :1]  # grey
     upscaler = Upscaler(CHAINS[chain], fp32(tile_px, color_lock=True))

@@ -117,7 +117,7 @@ def _train(where: Path) -> list[str]:
 
 
 def _own(target: str, grown: str) -> tuple[str, ...]:
-    """Names of what stands beside a result while it is made."""
+    """Names of the temporary files beside a result while it is made."""
     part = part_name(Path(target))
     return FILE_NAME, *(f".{part}.srgan-{what}" for what in ("journal", grown, f"{grown}.lock"))
 
@@ -344,7 +344,7 @@ class Campaign:
         if process is not None:
             self._ended(wait(process), where)
         self._ended(wait(start(self.workload, where)), where)
-        for name in self.workload.own_names:  # what a person would do who is told of it
+        for name in self.workload.own_names:  # as a user would do after the error message
             path = place / name
             if path.is_symlink() or (path.is_file() and path.read_bytes() == _SECRET):
                 path.unlink()

@@ -10,5 +10,5 @@ from tests.fuzz.seeds import Seed, pictures
 
 @functools.cache
 def all_seeds() -> tuple[Seed, ...]:
-    """What this machine's codecs can make; the same in every run."""
+    """The files that this machine's codecs can write; the same in every run."""
     return tuple(seed for seed in (*pictures(), *documents()) if seed.data)

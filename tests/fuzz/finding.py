@@ -22,7 +22,7 @@ MAX_PIXELS = 50_000_000
 
 @dataclass(frozen=True)
 class Finding:
-    """What did not hold: `kind` for counting, and all that can be said of it."""
+    """A property that did not hold: `kind` for counting, and the details."""
 
     kind: str
     detail: str

@@ -19,7 +19,7 @@ SHAPE = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def pixels(height: int, width: int, channels: int, depth: int = 8) -> np.ndarray[Any, Any]:
-    """Smooth, so that lossy formats stay close; every channel another; alpha never nought."""
+    """Smooth, so that lossy formats stay close; every channel is different; alpha is never 0."""
     rows, columns = np.mgrid[0:height, 0:width]
     top = 255 if depth == 8 else 65535
     bands = [

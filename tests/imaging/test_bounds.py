@@ -21,7 +21,7 @@ MANY = 180_000_000
 
 
 def codestream(width: int, height: int, tile: tuple[int, int] | None = None, channels: int = 3) -> bytes:
-    """A JPEG 2000 of 64 by 48 px that says it is larger; most of what its decoder will miss is said by nobody."""
+    """A JPEG 2000 of 64 by 48 px whose header says it is larger; its decoder reports little of what is missing."""
     made = samples.encoded(Pillow.new("RGB", (64, 48), (200, 10, 10)), "JPEG2000", no_jp2=True)
     size = int.from_bytes(made[4:6], "big")
     head = struct.pack(">HIIIIIIII", 0, width, height, 0, 0, *(tile or (width, height)), 0, 0)

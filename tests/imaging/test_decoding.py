@@ -218,7 +218,7 @@ def _odd_jpegs(data: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", _odd_jpegs(jpeg()))
 @pytest.mark.parametrize("rows", [64, 400])
 def test_no_damage_hides_behind_an_oddity(name: str, rows: int) -> None:
-    """libjpeg tells only of the first thing that it does not like."""
+    """libjpeg reports only the first problem that it finds."""
     whole = read(jpeg()).pixels
     sound = _odd_jpegs(jpeg())[name]
     np.testing.assert_array_equal(_in_parts(sound, rows)[0], whole)
@@ -240,7 +240,7 @@ def _in_parts(data: bytes, rows: int, **options: Any) -> tuple[Any, str | None]:
 
 @pytest.mark.parametrize("busy", ["resize", "encode"])
 def test_damage_is_found_while_others_use_libvips(busy: str) -> None:
-    """libvips' account of errors is emptied by whoever looks up a method of an image in another thread."""
+    """libvips' error buffer is cleared when another thread looks up a method of an image."""
     broken = _damaged_jpegs()["cut, with an end"]
     over = threading.Event()
     small = np.ascontiguousarray(NOISE[:60, :60])

@@ -124,7 +124,7 @@ FILES: dict[str, tuple[Make, bool]] = {
 
 
 def composited(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What `upscale` sees, over white, by the plain formula."""
+    """The pixels that `upscale` sees, composited over white by the plain formula."""
     values = np.rint(pixels / (257.0 if pixels.dtype == np.uint16 else 1.0))
     if pixels.shape[2] in (2, 4):
         alpha = values[..., -1:] / 255

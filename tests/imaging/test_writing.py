@@ -67,7 +67,7 @@ def test_every_format_depth_and_kind_of_picture(format: str, depth: Depth, chann
         scale = 1 if back.header.depth == depth else 257
         top = 255 if back.header.depth == 8 else 65535
         wanted = array / scale
-        if format == "gif" and alpha:  # clear or not, and nobody sees what colour is clear
+        if format == "gif" and alpha:  # pixels are transparent or not, and the colour of transparent ones is invisible
             assert set(np.unique(back.pixels[:, :, 3])) == {0, 255}
             wanted = np.where(wanted[:, :, 3:] >= 128, [1, 1, 1, 0] * wanted + [0, 0, 0, 255], 0)
         assert np.abs(back.pixels.astype(float) - wanted).mean() < top * 0.02
@@ -216,7 +216,7 @@ def test_flattening(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", WRITABLE)
 def test_a_stream_gets_the_same_bytes(format: str, tmp_path: Path) -> None:  # noqa: A002
     class Pipe(io.RawIOBase):
-        """What standard output is: it takes bytes and cannot seek."""
+        """Behaves like standard output: accepts bytes and cannot seek."""
 
         def __init__(self) -> None:
             super().__init__()

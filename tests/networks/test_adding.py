@@ -176,7 +176,7 @@ def test_a_record_cannot_lead_elsewhere(tmp_path: Path, change: dict[str, object
 
 @dataclass
 class Server:
-    """What the server has and how it misbehaves. `cut` holds after how many bytes it hangs up, answer by answer."""
+    """The server's files and faults. `cut`: the number of bytes after which it hangs up, for each response."""
 
     files: dict[str, bytes]
     cut: list[int] = field(default_factory=list)

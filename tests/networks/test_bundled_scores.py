@@ -1,4 +1,4 @@
-"""The manifest's scores are those of the files beside it: measured again on the example photos."""
+"""The manifest's scores match the bundled weights: they are measured again on the example photos."""
 
 from __future__ import annotations
 

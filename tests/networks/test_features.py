@@ -79,7 +79,7 @@ def test_gradients_reach_the_picture_and_never_the_weights() -> None:
     assert not eye.training
 
 
-def test_a_random_eye_is_the_same_for_a_seed_and_rolls_nobody_elses_dice() -> None:
+def test_a_random_eye_depends_on_its_seed_only_and_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)

@@ -19,7 +19,7 @@ ncnn = pytest.importorskip("ncnn")
 
 
 def computed(files: NcnnModel, low: Tensor, folder: Path, blob: str = OUTPUT) -> Tensor:
-    """(3, H, W) -> what ncnn makes of it, in fp32 on the CPU."""
+    """(3, H, W) -> ncnn's result, in fp32 on the CPU."""
     (folder / "x.param").write_text(files.param, encoding="ascii")
     (folder / "x.bin").write_bytes(files.weights)
     net = ncnn.Net()

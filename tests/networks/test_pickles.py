@@ -62,7 +62,7 @@ def deep_tuple_as_key(depth: int) -> bytes:
 
 
 def wide_tuple_as_key(depth: int) -> bytes:
-    """(t, t) of (t, t) of …: small here, and 2^depth values for whoever hashes it."""
+    """(t, t) of (t, t) of …: a small file, but 2^depth values when it is hashed."""
     steps = b"".join(bytes([ord("h"), n, ord("h"), n, 0x86, ord("q"), n + 1]) for n in range(depth))
     return P + b"})q\0" + steps + b"K\1s."
 
@@ -175,7 +175,7 @@ def test_torch_reads_in_one_place_only_and_without_programs() -> None:
     calls = [
         (path.name, ast.unparse(node))
         for path in Path(srgan_cli.__file__).parent.rglob("*.py")
-        if path.parent.name != "crew"  # messages between a process and those that it started itself, in pipes of theirs
+        if path.parent.name != "crew"  # messages between a process and its own child processes, over pipes
         if re.search(r"\bloads?\b", text := path.read_text(encoding="utf-8"))
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "pickle.load", "pickle.loads")

@@ -99,7 +99,7 @@ def test_names_files_and_run_folders_resolve(bundled: Path, tmp_path: Path, monk
     (run / "model.safetensors").write_bytes(b"x")
     assert registry.resolve(str(run)) == (run / "model.safetensors", None)
     assert registry.resolve(run / "model.safetensors") == (run / "model.safetensors", None)
-    # A name of ours goes before a folder in the working directory; a path with a separator means the folder.
+    # A bundled name takes precedence over a folder in the working directory; a path with a separator is a folder.
     monkeypatch.chdir(tmp_path)
     run.rename(tmp_path / "soft")
     assert registry.resolve("soft")[1] is not None

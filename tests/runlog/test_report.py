@@ -215,7 +215,7 @@ def test_losses_below_zero_leave_the_logarithmic_chart() -> None:
 
 
 class Page(HTMLParser):
-    """What a page refers to, and what it says."""
+    """The links of a page, and its text."""
 
     void = ("meta", "img", "input", "br", "polyline")
 

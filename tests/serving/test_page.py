@@ -50,7 +50,7 @@ def page(browser: Any, server: HttpServer) -> Iterator[Any]:
 
 
 def _page(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
-    """A page in a window of its own; whatever the browser complains of fails the test."""
+    """A page in its own window; any error in the browser's console fails the test."""
     context = browser.new_context(**{"viewport": {"width": 1000, "height": 800}, **settings})
     opened = context.new_page()
     complaints: list[str] = []
@@ -230,7 +230,7 @@ def test_the_keyboard_alone(page: Any) -> None:
     choosers: list[Any] = []
     page.on(
         "filechooser", lambda chooser: choosers.append(chooser)
-    )  # long before it is wanted: the browser is told to ask us, not a person
+    )  # set early, so that the browser reports file choosers to the test instead of opening them
     tab_to("model")
     tab_to("size")
     page.keyboard.press("Home")

@@ -78,7 +78,7 @@ def test_jobs_have_a_place_in_the_queue_and_can_be_ended(server: HttpServer, gat
     ask(server, "DELETE", paths[2])
 
 
-def test_jobs_that_nobody_asks_for_are_forgotten(options: ServeOptions, gate: Gate) -> None:
+def test_jobs_that_no_client_requests_are_deleted(options: ServeOptions, gate: Gate) -> None:
     with running(replace(options, keep_s=0.2)) as server:
         path = post(server, "/v1/jobs", png()).headers["Location"]
         until(lambda: bool(gate.ended), 20)
@@ -185,7 +185,7 @@ def _closed(connection: socket.socket) -> bool:
 
 
 def test_slow_loris(impatient: HttpServer) -> None:
-    """Heads and bodies that come a byte at a time, or never, hold nobody up and end."""
+    """Headers and bodies that arrive byte by byte, or never, delay no other request and time out."""
     beginnings = [b"", b"POST /v1/upscale HT", head(impatient, 1000), head(impatient, 1000) + b"\x89PNG"]
     connections = [connect(impatient, beginnings[i % 4]) for i in range(100)]
     assert post(impatient, "/v1/upscale", png()).status == 200

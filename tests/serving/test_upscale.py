@@ -160,7 +160,7 @@ def test_broken_forms(server: HttpServer) -> None:
 
 
 def test_hostile_uploads_are_answered_and_nothing_stays(server: HttpServer) -> None:
-    """Sound and broken files of every format, documents too: each gets an answer, none is a fault of ours."""
+    """Sound and broken files of every format, documents too: each gets an answer, never a server error."""
     statuses = []
     sound = [seed.data for seed in all_seeds()[::4]]
     cut = [data[: len(data) // 2] for data in sound[::2]]

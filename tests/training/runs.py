@@ -156,7 +156,7 @@ def run_by_two_processes(command: list[str]) -> None:
 
 
 def nearly_same(one: Path, two: Path) -> None:
-    """Two runs have learned the same, but for the order of sums."""
+    """Two runs have learned the same, up to the order of summation."""
     found = weights(two)
     for key, value in weights(one).items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6, msg=key)

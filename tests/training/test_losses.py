@@ -39,7 +39,7 @@ def logits(seed: int, *size: int) -> Tensor:
 
 
 def slope(function: Callable[[Tensor], Tensor], x: Tensor, towards: Tensor) -> float:
-    """The derivative of `function` at `x` in a direction, from two values of it."""
+    """The directional derivative of `function` at `x`, by finite differences."""
     step = 1e-6
     return (function(x + step * towards) - function(x - step * towards)).item() / (2 * step)
 
@@ -55,7 +55,7 @@ def test_pixel() -> None:
 
 def test_frequency() -> None:
     a, b = pictures(1), pictures(2)
-    # Transforms as products of matrices; of a real picture's, half the columns are the others' mirror image.
+    # Transforms as matrix products; for real input, half of the columns mirror the others.
     height, width = a.shape[2:]
     rows, columns = (np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n) for n in (height, width))
     spectra = [rows @ x.numpy() @ columns[:, : width // 2 + 1] / np.sqrt(height * width) for x in (a, b)]
@@ -102,7 +102,7 @@ def test_artifact_is_nothing_where_the_result_is_nearer_than_the_ema_one() -> No
 
 def test_artifact_counts_small_differences_in_single_precision() -> None:
     high = pictures(3)
-    result = (high + 1e-3 * pictures(1) + 1e-2).float()  # a shift that a careless variance would drown in
+    result = (high + 1e-3 * pictures(1) + 1e-2).float()  # an offset that would swamp a naively computed variance
     expected = artifact_by_hand(result.double().numpy(), result.double().numpy(), high.float().double().numpy())
     assert losses.artifact(result, result, high.float()).item() == pytest.approx(expected, rel=1e-2)
 
@@ -144,7 +144,7 @@ def test_gradients_are_those_of_the_values(loss: Callable[[Tensor], Tensor]) -> 
 @pytest.mark.parametrize("distance", ["l1", "mse"])
 def test_perceptual(scaling: str, distance: str) -> None:
     eye = load_features("random", ["conv1_1", "conv1_2", "conv2_1"], seed=2).double()
-    weights = {"conv2_1": 1.0, "conv1_2": 0.25}  # fewer than the eye sees
+    weights = {"conv2_1": 1.0, "conv1_2": 0.25}  # a subset of the computed layers
     result, high = pictures(1).requires_grad_(), pictures(2)
     total, terms = PerceptualLoss(eye, weights, distance, scaling)(result, high)  # type: ignore[arg-type]
     expected = {}
@@ -163,7 +163,7 @@ def test_perceptual(scaling: str, distance: str) -> None:
 
 def test_perceptual_of_black_pictures_is_finite() -> None:
     eye = VGGFeatures(["conv1_1"])
-    black = eye.mean * torch.ones(1, 3, 8, 8)  # type: ignore[operator]  # black to it: all features are 0
+    black = eye.mean * torch.ones(1, 3, 8, 8)  # type: ignore[operator]  # 0 after normalisation, so all features are 0
     total, _ = PerceptualLoss(eye, {"conv1_1": 1.0})(black.requires_grad_(), black.detach())
     total.backward()
     assert total.item() == 0.0
@@ -279,7 +279,7 @@ def made(kind: DiscriminatorKind, crop_px: int = 16) -> Discriminator:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_r1(kind: DiscriminatorKind) -> None:
-    side = 16 if kind == "vgg" else 8  # the smallest that each judges
+    side = 16 if kind == "vgg" else 8  # the smallest size each accepts
     discriminator, high = made(kind, side), pictures(1, 2, 3, side, side)
     for module in discriminator.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -300,11 +300,11 @@ def test_r1(kind: DiscriminatorKind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_r1_can_be_differentiated(kind: DiscriminatorKind) -> None:
-    """The gradient of a gradient, through every layer, against two values of the penalty."""
+    """The second-order gradient through every layer, against finite differences of the penalty."""
     discriminator, high = made(kind), pictures(1, 2, 3, 16, 16)
     losses.r1(discriminator, high).backward()
     for name, parameter in discriminator.named_parameters():
-        # Biases only decide which side of a leaky ReLU a feature is on: but for the kinks, nothing depends on them.
+        # Biases only decide which side of a leaky ReLU a feature is on: except at the kinks, nothing depends on them.
         if name.endswith("bias"):
             continue
         towards = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
@@ -337,7 +337,7 @@ def test_r1_leaves_autocast_and_the_pictures_alone(kind: DiscriminatorKind) -> N
 
 # ----------------------------------------------------------------------------------------------------------- processes
 
-# What each of two processes does with its half of the verdicts; they meet through a file.
+# Each of two processes computes the losses of half of the logits; they rendezvous through a file.
 _HALF = """
 import json, sys, torch, torch.distributed as dist
 from srgan_cli.training import losses
@@ -368,7 +368,7 @@ def test_two_processes_see_the_averages_of_one(tmp_path: Path) -> None:
     assert (first[0] + second[0]) / 2 == pytest.approx(loss.item(), rel=1e-12)
     assert real.grad is not None
     assert fake.grad is not None
-    # The processes' gradients are averaged later: a half's verdicts have half the gradient then.
+    # The processes' gradients are averaged later, which halves the gradient of each half's logits.
     assert [x / 2 for x in first[1:3] + second[1:3]] == pytest.approx(real.grad.flatten().tolist(), rel=1e-10)
     assert [x / 2 for x in first[3:] + second[3:]] == pytest.approx(fake.grad.flatten().tolist(), rel=1e-10)
 

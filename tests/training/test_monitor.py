@@ -34,14 +34,14 @@ def kinds(findings: list[Finding]) -> list[str]:
 
 
 def learning(monitor: Monitor, steps: int = 20, norm: float = 1.0) -> Monitor:
-    """A monitor that has seen a while of ordinary steps."""
+    """A monitor after a number of ordinary steps."""
     for step in range(steps):
         assert monitor.step(step, LOSSES, norm * (1 + step % 3 / 10), FAIR) == []
     return monitor
 
 
 def fidelity() -> Monitor:
-    """A monitor that has seen one good validation."""
+    """A monitor after one good validation."""
     monitor = Monitor()
     monitor.begin("fidelity")
     assert monitor.validation(0, GOOD) == []
@@ -49,7 +49,7 @@ def fidelity() -> Monitor:
 
 
 def adversarial(numbers: ValidationNumbers = GOOD) -> Monitor:
-    """A monitor that has seen both phases begin well."""
+    """A monitor after a good start of both phases."""
     monitor = Monitor()
     monitor.begin("fidelity")
     assert monitor.validation(0, numbers) == []
@@ -88,7 +88,7 @@ def test_exploding_gradients_must_last_but_one_bad_batch_is_nothing() -> None:
     (finding,) = monitor.step(24, LOSSES, 500.0)
     assert (finding.kind, finding.roll_back) == ("exploding", True)
     assert "500" in finding.sentence
-    assert monitor.step(25, LOSSES, 500.0) == []  # it has been said
+    assert monitor.step(25, LOSSES, 500.0) == []  # already reported
     assert monitor.step(26, LOSSES, 1.0) == []
     assert [kinds(monitor.step(27 + i, LOSSES, 500.0)) for i in range(3)] == [[], [], ["exploding"]]
 
@@ -366,7 +366,7 @@ def test_a_pattern_is_found_whatever_its_period_and_place(period_px: float) -> N
     highs = originals()
     low = lows(highs)
     wave = np.sin(2 * np.pi * (np.indices((128, 128)).sum(axis=0) + 0.5) / period_px)[..., None]
-    wave *= (1 - 2 * (np.arange(128) // 16 % 2))[:, None, None]  # it changes sides, so that means are 0
+    wave *= (1 - 2 * (np.arange(128) // 16 % 2))[:, None, None]  # the sign alternates, so that means are 0
     found = picture_numbers(changed(highs, lambda h: h + 5 * wave), low, highs, 4)
     assert found.pattern_db > 6
     assert found.grid < 1

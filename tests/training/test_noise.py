@@ -107,7 +107,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watched(photos: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **adversarial: Any) -> list[str]:
-    """What is reported of a run of 24 steps that is validated after every third, as if steps were ten times as long."""
+    """Findings of a run of 24 steps with a validation after every third, as if there were ten times as many steps."""
     monkeypatch.setattr(recorder, "Monitor", functools.partial(Monitor, window_steps=20))
     settings = noisy(photos, steps=24, adversarial={"learning_rate": 3e-3, "ema": 0.5, **adversarial},
                      watch={"validate_every_steps": 3, "checkpoint_every_steps": 0})  # fmt: skip

@@ -43,7 +43,7 @@ REFUSALS: dict[str, tuple[str, int, str]] = {
     "a file in the place of the run": ("--hr-dir photos --out photos/a.png", 2, "is not a directory"),
     "a file above it": ("--hr-dir photos --out photos/a.png/run", 2, "is not a directory"),
     "a scale without crops": ("--hr-dir photos --scale 3 --crop 64", 2, "not a multiple of the scale, 3"),
-    "crops nobody can judge": ("--hr-dir photos --crop 60", 2, "must be a multiple of 8 px"),
+    "crops too odd for the discriminator": ("--hr-dir photos --crop 60", 2, "must be a multiple of 8 px"),
     "no model to begin with": ("--hr-dir photos --init no.safetensors", 4, "there is no file no.safetensors"),
     "a model of another scale": ("--hr-dir photos --init two.safetensors", 2, "enlarges 2 times, not 4"),
     "a model by no known name": ("--hr-dir photos --init fidelty", 4, "fidelity"),

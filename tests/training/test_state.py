@@ -50,8 +50,8 @@ def test_other_pictures_are_noticed() -> None:
     assert not state.take_pictures("others")
 
 
-def test_nobody_else_writes_to_it() -> None:
-    """`state.step = 3` and the like stand in its own module only."""
+def test_no_other_module_writes_to_it() -> None:
+    """Assignments such as `state.step = 3` occur in its own module only."""
     training = Path(srgan_cli.__file__).parent / "training"
     written = [
         f"{path.name}:{target.lineno}"

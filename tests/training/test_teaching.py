@@ -86,7 +86,7 @@ def test_settings_are_checked() -> None:
             from_mapping({"teacher": wrong})
     with pytest.raises(SettingsError, match=r"piece_px, 40, is too small .* they need 56 px"):
         from_mapping({"teacher": {"model": "x", "piece_px": 40}})
-    from_mapping({"teacher": {"piece_px": 40}})  # nobody teaches
+    from_mapping({"teacher": {"piece_px": 40}})  # there is no teacher
 
 
 def test_a_piece_is_larger_than_a_crop() -> None:
@@ -281,7 +281,7 @@ def test_the_report_shows_the_teacher_beside_its_student(photos: Path, teachers:
     assert entry is not None
     recipe = json.dumps(entry.recipe)
     assert taught["sha256"] in recipe
-    assert str(teachers) not in recipe  # a model travels, and paths are nobody's business
+    assert str(teachers) not in recipe  # models are shared, and paths are private
 
 
 def test_a_teacher_worse_than_bicubic_is_no_reason_to_go_back(photos: Path, teachers: Path) -> None:

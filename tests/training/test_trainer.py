@@ -36,7 +36,7 @@ def test_a_run_of_both_phases_leaves_all_that_was_promised(photos: Path, tmp_pat
     assert (model.scale, model.adversarial, first.adversarial) == (2, True, False)
     assert model.entry is not None
     assert model.entry.recipe["steps"] == 6
-    assert str(photos) not in json.dumps(model.entry.recipe)  # a model travels, and paths are nobody's business
+    assert str(photos) not in json.dumps(model.entry.recipe)  # models are shared, and paths are private
     kept = model.entry.scores["validation"]["psnr_y_db"]
     assert outcome.scores["model"]["psnr_y_db"] == pytest.approx(kept, abs=1e-3)
 

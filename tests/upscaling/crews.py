@@ -31,7 +31,7 @@ Deed = Callable[[str, int, Job], None]  # by whom, the how manieth piece of work
 
 
 class Killed(BaseException):
-    """As if the worker's process were killed."""
+    """Simulates a killed worker process."""
 
 
 class Threads:
@@ -125,7 +125,7 @@ _ALONE: dict[tuple[object, ...], tuple[set[str], dict[str, bytes]]] = {}
 
 
 def is_as_without_a_crew(folder: Path, model: Path, **options: Any) -> bool:
-    """What one process makes of the same pictures is computed once for all tests."""
+    """The results of a single process for the same pictures, computed once for all tests."""
     pictures = tuple((path.name, path.read_bytes()) for path in sorted((folder / "in").rglob("*.*")))
     key = (model, repr(sorted(options.items())), pictures)
     if key not in _ALONE:
@@ -169,7 +169,7 @@ def _number(what: str) -> int:
 
 
 def third_dies_and_fifth_fails(session: Session, job: Job, note: Callable[[str], None]) -> Upscaler:
-    """Whoever begins the third piece of work of all is killed in it, and the device of the fifth fails."""
+    """The worker that starts the third piece of work overall is killed; the device of the fifth piece fails."""
 
     def deed() -> None:
         number = _number("work")

@@ -96,11 +96,11 @@ def test_what_was_worn_goes_to_photo_and_what_is_clean_does_not(saved: Saved, ph
         assert why in found.why, (path.name, found)
 
 
-def test_what_stdin_gave_is_looked_at_too(saved: Saved) -> None:
+def test_input_from_stdin_is_examined_too(saved: Saved) -> None:
     assert choose_model(saved("a.jpg", quality=30).read_bytes(), max_pixels=10**8).model == WORN
 
 
-def test_what_cannot_be_looked_at_is_left_to_whoever_reads_it(tmp_path: Path) -> None:
+def test_unreadable_files_are_left_to_the_reader(tmp_path: Path) -> None:
     assert choose_model(tmp_path / "none.png", max_pixels=10**8).model == CLEAN
     (tmp_path / "broken.jpg").write_bytes(EXAMPLE.read_bytes()[:2000])
     assert choose_model(tmp_path / "broken.jpg", max_pixels=10**8).model in (CLEAN, WORN)

@@ -40,7 +40,7 @@ def dead(folder: Path, name: str) -> None:
 
 
 def elsewhere(folder: Path) -> None:
-    """As if all claims in a folder were those of another machine."""
+    """Make all claims in a folder look like another machine's."""
     for path in folder.glob(".srgan-claim.*"):
         says = json.loads(path.read_bytes())
         path.write_text(json.dumps({**says, "machine": "another"}), encoding="utf-8")
@@ -88,7 +88,7 @@ def test_of_many_at_once_one_takes_over_from_the_dead(tmp_path: Path) -> None:
     crowd[0].sweep()
 
 
-def test_a_claim_of_another_machine_expires_when_nobody_renews_it(
+def test_a_claim_of_another_machine_expires_unless_it_is_renewed(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "LEASE_SECONDS", 0.2)
@@ -115,7 +115,7 @@ def test_one_that_is_renewed_does_not(tmp_path: Path, kind: str, monkeypatch: py
     assert one.holds("a.png")
 
 
-def test_whoever_stood_still_knows_that_it_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_process_knows_that_its_claim_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "LEASE_SECONDS", 0.05)
     one, other, third = Claims(tmp_path), Claims(tmp_path), Claims(tmp_path)
     assert one.take("a.png")
@@ -130,9 +130,7 @@ def test_whoever_stood_still_knows_that_it_was_taken_over(tmp_path: Path, monkey
     assert third.take("a.png")
 
 
-def test_claims_that_nobody_has_touched_for_long_are_over_sooner(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claims_untouched_for_long_expire_sooner(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "UNCHANGED_SECONDS", 0.1)
     dead(tmp_path, "a.png")
     elsewhere(tmp_path)

@@ -289,7 +289,7 @@ def changed_png(data: bytes, kind: bytes, at: int, value: bytes) -> bytes:
 
 
 def test_what_an_animation_says_of_itself_is_not_believed(srgan: Run, tmp_path: Path) -> None:
-    """Billions of frames, or a canvas of nothing: a sentence or what is there, and the picture beside it is made."""
+    """Billions of frames, or an empty canvas: a failure or a partial result, and the other picture succeeds."""
     data = film("PNG")
     many, empty = changed_png(data, b"acTL", 0, b"\xff" * 4), changed_png(data, b"IHDR", 0, bytes(4))
     samples_beside = tmp_path / "in" / "sound.png"

@@ -69,5 +69,5 @@ def test_what_is_done_stays_so_whatever_is_begun_later(target: Path) -> None:
     first.withdraw(target)
     assert states(target, first) == ["done"] * 2
     first.begin(target, "s", "k")
-    target.write_bytes(b"its successor, that nobody has recorded")
+    target.write_bytes(b"a later file without a record")
     assert states(target, first) == ["changed"] * 2

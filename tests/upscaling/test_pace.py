@@ -70,7 +70,7 @@ def test_memory_grows_with_the_picture_up_to_a_tile() -> None:
     assert known.memory_bytes(10**9) == 400 + round(1000 * 512**2 / 100_000)
 
 
-def test_a_cache_that_cannot_be_written_is_nobodys_problem(file: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_ignored(file: Path) -> None:
     file.parent.write_text("a file where the folder should be")
     pace.remember("a", SPEED)
     assert pace.recall("a") is None

@@ -173,7 +173,7 @@ def test_resume_makes_again_what_was_made_of_other_bytes_or_settings(photos: Pat
     assert len(session(model, photos, output=out, resume=True, scale=4).plan.jobs) == 3
 
 
-def test_resume_still_refuses_what_nobody_knows(photos: Path, tmp_path: Path, model: Path) -> None:
+def test_resume_still_refuses_files_of_unknown_origin(photos: Path, tmp_path: Path, model: Path) -> None:
     picture(tmp_path / "out" / "a.png", 40, 32)
     with pytest.raises(SettingsError, match="no earlier run made it"):
         session(model, photos, output=tmp_path / "out", resume=True)

@@ -38,7 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
-    """`in`, and what one run makes of it: no test changes them."""
+    """The folder `in` and a single run's results for it; no test changes them."""
     folder = tmp_path_factory.mktemp("alone")
     for number in range(12):
         picture(folder / "in" / ("sub" * (number % 3 == 0)) / f"{number:02}.png", 20 + number, 16, seed=number)

@@ -160,7 +160,7 @@ def test_a_restart_goes_on_by_the_record(options: WatchOptions) -> None:
     with Watched(options) as watched:
         watched.until(lambda: len(watched.results()) == 4)
     times = {name: (options.output / name).stat().st_mtime_ns for name in watched.results()}
-    picture(options.folder / "1.png", seed=9)  # changed while nobody watched
+    picture(options.folder / "1.png", seed=9)  # changed while no watcher ran
     picture(options.folder / "4.png")
     with Watched(options) as watched:
         watched.until(lambda: len(watched.results()) == 5)

@@ -1,4 +1,4 @@
-"""What the tests of `srgan upscale` share."""
+"""Shared by the tests of `srgan upscale`."""
 
 from __future__ import annotations
 

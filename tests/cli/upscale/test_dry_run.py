@@ -105,7 +105,7 @@ def test_help_is_instant_and_without_torch(here: Path) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # 0.1 s on a machine of its own; in one of three attempts nobody disturbs it.
+    # 0.1 s on an idle machine; one of three attempts should run undisturbed.
     assert any(seconds("-m", "srgan_cli", "--help") < 0.9 + 2 * seconds("-c", "pass") for _ in range(3))
 
 

@@ -73,7 +73,7 @@ def _notes(data: bytes) -> str:
     return "; ".join((*header.notes, *header.left_out))
 
 
-def test_segments_that_nobody_knows_are_named_once() -> None:
+def test_unknown_segments_are_named_once() -> None:
     known = (_segment(0xEC, b"Ducky\0\1\0\4\0\0\0\x3c"), _segment(0xEE, b"Adobe\0\x64\0\0\0\0\1"), _segment(0xE9, b""))
     assert _notes(_with(*known)) == ""
     kodak, boxes = _segment(0xE3, b"Meta\0\0II*\0" + bytes(40)), _segment(0xEB, b"JP\0\1\0\0\0\1")

@@ -243,7 +243,7 @@ def test_a_slow_picture_is_warned_of_once() -> None:
 
 @pytest.mark.parametrize("kind", ["started", "advanced", "done"])
 def test_an_observer_that_fails_ends_the_run_and_is_no_pictures_fault(five: Path, model: Path, kind: str) -> None:
-    """As when whoever reads `--json` goes away."""
+    """As when the reader of `--json` closes its end."""
 
     class Gone(Recorder):
         pass

@@ -161,7 +161,7 @@ def test_a_run_that_is_killed_goes_on_with_resume(
     if number == signal.SIGKILL:
         assert child.returncode == -signal.SIGKILL
         for left in tree(out) - many - {FILE_NAME}:
-            assert left.startswith("."), "nobody takes it for a picture"
+            assert left.startswith("."), "no program takes it for a picture"
     else:
         assert child.returncode == 130, stderr
         assert "interrupted" in stderr

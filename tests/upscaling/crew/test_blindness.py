@@ -25,11 +25,11 @@ pytestmark = pytest.mark.timeout(120)
 def test_workers_that_see_nothing_get_pictures_and_send_results_back(
     twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever dies is replaced, and whoever has its name then is asked again."""
+    """A worker that dies is replaced, and its successor is checked for access again."""
     monkeypatch.setattr(worker, "_holds", lambda *_: False)
     monkeypatch.setattr(Threads, "sees_all", False)
     (twelve / "in" / "05.png").write_bytes(b"no picture")
-    picture(twelve / "out" / "07.png", 9, 9)  # by nobody
+    picture(twelve / "out" / "07.png", 9, 9)  # not made by srgan
 
     def deed(name: str, number: int, job: Job) -> None:
         if number == 4:
@@ -54,7 +54,7 @@ def test_workers_that_see_nothing_get_pictures_and_send_results_back(
 
 
 class Loads:
-    """What is on its way between a crew and who leads it: the most at a time, in bytes."""
+    """The maximum number of bytes in transit between the lead process and its workers."""
 
     def __init__(self, patch: pytest.MonkeyPatch, limit: int) -> None:
         self.most = 0

@@ -80,7 +80,7 @@ def test_a_worker_that_dies_is_replaced_and_its_pictures_are_made(twelve: Path, 
     assert is_as_without_a_crew(twelve, model)
 
 
-def test_a_picture_that_kills_whoever_makes_it_fails_after_three(twelve: Path, model: Path) -> None:
+def test_a_picture_that_kills_its_workers_fails_after_three(twelve: Path, model: Path) -> None:
     def deed(name: str, number: int, job: Job) -> None: ...
 
     made = session(twelve, model)

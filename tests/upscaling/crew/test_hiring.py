@@ -159,7 +159,7 @@ def test_the_command_starts_nothing_for_a_dry_run(
 # ------------------------------------------------------------------------------------------------------------ by itself
 
 
-def test_a_crew_that_nobody_asks_for_is_closed_even_if_it_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unused_crew_is_closed_even_if_it_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hiring_module, "_END_SECONDS", 0.05)
     going, go, closed = threading.Event(), threading.Event(), threading.Event()
 

@@ -61,12 +61,12 @@ def test_the_next_pictures_are_there_before_the_last_are_done(twelve: Path, mode
     assert is_as_without_a_crew(twelve, model)
 
 
-def test_so_are_the_next_bands_but_for_the_last_ones(large: Path, model: Path) -> None:
+def test_so_are_the_next_bands_except_the_last_ones(large: Path, model: Path) -> None:
     crew = Watched(large, model, 2, slowly, **SPLIT)
     assert lead(crew.made, crew, Recorder()).exit_code == 0
     counts = [count for _, count in crew.given]
     assert set(counts) == set(range(UNITS))
-    assert counts[8] == counts[17] == 0, "whoever has nothing to do makes the last band"
+    assert counts[8] == counts[17] == 0, "an idle worker makes the last band"
     assert is_as_without_a_crew(large, model)
 
 

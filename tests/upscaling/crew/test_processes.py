@@ -150,7 +150,7 @@ def test_an_order_to_stop_ends_what_is_made_and_what_waits_and_nothing_later() -
     assert said == [Over(network_pixels=-1), Over(), Over(network_pixels=1)]
 
 
-def test_a_worker_that_stands_still_keeps_nobody_waiting(twelve: Path, model: Path) -> None:
+def test_a_stopped_worker_blocks_no_other(twelve: Path, model: Path) -> None:
     """It reads nothing, and a pipe holds 64 KiB."""
     made = session(twelve, model, engine=EngineOptions("cpu:1x1", "fp32", 8))
     crew = crew_of(brief_of(made))

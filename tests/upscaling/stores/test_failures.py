@@ -55,7 +55,7 @@ def test_lost_connections_are_tried_again(
 
 
 class Away:
-    """A file system that nobody reaches any more after `puts` pictures."""
+    """A file system that becomes unreachable after `puts` pictures."""
 
     def __init__(self, files: Any, puts: int) -> None:
         self._files, self._left = files, puts
@@ -151,8 +151,7 @@ def test_missing_packages_are_named(
 
 
 class Gone:
-    """A file system that nobody reaches any more once `method` has been called `times` times; how often it was asked
-    since."""
+    """A file system that becomes unreachable after `times` calls of `method`; `asked` counts the later requests."""
 
     def __init__(self, files: Any, method: str, times: int) -> None:
         self._files, self._method, self._left = files, method, times
