@@ -123,9 +123,9 @@ def test_noise_that_is_ignored_is_reported_in_log_and_report(
     notes = watched(photos, tmp_path / "run", monkeypatch, diversity_weight=0.0)
     said = [note for note in notes if "ignores its noise" in note]
     assert said == [
-        "The generator ignores its noise: since step 3 results of one picture from two seeds differ by 0.00 levels (of "
-        "255) only, so that all variants look the same. The run continues; more adversarial.diversity_weight, or a "
-        "longer run, may help."
+        "The generator ignores its noise: since step 3 results of one picture from two seeds differ by only 0.00 "
+        "levels (of 255), so all variants look the same. The run continues; a higher adversarial.diversity_weight or a "
+        "longer run may help."
     ]
     told = [event for event in log_of(tmp_path / "run") if event.get("kind") == "noise-ignored"]
     assert [(event["event"], event["step"], event["text"]) for event in told] == [("note", 24, said[0])]
