@@ -292,6 +292,10 @@ class UpscaleOptions:
         )
         check_noise(self.seed, () if self.variation is None else (self.variation,))
         check_option(1 <= self.variants <= 100, f"--variants must be between 1 and 100, not {self.variants}")
+        check_option(
+            self.variants == 1 or self.variation != 0 or self.has_grain,
+            "--variation 0 makes all variants the same: give a larger one, or --grain",
+        )
         if self.variants > 1 and self.name_pattern is not None:
             check_option(
                 "{variant" in self.name_pattern,

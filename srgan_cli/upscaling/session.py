@@ -369,8 +369,8 @@ def _refuse_without_noise(options: UpscaleOptions, selections: Mapping[str, Sele
 
 
 NO_NOISE = (
-    "{} needs a model that draws its detail from noise, unlike {}; `srgan train --set generator.noise=true` trains one "
-    "(docs/TRAINING.md)"
+    "{} needs a model that draws its detail from noise, unlike {}: --model srgan-noise does, and `srgan train --set "
+    "generator.noise=true` trains others (docs/TRAINING.md)"
 )
 
 

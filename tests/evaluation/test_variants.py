@@ -51,7 +51,7 @@ def test_each_has_its_name_its_noise_and_another_draw() -> None:
     third, fourth = found["a, variation 0.5, seed 3"], found["a, variation 0.5, seed 4"]
     assert third.again is not None
     np.testing.assert_array_equal(third.again.upscale(low), fourth.upscaler.upscale(low))
-    with pytest.raises(SettingsError, match="--seed needs a model that draws its detail from noise, unlike b;"):
+    with pytest.raises(SettingsError, match="--seed needs a model that draws its detail from noise, unlike b:"):
         variants({"b": upscalers["b"]}, (3,), asked="--seed")
 
 

@@ -155,10 +155,12 @@ def test_no_variation_is_the_network_without(folder: Path, model: Path, tmp_path
 def test_models_without_noise_say_so(folder: Path, tmp_path: Path) -> None:
     plain = save_tiny(tmp_path / "plain.safetensors", 2)
     for options in ({"variants": 2}, {"variation": 0.5}):
-        with pytest.raises(SettingsError, match=r"needs a model that draws its detail from noise, unlike plain;"):
+        with pytest.raises(SettingsError, match=r"needs a model that draws its detail from noise, unlike plain:"):
             session(folder, plain, **options)
     with pytest.raises(SettingsError, match=r"put \{variant\} into"):
         UpscaleOptions(variants=2, name_pattern="{stem}{ext}")
+    with pytest.raises(SettingsError, match="variation=0 makes all variants the same"):
+        UpscaleOptions(variants=2, variation=0.0)
     with pytest.raises(SettingsError, match="variants must be between 1 and 100"):
         UpscaleOptions(variants=0)
 
