@@ -115,6 +115,21 @@ RECIPES = (
         ),
     ),
     Recipe(
+        "srgan-noise-x4",
+        (
+            _DRAWINGS,
+            _train(
+                "srgan-noise-x4",
+                "--hr-dir {photos} --hr-dir {out}/drawings --phase adversarial --init srgan-x4 --batch 8 --seed 12 "
+                "--set generator.noise=true --set adversarial.pixel_weight=0.3 --set adversarial.perceptual_weight=3 "
+                "--set adversarial.perceptual_crops=4 --set adversarial.adversarial_weight=0.08 "
+                "--set adversarial.chroma_weight=5 --set adversarial.flat_weight=3 --set adversarial.spectrum_weight=2 "
+                "--set adversarial.diversity_weight=4e-4 --set adversarial.learning_rate=2e-4 "
+                "--set adversarial.discriminator_learning_rate=3e-4 --budget 42m",
+            ),
+        ),
+    ),
+    Recipe(
         "photo-x2",
         (
             _PAIRS,
