@@ -174,18 +174,12 @@ def compare(
 
 
 def _default_models(variants: int, variations: tuple[float, ...]) -> tuple[str, ...]:
-    """The models that have variants, if none was given."""
+    """The bundled model that has variants, if none was given."""
     if variants == 1 and not variations:
         return ()
     from srgan_cli.networks.registry import entries
 
-    noisy = [entry.family for entry in entries() if entry.has_noise]
-    if not noisy:
-        raise SettingsError(
-            f"{'--variants' if variants > 1 else '--variation'} needs --models NAME, of one that draws its detail from "
-            "noise (docs/TRAINING.md)"
-        )
-    return (noisy[0],)
+    return (next(entry.family for entry in entries() if entry.has_noise),)
 
 
 def _spots(texts: tuple[str, ...]) -> tuple[Spot, ...]:

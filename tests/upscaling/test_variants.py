@@ -177,9 +177,9 @@ def test_compare_shows_them(folder: Path, model: Path, capsys: pytest.CaptureFix
     for label in ("noisy, variation 0", "noisy, variation 0.5, seed 0", "noisy, variation 0.5, seed 1", "plain"):
         assert f'"{label}"' in html
     assert main(["compare", source, "--models", plain, "--variants", "2", "-o", str(folder / "no.html")]) == 2
-    assert main(["compare", source, "--variants", "2", "-o", str(folder / "no.html")]) == 2
-    said = capsys.readouterr().err
-    assert "unlike plain" in said
+    assert "unlike plain" in capsys.readouterr().err
+    assert main(["compare", source, "--variants", "2", "-o", page, "--overwrite"]) == 0
+    assert "srgan-noise-x4, seed 1" in (folder / "page.html").read_text(encoding="utf-8")
 
 
 def test_export_is_without_and_says_so(folder: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
