@@ -45,9 +45,10 @@ def silent(path: StorePath, trouble: Trouble) -> None:
     with _lock:
         host = _hosts.setdefault(name, _Host())
         host.silent.add(path)
-        if len(host.silent) >= _OBJECTS:
+        # Not again for the objects that were under way: their number would make it another sentence.
+        if len(host.silent) >= _OBJECTS and (host.trouble is None or time.monotonic() >= host.until):
             why = (
-                f"{trouble.why}, for {len(host.silent)} objects of {name} in a row; no more requests are sent to it: "
+                f"{trouble.why}, for {_OBJECTS} objects of {name} in a row; no more requests are sent to it: "
                 "all pictures that need it count as failed, and --resume, or the list of --failed, continues with them"
             )
             host.trouble = replace(trouble, why=why, is_given_up=True)
