@@ -3,7 +3,8 @@
 Pictures are NCHW, RGB, floats in [0, 1]; logits may have any shape. Everything is computed in fp32 (fp64 for fp64
 inputs), also under autocast: half-precision tensors are converted to fp32 first. Results are 0-d tensors with their
 graph. Each term is a mean over the batch, so averaging the terms of several processes gives the same value as one
-process with all their pictures. Terms with an inner mean (`relativistic`, `relative`) take it over all processes.
+process with all their pictures. Terms with an inner mean (`relativistic`, `relative`, `spectrum`) take it over all
+processes.
 """
 
 from __future__ import annotations
@@ -255,7 +256,7 @@ def spectrum(result: Tensor, high: Tensor) -> Tensor:
     """
     with torch.autocast(result.device.type, enabled=False):
         excess = log_power(wide(result)).mean(dim=0) - log_power(wide(high)).mean(dim=0)
-        return F.relu(excess).mean()
+        return F.relu(mean_over_processes(excess)).mean()
 
 
 def log_power(pictures: Tensor) -> Tensor:
