@@ -30,6 +30,7 @@ import torch
 from srgan_cli.dataset import degradation
 from srgan_cli.dataset.cache import Cache, alone, remove_old
 from srgan_cli.dataset.draws import generator
+from srgan_cli.dataset.low_pictures import to_tensor
 from srgan_cli.dataset.pictures import Bytes
 from srgan_cli.dataset.scan import Advance
 from srgan_cli.errors import TrainingError, shown
@@ -138,9 +139,8 @@ class Pieces:
 
     def _degraded(self, high: Bytes, number: int) -> Bytes:
         teaching = self.teaching
-        picture = torch.from_numpy(high.copy()).permute(2, 0, 1)[None].float() / 255.0
         values = degradation.sample(teaching.degradation, degradation.rng_for(teaching.seed, _STEP, number))
-        low = degradation.apply(picture, [values], teaching.scale)[0]  # (3, H, W), multiples of 1/255
+        low = degradation.apply(to_tensor(high), [values], teaching.scale)[0]  # (3, H, W), multiples of 1/255
         pixels: Bytes = (low * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
         return pixels
 

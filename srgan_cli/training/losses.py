@@ -216,6 +216,11 @@ def artifact(result: Tensor, ema: Tensor, high: Tensor) -> Tensor:
     return (weight * difference).abs().mean()
 
 
+def _luminance(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, 1, H, W)."""
+    return (pictures * pictures.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+
+
 def _local_variance(x: Tensor, window_px: int) -> Tensor:
     """(N, 1, H, W) -> (N, 1, H, W): the unbiased variance in a window around each pixel, with mirrored borders."""
     margin = window_px // 2
@@ -265,7 +270,7 @@ def log_power(pictures: Tensor) -> Tensor:
     The windows are described at `spectrum`. White noise with standard deviation s has a mean power of s². A picture
     smaller than a window is treated as one window.
     """
-    luminance = (pictures * pictures.new_tensor(_LUMA)[:, None, None]).sum(dim=1)  # -> (N, H, W)
+    luminance = _luminance(pictures).squeeze(1)
     height, width = (min(SPECTRUM_PX, length) for length in luminance.shape[1:])
     windows = luminance.unfold(1, height, max(1, height // 2)).unfold(2, width, max(1, width // 2)).flatten(0, 2)
     taper = torch.outer(*(torch.hann_window(n, dtype=pictures.dtype, device=pictures.device) for n in (height, width)))
@@ -293,7 +298,7 @@ def flat(result: Tensor, high: Tensor) -> Tensor:
     9×9 px around it: 1 on paper, 0.4 at 2 levels, nearly 0 in texture. The loss is 0 for equal pictures.
     """
     result, high = wide(result), wide(high)
-    luminance = (high * high.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)  # (N, 3, H, W) -> (N, 1, H, W)
+    luminance = _luminance(high)
     quiet = torch.exp(-_local_variance(luminance, _FLAT_WINDOW_PX) / _FLAT_STD**2)
     return (quiet * (result - high)).abs().mean()
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from srgan_cli.dataset.low_pictures import to_tensor
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.training import losses
 
@@ -155,11 +156,9 @@ def _pattern(results: Sequence[Pixels], highs: Sequence[Pixels]) -> float:
     pairs = [(r, h) for r, h in zip(results, highs, strict=True) if min(r.shape[:2]) >= losses.SPECTRUM_PX]
     if not pairs:
         return math.nan
-    ours, truth = (torch.cat([losses.log_power(_tensor(pair[side])) for pair in pairs]).mean(dim=0) for side in (0, 1))
+    ours, truth = (
+        torch.cat([losses.log_power(to_tensor(picture)) for picture in side]).mean(dim=0)
+        for side in zip(*pairs, strict=True)
+    )
     smooth = F.avg_pool2d((ours - truth)[None], kernel_size=3, stride=1)
     return 10 / math.log(10) * max(0.0, float(smooth.max()))
-
-
-def _tensor(picture: Pixels) -> torch.Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) float in [0, 1]."""
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.dataset.degradation import bicubic_down
+from srgan_cli.dataset.low_pictures import to_tensor
 from srgan_cli.dataset.pictures import Bytes
 from srgan_cli.engine.backends import choice
 from srgan_cli.engine.backends.protocol import Backend
@@ -59,9 +60,9 @@ class Teacher:
 
     def of_pixels(self, low: Bytes) -> Bytes:
         """(H, W, 3) -> (H·scale, W·scale, 3), rounded."""
-        picture = torch.from_numpy(low.copy()).permute(2, 0, 1)[None].float() / 255.0  # torch needs writable memory
-        high: Bytes = (self(picture)[0] * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
-        return high
+        high = self(to_tensor(low))[0]
+        pixels: Bytes = (high * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+        return pixels
 
     def _enlarged(self, low: Tensor) -> Tensor:
         low = low.contiguous(memory_format=torch.channels_last)

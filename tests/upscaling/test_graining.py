@@ -18,11 +18,11 @@ from srgan_cli.imaging.grain import measure
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling import graining, journal, plan
-from srgan_cli.upscaling.observer import Silent
 from srgan_cli.upscaling.session import prepare
 from tests.engine.engines import fp32
 from tests.faults import Blurring, Nearest, model_of, save_tiny
 from tests.upscaling.crews import by_threads
+from tests.upscaling.watch import Watch
 
 pytestmark = pytest.mark.timeout(60)
 SIDE, SCALE = 160, 2
@@ -40,21 +40,6 @@ def grainy(std: float = 6.0, channels: int = 3, seed: int = 0) -> Array:
 def saved(path: Path, pixels: Array) -> Path:
     Pillow.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(path)
     return path
-
-
-class Watch(Silent):
-    """Hears what is reported, and interrupts after some bands."""
-
-    def __init__(self, bands: int = 10**9) -> None:
-        self.bands, self.details = bands, list[str]()
-
-    def detail(self, sentence: str) -> None:
-        self.details.append(sentence)
-
-    def advanced(self, job: object, network_pixels: int) -> None:
-        self.bands -= 1
-        if self.bands < 0:
-            raise KeyboardInterrupt
 
 
 def made(

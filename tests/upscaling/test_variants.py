@@ -22,6 +22,7 @@ from tests.faults import save_tiny
 from tests.networks.test_noise import noisy
 from tests.upscaling.crews import by_threads
 from tests.upscaling.pictures import picture, tree
+from tests.upscaling.watch import Watch
 
 Array = np.ndarray[Any, Any]
 
@@ -73,21 +74,6 @@ def test_each_has_its_own_grain_too(folder: Path, model: Path) -> None:
     assert (found["a-v1.png"] != found["a-v2.png"]).mean() > 0.1
     alone = made(folder, model, output=folder / "alone", variation=0.0, grain=0.5, seed=1)
     np.testing.assert_array_equal(alone["a.png"], found["a-v2.png"])
-
-
-class Watch(Silent):
-    """Hears what is reported, and interrupts after some bands."""
-
-    def __init__(self, bands: int = 10**9) -> None:
-        self.bands, self.details = bands, list[str]()
-
-    def detail(self, sentence: str) -> None:
-        self.details.append(sentence)
-
-    def advanced(self, job: object, network_pixels: int) -> None:
-        self.bands -= 1
-        if self.bands < 0:
-            raise KeyboardInterrupt
 
 
 def test_their_network_is_reported_once(folder: Path, model: Path) -> None:
