@@ -283,14 +283,15 @@ def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
     """
     import torch
 
-    from srgan_cli.evaluation.perceptual import relative_difference, tensor_of
+    from srgan_cli.dataset.low_pictures import to_tensor
+    from srgan_cli.evaluation.perceptual import relative_difference
 
     device = next(eye.parameters()).device
     last: list[tuple[Pixels, torch.Tensor]] = []  # the last original, and its features
 
     def features_of(pixels: Pixels) -> torch.Tensor:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            found: torch.Tensor = eye(tensor_of(pixels).to(device))[eye.layers[-1]]
+            found: torch.Tensor = eye(to_tensor(pixels).to(device))[eye.layers[-1]]
         return found.float()
 
     def distance(result: Pixels, original: Pixels) -> float | None:

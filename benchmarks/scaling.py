@@ -51,7 +51,7 @@ from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.output import Output
 from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
-from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Over, Started, Unit
+from srgan_cli.upscaling.crew.messages import Advanced, Done, Event, Started, Unit, UnitEnded
 from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.observer import Silent, Tally
 from srgan_cli.upscaling.places import Places
@@ -129,7 +129,7 @@ def _play(pipe: Connection) -> None:
                     Advanced(job.target, job.network_pixels),
                     Done(job.target, 1.0, (), "1-1", damaged=False),
                 ]
-            events.append(Over(None, 1.0, sum(job.network_pixels for job in unit.jobs)))
+            events.append(UnitEnded(None, 1.0, sum(job.network_pixels for job in unit.jobs)))
             pipe.send_bytes(pickle.dumps((worker, events), pickle.HIGHEST_PROTOCOL))
 
 

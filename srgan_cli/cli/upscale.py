@@ -169,7 +169,7 @@ def _run(
     with torch_ahead(vulkan=options.engine.device == "auto" or options.engine.device.startswith("vulkan")) as timer:
         if options.has_crew:
             timer.cancel()  # the workers need torch, this process does not
-        session = prepare(options, stdin=stdin, hire=True)
+        session = prepare(options, stdin=stdin, start_workers=True)
         if not session.plan.jobs:
             timer.cancel()
     for number in ending_signals():

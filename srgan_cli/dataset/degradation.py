@@ -39,7 +39,7 @@ from srgan_cli.dataset.kernels import (
     resize_matrix,
     resized,
 )
-from srgan_cli.dataset.wear import chance, compressed, drawn_compression, luma
+from srgan_cli.dataset.wear import compressed, drawn_compression, luma, random_inputs
 from srgan_cli.dataset.wear_header import refuse_other_scale
 from srgan_cli.training_data_config import DegradationSettings
 
@@ -249,8 +249,8 @@ def _worn(high: Tensor, values: Sequence[Worn], scale: int) -> Tensor:
     high = luma(high.float()) if learned.grey else high.float()
     low = bicubic_down(high, scale)
     height, width = low.shape[2:]
-    by_chance = chance([value.seed for value in values], height, width, low.device)
-    worn: Tensor = learned.network(low, high, by_chance).worn
+    random = random_inputs([value.seed for value in values], height, width, low.device)
+    worn: Tensor = learned.network(low, high, random).worn
     return compressed(luma(worn) if learned.grey else worn, [value.compression for value in values])
 
 

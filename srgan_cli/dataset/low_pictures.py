@@ -19,14 +19,14 @@ def low_picture(high: Pixels, settings: DegradationSettings, scale: int, seed: i
     """(H, W, C) uint8 -> (H / scale, W / scale, C), or with `photo` (…, 3): noise is coloured even on a grey photo."""
     if settings.kind == "bicubic":
         return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
-    rgb = np.broadcast_to(high, (*high.shape[:2], 3))
     values = degradation.sample(settings, degradation.rng_for(seed, _STEP, index))
-    return to_pixels(degradation.apply(to_tensor(rgb), [values], scale))
+    return to_pixels(degradation.apply(to_tensor(high), [values], scale))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255.0  # a copy: torch needs it writable
+    """(H, W, 1 or 3) uint8 -> (1, 3, H, W), RGB in [0, 1]."""
+    rgb = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float() / 255.0  # a copy: torch needs it writable
 
 
 def to_pixels(picture: Tensor) -> Pixels:

@@ -54,7 +54,7 @@ class WearConfig:
         check(self.blur_px % 2 == 1, f"blur_px of a wearer must be odd, not {self.blur_px}")
 
 
-class Chance(NamedTuple):
+class RandomInputs(NamedTuple):
     """The random part of a low picture: standard normal numbers.
 
     `code` (N, CODE) for the whole picture, `grain` (N, GRAIN, h + 6, w + 6) for each position of the low one and a
@@ -78,7 +78,7 @@ def luma(pictures: Tensor) -> Tensor:
     return (pictures * weights).sum(dim=1, keepdim=True).expand_as(pictures)
 
 
-def chance(seeds: Sequence[int], height: int, width: int, device: torch.device) -> Chance:
+def random_inputs(seeds: Sequence[int], height: int, width: int, device: torch.device) -> RandomInputs:
     """For low pictures of `height` × `width` px, one per seed. Drawn on the host, so that devices agree."""
     margin = _GRAIN_PX - 1
     codes, grains = [], []
@@ -86,7 +86,7 @@ def chance(seeds: Sequence[int], height: int, width: int, device: torch.device) 
         source = torch.Generator().manual_seed(seed)
         codes.append(torch.randn(CODE, generator=source))
         grains.append(torch.randn(GRAIN, height + margin, width + margin, generator=source))
-    return Chance(torch.stack(codes).to(device), torch.stack(grains).to(device))
+    return RandomInputs(torch.stack(codes).to(device), torch.stack(grains).to(device))
 
 
 class Wearer(nn.Module):
@@ -134,11 +134,11 @@ class Wearer(nn.Module):
                 layer.weight.zero_()
                 layer.bias.zero_()
 
-    def forward(self, low: Tensor, high: Tensor, by_chance: Chance) -> Wear:
+    def forward(self, low: Tensor, high: Tensor, random: RandomInputs) -> Wear:
         """`low`: bicubic, (N, 3, h, w), of `high` (N, 3, h·scale, w·scale), both in [0, 1]."""
         with torch.autocast(low.device.type, enabled=False):
             low, high = low.float(), high.float()
-            blurred = self._blurred(low, by_chance.code)
+            blurred = self._blurred(low, random.code)
             detail = F.pixel_unshuffle(high.mean(dim=1, keepdim=True), self.scale) - low.mean(dim=1, keepdim=True)
         x = self.head(torch.cat([blurred, detail], dim=1))
         for block in self.body:
@@ -146,7 +146,7 @@ class Wearer(nn.Module):
         residual: Tensor = self.tail(F.leaky_relu(x, 0.2))
         with torch.autocast(low.device.type, enabled=False):
             smooth = blurred + residual.float()
-            return Wear(smooth + self._grain(smooth, by_chance), residual.float())
+            return Wear(smooth + self._grain(smooth, random), residual.float())
 
     def kernels(self) -> Tensor:
         """(K, B, B), each with sum 1, so that colours do not change."""
@@ -165,10 +165,10 @@ class Wearer(nn.Module):
         planes = padded.reshape(1, 3 * count, *padded.shape[2:])
         return F.conv2d(planes, each, groups=3 * count).reshape(count, 3, height, width)
 
-    def _grain(self, level: Tensor, by_chance: Chance) -> Tensor:
-        of_picture: Tensor = self.grain_strength + by_chance.code @ self.grain_by_code
+    def _grain(self, level: Tensor, random: RandomInputs) -> Tensor:
+        of_picture: Tensor = self.grain_strength + random.code @ self.grain_by_code
         strength = self.grain_by_level(level) + _QUICK * of_picture[:, None, None, None]
-        grain: Tensor = self.grain(by_chance.grain)
+        grain: Tensor = self.grain(random.grain)
         return torch.exp(strength.clamp(-5.0, 5.0)) * grain
 
 

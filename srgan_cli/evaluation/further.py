@@ -9,10 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-import numpy as np
-
 from srgan_cli.errors import SettingsError, WeightsError
-from srgan_cli.evaluation.evaluate import Metric, as_rgb
+from srgan_cli.evaluation.evaluate import Metric
 from srgan_cli.evaluation.niqe import niqe
 from srgan_cli.extras import how_to_install
 from srgan_cli.imaging.image import Pixels
@@ -118,14 +116,12 @@ def _of_tensors(key: str, distance: Callable[[Tensor, Tensor], Tensor], device: 
     """A metric from a distance between two tensors (1, 3, H, W) of RGB in [0, 1]."""
     import torch
 
-    def tensor(pixels: Pixels) -> Tensor:
-        rgb = np.array(as_rgb(pixels))  # a copy: tensors need writable memory
-        return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float() / 255.0
+    from srgan_cli.dataset.low_pictures import to_tensor
 
     def measure(result: Pixels, original: Pixels) -> float | None:
         if min(original.shape[:2]) < _MIN_PX:
             return None
         with torch.inference_mode():
-            return float(distance(tensor(result), tensor(original)))
+            return float(distance(to_tensor(result).to(device), to_tensor(original).to(device)))
 
     return Metric(key, measure)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from srgan_cli.dataset.low_pictures import to_tensor
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.networks.features import VGGFeatures
 
@@ -37,10 +37,4 @@ def vgg_distance_of_pixels(features: VGGFeatures, result: Pixels, original: Pixe
     if min(original.shape[:2]) < features.minimum_size_px:
         return None
     device = next(features.parameters()).device
-    return vgg_distance(features, tensor_of(result).to(device), tensor_of(original).to(device))
-
-
-def tensor_of(pixels: Pixels) -> Tensor:
-    """(H, W, 1 or 3) of uint8 -> (1, 3, H, W), RGB in [0, 1]."""
-    rgb = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float() / 255.0
+    return vgg_distance(features, to_tensor(result).to(device), to_tensor(original).to(device))

@@ -26,7 +26,8 @@ def grown(source: Generator, architecture: str, config: Mapping[str, object]) ->
 
     It may have more blocks, distributed evenly among those of `source`, and (compact and srvgg only) another scale:
     then its last layer is initialised by resizing the other's as a picture of sub-pixels. At the same scale it computes
-    the same as `source` until it is trained. New layers use torch's global random generator.
+    the same as `source` until it is trained; without noise, the same as `source` with its noise off. New layers use
+    torch's global random generator.
 
     Raises `WeightsError` if the architecture or the features differ, if blocks would have to be removed, or if the
     scale of srresnet would change.
@@ -70,10 +71,6 @@ def _blocks(source: Generator, target: Generator) -> tuple[int, int]:
     for name in ("features", "batch_norm"):
         if old.get(name) != new.get(name):
             raise WeightsError(f"{name} cannot change from {old.get(name)} to {new.get(name)}: no layer would fit")
-    if source.has_noise and not target.has_noise:
-        raise WeightsError(
-            "generator.noise cannot be switched off in a network that was trained with it; set it to true"
-        )
     before, after = cast(int, old["blocks"]), cast(int, new["blocks"])
     if after < before:
         raise WeightsError(

@@ -18,6 +18,7 @@ from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.crops import Picture, scan
 from srgan_cli.dataset.degradation import Degradation, Round, SensorNoise, apply, rng_for, sample, sharpened
 from srgan_cli.dataset.kernels import Blur, Ringing
+from srgan_cli.dataset.low_pictures import to_tensor
 from srgan_cli.dataset.pictures import read_pixels, without_colours
 from srgan_cli.errors import SettingsError, TrainingError, shown
 from srgan_cli.files import publishing, reason
@@ -101,7 +102,7 @@ def _row(config: TrainConfig, picture: Picture, index: int, side_px: int) -> Pre
     if picture.low is not None:
         low = _middle(seen(read_pixels(picture.low)), side_px // scale, 1)
         return PreviewRow(picture.path.name, high, ((low, (picture.low.name,)),))
-    batch = torch.from_numpy(high).permute(2, 0, 1)[None].float() / 255  # (1, 3, S, S)
+    batch = to_tensor(high)
     rngs = [rng_for(config.seed, index, draw) for draw in range(_DRAWS)]
     values = list(
         dict.fromkeys(sample(config.degradation, rng) for rng in rngs)

@@ -27,7 +27,16 @@ from torch import Tensor
 from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.dataset.draws import generator as draws_for
-from srgan_cli.dataset.wear import FileSign, Wear, WearConfig, Wearer, chance, compressed, drawn_compression, luma
+from srgan_cli.dataset.wear import (
+    FileSign,
+    Wear,
+    WearConfig,
+    Wearer,
+    compressed,
+    drawn_compression,
+    luma,
+    random_inputs,
+)
 from srgan_cli.networks.discriminators import WearDiscriminator
 from srgan_cli.networks.generators import Generator
 from srgan_cli.training import checkpoint, losses, wear_losses
@@ -134,7 +143,7 @@ class Adaptation:
         seeds = [int(seed) for seed in source.integers(2**63, size=len(low))]
         codecs: Sequence[Compression | None] = [drawn_compression(self.signs, source) for _ in seeds]
         with self.autocast():
-            found: Wear = network(low, high, chance(seeds, height, width, low.device))
+            found: Wear = network(low, high, random_inputs(seeds, height, width, low.device))
         worn = compressed(luma(found.worn) if self.grey else found.worn, codecs).contiguous(
             memory_format=torch.channels_last
         )

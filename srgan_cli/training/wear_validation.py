@@ -15,7 +15,7 @@ from srgan_cli.dataset.draws import generator as draws_for
 from srgan_cli.dataset.low_pictures import to_pixels, to_tensor
 from srgan_cli.dataset.pictures import read_pixels
 from srgan_cli.dataset.scan import Picture, Scan
-from srgan_cli.dataset.wear import Chance, chance
+from srgan_cli.dataset.wear import RandomInputs, random_inputs
 from srgan_cli.errors import PictureError, WeightsError
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
@@ -101,7 +101,8 @@ class WearValidation:
         low = bicubic_down(picture, self._scale)
         height, width = low.shape[2:]
         results = [
-            self._adaptation.ema(low, picture, chance([seed], height, width, low.device)).worn for seed in range(_SEEDS)
+            self._adaptation.ema(low, picture, random_inputs([seed], height, width, low.device)).worn
+            for seed in range(_SEEDS)
         ]
         return float(torch.cat(results).std(dim=0).square().mean().sqrt() * 255.0)
 
@@ -146,8 +147,8 @@ class WearValidation:
     def _certain(self, high: Tensor) -> Tensor:
         """What the wearer makes of `high` (1, 3, H, W) by no chance, and no codec."""
         low = bicubic_down(high, self._scale)
-        one = chance([0], low.shape[2], low.shape[3], low.device)
-        worn: Tensor = self._adaptation.ema(low, high, Chance(one.code * 0, one.grain * 0)).worn
+        one = random_inputs([0], low.shape[2], low.shape[3], low.device)
+        worn: Tensor = self._adaptation.ema(low, high, RandomInputs(one.code * 0, one.grain * 0)).worn
         return worn
 
     # ---------------------------------------------------------------------------------------------------------- sheet

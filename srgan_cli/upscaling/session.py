@@ -35,7 +35,7 @@ from srgan_cli.upscaling.planning import plan
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
-    from srgan_cli.upscaling.crew.hiring import Hiring
+    from srgan_cli.upscaling.crew.startup import WorkerStartup
     from srgan_cli.upscaling.observer import Observer, Tally
 
 # Increased when results of the same options and weights change, so that --resume makes them again.
@@ -172,7 +172,7 @@ class Session:
     upscaler: Upscaler | None = None  # given by the caller, for all pictures
     upscalers: Upscalers = field(default_factory=Upscalers)  # kept by the caller between runs
     make: Callable[[Session, Job, Callable[[str], None]], Upscaler] = load_upscaler
-    hiring: Hiring | None = None  # of workers that were started early
+    startup: WorkerStartup | None = None  # of workers that were started early
 
     @property
     def is_auto(self) -> bool:
@@ -299,11 +299,11 @@ def prepare(
     upscaler: Upscaler | None = None,
     upscalers: Upscalers | None = None,
     found: Sequence[InputFile] | None = None,
-    hire: bool = False,
+    start_workers: bool = False,
 ) -> Session:
     """Choose the networks (those of a given `upscaler`, if any) and resolve the plan, for the inputs of `options` or
-    for those that the caller has `found`. Networks are taken from `upscalers` where possible. `hire`: for several
-    workers, start them in parallel as soon as a picture to be enlarged is found.
+    for those that the caller has `found`. Networks are taken from `upscalers` where possible. `start_workers`: if there
+    are to be several, start them in parallel as soon as a picture to be enlarged is found.
 
     Raises what `select` and `plan` raise.
     """
@@ -314,36 +314,36 @@ def prepare(
     _refuse_without_noise(options, selections)
     key = _settings_key(options, selections)
     scales = set.intersection(*(set(selection.scales) for selection in selections.values()))
-    with _hiring(options, selections, key, hire=hire and upscaler is None) as hiring:
-        begin = None if hiring is None else hiring.begin
+    with _startup(options, selections, key, start_workers=start_workers and upscaler is None) as startup:
+        begin = None if startup is None else startup.begin
         made = plan(options, tuple(sorted(scales)), key, stdin=stdin, found=found, on_work=begin)
-        if hiring is not None and not made.jobs:
-            hiring.close()
+        if startup is not None and not made.jobs:
+            startup.close()
     if upscaler is not None and (job := next((job for job in made.jobs if len(job.scales) > 1), None)) is not None:
         asked = max(job.output.width / job.header.width, job.output.height / job.header.height)
         raise SettingsError(f"the upscaler enlarges {upscaler.scale} times, and {asked:g} times are asked for")
-    return Session(options, selections, made, key, began, upscaler, upscalers or Upscalers(), hiring=hiring)
+    return Session(options, selections, made, key, began, upscaler, upscalers or Upscalers(), startup=startup)
 
 
 @contextlib.contextmanager
-def _hiring(
-    options: UpscaleOptions, selections: dict[str, Selection], key: str, *, hire: bool
-) -> Iterator[Hiring | None]:
+def _startup(
+    options: UpscaleOptions, selections: dict[str, Selection], key: str, *, start_workers: bool
+) -> Iterator[WorkerStartup | None]:
     """Prepares to start a run's workers while it is planned; if the plan is refused, they are ended."""
-    if not (hire and options.has_crew):
+    if not (start_workers and options.has_crew):
         yield None
         return
-    from srgan_cli.upscaling.crew.lead import hiring_of, own_memory
+    from srgan_cli.upscaling.crew.lead import own_memory, startup_of
     from srgan_cli.upscaling.crew.messages import Brief
 
     if own_memory(options) is not None:  # refused, if there is something to do
         yield None
         return
-    hiring = hiring_of(Brief(options, selections, key, load_upscaler))
+    startup = startup_of(Brief(options, selections, key, load_upscaler))
     try:
-        yield hiring
+        yield startup
     except BaseException:
-        hiring.close()
+        startup.close()
         raise
 
 

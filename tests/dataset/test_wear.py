@@ -16,7 +16,16 @@ from torch import Tensor
 from srgan_cli.dataset import degradation, wear_files
 from srgan_cli.dataset.codecs import Compression
 from srgan_cli.dataset.degradation import bicubic_down
-from srgan_cli.dataset.wear import CODE, FileSign, Wear, WearConfig, Wearer, chance, compressed, drawn_compression
+from srgan_cli.dataset.wear import (
+    CODE,
+    FileSign,
+    Wear,
+    WearConfig,
+    Wearer,
+    compressed,
+    drawn_compression,
+    random_inputs,
+)
 from srgan_cli.dataset.wear_files import load_wear, save_wear, signs_of
 from srgan_cli.dataset.wear_header import check_wear, wear_path
 from srgan_cli.errors import SettingsError, WeightsError
@@ -38,7 +47,7 @@ def high(count: int = 2, side_px: int = 48) -> Tensor:
 def worn(network: Wearer, pictures: Tensor, seeds: list[int]) -> Tensor:
     low = bicubic_down(pictures, network.scale)
     height, width = low.shape[2:]
-    found: Wear = network(low, pictures, chance(seeds, height, width, CPU))
+    found: Wear = network(low, pictures, random_inputs(seeds, height, width, CPU))
     return found.worn
 
 

@@ -96,8 +96,9 @@ def test_it_grows() -> None:
     deeper = grown(network, "compact", {"scale": 2, "features": 8, "blocks": 5, "noise": True})
     assert torch.allclose(deeper(low()), network(low()), atol=1e-6)
     assert deeper.has_noise
-    with pytest.raises(WeightsError, match="cannot be switched off"):
-        grown(network, "compact", {"scale": 2, "features": 8, "blocks": 5})
+    without = grown(network, "compact", {"scale": 2, "features": 8, "blocks": 5})
+    assert not without.has_noise
+    assert torch.allclose(without(low()), network(low()), atol=1e-6)
     with pytest.raises(WeightsError, match="is for compact networks"):
         with_noise(tiny_generator("srvgg", 2))
     with pytest.raises(WeightsError, match="noise must be true or false"):

@@ -17,7 +17,7 @@ from srgan_cli.cli import main
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.dataset.pictures import is_grey, read_pixels
 from srgan_cli.dataset.scan import Scan, scan
-from srgan_cli.dataset.wear import FileSign, chance
+from srgan_cli.dataset.wear import FileSign, random_inputs
 from srgan_cli.dataset.wear_files import load_wear
 from srgan_cli.errors import NothingToDoError, SettingsError
 from srgan_cli.networks.weights import load_model
@@ -176,7 +176,9 @@ def test_it_learns_the_strength_of_noise_and_keeps_the_colours() -> None:
     high = pictures(4, 64, 5000)
     low = bicubic_down(high, 2)
     with torch.no_grad():
-        results = [adaptation.ema(low, high, chance([4 * i + j for j in range(4)], 32, 32, CPU)).worn for i in range(8)]
+        results = [
+            adaptation.ema(low, high, random_inputs([4 * i + j for j in range(4)], 32, 32, CPU)).worn for i in range(8)
+        ]
     spread = torch.stack(results).std(dim=0).mean() * 255
     assert 6 < float(spread) < 15  # it began with 1
     assert float((torch.stack(results).mean(dim=(0, 3, 4)) - low.mean(dim=(2, 3))).abs().max()) * 255 < 4

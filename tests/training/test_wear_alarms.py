@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from srgan_cli.dataset.degradation import bicubic_down
-from srgan_cli.dataset.wear import Chance, Wear
+from srgan_cli.dataset.wear import RandomInputs, Wear
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.training import sources, trainer
 from srgan_cli.training.monitor import Monitor
@@ -114,7 +114,7 @@ class ReadingWearer(nn.Module):
         super().__init__()
         self.blur = blur
 
-    def forward(self, low: Tensor, high: Tensor, by_chance: Chance) -> Wear:
+    def forward(self, low: Tensor, high: Tensor, random: RandomInputs) -> Wear:
         return Wear(low + checks(high) / _FAINT, torch.zeros_like(low))
 
 

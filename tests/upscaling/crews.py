@@ -16,7 +16,7 @@ from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError
 from srgan_cli.sizes import Size
 from srgan_cli.upscaling.crew.lead import brief_of, lead
-from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Unit
+from srgan_cli.upscaling.crew.messages import Brief, Event, Unit, WorkerLost
 from srgan_cli.upscaling.crew.worker import Worker
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.plan import Job
@@ -97,7 +97,7 @@ class Threads:
             while (unit := units.get()) is not None:
                 self._said.put((name, worker.do(unit)))
         except Killed:
-            self._said.put((name, Gone("signal SIGKILL")))
+            self._said.put((name, WorkerLost("signal SIGKILL")))
 
     def _count(self, name: str, job: Job) -> None:
         with self._lock:

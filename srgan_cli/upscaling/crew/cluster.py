@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from srgan_cli.config import RayOptions
 from srgan_cli.errors import DeviceError, SettingsError
 from srgan_cli.extras import how_to_install
-from srgan_cli.upscaling.crew.luggage import packed, unpacked
-from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Over, Said, Unit
+from srgan_cli.upscaling.crew.messages import Brief, Event, Said, Unit, UnitEnded, WorkerLost
 from srgan_cli.upscaling.crew.roster import TRIES
+from srgan_cli.upscaling.crew.weights_transfer import packed, unpacked
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -39,12 +39,12 @@ _ARENAS = {"MALLOC_ARENA_MAX": "1"}
 class _Actor:
     """A worker in one of Ray's processes: makes its units in order, and returns its events on request."""
 
-    def __init__(self, brief: Brief, luggage: dict[Path, bytes], threads: int) -> None:
+    def __init__(self, brief: Brief, weights: dict[Path, bytes], threads: int) -> None:
         os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))  # before torch is imported
         from srgan_cli.upscaling.crew.worker import Worker
 
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._worker = Worker(unpacked(brief, luggage), self._said.put)
+        self._worker = Worker(unpacked(brief, weights), self._said.put)
         self._units: queue.SimpleQueue[Unit] = queue.SimpleQueue()
         # In a thread, so that events can be sent while it works.
         threading.Thread(target=self._work, name="srgan-units", daemon=True).start()
@@ -67,7 +67,7 @@ class _Actor:
         events = [self._said.get()]
         until = time.monotonic() + _SAY_SECONDS
         with contextlib.suppress(queue.Empty):
-            while not isinstance(events[-1], Over):
+            while not isinstance(events[-1], UnitEnded):
                 events.append(self._said.get(timeout=max(0.0, until - time.monotonic())))
         return events
 
@@ -250,8 +250,8 @@ class Cluster:
         except (self._ray.exceptions.RayError, ConnectionError) as err:
             self._running.pop(worker, None)
             del self._units[worker]
-            return [Gone(_how(err))]
-        self._units[worker] -= isinstance(events[-1], Over)
+            return [WorkerLost(_how(err))]
+        self._units[worker] -= isinstance(events[-1], UnitEnded)
         if self._units[worker]:
             self._running[worker] = self._actors[worker].more.remote()
         else:

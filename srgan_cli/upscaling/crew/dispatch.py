@@ -23,8 +23,17 @@ from srgan_cli.errors import (
     shown,
 )
 from srgan_cli.files import part_name, reason, stale_parts
-from srgan_cli.upscaling.crew.blindness import Sight
-from srgan_cli.upscaling.crew.messages import AccessChecked, Advanced, Done, Event, Failed, Gone, Over, Started
+from srgan_cli.upscaling.crew.file_access import FileAccess
+from srgan_cli.upscaling.crew.messages import (
+    AccessChecked,
+    Advanced,
+    Done,
+    Event,
+    Failed,
+    Started,
+    UnitEnded,
+    WorkerLost,
+)
 from srgan_cli.upscaling.crew.outstanding import Outstanding
 from srgan_cli.upscaling.crew.roster import TRIES, UNITS, Roster
 from srgan_cli.upscaling.inputs import Failure
@@ -60,7 +69,7 @@ class Dispatch:
         stream: BinaryIO | None = None,
         places: Places | None = None,
     ) -> None:
-        self._sight = Sight(options, places or Places(), sees_all=roster.crew.sees_all)
+        self._access = FileAccess(options, places or Places(), sees_all=roster.crew.sees_all)
         self._stream = stream  # for results without a file; None: stdout
         self._options, self._roster, self._share, self._records = options, roster, share, records
         self._observer, self._tally = observer, tally
@@ -72,7 +81,7 @@ class Dispatch:
 
     def run(self) -> None:
         """Returns when all is done, by any process; the tally says how each picture ended."""
-        with self._feeding() as fed, self._sight.probing():
+        with self._feeding() as fed, self._access.probing():
             try:
                 while self._go_on(fed):
                     for worker, event in self._recorded(self._named(self._roster.wait(_POLL_SECONDS))):
@@ -139,23 +148,23 @@ class Dispatch:
         for worker in self._roster.free():
             if not (self._alone or self._waiting):
                 break
-            if is_full and self._sight.is_blind(worker):
+            if is_full and self._access.lacks_files(worker):
                 continue
             if worker in self._roster.busy and not self._is_nearly_done(worker):
                 continue
-            if not self._sight.is_known(worker):
+            if not self._access.is_known(worker):
                 self._out.give(worker, ())
-                self._roster.give(worker, self._sight.check((self._alone or self._waiting)[0]))
+                self._roster.give(worker, self._access.check((self._alone or self._waiting)[0]))
                 continue
             jobs = (self._alone.popleft(),) if self._alone else self._next_jobs(worker)
-            if self._roster.reserve(worker, self._sight.freight(worker, jobs[0])):
+            if self._roster.reserve(worker, self._access.freight(worker, jobs[0])):
                 given.append((worker, jobs))
             else:
                 self._alone.extendleft(jobs)  # it is one
                 is_full = True
         for worker, jobs in self._begun(given):
             try:
-                self._roster.hand(worker, self._sight.unit(worker, jobs))
+                self._roster.hand(worker, self._access.unit(worker, jobs))
             except UnreadablePictureError as err:
                 self._roster.release(worker)
                 (job,) = jobs
@@ -165,7 +174,7 @@ class Dispatch:
 
     def _is_nearly_done(self, worker: str) -> bool:
         """Whether a worker that has a unit should get another."""
-        if self._options.fail_fast or not self._sight.is_known(worker):
+        if self._options.fail_fast or not self._access.is_known(worker):
             return False
         if worker not in self._speeds:
             return len(self._waiting) >= UNITS * self._roster.count
@@ -187,7 +196,7 @@ class Dispatch:
     def _named(self, events: list[tuple[str, Event]]) -> list[tuple[str, Event]]:
         """The events, after publishing pictures that were sent back."""
         return [
-            (worker, self._sight.named(job, event))
+            (worker, self._access.named(job, event))
             if isinstance(event, Done) and (job := self._out.job(worker, event.target)) is not None
             else (worker, event)
             for worker, event in events
@@ -216,7 +225,7 @@ class Dispatch:
         budget = self._speeds.get(worker, 0.0) * _UNIT_SECONDS
         fair = -(-len(self._waiting) // (2 * max(1, self._roster.count)))
         jobs: list[Job] = []
-        most = 1 if self._sight.is_blind(worker) else MAX_PICTURES
+        most = 1 if self._access.lacks_files(worker) else MAX_PICTURES
         while self._waiting and len(jobs) < min(most, max(1, fair)):
             if jobs and budget < self._waiting[0].network_pixels:
                 break
@@ -234,10 +243,10 @@ class Dispatch:
         elif isinstance(event, Failed) and (job := self._out.pop(worker, event.failure.target)) is not None:
             self._failed(job, event.failure)
         elif isinstance(event, AccessChecked):
-            self._sight.note(worker, event.sees)
+            self._access.note(worker, event.sees)
             if not event.sees:
                 self._observer.detail(f"{worker} does not see the folders: pictures are sent to it, and results back")
-        elif isinstance(event, (Over, Gone)):
+        elif isinstance(event, (UnitEnded, WorkerLost)):
             self._take_back(worker, event)
 
     def _done(self, job: Job, event: Done) -> None:
@@ -259,22 +268,22 @@ class Dispatch:
         self._share.settle(job)
         self._observer.failed(failure)
 
-    def _take_back(self, worker: str, event: Over | Gone) -> None:
-        if isinstance(event, Over):
+    def _take_back(self, worker: str, event: UnitEnded | WorkerLost) -> None:
+        if isinstance(event, UnitEnded):
             self._tally.network_seconds += event.network_seconds
             self._tally.network_pixels += event.network_pixels
             if event.network_pixels:
                 self._speeds[worker] = event.network_pixels / max(event.seconds, 1e-3)
             left = self._out.end_all(worker) if event.error is not None else self._out.end_first(worker)
         else:
-            self._sight.forget(worker)
+            self._access.forget(worker)
             tried, left = self._out.end_dead(worker)
             for job in tried:
                 self._again(job, worker, event)
         self._waiting.extendleft(reversed(left))
         self._roster.settle(worker, event)
 
-    def _again(self, job: Job, worker: str, event: Gone) -> None:
+    def _again(self, job: Job, worker: str, event: WorkerLost) -> None:
         """A job whose worker died: given out alone, since it may have been the cause."""
         self._tries[job.target] += 1
         if self._tries[job.target] >= TRIES:
@@ -294,7 +303,7 @@ class Dispatch:
         while self._roster.busy and time.monotonic() < until:
             for worker, event in self._recorded(self._named(self._roster.crew.wait(0.2))):
                 self._roster.note(worker, event)
-                if isinstance(event, (Over, Gone)):
+                if isinstance(event, (UnitEnded, WorkerLost)):
                     is_last = worker not in self._roster.busy
                     self._drop(self._out.end_all(worker) if is_last else self._out.end_first(worker))
                 elif isinstance(event, Done) and (job := self._out.pop(worker, event.target)) is not None:

@@ -18,7 +18,7 @@ from srgan_cli.errors import DeviceError, PictureError
 from srgan_cli.files import discard, publish_text
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.stores.paths import StorePath
-from srgan_cli.upscaling.crew.messages import Event, Gone, Over, Piece, Pieced, Survey, Surveyed
+from srgan_cli.upscaling.crew.messages import Event, Piece, Pieced, Survey, Surveyed, UnitEnded, WorkerLost
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.plan import Job
 
@@ -68,7 +68,7 @@ class CrewUpscaler:
                 for one, event in self._roster.wait(_POLL_SECONDS):
                     if isinstance(event, Pieced):
                         made = event.high
-                    elif isinstance(event, (Over, Gone)):
+                    elif isinstance(event, (UnitEnded, WorkerLost)):
                         self._roster.settle(one, event)
             if made is not None:
                 return made
@@ -84,8 +84,8 @@ class CrewUpscaler:
             for worker, event in self._roster.wait(_POLL_SECONDS):
                 if isinstance(event, Surveyed):
                     answers[worker] = event
-                elif isinstance(event, (Over, Gone)):
-                    if isinstance(event, Gone):
+                elif isinstance(event, (UnitEnded, WorkerLost)):
+                    if isinstance(event, WorkerLost):
                         answers.pop(worker, None)
                     self._roster.settle(worker, event)
         return answers
@@ -211,19 +211,19 @@ class _Making:
             self._out[worker][0] = None
         elif isinstance(event, Surveyed):
             self._seeing[worker] = event.sees_probe
-        elif isinstance(event, (Over, Gone)):
-            if isinstance(event, Gone):
+        elif isinstance(event, (UnitEnded, WorkerLost)):
+            if isinstance(event, WorkerLost):
                 self._seeing.pop(worker, None)
             self._take_back(worker, event)
             self._roster.settle(worker, event)
 
-    def _take_back(self, worker: str, event: Over | Gone) -> None:
+    def _take_back(self, worker: str, event: UnitEnded | WorkerLost) -> None:
         """Take back a worker's unfinished pieces: all of them if it has died or failed. It was working on the first."""
         given = self._out.get(worker, deque())
-        ended = len(given) if isinstance(event, Gone) or event.error is not None else min(1, len(given))
+        ended = len(given) if isinstance(event, WorkerLost) or event.error is not None else min(1, len(given))
         pieces = [piece for piece in (given.popleft() for _ in range(ended)) if piece is not None]
         self._waiting.extendleft(reversed(pieces))
-        if isinstance(event, Gone) and pieces:
+        if isinstance(event, WorkerLost) and pieces:
             first_row = pieces[0].rows.start
             self._tries[first_row] += 1
             if self._tries[first_row] >= TRIES:

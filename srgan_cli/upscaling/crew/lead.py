@@ -16,11 +16,11 @@ from srgan_cli.errors import DeviceError, SettingsError, shown
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling import batch
 from srgan_cli.upscaling.crew.dispatch import MAX_PICTURES, Dispatch
-from srgan_cli.upscaling.crew.hiring import Hiring
 from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError
 from srgan_cli.upscaling.crew.messages import Brief, Crew
 from srgan_cli.upscaling.crew.processes import ProcessCrew
 from srgan_cli.upscaling.crew.roster import Roster
+from srgan_cli.upscaling.crew.startup import WorkerStartup
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.observer import Observer, Tally
 from srgan_cli.upscaling.places import Places
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 _FREIGHT_DIVISOR = 4  # fraction of this machine's free memory
 
 
-def hiring_of(brief: Brief) -> Hiring:
+def startup_of(brief: Brief) -> WorkerStartup:
     """A crew that starts when its `begin` is called. What `crew_of` raises is raised when the crew is requested."""
-    return Hiring(lambda: crew_of(brief), "ray" if brief.options.ray is not None else None)
+    return WorkerStartup(lambda: crew_of(brief), "ray" if brief.options.ray is not None else None)
 
 
 @contextlib.contextmanager
@@ -47,8 +47,8 @@ def hired(session: Session) -> Iterator[Crew]:
     """The session's crew: the one started during planning, or a new one. Raises as `crew_of` does."""
     if (path := own_memory(session.options)) is not None:
         raise SettingsError(f"{path} exists only inside this process, and workers are other processes: leave them out")
-    with contextlib.closing(session.hiring or hiring_of(brief_of(session))) as hiring:
-        crew = hiring.crew()
+    with contextlib.closing(session.startup or startup_of(brief_of(session))) as startup:
+        crew = startup.crew()
         _take_signals_back()
         yield crew
 

@@ -43,11 +43,11 @@ class Brief:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Make these pictures, from files to files. With `blind`, the worker sees no files: its one job contains the
-    picture's data, and the result is sent back."""
+    """Make these pictures, from files to files. `without_files`: for a worker that does not see them; its one job
+    contains the picture's data, and the result is sent back."""
 
     jobs: tuple[Job, ...]
-    blind: bool = False
+    without_files: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Pieced:
 
 
 @dataclass(frozen=True)
-class Over:
+class UnitEnded:
     """A unit has ended; jobs that neither succeeded nor failed are handed back. `error`: why the device (or its
     weights) cannot continue. `seconds`: time since its first picture was started, without loading networks."""
 
@@ -163,13 +163,15 @@ class Over:
 
 
 @dataclass(frozen=True)
-class Gone:
+class WorkerLost:
     """The worker has ended without a message; `how` describes it."""
 
     how: str
 
 
-Event: TypeAlias = "Started | Advanced | Done | Failed | Said | AccessChecked | Surveyed | Pieced | Over | Gone"
+Event: TypeAlias = (
+    "Started | Advanced | Done | Failed | Said | AccessChecked | Surveyed | Pieced | UnitEnded | WorkerLost"
+)
 
 
 class Crew(Protocol):
@@ -187,7 +189,8 @@ class Crew(Protocol):
     def give(self, worker: str, unit: Unit) -> None: ...
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
-        """Events as soon as there are any, or none after that many seconds. Each unit ends with `Over`, or `Gone`."""
+        """Events as soon as there are any, or none after that many seconds. Each unit ends with `UnitEnded`, or with
+        `WorkerLost`."""
 
     def renew(self, worker: str) -> bool:
         """Start another worker in place of one that has ended; False if that is impossible."""

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from srgan_cli.config import WorkerOptions
 from srgan_cli.errors import DeviceError
-from srgan_cli.upscaling.crew.messages import Brief, Event, Gone, Over, Unit
+from srgan_cli.upscaling.crew.messages import Brief, Event, Unit, UnitEnded, WorkerLost
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.crew.worker import Worker
@@ -116,7 +116,7 @@ class ProcessCrew:
                 self._said.put((name, cast("Event", _receive(pipe))))
         code = process.wait()
         if self._processes.get(name) is process:
-            self._said.put((name, Gone(f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}")))
+            self._said.put((name, WorkerLost(f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}")))
 
 
 def _post(process: subprocess.Popen[bytes], units: queue.SimpleQueue[bytes | None]) -> None:
@@ -190,15 +190,15 @@ class _UnitQueue:
         """Make the units, in the main thread, until the leading process ends."""
         while (given := self._todo.get()) is not None:
             unit, stops = given
-            over = Over()
+            ended = UnitEnded()
             try:
                 self._is_working = True
                 if stops == self._stops:
-                    over = worker.do(unit)
+                    ended = worker.do(unit)
                 self._is_working = False
             except KeyboardInterrupt:  # just before it began, or just after it ended
                 self._is_working = False
-            say(over)
+            say(ended)
 
     def _stop(self) -> None:
         self._stops += 1

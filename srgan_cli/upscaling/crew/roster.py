@@ -7,7 +7,7 @@ from collections.abc import Set
 from typing import TypeVar
 
 from srgan_cli.errors import DeviceError, WeightsError
-from srgan_cli.upscaling.crew.messages import Crew, Event, Gone, Over, Said, Unit
+from srgan_cli.upscaling.crew.messages import Crew, Event, Said, Unit, UnitEnded, WorkerLost
 from srgan_cli.upscaling.observer import Observer
 
 _POLL_SECONDS = 0.5
@@ -78,23 +78,23 @@ class Roster:
         self.crew.give(worker, unit)
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
-        """Events for the caller. `Over` and `Gone` have been handled here, except for their unfinished work, which the
-        caller takes back."""
+        """Events for the caller. `UnitEnded` and `WorkerLost` have been handled here, except for their
+        unfinished work, which the caller takes back."""
         events = self.crew.wait(seconds)
         for worker, event in events:
             if isinstance(event, Said):
                 self._say(worker, event)
             else:
                 self.note(worker, event)
-                if isinstance(event, Over) and event.error is None:
+                if isinstance(event, UnitEnded) and event.error is None:
                     self._deaths.pop(worker, None)
         return events
 
     def note(self, worker: str, event: Event) -> None:
-        """Update a worker's units after an event: `Over` ends the first one, `Gone` and errors all of them."""
-        if isinstance(event, Gone) or (isinstance(event, Over) and event.error is not None):
+        """Update a worker's units after an event: `UnitEnded` ends the first, `WorkerLost` and errors all of them."""
+        if isinstance(event, WorkerLost) or (isinstance(event, UnitEnded) and event.error is not None):
             self._freight.pop(worker, None)
-        elif isinstance(event, Over) and worker in self._freight:
+        elif isinstance(event, UnitEnded) and worker in self._freight:
             self._freight[worker].popleft()
             self._drop_idle(worker)
 
@@ -102,12 +102,12 @@ class Roster:
         if not self._freight[worker]:
             del self._freight[worker]
 
-    def settle(self, worker: str, event: Over | Gone) -> None:
+    def settle(self, worker: str, event: UnitEnded | WorkerLost) -> None:
         """Dismiss a worker that has failed, or start another; call it once its work has been taken back.
 
         Raises the error of the last worker, and a `WeightsError` immediately: all workers would fail the same way.
         """
-        if isinstance(event, Gone):
+        if isinstance(event, WorkerLost):
             self._deaths[worker] += 1
             if self._deaths[worker] < TRIES and self.crew.renew(worker):
                 self._observer.note(f"the worker on {worker} has ended with {event.how}; another takes its place")

@@ -22,7 +22,6 @@ from srgan_cli.upscaling.crew.messages import (
     Done,
     Event,
     Failed,
-    Over,
     Pictures,
     Piece,
     Pieced,
@@ -31,6 +30,7 @@ from srgan_cli.upscaling.crew.messages import (
     Survey,
     Surveyed,
     Unit,
+    UnitEnded,
 )
 from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.ledger import identity
@@ -54,24 +54,24 @@ class Worker:
         self._error: DeviceError | WeightsError | None = None
         warm(brief.options.engine.device)
 
-    def do(self, unit: Unit) -> Over:
+    def do(self, unit: Unit) -> UnitEnded:
         """Make a unit. Returns its final event; after an error nothing more is started."""
         if self._error is not None:
-            return Over(self._error)
+            return UnitEnded(self._error)
         try:
-            over = self._make_unit(unit)
+            ended = self._make_unit(unit)
         except KeyboardInterrupt:
-            return Over()
+            return UnitEnded()
         except (DeviceError, WeightsError) as err:
-            over = Over(err)
+            ended = UnitEnded(err)
         except Exception as err:  # noqa: BLE001 - a defect must not leave the others waiting
-            over = Over(DeviceError(f"a worker met a defect in srgan: {type(err).__name__}: {err}"))
-        self._error = over.error
-        return over
+            ended = UnitEnded(DeviceError(f"a worker met a defect in srgan: {type(err).__name__}: {err}"))
+        self._error = ended.error
+        return ended
 
-    def _make_unit(self, unit: Unit) -> Over:
+    def _make_unit(self, unit: Unit) -> UnitEnded:
         if isinstance(unit, Pictures):
-            return self._blind(unit.jobs[0]) if unit.blind else self._pictures(unit.jobs)
+            return self._without_files(unit.jobs[0]) if unit.without_files else self._pictures(unit.jobs)
         if isinstance(unit, CheckAccess):
             return self._check_access(unit)
         if isinstance(unit, Survey):
@@ -88,11 +88,11 @@ class Worker:
             self._told.add(facts)
         return self._upscalers[key]
 
-    def _pictures(self, jobs: tuple[Job, ...]) -> Over:
+    def _pictures(self, jobs: tuple[Job, ...]) -> UnitEnded:
         tally = Tally()
         return self._make(jobs, self._brief.options, tally, _UnitObserver(self._say, tally), None)
 
-    def _blind(self, job: Job) -> Over:
+    def _without_files(self, job: Job) -> UnitEnded:
         """A picture that arrived with its job, and is returned with its name."""
         tally, stream, options = Tally(), io.BytesIO(), self._brief.options
         options = replace(options, write=replace(options.write, keep_time=False))  # published by the leading process
@@ -106,24 +106,24 @@ class Worker:
         tally: Tally,
         reporter: _UnitObserver,
         stream: io.BytesIO | None,
-    ) -> Over:
+    ) -> UnitEnded:
         key, assign = self._brief.settings_key, self._session.assign
         batch.run_handed(jobs, options, key, self._upscaler, reporter, assign, tally, stream)
-        return Over(tally.error, tally.network_seconds, tally.network_pixels, reporter.seconds())
+        return UnitEnded(tally.error, tally.network_seconds, tally.network_pixels, reporter.seconds())
 
-    def _check_access(self, check: CheckAccess) -> Over:
+    def _check_access(self, check: CheckAccess) -> UnitEnded:
         sees = (check.source is None or check.source.is_file()) and (check.probe is None or _holds(*check.probe))
         self._say(AccessChecked(sees))
-        return Over()
+        return UnitEnded()
 
-    def _survey(self, survey: Survey) -> Over:
+    def _survey(self, survey: Survey) -> UnitEnded:
         upscaler = self._upscaler(survey.job)
         tile_px, band_px, halo_px = upscaler.bands_of(survey.job.header.width, survey.job.header.channels)
         sees = survey.probe is not None and _holds(*survey.probe)
         self._say(Surveyed(upscaler.scale, tile_px, band_px, halo_px, sees))
-        return Over()
+        return UnitEnded()
 
-    def _piece(self, piece: Piece) -> Over:
+    def _piece(self, piece: Piece) -> UnitEnded:
         job, rows = piece.job, piece.rows
         upscaler = self._upscaler(job)
         scale, dtype = upscaler.scale, np.dtype(np.uint8 if job.canvas_depth == 8 else np.uint16)
@@ -138,7 +138,7 @@ class Worker:
             high = np.empty((rows.core * scale, *shape[1:]), dtype)
             upscaler.upscale_piece(piece.low, rows, high, piece.tile_px)
         self._say(Pieced(rows, None if piece.scratch is not None else high))
-        return Over(None, time.perf_counter() - began, rows.core * shape[1] * scale)
+        return UnitEnded(None, time.perf_counter() - began, rows.core * shape[1] * scale)
 
 
 def _holds(path: Path, token: str) -> bool:

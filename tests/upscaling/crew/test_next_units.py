@@ -11,7 +11,7 @@ import pytest
 
 from srgan_cli.upscaling.crew import dispatch
 from srgan_cli.upscaling.crew.lead import brief_of, lead
-from srgan_cli.upscaling.crew.messages import Advanced, Event, Gone, Over, Pictures, Piece, Started, Unit
+from srgan_cli.upscaling.crew.messages import Advanced, Event, Pictures, Piece, Started, Unit, UnitEnded, WorkerLost
 from srgan_cli.upscaling.crew.outstanding import Outstanding
 from srgan_cli.upscaling.crew.roster import UNITS
 from srgan_cli.upscaling.plan import Job
@@ -40,9 +40,9 @@ class Watched(Threads):
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
         events = super().wait(seconds)
         for worker, event in events:
-            if isinstance(event, Gone):
+            if isinstance(event, WorkerLost):
                 self.at_death += self.has.pop(worker)
-            elif isinstance(event, Over):
+            elif isinstance(event, UnitEnded):
                 self.has[worker].popleft()
         return events
 

@@ -18,7 +18,7 @@ import pytest
 from srgan_cli.config import EngineOptions
 from srgan_cli.upscaling.crew import processes
 from srgan_cli.upscaling.crew.lead import brief_of, crew_of, lead
-from srgan_cli.upscaling.crew.messages import CheckAccess, Event, Over, Unit
+from srgan_cli.upscaling.crew.messages import CheckAccess, Event, Unit, UnitEnded
 from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import by_threads, is_as_without_a_crew, session, third_dies_and_fifth_fails
@@ -110,13 +110,13 @@ class Patient:
         self.begun: list[Unit] = []
         self.may_end = threading.Event()
 
-    def do(self, unit: Unit) -> Over:
+    def do(self, unit: Unit) -> UnitEnded:
         self.begun.append(unit)
         try:
             assert self.may_end.wait(60)
         except KeyboardInterrupt:
-            return Over(network_pixels=-1)
-        return Over(network_pixels=1)
+            return UnitEnded(network_pixels=-1)
+        return UnitEnded(network_pixels=1)
 
 
 def test_an_order_to_stop_ends_what_is_made_and_what_waits_and_nothing_later() -> None:
@@ -147,7 +147,7 @@ def test_an_order_to_stop_ends_what_is_made_and_what_waits_and_nothing_later() -
         signal.signal(signal.SIGINT, before)
         reader.close()
     assert worker.begun == [first, third]
-    assert said == [Over(network_pixels=-1), Over(), Over(network_pixels=1)]
+    assert said == [UnitEnded(network_pixels=-1), UnitEnded(), UnitEnded(network_pixels=1)]
 
 
 def test_a_stopped_worker_blocks_no_other(twelve: Path, model: Path) -> None:

@@ -19,7 +19,7 @@ from srgan_cli.upscaling.places import Places
 from srgan_cli.upscaling.plan import Job
 
 
-class Sight:
+class FileAccess:
     """Which workers see which of a run's pictures and folders."""
 
     def __init__(self, options: UpscaleOptions, places: Places, *, sees_all: bool) -> None:
@@ -30,7 +30,7 @@ class Sight:
     def is_known(self, worker: str) -> bool:
         return self._sees_all or worker in self._sees
 
-    def is_blind(self, worker: str) -> bool:
+    def lacks_files(self, worker: str) -> bool:
         return not self._sees_all and not self._sees.get(worker, False)
 
     def note(self, worker: str, sees: bool) -> None:
@@ -61,16 +61,16 @@ class Sight:
                 discard(self._probe[0])
 
     def unit(self, worker: str, jobs: Sequence[Job]) -> Pictures:
-        """The unit for a worker; with `blind`, it contains the bytes of its one picture. Raises
+        """The unit for a worker; with `without_files`, it contains the bytes of its one picture. Raises
         `UnreadablePictureError`."""
         (first, *others) = jobs
         if not self._travels(worker, first):
             return Pictures(tuple(jobs))
         assert not others
         if first.data is not None or isinstance(first.source, StorePath):
-            return Pictures((first,), blind=True)
+            return Pictures((first,), without_files=True)
         try:
-            return Pictures((replace(first, data=first.source.read_bytes()),), blind=True)
+            return Pictures((replace(first, data=first.source.read_bytes()),), without_files=True)
         except OSError as err:
             raise UnreadablePictureError(f"{shown(first.source)} cannot be read: {reason(err)}") from err
 
@@ -88,7 +88,7 @@ class Sight:
         return there + job.needed_bytes(self._options.write)
 
     def _travels(self, worker: str, job: Job) -> bool:
-        return job.target == STREAM or (self.is_blind(worker) and not _is_far(job))
+        return job.target == STREAM or (self.lacks_files(worker) and not _is_far(job))
 
     def named(self, job: Job, event: Done) -> Event:
         """Publish a picture that was sent back."""

@@ -11,9 +11,9 @@ import pytest
 from srgan_cli.upscaling.crew import lead as lead_module
 from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, lead
-from srgan_cli.upscaling.crew.luggage import packed, unpacked
 from srgan_cli.upscaling.crew.messages import CheckAccess, Pictures, Piece, Survey
 from srgan_cli.upscaling.crew.roster import Roster
+from srgan_cli.upscaling.crew.weights_transfer import packed, unpacked
 from srgan_cli.upscaling.plan import Job
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import SPLIT, Killed, Threads, by_threads, is_as_without_a_crew, session
@@ -41,7 +41,7 @@ def test_workers_that_see_nothing_get_pictures_and_send_results_back(
     assert sorted(failure.source.name for failure in tally.failures) == ["05.png", "06.png"]
     assert len(tally.done) == 10
     units = [unit for _, unit in crew.units if isinstance(unit, Pictures)]
-    assert all(unit.blind and len(unit.jobs) == 1 and unit.jobs[0].data for unit in units)
+    assert all(unit.without_files and len(unit.jobs) == 1 and unit.jobs[0].data for unit in units)
     assert len([unit for _, unit in crew.units if isinstance(unit, CheckAccess)]) == 3
     assert any("does not see the folders" in sentence for sentence in watch.of("detail"))
     picture(twelve / "in" / "06.png", 26, 16, seed=6)
@@ -99,7 +99,7 @@ def test_rows_that_travel_are_bounded_in_bytes(large: Path, model: Path, monkeyp
 def test_each_worker_is_asked_whether_it_sees_the_scratch_file(
     large: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of three sees nothing, and another dies and comes back blind."""
+    """One of three sees nothing, and another dies and comes back without files."""
     monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 1000)
     real, blind = worker._holds, {"srgan-cpu:3"}
     monkeypatch.setattr(worker, "_holds", lambda *a: threading.current_thread().name not in blind and real(*a))
@@ -127,11 +127,11 @@ def test_weights_go_along_to_where_they_are_not(twelve: Path, model: Path, tmp_p
     own = tmp_path / "own.safetensors"
     own.write_bytes(model.read_bytes())
     made = session(twelve, own)
-    luggage = packed(brief_of(made))
-    assert list(luggage.values()) == [model.read_bytes()]
-    assert unpacked(brief_of(made), luggage) == brief_of(made), "they are here"
+    weights = packed(brief_of(made))
+    assert list(weights.values()) == [model.read_bytes()]
+    assert unpacked(brief_of(made), weights) == brief_of(made), "they are here"
     own.unlink()
-    crew, watch = Threads(unpacked(brief_of(made), luggage), ("cpu:1",)), Recorder()
+    crew, watch = Threads(unpacked(brief_of(made), weights), ("cpu:1",)), Recorder()
     tally = lead(made, crew, watch)
     assert (tally.exit_code, len(tally.done)) == (0, 12)
     assert is_as_without_a_crew(twelve, model)

@@ -15,10 +15,10 @@ from srgan_cli.config import EngineOptions, UpscaleOptions
 from srgan_cli.errors import DeviceError, SettingsError
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.sizes import Size
-from srgan_cli.upscaling.crew import hiring as hiring_module
 from srgan_cli.upscaling.crew import lead as lead_module
-from srgan_cli.upscaling.crew.hiring import Hiring
+from srgan_cli.upscaling.crew import startup as startup_module
 from srgan_cli.upscaling.crew.messages import Brief
+from srgan_cli.upscaling.crew.startup import WorkerStartup
 from srgan_cli.upscaling.session import Session, prepare
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import Threads
@@ -70,7 +70,7 @@ def prepared(folder: Path, model: Path, **options: Any) -> Session:
         "engine": EngineOptions("cpu:2x1", "fp32", 16),
         **options,
     }
-    return prepare(UpscaleOptions(**asked), hire=True)
+    return prepare(UpscaleOptions(**asked), start_workers=True)
 
 
 def wait_for(agency: Agency, *events: str) -> bool:
@@ -95,7 +95,7 @@ def test_a_crew_is_started_before_the_last_header_is_read(
     assert seen == [True]
     tally = made.run(Recorder())
     assert (tally.exit_code, len(tally.done), agency.events) == (0, 9, ["started", "closed"])
-    assert not [one for one in threading.enumerate() if one.name == "srgan-hiring"]
+    assert not [one for one in threading.enumerate() if one.name == "srgan-startup"]
 
 
 def test_nothing_is_started_where_there_is_nothing_to_do(nine: Path, model: Path, agency: Agency) -> None:
@@ -160,7 +160,7 @@ def test_the_command_starts_nothing_for_a_dry_run(
 
 
 def test_an_unused_crew_is_closed_even_if_it_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hiring_module, "_END_SECONDS", 0.05)
+    monkeypatch.setattr(startup_module, "_END_SECONDS", 0.05)
     going, go, closed = threading.Event(), threading.Event(), threading.Event()
 
     class Late:
@@ -172,7 +172,7 @@ def test_an_unused_crew_is_closed_even_if_it_starts_late(monkeypatch: pytest.Mon
         go.wait()
         return Late()
 
-    one = Hiring(start)
+    one = WorkerStartup(start)
     one.begin()
     assert going.wait(10)
     one.close()  # does not wait for long
@@ -184,7 +184,7 @@ def test_one_that_was_never_begun_starts_nothing() -> None:
     def start() -> Any:
         raise AssertionError("this is not called")
 
-    one = Hiring(start, "there.is.no.such.module")
+    one = WorkerStartup(start, "there.is.no.such.module")
     time.sleep(0.1)
     one.close()
     assert one._ended.is_set()

@@ -19,11 +19,11 @@ def packed(brief: Brief) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in paths if isinstance(path, Path) and path.is_file()}
 
 
-def unpacked(brief: Brief, luggage: dict[Path, bytes]) -> Brief:
+def unpacked(brief: Brief, weights: dict[Path, bytes]) -> Brief:
     """The brief for a worker: files that it does not see, or that differ there, are stored in a temporary folder until
     it ends."""
     moved: dict[Path, Path] = {}
-    for number, (path, data) in enumerate(luggage.items()):
+    for number, (path, data) in enumerate(weights.items()):
         if not _holds(path, data):
             folder = Path(tempfile.mkdtemp(prefix=f"srgan-weights-{number}-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -17,7 +17,7 @@ _POLL_SECONDS = 0.5
 _END_SECONDS = 10.0
 
 
-class Hiring:
+class WorkerStartup:
     """Starts a crew in a thread that lives as long as the crew: on Linux, processes started by Ray end with the thread
     that started them. Before `begin`, it only imports `module`."""
 
@@ -27,7 +27,7 @@ class Hiring:
         self._closed, self._ended = threading.Event(), threading.Event()
         self._crew: Crew | None = None
         self._error: BaseException | None = None
-        threading.Thread(target=self._hire, name="srgan-hiring", daemon=True).start()
+        threading.Thread(target=self._run, name="srgan-startup", daemon=True).start()
 
     def begin(self) -> None:
         """There is work, so start the crew. Returns immediately."""
@@ -50,7 +50,7 @@ class Hiring:
         self._begun.set()
         self._ended.wait(_END_SECONDS)
 
-    def _hire(self) -> None:
+    def _run(self) -> None:
         self._import()
         self._begun.wait()
         if not self._closed.is_set():
