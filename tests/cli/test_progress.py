@@ -73,11 +73,11 @@ def srgan(model: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_a_log_file_gets_lines(srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "LINE_SECONDS", 0.1)
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
     real = Upscaler.upscale_rows
 
     def slow(*args: Any, **options: Any) -> None:
-        time.sleep(0.5)
+        time.sleep(0.2)
         real(*args, **options)
 
     monkeypatch.setattr(Upscaler, "upscale_rows", slow)

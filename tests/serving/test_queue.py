@@ -184,6 +184,7 @@ def _closed(connection: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_slow_loris(impatient: HttpServer) -> None:
     """Headers and bodies that arrive byte by byte, or never, delay no other request and time out."""
     beginnings = [b"", b"POST /v1/upscale HT", head(impatient, 1000), head(impatient, 1000) + b"\x89PNG"]

@@ -165,7 +165,7 @@ def test_hostile_uploads_are_answered_and_nothing_stays(server: HttpServer) -> N
     statuses = []
     sound = [seed.data for seed in all_seeds()[::4]]
     cut = [data[: len(data) // 2] for data in sound[::2]]
-    for data in (*sound, *cut, *(case(5, number).data for number in range(60))):
+    for data in (*sound, *cut, *(case(5, number).data for number in range(20))):
         for wanted in ("png", "tiff") if data[:4] in (b"PK\3\4", b"%PDF") else ("png",):
             answer = post(server, f"/v1/upscale?scale=2&format={wanted}", data)
             assert answer.status in (200, 400, 413, 422), (data[:60], answer.body)

@@ -145,7 +145,7 @@ def test_claims_untouched_for_long_expire_sooner(tmp_path: Path, kind: str, monk
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("hours", [-1, 1])
+@pytest.mark.parametrize("hours", [-1, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_clock_that_is_wrong_by_an_hour_takes_nothing_from_the_living(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:

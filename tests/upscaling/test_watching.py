@@ -80,7 +80,7 @@ def model(tiny_x4: Path) -> str:
     return str(tiny_x4)
 
 
-@pytest.fixture(params=["events", "polling"])
+@pytest.fixture(params=["events", pytest.param("polling", marks=pytest.mark.slow)])
 def options(
     tmp_path: Path, model: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> WatchOptions:

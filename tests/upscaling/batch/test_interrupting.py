@@ -140,7 +140,12 @@ Upscaler.upscale_rows = slow
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL],
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+        signal.SIGKILL,
+    ],
     ids=["INT", "TERM", "HUP", "KILL"],
 )
 def test_a_run_that_is_killed_goes_on_with_resume(

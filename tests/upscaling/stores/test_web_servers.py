@@ -43,7 +43,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def web(here: Path) -> Iterator[str]:
     picture(here / "made/a.png", 20, 16)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(here / "made")))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
