@@ -1,4 +1,4 @@
-"""srgan: enlarge pictures with a focused SRGAN (Ledig et al. 2017, arXiv:1609.04802).
+"""srgan: enlarges pictures with neural networks, after SRGAN (Ledig et al. 2017, arXiv:1609.04802).
 
 >>> from srgan_cli import Upscaler, load_model, upscale_file
 >>> upscale_file("in.jpg", "out.png")  # the command's work, from Python

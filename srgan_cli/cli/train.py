@@ -238,14 +238,14 @@ def resolve(
 def _check_sizes(config: TrainConfig, assignments: Sequence[str]) -> None:
     """Refuse settings that would have no effect: sizes with --init, and growth without a model."""
     if config.generator.grow and config.init is None:
-        raise SettingsError("--grow needs --init: the model that the larger network begins with")
+        raise SettingsError("--grow needs --init: the model that the larger network starts from")
     asked = [name for one in assignments for name in parse_assignment(one).get("generator", {})]
     # every compact network may have noise inputs
     sizes = [name for name in asked if name not in ("grow", "scale", "noise")]
     if config.init is not None and not config.generator.grow and sizes:
         raise SettingsError(
             f"with --init the sizes are those of {shown(config.init)}, not generator.{sizes[0]}; add --grow for a "
-            "deeper network that begins with it"
+            "deeper network that starts from it"
         )
 
 

@@ -36,7 +36,7 @@ function slide() {
 
 for (const image of [before, after]) {
   image.addEventListener("error", () => {
-    if (shown >= 0) caption.textContent = `${decodeURI(image.getAttribute("src"))} is not there any more`;
+    if (shown >= 0) caption.textContent = `${decodeURI(image.getAttribute("src"))} no longer exists`;
   });
 }
 links.forEach((link, index) => link.addEventListener("click", (event) => {

@@ -73,7 +73,7 @@ def scan(settings: DataSettings, *, scale: int, crop_px: int, advance: Advance |
     if not train:
         raise NothingToDoError(_nothing_left("to learn from", [*refused, *not_learned], sieve.sizes(files), scale))
     if settings.val_dir and not val:
-        raise NothingToDoError(_nothing_left("to judge by", [*refused, *not_judged], [], scale))
+        raise NothingToDoError(_nothing_left("to validate with", [*refused, *not_judged], [], scale))
     if settings.val_dir:
         split = f"those of {shown(settings.val_dir)}"
     else:

@@ -72,7 +72,7 @@ def damaged(name: str, reason: str) -> UnreadablePictureError:
     if NOT_FOR_US.search(reason):
         return UnreadablePictureError(
             f"{name} is of a kind that cannot be read here{reason}. It does not seem to be damaged: save it as an "
-            "ordinary PNG, JPEG or TIFF in the program it is from"
+            "ordinary PNG, JPEG or TIFF in the program that made it"
         )
     return UnreadablePictureError(f"{name} is damaged or incomplete and cannot be decoded{reason}")
 

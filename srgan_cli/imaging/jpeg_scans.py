@@ -107,9 +107,9 @@ def _lost_bits(frame: _Frame, scans: list[_Scan]) -> str:
     for scan in scans:
         for place in ((one, index) for one in scan.components for index in range(scan.first, scan.last + 1)):
             if scan.before and last_bits.get(place) != scan.before:
-                return "a scan is missing, is there twice, or stands in another place"
+                return "a scan is missing, repeated or misplaced"
             last_bits[place] = scan.bit
     needed = [(one, 0) for one in frame.components] + [(frame.components[0], index) for index in range(1, 64)]
     if any(place not in last_bits for place in needed) or any(last_bits.values()):
-        return "not all of its scans are there"
+        return "some of its scans are missing"
     return ""

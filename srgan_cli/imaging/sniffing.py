@@ -110,7 +110,8 @@ def name_notes(source: Source, format: str) -> tuple[str, ...]:  # noqa: A002
     claimed = format_of_suffix(source.suffix) if source.suffix else None
     if claimed is None or claimed == format:
         return ()
-    return (f"{source.name} is a {FORMATS[format].title} file, although its name says otherwise; it is read as one",)
+    title = FORMATS[format].title
+    return (f"{source.name} is a {title} file, although its name says otherwise; it is read as {title}",)
 
 
 def declared_size(source: Source, format: str) -> tuple[int, int] | None:  # noqa: A002

@@ -109,7 +109,7 @@ class TiffKind:
             return None
         return UnreadablePictureError(
             f"{name} is a TIFF compressed with {title}, which cannot be read here{reason}. It does not seem to be "
-            "damaged: save it with deflate or LZW in the program it is from, or with vips or ImageMagick"
+            "damaged: save it with deflate or LZW in the program that made it, or with vips or ImageMagick"
         )
 
 
@@ -180,7 +180,7 @@ def _refuse_raw(source: Source, structure: Structure, tables: list[Table]) -> No
     if title is not None:
         raise UnreadablePictureError(
             f"{source.name} is a camera raw file ({title}): it holds the sensor's values and a small preview. "
-            "Develop it with a raw converter, and enlarge the picture that comes out"
+            "Develop it with a raw converter, and enlarge the result"
         )
 
 

@@ -45,9 +45,9 @@ class AddOptions:
     def __post_init__(self) -> None:
         digits = self.sha256 is None or (len(self.sha256) == 64 and set(self.sha256.lower()) <= set("0123456789abcdef"))
         if not digits:
-            raise SettingsError(f"--sha256 takes 64 hexadecimal digits, not {self.sha256!r}")
+            raise SettingsError(f"--sha256 expects 64 hexadecimal digits, not {self.sha256!r}")
         if self.licence is not None and not (self.licence.isprintable() and len(self.licence) <= 200):
-            raise SettingsError("--licence takes one line of text, such as MIT or CC-BY-4.0")
+            raise SettingsError("--licence expects one line of text, such as MIT or CC-BY-4.0")
 
 
 def add(options: AddOptions, on_progress: Progress | None = None) -> OwnModel:

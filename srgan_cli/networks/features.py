@@ -184,7 +184,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is damaged, or not a file of weights (.safetensors, or torch's .pth)") from err
     loaded = read_tensors(path, str(path))
     if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{path} holds no weights by name, as VGG19's do")
+        raise WeightsError(f"{path} does not hold named weights, as VGG19's file does")
     return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 

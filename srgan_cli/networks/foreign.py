@@ -131,7 +131,7 @@ def _read_tensors(data: bytes, path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} cannot be read as weights: it is damaged") from err
     state = read_tensors(data, str(path))
     if not isinstance(state, dict):
-        raise WeightsError(f"{path} contains not weights but a {type(state).__name__}")
+        raise WeightsError(f"{path} does not contain weights, but a {type(state).__name__}")
     return state
 
 

@@ -34,7 +34,7 @@ def grown(source: Generator, architecture: str, config: Mapping[str, object]) ->
     """
     target = build(architecture, config)
     if source.architecture != architecture:
-        raise WeightsError(f"a {architecture} network cannot begin with a {source.architecture} one")
+        raise WeightsError(f"a {architecture} network cannot start from a {source.architecture} one")
     before, after = _blocks(source, target)
     learned = {_layer(key, architecture, before): tensor for key, tensor in source.state_dict().items()}
     places: dict[int | None, int | None] = {_place(block, before, after): block for block in range(before)}

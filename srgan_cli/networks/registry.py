@@ -287,7 +287,7 @@ def parse_header(file: BinaryIO, size_bytes: int, name: str) -> WeightsHeader:
     start = file.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else size_bytes
     if not 2 <= length <= min(_MAX_HEADER_BYTES, size_bytes - 8):
-        raise WeightsError(f"{name} is not a safetensors file, or it is cut short")
+        raise WeightsError(f"{name} is not a safetensors file, or it is truncated")
     try:
         content = json.loads(file.read(length))
         metadata = content.pop("__metadata__", {})

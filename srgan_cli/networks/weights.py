@@ -104,7 +104,7 @@ def load_model(source: str | Path, scale: float | None = None) -> Model:
     if bundled is not None and start is not None:
         return _between(start, bundled, DEFAULT_DETAIL if detail is None else detail)
     if detail is not None:
-        raise WeightsError(f"{name} has no detail to choose: that is for srgan, whose start is bundled too")
+        raise WeightsError(f"{name} has no choice of detail: only srgan can be blended with the model it came from")
     own = library.owner_of(path)
     if own is not None and (wrong := library.fault(own)):
         raise WeightsError(f"{own.name}: {wrong}; `srgan models remove {own.name}`, and add it again")

@@ -29,7 +29,7 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
             "/v1/jobs": {"post": _new_job(questions, options)},
             "/v1/jobs/{id}": {
                 "get": _about_job("The state of a job.", "getJob", {"200": _json("Its state.", "Job")}),
-                "delete": _about_job("End a job and remove it.", "deleteJob", {"204": {"description": "It is gone."}}),
+                "delete": _about_job("End a job and remove it.", "deleteJob", {"204": {"description": "It is removed."}}),
             },
             "/v1/jobs/{id}/events": {
                 "get": _about_job(
@@ -50,15 +50,15 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
                      "409": _problem("It is not done.")},
                 )
             },
-            "/v1/models": {"get": _plain("The available models.", "models", {"200": _json("Them.", "Models")})},
+            "/v1/models": {"get": _plain("The available models.", "models", {"200": _json("The models.", "Models")})},
             "/v1/openapi.json": {"get": _plain("This document.", "openapi", {"200": {"description": "It."}})},
             "/healthz": {
-                "get": {**_plain("Whether the server is running.", "health", {"200": {"description": "It is."}}),
+                "get": {**_plain("Whether the server is running.", "health", {"200": {"description": "It is running."}}),
                         "security": []}
             },
             "/metrics": {
                 "get": _plain("Counters for Prometheus.", "metrics",
-                              {"200": {"description": "Them.", "content": {"text/plain": {}}}})
+                              {"200": {"description": "The counters.", "content": {"text/plain": {}}}})
             },
         },
         "components": {"schemas": _SCHEMAS, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
@@ -135,7 +135,7 @@ def _picture() -> dict[str, Any]:
         for name, text in (
             ("X-Srgan-Size", "Width and height in px: 1352x900."),
             ("X-Srgan-Model", "The model that made it."),
-            ("X-Srgan-Why", "Why that one."),
+            ("X-Srgan-Why", "Why this model was chosen."),
             ("X-Srgan-Notes", "Notes on the result, as a JSON list of sentences."),
         )
     }

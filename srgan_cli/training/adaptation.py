@@ -170,8 +170,7 @@ class Adaptation:
         """This process's random generator for this step: stateless, so that a run can be resumed."""
         return draws_for(self.seed, stream, step * self.group.world + self.group.rank)
 
-    # -------------------------------------------------------------------------------------------------- the reverse
-    # cycle
+    # -------------------------------------------------------------------------------------------------- reverse cycle
 
     def add_cycle(self, terms: Terms, generator: Generator, worn: Tensor | None, step: int) -> None:
         """Add a term to G's loss: F(G(low)) equals low, for some of the real worn crops (N, 3, h, w)."""

@@ -52,7 +52,9 @@ def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outco
             state = State.restored(values)
             clock.resume(elapsed_s=values["elapsed_s"], begun_s=values["begun_s"])
         if state.is_finished(config) and (where / RUN_MODEL).is_file():
-            observer.note(f"the run in {where} is finished; the same command with a greater length continues it")
+            observer.note(
+                f"the run in {where} is finished; the same command with a longer --budget or more --steps continues it"
+            )
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, clock.earlier_s)
         # Cheapest checks first: headers of pictures, VGG19 (up to half a gigabyte), all pixels of pictures.
         pictures = sources.scanned(run, observer)

@@ -56,7 +56,7 @@ def judge(signs: Signs) -> ModelChoice:
     if signs.one_bit:
         return ModelChoice(WORN, "only two levels, so its edges are jagged")
     if signs.earlier_quality is not None:
-        return ModelChoice(WORN, f"it was a JPEG of quality {signs.earlier_quality} once")
+        return ModelChoice(WORN, f"it was once a JPEG of quality {signs.earlier_quality}")
     if signs.noise >= SURE_NOISE or signs.noise >= max(WORN_NOISE, signs.grain / MAX_GRAIN_OF_NOISE):
         return ModelChoice(WORN, f"noisy: a standard deviation of about {signs.noise:.0f} levels")
     coarse = signs.grain >= max(WORN_GRAIN, MIN_GRAIN_OF_SCANS * signs.noise)

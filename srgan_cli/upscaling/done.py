@@ -51,7 +51,7 @@ def without_done(jobs: Sequence[Job], options: UpscaleOptions, settings_key: str
                 todo.append(replace(job, is_new=False))
             else:
                 raise SettingsError(
-                    f"{job.target} exists, but no earlier run made it (its record is {ledger.path.name}); move it "
+                    f"{job.target} exists, but no earlier run made it (it is not in {ledger.path.name}); move it "
                     "away, or give --overwrite or --skip-existing"
                 )
         else:

@@ -85,7 +85,7 @@ def _described(grain: Grain, left: float) -> str:
     colour = f", {round(100 * (1 - grain.shared))} % of it colour" if len(grain.strength) > 1 else ""
     return (
         f"grain of {grain.levels:.1f} levels{colour}, of which the enlargement has {round(100 * math.sqrt(left))} %; "
-        "the rest is put back"
+        "the rest is added"
     )
 
 

@@ -102,7 +102,7 @@ class _PassedOver:
             notes.append(f"skipped in folders: {listed}")
         if self.folders:
             many = "s" * (self.folders != 1)
-            notes.append(f"{self.folders} folder{many} inside the inputs not entered; give --recursive to include them")
+            notes.append(f"skipped {self.folders} subfolder{many} of the inputs; give --recursive to include them")
         return tuple(notes)
 
 
@@ -111,7 +111,7 @@ _NOT_READ = {
     "camera raw files: develop them first": "3fr arw cr2 cr3 crw dng erf iiq kdc mef mos mrw nef nrw orf pef raf "
     "raw rw2 sr2 srf srw x3f",
     "read only if you name them": "pdf zip",
-    "films": "3gp avi m4v mkv mov mp4 mpg mpeg mts webm wmv",
+    "videos": "3gp avi m4v mkv mov mp4 mpg mpeg mts webm wmv",
     "not a format srgan reads": "ai cdr eps exr hdr ico jp2 j2k jxl jxr pcx pbm pgm pnm ppm psb psd qoi svg tga xcf",
 }
 _WHY_NOT = {f".{ending}": why for why, endings in _NOT_READ.items() for ending in endings.split()}

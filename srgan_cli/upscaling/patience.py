@@ -42,7 +42,7 @@ class Patience:
         return self._limit is not None and self.seconds > self._limit
 
     def error(self) -> PictureError:
-        return PictureTimeoutError(f"it took longer than --timeout {self._limit:g} seconds and was given up")
+        return PictureTimeoutError(f"it took longer than --timeout {self._limit:g} seconds and was abandoned")
 
     def check(self) -> None:
         """Called between steps: raises `PictureError` if the time is over, and warns once about a slow picture."""
@@ -52,5 +52,5 @@ class Patience:
             self._slow = None
             self._warn(
                 f"it has taken {self.seconds:.0f} seconds so far, more than {_SLOW} times what was expected; "
-                "--timeout SECONDS gives such pictures up"
+                "--timeout SECONDS abandons such pictures"
             )

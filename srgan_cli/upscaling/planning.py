@@ -196,7 +196,7 @@ def _sized(one: InputFile, header: Header, options: UpscaleOptions, into: Path |
 
 def _refuse_two_formats(to_file: Path | None, output: Output, options: UpscaleOptions) -> None:
     if to_file is not None and format_of_suffix(to_file.suffix) not in (None, output.format):
-        raise SettingsError(f"-o {shown(to_file)} is the name of another format than --format {options.write.format}")
+        raise SettingsError(f"the extension of -o {shown(to_file)} does not match --format {options.write.format}")
 
 
 def _document(
@@ -238,7 +238,7 @@ def _variants(sized: _Sized, options: UpscaleOptions) -> list[_Sized]:
     if options.variants == 1 or (options.size.only_enlarge and sized.aim.ratio <= 1):
         return [sized]
     if options.output == STREAM:
-        raise SettingsError(f"-o - writes one result to stdout, and --variants makes {options.variants}")
+        raise SettingsError(f"-o - writes one result to stdout, but --variants makes {options.variants}")
     numbers = range(1, options.variants + 1)
     return [replace(sized, naming=replace(sized.naming, variant=number)) for number in numbers]
 
@@ -320,11 +320,11 @@ def _refuse_detours(target: Path, base: Path) -> None:
     link = link_below(base, target.parent)
     if link is not None:
         raise UnwritablePictureError(
-            f"{shown(link)} is a link, and results are written into real folders below {shown(base)} only; "
-            "name the folder that it leads to with -o"
+            f"{shown(link)} is a link, but below {shown(base)} results are written only into real folders; "
+            "give the folder that it leads to as -o"
         )
     if is_special(target) and not is_folder(target):
-        raise UnwritablePictureError(f"{shown(target)} is a device or a pipe, and no picture is written there")
+        raise UnwritablePictureError(f"{shown(target)} is a device or a pipe, and pictures are not written there")
 
 
 def _without_own_results(jobs: Sequence[Job], walked: set[Path]) -> list[Job]:

@@ -321,7 +321,7 @@ def prepare(
             startup.close()
     if upscaler is not None and (job := next((job for job in made.jobs if len(job.scales) > 1), None)) is not None:
         asked = max(job.output.width / job.header.width, job.output.height / job.header.height)
-        raise SettingsError(f"the upscaler enlarges {upscaler.scale} times, and {asked:g} times are asked for")
+        raise SettingsError(f"the upscaler enlarges {upscaler.scale} times, but {asked:g} times were requested")
     return Session(options, selections, made, key, began, upscaler, upscalers or Upscalers(), startup=startup)
 
 
@@ -349,7 +349,7 @@ def _startup(
 
 def _held(upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Selection]:
     if options.model != AUTO_MODEL or options.detail is not None:
-        raise SettingsError("the upscaler has its own model and detail; give neither of them with it")
+        raise SettingsError("the upscaler has its own model and detail; do not give these as well")
     name = " then ".join(model.name for model in upscaler.models)
     return {
         name: Selection(

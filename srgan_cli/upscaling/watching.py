@@ -62,11 +62,11 @@ class WatchOptions:
         if self.folder.resolve().is_relative_to(self.output.resolve()):
             raise SettingsError(
                 f"-o {shown(self.output)} is or contains the watched folder, so results would be mistaken for new "
-                "pictures; give another, which may be inside it"
+                "pictures; give another folder (it may be inside the watched one)"
             )
         pattern = self.pictures.name_pattern
         if pattern is not None and ("{stem}" not in pattern or "{index}" in pattern):
-            raise SettingsError("--name needs {stem} here, and not {index}: pictures come one at a time")
+            raise SettingsError("--name must contain {stem} here and not {index}: pictures arrive one at a time")
 
     @property
     def upscaling(self) -> UpscaleOptions:

@@ -211,7 +211,7 @@ def test_a_pickle_of_something_else_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is damaged, or it contains code, which srgan never runs"):
         load_features("vgg19", ["conv1_1"], weights_file=path)
     torch.save([1, 2], path)
-    with pytest.raises(WeightsError, match="holds no weights by name"):
+    with pytest.raises(WeightsError, match="does not hold named weights"):
         load_features("vgg19", ["conv1_1"], weights_file=path)
 
 

@@ -218,7 +218,7 @@ def test_damage_is_a_sentence(tmp_path: Path) -> None:
     torch.save({**state, "body.0.bias": torch.full((4,), float("nan"))}, path)
     refused(path, "not finite")
     torch.save([1, 2, 3], path)
-    refused(path, "contains not weights but a list")
+    refused(path, "does not contain weights, but a list")
     torch.save({}, path)
     refused(path, "neither srgan nor spandrel knows")
     torch.save({1: torch.zeros(1), 2: torch.zeros(1)}, path)

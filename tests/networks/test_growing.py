@@ -74,7 +74,7 @@ def test_another_scale_begins_near_the_same_picture(architecture: str, before: i
 def test_what_does_not_fit_is_refused() -> None:
     source = learned("compact", COMPACT)
     for architecture, config, reason in (
-        ("srresnet", PAPER, "cannot begin with a compact one"),
+        ("srresnet", PAPER, "cannot start from a compact one"),
         ("compact", {**COMPACT, "features": 5}, "features cannot change from 4 to 5"),
         ("compact", {**COMPACT, "blocks": 2}, "blocks cannot change from 3 to 2"),
     ):

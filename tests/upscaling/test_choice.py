@@ -88,7 +88,7 @@ def test_what_was_worn_goes_to_photo_and_what_is_clean_does_not(saved: Saved, ph
         saved("enlarged.png", enlarged(noisy(photo, 12))): (WORN, "coarse grain"),
         saved("was-worse.jpg", blocky(photo, 40), quality=98): (WORN, "once"),
         saved("noisy.jpg", noisy(photo, 12), quality=98): (WORN, "noisy"),
-        saved("was-jpeg.png", blocky(photo, 25)): (WORN, "it was a JPEG of quality 2"),
+        saved("was-jpeg.png", blocky(photo, 25)): (WORN, "it was once a JPEG of quality 2"),
     }
     for path, (model, why) in cases.items():
         found = choose_model(path, max_pixels=10**8)
@@ -275,7 +275,7 @@ def test_what_makes_no_sense_is_refused(models: Path, saved: Saved) -> None:
     ):
         with pytest.raises(error, match=reason):
             select(model, detail)
-    with pytest.raises(WeightsError, match="no detail to choose"):
+    with pytest.raises(WeightsError, match="no choice of detail"):
         load_model("photo@0.5", 2)
     with pytest.raises(WeightsError, match="there is no model called 'srgan@much'"):
         select("srgan@much")

@@ -1,4 +1,4 @@
-"""Recording in a result how it was made: in XMP for programs, in EXIF's Software for people. Also reads these records.
+"""Recording in a result how it was made: in XMP for programs, in EXIF's Software for people; and reading such records.
 
 The record is a single empty element in the XMP packet, so the rest of the packet is unchanged. It is also found after
 other programs have rewritten it as attributes elsewhere or as elements. It contains no names and no paths: the input is

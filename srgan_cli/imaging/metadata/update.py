@@ -38,7 +38,7 @@ def losses(before: Metadata, after: Metadata, strip: Strip) -> tuple[str, ...]:
     )
     for title, old, new in (("EXIF", before.exif, after.exif), ("XMP", before.xmp, after.xmp)):
         if old and not new:
-            notes += (f"the {title} metadata are not valid and are left out",)
+            notes += (f"the {title} metadata is not valid and is left out",)
     return notes
 
 

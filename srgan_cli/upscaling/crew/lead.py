@@ -46,7 +46,9 @@ def startup_of(brief: Brief) -> WorkerStartup:
 def hired(session: Session) -> Iterator[Crew]:
     """The session's crew: the one started during planning, or a new one. Raises as `crew_of` does."""
     if (path := own_memory(session.options)) is not None:
-        raise SettingsError(f"{path} exists only inside this process, and workers are other processes: leave them out")
+        raise SettingsError(
+            f"{path} exists only inside this process, where workers cannot see it: use one device, without --ray"
+        )
     with contextlib.closing(session.startup or startup_of(brief_of(session))) as startup:
         crew = startup.crew()
         _take_signals_back()

@@ -65,7 +65,7 @@ class Worker:
         except (DeviceError, WeightsError) as err:
             ended = UnitEnded(err)
         except Exception as err:  # noqa: BLE001 - a defect must not leave the others waiting
-            ended = UnitEnded(DeviceError(f"a worker met a defect in srgan: {type(err).__name__}: {err}"))
+            ended = UnitEnded(DeviceError(f"a worker ran into a defect in srgan: {type(err).__name__}: {err}"))
         self._error = ended.error
         return ended
 

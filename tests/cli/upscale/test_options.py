@@ -143,7 +143,7 @@ def test_small_mistakes_are_told_and_cost_nothing(srgan: Run, here: Path) -> Non
     before = tree(here)
     for arguments, words in (
         (["", "a.png"], "empty"),
-        (["a.png", "-o", "b.png", "--format", "jpeg"], "another format"),
+        (["a.png", "-o", "b.png", "--format", "jpeg"], "does not match --format jpeg"),
         (["a.png", "-o", "b.png", "--failed", "no/such/folder"], "--failed"),
     ):
         code, _, err = srgan(*arguments, stdin=b"")
@@ -222,6 +222,6 @@ def test_what_is_passed_over_in_folders_is_reported(srgan: Run, here: Path) -> N
         (here / "in" / name).write_bytes(b"")
     _, out, _ = srgan("in", "-o", "out/", "--dry-run")
     assert b"2 NEF (camera raw files" in out
-    assert b"1 MOV (films)" in out
+    assert b"1 MOV (videos)" in out
     assert b"--recursive" in out
     assert b"TXT" not in out
