@@ -1,4 +1,4 @@
-// Enlarges a picture with what `srgan export MODEL -o NAME.param` writes, by ncnn (https://github.com/Tencent/ncnn).
+// Enlarges a picture by a model from `srgan export MODEL -o NAME.param`, with ncnn (https://github.com/Tencent/ncnn).
 //
 //     upscale NAME.param NAME.bin SCALE HALO_PX in.ppm out.ppm
 //

@@ -29,7 +29,7 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
             "/v1/jobs": {"post": _new_job(questions, options)},
             "/v1/jobs/{id}": {
                 "get": _about_job("The state of a job.", "getJob", {"200": _json("Its state.", "Job")}),
-                "delete": _about_job("End a job and remove it.", "deleteJob", {"204": {"description": "It is removed."}}),
+                "delete": _about_job("End a job and remove it.", "deleteJob", {"204": {"description": "Removed."}}),
             },
             "/v1/jobs/{id}/events": {
                 "get": _about_job(
@@ -51,9 +51,9 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
                 )
             },
             "/v1/models": {"get": _plain("The available models.", "models", {"200": _json("The models.", "Models")})},
-            "/v1/openapi.json": {"get": _plain("This document.", "openapi", {"200": {"description": "It."}})},
+            "/v1/openapi.json": {"get": _plain("This document.", "openapi", {"200": {"description": "The document."}})},
             "/healthz": {
-                "get": {**_plain("Whether the server is running.", "health", {"200": {"description": "It is running."}}),
+                "get": {**_plain("Whether the server is running.", "health", {"200": {"description": "Running."}}),
                         "security": []}
             },
             "/metrics": {

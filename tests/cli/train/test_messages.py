@@ -224,7 +224,7 @@ def test_a_whole_run_and_its_model_in_use(
     assert "photos/no.png" in err
     assert "done after 4 steps" in err
     assert main(command) == 0
-    assert "is finished; the same command with a longer --budget or more --steps continues it" in capsys.readouterr().err
+    assert "is finished; the same command with a longer --budget or more --steps" in capsys.readouterr().err
     assert main([*command, "--seed", "5"]) == 2
     assert "seed: 0, now 5" in capsys.readouterr().err
     assert main(["upscale", "photos/0.png", "-o", "large.png", "--model", "runs/photos", "--device", "cpu"]) == 0
