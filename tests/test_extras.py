@@ -56,7 +56,9 @@ def test_a_checkout_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
     assert how_to_install("onnx") == "pip install '.[onnx]' in the checkout"
 
 
-def test_no_message_names_the_project_to_the_registry() -> None:
-    for path in Path(srgan_cli.__file__).parent.rglob("*.py"):
+def test_no_message_and_no_page_names_the_project_to_the_registry() -> None:
+    root = Path(__file__).parents[1]
+    pages = [*root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "examples").rglob("*.py")]
+    for path in (*Path(srgan_cli.__file__).parent.rglob("*.py"), *pages):
         for line in path.read_text(encoding="utf-8").splitlines():
             assert not re.search(r"pip install[^\n]*srgan-cli(?!.*@)", line) or path.name == "extras.py", path
