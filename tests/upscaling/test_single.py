@@ -72,7 +72,7 @@ def test_a_held_upscaler_gives_the_same_and_loads_nothing(
     np.testing.assert_array_equal(pixels(upscale_file(source, upscaler=upscaler)), expected)
     half = upscale_file(source, None, UpscaleOptions(size=Size(scale=2)), upscaler=upscaler)
     assert pixels(half).shape == (18, 24, 3)
-    with pytest.raises(SettingsError, match="enlarges 4 times, and 8 times"):
+    with pytest.raises(SettingsError, match="enlarges 4 times, but 8 times"):
         upscale_file(source, None, UpscaleOptions(size=Size(scale=8)), upscaler=upscaler)
     with pytest.raises(SettingsError, match="model and detail"):
         upscale_file(source, None, UpscaleOptions(model="fast"), upscaler=upscaler)
