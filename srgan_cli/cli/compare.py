@@ -60,9 +60,9 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     default=1,
     show_default=True,
     metavar="N",
-    help="Show N results of each model that draws its detail from noise, with their seeds.",
+    help="Show N results (variants) of each model that draws its detail from noise.",
 )
-@seed_option("The first of their seeds.", heading="Models")
+@seed_option("Seed of the first variant; the others follow from it.", heading="Models")
 @variation_option(
     "How much of its noise such a model uses; repeatable: 0 and 1 show it without and with. [default: 1]",
     "variations",
@@ -70,7 +70,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     multiple=True,
 )
 @_models("--hr", "--high", "high", callback=path, metavar="FILE", help="With --models: also show this original.")
-@high_dir_option("high_dir", "Models", "With several PICTUREs: a folder of originals of the same names.")
+@high_dir_option("high_dir", "Models", "With several PICTUREs: a folder of originals with the same names.")
 @_models(
     "--lr", "--low", "show_low", is_flag=True, help="With --models: also show the PICTURE itself, not interpolated."
 )
@@ -99,7 +99,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
     metavar="100-400",
     help="Zoom of a sheet, in per cent; a page has its own zoom.",
 )
-@_output("--smooth", is_flag=True, help="Enlarge the sheet's crops bicubically instead of as squares.")
+@_output("--smooth", is_flag=True, help="Enlarge the sheet's crops bicubically instead of showing whole pixels.")
 @_output(
     "--enlarge",
     "enlarging",

@@ -35,7 +35,7 @@ from srgan_cli.extras import how_to_install
 def doctor(model: str, device: str, precision: Precision, tile_px: int | None, as_json: bool) -> int:
     """Report what this machine has, what srgan will use, and why.
 
-    Takes the same options as `srgan upscale`, and shows their effect.
+    --model, --device, --precision and --tile are those of `srgan upscale`; the report shows their effect.
     """
     findings = {
         **_machine(),

@@ -174,7 +174,7 @@ def json_option(text: str = "Print JSON, for programs.") -> _Decorator[Any]:
     return _options("--json", "as_json", is_flag=True, help=text)
 
 
-def quiet_option(text: str = "Only errors.") -> _Decorator[Any]:
+def quiet_option(text: str = "Print only errors.") -> _Decorator[Any]:
     return _options("-q", "--quiet", is_flag=True, help=text)
 
 

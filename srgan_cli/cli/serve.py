@@ -117,16 +117,16 @@ _ASKED = (
     metavar="SECONDS",
     help="How long to keep a job that no client asks for.",
 )
-@quiet_option("Only errors; no line for each request.")
+@quiet_option("Print only errors, and no line for each request.")
 @no_config_option()
 def serve(
     host: str, port: int, token: str | None, allow_hosts: tuple[str, ...], opens: bool, model: str, device: str,
     precision: Precision, tile_px: int | None, queue: int, max_bytes: int, max_pixels: int, max_result_pixels: int,
     held_bytes: int, timeout_s: float, client_timeout_s: float, keep_s: float, quiet: bool,
 ) -> int:  # fmt: skip
-    """Serve a page to drop pictures on, and an API.
+    """Serve a web page to drop pictures on, and an API.
 
-    Only this machine can reach it, unless you give --host. Nothing that is sent is stored on disk.
+    Only this machine can reach it, unless you give --host. Pictures and results are not kept on disk.
 
     \b
       srgan serve --open

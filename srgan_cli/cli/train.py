@@ -70,7 +70,7 @@ _pictures, _run_options, _length, _network, _compute = map(
 @click.command(cls=_Command, no_args_is_help=True, epilog=_EPILOG)
 @high_dir_option("high_dirs", "Pictures", "Folders of sharp pictures to learn from, including subfolders.", **_DIRS)
 @low_dir_option(
-    "low_dirs", "Pictures", "Their small counterparts, with the same names, if any. [default: made from them]",
+    "low_dirs", "Pictures", "Their small counterparts, with the same names. [default: made from them by --degradation]",
     **_DIRS,
 )  # fmt: skip
 @_pictures("--val-dir", metavar="DIR", help="Pictures to validate with. [default: a few of --hr-dir, held out]")
@@ -115,7 +115,7 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_pictures("--batch", type=int, metavar="N", help="Crops per step.")
 @_pictures("--crop", "crop_px", type=int, metavar="PX", help="Side of a crop of the sharp picture.")
 @degradation_option(
-    "How small pictures are made from the sharp ones; RUN: with the wear that an adapted run has learned."
+    "How small pictures are made from the sharp ones; RUN: by the wear that an adapted run has learned."
 )
 @vgg_weights_option("Model and losses", "downloaded once")
 @_network(
