@@ -112,11 +112,9 @@ class CompareOptions:
 def _check_originals(options: CompareOptions) -> None:
     """Check for one original for one input, or a folder of them."""
     if options.high is not None and options.high_dir is not None:
-        raise SettingsError("--high names one original and --high-dir a folder of them; give one of the two")
+        raise SettingsError("--hr names one original and --hr-dir a folder of them; give one of the two")
     if options.high is not None and len(options.inputs) != 1:
-        raise SettingsError(
-            f"--high is the original of one INPUT, but there are {len(options.inputs)}; give --high-dir"
-        )
+        raise SettingsError(f"--hr is the original of one PICTURE, but there are {len(options.inputs)}; give --hr-dir")
 
 
 def _check_places(options: CompareOptions) -> None:
@@ -154,8 +152,8 @@ def _refuse_without_models(options: CompareOptions) -> None:
     twice = next((path for i, path in enumerate(absolute) if path in absolute[:i]), None)
     if twice is not None:
         raise SettingsError(f"{shown(twice.name)} is given twice")
-    names = (("--high", options.high), ("--high-dir", options.high_dir), ("--scale", options.scale),
-             ("--low", options.show_low), ("--seed", options.seed), ("--variation", options.variations))  # fmt: skip
+    names = (("--hr", options.high), ("--hr-dir", options.high_dir), ("--scale", options.scale),
+             ("--lr", options.show_low), ("--seed", options.seed), ("--variation", options.variations))  # fmt: skip
     for option, value in names:
         if value:
             raise SettingsError(f"{option} is for --models; without it, give every picture as an input")
@@ -336,7 +334,7 @@ def _originals(options: CompareOptions, scale: int) -> dict[Path, Path]:
     if options.high_dir is None:
         return {}
     if not options.high_dir.is_dir():
-        raise SettingsError(f"--high-dir {shown(options.high_dir)} is not a folder")
+        raise SettingsError(f"--hr-dir {shown(options.high_dir)} is not a folder")
     there = {path.stem: path for path in sorted(options.high_dir.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
     found = {path: there.get(path.stem) or there.get(path.stem.removesuffix(f"x{scale}")) for path in options.inputs}
     return {path: original for path, original in found.items() if original is not None}

@@ -174,7 +174,7 @@ def _paired(
         if len(chosen) == 1:
             result.append(PictureFile(file.path, file.name, chosen[0]))
         else:
-            many = f"{len(chosen)} small pictures have its name, and it needs one"
+            many = f"{len(chosen)} small pictures match its name; keep only one"
             refused.append(Refusal(file.path, many if chosen else "no small picture has its name", "unpaired"))
     rest = (path for _, path in lows if path not in used)
     refused += [Refusal(path, "no large picture has its name", "unpaired") for path in rest]

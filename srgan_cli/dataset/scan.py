@@ -272,8 +272,8 @@ class _Sieve:
         first = next((self._first[key] for key in self._keys(file) if key in self._first), None)
         if first is None:
             return None
-        same = "kept for validation, as" if first in self._judged else "the same picture as"
-        return Refusal(file.path, f"{same} {shown(first)}", "duplicate")
+        held_out = ", which is held out for validation" if first in self._judged else ""
+        return Refusal(file.path, f"the same picture as {shown(first)}{held_out}", "duplicate")
 
     def _misfit(self, facts: Facts, low: Path) -> str | None:
         """Why these two are not a pair. Up to scale - 1 extra px on the right and at the bottom are harmless."""

@@ -60,14 +60,14 @@ def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
         if len(lows[path]) == 1:
             files.append(PairFiles(name, path, lows[path][0]))
         elif lows[path]:
-            missing.append(f"{name}: {len(lows[path])} pictures in {shown(low_dir)} have its name, and it needs one")
+            missing.append(f"{name}: {len(lows[path])} pictures in {shown(low_dir)} match its name; keep only one")
         elif path not in used:
             missing.append(f"{name}: there is no picture of this name in {shown(low_dir)}")
     if not files:
         raise NothingToDoError(
             f"no picture in {shown(low_dir)} has the name of one in {shown(high_dir)}: there are {_some(small)} there, "
-            f"and {_some(map(_stem, originals))} here. Names must agree except for the extension and a mark of the "
-            f"size: a.png and ax{scale}.png, a_LR.png or a_bicLRx{scale}.png"
+            f"and {_some(map(_stem, originals))} here. Names must agree except for the extension and a suffix: "
+            f"a.png and ax{scale}.png, a_LR.png or a_bicLRx{scale}.png"
         )
     return FoundPairs(tuple(files), tuple(missing))
 

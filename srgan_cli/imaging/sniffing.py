@@ -71,7 +71,7 @@ def sniff(source: Source) -> str:
         article = "an" if other[0] in "AEIOU" else "a"
         raise UnreadablePictureError(
             f"{source.name} is {article} {other}, which srgan cannot read: save it as PNG, JPEG or TIFF in the program "
-            "it is from"
+            "that made it"
         )
     known = ", ".join(each.title for each in FORMATS.values())
     raise UnreadablePictureError(f"{source.name} is not a picture srgan can read ({known}): {_guess(head)}")

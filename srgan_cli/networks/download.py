@@ -160,10 +160,10 @@ def _name(url: str, body: Any) -> str:
 def _check_room(url: str, described: _Answer, folder: Path) -> None:
     size_bytes = described.size_bytes or 0
     if size_bytes > _MAX_BYTES:
-        raise WeightsError(f"{shown(url)} has {size_bytes:,} bytes, and srgan takes models of up to {_MAX_BYTES:,}")
+        raise WeightsError(f"{shown(url)} has {size_bytes:,} bytes, but srgan accepts at most {_MAX_BYTES:,}")
     free_bytes = shutil.disk_usage(folder).free
     if size_bytes - _present(folder) > free_bytes:
-        raise WeightsError(f"{shown(url)} has {size_bytes:,} bytes, and {folder} room for {free_bytes:,}")
+        raise WeightsError(f"{shown(url)} has {size_bytes:,} bytes, but {folder} has room for only {free_bytes:,}")
 
 
 def _receive(
@@ -180,7 +180,7 @@ def _receive(
         file.write(chunk)
         done += len(chunk)
         if done > _MAX_BYTES:
-            raise WeightsError(f"{shown(url)} has more than {_MAX_BYTES:,} bytes, which is more than a model has")
+            raise WeightsError(f"{shown(url)} has more than {_MAX_BYTES:,} bytes, too many for a model")
         if on_progress is not None:
             on_progress(done, described.size_bytes)
     file.truncate()

@@ -365,7 +365,9 @@ class RunRecorder:
             self._keep(RUN_MODEL)
         except (OSError, WeightsError) as err:
             reason = (err.strerror or err) if isinstance(err, OSError) else err
-            kept = "the last checkpoint is intact; the same command resumes from it" if self._save_s else "make room"
+            kept = (
+                "the last checkpoint is intact; the same command resumes from it" if self._save_s else "free some space"
+            )
             raise TrainingError(f"{self.where} cannot be written ({reason}); {kept}") from err
         self._saved_s, self._saved_step = self.clock.elapsed_s, self.state.step
         self._save_s = self._saved_s - began_s

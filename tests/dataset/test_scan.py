@@ -158,7 +158,7 @@ def test_pictures_to_judge_by_are_never_learned_from(photos: Path) -> None:
     assert names(result.train) == ["0.png", "1.png", "3.png", "4.png", "5.png", "tiny.png"]
     assert result.split == f"those of {photos / 'val'}"
     assert [r.reason for r in result.refused if r.path.name == "2.png"] == [
-        f"kept for validation, as {photos / 'val' / 'a.png'}"
+        f"the same picture as {photos / 'val' / 'a.png'}, which is held out for validation"
     ]
 
 

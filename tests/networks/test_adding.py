@@ -322,7 +322,7 @@ def test_what_is_no_model_is_a_sentence(server: Server, content: bytes, home: Pa
 
 def test_too_large_a_file_is_not_begun(server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_MAX_BYTES", 9999)
-    with pytest.raises(WeightsError, match="takes models of up to 9,999"):
+    with pytest.raises(WeightsError, match="accepts at most 9,999"):
         add(AddOptions(f"{server.address}/4x_there.pth"))
 
 
