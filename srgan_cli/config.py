@@ -367,9 +367,9 @@ class ExportOptions:
     def __post_init__(self) -> None:
         by_suffix = EXPORT_SUFFIXES.get(self.output.suffix.lower())
         if self.format is None:
-            check_option(
-                by_suffix is not None, f"-o {self.output} must end in {', '.join(EXPORT_SUFFIXES)}, or give --format"
-            )
+            *others, last = EXPORT_SUFFIXES
+            endings = f"{', '.join(others)} or {last}"
+            check_option(by_suffix is not None, f"-o {self.output} must end in {endings}; otherwise give --format")
             object.__setattr__(self, "format", by_suffix)
         elif by_suffix is None:
             suffix = next(suffix for suffix, name in EXPORT_SUFFIXES.items() if name == self.format)

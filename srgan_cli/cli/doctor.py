@@ -69,7 +69,7 @@ def _machine() -> dict[str, object]:
         "torch": torch.__version__,
         "devices": [*map(str, choice.devices()), *choice.absences()],
         "cpu": f"{os.cpu_count()} cores",
-        "allocator": "glibc keeps large blocks" if kept else "as it is (not glibc, or SRGAN_KEEP_BLOCKS=0)",
+        "allocator": "glibc keeps large blocks" if kept else "unchanged (not glibc, or SRGAN_KEEP_BLOCKS=0)",
     }
 
 
@@ -86,8 +86,8 @@ def _defaults() -> dict[str, object]:
                 lines.append(f"{name}: {key} = {value} (from {origin})")
     path = defaults.config_file()
     is_there = path is not None and os.path.exists(path)  # noqa: PTH110 - as `defaults` looks
-    where = "off" if path is None else f"{shown(path)}{'' if is_there else ' (not there)'}"
-    return {"config file": where, "own defaults": lines or "none"}
+    where = "off" if path is None else f"{shown(path)}{'' if is_there else ' (does not exist)'}"
+    return {"config file": where, "defaults": lines or "none"}
 
 
 def _pictures() -> dict[str, object]:
@@ -121,7 +121,7 @@ def _choice(model: str, options: EngineOptions) -> dict[str, object]:
     damaged = [f"{check.entry.name} {check.reason}" for check in registry.verify() if not check.ok]
     loaded = load_model(DEFAULT_MODEL if model == AUTO_MODEL else model)
     upscaler = Upscaler(loaded, options)
-    tile = "asked for" if options.tile_px else "from the free memory, up to the fastest size"
+    tile = "asked for" if options.tile_px else "as the free memory allows, up to the fastest size"
     halo = f"a halo of {upscaler.chain.halo_px} px" if not upscaler.chain.blend_px else "blended overlaps"
     return {
         "weights": damaged or "all bundled files are intact",
@@ -129,6 +129,6 @@ def _choice(model: str, options: EngineOptions) -> dict[str, object]:
         "will use": [
             *upscaler.compute.reasons,
             f"tile {upscaler.tile_px} px: {tile}; {halo}",
-            f"color lock {'on' if upscaler.chain.color_lock else 'off'}",
+            f"colour lock {'on' if upscaler.chain.color_lock else 'off'}",
         ],
     }

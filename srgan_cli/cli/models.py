@@ -225,7 +225,14 @@ def _write_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 def _scores(values: Mapping[str, float]) -> str:
-    titles = {"psnr_y_db": "PSNR in dB (Y)", "ssim_y": "SSIM (Y)"}
+    titles = {
+        "psnr_y_db": "PSNR in dB (Y)",
+        "ssim_y": "SSIM (Y)",
+        "psnr_y_unrounded_db": "PSNR in dB (Y unrounded)",
+        "vgg19_conv3_4": "VGG19 distance",
+        "niqe": "NIQE",
+        "consistency_db": "consistency in dB",
+    }
     return _pairs({titles.get(key, key): value for key, value in values.items()})
 
 

@@ -42,7 +42,7 @@ class Device:
         if self.free_bytes is not None:
             parts.append(f"{self.free_bytes / 2**30:.1f} GiB free")
         if self.only_when_asked:
-            parts.append(f"only when asked for: {self.only_when_asked}")
+            parts.append(f"used only if you name it: {self.only_when_asked}")
         return f"{self.name}: {', '.join(parts)}"
 
 

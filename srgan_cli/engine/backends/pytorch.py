@@ -200,7 +200,8 @@ def devices() -> tuple[Device, ...]:
         names = [torch.xpu.get_device_name(i) for i in range(torch.xpu.device_count())]
         found += [Device(f"xpu:{i}", name, free_memory_bytes(torch.device("xpu", i))) for i, name in enumerate(names)]
     bf16 = "bf16 in hardware" if cpu_has_fast_bf16() else "no fast bf16"
-    return (*found, Device("cpu", f"{torch.get_num_threads()} threads, {bf16}", free_host_bytes()))
+    threads = torch.get_num_threads()
+    return (*found, Device("cpu", f"{threads} thread{'s' * (threads != 1)}, {bf16}", free_host_bytes()))
 
 
 def absences() -> tuple[str, ...]:

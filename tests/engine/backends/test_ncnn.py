@@ -140,7 +140,7 @@ def test_auto_takes_a_real_gpu_and_software_only_when_asked(monkeypatch: pytest.
     assert choose(EngineOptions("vulkan:1", "bf16"))[:2] == ("vulkan:1", "fp32")
     names = [device.name for device in choice.devices()]
     assert [name for name in names if not name.startswith("openvino")] == ["vulkan:0", "vulkan:1", "vulkan:2", "cpu"]
-    assert "only when asked" in str(choice.devices()[0])
+    assert "used only if you name it" in str(choice.devices()[0])
 
 
 def test_a_foreign_network_stays_with_pytorch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
