@@ -219,7 +219,7 @@ def _cell(column: _Column, numbers: dict[str, float], everyone: Sequence[dict[st
 
 
 def _conventions(report: EvaluationReport, means: dict[str, dict[str, float]]) -> Iterator[str]:
-    yield f"PSNR (dB) and SSIM: a border of {report.scale} px cut off; Y as in MATLAB (BT.601, rounded), grey as it is."
+    yield f"PSNR (dB) and SSIM: a border of {report.scale} px cut off; Y as in MATLAB (BT.601, rounded), grey kept."
     yield "consistency: PSNR (dB) of RGB with the original when both are downscaled by bicubic."
     present = {key for one in means.values() for key in one}
     if {"vgg19_conv3_4", "lpips", "dists"} & present:
@@ -229,7 +229,7 @@ def _conventions(report: EvaluationReport, means: dict[str, dict[str, float]]) -
     lower = [column.title for column in _COLUMNS if column.key in present and column.larger_is_better is False]
     if lower:
         yield f"{', '.join(lower)}: lower is better" + (
-            "; NIQE's model is srgan's own, so compare it with values of srgan only." if "NIQE" in lower else "."
+            "; NIQE uses srgan's own model, so compare its values only with each other." if "NIQE" in lower else "."
         )
 
 
