@@ -37,6 +37,13 @@ def _arguments(text: str) -> list[str]:
 COMMANDS = list(_commands())
 
 
+def test_each_line_of_a_shell_block_has_one_comment_at_most() -> None:
+    """Two mean that the block was wrapped like prose, and its commands can no longer be copied."""
+    for page in (*_PAGES, _ROOT / "CONTRIBUTING.md", *(_ROOT / "weights").glob("*.md")):
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+            assert [line for line in block.splitlines() if len(re.findall(r"\s# ", line)) > 1] == [], page.name
+
+
 def test_there_are_commands_in_the_documents() -> None:
     assert len(COMMANDS) > 40
     assert {"upscale", "train", "evaluate", "compare", "models", "export"} <= {words[0] for _, words in COMMANDS}
