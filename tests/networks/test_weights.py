@@ -155,7 +155,7 @@ def test_a_file_that_does_not_fit_is_a_sentence(tmp_path: Path) -> None:
     unlucky = {**tensors, "tail.bias": torch.full_like(tensors["tail.bias"], float("nan"))}
     cases = {
         "damaged": good[:-7],
-        "cut short": good[:20],
+        "truncated": good[:20],
         "is empty": b"",
         "unknown architecture 'magic'": tampered(tensors, metadata, architecture="magic"),
         "features must be": tampered(tensors, metadata, config='{"features": 1e99}'),
