@@ -8,7 +8,8 @@ and the documents from the manifest (`benchmarks.model_pages`; a model without a
 --data, Set5 is enlarged by both the run's own numbers and the rounded ones, and fp16 is refused where it costs 0.01 dB.
 The run's scores are not taken over: `python -m benchmarks.quality --write` measures them; they stay when the same
 network is bundled again with another card. With --mean-with, the model is the mean of two runs' weights, of which one
-began with the other's: that is often better than either (Wortsman et al. 2022, arXiv:2203.05482). Prints one JSON line.
+began with the other's: that is often better than either (Wortsman et al. 2022, arXiv:2203.05482). If only RUN learned
+with noise (`generator.noise`), the mean has none. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from benchmarks import model_pages
 from benchmarks import scores as bundled_scores
@@ -28,7 +30,8 @@ from srgan_cli.errors import SrganError, WeightsError
 from srgan_cli.evaluation import pairs
 from srgan_cli.evaluation.evaluate import evaluate
 from srgan_cli.networks import registry
-from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.generators import Config, Generator, settings_of
+from srgan_cli.networks.growing import grown
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import load_generator, load_model, save_weights
 
@@ -91,7 +94,7 @@ def bundle(
 
     `card` has name, family, description and licence; the rest comes from the run. `data` holds Set5/xN/low and /high.
     `mean_with` is another run with a network of the same sizes: the mean of both is written, with `run_fraction` of the
-    run's weights. Raises `WeightsError` if a run contains no model, sizes differ, the name is not FAMILY-xSCALE, or the
+    run's weights, and without its noise if the other has none. Raises `WeightsError` if a run contains no model, sizes differ, the name is not FAMILY-xSCALE, or the
     file would be above 4 MiB (also if fp16 loses too much and fp32 is too large).
     """
     source, _ = registry.resolve(run)
@@ -102,8 +105,12 @@ def bundle(
                            f"{card.family}-x{entry.scale}, not {card.name}")  # fmt: skip
     card = replace(card, adversarial=entry.adversarial, recipe=recipe(entry.recipe, command))
     if mean_with is not None:
-        generator = _mean(generator, load_generator(registry.resolve(mean_with)[0]), run_fraction)
+        other = load_generator(registry.resolve(mean_with)[0])
         mean: dict[str, object] = {"mean_with": mean_with.name, "run_fraction": run_fraction}
+        if generator.has_noise and not other.has_noise:
+            mean["without_noise"] = True
+            generator = grown(generator, other.architecture, settings_of(cast(Config, other.config)))
+        generator = _mean(generator, other, run_fraction)
         card = replace(card, recipe={**card.recipe, **mean})
     folder = registry.weights_folder() if weights is None else weights
     folder.mkdir(parents=True, exist_ok=True)

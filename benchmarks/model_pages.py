@@ -242,7 +242,8 @@ def _mean(recipe: Mapping[str, object]) -> str:
     if "mean_with" not in recipe:
         return ""
     fraction = float(str(recipe.get("run_fraction", 0.5)))
-    return f"{fraction:g} × this run's + {1 - fraction:g} × those of `{recipe['mean_with']}`"
+    noise = ", without its noise," if recipe.get("without_noise") else ""
+    return f"{fraction:g} × this run's{noise} + {1 - fraction:g} × those of `{recipe['mean_with']}`"
 
 
 def _facts(entry: Entry) -> str:

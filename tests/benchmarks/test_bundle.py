@@ -17,6 +17,7 @@ from srgan_cli.errors import WeightsError
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.networks import registry
 from srgan_cli.networks.generators import Compact, CompactConfig
+from srgan_cli.networks.growing import with_noise
 from srgan_cli.networks.registry import Card, Entry
 from srgan_cli.networks.weights import save_weights
 
@@ -67,6 +68,21 @@ def test_the_mean_of_two_runs(tmp_path: Path) -> None:
     save_weights(smaller, Compact(CompactConfig(scale=4, features=8, blocks=1)), CARD)
     with pytest.raises(WeightsError, match="same architecture and sizes"):
         bundled(tmp_path, mean_with=smaller)
+
+
+def test_the_mean_with_a_run_that_has_no_noise_has_none(tmp_path: Path) -> None:
+    plain = Compact(CompactConfig(scale=4, features=8, blocks=1))
+    noisy = with_noise(plain)
+    assert isinstance(noisy, Compact)
+    torch.nn.init.ones_(noisy.get_parameter("body.0.strength"))
+    save_weights(tmp_path / "plain.safetensors", plain, CARD)
+    save_weights(tmp_path / "noisy.safetensors", noisy, CARD)
+    bundle.bundle(tmp_path / "noisy.safetensors", CARD, None, weights=tmp_path, mean_with=tmp_path / "plain.safetensors")
+    entry = registry.describe_file(tmp_path / "srgan-x4.safetensors")
+    assert entry is not None
+    assert not entry.has_noise
+    assert entry.recipe["without_noise"] is True
+    assert "without its noise" in (tmp_path / "srgan-x4.md").read_text(encoding="utf-8")
 
 
 def test_the_recipe_says_what_had_a_part_and_nothing_else(tmp_path: Path) -> None:
