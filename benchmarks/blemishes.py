@@ -1,6 +1,7 @@
 """Visible artefacts of a model: grain on flat areas, and coloured px around text.
 
     python -m benchmarks.blemishes --data DIR [--sets Set14 BSD100] [--models fidelity srgan …] [--scale 4]
+        [--no-color-lock]
 
 DIR is that of `benchmarks.quality`. Prints one JSON line a model, and one for bicubic interpolation:
 
@@ -52,8 +53,10 @@ def main() -> int:
     parser.add_argument("--sets", nargs="+", default=["Set14", "BSD100"], metavar="SET")
     parser.add_argument("--models", nargs="+", default=["fidelity", "srgan", "photo", "fast"], metavar="NAME|RUN")
     parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--no-color-lock", action="store_true", help="as the option of srgan upscale")
     arguments = parser.parse_args()
-    made = load_upscalers(tuple(arguments.models), arguments.scale, EngineOptions("cpu", "auto"))
+    engine = EngineOptions("cpu", "auto", color_lock=False if arguments.no_color_lock else None)
+    made = load_upscalers(tuple(arguments.models), arguments.scale, engine)
     methods = {"bicubic": bicubic_enlarger(arguments.scale), **{name: one.upscale for name, one in made.items()}}
     flat = _of_flat_areas(methods, list(_pairs(arguments.data, arguments.sets, arguments.scale)))
     for name, enlarge in methods.items():
