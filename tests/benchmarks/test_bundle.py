@@ -77,7 +77,9 @@ def test_the_mean_with_a_run_that_has_no_noise_has_none(tmp_path: Path) -> None:
     torch.nn.init.ones_(noisy.get_parameter("body.0.strength"))
     save_weights(tmp_path / "plain.safetensors", plain, CARD)
     save_weights(tmp_path / "noisy.safetensors", noisy, CARD)
-    bundle.bundle(tmp_path / "noisy.safetensors", CARD, None, weights=tmp_path, mean_with=tmp_path / "plain.safetensors")
+    bundle.bundle(
+        tmp_path / "noisy.safetensors", CARD, None, weights=tmp_path, mean_with=tmp_path / "plain.safetensors"
+    )
     entry = registry.describe_file(tmp_path / "srgan-x4.safetensors")
     assert entry is not None
     assert not entry.has_noise
