@@ -94,8 +94,9 @@ def bundle(
 
     `card` has name, family, description and licence; the rest comes from the run. `data` holds Set5/xN/low and /high.
     `mean_with` is another run with a network of the same sizes: the mean of both is written, with `run_fraction` of the
-    run's weights, and without its noise if the other has none. Raises `WeightsError` if a run contains no model, sizes differ, the name is not FAMILY-xSCALE, or the
-    file would be above 4 MiB (also if fp16 loses too much and fp32 is too large).
+    run's weights, and without its noise if the other has none. Raises `WeightsError` if a run contains no model,
+    sizes differ, the name is not FAMILY-xSCALE, or the file would be above 4 MiB (also if fp16 loses too much and
+    fp32 is too large).
     """
     source, _ = registry.resolve(run)
     entry, generator = registry.describe_file(source), load_generator(source)
