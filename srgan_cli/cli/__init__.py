@@ -11,6 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -50,6 +51,8 @@ class _LazyGroup(click.Group):
         name = args[0]
         if name not in _COMMANDS and (ours := picture_as_command(name)) is not None:
             raise click.UsageError(f"{shown(name)} is not a command; {ours}", ctx)
+        if name not in _COMMANDS and (near := get_close_matches(name, _COMMANDS, 1)):
+            raise click.UsageError(f"{shown(name)} is not a command; did you mean {near[0]}?", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -3,6 +3,7 @@ programs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -35,6 +36,12 @@ def under(heading: str) -> Callable[..., Callable[[_F], _F]]:
     return partial(click.option, cls=Option, heading=heading)
 
 
+def in_plain_words(message: str) -> str:
+    """click's messages on numbers, without the words of a programming language."""
+    message = re.sub(r"is not a valid integer( range)?", "is not a whole number", message)
+    return re.sub(r"is not a valid float( range)?", "is not a number", message)
+
+
 class Command(click.Command):
     """A command of srgan."""
 
@@ -54,7 +61,9 @@ class Command(click.Command):
             name = err.param.name if err.param is not None else None
             if name is not None and ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP:
                 whence = defaults.origin(self.name or "", self.settable(), name)
-                raise click.BadParameter(f"{err.message} ({whence})", ctx, err.param) from err
+                raise click.BadParameter(f"{in_plain_words(err.message)} ({whence})", ctx, err.param) from err
+            if (plain := in_plain_words(err.message)) != err.message:
+                raise click.BadParameter(plain, ctx, err.param) from err
             raise
 
     def _defaults(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:

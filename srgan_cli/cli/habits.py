@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import PurePath
 
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
@@ -45,7 +46,7 @@ def picture_as_command(name: str) -> str | None:
     """A suggestion for `srgan in.jpg`; None if `name` does not look like a picture or a folder."""
     path = PurePath(name)
     if path.suffix.lower() in PICTURE_SUFFIXES or "/" in name or "\\" in name or name == ".":
-        return f"say what to do with it: srgan upscale {name}"
+        return f"say what to do with it: srgan upscale {shlex.quote(name)}"
     return None
 
 

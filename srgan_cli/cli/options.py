@@ -83,6 +83,22 @@ class Completed(click.ParamType):  # type: ignore[type-arg] # generic from click
         return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
 
 
+class Factor(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
+    """A number, also as `2x` or `x2`, as other programs and the names of models have it."""
+
+    name = "factor"
+
+    def __init__(self, number: type[int | float]) -> None:
+        self._number = number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        text = str(value).strip().lower().replace("×", "x")
+        try:
+            return self._number(text[1:] if text.startswith("x") else text.removesuffix("x"))
+        except ValueError:
+            self.fail(f"{value!r} is not a {'whole ' * (self._number is int)}number", param, ctx)
+
+
 _compute, _options = under("Compute"), under("Options")
 
 
@@ -123,7 +139,7 @@ def scale_option(
     text: str, *, heading: str = "Options", number: type[int | float] = int, **more: Any
 ) -> _Decorator[Any]:
     """The enlargement."""
-    return under(heading)("-s", "--scale", type=number, metavar="N", help=text, **more)
+    return under(heading)("-s", "--scale", type=Factor(number), metavar="N", help=text, **more)
 
 
 def seed_option(text: str, *, heading: str) -> _Decorator[Any]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from srgan_cli.cli.command import Command, Option, under
+from srgan_cli.cli.command import Command, Option, in_plain_words, under
 from srgan_cli.cli.options import (
+    Factor,
     device_option,
     model_option,
     no_config_option,
@@ -194,6 +195,8 @@ def _schema(option: Option) -> dict[str, object]:
         return {"type": "boolean"}
     if isinstance(option.type, click.Choice):
         return {"type": "string", "enum": [str(choice) for choice in option.type.choices]}
+    if isinstance(option.type, Factor):
+        return {"type": "number"}
     kinds = {click.INT: "integer", click.FLOAT: "number"}
     return {"type": kinds.get(option.type, "string")}
 
@@ -209,7 +212,7 @@ def parse(words: Mapping[str, str]) -> UpscaleOptions:
     try:
         context = one_picture.make_context("request", arguments)
     except click.ClickException as err:
-        raise SettingsError(in_python(err.format_message())) from err
+        raise SettingsError(in_python(in_plain_words(err.format_message()))) from err
     options = context.invoke(one_picture, **context.params)
     assert isinstance(options, UpscaleOptions)
     return options

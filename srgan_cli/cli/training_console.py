@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -138,7 +139,7 @@ class TrainingWatch:
         report = outcome.folder / "report.html"
         if report.exists():
             self._say(f"report: {report}")
-        self._say(f"to use it: srgan upscale PICTURE --model {outcome.folder}")
+        self._say(f"to use it: srgan upscale PICTURE --model {shlex.quote(str(outcome.folder))}")
 
     def _line(self) -> Text:
         """The progress line, shortened to fit."""

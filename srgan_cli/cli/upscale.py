@@ -144,6 +144,8 @@ def upscale(
         raise NothingToDoError("no inputs: the list was empty") if files_from else SettingsError("give an INPUT")
     if as_json and output == "-":
         raise SettingsError("--json and -o - would both write to stdout; give one of them")
+    if output == "-" and not dry_run and sys.stdout.isatty():
+        raise SettingsError("-o - would write the picture's bytes to the terminal: give a file, as in > out.png")
     stdin = sys.stdin.buffer.read() if Path("-") in options.inputs else None
     return _run(options, stdin, failed, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
 

@@ -409,7 +409,7 @@ class RunRecorder:
             )
         state.score({"bicubic": self.baseline, "model": self.latest, **self._scores_with_noise})
         if interrupted:
-            self._note("stopped; the same command resumes from here")
+            self.record.log({"event": "note", **self._when(), "text": "stopped; the same command resumes from here"})
         else:
             state.finish(config)
             self.record.log({"event": "finished", **self._when(), **self.latest})

@@ -37,16 +37,25 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
         return output
     known = _is_one_file(output)
     if several:
+        count = f"{len(found)} inputs{_missing(found)}"
         if not isinstance(output, StorePath) and os.path.lexists(output):
-            raise SettingsError(f"-o {output} is a file, but there are {len(found)} inputs: give a folder")
+            raise SettingsError(f"-o {output} is a file, but there are {count}: give a folder")
         if known:
-            raise SettingsError(f"-o {output} names one picture, but there are {len(found)} inputs: give a folder")
+            raise SettingsError(f"-o {output} names one picture, but there are {count}: give a folder")
         return output
     if known:
         return None
     if output.suffix:
         raise SettingsError(f"-o {output}: {output.suffix!r} is not a supported output format ({writable_suffixes()})")
     return output
+
+
+def _missing(found: Sequence[InputFile]) -> str:
+    """For a message on too many inputs: the first one that does not exist, such as the value of an option that only
+    other programs have."""
+    named = [one.source for one in found if one.root is None and not isinstance(one.source, StorePath)]
+    missing = [source for source in named if source != STREAM and not os.path.lexists(source)]
+    return f" (and {missing[0]} does not exist)" if missing else ""
 
 
 def _is_one_file(output: Path) -> bool:

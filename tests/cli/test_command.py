@@ -130,7 +130,7 @@ def test_lists_and_switches_have_defaults_too(capsys: pytest.CaptureFixture[str]
     [
         ("scale = 2", "section"),
         ("[upscale]\nqualty = 3", "did you mean quality"),
-        ("[upscale]\nscale = 'large'", "not a valid float"),
+        ("[upscale]\nscale = 'large'", "is not a number"),
         ("[upscale]\nscale = 'large'", "config.toml"),
         ("[upscale", "TOML"),
         ("[upscale]\nno-config = true", "unknown setting"),
@@ -178,6 +178,39 @@ def test_options_of_other_programs_are_answered_with_ours(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("mistyped", "meant"), [("upscael", "upscale"), ("eval", "evaluate"), ("modles", "models")])
+def test_a_mistyped_command_is_recognised(mistyped: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([mistyped, "a.png"]) == ExitCode.USAGE
+    assert f"{mistyped} is not a command; did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_a_suggested_command_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["my cat.jpg"]) == ExitCode.USAGE
+    assert "srgan upscale 'my cat.jpg'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", ["2", "2x", "x2", "2.0X", "×2"])
+def test_a_scale_may_be_written_as_other_programs_write_it(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert planned(capsys, "--scale", written)["width"] == 40
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--scale", "big", "'big' is not a number"),
+        ("--scale", "x", "'x' is not a number"),
+        ("--dpi", "print", "'print' is not a number"),
+        ("--quality", "high", "'high' is not a whole number"),
+        ("--seed", "1.5", "'1.5' is not a whole number"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_plain_words(
+    option: str, value: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["upscale", "a.png", option, value]) == ExitCode.USAGE
     assert words in capsys.readouterr().err
 
 

@@ -109,7 +109,7 @@ def test_switches_and_colours(server: HttpServer) -> None:
     [
         ("scale=99", 400, "scale must be above 1 and at most 16"),
         ("scale=2&width=100", 400, "give only one of scale, width"),
-        ("scale=two", 400, "'two' is not a valid float"),
+        ("scale=two", 400, "'two' is not a number"),
         ("scale=2&scale=3", 400, "scale is given twice"),
         ("lossless=perhaps", 400, "lossless must be true or false"),
         ("output=/etc/passwd", 400, "unknown option output"),

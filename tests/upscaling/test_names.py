@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from srgan_cli.config import WriteOptions
+from srgan_cli.errors import SettingsError
 from tests.upscaling.pictures import picture
 from tests.upscaling.planning.plans import names, planned
 
@@ -61,3 +62,13 @@ def test_the_same_pictures_have_the_same_names_again(here: Path) -> None:
     for name in ("a.jpg", "a.png"):
         picture(here / "in" / name)
     assert names(planned(["in"], "out/", write=PNG)) == names(planned(["in/a.jpg", "in/a.png"], "out/", write=PNG))
+
+
+def test_too_many_inputs_for_one_file_one_of_which_does_not_exist(here: Path) -> None:
+    """As in `-n photo`, which is the model in another program."""
+    picture(here / "a.png")
+    picture(here / "b.png")
+    with pytest.raises(SettingsError, match=r"there are 2 inputs \(and photo does not exist\): give a folder"):
+        planned(["a.png", "photo"], "out.png")
+    with pytest.raises(SettingsError, match="there are 2 inputs: give a folder"):
+        planned(["a.png", "b.png"], "out.png")

@@ -185,6 +185,11 @@ def test_an_error_of_the_trainer_ends_with_its_code(
     assert capsys.readouterr().err == f"srgan: {error}\n"
 
 
+def test_the_command_that_uses_the_model_can_be_pasted(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--hr-dir", "a", "--out", "runs/my photos"]) == 0
+    assert "to use it: srgan upscale PICTURE --model 'runs/my photos'\n" in capsys.readouterr().err
+
+
 def test_an_interrupted_run_says_how_to_go_on(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
     trainer.run = lambda _config, folder, _observer: Outcome(folder, folder / "m", SCORES, 1, 3.0, interrupted=True)
     assert main(["train", "--hr-dir", "a"]) == 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_streams_between_processes(here: Path, model: Path) -> None:
     done = commands.run("upscale", "-", "-o", "-", "-m", str(model), "--device", "cpu", stdin=data)
     assert done.returncode == 0, done.stderr
     assert size_of(done.stdout) == (48, 36)
+
+
+def test_a_terminal_gets_no_picture(srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, out, err = srgan(picture(here / "a.png"), "-o", "-")
+    assert (code, out) == (2, b"")
+    assert "to the terminal: give a file" in err
+    code, out, _ = srgan("a.png", "-o", "-", "--dry-run")
+    assert code == 0, "a dry run writes text"
 
 
 def test_a_reader_that_goes_away_is_no_traceback(here: Path, model: Path) -> None:
