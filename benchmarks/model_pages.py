@@ -294,6 +294,8 @@ def _data(recipe: Mapping[str, object]) -> str:
     """`data` is the settings of a run, or a sentence in recipes that were not written by a run."""
     if isinstance(recipe.get("data"), str):
         return str(recipe["data"])
+    if " --lr-dir " in str(recipe.get("command")) and "pictures" in recipe:
+        return f"{recipe['pictures']:,} pairs of pictures"  # no degradation is applied to them
     degradation = recipe.get("degradation")
     kind = degradation.get("kind") if isinstance(degradation, Mapping) else None
     how = {"bicubic": ", downscaled by bicubic interpolation", "photo": ", blurred, downscaled, noisy and compressed"}

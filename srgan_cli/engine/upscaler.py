@@ -145,14 +145,14 @@ class Upscaler:
         return 0 if self.chain.blend_px else done_rows
 
     def bands_of(self, width: int, channels: int, depth_bytes: int = 1) -> tuple[int, int, int]:
-        """How a picture is cut for `upscale_piece`: the tile's side, a band's rows, and the rows of context above and
-        below it. If tiles are blended, the side is 0 and there are no pieces."""
+        """How a picture is cut for `upscale_strip`: the tile's side, a band's rows, and the rows of context above and
+        below it. If tiles are blended, the side is 0 and there are no strips."""
         if self.chain.blend_px:
             return 0, 0, 0
         out = np.empty((0, width * self.scale, channels), np.uint8 if depth_bytes == 1 else np.uint16)
         return self.tile_px, self._band_px(bands.runner(self.chain), out), self._halo_px(channels)
 
-    def upscale_piece(self, low: Pixels, rows: Span, out: Pixels, tile_px: int) -> None:
+    def upscale_strip(self, low: Pixels, rows: Span, out: Pixels, tile_px: int) -> None:
         """Enlarge rows [rows.start, rows.stop) of a picture into `out`; `low` holds its rows [rows.begin, rows.end).
 
         With the tile side that `upscale_rows` uses, and one of its bands, the result is bit-identical.

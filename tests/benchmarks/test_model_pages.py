@@ -78,6 +78,12 @@ def test_a_page_keeps_what_people_wrote(two: list[Entry], tmp_path: Path) -> Non
     assert "| Set14" not in changed
 
 
+def test_pairs_are_not_called_downscaled() -> None:
+    recipe = {"pictures": 1234, "degradation": {"kind": "bicubic"}}
+    assert model_pages._data(recipe) == "1,234 pictures, downscaled by bicubic interpolation"
+    assert model_pages._data({**recipe, "command": "srgan train --hr-dir a --lr-dir b"}) == "1,234 pairs of pictures"
+
+
 @pytest.mark.parametrize(
     "text", ["", "<!-- facts:begin -->", "<!-- facts:end --><!-- facts:begin -->", "<!-- facts:begin -->" * 2]
 )

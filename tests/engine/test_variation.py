@@ -55,7 +55,7 @@ def test_pieces_and_parts_agree_with_the_whole() -> None:
     whole = upscaler.upscale(low)
     halo = upscaler.chain.halo_px
     piece = np.zeros((20 * 2, 100, 3), np.uint8)
-    upscaler.upscale_piece(low[20 - halo : 40 + halo], Span(20 - halo, 20, 40, 40 + halo), piece, 16)
+    upscaler.upscale_strip(low[20 - halo : 40 + halo], Span(20 - halo, 20, 40, 40 + halo), piece, 16)
     assert largest_difference(piece, whole[40:80]) <= 1
     view = Enlarged("", "", low, upscaler)
     assert largest_difference(view.crop(Area(50, 42, 30, 36)), whole[42:78, 50:80]) <= 1

@@ -138,18 +138,18 @@ def is_as_without_a_crew(folder: Path, model: Path, **options: Any) -> bool:
 
 
 def before_each(upscaler: Upscaler, deed: Callable[[], None]) -> Upscaler:
-    rows, piece = upscaler.upscale_rows, upscaler.upscale_piece
+    rows, strip = upscaler.upscale_rows, upscaler.upscale_strip
 
     def upscale_rows(*args: Any, **options: Any) -> None:
         deed()
         rows(*args, **options)
 
-    def upscale_piece(*args: Any) -> None:
+    def upscale_strip(*args: Any) -> None:
         deed()
-        piece(*args)
+        strip(*args)
 
     upscaler.upscale_rows = upscale_rows  # type: ignore[method-assign]
-    upscaler.upscale_piece = upscale_piece  # type: ignore[method-assign, assignment]
+    upscaler.upscale_strip = upscale_strip  # type: ignore[method-assign, assignment]
     return upscaler
 
 

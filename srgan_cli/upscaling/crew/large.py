@@ -18,7 +18,7 @@ from srgan_cli.errors import DeviceError, PictureError
 from srgan_cli.files import discard, publish_text
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.stores.paths import StorePath
-from srgan_cli.upscaling.crew.messages import Event, Piece, Pieced, Survey, Surveyed, UnitEnded, WorkerLost
+from srgan_cli.upscaling.crew.messages import Event, Strip, StripDone, Survey, Surveyed, UnitEnded, WorkerLost
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.plan import Job
 
@@ -59,14 +59,14 @@ class CrewUpscaler:
         tile_px = _common(self._survey(None)).tile_px
         header = replace(self._job.header, width=low.shape[1], height=low.shape[0], channels=low.shape[2])
         job = replace(self._job, header=header)
-        piece = Piece(job, Span(0, 0, len(low), len(low)), np.ascontiguousarray(low), tile_px, None)
+        strip = Strip(job, Span(0, 0, len(low), len(low)), np.ascontiguousarray(low), tile_px, None)
         for _ in range(TRIES):
             self._roster.await_one()
-            self._roster.give(self._roster.idle()[0], piece)
+            self._roster.give(self._roster.idle()[0], strip)
             made: Pixels | None = None
             while self._roster.busy:
                 for one, event in self._roster.wait(_POLL_SECONDS):
-                    if isinstance(event, Pieced):
+                    if isinstance(event, StripDone):
                         made = event.high
                     elif isinstance(event, (UnitEnded, WorkerLost)):
                         self._roster.settle(one, event)
@@ -118,10 +118,10 @@ def _common(answers: dict[str, Surveyed]) -> Surveyed:
     )
 
 
-def _freight(piece: Piece, scale: int) -> int:
+def _freight(strip: Strip, scale: int) -> int:
     """How many bytes are transferred with it, to the worker and (if it does not see the scratch file) back."""
-    back = 0 if piece.scratch is not None else piece.rows.core * scale**2 * piece.low[0].size
-    return piece.low.nbytes + back * piece.job.canvas_depth // 8
+    back = 0 if strip.scratch is not None else strip.rows.core * scale**2 * strip.low[0].size
+    return strip.low.nbytes + back * strip.job.canvas_depth // 8
 
 
 def _path_of(out: Pixels, job: Job) -> Path | None:
@@ -146,18 +146,18 @@ class _Making:
     ) -> None:
         self._roster, self._job, self._cut, self._scratch = roster, job, cut, scratch
         self._probe, self._seeing = probe, seeing
-        self._out: dict[str, deque[Piece | None]] = {}  # the pieces of each worker, in order; None: a unit without one
-        self._waiting: deque[Piece] = deque()
+        self._out: dict[str, deque[Strip | None]] = {}  # the strips of each worker, in order; None: a unit without one
+        self._waiting: deque[Strip] = deque()
         self._tries: Counter[int] = Counter()
-        self._ready: dict[int, int] = {}  # finished pieces below unfinished ones: first row to last
-        self._left = 1  # number of pieces that are not cut yet
+        self._ready: dict[int, int] = {}  # finished strips below unfinished ones: first row to last
+        self._left = 1  # number of strips that are not cut yet
 
     def run(self, source: RowSource, out: Pixels, on_rows: Callable[[int], None], first_row: int) -> None:
-        pieces = self._pieces(source, first_row)
+        strips = self._strips(source, first_row)
         done = first_row
         try:
             while done < self._job.header.height or self._roster.busy:
-                self._hand_out(pieces)
+                self._hand_out(strips)
                 for worker, event in self._roster.wait(_POLL_SECONDS):
                     self._take_in(worker, event, out)
                 while done in self._ready:
@@ -168,7 +168,7 @@ class _Making:
             self._settle_down()
             raise
 
-    def _pieces(self, source: RowSource, first_row: int) -> Iterator[Piece]:
+    def _strips(self, source: RowSource, first_row: int) -> Iterator[Strip]:
         """The same bands that one device would make, each with its context."""
         header, cut = self._job.header, self._cut
         window, top = RowWindow(source), first_row
@@ -176,10 +176,10 @@ class _Making:
             rows = next_rows(top, header.height, cut.band_px, cut.halo_px)
             low = window.take(rows.begin, rows.end, keep_from=rows.begin)
             self._left = -(-(header.height - rows.stop) // cut.band_px)
-            yield Piece(self._job, rows, np.ascontiguousarray(low), cut.tile_px, None)
+            yield Strip(self._job, rows, np.ascontiguousarray(low), cut.tile_px, None)
             top = rows.stop
 
-    def _hand_out(self, pieces: Iterator[Piece]) -> None:
+    def _hand_out(self, strips: Iterator[Strip]) -> None:
         for worker in self._roster.free():
             if worker not in self._seeing:  # it has joined since, or replaced another
                 if worker not in self._roster.busy:
@@ -188,22 +188,22 @@ class _Making:
                 continue
             if worker in self._roster.busy and self._is_last_round():
                 return
-            piece = self._waiting.popleft() if self._waiting else next(pieces, None)
-            if piece is None:
+            strip = self._waiting.popleft() if self._waiting else next(strips, None)
+            if strip is None:
                 return
-            piece = replace(piece, scratch=self._scratch if self._seeing[worker] else None)
-            if not self._roster.reserve(worker, _freight(piece, self._cut.scale)):
-                self._waiting.appendleft(piece)
+            strip = replace(strip, scratch=self._scratch if self._seeing[worker] else None)
+            if not self._roster.reserve(worker, _freight(strip, self._cut.scale)):
+                self._waiting.appendleft(strip)
                 return
-            self._out.setdefault(worker, deque()).append(piece)
-            self._roster.hand(worker, piece)
+            self._out.setdefault(worker, deque()).append(strip)
+            self._roster.hand(worker, strip)
 
     def _is_last_round(self) -> bool:
-        """Whether the remaining pieces should go to the workers that become idle first."""
+        """Whether the remaining strips should go to the workers that become idle first."""
         return len(self._waiting) + self._left < self._roster.count
 
     def _take_in(self, worker: str, event: Event, out: Pixels) -> None:
-        if isinstance(event, Pieced) and self._out.get(worker):
+        if isinstance(event, StripDone) and self._out.get(worker):
             rows = event.rows
             if event.high is not None:
                 out[rows.start * self._cut.scale : rows.stop * self._cut.scale] = event.high
@@ -218,13 +218,13 @@ class _Making:
             self._roster.settle(worker, event)
 
     def _take_back(self, worker: str, event: UnitEnded | WorkerLost) -> None:
-        """Take back a worker's unfinished pieces: all of them if it has died or failed. It was working on the first."""
+        """Take back a worker's unfinished strips: all of them if it has died or failed. It was working on the first."""
         given = self._out.get(worker, deque())
         ended = len(given) if isinstance(event, WorkerLost) or event.error is not None else min(1, len(given))
-        pieces = [piece for piece in (given.popleft() for _ in range(ended)) if piece is not None]
-        self._waiting.extendleft(reversed(pieces))
-        if isinstance(event, WorkerLost) and pieces:
-            first_row = pieces[0].rows.start
+        strips = [strip for strip in (given.popleft() for _ in range(ended)) if strip is not None]
+        self._waiting.extendleft(reversed(strips))
+        if isinstance(event, WorkerLost) and strips:
+            first_row = strips[0].rows.start
             self._tries[first_row] += 1
             if self._tries[first_row] >= TRIES:
                 raise PictureError(

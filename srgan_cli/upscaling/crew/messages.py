@@ -68,7 +68,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Strip:
     """Make `rows` of a picture from `low`, its rows [rows.begin, rows.end): into the scratch file if the worker sees
     it, else send them back."""
 
@@ -79,7 +79,7 @@ class Piece:
     scratch: Path | None
 
 
-Unit: TypeAlias = "Pictures | CheckAccess | Survey | Piece"
+Unit: TypeAlias = "Pictures | CheckAccess | Survey | Strip"
 
 # ----------------------------------------------------------------------------------------------------- from a worker
 
@@ -144,7 +144,7 @@ class Surveyed:
 
 
 @dataclass(frozen=True)
-class Pieced:
+class StripDone:
     """Rows are finished: in the scratch file, or in this message."""
 
     rows: Span
@@ -170,7 +170,7 @@ class WorkerLost:
 
 
 Event: TypeAlias = (
-    "Started | Advanced | Done | Failed | Said | AccessChecked | Surveyed | Pieced | UnitEnded | WorkerLost"
+    "Started | Advanced | Done | Failed | Said | AccessChecked | Surveyed | StripDone | UnitEnded | WorkerLost"
 )
 
 

@@ -23,10 +23,10 @@ from srgan_cli.upscaling.crew.messages import (
     Event,
     Failed,
     Pictures,
-    Piece,
-    Pieced,
     Said,
     Started,
+    Strip,
+    StripDone,
     Survey,
     Surveyed,
     Unit,
@@ -76,7 +76,7 @@ class Worker:
             return self._check_access(unit)
         if isinstance(unit, Survey):
             return self._survey(unit)
-        return self._piece(unit)
+        return self._strip(unit)
 
     def _upscaler(self, job: Job) -> Upscaler:
         key = job.model, job.scales, job.variant
@@ -123,21 +123,21 @@ class Worker:
         self._say(Surveyed(upscaler.scale, tile_px, band_px, halo_px, sees))
         return UnitEnded()
 
-    def _piece(self, piece: Piece) -> UnitEnded:
-        job, rows = piece.job, piece.rows
+    def _strip(self, strip: Strip) -> UnitEnded:
+        job, rows = strip.job, strip.rows
         upscaler = self._upscaler(job)
         scale, dtype = upscaler.scale, np.dtype(np.uint8 if job.canvas_depth == 8 else np.uint16)
         shape = job.header.height * scale, job.header.width * scale, job.header.channels
         began = time.perf_counter()
-        if piece.scratch is not None:
-            whole = np.memmap(piece.scratch, dtype, "r+", shape=shape)
+        if strip.scratch is not None:
+            whole = np.memmap(strip.scratch, dtype, "r+", shape=shape)
             high = whole[rows.start * scale : rows.stop * scale]
-            upscaler.upscale_piece(piece.low, rows, high, piece.tile_px)
+            upscaler.upscale_strip(strip.low, rows, high, strip.tile_px)
             whole.flush()
         else:
             high = np.empty((rows.core * scale, *shape[1:]), dtype)
-            upscaler.upscale_piece(piece.low, rows, high, piece.tile_px)
-        self._say(Pieced(rows, None if piece.scratch is not None else high))
+            upscaler.upscale_strip(strip.low, rows, high, strip.tile_px)
+        self._say(StripDone(rows, None if strip.scratch is not None else high))
         return UnitEnded(None, time.perf_counter() - began, rows.core * shape[1] * scale)
 
 

@@ -11,7 +11,7 @@ import pytest
 from srgan_cli.upscaling.crew import lead as lead_module
 from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, lead
-from srgan_cli.upscaling.crew.messages import CheckAccess, Pictures, Piece, Survey
+from srgan_cli.upscaling.crew.messages import CheckAccess, Pictures, Strip, Survey
 from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.crew.weights_transfer import packed, unpacked
 from srgan_cli.upscaling.plan import Job
@@ -115,10 +115,10 @@ def test_each_worker_is_asked_whether_it_sees_the_scratch_file(
     second = [unit for name, unit in crew.units if name == "cpu:2"]
     again = next(n for n, unit in enumerate(second) if n and isinstance(unit, Survey))
     until_death, since = second[:again], second[again:]
-    assert all(unit.scratch for unit in until_death if isinstance(unit, Piece))
-    assert not any(unit.scratch for unit in since if isinstance(unit, Piece))
-    assert all(unit.scratch for name, unit in crew.units if name == "cpu:1" and isinstance(unit, Piece))
-    assert not any(unit.scratch for name, unit in crew.units if name == "cpu:3" and isinstance(unit, Piece))
+    assert all(unit.scratch for unit in until_death if isinstance(unit, Strip))
+    assert not any(unit.scratch for unit in since if isinstance(unit, Strip))
+    assert all(unit.scratch for name, unit in crew.units if name == "cpu:1" and isinstance(unit, Strip))
+    assert not any(unit.scratch for name, unit in crew.units if name == "cpu:3" and isinstance(unit, Strip))
     assert not list((large / "out").glob(".srgan-probe*"))
     assert is_as_without_a_crew(large, model)
 

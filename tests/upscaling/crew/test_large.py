@@ -16,7 +16,7 @@ from srgan_cli.errors import DeviceError
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.upscaling import journal
 from srgan_cli.upscaling.crew.lead import brief_of, lead
-from srgan_cli.upscaling.crew.messages import Piece
+from srgan_cli.upscaling.crew.messages import Strip
 from srgan_cli.upscaling.plan import Job
 from tests.faults import Nearest, model_of
 from tests.upscaling import crews
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.timeout(120)
 def test_a_large_picture_is_made_band_by_band(large: Path, model: Path, scratch: bool) -> None:
     tally, watch, crew = by_threads(session(large, model, **SPLIT))
     assert (tally.exit_code, len(tally.done)) == (0, 2)
-    pieces = [unit for _, unit in crew.units if isinstance(unit, Piece)]
-    assert len(pieces) == 2 * 9
-    assert all((piece.scratch is not None) == scratch for piece in pieces)
+    strips = [unit for _, unit in crew.units if isinstance(unit, Strip)]
+    assert len(strips) == 2 * 9
+    assert all((strip.scratch is not None) == scratch for strip in strips)
     assert sum(watch.of("advanced")) == sum(job.network_pixels for job in tally.done)
     assert is_as_without_a_crew(large, model)
 
@@ -65,7 +65,7 @@ def test_a_large_picture_goes_on_where_it_was_when_all_devices_failed(
     tally, watch, crew = by_threads(session(large, model, **SPLIT))
     assert (tally.exit_code, len(tally.done)) == (0, 2)
     assert any("resuming at row" in note for note in watch.of("note"))
-    assert len([unit for _, unit in crew.units if isinstance(unit, Piece)]) < 18
+    assert len([unit for _, unit in crew.units if isinstance(unit, Strip)]) < 18
     assert is_as_without_a_crew(large, model)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from srgan_cli.upscaling.crew import dispatch
 from srgan_cli.upscaling.crew.lead import brief_of, lead
-from srgan_cli.upscaling.crew.messages import Advanced, Event, Pictures, Piece, Started, Unit, UnitEnded, WorkerLost
+from srgan_cli.upscaling.crew.messages import Advanced, Event, Pictures, Started, Strip, Unit, UnitEnded, WorkerLost
 from srgan_cli.upscaling.crew.outstanding import Outstanding
 from srgan_cli.upscaling.crew.roster import UNITS
 from srgan_cli.upscaling.plan import Job
@@ -32,7 +32,7 @@ class Watched(Threads):
         super().__init__(brief_of(self.made), tuple(f"cpu:{number}" for number in range(1, count + 1)), deed)
 
     def give(self, worker: str, unit: Unit) -> None:
-        if isinstance(unit, (Pictures, Piece)):
+        if isinstance(unit, (Pictures, Strip)):
             self.given.append((worker, len(self.has[worker])))
         self.has[worker].append(unit)
         super().give(worker, unit)
