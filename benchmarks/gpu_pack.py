@@ -116,7 +116,24 @@ def _table(findings: Sequence[Line]) -> list[str]:
     if not names:
         return []
     rows = ["| " + " | ".join(_cell(line.get(name, "")) for name in names) + " |" for line in findings]
-    return ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "| --- " * len(names) + "|", *rows]
+    return ["| " + " | ".join(_heading(name) for name in names) + " |", "| --- " * len(names) + "|", *rows]
+
+
+_UNITS = {"mpx_per_s": "Mpx/s", "px": "px", "mib": "MiB", "s": "s"}
+_HEADINGS = {
+    "tflops": "TFLOP/s",
+    "gigabytes_per_second": "GB/s",
+    "times_peer": "times as fast as peer",
+    "roofline_fraction": "fraction of roofline",
+}
+
+
+def _heading(name: str) -> str:
+    """`engine_mpx_per_s` -> `engine, Mpx/s`."""
+    for ending, unit in _UNITS.items():
+        if name.endswith(f"_{ending}"):
+            return f"{name.removesuffix(f'_{ending}').replace('_', ' ')}, {unit}"
+    return _HEADINGS.get(name, name.replace("_", " "))
 
 
 def _cell(value: object) -> str:

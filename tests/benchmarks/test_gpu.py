@@ -115,6 +115,11 @@ def test_a_pack_has_all_that_is_needed_and_as_many_pictures_as_fit(
     assert not [name for name in names if name.endswith(".pyc")]
 
 
+def test_headings_have_units() -> None:
+    line = {"engine_mpx_per_s": 1, "tile_px": 2, "precision_used": "fp16", "tflops": 3}
+    assert gpu_pack._table([line])[0] == "| engine, Mpx/s | tile, px | precision used | TFLOP/s |"
+
+
 def test_tables_take_their_place_in_the_page(tmp_path: Path) -> None:
     page = tmp_path / "BENCHMARKS.md"
     page.write_text("# Benchmarks\n\nBefore.\n", encoding="utf-8")
