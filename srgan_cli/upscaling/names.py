@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
@@ -48,6 +48,24 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
     if output.suffix:
         raise SettingsError(f"-o {output}: {output.suffix!r} is not a supported output format ({writable_suffixes()})")
     return output
+
+
+def with_format_of_pattern(options: UpscaleOptions) -> UpscaleOptions:
+    """If --name ends in the extension of a picture, the results have that format, as with -o.
+
+    Raises `SettingsError` if --format is another one.
+    """
+    if options.name_pattern is None:
+        return options
+    suffix = Path(options.name_pattern).suffix
+    wanted, asked = format_of_suffix(suffix), options.write.format
+    if wanted is None:
+        return options
+    if asked is None:
+        return replace(options, write=replace(options.write, format=wanted))
+    if wanted not in (asked.lower(), format_of_suffix(asked)):
+        raise SettingsError(f"the extension of --name {options.name_pattern!r} does not match --format {asked}")
+    return options
 
 
 def _missing(found: Sequence[InputFile]) -> str:

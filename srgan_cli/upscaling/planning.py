@@ -96,6 +96,8 @@ def plan(
     walk = inputs.find_inputs(options) if found is None else Walk(tuple(found), (), ())
     failures = list(walk.failures)
     into = names.output_folder(options, walk.found)
+    if _named_file(options, into) is None and options.output != STREAM:
+        options = names.with_format_of_pattern(options)
     found = names.without_earlier_results(walk.found, into)
     # Before the headers are read if no name depends on pictures of other shards; see `_in_shard`.
     early = into is not None and options.name_pattern is None

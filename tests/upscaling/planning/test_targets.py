@@ -41,6 +41,11 @@ from tests.upscaling.planning.plans import names, planned
         ("a.jpg", "large/", {"name_pattern": "{stem}_{width}x{height}{ext}"}, "large/a_48x36.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{index:03}_{model}_{scale}{ext}"}, "large/001_auto_4.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{stem}"}, "large/a.jpg"),
+        ("a.jpg", "large/", {"name_pattern": "{stem}_big.png"}, "large/a_big.png"),
+        ("a.jpg", None, {"name_pattern": "{stem}_big.JPEG"}, "a_big.JPEG"),
+        ("a.jpg", "large/", {"name_pattern": "{stem}.JPG", "write": WriteOptions(format="jpg")}, "large/a.JPG"),
+        ("a.jpg", "b.webp", {"name_pattern": "{stem}.png"}, "b.webp"),
+        ("a.jpg", "large/", {"name_pattern": "{stem}.v2"}, "large/a.v2.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{stem}", "model": "runs/best.safetensors"}, "large/a.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{model}{ext}", "model": "runs/best.safetensors"}, "large/best.jpg"),
     ],
@@ -50,6 +55,16 @@ def test_the_name_of_a_result(source: str, output: str | None, options: dict[str
     made = planned([source], output, **options)
     assert names(made) == [(source, target)]
     assert not made.failures
+
+
+def test_the_extension_of_a_name_pattern_is_the_format(here: Path) -> None:
+    picture(here / "a.jpg")
+    (job,) = planned(["a.jpg"], "large/", name_pattern="{stem}.png").jobs
+    assert job.output.format == "png"
+    with pytest.raises(SettingsError, match=r"--name '\{stem\}.png' does not match --format jpg"):
+        planned(["a.jpg"], "large/", name_pattern="{stem}.png", write=WriteOptions(format="jpg"))
+    with pytest.raises(SettingsError, match="cannot write that format"):
+        planned(["a.jpg"], "large/", name_pattern="{stem}.heic")
 
 
 def test_a_folder_is_taken_sorted_and_flat(photos: Path) -> None:
