@@ -16,9 +16,12 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
+
+from srgan_cli.errors import shown
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -99,6 +102,15 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why nothing can be written into an existing folder, as part of a sentence; None if something can."""
+    if os.access(folder, os.W_OK | os.X_OK):
+        return None
+    if sys.platform != "win32" and os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{shown(folder)} is on a disk that is read-only"
+    return f"you have no permission to write into {shown(folder)}"
 
 
 def is_special(target: Path) -> bool:
@@ -193,7 +205,9 @@ def reason(err: OSError) -> str:
     """Why a file cannot be written, and what to do about it, as the end of a sentence."""
     if err.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space, or write to another disk"
-    if err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if err.errno == errno.EROFS:
+        return "the disk is read-only"
+    if err.errno in (errno.EACCES, errno.EPERM):
         return "you have no permission to write there"
     if err.errno == errno.ENOENT:
         return "its folder does not exist"

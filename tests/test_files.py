@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -219,7 +220,8 @@ def test_a_folder_that_cannot_be_written_to(target: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.EROFS, "no permission"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "no permission"),
         (errno.ENOENT, "its folder"),
         (errno.EDQUOT, "disk is full"),
         (errno.EIO, "error"),
@@ -227,6 +229,19 @@ def test_a_folder_that_cannot_be_written_to(target: Path) -> None:
 )
 def test_reasons_are_plain(number: int, words: str) -> None:
     assert words in reason(OSError(number, os.strerror(number)))
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("flag", "words"), [(os.ST_RDONLY, "is on a disk that is read-only"), (0, "no permission to write into")]
+)
+def test_why_a_folder_cannot_be_written_to(
+    flag: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.why_not_writable(tmp_path) is None
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flag))
+    assert words in str(files.why_not_writable(tmp_path))
 
 
 def test_what_could_not_be_published_is_known_before(target: Path) -> None:

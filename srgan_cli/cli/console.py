@@ -46,6 +46,12 @@ def about(seconds: float) -> str:
     return f"about {seconds:.0f} s" if seconds < 60 else f"about {duration(seconds)}"
 
 
+def megapixels(count: float) -> str:
+    """Two digits at least: `14.8 MP`, `0.078 MP`."""
+    millions = count / 1e6
+    return f"{millions:.1f} MP" if millions >= 1 or not millions else f"{max(millions, 1e-4):.2g} MP"
+
+
 def size(count: float) -> str:
     """Human-readable size: `812 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -251,7 +257,7 @@ class Watch:
         parts += ["interrupted"] if tally.interrupted else []
         speed = ""
         if tally.network_seconds > 0 and tally.done:
-            speed = f" ({tally.output_pixels / 1e6:.1f} MP at {tally.output_pixels / 1e6 / tally.seconds:.1f} MP/s)"
+            speed = f" ({megapixels(tally.output_pixels)} at {megapixels(tally.output_pixels / tally.seconds)}/s)"
         return f"{', '.join(parts)} in {duration(tally.seconds)}{speed}{_models(tally.done)}"
 
     def _say(self, text: str, *, style: str | None = None, even_quiet: bool = False) -> None:
@@ -397,7 +403,7 @@ def _plan_totals(session: Session) -> str:
     jobs = plan.jobs
     lines = [
         f"{len(jobs)} to do, {len(plan.skips)} to skip, {len(plan.failures)} cannot be done: "
-        f"{sum(j.output.pixels for j in jobs) / 1e6:.1f} MP of results with {session.model}"
+        f"{megapixels(sum(j.output.pixels for j in jobs))} of results with {session.model}"
     ]
     if jobs:
         scratch = max(job.scratch_bytes for job in jobs)
@@ -414,7 +420,7 @@ def _plan_totals(session: Session) -> str:
         else:
             tiles = sum(session.tiles(job) or 0 for job in jobs)
             lines.append(
-                f"time: {about(seconds)}, at the {pace.megapixels_per_second:.1f} MP/s of the last run here"
+                f"time: {about(seconds)}, at the {megapixels(pace.megapixels_per_second * 1e6)}/s of the last run here"
                 + (", when the machine was busy" if pace.was_busy else "")
                 + f" ({pace.device}, {pace.precision}, {tiles} tile{'s' * (tiles != 1)} of up to {pace.tile_px} px)"
             )

@@ -15,7 +15,7 @@ import numpy as np
 
 from srgan_cli.config import WriteOptions
 from srgan_cli.errors import InterruptedRunError, UnwritablePictureError, shown
-from srgan_cli.files import is_folder, is_special, publish_text, publishing, reason
+from srgan_cli.files import is_folder, is_special, publish_text, publishing, reason, why_not_writable
 from srgan_cli.imaging.encoding import encode
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.image import Header, Metadata, Pixels
@@ -49,8 +49,8 @@ def _refuse_place(target: Path, needed: int) -> None:
         raise UnwritablePictureError(f"{shown(folder)} is not a folder, so {shown(target)} cannot be written")
     if target.is_dir():
         raise UnwritablePictureError(f"{shown(target)} is a folder; give the name of a file")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UnwritablePictureError(f"you have no permission to write into {shown(folder)}")
+    if (why := why_not_writable(folder)) is not None:
+        raise UnwritablePictureError(why)
     disk = shutil.disk_usage(folder)
     if disk.free < needed and disk.total:  # /proc and similar file systems report no size
         raise UnwritablePictureError(

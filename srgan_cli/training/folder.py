@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from srgan_cli.errors import SettingsError
-from srgan_cli.files import lock, publish_text, reason, remove_parts
+from srgan_cli.files import lock, publish_text, reason, remove_parts, why_not_writable
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.runlog.record import SAMPLES_NAME
 from srgan_cli.training_config import TrainConfig
@@ -58,8 +57,8 @@ def refuse(where: Path, config: TrainConfig) -> bool:
     existing = next(path for path in (where, *where.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise SettingsError(f"{where} cannot be used as a run folder: {existing} is not a directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise SettingsError(f"{where} cannot be used as a run folder: {existing} cannot be written to")
+    if (why := why_not_writable(existing)) is not None:
+        raise SettingsError(f"{where} cannot be used as a run folder: {why}")
     if existing != where:
         return False
     _refuse_strangers(where)

@@ -28,6 +28,14 @@ class Clock:
         return self.now
 
 
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [(0, "0.0 MP"), (1, "0.0001 MP"), (12_288, "0.012 MP"), (950_000, "0.95 MP"), (14.8e6, "14.8 MP")],
+)
+def test_pixels_are_never_rounded_to_none(pixels: float, words: str) -> None:
+    assert console.megapixels(pixels) == words
+
+
 def test_an_estimate_moves_while_the_engine_is_silent_and_never_goes_back() -> None:
     clock = Clock()
     estimate = Estimate(1000, 100.0, 2.0, clock=clock)
