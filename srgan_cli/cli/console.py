@@ -67,7 +67,7 @@ class Watch:
     def __init__(self, session: Session, *, quiet: bool, verbose: bool, as_json: bool) -> None:
         self._plan, self._quiet, self._verbose, self._json = session.plan, quiet, verbose, as_json
         self._may_resume = len(session.plan.jobs) > 1 or session.options.resume
-        self._resumes = session.options.resume
+        self._resumes, self._accepts_damaged = session.options.resume, session.options.accept_damaged
         self._lock = threading.Lock()
         self._advanced: dict[tuple[Path, Path], int] = {}  # by source and target: pages may share a source
         self._positions = {(job.source, job.target): number for number, job in enumerate(self._plan.jobs, start=1)}
@@ -240,6 +240,8 @@ class Watch:
                 self._say(f"  {failure.sentence}")
         if tally.error is not None and not tally.done and not tally.failures:
             return
+        if not self._accepts_damaged and any("is damaged" in failure.reason for failure in tally.failures):
+            self._say("note: --accept-damaged uses what can be decoded of a damaged picture")
         self._say(self._sum(tally))
         if tally.interrupted and self._may_resume:
             self._say(f"the same command {'' if self._resumes else 'with --resume '}resumes from here")

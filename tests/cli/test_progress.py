@@ -128,3 +128,16 @@ def test_a_dry_run_shows_the_notes_of_the_pictures(here: Path, model: Path, caps
     assert out.count("first of 3") == 1
     assert "a.tif and 1 more: " in out
     assert "memory: about" in out
+
+
+def test_a_damaged_picture_need_not_be_given_up(srgan: Run, here: Path) -> None:
+    whole = picture(here / "a.jpg", 48, 36).read_bytes()
+    (here / "a.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    code, err = srgan("a.jpg", "-o", "b.png")
+    assert code == 3
+    assert "note: --accept-damaged uses what can be decoded" in err
+    code, err = srgan("a.jpg", "-o", "b.png", "--accept-damaged")
+    assert code == 1
+    assert "--accept-damaged" not in err
+    (here / "a.jpg").write_bytes(b"text")
+    assert "--accept-damaged" not in srgan("a.jpg", "-o", "c.png")[1]
