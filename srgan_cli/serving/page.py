@@ -30,6 +30,14 @@ VIEWER_POLICY = (
 )
 _VIEWER_BYTES = 40_000_000
 _PLACES, _PLACE_PX = 8, 256
+# What the bundled families are for. Their files' descriptions name one scale, and options of the command.
+_ABOUT = {
+    "fast": "Like fidelity, but several times as fast.",
+    "fidelity": "For science and evidence: invents nothing; closest to the original, but softer.",
+    "photo": "For everyday photos: removes noise, JPEG blocks and slight blur.",
+    "srgan": "For clean pictures: sharp, with invented but plausible texture.",
+    "srgan-noise": "Like srgan, but each seed gives different detail.",
+}
 
 
 def main_page(models: Sequence[dict[str, object]], questions: Questions, options: ServeOptions) -> str:
@@ -38,7 +46,8 @@ def main_page(models: Sequence[dict[str, object]], questions: Questions, options
         families.setdefault(str(model["family"]), []).append(model)
     offered = {
         name: {"scales": sorted(int(str(one["scale"])) for one in members),
-               "description": str(members[0]["description"]), "noise": any(one["has_noise"] for one in members)}
+               "description": _ABOUT.get(name, str(members[0]["description"])),
+               "noise": any(one["has_noise"] for one in members)}
         for name, members in families.items()
     }  # fmt: skip
     own = None if options.model in {AUTO_MODEL, *offered} else options.model

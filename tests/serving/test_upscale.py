@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -240,3 +241,10 @@ def test_metrics_count(server: HttpServer) -> None:
     assert 'srgan_requests_total{route="/v1/upscale",status="200"}' in after
     for line in after.splitlines():
         assert line.startswith("# ") or len(line.rsplit(" ", 1)) == 2
+
+
+def test_the_page_describes_its_models_without_options_of_the_command(server: HttpServer) -> None:
+    offered = dict(re.findall(r'<option value="([a-z-]+)"[^>]* data-about="([^"]+)"', get(server, "/").body.decode()))
+    assert {"auto", "fast", "fidelity", "photo", "srgan", "srgan-noise"} <= set(offered)
+    for about in offered.values():
+        assert not re.search(r"--\w|[24] times", about), about
