@@ -63,8 +63,8 @@ class ModelName(click.ParamType):  # type: ignore[type-arg] # generic from click
         names += [(model.family, model.name) for model in library.own_models()]
         known = dict.fromkeys(["auto", *(family for family, _ in names), *(name for _, name in names)])
         return [
+            CompletionItem(incomplete, type="file"),  # first: in bash it replaces what comes before it
             *(CompletionItem(name) for name in known if name.startswith(incomplete)),
-            CompletionItem(incomplete, type="file"),
         ]
 
 

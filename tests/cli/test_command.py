@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -252,6 +253,25 @@ def test_what_is_completed(words: str, expected: str) -> None:
     code = "from srgan_cli.cli import main; main([])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert f"plain,{expected}" in done.stdout.splitlines()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("srgan up", "upscale"), ("srgan upscale -m pho", "photo photo-x2 photo-x4"), ("srgan upscale -m runs/", "")],
+)
+def test_bash_offers_what_is_completed(words: str, offered: str, here: Path) -> None:
+    """An offer of files must not replace the names of models."""
+    program = here / "srgan"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m srgan_cli "$@"\n')
+    program.chmod(0o755)
+    script = (
+        f'eval "$(srgan completion bash)"; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); '
+        '_srgan_completion srgan 2>/dev/null; echo "${COMPREPLY[*]}"'
+    )
+    environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == offered, done.stderr
 
 
 # -------------------------------------------------------------------------------------------------------- documents
