@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from srgan_cli.cli import defaults
 from srgan_cli.cli.habits import answer
+from srgan_cli.cli.yielding import yielding
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -72,11 +73,11 @@ class Command(click.Command):
         if not found:
             return {}
         try:
-            given = set(self.make_parser(ctx).parse_args(list(args))[0])
+            given = self.make_parser(ctx).parse_args(list(args))[0]
         except click.UsageError:  # reported when the arguments are actually parsed
-            given = set()
+            given = {}
         decided = {option.instead for option in self._options() if option.name in given and option.instead}
-        out = {option.name for option in self._options() if option.instead in decided}
+        out = {option.name for option in self._options() if option.instead in decided} | yielding(given)
         several = {option.name for option in self._options() if option.multiple}
         return {
             name: [value] if name in several and isinstance(value, str) else value

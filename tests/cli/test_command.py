@@ -103,6 +103,34 @@ def test_another_size_on_the_command_line_puts_out_the_default_one(capsys: pytes
     assert planned(capsys, "--print", "A6", "--dpi", "30")["width"] == 175
 
 
+@pytest.mark.parametrize(
+    ("defaults", "arguments", "target"),
+    [
+        ("format = 'webp'", ["-o", "b.png"], "b.png"),
+        ("format = 'webp'", ["--name", "b.png"], "b.png"),
+        ("format = 'webp'", ["-o", "out"], "out/a.webp"),
+        ("format = 'webp'\nlossless = true", ["-o", "b.jpg"], "b.jpg"),
+        ("quality = 80", ["--format", "PNG"], "a_x4.png"),
+        ("quality = 80", ["--format", "webp", "--lossless"], "a_x4.webp"),
+        ("lossless = true", ["--format", "webp", "--quality", "70"], "a_x4.webp"),
+        ("bit-depth = '16'", ["--format", "jpg"], "a_x4.jpg"),
+        ("detail = 0.5", ["--model", "fast"], "a_x4.png"),
+        ("detail = 0.5", ["--model", "srgan@0.6"], "a_x4.png"),
+    ],
+)
+def test_a_default_gives_way_to_what_does_not_go_with_it(
+    defaults: str, arguments: list[str], target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config(f"[upscale]\n{defaults}\n")
+    assert planned(capsys, *arguments)["target"] == target
+
+
+def test_what_does_not_go_together_on_the_command_line_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    picture(Path("a.png"))
+    for arguments in (["-o", "b.png", "--format", "webp"], ["--format", "png", "--quality", "80"]):
+        assert main(["upscale", "a.png", "-n", *arguments]) == ExitCode.USAGE
+
+
 def test_settings_of_all_commands_stand_before_the_sections(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,41 @@
+"""The user's own defaults that give way to what the command line asks for.
+
+With `format = "webp"` in the config file, `-o large.png` still writes PNG; with `quality = 80`, so does
+`--format png`. Given on the command line, both together are an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from srgan_cli.config import AUTO_MODEL, DEFAULT_MODEL
+from srgan_cli.imaging.formats import FORMATS, format_of_suffix
+
+
+def yielding(given: Mapping[str, Any]) -> set[str]:
+    """The parameters whose defaults do not apply beside the `given` ones (parameter name -> text)."""
+    named = _format_of_a_name(given)
+    asked = str(given.get("format_", "")).lower()
+    out = set() if named is None else {"format_"}
+    known = FORMATS.get((asked if asked in FORMATS else format_of_suffix(asked)) or named or "")
+    if known is not None:
+        out |= {"quality"} if known.default_quality is None else set()
+        out |= set() if known.lossless else {"lossless"}
+        out |= set() if 16 in known.depths else {"bit_depth"}
+    out |= {"quality"} if "lossless" in given else set()
+    out |= {"lossless"} if "quality" in given else set()
+    return out | (set() if _has_detail(given.get("model", AUTO_MODEL)) else {"detail"})
+
+
+def _format_of_a_name(given: Mapping[str, Any]) -> str | None:
+    """The format of the extension in -o or --name."""
+    names = (str(given.get(parameter) or "") for parameter in ("output", "name_pattern"))
+    return next((found for name in names if (found := format_of_suffix(PurePath(name).suffix))), None)
+
+
+def _has_detail(model: object) -> bool:
+    """Whether `--detail` can go with this --model."""
+    return model == AUTO_MODEL or re.fullmatch(rf"{DEFAULT_MODEL}(-x\d)?", str(model)) is not None
