@@ -43,7 +43,7 @@ def _names(_ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 
 
-@click.command(cls=Command, no_args_is_help=True)
+@click.command(cls=Command, no_args_is_help=True, short_help="Show pictures side by side, where they differ most.")
 @click.argument("inputs", nargs=-1, metavar="PICTURE...", type=click.Path(readable=False))
 @output_option("A sheet of crops (.png, .jpg, …), or one page with a slider (.html).", metavar="FILE", required=True)
 @_models(

@@ -10,7 +10,7 @@ _SHELLS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshCompl
 _VARIABLE = "_SRGAN_COMPLETE"
 
 
-@click.command(no_args_is_help=True)
+@click.command(no_args_is_help=True, short_help="Print a script for completion in bash, zsh or fish.")
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 def completion(shell: str) -> None:
     """Print a script for SHELL that completes commands, options, models and formats.

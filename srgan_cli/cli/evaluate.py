@@ -77,7 +77,7 @@ def _metrics(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 
 
-@click.command(cls=Command, no_args_is_help=True)
+@click.command(cls=Command, no_args_is_help=True, short_help="Compare enlarged pictures with their originals.")
 @model_option(
     "models",
     default=(DEFAULT_MODEL,),

@@ -17,7 +17,7 @@ from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
 
 
-@click.group()
+@click.group(short_help="List, describe and check models, and add your own.")
 def models() -> None:
     """List, describe and check the available models, and add your own."""
 
@@ -41,7 +41,7 @@ def list_models(as_json: bool) -> None:
     _write_table(("Name", "Scale", "Kind", "Parameters", "Set5", "What it is for"), rows)
 
 
-@models.command()
+@models.command(short_help="Show everything about a model.")
 @click.argument("name")
 @json_option()
 def info(name: str, as_json: bool) -> None:
@@ -56,7 +56,7 @@ def info(name: str, as_json: bool) -> None:
         _write_facts(_facts(model) if isinstance(model, Entry) else _own_facts(model))
 
 
-@models.command()
+@models.command(short_help="Check that all model files are unchanged.")
 @json_option()
 def verify(as_json: bool) -> None:
     """Check that every model's file exists and is unchanged (by its SHA-256)."""
@@ -81,7 +81,7 @@ def verify(as_json: bool) -> None:
         )
 
 
-@models.command()
+@models.command(short_help="Print the path of a model's file.")
 @click.argument("name")
 @json_option()
 def path(name: str, as_json: bool) -> None:
@@ -96,7 +96,7 @@ def path(name: str, as_json: bool) -> None:
         click.echo(file)
 
 
-@models.command()
+@models.command(short_help="Add a file or a download to your own models.")
 @click.argument("source", metavar="FILE|RUN|URL")
 @click.option("--name", metavar="NAME", help="Name of the model. [default: the file's name]")
 @click.option(

@@ -52,6 +52,17 @@ def test_help_has_headings_the_most_used_first(capsys: pytest.CaptureFixture[str
     assert "--scale" in lines[size + 1]
 
 
+@pytest.mark.parametrize("arguments", [[], ["models"]])
+def test_no_line_of_a_list_of_commands_is_cut_off(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*arguments, "--help"]) == 0
+    commands = capsys.readouterr().out.partition("Commands:")[2]
+    assert commands
+    assert "..." not in commands
+
+
 SHARED = (
     "--degradation", "--device", "--json", "--model", "--no-config", "--output", "--overwrite", "--quiet", "--scale",
     "--tile", "--verbose", "--vgg-weights",
