@@ -55,7 +55,7 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as err:
-            if (ours := answer(err.option_name)) is not None:
+            if (ours := answer(err.option_name)) is not None and self._suits(ours):
                 raise click.UsageError(f"{err.option_name}: {ours}", ctx) from err
             raise
         except click.BadParameter as err:
@@ -84,6 +84,12 @@ class Command(click.Command):
             for name, value in found.items()
             if name not in out
         }
+
+    def _suits(self, suggestion: str) -> bool:
+        """Whether this command has the options that a suggestion names; if it names none, whether it takes pictures."""
+        named = set(re.findall(r"--[a-z][a-z-]+", suggestion)) - {"--version"}
+        own = {name for param in self.params for name in param.opts}
+        return named <= own if named else any(isinstance(param, click.Argument) for param in self.params)
 
     def _options(self) -> Iterable[Option]:
         return [param for param in self.params if isinstance(param, Option)]

@@ -84,7 +84,7 @@ class Completed(click.ParamType):  # type: ignore[type-arg] # generic from click
 
 
 class Factor(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
-    """A number, also as `2x` or `x2`, as other programs and the names of models have it."""
+    """A number, also as `2x` or `x2`, as other programs and the names of models have it, or with a decimal comma."""
 
     name = "factor"
 
@@ -92,7 +92,7 @@ class Factor(click.ParamType):  # type: ignore[type-arg] # generic from click 8.
         self._number = number
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
-        text = str(value).strip().lower().replace("×", "x")
+        text = str(value).strip().lower().replace("×", "x").replace(",", ".")
         try:
             return self._number(text[1:] if text.startswith("x") else text.removesuffix("x"))
         except ValueError:

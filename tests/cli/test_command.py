@@ -1,4 +1,4 @@
-"""Shared by all commands: headings, the user's own defaults, suggestions, completion."""
+"""Shared by all commands: headings, the user's own defaults, completion."""
 
 from __future__ import annotations
 
@@ -190,80 +190,6 @@ def test_a_config_file_that_is_named_must_be_there(
     monkeypatch.setenv("SRGAN_CONFIG", "none.toml")
     assert main(["upscale", "a.png", "-n"]) == 2
     assert "none.toml" in capsys.readouterr().err
-
-
-# ----------------------------------------------------------------------------------------------------------- habits
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["in.jpg"], "srgan upscale in.jpg"),
-        (["photos/"], "srgan upscale photos/"),
-        (["-i", "in.jpg"], "without an option"),
-        (["upscale", "-i", "in.jpg"], "without an option"),
-        (["upscale", "in.jpg", "-t", "256"], "--tile"),
-        (["upscale", "in.jpg", "-g", "0"], "--device"),
-        (["upscale", "in.jpg", "--gpu", "0"], "--device"),
-        (["upscale", "in.jpg", "-f", "png"], "--format"),
-        (["upscale", "in.jpg", "-x"], "augmentation"),
-        (["upscale", "in.jpg", "-V"], "--version"),
-        (["compare", "a.jpg", "ftp://x/b.jpg", "-o", "c.html"], "ftp://x/b.jpg is an address"),
-        (["compare", "a.jpg", "file:///tmp/a.jpg", "-o", "c.html"], "without file://"),
-        (["watch", "s3://bucket/in", "-o", "out"], "s3://bucket/in is an address"),
-        (["watch", ".", "-o", "s3://bucket/out"], "s3://bucket/out is an address"),
-    ],
-)
-def test_options_of_other_programs_are_answered_with_ours(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == 2
-    assert words in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("mistyped", "meant"), [("upscael", "upscale"), ("eval", "evaluate"), ("modles", "models")])
-def test_a_mistyped_command_is_recognised(mistyped: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([mistyped, "a.png"]) == ExitCode.USAGE
-    assert f"{mistyped} is not a command; did you mean {meant}?" in capsys.readouterr().err
-
-
-def test_a_suggested_command_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["my cat.jpg"]) == ExitCode.USAGE
-    assert "srgan upscale 'my cat.jpg'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("written", ["2", "2x", "x2", "2.0X", "×2"])
-def test_a_scale_may_be_written_as_other_programs_write_it(written: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert planned(capsys, "--scale", written)["width"] == 40
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "words"),
-    [
-        ("--scale", "big", "'big' is not a number"),
-        ("--scale", "x", "'x' is not a number"),
-        ("--dpi", "print", "'print' is not a number"),
-        ("--quality", "high", "'high' is not a whole number"),
-        ("--seed", "1.5", "'1.5' is not a whole number"),
-    ],
-)
-def test_what_is_no_number_is_refused_in_plain_words(
-    option: str, value: str, words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["upscale", "a.png", option, value]) == ExitCode.USAGE
-    assert words in capsys.readouterr().err
-
-
-def test_the_version_by_habit(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["-V"]) == 0
-    assert "version" in capsys.readouterr().out
-
-
-def test_an_address_that_is_a_file_is_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    if os.name == "nt":
-        pytest.skip("no such names")
-    picture(Path("https:/a.png"))
-    assert main(["upscale", "https://a.png", "-n"]) == 0
 
 
 # ------------------------------------------------------------------------------------------------------- completion
