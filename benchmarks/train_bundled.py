@@ -143,6 +143,12 @@ RECIPES = (
                 "--set adversarial.learning_rate=5e-4 --set adversarial.pixel_weight=1 "
                 "--set adversarial.perceptual_crops=6 --budget 28m",
             ),
+            _train(
+                "photo-x2-c",
+                f"{_MIXED_X2} --init {{out}}/photo-x2-b --phase adversarial --batch 12 --crop 96 --seed 9 {_TAUGHT} "
+                "--set adversarial.learning_rate=2e-4 --set adversarial.pixel_weight=1 "
+                "--set adversarial.perceptual_crops=6 --set adversarial.spectrum_weight=2 --budget 50m",
+            ),
         ),
     ),
 )
