@@ -215,7 +215,10 @@ def _check_output(options: CompareOptions) -> None:
             raise SettingsError(
                 f"-o {shown(path)} has no extension; give .png (or that of another picture format) or .html"
             )
-        output_format(path, _header(1, 1), WriteOptions())
+        try:
+            output_format(path, _header(1, 1), WriteOptions())
+        except SettingsError as err:
+            raise SettingsError(f"{err.sentence}; a page with a slider ends in .html") from err
     both = [*options.inputs, *([options.high] if options.high else [])]
     if any(_same_file(path, one) for one in both):
         raise SettingsError(f"-o {shown(path)} is one of the pictures to compare; give another name")

@@ -137,8 +137,9 @@ def find_inputs(options: UpscaleOptions) -> Walk:
                 found.setdefault(path, InputFile(path))
         except StoreError as err:
             failures.append(_unreachable(path, err))
-        except OSError as err:
-            failures.append(_unlistable(path, err))
+        except OSError as err:  # a name that is too long, or in a folder without access
+            why = f"{path} cannot be opened: {(err.strerror or '').lower()}"
+            failures.append(Failure(path, why, UnreadablePictureError))
     if not found and not failures:
         raise NothingToDoError("; ".join((_nothing_found(options), *passed_over.notes())))
     return Walk(tuple(found.values()), tuple(failures), passed_over.notes())

@@ -213,6 +213,7 @@ def test_nothing_is_overwritten_unless_asked(srgan: Run) -> None:
         (("x.png", "y.png", "-o", ""), 2, "it is empty"),
         (("x.png", "y.png", "-o", "sheet"), 2, "has no extension"),
         (("x.png", "y.png", "-o", "sheet.heic"), 2, "cannot write that format"),
+        (("x.png", "y.png", "-o", "sheet.pdf"), 2, "a page with a slider ends in .html"),
         (("x.png", "y.png", "-o", "low"), 2, "has no extension"),
         (("x.png", "none.png", "-o", "s.png"), 3, "none.png"),
         (("x.png", "tall.png", "-o", "s.png"), 2, "different proportions"),

@@ -185,3 +185,10 @@ def test_a_target_that_is_a_folder_fails_alone(photos: Path, here: Path) -> None
     made = planned([photos], "out/")
     assert names(made) == [("photos/b.jpg", "out/b.jpg")]
     assert "folder" in made.failures[0].reason
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_called_a_folder(here: Path) -> None:
+    picture(here / "a.png")
+    name = "n" * 300 + ".png"
+    (failure,) = planned(["a.png", name], "out/").failures
+    assert failure.reason.startswith(f"{name} cannot be opened: ")
