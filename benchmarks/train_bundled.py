@@ -125,6 +125,17 @@ RECIPES = (
     ),
     Recipe("srgan-noise-x4", (_DRAWINGS, _WITH_NOISE)),
     Recipe(
+        "srgan-x2",
+        (
+            _DRAWINGS,
+            _train(
+                "srgan-x2-b",
+                f"{_SHARP} --init srgan-x2 --scale 2 --crop 96 --seed 12 --set adversarial.spectrum_weight=2 "
+                "--budget 40m",
+            ),
+        ),
+    ),
+    Recipe(
         "photo-x2",
         (
             _PAIRS,
