@@ -146,7 +146,7 @@ def left_out(source: Source) -> tuple[str, ...]:
         elif 0xE0 <= marker <= 0xEF and size and not start.startswith(_KNOWN.get(marker, ())):
             unknown[_titled(marker, start)] = None
     if unknown:
-        notes += (f"segments that srgan cannot carry over are left out: {', '.join(unknown)}",)
+        notes += (f"blocks of data from the camera or other programs cannot be carried over: {', '.join(unknown)}",)
     return notes if not _has_samsung_video(source) else (*notes, "the video of a motion photo cannot be carried over")
 
 
