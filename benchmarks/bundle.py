@@ -21,7 +21,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from benchmarks import model_pages
 from benchmarks import scores as bundled_scores
@@ -30,8 +29,8 @@ from srgan_cli.errors import SrganError, WeightsError
 from srgan_cli.evaluation import pairs
 from srgan_cli.evaluation.evaluate import evaluate
 from srgan_cli.networks import registry
-from srgan_cli.networks.generators import Config, Generator, settings_of
-from srgan_cli.networks.growing import grown
+from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.growing import without_noise
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import load_generator, load_model, save_weights
 
@@ -110,7 +109,7 @@ def bundle(
         mean: dict[str, object] = {"mean_with": mean_with.name, "run_fraction": run_fraction}
         if generator.has_noise and not other.has_noise:
             mean["without_noise"] = True
-            generator = grown(generator, other.architecture, settings_of(cast(Config, other.config)))
+            generator = without_noise(generator)
         generator = _mean(generator, other, run_fraction)
         card = replace(card, recipe={**card.recipe, **mean})
     folder = registry.weights_folder() if weights is None else weights

@@ -59,13 +59,13 @@ class Command(click.Command):
                 raise click.UsageError(f"{err.option_name}: {ours}", ctx) from err
             raise
         except click.BadParameter as err:
+            message = in_plain_words(err.message)
             name = err.param.name if err.param is not None else None
             if name is not None and ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP:
-                whence = defaults.origin(self.name or "", self.settable(), name)
-                raise click.BadParameter(f"{in_plain_words(err.message)} ({whence})", ctx, err.param) from err
-            if (plain := in_plain_words(err.message)) != err.message:
-                raise click.BadParameter(plain, ctx, err.param) from err
-            raise
+                message += f" ({defaults.origin(self.name or '', self.settable(), name)})"
+            if message == err.message:
+                raise
+            raise click.BadParameter(message, ctx, err.param) from err
 
     def _defaults(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
         """The defaults from a config file and the environment, except those that the command line overrides."""

@@ -65,6 +65,13 @@ def with_noise(source: Generator) -> Generator:
     return grown(source, source.architecture, {**settings, "noise": True})
 
 
+def without_noise(source: Generator) -> Generator:
+    """The same network without noise inputs: it computes what `source` does with its noise off."""
+    if not source.has_noise:
+        return source
+    return grown(source, source.architecture, {**_settings(source), "noise": False})
+
+
 def _blocks(source: Generator, target: Generator) -> tuple[int, int]:
     """The number of blocks before and after, if all other settings allow growing."""
     old, new = _settings(source), _settings(target)

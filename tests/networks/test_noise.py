@@ -11,7 +11,7 @@ from torch import Tensor
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.generators import Compact, build, fold, settings_of
 from srgan_cli.networks.graph import nodes_of
-from srgan_cli.networks.growing import grown, with_noise
+from srgan_cli.networks.growing import grown, with_noise, without_noise
 from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.registry import Card, describe_file
 from srgan_cli.networks.weights import load_generator, load_model, save_weights
@@ -99,6 +99,10 @@ def test_it_grows() -> None:
     without = grown(network, "compact", {"scale": 2, "features": 8, "blocks": 5})
     assert not without.has_noise
     assert torch.allclose(without(low()), network(low()), atol=1e-6)
+    plain = without_noise(network)
+    assert not plain.has_noise
+    assert torch.equal(plain(low()), network(low()))
+    assert without_noise(plain) is plain
     with pytest.raises(WeightsError, match="is for compact networks"):
         with_noise(tiny_generator("srvgg", 2))
     with pytest.raises(WeightsError, match="noise must be true or false"):
