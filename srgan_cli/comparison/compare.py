@@ -364,7 +364,7 @@ def _placed(scene: Scene, options: CompareOptions, count: int, side_px: int) -> 
         part_px = side_px // networks[0].upscaler.scale + 2 * max(one.upscaler.chain.halo_px for one in networks)
         if networks[0].low.size // 3 > tries * part_px**2:
             boxes = most_different(scene, [scene.guide], tries, side_px)
-            differences = {box: difference([scene.views[i].crop(box) for i in judged]) for box in boxes}
+            differences = {box: difference(scene, [scene.views[i].crop(box) for i in judged]) for box in boxes}
             return scene, sorted(boxes, key=lambda box: -differences[box])[:count]
         scene = scene.settled()
     return scene, most_different(scene, [scene.views[i] for i in judged], count, side_px)

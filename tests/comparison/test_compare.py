@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
-from PIL import ImageCms
+from PIL import ImageCms, ImageFilter
 
 from srgan_cli.comparison import compare as comparing
 from srgan_cli.comparison import viewer
@@ -202,8 +202,48 @@ def test_places_are_where_the_structure_differs() -> None:
 
 def test_a_flat_offset_is_no_difference() -> None:
     a = smooth(64, 64)
-    assert difference([a, a + 40]) == pytest.approx(0, abs=1e-3)
-    assert difference([a, a ^ 8]) > 1
+    scene = together([("a", a), ("b", a + 40)])
+    assert difference(scene, [a, a + 40]) == pytest.approx(0, abs=1e-3)
+    assert difference(scene, [a, a ^ 8]) > 1
+
+
+def grainy(low: Pixels, std: float, width: int) -> Pixels:
+    """With noise in the columns up to `width`."""
+    grain = np.random.default_rng(5).normal(0, std, low.shape) * (np.arange(low.shape[1]) < width)[:, None]
+    return np.clip(low + grain, 0, 255).astype(np.uint8)
+
+
+def two_methods(low: Pixels) -> Scene:
+    """×4, bicubic and without what is finer than 2 px, which removes noise and softens edges."""
+    soft = np.asarray(Pillow.fromarray(low).filter(ImageFilter.GaussianBlur(1.0)))
+    size = low.shape[1] * 4, low.shape[0] * 4
+    return together(
+        [("low", low), ("soft", np.asarray(Pillow.fromarray(soft).resize(size, Pillow.Resampling.BICUBIC)))]
+    )
+
+
+def lettering(height: int, width: int) -> Pixels:
+    """Grey strokes on light grey, in the right half."""
+    low = np.full((height, width, 3), 190, np.uint8)
+    for left in range(width // 2 + 12, width - 12, 12):
+        low[10 : height - 10, left : left + 4] = 150
+        low[20 : height - 10 : 24, left : left + 8] = 150
+    return low
+
+
+@pytest.mark.parametrize("noisy_px", [80, 160])
+def test_noise_is_no_structure(noisy_px: int) -> None:
+    """In a flat half that is noisy, two methods differ more than at the edges of the other half, clean or noisy."""
+    scene = two_methods(grainy(lettering(100, 160), 15, noisy_px))
+    for box in most_different(scene, scene.views, 2, 128):
+        assert box.left >= 300
+    crops = [[view.crop(box) for view in scene.views] for box in (Area(64, 100, 192, 192), Area(400, 100, 192, 192))]
+    assert difference(scene, crops[0]) < difference(scene, crops[1])
+
+
+def test_a_picture_of_nothing_but_noise_has_places_too() -> None:
+    scene = two_methods(grainy(np.full((60, 80, 3), 128, np.uint8), 20, 80))
+    assert len(most_different(scene, scene.views, 2, 96)) == 2
 
 
 @given(st.integers(20, 90), st.integers(20, 90), st.integers(16, 120), st.integers(1, 12))
