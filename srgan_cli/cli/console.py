@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 30.0  # interval of lines in a log file
 _REFRESH_SECONDS = 0.2
+_EVENT_SECONDS = 0.5  # minimum interval of events inside a picture, except where a part of it becomes final
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -74,6 +76,7 @@ class Watch:
         self._jobs_of: dict[Path, list[Job]] = {}
         for job in self._plan.jobs:
             self._jobs_of.setdefault(job.source, []).append(job)
+        self._told = 0.0  # when the last event inside a picture was written
         self._notes: dict[str, list[Path]] = {}  # pixels of results, and their owners
         self._left: set[str] = set()  # why pictures were not tried, as far as it was said
         pace = session.last_pace()
@@ -162,6 +165,15 @@ class Watch:
         with self._lock:
             self._estimate.advanced(network_pixels)
         self._event("progress", source=str(job.source), done=self._advanced[key], total=job.network_pixels)
+
+    def computed(self, job: Job, network_pixels: int) -> None:
+        with self._lock:
+            self._estimate.computed(network_pixels)
+        now = time.monotonic()
+        if self._json and now - self._told >= _EVENT_SECONDS:
+            self._told = now
+            done = self._advanced.get((job.source, job.target), 0) + network_pixels
+            self._event("progress", source=str(job.source), done=done, total=job.network_pixels)
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
         self._event(

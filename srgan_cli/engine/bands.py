@@ -7,9 +7,10 @@ the next band already runs. Starting the same band twice is harmless.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ from srgan_cli.networks.noise import Noise
 BAND_BYTES = 192 << 20
 # On a CPU, integers are made strip by strip, so that a strip of sub-pixels stays in the cache.
 STRIP_PX = 32
+# Inside smaller tiles, progress is not reported.
+FOLLOWED_PX = 128 * 128
 # The heap is trimmed after a band of windows above this size, and after a picture of a single window once more than
 # this has accumulated. Smaller windows leave little.
 TRIM_PX = 512 * 1024
@@ -58,12 +61,24 @@ class Runner(Protocol):
         """`batch_px`: how many low-resolution px may pass through the network at a time."""
 
 
-def runner(chain: Chain, noise: Noise | None = None, origin: tuple[int, int] = (0, 0)) -> Runner:
+OnPart: TypeAlias = Callable[[int], None]
+
+
+def _unreported(_px: int) -> None: ...
+
+
+def runner(
+    chain: Chain,
+    noise: Noise | None = None,
+    origin: tuple[int, int] = (0, 0),
+    on_part: OnPart = _unreported,
+) -> Runner:
     """The runner for the chain and its device. `noise` is for networks that draw from it; the picture's first row and
-    column are at `origin` in the whole picture."""
+    column are at `origin` in the whole picture. `on_part` is called while a band is computed, with the number of
+    low-resolution px of it that are done; not by runners that are asynchronous."""
     if chain.blend_px:
-        return BlendingRunner(chain, noise, origin)
-    return (DeviceRunner if chain.device.type == "cuda" else HostRunner)(chain, noise, origin)
+        return BlendingRunner(chain, noise, origin, on_part)
+    return (DeviceRunner if chain.device.type == "cuda" else HostRunner)(chain, noise, origin, on_part)
 
 
 class _Output(NamedTuple):
@@ -77,9 +92,9 @@ class _Output(NamedTuple):
 class _Tiles:
     """Turns windows into cores, as integers. Holds the fp32 copy of the chain, made when first needed."""
 
-    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
+    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart) -> None:
         self.chain = chain
-        self._noise, self._origin = noise, origin
+        self._noise, self._origin, self._on_part = noise, origin, on_part
         self._exact: Chain | None = None
 
     def run(self, chain: Chain, windows: Tensor, rows: Span, columns: Sequence[Span]) -> _Output:
@@ -97,6 +112,18 @@ class _Tiles:
         if windows.shape[-1] <= 2:
             subpixels = pixels.luma(subpixels)
         return _Output(subpixels, alpha, finite)
+
+    def run_one(self, chain: Chain, window: Tensor, rows: Span, column: Span) -> _Output:
+        """As `run`, for one tile; reports the part of the band that is done, also inside a large tile."""
+
+        def note(fraction: float) -> None:
+            self._on_part(round(rows.core * (column.start + fraction * column.core)))
+
+        large = rows.core * column.core >= FOLLOWED_PX
+        with chain.followed(note) if large else contextlib.nullcontext():
+            output = self.run(chain, window, rows, (column,))
+        note(1.0)
+        return output
 
     def exact(self) -> Chain:
         """The chain in fp32, for tiles that overflowed in half precision. Raises `WeightsError` if it already is in
@@ -140,8 +167,10 @@ class HostRunner:
     asynchronous = False
     band_bytes: int | None = None
 
-    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
-        self._tiles = _Tiles(chain, noise, origin)
+    def __init__(
+        self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart = _unreported
+    ) -> None:
+        self._tiles = _Tiles(chain, noise, origin, on_part)
         self._scale = chain.scale
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
@@ -158,10 +187,10 @@ class HostRunner:
         A separate function, so that a tile's sub-pixels are freed before the next tile's are allocated.
         """
         window = _tensor(low[:, column.begin : column.end])[None]
-        output = self._tiles.run(self._tiles.chain, window, rows, (column,))
+        output = self._tiles.run_one(self._tiles.chain, window, rows, column)
         redone = not output.finite
         if redone:
-            output = self._tiles.run(self._tiles.exact(), window, rows, (column,))
+            output = self._tiles.run_one(self._tiles.exact(), window, rows, column)
             if not output.finite:
                 raise _not_finite(self._tiles.chain)
         for down, across, piece in self._tiles.pieces(output, rows, (column,), _TORCH_DTYPES[target.dtype], STRIP_PX):
@@ -177,8 +206,10 @@ class DeviceRunner:
     asynchronous = True
     band_bytes: int | None = BAND_BYTES
 
-    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
-        self._tiles = _Tiles(chain, noise, origin)
+    def __init__(
+        self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart = _unreported
+    ) -> None:
+        self._tiles = _Tiles(chain, noise, origin, on_part)
         self._scale, self._device = chain.scale, chain.device
         self._cuda = chain.device.type == "cuda"
         self._copies = torch.cuda.Stream(chain.device) if self._cuda else None  # type: ignore[no-untyped-call]
@@ -253,8 +284,10 @@ class BlendingRunner:
     asynchronous = False
     band_bytes: int | None = BAND_BYTES // 4  # summed in fp32
 
-    def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int]) -> None:
-        self._tiles = _Tiles(chain, noise, origin)
+    def __init__(
+        self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart = _unreported
+    ) -> None:
+        self._tiles = _Tiles(chain, noise, origin, on_part)
         self._carry: Tensor | None = None
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
@@ -290,7 +323,7 @@ class BlendingRunner:
 
     def _float_tile(self, chain: Chain, window: Tensor, rows: Span, column: Span) -> Tensor:
         """(1, h, w, C) integers -> (C, h·s, w·s) fp32 on the host."""
-        output = self._tiles.run(chain, window.to(chain.device), rows, (column,))
+        output = self._tiles.run_one(chain, window.to(chain.device), rows, column)
         high = F.pixel_shuffle(output.subpixels, chain.shuffle)
         if output.alpha is not None:
             high = torch.cat((high, pixels.enlarge_alpha(output.alpha, chain.scale)), dim=1)

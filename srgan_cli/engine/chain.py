@@ -6,15 +6,17 @@ input.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srgan_cli.engine.backends.protocol import Backend, Drawing, Prepared
+from srgan_cli.engine.backends.protocol import Backend, Drawing, Followed, Prepared
 from srgan_cli.engine.tiles import Pass, chain_halo
 from srgan_cli.networks.generators import bilinear_subpixels, not_finite
 from srgan_cli.networks.noise import Noise
@@ -98,6 +100,24 @@ class Chain:
         scale = math.prod(model.scale for model in self.models[:number])
         return one.drawn(low, noise.of_pass(number, scale))
 
+    @contextlib.contextmanager
+    def followed(self, on_fraction: Callable[[float], None]) -> Iterator[None]:
+        """Calls `on_fraction` with the fraction of the networks' work that is done while they run, on backends that
+        report it."""
+        scales = [math.prod(model.scale for model in self.models[:number]) for number in range(len(self.models))]
+        works = [one.work * scale**2 if isinstance(one, Followed) else 0
+                 for one, scale in zip(self._prepared, scales, strict=True)]  # fmt: skip
+        total = max(1, sum(works))
+        for number, one in enumerate(self._prepared):
+            if isinstance(one, Followed):
+                one.on_fraction = partial(_pass_on, on_fraction, sum(works[:number]) / total, works[number] / total)
+        try:
+            yield
+        finally:
+            for one in self._prepared:
+                if isinstance(one, Followed):
+                    one.on_fraction = None
+
     def high(self, low: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H·s, W·s), as `subpixels`."""
         return F.pixel_shuffle(self.subpixels(low), self.shuffle)
@@ -140,6 +160,10 @@ class Chain:
 
     def _probe(self, side: int) -> None:
         self.subpixels(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))
+
+
+def _pass_on(on_fraction: Callable[[float], None], before: float, share: float, fraction: float) -> None:
+    on_fraction(before + share * fraction)
 
 
 class _Grey:

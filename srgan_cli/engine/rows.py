@@ -44,7 +44,13 @@ class Unchanged:
         return done_rows
 
     def upscale_rows(
-        self, source: RowSource, out: Pixels, *, on_rows: Callable[[int], None] | None = None, first_row: int = 0
+        self,
+        source: RowSource,
+        out: Pixels,
+        *,
+        on_rows: Callable[[int], None] | None = None,
+        on_part: object = None,
+        first_row: int = 0,
     ) -> None:
         """Copy the rows of `source` into `out`, which has its size and type."""
         top = 0

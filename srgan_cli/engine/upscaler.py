@@ -125,18 +125,21 @@ class Upscaler:
         out: Pixels,
         *,
         on_rows: Callable[[int], None] | None = None,
+        on_part: Callable[[int], None] | None = None,
         first_row: int = 0,
         origin: tuple[int, int] = (0, 0),
     ) -> None:
         """Enlarge all of `source`'s rows into `out`, (H·scale, W·scale, C), whose type determines the depth.
 
-        `on_rows` is called after each band with the number of low-resolution rows that have become final. Bands above
+        `on_rows` is called after each band with the number of low-resolution rows that have become final, and `on_part`
+        while a band is computed, with about how many of its low-resolution px are done (by CUDA not at all: it is fast,
+        and asking would make it wait); if a tile has to be computed again, that is fewer than before. Bands above
         `first_row` count as done (for resuming an interrupted run); the source still starts at row 0. Models with
         blended tiles compute every row again. `origin` as for `upscale`.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
         with self._one_at_a_time, self.compute.inference():
-            runner = bands.runner(self.chain, self.noise, origin)
+            runner = bands.runner(self.chain, self.noise, origin, on_part or (lambda _px: None))
             self._run_bands(runner, RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
 
     def first_row(self, done_rows: int) -> int:

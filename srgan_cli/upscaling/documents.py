@@ -211,15 +211,18 @@ def _fill(
         context.observer.advanced(job, rows * part.network_pixels // header.height)
         patience.check()
 
+    def computed(px: int) -> None:
+        context.observer.computed(job, px * part.network_scale**2)
+
     began = time.perf_counter()
     if stabiliser is not None and not isinstance(upscaler, Unchanged):
         stabiliser.enlarge(picture.read_rows(header.height), upscaler, canvas.pixels, patience.check)
         final(header.height)
     elif header.decoded_bytes > READ_AHEAD_BYTES:
         with AheadRows(picture, header.decoded_bytes // header.height) as ahead:
-            upscaler.upscale_rows(ahead, canvas.pixels, on_rows=final)
+            upscaler.upscale_rows(ahead, canvas.pixels, on_rows=final, on_part=computed)
     else:
-        upscaler.upscale_rows(picture, canvas.pixels, on_rows=final)
+        upscaler.upscale_rows(picture, canvas.pixels, on_rows=final, on_part=computed)
     context.tally.network_seconds += time.perf_counter() - began
     context.tally.network_pixels += part.network_pixels
 

@@ -19,6 +19,10 @@ class Observer(Protocol):
     def advanced(self, job: Job, network_pixels: int) -> None:
         """`network_pixels` more output px of the network are final."""
 
+    def computed(self, job: Job, network_pixels: int) -> None:
+        """About `network_pixels` output px are computed of those that `advanced` has not reported yet: an intermediate
+        state, which may be reported often, or never."""
+
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None: ...
 
     def failed(self, failure: Failure) -> None: ...
@@ -65,6 +69,8 @@ class Silent:
     def started(self, job: object) -> None: ...
 
     def advanced(self, job: object, network_pixels: int) -> None: ...
+
+    def computed(self, job: object, network_pixels: int) -> None: ...
 
     def done(self, job: object, seconds: float, notes: tuple[str, ...]) -> None: ...
 

@@ -209,10 +209,13 @@ class Pipeline:
                 journal.save(finished.rows)
             finished.patience.check()
 
+        def computed(px: int) -> None:
+            self._observer.computed(job, px * job.network_scale**2)
+
         if first_row:
             self._observer.advanced(job, first_row * job.network_pixels // job.header.height)
             self._observer.note(f"{job.source}: resuming at row {first_row} of {job.header.height}")
-        upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, first_row=first_row)
+        upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, on_part=computed, first_row=first_row)
         self.tally.network_pixels += (job.header.height - first_row) * job.network_pixels // job.header.height
 
     # ------------------------------------------------------------------------------------------------------- writing

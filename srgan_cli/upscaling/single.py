@@ -62,8 +62,8 @@ def upscale_file(
 
     `options` are those of the command (except `inputs` and `output`), for example `UpscaleOptions(size=Size(scale=2))`.
     Passing an `upscaler` saves loading the model for each picture; it enlarges by its own scale or less. `progress` is
-    called with the fraction done after each band of the picture, in the calling thread. An exception from it ends the
-    work, and nothing is written.
+    called with the fraction done, which only increases, in the calling thread. An exception from it ends the work, and
+    nothing is written.
 
     May be called from several threads at once. Calls with the same `upscaler` process one picture after the other.
     Raises `UnreadablePictureError`, `UnwritablePictureError`, `SettingsError`, `WeightsError` or `DeviceError`.
@@ -135,15 +135,22 @@ class Reporting(Silent):
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
-        self._done_px = 0
+        self._done_px, self._reported = 0, -1.0
         self.raised: BaseException | None = None
 
     def advanced(self, job: Job, network_pixels: int) -> None:  # type: ignore[override] # of all there are, it is a Job
         self._done_px += network_pixels
-        if self._progress is None:
+        self._report(self._done_px / max(1, job.network_pixels))
+
+    def computed(self, job: Job, network_pixels: int) -> None:  # type: ignore[override]
+        self._report((self._done_px + network_pixels) / max(1, job.network_pixels))
+
+    def _report(self, fraction: float) -> None:
+        if self._progress is None or fraction <= self._reported:  # less: something has to be computed again
             return
+        self._reported = min(1.0, fraction)
         try:
-            self._progress(min(1.0, self._done_px / max(1, job.network_pixels)))
+            self._progress(self._reported)
         except BaseException as err:
             self.raised = err
             raise BrokenPipeError from err  # ends the run: nobody is listening any more

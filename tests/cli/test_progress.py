@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image as Pillow
 
 from srgan_cli.cli import console, main
 from srgan_cli.cli.estimate import Estimate
+from srgan_cli.engine import bands
 from srgan_cli.engine.upscaler import Upscaler
 from tests.faults import at_call
 from tests.upscaling.pictures import picture
@@ -68,6 +70,30 @@ def test_without_a_known_speed_nothing_is_claimed() -> None:
     assert estimate.seconds_left() == pytest.approx(40)
 
 
+def test_parts_of_a_picture_that_are_not_final_count_for_progress_and_speed() -> None:
+    clock = Clock()
+    estimate = Estimate(1000, None, clock=clock)
+    estimate.started(1000)
+    clock.now = 0.5
+    estimate.computed(20)
+    assert (estimate.px(), estimate.seconds_left()) == (20, None), "too early to say"
+    clock.now = 4
+    estimate.computed(200)
+    assert estimate.seconds_left() == pytest.approx(16)
+    clock.now = 5
+    assert estimate.px() == pytest.approx(250)
+    estimate.computed(100)  # a tile is computed again
+    assert estimate.px() == pytest.approx(250), "it never goes back"
+    clock.now = 10
+    estimate.advanced(500)
+    assert estimate.px() == 500
+    assert estimate.seconds_left() == pytest.approx(10)
+    estimate.computed(400)
+    assert estimate.fraction() == pytest.approx(0.9)
+    estimate.advanced(-500)  # with a worker that has ended
+    assert estimate.px() == 0
+
+
 Run = Callable[..., tuple[int, str]]
 
 
@@ -96,6 +122,21 @@ def test_a_log_file_gets_lines(srgan: Run, here: Path, monkeypatch: pytest.Monke
     assert "1/2 a.png, 0%" in err
     assert "2/2 b.png, " in err
     assert "a.png" not in srgan("in", "-o", "out/", "--overwrite", "--quiet")[1]
+
+
+def test_the_first_picture_ever_shows_its_progress_before_it_is_done(
+    model: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
+    monkeypatch.setattr(console, "_EVENT_SECONDS", 0.0)
+    picture(here / "a.png", 64, 48)
+    assert main(["upscale", "-m", str(model), "--device", "cpu", "a.png", "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    done = [event["done"] for event in events if event["event"] == "progress"]
+    total = 64 * 48 * 16
+    assert done == sorted(done)
+    assert done[-1] == total
+    assert sum(0 < px < total for px in done) >= 3
 
 
 def test_success_names_its_file(srgan: Run, here: Path) -> None:

@@ -202,6 +202,30 @@ def test_rows_are_asked_for_in_order_and_no_further_ahead_than_a_band(kind: str)
     assert largest_difference(high, Upscaler(model, fp32(64)).upscale(low)) <= 1
 
 
+@pytest.mark.parametrize("followed_px", [1, 10**9])  # within tiles too, or not
+@pytest.mark.parametrize("name", ["x2 then x4", "srresnet x4", "srvgg x2", "blended"])
+def test_progress_is_reported_within_a_band_and_within_a_tile(
+    name: str, followed_px: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, where a large picture may be a single tile; and the result is the same as without."""
+    monkeypatch.setattr(bands, "FOLLOWED_PX", followed_px)
+    models = (model_of(Nearest(halo_px=None)),) if name == "blended" else CHAINS[name]
+    upscaler, low = Upscaler(models, fp32(100)), noise(150, 210)
+    high = np.zeros((150 * upscaler.scale, 210 * upscaler.scale, 3), np.uint8)
+    reports: list[list[int]] = [[]]
+
+    def on_rows(_count: int) -> None:
+        reports.append([])
+
+    upscaler.upscale_rows(ArrayRows(low), high, on_rows=on_rows, on_part=lambda px: reports[-1].append(px))
+    np.testing.assert_array_equal(high, Upscaler(models, fp32(100)).upscale(low))
+    assert [len(one) > 0 for one in reports] == [True, True, False]
+    for band in reports[:2]:
+        assert band == sorted(band)
+        ends = {75 * edge for edge in (70, 140, 210)}
+        assert set(band) == ends if followed_px > 1 or name == "blended" else len(set(band) - ends) > 5
+
+
 def test_few_rows_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler = Upscaler(tiny_model("compact", 2, features=4), fp32(32))
     held: list[int] = []

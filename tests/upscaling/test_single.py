@@ -18,6 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli import EngineOptions, Size, UpscaleOptions, Upscaler, WriteOptions, load_model, upscale_file
+from srgan_cli.engine import bands
 from srgan_cli.errors import SettingsError, UnreadablePictureError, UnwritablePictureError, in_python
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture, tree
@@ -92,6 +93,28 @@ def test_progress_rises_to_the_end(tmp_path: Path, options: UpscaleOptions) -> N
 
     with pytest.raises(ZeroDivisionError):
         upscale_file(source, tmp_path / "out.png", small_tiles, progress=give_up)
+    assert tree(tmp_path) == {"in.png"}
+
+
+def test_progress_rises_within_a_tile_and_may_end_the_work_there(
+    tmp_path: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
+    source = picture(tmp_path / "in.png", 20, 90)
+    seen: list[float] = []
+
+    def tell(done: float) -> None:
+        seen.append(done)
+        if len(seen) == 3:
+            raise RuntimeError("which is not the device's")
+
+    upscale_file(source, None, options, progress=seen.append)
+    assert len(seen) > 4
+    assert seen == sorted(set(seen))
+    seen.clear()
+    with pytest.raises(RuntimeError, match="which is not the device's"):
+        upscale_file(source, tmp_path / "out.png", options, progress=tell)
+    assert len(seen) == 3
     assert tree(tmp_path) == {"in.png"}
 
 

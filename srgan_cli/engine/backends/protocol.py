@@ -68,6 +68,14 @@ class Drawing(Prepared, Protocol):
         """As `subpixels`."""
 
 
+@runtime_checkable
+class Followed(Prepared, Protocol):
+    """A prepared network that reports how far it is while it runs."""
+
+    work: int  # for one px of its input, in units of its own: only ratios count
+    on_fraction: Callable[[float], None] | None  # called with the fraction done, in the thread that runs it
+
+
 class Backend(Protocol):
     """Where, and in what precision, networks run."""
 

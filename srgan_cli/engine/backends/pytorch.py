@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -110,12 +111,43 @@ class _TorchNetwork:
         network = copy.deepcopy(model.network).to(device, dtype)
         self.network = network.to(memory_format=torch.channels_last)
         self.shuffle = network.shuffle
+        # A layer's work is about its number of weights per px; enlarged pictures at the end are few layers of many.
+        self._layers = [(layer, work) for layer in self.network.modules() if (work := _work(layer))]
+        self.work = sum(work for _, work in self._layers)
+        self.on_fraction: Callable[[float], None] | None = None
 
     def subpixels(self, low: Tensor) -> Tensor:
-        return self.network.subpixels(low)
+        with self._following():
+            return self.network.subpixels(low)
 
     def drawn(self, low: Tensor, noise: Noise) -> Tensor:
-        return self.network.drawn(low, noise)
+        with self._following():
+            return self.network.drawn(low, noise)
+
+    @contextlib.contextmanager
+    def _following(self) -> Iterator[None]:
+        """Report after each layer. On a GPU a layer is only queued when it returns, so nothing is reported there."""
+        report, done = self.on_fraction, 0
+        if report is None or self.work == 0 or next(self.network.parameters()).device.type != "cpu":
+            yield
+            return
+
+        def note(work: int, *_: object) -> None:
+            nonlocal done
+            done = min(done + work, self.work)  # a layer may be used several times
+            report(done / self.work)
+
+        hooks = [layer.register_forward_hook(partial(note, work)) for layer, work in self._layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _work(module: nn.Module) -> int:
+    weight = getattr(module, "weight", None)
+    return weight.numel() if isinstance(weight, Tensor) and weight.ndim > 1 else 0
 
 
 def _estimated_bytes_per_px(networks: Sequence[Prepared], probe: Callable[[int], object]) -> float:

@@ -41,9 +41,16 @@ class CrewUpscaler:
         return done_rows
 
     def upscale_rows(
-        self, source: RowSource, out: Pixels, *, on_rows: Callable[[int], None] | None = None, first_row: int = 0
+        self,
+        source: RowSource,
+        out: Pixels,
+        *,
+        on_rows: Callable[[int], None] | None = None,
+        on_part: object = None,
+        first_row: int = 0,
     ) -> None:
-        """Like `Upscaler.upscale_rows`; `on_rows` is called for rows in order. Raises `UndividedError`."""
+        """Like `Upscaler.upscale_rows`; `on_rows` is called for rows in order, `on_part` never. Raises
+        `UndividedError`."""
         scratch = _path_of(out, self._job)
         with _probing(scratch) as probe:
             answers = self._survey(probe)

@@ -31,6 +31,9 @@ class Recorder:
     def advanced(self, job: Job, network_pixels: int) -> None:
         self.events.append(("advanced", network_pixels))
 
+    def computed(self, job: Job, network_pixels: int) -> None:
+        """Between two bands; how often is not specified."""
+
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
         self.events.append(("done", job.source.name))
 
