@@ -4,9 +4,10 @@
         [--photo NAME|RUN]
 
 DIR is that of `benchmarks.quality`. Every small picture is saved as a PNG, as a JPEG of several qualities (4:2:0), as a
-PNG made of a coarse JPEG, and with white noise; each copy is enlarged by both models that `auto` chooses from. Prints
-one JSON line for each kind of copy: how many went to `photo`, and PSNR of Y (dB) and VGG19's distance with `srgan` for
-all, with `photo` for all, and with the one that was chosen. `--markdown` prints the table of docs/MODELS.md instead.
+PNG made of a coarse JPEG, with white noise, and with a palette of few colours, dithered or not; each copy is enlarged
+by both models that `auto` chooses from. Prints one JSON line for each kind of copy: how many went to `photo`, and PSNR
+of Y (dB) and VGG19's distance with `srgan` for all, with `photo` for all, and with the one that was chosen.
+`--markdown` prints the table of docs/MODELS.md instead.
 `--photo` puts another model in `photo`'s place.
 """
 
@@ -79,6 +80,21 @@ def noisy(sigma: float) -> Callable[[Pixels, int], bytes]:
     return copy
 
 
+def palette(colours: int, *, dithered: bool) -> Callable[[Pixels, int], bytes]:
+    """The median cut of the picture, with or without Floyd and Steinberg's dithering."""
+
+    def copy(pixels: Pixels, _number: int) -> bytes:
+        colour = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+        few = colour.quantize(colours, Image.Quantize.MEDIANCUT)
+        if dithered:
+            few = colour.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
+        data = io.BytesIO()
+        few.save(data, "PNG")
+        return data.getvalue()
+
+    return copy
+
+
 COPIES: dict[str, Callable[[Pixels, int], bytes]] = {
     "clean (PNG)": png,
     **{f"JPEG {quality}": jpeg(quality) for quality in (97, 95, 90, 75, 50, 30)},
@@ -86,11 +102,14 @@ COPIES: dict[str, Callable[[Pixels, int], bytes]] = {
     "noise of 3 levels": noisy(3.0),
     "noise of 6 levels": noisy(6.0),
     "noise of 12 levels": noisy(12.0),
+    **{f"{count} colours": palette(count, dithered=False) for count in (256, 64, 16)},
+    **{f"{count} colours, dithered": palette(count, dithered=True) for count in (256, 64, 16)},
 }
 
 
 def _decoded(data: bytes, channels: int) -> Pixels:
-    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    picture = Image.open(io.BytesIO(data))
+    pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L") if picture.mode == "P" else picture)
     return pixels.reshape(*pixels.shape[:2], channels)
 
 

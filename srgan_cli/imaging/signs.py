@@ -1,4 +1,4 @@
-"""Signs in a picture of earlier processing: compression and its strength, noise, the grid of an old JPEG.
+"""Signs in a picture of earlier processing: compression and its strength, noise, the grid of an old JPEG, a palette.
 
 Measured in one strip of its rows, and in the tables of its own file. Callers choose their own thresholds.
 """
@@ -16,7 +16,7 @@ from srgan_cli.imaging import sniffing
 from srgan_cli.imaging.compression import codec_quality
 from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.history import Plane, jpeg_quality_of
-from srgan_cli.imaging.image import Header, Pixels
+from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
 
@@ -38,7 +38,7 @@ class Signs:
     elsewhere, in the direction where it is smaller; at least 1, which means no grid. `pixels` is how many were
     examined: in a small sample, even the quietest parts may not be quiet. `earlier_quality` is the quality of a JPEG
     that the picture was saved as before (`history`); None if there is no trace of one. `one_bit` is true if there are
-    only two levels, as in scans of text, whose edges are stair-stepped.
+    only two levels, as in scans of text, whose edges are stair-stepped. `dither`: see `dither_of`.
     """
 
     codec: str | None
@@ -49,6 +49,7 @@ class Signs:
     pixels: int
     earlier_quality: int | None = None
     one_bit: bool = False
+    dither: float = 0.0
 
 
 def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
@@ -59,7 +60,8 @@ def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
     """
     codec, quality = file_signs(source)
     with open_picture(source, max_pixels=max_pixels) as picture:
-        luma = _luma_strip(picture)
+        strip = _strip(picture)
+    luma = _luma(strip)
     return Signs(
         codec,
         quality,
@@ -69,6 +71,7 @@ def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
         luma.size,
         jpeg_quality_of(luma),
         _has_one_bit(luma),
+        dither_of(strip),
     )
 
 
@@ -89,8 +92,9 @@ def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:
 # The strip
 
 
-def _luma_strip(picture: OpenPicture) -> Plane:
-    """Y of at most 256 rows and 2048 columns, from about a quarter of the height; (H, W), 0 to 255."""
+def _strip(picture: OpenPicture) -> Pixels:
+    """At most 256 rows and 2048 columns, from about a quarter of the height: (H, W, 1 or 3) uint8 or uint16, without
+    alpha."""
     header = picture.header
     top, rows = _strip_rows(header.width, header.height)
     left = max((header.width - _STRIP_COLUMNS) // 2, 0)
@@ -100,7 +104,7 @@ def _luma_strip(picture: OpenPicture) -> Plane:
         count = min(_FETCH_ROWS, (top if done < top else top + rows) - done)
         pixels = picture.read_rows(count)
         if done >= top:
-            parts.append(_luma(pixels[:, left : left + _STRIP_COLUMNS], header))
+            parts.append(pixels[:, left : left + _STRIP_COLUMNS, : 3 if header.channels > 2 else 1])
         done += count
     return np.concatenate(parts)
 
@@ -112,11 +116,11 @@ def _strip_rows(width: int, height: int) -> tuple[int, int]:
     return min(height // 4, height - rows, affordable - rows), rows
 
 
-def _luma(pixels: Pixels, header: Header) -> Plane:
-    """(H, W, C) to (H, W); alpha is left out."""
-    weights = _LUMA if header.channels > 2 else np.ones(1, np.float32)
-    luma: Plane = pixels[:, :, : len(weights)].astype(np.float32) @ weights
-    return luma if header.depth == 8 else luma / np.float32(257)
+def _luma(pixels: Pixels) -> Plane:
+    """(H, W, 1 or 3) to (H, W), 0 to 255."""
+    weights = _LUMA if pixels.shape[2] == 3 else np.ones(1, np.float32)
+    luma: Plane = pixels.astype(np.float32) @ weights
+    return luma if pixels.dtype == np.uint8 else luma / np.float32(257)
 
 
 # Noise
@@ -185,6 +189,37 @@ def _clipped_fractions(luma: Plane) -> Plane:
     sums = cells.sum((1, 3), dtype=np.float32)
     fractions: Plane = (sums[:-1, :-1] + sums[1:, :-1] + sums[:-1, 1:] + sums[1:, 1:]) / _BLOCK**2
     return fractions
+
+
+# Palettes
+
+_STEP_OF_DITHER = 4  # smaller ones are noise, or the rounding of a slope
+_FEWEST_CHANGES = 256
+
+
+def dither_of(pixels: Pixels) -> float:
+    """The fraction (0 to 1) of changes from a px to the next, along rows and columns of `pixels` (H, W, 1 or 3), that
+    the px after it undoes exactly; 0 if there are hardly any changes. Straight lines and edges along rows and columns,
+    as in tables and windows, do not count.
+
+    A palette's missing colours are imitated by turns of two that it has (R. W. Floyd and L. Steinberg, "An Adaptive
+    Algorithm for Spatial Greyscale", 1976), and lines that are drawn without intermediate colours have the same colour
+    on both sides. In other pictures exactly the same colour hardly ever returns after another one.
+    """
+    eight = pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
+    counts = [_returns(one) for one in (eight, eight.swapaxes(0, 1))]
+    returned, changed = (sum(count) for count in zip(*counts, strict=True))
+    return returned / changed if changed >= _FEWEST_CHANGES else 0.0
+
+
+def _returns(pixels: Pixels) -> tuple[int, int]:
+    """Of the px that differ from the one on the left and do not belong to a vertical line: how many have the same
+    colour on both sides, and how many there are."""
+    same = (pixels[1:] == pixels[:-1]).all(2)  # as the px above
+    straight = same[:-1, 1:-1] & same[1:, 1:-1]
+    inner = pixels[1:-1].astype(np.int16)
+    changes = (np.abs(np.diff(inner, axis=1)).max(2, initial=0)[:, :-1] >= _STEP_OF_DITHER) & ~straight
+    return int((changes & (inner[:, :-2] == inner[:, 2:]).all(2)).sum()), int(changes.sum())
 
 
 # Blocking

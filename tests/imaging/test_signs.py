@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging.signs import blocking_of, file_signs, find_signs, noise_of
+from srgan_cli.imaging.signs import blocking_of, dither_of, file_signs, find_signs, noise_of
 from tests.imaging import samples
 
 Array = np.ndarray[Any, Any]
@@ -262,6 +262,27 @@ def test_clean_pictures_have_no_grid(seed: int) -> None:
 def test_enlarged_pictures_have_no_grid(times: int, how: Pillow.Resampling) -> None:
     large = Pillow.fromarray(photo(64, 80)).resize((80 * times, 64 * times), how)
     assert blocking_of(luma(np.asarray(large))) < 1.15
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey", "16 bit"])
+def test_turns_of_two_colours_are_dither(kind: str) -> None:
+    picture = photo() if kind != "grey" else photo()[:, :, :1]
+    turns = np.where(np.indices(picture.shape[:2]).sum(0)[..., None] % 2, 90, 120) * np.ones(picture.shape, int)
+    flat = np.full(picture.shape, 90)
+    for pixels, least, most in ((picture, 0, 0.03), (flat, 0, 0), (turns, 1, 1)):
+        exact: Array = (pixels.astype(int) * 257).astype(np.uint16) if kind == "16 bit" else pixels.astype(np.uint8)
+        assert least <= dither_of(exact) <= most
+    half = picture.copy()
+    half[:, : half.shape[1] // 2] = turns[:, : half.shape[1] // 2]
+    assert 0.3 < dither_of(half) < 1
+
+
+def test_weak_noise_and_a_few_lines_are_no_dither() -> None:
+    picture = np.full((128, 128, 1), 200, np.uint8)
+    noisy = picture + np.random.default_rng(1).integers(0, 3, picture.shape).astype(np.uint8)
+    assert dither_of(noisy) == 0
+    picture[::8] = picture[:, ::16] = 0
+    assert dither_of(picture) == 0, "a table"
 
 
 def test_stripes_in_one_direction_are_no_grid() -> None:

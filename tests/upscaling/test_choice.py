@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from srgan_cli.cli import main
 from srgan_cli.config import DEFAULT_DETAIL, EngineOptions, UpscaleOptions
@@ -131,6 +131,8 @@ def test_each_sign_decides_at_its_threshold() -> None:
     assert model(codec="JPEG", quality=98, blocking=choice.WORN_BLOCKING) == WORN, "saved again from something worse"
     assert model(earlier_quality=92) == WORN
     assert model(one_bit=True) == WORN
+    assert model(dither=choice.WORN_DITHER) == WORN
+    assert model(dither=choice.WORN_DITHER - 0.001) == CLEAN
 
 
 def test_a_scan_of_one_bit_is_worn_and_a_grey_or_plain_one_is_not(saved: Saved, photo: Image.Image) -> None:
@@ -140,6 +142,47 @@ def test_a_scan_of_one_bit_is_worn_and_a_grey_or_plain_one_is_not(saved: Saved, 
     assert (found.model, "two levels" in found.why) == (WORN, True)
     assert choose_model(saved("grey.png", grey), max_pixels=10**8).model == CLEAN
     assert choose_model(saved("white.png", Image.new("1", (64, 64), 1)), max_pixels=10**8).model == CLEAN
+
+
+def with_palette(picture: Image.Image, colours: int) -> Image.Image:
+    few = picture.quantize(colours, Image.Quantize.MEDIANCUT)
+    return picture.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
+
+
+def drawing(*, smooth: bool) -> Image.Image:
+    """A few shapes and letters in four colours, with or without the colours between them at their edges."""
+    times = 4 if smooth else 1
+    picture = Image.new("RGB", (160 * times, 120 * times), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.fontmode = "L" if smooth else "1"
+    for number, fill in enumerate(("red", "blue", "green")):
+        x = (8 + 48 * number) * times
+        draw.ellipse((x, 8 * times, x + 40 * times, 48 * times), fill=fill, outline="black")
+        draw.line((x, 50 * times, x + 40 * times, 70 * times), fill, width=times)
+    for row in (72, 88, 104):
+        draw.text((8 * times, row * times), "The quick brown fox", "black", ImageFont.load_default(11 * times))
+    return picture.resize((160, 120), Image.Resampling.BOX)
+
+
+def test_a_palette_is_worn_if_it_is_dithered(saved: Saved, photo: Image.Image) -> None:
+    for name in ("few.png", "few.gif"):
+        for colours in (16, 64, 256):
+            found = choose_model(saved(name, with_palette(photo, colours)), max_pixels=10**8)
+            assert found == ModelChoice(WORN, "few colours: dithered, or drawn without smooth edges"), (name, colours)
+    full = saved("full.png", with_palette(photo, 64).convert("RGB"))
+    assert choose_model(full, max_pixels=10**8).model == WORN, "whatever file it is in"
+    grey = Image.fromarray(np.asarray(with_palette(photo, 16).convert("L")))
+    assert choose_model(saved("grey.png", grey), max_pixels=10**8).model == WORN
+    fine = photo.quantize(256, Image.Quantize.MEDIANCUT)
+    assert choose_model(saved("fine.png", fine), max_pixels=10**8).model == CLEAN, "bands are invisible"
+
+
+def test_a_drawing_is_clean_if_its_edges_are_smooth(saved: Saved) -> None:
+    jagged, smooth = (choose_model(saved("a.png", drawing(smooth=how)), max_pixels=10**8) for how in (False, True))
+    assert (jagged.model, "without smooth edges" in jagged.why) == (WORN, True)
+    assert smooth.model == CLEAN
+    palette = saved("palette.png", drawing(smooth=True).quantize(256))
+    assert choose_model(palette, max_pixels=10**8).model == CLEAN
 
 
 # ---------------------------------------------------------------------------------------------------------------- a run
