@@ -12,6 +12,7 @@ from types import FrameType
 import click
 
 from srgan_cli.cli.command import under
+from srgan_cli.cli.name_lists import check_list, names_in, write_list
 from srgan_cli.cli.options import (
     json_option,
     no_config_option,
@@ -23,7 +24,6 @@ from srgan_cli.cli.options import (
 from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
 from srgan_cli.config import RayOptions, Shard, UpscaleOptions
 from srgan_cli.errors import NothingToDoError, SettingsError
-from srgan_cli.files import publish_bytes, reason
 from srgan_cli.stores.paths import path_of
 
 _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
@@ -120,7 +120,9 @@ def upscale(
         raise SettingsError("an INPUT is empty (an unset variable?); give . for the folder you are in")
     if output == "":
         raise SettingsError("-o is empty (an unset variable?); give . for the folder you are in")
-    listed = _listed(files_from, inputs)
+    if files_from == "-" and "-" in inputs:
+        raise SettingsError("stdin cannot be both an input and the list of inputs")
+    listed = () if files_from is None else names_in(files_from)
     if output is None and inputs == ("-",) and not listed and asked.name_pattern is None:
         output = _stdout_unless_terminal(busy=as_json or dry_run)
     options = replace(
@@ -139,7 +141,7 @@ def upscale(
         shard=None if shard is None else Shard.parse(shard),
     )
     if failed is not None and not dry_run:
-        write_failed(failed, [])  # check before the work
+        check_list("--failed", failed)
     if not options.inputs:
         raise NothingToDoError("no inputs: the list was empty") if files_from else SettingsError("give an INPUT")
     if as_json and output == "-":
@@ -180,7 +182,7 @@ def _run(
         tally = session.run(watch)
     watch.finish(tally)
     if failed is not None:
-        write_failed(failed, list(dict.fromkeys(failure.source for failure in tally.failures)))
+        write_list("--failed", failed, dict.fromkeys(failure.source for failure in tally.failures))
     if tally.error is not None:
         raise tally.error
     return tally.exit_code
@@ -188,31 +190,3 @@ def _run(
 
 def as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _listed(files_from: str | None, inputs: tuple[str, ...]) -> tuple[Path, ...]:
-    """The names in a list: separated by NUL if it contains one, else by line ends. Bytes that are not UTF-8 are
-    kept."""
-    if files_from is None:
-        return ()
-    if files_from == "-":
-        if "-" in inputs:
-            raise SettingsError("stdin cannot be both an input and the list of inputs")
-        data = sys.stdin.buffer.read()
-    else:
-        try:
-            data = Path(files_from).read_bytes()
-        except OSError as err:
-            raise SettingsError(f"--files-from {files_from}: {err.strerror}") from err
-    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows editors start a text file with it
-    names = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return tuple(path_of(name.decode("utf-8", "surrogateescape")) for name in names if name.strip())
-
-
-def write_failed(path: Path, sources: list[Path]) -> None:
-    names = [str(source).encode("utf-8", "surrogateescape") for source in sources]
-    separator = b"\0" if any(b"\n" in name or b"\r" in name for name in names) else b"\n"
-    try:
-        publish_bytes(path, b"".join(name + separator for name in names))
-    except OSError as err:
-        raise SettingsError(f"--failed {path} cannot be written: {reason(err)}") from err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from srgan_cli.cli.command import under
+from srgan_cli.cli.name_lists import check_list, write_list
 from srgan_cli.cli.options import (
     json_option,
     no_config_option,
@@ -19,7 +20,7 @@ from srgan_cli.cli.options import (
     quiet_option,
 )
 from srgan_cli.cli.picture_options import PicturesCommand, as_one, reading, size_and_model, writing_and_computing
-from srgan_cli.cli.upscale import as_interrupt, write_failed
+from srgan_cli.cli.upscale import as_interrupt
 from srgan_cli.config import UpscaleOptions
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def watch(
 
     options = WatchOptions(folder, output, asked, recursive, settle_s, poll_s)
     if failed is not None:
-        write_failed(failed, [])
+        check_list("--failed", failed)
+        write_list("--failed", failed, [])
     for number in ending_signals():
         signal.signal(number, as_interrupt)
     reporter = _Reporter(failed, quiet=quiet, as_json=as_json)
@@ -127,4 +129,4 @@ class _Reporter:
 
     def failed(self, sources: Sequence[Path]) -> None:
         if self._failed is not None:
-            write_failed(self._failed, list(sources))
+            write_list("--failed", self._failed, sources)

@@ -111,6 +111,33 @@ def test_what_failed_can_be_tried_again(srgan: Run, here: Path) -> None:
     assert Path("failed.txt").read_bytes() == b"", "nothing failed any more"
 
 
+def test_the_list_of_what_failed_replaces_nothing_but_such_a_list(srgan: Run, here: Path) -> None:
+    picture(here / "a.png")
+    (here / "notes.txt").write_text("to do: everything\n", encoding="utf-8")
+    (here / "empty.txt").touch()
+    for name in ("a.png", "notes.txt"):
+        before = (here / name).read_bytes()
+        code, _, err = srgan("a.png", "-o", "b.png", "--failed", name)
+        assert code == 2
+        assert f"--failed {name} exists already and is no list of pictures" in err
+        assert (here / name).read_bytes() == before
+    assert not (here / "b.png").exists()
+    (here / "list.txt").write_text("a.png\n", encoding="utf-8")
+    assert srgan("a.png", "-o", "a.png", "--failed", "list.txt")[0] == 2
+    assert (here / "list.txt").read_text(encoding="utf-8") == "a.png\n", "a run that does not begin keeps it"
+    for name in ("list.txt", "empty.txt"):
+        code, _, err = srgan("a.png", "-o", "b.png", "--overwrite", "--failed", name)
+        assert code == 0, err
+        assert (here / name).read_bytes() == b""
+
+
+def test_a_picture_is_no_list_of_names(srgan: Run, here: Path) -> None:
+    picture(here / "a.png")
+    code, _, err = srgan("--files-from", "a.png", "-o", "out/")
+    assert code == 2
+    assert "--files-from a.png is no list of names: give a picture itself as an INPUT" in err
+
+
 def test_the_list_of_what_failed_may_be_impossible_to_write(srgan: Run, here: Path) -> None:
     picture(here / "a.png")
     code, _, err = srgan("a.png", "--failed", "no/folder/list.txt")
