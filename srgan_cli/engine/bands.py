@@ -198,9 +198,24 @@ class HostRunner:
         return redone
 
 
+@dataclass(frozen=True)
+class _Download:
+    """A finished piece on its way to the host, and its position in the band."""
+
+    down: slice
+    across: slice
+    host: Tensor
+    arrived: Callable[[], None]  # waits until `host` may be read
+
+    def write(self, target: Pixels) -> None:
+        self.arrived()
+        # PyTorch copies with several threads, NumPy with one, which would take as long as a fast GPU needs for a piece.
+        pixels.bits(torch.from_numpy(target[self.down, self.across])).copy_(pixels.bits(self.host))
+
+
 class DeviceRunner:
-    """A GPU: the band's rows are uploaded once, tiles run in batches, and the finished band is downloaded while the
-    next one runs."""
+    """A GPU: the band's rows are uploaded once, and tiles run in batches. Finished tiles are downloaded, and written
+    into the picture, while the next ones run."""
 
     uniform = True
     asynchronous = True
@@ -216,61 +231,66 @@ class DeviceRunner:
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
         low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
-        band = self._upload(low)
-        high = torch.empty(target.shape, dtype=_TORCH_DTYPES[out.dtype], device=self._device)
-        finite = self._run(self._tiles.chain, band, rows, columns, high, batch_px)
-        (host, flags), arrived = self._download(high, finite)
+        band, dtype = self._upload(low), _TORCH_DTYPES[out.dtype]
+        pieces, finite = self._run(self._tiles.chain, band, rows, columns, dtype, batch_px)
 
         def finish() -> int:
-            arrived()
-            bad = [column for column, ok in zip(columns, flags.tolist(), strict=True) if not ok]
+            for piece in pieces:
+                piece.write(target)
+            bad = [column for column, ok in zip(columns, finite(), strict=True) if not ok]
             if bad:
-                exact = self._run(self._tiles.exact(), band, rows, bad, high, batch_px)
-                if not exact.all():
+                again, all_finite = self._run(self._tiles.exact(), band, rows, bad, dtype, batch_px)
+                if not all(all_finite()):
                     raise _not_finite(self._tiles.chain)
-                target[...] = high.cpu().numpy()
-            else:
-                target[...] = host.numpy()
+                for piece in again:
+                    piece.write(target)
             return len(bad)
 
         return Pending(rows, len(columns), finish, rows.stop)
 
     def _run(
-        self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], high: Tensor, batch_px: int
-    ) -> Tensor:
-        """Run all tiles of a band into `high` on the device. Returns which were finite, (tiles,) bool."""
-        flags = []
+        self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], dtype: torch.dtype, batch_px: int
+    ) -> tuple[list[_Download], Callable[[], list[bool]]]:
+        """Run all tiles of a band. Returns their pieces, and a function that waits for all and says which tiles were
+        finite."""
+        pieces, flags = [], []
         per_batch = max(1, batch_px // (band.shape[0] * columns[0].window))
         for first in range(0, len(columns), per_batch):
             batch = columns[first : first + per_batch]
             # Moved as bits: PyTorch has few GPU kernels for uint16.
             windows = torch.stack([pixels.bits(band)[:, c.begin : c.end] for c in batch]).view(band.dtype)
             output = self._tiles.run(chain, windows, rows, batch)
-            for down, across, piece in self._tiles.pieces(output, rows, batch, high.dtype, rows.core):
-                pixels.bits(high)[down, across] = pixels.bits(piece)
-            flags.append(output.finite)
-        return torch.cat(flags)
+            for down, across, piece in self._tiles.pieces(output, rows, batch, dtype, rows.core):
+                pieces.append(_Download(down, across, *self._download(piece)))
+            flags.append(self._download(output.finite))
+
+        def finite() -> list[bool]:
+            for _, arrived in flags:
+                arrived()
+            return [ok for host, _ in flags for ok in host.tolist()]
+
+        return pieces, finite
 
     def _upload(self, low: Pixels) -> Tensor:
         rows = _tensor(low)
         return rows.pin_memory().to(self._device, non_blocking=True) if self._cuda else rows.to(self._device)
 
-    def _download(self, *results: Tensor) -> tuple[list[Tensor], Callable[[], None]]:
-        """The results in host memory, and a function to call before they are read.
+    def _download(self, result: Tensor) -> tuple[Tensor, Callable[[], None]]:
+        """A result in host memory, and a function to call before it is read.
 
-        They are copied on a separate stream: on the computing one they would wait for the next band.
+        It is copied on a separate stream: on the computing one it would wait for the tiles that follow.
         """
         if self._copies is None:
-            return [result.cpu() for result in results], lambda: None
+            return result.cpu(), lambda: None
+        result = pixels.bits(result).contiguous().view(result.dtype)  # else the copy itself would compute
         self._copies.wait_stream(torch.cuda.current_stream(self._device))
-        hosts = [torch.empty(result.shape, dtype=result.dtype, pin_memory=True) for result in results]
+        host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
         with torch.cuda.stream(self._copies):
-            for host, result in zip(hosts, results, strict=True):
-                host.copy_(result, non_blocking=True)
-                result.record_stream(self._copies)
+            host.copy_(result, non_blocking=True)
+            result.record_stream(self._copies)
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record(self._copies)
-        return hosts, arrived.synchronize
+        return host, arrived.synchronize
 
 
 class BlendingRunner:

@@ -36,7 +36,7 @@ class CompactConfig:
         check_whole(self, {"scale": (1, 16), "features": (1, 512), "blocks": (0, 256)})
 
 
-class _CompactBlock(nn.Module):
+class CompactBlock(nn.Module):
     strength: nn.Parameter | None
 
     def __init__(self, features: int, noise: bool) -> None:
@@ -71,12 +71,12 @@ class Compact(Generator):
         self.scale = self.shuffle = config.scale
         features = config.features
         self.head = conv(3, features, 3)
-        self.body = nn.ModuleList(_CompactBlock(features, config.noise) for _ in range(config.blocks))
+        self.body = nn.ModuleList(CompactBlock(features, config.noise) for _ in range(config.blocks))
         self.fuse = conv(features, features, 3)
         self.tail = conv(features, 3 * config.scale**2, 3)
         # The longest path passes through every block; the bilinear one has a radius of one px.
         self.halo_px = max(halo_px([(3, 1)] * (2 * config.blocks + 3)), 1)
-        initialise(self, [*(cast(_CompactBlock, block).conv2 for block in self.body), self.tail])
+        initialise(self, [*(cast(CompactBlock, block).conv2 for block in self.body), self.tail])
 
     @property
     def has_noise(self) -> bool:
@@ -91,7 +91,7 @@ class Compact(Generator):
         for layer, block in enumerate(self.body):
             x = block(x)
             if noise is not None:
-                x = cast(_CompactBlock, block).roughened(x, noise, layer)
+                x = cast(CompactBlock, block).roughened(x, noise, layer)
         x = self.fuse(x).add_(h)
         del h  # saves a quarter of the peak memory: the last step makes large fp32 tensors
         x = self.tail(x)  # (N, F, H, W) -> (N, 3·scale², H, W)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from srgan_cli.config import EngineOptions
+from srgan_cli.engine.backends import fused
 from srgan_cli.engine.backends.memory import HEAP_GROWTH, free_host_bytes, host_tile_bytes, keep_large_blocks
 from srgan_cli.engine.backends.protocol import (
     ACCELERATOR_BATCH,
@@ -27,6 +28,7 @@ from srgan_cli.engine.backends.protocol import (
     because,
 )
 from srgan_cli.errors import DeviceError
+from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
 
@@ -108,9 +110,11 @@ class _TorchNetwork:
     """A copy of one network, in channels_last, on its device."""
 
     def __init__(self, model: Model, device: torch.device, dtype: torch.dtype) -> None:
-        network = copy.deepcopy(model.network).to(device, dtype)
-        self.network = network.to(memory_format=torch.channels_last)
-        self.shuffle = network.shuffle
+        def placed() -> Generator:
+            return copy.deepcopy(model.network).to(device, dtype).to(memory_format=torch.channels_last)
+
+        self.network = fused.fastest(placed(), placed)
+        self.shuffle = self.network.shuffle
         # A layer's work is about its number of weights per px; enlarged pictures at the end are few layers of many.
         self._layers = [(layer, work) for layer in self.network.modules() if (work := _work(layer))]
         self.work = sum(work for _, work in self._layers)

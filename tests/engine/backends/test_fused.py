@@ -1,0 +1,99 @@
+"""The fused kernels compute what PyTorch's do: on a GPU, and in Triton's interpreter on any CPU."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+
+from srgan_cli.engine.backends import fused
+from srgan_cli.networks.compact import Compact, CompactBlock, CompactConfig
+from srgan_cli.networks.noise import Noise
+from srgan_cli.networks.srresnet import SRResNet, SRResNetConfig
+
+_PROGRAM = """
+import torch
+from tests.engine.backends.test_fused import lively
+from srgan_cli.engine.backends import fused
+
+torch.manual_seed(1)
+fused.MIN_PX = 0
+for features, dtype, tolerance in ((32, torch.float32, 1e-5), (64, torch.float16, 1e-2)):
+    network = lively(features).to(dtype)
+    low = torch.rand(2, 3, 3, 70)
+    with torch.inference_mode():
+        plain = network.subpixels(low)
+        fused.fuse(network)
+        print(features, float((network.subpixels(low) - plain).abs().max()) / tolerance)
+"""
+
+
+def lively(features: int, *, noise: bool = False) -> Compact:
+    """Two blocks whose biases, slopes and residual branches all matter."""
+    network = Compact(CompactConfig(2, features, 2, noise)).eval().to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for block in cast("Iterable[CompactBlock]", network.body):
+            block.conv2.weight.mul_(5.0)
+            for name, values in block.named_parameters():
+                if name != "conv1.weight" and name != "conv2.weight":
+                    values.uniform_(-0.5, 0.5)
+    return network
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton")
+def test_the_kernel_in_the_interpreter_gives_the_convolution_with_all_that_follows() -> None:
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    differences = [float(line.split()[1]) for line in done.stdout.splitlines()]
+    assert len(differences) == 2
+    assert max(differences) < 1.0
+
+
+def test_only_half_precision_on_a_recent_gpu_is_fused() -> None:
+    for network in (lively(32), lively(32).to(torch.bfloat16), SRResNet(SRResNetConfig(2, 8, 1))):
+        assert fused.fastest(network, lambda: pytest.fail("was copied")) is network
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("features", [32, 64, 128])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [(1, 1), (3, 129), (300, 257)])
+def test_fused_layers_agree(
+    features: int, dtype: torch.dtype, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("this GPU does not copy blocks by itself")
+    monkeypatch.setattr(fused, "MIN_PX", 0)
+    torch.manual_seed(2)
+    plain = lively(features, noise=True).to("cuda", dtype)
+    other = copy.deepcopy(plain)
+    fused.fuse(other)
+    low, noise = torch.rand(2, 3, *size, device="cuda"), Noise(3).at([(0, 0), (5, 9)])
+    with torch.inference_mode():
+        for one, two in (
+            (plain.subpixels(low), other.subpixels(low)),
+            (plain.drawn(low, noise), other.drawn(low, noise)),
+        ):
+            assert torch.isfinite(two).all()
+            assert float((one - two).abs().max()) < (0.02 if dtype == torch.float16 else 0.15)
+
+
+@pytest.mark.gpu
+def test_the_engine_uses_them_where_they_are_faster() -> None:
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("this GPU does not copy blocks by itself")
+
+    def network() -> Compact:
+        return lively(64).to("cuda", torch.float16)
+
+    assert any(isinstance(layer, fused.FusedBlock) for layer in fused.fastest(network(), network).modules())
