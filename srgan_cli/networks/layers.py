@@ -17,9 +17,11 @@ one) stays in fp32.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Any, TypeAlias, cast
 
@@ -164,22 +166,24 @@ def bilinear_subpixels(low: Tensor, scale: int) -> Tensor:
     """Bilinear enlargement (`align_corners=False`) by an integer factor, before its pixel shuffle.
 
     Each of the scale² sub-pixels is a fixed mixture of a pixel and its neighbours, with the border repeated, so no
-    high-resolution picture is needed. (N, C, H, W) -> (N, C·scale², H, W), exact in the dtype of `low`. On CUDA it uses
-    `lerp`, since a convolution would round to TF32. Elsewhere it is a fixed 3×3 convolution, whose result has the same
-    memory format as those of other convolutions, so that adding it is one pass over both.
+    high-resolution picture is needed. (N, C, H, W) -> (N, C·scale², H, W), in the dtype of `low`. It is a convolution,
+    whose result has the memory format of other convolutions' results, so that adding it is one pass over both. Treating
+    each channel as a picture would need a grouped convolution, which is slow; a kernel of mostly zeros is not.
     """
-    shifts = [(sub + 0.5) / scale - 0.5 for sub in range(scale)]  # of a sub-pixel from its pixel's centre, in low px
     padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, C, H, W) -> (N, C, H+2, W+2)
-    if not low.is_cuda:
-        # Treating each channel as a picture would need a grouped convolution, which is slow; a kernel of mostly zeros
-        # is not.
-        with torch.autocast(low.device.type, enabled=False):
-            return F.conv2d(padded, bilinear_kernel(scale, low.shape[1]).to(low))
-    above, middle, below = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
-    rows = torch.stack([torch.lerp(middle, above if t < 0 else below, abs(t)) for t in shifts], dim=2)
-    left, middle, right = rows[..., :-2], rows[..., 1:-1], rows[..., 2:]  # rows: (N, C, scale, H, W+2)
-    grid = torch.stack([torch.lerp(middle, left if t < 0 else right, abs(t)) for t in shifts], dim=3)
-    return grid.flatten(1, 3)  # (N, C, scale, scale, H, W) -> (N, C·scale², H, W)
+    kernel = bilinear_kernel(scale, low.shape[1]).to(low)
+    with torch.autocast(low.device.type, enabled=False), _without_tf32(low.device):
+        return F.conv2d(padded.contiguous(memory_format=torch.channels_last), kernel)
+
+
+def _without_tf32(device: torch.device) -> AbstractContextManager[object]:
+    """Convolutions in fp32 as exact as fp32 is; cuDNN would round their factors to ten bits."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return cast(
+        "AbstractContextManager[object]",
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False),
+    )
 
 
 @functools.cache

@@ -25,8 +25,9 @@ from srgan_cli.networks.noise import Noise
 
 _FEATURES = (32, 64, 128)  # numbers of features that the kernel can divide into matrix products
 _MIN_CAPABILITY = (9, 0)
-# Below this number of px, starting the kernels takes longer than running them, and PyTorch's start sooner.
-MIN_PX = 200_000
+# Below this number of values (px times features), starting the kernels takes longer than running them, and PyTorch's
+# start sooner.
+MIN_VALUES = 12_800_000
 _TRIAL_PX = 768
 # Two ways of rounding to half precision differ by less, as a fraction of the features' root mean square.
 _TRIAL_TOLERANCE = 0.02
@@ -41,7 +42,7 @@ class Tiling:
     stages: int
 
 
-TILING = Tiling(px=128, warps=4, stages=4)
+TILING = Tiling(px=128, warps=4, stages=3)
 
 
 class FusedConv(nn.Module):
@@ -101,7 +102,7 @@ class FusedBlock(nn.Module):
         self.first, self.second = FusedConv(block.conv1, block.act.weight), FusedConv(block.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[0] * x.shape[2] * x.shape[3] < MIN_PX:
+        if x.numel() < MIN_VALUES:
             return cast(Tensor, self.block(x))
         return cast(Tensor, self.second(self.first(x), x))
 

@@ -25,7 +25,7 @@ from tests.engine.backends.test_fused import lively
 from srgan_cli.engine.backends import fused
 
 torch.manual_seed(1)
-fused.MIN_PX = 0
+fused.MIN_VALUES = 0
 for features, dtype, tolerance in ((32, torch.float32, 1e-5), (64, torch.float16, 1e-2)):
     network = lively(features).to(dtype)
     low = torch.rand(2, 3, 3, 70)
@@ -73,7 +73,7 @@ def test_fused_layers_agree(
 ) -> None:
     if torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("this GPU does not copy blocks by itself")
-    monkeypatch.setattr(fused, "MIN_PX", 0)
+    monkeypatch.setattr(fused, "MIN_VALUES", 0)
     torch.manual_seed(2)
     plain = lively(features, noise=True).to("cuda", dtype)
     other = copy.deepcopy(plain)
@@ -88,12 +88,18 @@ def test_fused_layers_agree(
             assert float((one - two).abs().max()) < (0.02 if dtype == torch.float16 else 0.15)
 
 
+class Plain(Compact):
+    """The network as PyTorch runs it."""
+
+
 @pytest.mark.gpu
-def test_the_engine_uses_them_where_they_are_faster() -> None:
+def test_layers_that_agree_and_are_faster_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("this GPU does not copy blocks by itself")
 
-    def network() -> Compact:
-        return lively(64).to("cuda", torch.float16)
-
-    assert any(isinstance(layer, fused.FusedBlock) for layer in fused.fastest(network(), network).modules())
+    monkeypatch.setattr(fused, "_seconds", lambda network, _low: 1.0 if isinstance(network, Plain) else 0.5)
+    network = Plain(CompactConfig(2, 64, 2)).to("cuda", torch.float16)
+    other = Compact(CompactConfig(2, 64, 2)).to("cuda", torch.float16)
+    other.load_state_dict(network.state_dict())
+    assert fused.fastest(network, lambda: other) is other
+    assert all(isinstance(block, fused.FusedBlock) for block in other.body)
