@@ -69,8 +69,8 @@ def matmul_tflops(programme: Programme, precision: str) -> float:
 
 
 def measure_engine(programme: Programme) -> None:
-    for name in ["fast-x4"] if programme.tiny else [entry.name for entry in registry.entries()]:
-        for precision in ["fp32"] if programme.tiny else PRECISIONS:
+    for precision in ["fp32"] if programme.tiny else PRECISIONS:
+        for name in ["fast-x4"] if programme.tiny else [entry.name for entry in registry.entries()]:
             programme.find(partial(_engine, programme, name, precision), case="engine", model=name, precision=precision)
 
 

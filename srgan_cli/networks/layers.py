@@ -171,7 +171,7 @@ def bilinear_subpixels(low: Tensor, scale: int) -> Tensor:
     each channel as a picture would need a grouped convolution, which is slow; a kernel of mostly zeros is not.
     """
     padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, C, H, W) -> (N, C, H+2, W+2)
-    kernel = bilinear_kernel(scale, low.shape[1]).to(low)
+    kernel = _kernel_on(scale, low.shape[1], low.dtype, low.device)
     with torch.autocast(low.device.type, enabled=False), _without_tf32(low.device):
         return F.conv2d(padded.contiguous(memory_format=torch.channels_last), kernel)
 
@@ -184,6 +184,13 @@ def _without_tf32(device: torch.device) -> AbstractContextManager[object]:
         "AbstractContextManager[object]",
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False),
     )
+
+
+@functools.cache
+def _kernel_on(scale: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept on the device: a copy from the host would wait there for all that runs."""
+    with torch.inference_mode(False):
+        return bilinear_kernel(scale, channels).to(device, dtype)
 
 
 @functools.cache
