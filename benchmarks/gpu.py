@@ -9,6 +9,7 @@
     engine     every bundled model, fp16, bf16 and fp32: the engine from memory to memory, the bare network, a plain
                loop of tiles as most programs have it; peak memory; the fraction of the roofline
     tiles      sides of tiles, and how many at once
+    fused      the engine and one layer, with PyTorch's kernels and with the fused ones
     compile    CUDA graphs and torch.compile, on the bare network
     files      PNG and JPEG in and out, against the network alone
     training   steps per second in both phases, against a plain loop
@@ -33,6 +34,7 @@ from typing import TypeAlias
 import torch
 
 from benchmarks import gpu_engine, gpu_pack, gpu_runs
+from benchmarks.gpu_fused import measure_fused
 from benchmarks.gpu_programme import Programme
 
 Part: TypeAlias = Callable[[Programme], None]
@@ -42,6 +44,7 @@ PARTS: dict[str, Part] = {
     "roofline": gpu_engine.measure_roofline,
     "engine": gpu_engine.measure_engine,
     "tiles": gpu_engine.measure_tiles,
+    "fused": measure_fused,
     "compile": gpu_engine.measure_compile,
     "files": gpu_runs.measure_files,
     "training": gpu_runs.measure_training,
