@@ -23,6 +23,7 @@ from srgan_cli.cli.options import (
     low_dir_option,
     model_option,
     no_config_option,
+    path,
     precision_option,
     quiet_option,
     scale_option,
@@ -106,9 +107,9 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 )
 @vgg_weights_option("Metrics", "if --metrics has vgg19")
 @_results(
-    "--save", type=click.Path(path_type=Path), metavar="DIR", help="Save the pictures, in a folder for each method."
+    "--save", type=click.Path(), callback=path, metavar="DIR", help="Save the pictures, in a folder for each method."
 )
-@_results("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write every number as CSV.")
+@_results("--csv", "csv_file", type=click.Path(), callback=path, metavar="FILE", help="Write every number as CSV.")
 @device_option()
 @precision_option()
 @tile_option()

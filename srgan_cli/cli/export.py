@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 
 from srgan_cli.cli.options import (
+    ModelName,
     json_option,
     output_option,
     overwrite_option,
+    path,
     scale_option,
 )
 from srgan_cli.config import ExportFormat, ExportOptions
@@ -18,7 +20,7 @@ from srgan_cli.errors import shown
 
 
 @click.command(no_args_is_help=True)
-@click.argument("model", metavar="NAME|FILE|RUN")
+@click.argument("model", metavar="NAME|FILE|RUN", type=ModelName())
 @output_option(
     "File to write; the format follows from its extension.", metavar="FILE", heading="Options", required=True
 )
@@ -39,7 +41,8 @@ from srgan_cli.errors import shown
 @overwrite_option("Replace files that exist.")
 @click.option(
     "--openmodeldb",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
+    callback=path,
     metavar="FILE.json",
     help="Also write the model's record for OpenModelDB.",
 )
@@ -69,8 +72,8 @@ def export(
         difference = {"program": done.program, "difference": done.difference}
         click.echo(json.dumps({"files": [str(path) for path in done.files], **difference}, ensure_ascii=False))
         return
-    for path in done.files:
-        click.echo(shown(path))
+    for file in done.files:
+        click.echo(shown(file))
     if loaded.network.has_noise and options.format in ("onnx", "ncnn"):
         click.echo(f"note: {loaded.name} draws its detail from noise; this file computes it without noise", err=True)
     if done.difference is None:

@@ -16,16 +16,16 @@ _OTHER_SUFFIXES = (".cbz", ".zip", ".pdf")
 _MAX_CHECKED_BYTES = 16 << 20
 
 
-def names_in(file: str) -> tuple[Path, ...]:
+def names_in(file: Path) -> tuple[Path, ...]:
     """The inputs named in a list (`-`: stdin). Raises `SettingsError` if it cannot be read, or is a picture itself."""
-    if file == "-":
+    if file == Path("-"):
         return tuple(path_of(name) for name in _split(sys.stdin.buffer.read()))
     try:
-        data = Path(file).read_bytes()
+        data = file.read_bytes()
     except OSError as err:
         raise SettingsError(f"--files-from {shown(file)}: {(err.strerror or str(err)).lower()}") from err
     names = _split(data)
-    if not _is_list(names) and Path(file).suffix.lower() in (*PICTURE_SUFFIXES, *_OTHER_SUFFIXES):
+    if not _is_list(names) and file.suffix.lower() in (*PICTURE_SUFFIXES, *_OTHER_SUFFIXES):
         raise SettingsError(f"--files-from {shown(file)} is no list of names: give a picture itself as an INPUT")
     return tuple(map(path_of, names))
 

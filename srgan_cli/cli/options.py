@@ -17,6 +17,7 @@ from srgan_cli.errors import SettingsError
 from srgan_cli.training_data_config import DegradationKind
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_Names = TypeVar("_Names", str | None, tuple[str, ...])
 _Decorator = Callable[[_F], _F]
 
 DEVICES = "auto|cpu|cuda[:N]|mps|xpu|vulkan[:N]|openvino[:gpu|npu]"
@@ -32,12 +33,25 @@ def tile(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None
 
 
 def path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
-    """For a file or folder: rejects the empty name that an unset variable leaves."""
-    if value == "":
+    """For a file or folder: rejects the empty name that an unset variable leaves, and addresses."""
+    if value is None:
+        return None
+    _check_name(value)
+    return Path(value)
+
+
+def names(_ctx: click.Context, _param: click.Parameter, value: _Names) -> _Names:
+    """The same for one or several files or folders that stay text."""
+    for one in (value,) if isinstance(value, str) else value or ():
+        _check_name(one)
+    return value
+
+
+def _check_name(name: str) -> None:
+    if name == "":
         raise click.BadParameter("it is empty (an unset variable?); give . for the folder you are in")
-    if value is not None and (why := address(str(value))) is not None and not os.path.lexists(value):
-        raise click.BadParameter(f"{value} is an address: {why}")
-    return None if value is None else Path(value)
+    if (why := address(name)) is not None and not os.path.lexists(name):
+        raise click.BadParameter(f"{name} is an address: {why}")
 
 
 def refuse_addresses(names: tuple[str, ...]) -> None:
@@ -54,7 +68,12 @@ class ModelName(click.ParamType):  # type: ignore[type-arg] # generic from click
     name = "model"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
+        name = str(value)
+        if not name:
+            self.fail("it is empty (an unset variable?)", param, ctx)
+        if address(name) is not None and not os.path.lexists(name):
+            self.fail(f"{name} is an address: add the model with `srgan models add {name}` first", param, ctx)
+        return name
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from srgan_cli.networks import library, registry

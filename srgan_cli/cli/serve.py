@@ -22,7 +22,7 @@ from srgan_cli.cli.options import (
 )
 from srgan_cli.cli.picture_options import one_picture
 from srgan_cli.config import AUTO_MODEL, EngineOptions, Precision, UpscaleOptions
-from srgan_cli.errors import SettingsError, in_python, shown
+from srgan_cli.errors import SettingsError, SrganError, in_python, shown
 
 if TYPE_CHECKING:
     from srgan_cli.serving.settings import Parameter, Questions
@@ -162,7 +162,10 @@ def _already_ended(_number: int, _frame: FrameType | None) -> None:
 
 
 def _report(err: BaseException) -> None:
-    """A defect in srgan, for the server's operator."""
+    """A failure to load the model, or a defect in srgan, for the server's operator."""
+    if isinstance(err, SrganError):
+        click.echo(f"note: pictures will fail: {shown(err.sentence)}", err=True)
+        return
     click.echo("".join(traceback.format_exception(err)).rstrip(), err=True)
 
 

@@ -13,12 +13,15 @@ import click
 from srgan_cli import training_presets as settings
 from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.options import (
+    ModelName,
     degradation_option,
     device_option,
     high_dir_option,
     json_option,
     low_dir_option,
+    names,
     no_config_option,
+    path,
     precision_option,
     quiet_option,
     scale_option,
@@ -33,7 +36,7 @@ from srgan_cli.training_presets import PRESETS
 if TYPE_CHECKING:
     from srgan_cli.training.observer import Outcome
 
-_DIRS: dict[str, Any] = {"multiple": True, "metavar": "DIR...", "callback": None}
+_DIRS: dict[str, Any] = {"multiple": True, "metavar": "DIR...", "callback": names}
 _SEVERAL = (
     *("--hr-dir", "--high-dir", "--lr-dir", "--low-dir", "--unlabelled-dir", "--unpaired-lr-dir", "--unpaired-low-dir"),
     "--set",
@@ -73,10 +76,14 @@ _pictures, _run_options, _length, _network, _compute = map(
     "low_dirs", "Pictures", "Their small counterparts, with the same names. [default: made from them by --degradation]",
     **_DIRS,
 )  # fmt: skip
-@_pictures("--val-dir", metavar="DIR", help="Pictures to validate with. [default: a few of --hr-dir, held out]")
-@_pictures("--val-lr-dir", "--val-low-dir", "val_low_dir", metavar="DIR", help="Their small counterparts.")
+@_pictures(
+    "--val-dir", callback=names, metavar="DIR", help="Pictures to validate with. [default: a few of --hr-dir, held out]"
+)
+@_pictures(
+    "--val-lr-dir", "--val-low-dir", "val_low_dir", callback=names, metavar="DIR", help="Their small counterparts."
+)
 @_run_options(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder. [default: runs/NAME of --hr-dir]"
+    "--out", type=click.Path(), callback=path, metavar="DIR", help="Run folder. [default: runs/NAME of --hr-dir]"
 )
 @_run_options(
     "--preset", type=click.Choice(list(PRESETS)), help="Preset that all settings start from. [default: srgan]"
@@ -84,22 +91,27 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_run_options(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
+    callback=path,
     metavar="FILE.toml",
     help="Settings that override the preset's.",
 )
 @_length("--phase", type=click.Choice(get_args(Phases)), help="What to train. [default: the preset's]")
 @_length("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for this long: 30m, 2h, 1h30m.")
 @_length("--steps", type=int, metavar="N", help="Train for N steps instead.")
-@_length("--init", metavar="NAME|FILE|RUN", help="Start from a model's weights and size.")
+@_length("--init", type=ModelName(), metavar="NAME|FILE|RUN", help="Start from a model's weights and size.")
 @_length("--grow", is_flag=True, help="With --init: start a deeper network, or one for another scale, from it.")
 @_length(
-    "--teacher", metavar="NAME|FILE|RUN", help="A stronger model to learn from: yours, bundled or another program's."
+    "--teacher",
+    type=ModelName(),
+    metavar="NAME|FILE|RUN",
+    help="A stronger model to learn from: yours, bundled or another program's.",
 )
 @_pictures(
     "--unlabelled-dir",
     "unlabelled_dirs",
     multiple=True,
+    callback=names,
     metavar="DIR...",
     help="With --teacher: pictures like those you will enlarge, without originals.",
 )
@@ -108,6 +120,7 @@ _pictures, _run_options, _length, _network, _compute = map(
     "--unpaired-low-dir",
     "worn_dirs",
     multiple=True,
+    callback=names,
     metavar="DIR...",
     help="With --preset adapt: worn pictures without originals, whose wear is learned.",
 )
@@ -143,7 +156,8 @@ _pictures, _run_options, _length, _network, _compute = map(
 @_run_options("--print-config", is_flag=True, help="Print all settings as TOML, and do nothing else.")
 @_pictures(
     "--preview",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
+    callback=path,
     metavar="FILE.png",
     help="Only draw a sheet of crops as training would see them.",
 )

@@ -18,6 +18,7 @@ from srgan_cli.cli.options import (
     no_config_option,
     output_option,
     overwrite_option,
+    path,
     quiet_option,
     verbose_option,
 )
@@ -37,6 +38,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     "--files-from",
     metavar="FILE|-",
     type=click.Path(allow_dash=True),
+    callback=path,
     help="Read more inputs from a list: one per line, or NUL-separated.",
 )
 @reading
@@ -58,7 +60,8 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 @_many("-n", "--dry-run", is_flag=True, help="Print what would be done, without doing it.")
 @_many(
     "--failed",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
+    callback=path,
     metavar="FILE",
     help="List inputs that failed; --files-from can read it.",
 )
@@ -100,7 +103,7 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
 @no_config_option()
 @as_one
 def upscale(
-    inputs: tuple[str, ...], asked: UpscaleOptions, recursive: bool, files_from: str | None, output: str | None,
+    inputs: tuple[str, ...], asked: UpscaleOptions, recursive: bool, files_from: Path | None, output: str | None,
     overwrite: bool, resume: bool, skip_existing: bool, dry_run: bool, failed: Path | None, shard: str | None,
     split_pixels: int, ray_address: str | None, ray_cpus: float, ray_gpus: float, variants: int, fail_fast: bool,
     quiet: bool, verbose: bool, as_json: bool,
@@ -120,7 +123,7 @@ def upscale(
         raise SettingsError("an INPUT is empty (an unset variable?); give . for the folder you are in")
     if output == "":
         raise SettingsError("-o is empty (an unset variable?); give . for the folder you are in")
-    if files_from == "-" and "-" in inputs:
+    if files_from == Path("-") and "-" in inputs:
         raise SettingsError("stdin cannot be both an input and the list of inputs")
     listed = () if files_from is None else names_in(files_from)
     if output is None and inputs == ("-",) and not listed and asked.name_pattern is None:

@@ -56,7 +56,8 @@ _watching, _output = under("Watching"), under("Output")
 )
 @_watching(
     "--failed",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
+    callback=path,
     metavar="FILE",
     help="List inputs that failed; --files-from can read it.",
 )

@@ -52,7 +52,8 @@ def build(
     on_request: OnRequest,
     on_fault: OnFault,
 ) -> Starlette:
-    """The application. `on_request` is called for each request, `on_fault` for errors that are defects in srgan."""
+    """The application. `on_request` is called for each request, `on_fault` for errors that are defects in srgan,
+    and if the model cannot be loaded."""
     service = Service(options, questions, upscalers, on_request, on_fault)
     routes = [
         Route("/", service.wrap(service.page)),
@@ -101,7 +102,7 @@ class Service:
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         options = self.options
         self.room = Room(options.held_bytes)
-        self.workshop = Workshop(options.queue, self._make, lambda: warm_up(options, self.upscalers))
+        self.workshop = Workshop(options.queue, self._make, lambda: warm_up(options, self.upscalers, self.on_fault))
         self.jobs = Jobs(self.workshop, options.keep_s)
         self.reader = Reader(options, self.jobs)
         sweeping = asyncio.create_task(self.jobs.sweep())

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from srgan_cli.config import AUTO_MODEL, PageRange, UpscaleOptions, WriteOptions
 from srgan_cli.engine.held import Upscalers
-from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, WeightsError, in_python
+from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, in_python
 from srgan_cli.imaging.formats import FORMATS
 from srgan_cli.imaging.reading import read_header
 from srgan_cli.networks import library, registry
 from srgan_cli.serving.settings import ServeOptions
 from srgan_cli.upscaling.inputs import STREAM
 from srgan_cli.upscaling.paging import SeveralResultsError
-from srgan_cli.upscaling.session import Session, prepare
+from srgan_cli.upscaling.session import Session, prepare, select
 from srgan_cli.upscaling.single import Reporting, run_one
 
 if TYPE_CHECKING:
@@ -119,11 +119,14 @@ def make(
     return Result(data, output.format, output.width, output.height, model, job.why, collected.notes, seconds)
 
 
-def warm_up(options: ServeOptions, upscalers: Upscalers) -> None:
-    """Import torch and load the model before the first request. If that fails, the first client gets the error."""
+def warm_up(options: ServeOptions, upscalers: Upscalers, on_failure: Callable[[BaseException], None]) -> None:
+    """Import torch and load the model before the first request. If that fails, `on_failure` is called, and each client
+    gets the error."""
     asked = replace(within_limits(UpscaleOptions(model=options.model), options), write=WriteOptions("png"))
-    with suppress(Exception):
+    try:
         make(_PIXELS, asked, upscalers, max_result_pixels=options.max_result_pixels, progress=lambda _done: None)
+    except Exception as err:  # noqa: BLE001 - reported; the server may work for other models
+        on_failure(err)
 
 
 def _refuse_too_many_pixels(data: bytes, most: int) -> None:
@@ -159,9 +162,6 @@ class _Collecting(Reporting):
 
 
 def check_model(options: ServeOptions) -> None:
-    """Raise `WeightsError` at the start if the server's own model is missing."""
+    """Raise `WeightsError` at the start if the server's own model is missing, or not a model."""
     if options.model != AUTO_MODEL:
-        name, _ = registry.split_detail(options.model)
-        path, _ = registry.resolve(name)
-        if not path.exists():
-            raise WeightsError(f"there is no file {path}")
+        select(options.model)

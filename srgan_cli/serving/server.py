@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -92,8 +93,17 @@ def _listen(options: ServeOptions) -> socket.socket:
         listening.listen(512)  # clients that connect while packages are loading wait, instead of being refused
     except OSError as err:
         listening.close()
+        is_elsewhere = isinstance(err, socket.gaierror) or err.errno == errno.EADDRNOTAVAIL
+        advice = (
+            "give an address of this machine with --host (0.0.0.0: all of them)"
+            if is_elsewhere
+            else "give another --port (0 takes any that is free)"
+        )
         raise SettingsError(
             f"cannot listen on --host {options.host} --port {options.port}: {(err.strerror or str(err)).lower()}; "
-            "give another --port (0 takes any that is free)"
+            f"{advice}"
         ) from err
+    except (UnicodeError, TypeError) as err:  # a part of it is too long, for example
+        listening.close()
+        raise SettingsError(f"--host {options.host} is not a possible name of a machine") from err
     return listening

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from srgan_cli.config import AUTO_MODEL, EngineOptions, UpscaleOptions
 from srgan_cli.errors import SettingsError
 
 _MIN_TOKEN = 16
+_NAME = re.compile(r"(?!.*\.\.)[\w-][\w.-]{0,252}")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -40,6 +42,9 @@ class ServeOptions:
     keep_s: float = 600.0
 
     def __post_init__(self) -> None:
+        _check_host("--host", self.host)
+        for name in self.allow_hosts:
+            _check_host("--allow-host", name)
         if not 0 <= self.port <= 65_535:
             raise SettingsError(f"--port must be between 0 and 65535, not {self.port}")
         for name in (
@@ -81,6 +86,19 @@ class ServeOptions:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _check_host(option: str, name: str) -> None:
+    if not name:
+        raise SettingsError(f"{option} is empty (an unset variable?)")
+    if _NAME.fullmatch(name) is None:
+        try:
+            ipaddress.ip_address(name)
+        except ValueError as err:
+            raise SettingsError(
+                f"{option} expects a name or an address, without http:// and without a port (which is --port), "
+                f"not {name!r}"
+            ) from err
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ def _here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["compare", "a.jpg", "file:///tmp/a.jpg", "-o", "c.html"], "without file://"),
         (["watch", "s3://bucket/in", "-o", "out"], "s3://bucket/in is an address"),
         (["watch", ".", "-o", "s3://bucket/out"], "s3://bucket/out is an address"),
+        (["train", "--hr-dir", "photos", "https://a.b/photos"], "https://a.b/photos is an address"),
+        (["train", "--hr-dir", "photos", "--out", "s3://bucket/run"], "s3://bucket/run is an address"),
+        (["evaluate", "--hr-dir", "in", "--csv", "s3://bucket/a.csv"], "s3://bucket/a.csv is an address"),
+        (["upscale", "a.jpg", "--failed", "s3://bucket/a.txt"], "s3://bucket/a.txt is an address"),
+        (["upscale", "a.jpg", "-m", "https://a.b/x4.pth"], "srgan models add https://a.b/x4.pth"),
     ],
 )
 def test_options_of_other_programs_are_answered_with_ours(
@@ -51,6 +56,44 @@ def test_options_of_other_programs_are_answered_with_ours(
 ) -> None:
     assert main(arguments) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["upscale", ""],
+        ["upscale", "a.jpg", "-o", ""],
+        ["upscale", "a.jpg", "-m", ""],
+        ["upscale", "a.jpg", "--failed", ""],
+        ["upscale", "--files-from", ""],
+        ["train", "--hr-dir", ""],
+        ["train", "--hr-dir", "photos", ""],
+        ["train", "--hr-dir", "photos", "--lr-dir", ""],
+        ["train", "--hr-dir", "photos", "--val-dir", ""],
+        ["train", "--hr-dir", "photos", "--out", ""],
+        ["train", "--hr-dir", "photos", "--config", ""],
+        ["train", "--hr-dir", "photos", "--init", ""],
+        ["train", "--hr-dir", "photos", "--preview", ""],
+        ["evaluate", "--hr-dir", ""],
+        ["evaluate", "--hr-dir", "in", "--save", ""],
+        ["evaluate", "--hr-dir", "in", "-m", ""],
+        ["compare", "a.jpg", "", "-o", "c.html"],
+        ["compare", "a.jpg", "b.jpg", "-o", ""],
+        ["serve", "-m", ""],
+        ["serve", "--host", ""],
+        ["export", ""],
+        ["export", "fast", "-o", ""],
+    ],
+)
+def test_an_unset_variable_is_no_name(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty name would otherwise be the folder one is in."""
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert "(an unset variable?)" in err, err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("mistyped", "meant"), [("upscael", "upscale"), ("eval", "evaluate"), ("modles", "models")])

@@ -11,7 +11,7 @@ import pytest
 from srgan_cli.cli import main
 from srgan_cli.config import EngineOptions
 from srgan_cli.errors import ExitCode, SettingsError
-from srgan_cli.serving.server import HttpServer
+from srgan_cli.serving.server import HttpServer, _listen
 from srgan_cli.serving.settings import ServeOptions
 from tests.serving.servers import ask, get, png, post, running
 
@@ -117,6 +117,23 @@ def test_signing_in(locked: HttpServer) -> None:
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert get(locked, "/", Cookie=cookie.split(";")[0]).status == 200
+
+
+@pytest.mark.parametrize("name", ["", "http://127.0.0.1", "127.0.0.1:8080", "a b", "[::1]", "a/b", "*.here", "a..b"])
+def test_a_host_is_a_name_or_an_address(name: str) -> None:
+    for options in ({"host": name}, {"allow_hosts": (name,)}):
+        with pytest.raises(SettingsError, match=r"without a port|is empty"):
+            ServeOptions(token=TOKEN, **options)
+    for good in ("::1", "fe80::1%eth0", "10.0.0.7", "my-nas.local", "größe.example", "my_pc"):
+        ServeOptions(token=TOKEN, host=good, allow_hosts=(good,))
+
+
+def test_a_host_that_is_elsewhere_is_not_a_matter_of_the_port() -> None:
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(SettingsError, match="an address of this machine with --host"):
+            _listen(ServeOptions(token=TOKEN, host=host, port=0))
+    with pytest.raises(SettingsError, match="not a possible name"):
+        _listen(ServeOptions(token=TOKEN, host="ü" * 70, port=0))
 
 
 def test_several_devices_are_several_servers() -> None:

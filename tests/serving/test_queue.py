@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from srgan_cli.config import EngineOptions
+from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.serving import app
 from srgan_cli.serving.making import make
 from srgan_cli.serving.server import HttpServer
@@ -239,6 +241,22 @@ def test_a_fault_of_ours_is_500_and_reported(options: ServeOptions, monkeypatch:
         assert isinstance(faults[0], KeyError)
         monkeypatch.undo()
         assert post(server, "/v1/upscale", png()).status == 200
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_at_the_start(options: ServeOptions) -> None:
+    faults: list[BaseException] = []
+    with running(replace(options, engine=EngineOptions("cuda:99")), on_fault=faults.append):
+        until(lambda: bool(faults))
+    assert isinstance(faults[0], DeviceError)
+
+
+def test_what_is_no_model_ends_the_server_at_once(options: ServeOptions, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("text", encoding="utf-8")
+    with (
+        pytest.raises(WeightsError, match=r"notes\.txt is not a model"),
+        running(replace(options, model=str(tmp_path / "notes.txt"))),
+    ):
+        pass
 
 
 def test_nothing_is_written(server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
