@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -116,14 +118,15 @@ class _Tiles:
     def run_one(self, chain: Chain, window: Tensor, rows: Span, column: Span) -> _Output:
         """As `run`, for one tile; reports the part of the band that is done, also inside a large tile."""
 
-        def note(fraction: float) -> None:
-            self._on_part(round(rows.core * (column.start + fraction * column.core)))
-
         large = rows.core * column.core >= FOLLOWED_PX
-        with chain.followed(note) if large else contextlib.nullcontext():
+        with chain.followed(partial(self.report, rows, column)) if large else contextlib.nullcontext():
             output = self.run(chain, window, rows, (column,))
-        note(1.0)
+        self.report(rows, column, 1.0)
         return output
+
+    def report(self, rows: Span, column: Span, fraction: float) -> None:
+        """Of the tile at `column`, and of those before it in the band."""
+        self._on_part(round(rows.core * (column.start + fraction * column.core)))
 
     def exact(self) -> Chain:
         """The chain in fp32, for tiles that overflowed in half precision. Raises `WeightsError` if it already is in
@@ -158,7 +161,8 @@ class _Tiles:
 
 
 class HostRunner:
-    """The CPU: one tile at a time, directly into the finished picture.
+    """The host's memory: one tile at a time, directly into the finished picture. Where another device runs the network
+    (a GPU through Vulkan, Apple's), it runs the next tile while the host writes this one.
 
     All windows have the same size, so that a tile's memory blocks fit where the previous tile's were.
     """
@@ -175,7 +179,12 @@ class HostRunner:
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
         low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
-        redone = sum(self._tile(low, rows, column, target) for column in columns)
+        ahead = self._tiles.chain.backend.leaves_host_free and len(columns) > 1
+        redone = (
+            self._tiles_ahead(low, rows, columns, target)
+            if ahead
+            else sum(self._tile(low, rows, column, target) for column in columns)
+        )
         if rows.window * columns[0].window > TRIM_PX:
             several = len(columns) > 1 or rows.core < out.shape[0] // self._scale
             release_free_blocks(0 if several else FREE_BLOCKS_BYTES)
@@ -186,8 +195,28 @@ class HostRunner:
 
         A separate function, so that a tile's sub-pixels are freed before the next tile's are allocated.
         """
-        window = _tensor(low[:, column.begin : column.end])[None]
-        output = self._tiles.run_one(self._tiles.chain, window, rows, column)
+        window = _window(low, column)
+        return self._write(self._tiles.run_one(self._tiles.chain, window, rows, column), window, rows, column, target)
+
+    def _tiles_ahead(self, low: Pixels, rows: Span, columns: Sequence[Span], target: Pixels) -> int:
+        """As `_tile` for all columns, while the device runs the next one. Returns how many were recomputed."""
+        redone, waiting = 0, [(column, _window(low, column)) for column in columns]
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(self._run_in_thread, waiting[0][1], rows, columns[0])
+            for number, (column, window) in enumerate(waiting):
+                output = following.result()
+                if number + 1 < len(waiting):
+                    following = pool.submit(self._run_in_thread, waiting[number + 1][1], rows, columns[number + 1])
+                redone += self._write(output, window, rows, column, target)
+                self._tiles.report(rows, column, 1.0)
+        return redone
+
+    def _run_in_thread(self, window: Tensor, rows: Span, column: Span) -> _Output:
+        chain = self._tiles.chain
+        with chain.backend.inference():  # PyTorch keeps this for each thread
+            return self._tiles.run(chain, window, rows, (column,))
+
+    def _write(self, output: _Output, window: Tensor, rows: Span, column: Span, target: Pixels) -> bool:
         redone = not output.finite
         if redone:
             output = self._tiles.run_one(self._tiles.exact(), window, rows, column)
@@ -366,6 +395,10 @@ def _ramp(span: Span, length: int, scale: int) -> Tensor:
     if span.stop < length:
         weight = torch.minimum(weight, ((span.stop + BLEND_PX / 2) - position) / BLEND_PX)
     return weight
+
+
+def _window(low: Pixels, column: Span) -> Tensor:
+    return _tensor(low[:, column.begin : column.end])[None]
 
 
 def _tensor(pixels: Pixels) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.engine import bands
+from srgan_cli.engine.backends.pytorch import PyTorch
 from srgan_cli.networks.weights import Model
 from tests.faults import (
     tiny_model,
@@ -60,8 +61,11 @@ def doubled(low: Pixels, scale: int = 2) -> Pixels:
 
 @contextmanager
 def running_on(kind: str) -> Iterator[None]:
-    """The runner of a GPU, which needs none to be right, or the one the device asks for."""
+    """The runner of a GPU, which needs none to be right; that of another device beside the host (`ahead`); or the one
+    that the device asks for."""
     with pytest.MonkeyPatch.context() as patch:
+        if kind == "ahead":
+            patch.setattr(PyTorch, "leaves_host_free", True)
         if kind == "batches":
             patch.setattr(bands, "runner", bands.DeviceRunner)
         yield

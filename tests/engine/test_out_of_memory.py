@@ -24,7 +24,7 @@ from tests.faults import (
 )
 
 
-@pytest.mark.parametrize("kind", ["host", "batches"])
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches"])
 @pytest.mark.parametrize("error", ["torch", "host", "python"])
 def test_out_of_memory_halves_the_tile_and_changes_nothing_else(kind: str, error: str) -> None:
     notes: list[str] = []
@@ -93,7 +93,7 @@ def test_out_of_memory_with_context_around_the_tiles() -> None:
     assert largest_difference(high, exact) <= 1
 
 
-@pytest.mark.parametrize("kind", ["host", "batches", "blended"])
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches", "blended"])
 @pytest.mark.parametrize("tile_px", [None, 64, 256])
 def test_out_of_memory_at_any_size_is_an_error(kind: str, tile_px: int | None) -> None:
     network = OutOfMemoryAbove(100, halo_px=None if kind == "blended" else 0)
@@ -107,7 +107,7 @@ def test_out_of_memory_in_the_canary_is_an_error_too(fast_bf16: None) -> None:
         Upscaler(model_of(OutOfMemoryAbove(100)), EngineOptions("cpu", tile_px=16))
 
 
-@pytest.mark.parametrize("kind", ["host", "batches", "blended"])
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches", "blended"])
 @pytest.mark.parametrize("tile_px", [None, 64])
 def test_any_other_error_of_the_device_is_told_and_not_tried_again(kind: str, tile_px: int | None) -> None:
     network = Raising(lambda: RuntimeError("CUDA error: an illegal memory access was encountered\nmore"))

@@ -64,7 +64,7 @@ def test_a_model_that_cannot_do_half_runs_in_fp32_and_says_why(precision: Any) -
     assert any(precision in reason for reason in upscaler.compute.reasons)
 
 
-@pytest.mark.parametrize("kind", ["host", "batches", "blended"])
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches", "blended"])
 @pytest.mark.parametrize("offset", [float("nan"), float("inf")])
 def test_a_tile_that_is_not_finite_in_half_is_done_again_in_fp32(kind: str, offset: float) -> None:
     notes: list[str] = []
@@ -84,7 +84,7 @@ def test_a_tile_that_is_not_finite_in_half_is_done_again_in_fp32(kind: str, offs
     assert "fp32" in notes[0]
 
 
-@pytest.mark.parametrize("kind", ["host", "batches", "blended"])
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches", "blended"])
 def test_a_model_that_is_never_finite_is_an_error_and_no_picture(kind: str) -> None:
     model = model_of(Never(halo_px=None if kind == "blended" else 0))
     with running_on(kind), pytest.raises(SrganError, match="finite"):

@@ -40,7 +40,7 @@ def test_grey_stays_grey_and_is_the_luma_of_what_the_network_made(tile_px: int, 
 @settings(max_examples=24)
 @given(
     value=st.integers(0, 65535), depth=st.sampled_from([8, 16]), channels=st.sampled_from([2, 4]),
-    tile_px=st.sampled_from([7, 64]), kind=st.sampled_from(["host", "batches", "blended"]),
+    tile_px=st.sampled_from([7, 64]), kind=st.sampled_from(["host", "ahead", "batches", "blended"]),
 )  # fmt: skip
 @example(value=65535, depth=8, channels=4, tile_px=7, kind="blended")
 @example(value=0, depth=16, channels=4, tile_px=7, kind="host")

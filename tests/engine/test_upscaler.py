@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from srgan_cli.errors import DeviceError
 from tests.engine.engines import CHAINS, Pixels, doubled, fp32, largest_difference, noise, running_on
 from tests.faults import (
     CountingRows,
+    Log,
     Nearest,
     model_of,
     tiny_model,
@@ -102,7 +104,7 @@ def test_the_test_above_would_see_a_halo_that_is_too_small(name: str) -> None:
 @given(
     name=st.sampled_from(sorted(CHAINS)), height=SIZES, width=SIZES, tile_px=st.integers(1, 80),
     channels=st.integers(1, 4), dtype=st.sampled_from([np.uint8, np.uint16]),
-    color_lock=st.booleans(), kind=st.sampled_from(["host", "batches"]),
+    color_lock=st.booleans(), kind=st.sampled_from(["host", "ahead", "batches"]),
 )  # fmt: skip
 @example(name="srresnet x4", height=1, width=1, tile_px=1, channels=4, dtype=np.uint16, color_lock=True, kind="host")
 @example(name="x2 then x4", height=31, width=2, tile_px=1, channels=2, dtype=np.uint8, color_lock=True, kind="batches")
@@ -162,7 +164,7 @@ def test_arrays_that_are_no_pictures_are_refused(low: Pixels) -> None:
         Upscaler(model_of(Nearest()), fp32()).upscale(low)
 
 
-@pytest.mark.parametrize("kind", ["host", "batches", "blended"])
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches", "blended"])
 def test_arrays_of_any_layout_are_taken(kind: str) -> None:
     low = noise(21, 20, 4)
     frozen = low.copy()
@@ -179,7 +181,7 @@ def test_arrays_of_any_layout_are_taken(kind: str) -> None:
 # ------------------------------------------------------------------------------------------------------------ streaming
 
 
-@pytest.mark.parametrize("kind", ["host", "batches", "blended"])
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches", "blended"])
 def test_rows_are_asked_for_in_order_and_no_further_ahead_than_a_band(kind: str) -> None:
     low = noise(500, 24)
     source = CountingRows(low)
@@ -265,7 +267,7 @@ def test_memory_does_not_grow_with_the_height() -> None:
 
 
 @pytest.mark.parametrize("first_row", [0, 1, 32, 61, 99])
-@pytest.mark.parametrize("kind", ["host", "batches"])
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches"])
 def test_a_run_that_goes_on_leaves_the_rows_above_alone(first_row: int, kind: str) -> None:
     low = noise(100, 70)
     model = tiny_model("compact", 2, features=4)
@@ -382,3 +384,29 @@ def test_grey_models_see_each_colour_as_a_grey_picture() -> None:
     low = noise(15, 11)
     model = model_of(Grey(), input_channels=1, output_channels=1)
     assert np.array_equal(Upscaler(model, fp32(6)).upscale(low), doubled(low))
+
+
+def test_a_device_beside_the_host_runs_the_next_tile_while_one_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles, started, written = 8, threading.Semaphore(0), Log()
+
+    class Noted(Nearest):
+        def subpixels(self, low: torch.Tensor) -> torch.Tensor:
+            started.release()
+            return super().subpixels(low)
+
+    join = pixels.join
+
+    def joined(*arguments: Any) -> torch.Tensor:
+        written.append(len(written))
+        following = 2 if len(written) == 1 else 1 if len(written) < tiles else 0
+        assert all(started.acquire(timeout=5) for _ in range(following))
+        return join(*arguments)
+
+    upscaler = Upscaler(model_of(Noted(2)), fp32(tile_px=16))
+    while started.acquire(blocking=False):
+        pass
+    monkeypatch.setattr(pixels, "join", joined)
+    low = noise(10, 16 * tiles)
+    with running_on("ahead"):
+        assert np.array_equal(upscaler.upscale(low), doubled(low))
+    assert len(written) == tiles

@@ -25,6 +25,10 @@ class Hosted:
     def windows_at_once(self) -> int:
         return 1
 
+    @property
+    def leaves_host_free(self) -> bool:
+        return False
+
     def inference(self) -> AbstractContextManager[None]:
         return inference(HOST)
 

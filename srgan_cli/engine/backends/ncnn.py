@@ -49,6 +49,10 @@ class Ncnn(Hosted):
     def max_window_px(self) -> int:
         return MAX_WINDOW_PX
 
+    @property
+    def leaves_host_free(self) -> bool:
+        return self.vulkan is not None and _is_real(self.vulkan)
+
     def exact(self, reason: str | None = None) -> Ncnn:
         return replace(self, precision="fp32", reasons=because(self.reasons, reason))
 

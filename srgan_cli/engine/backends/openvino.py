@@ -68,6 +68,10 @@ class OpenVino(Hosted):
     def max_window_px(self) -> int:
         return MAX_WINDOW_PX if self.target == "CPU" else 512
 
+    @property
+    def leaves_host_free(self) -> bool:
+        return self.target != "CPU"
+
     def exact(self, reason: str | None = None) -> OpenVino:
         return replace(self, precision="fp32", reasons=because(self.reasons, reason))
 

@@ -107,6 +107,10 @@ class Backend(Protocol):
     def windows_at_once(self) -> int:
         """How many windows share the memory."""
 
+    @property
+    def leaves_host_free(self) -> bool:
+        """Whether the host's processor has other work to do while a window runs."""
+
     def exact(self, reason: str | None = None) -> Backend:
         """The same backend in fp32; `reason`, if given, is the new reason for the precision."""
 

@@ -63,6 +63,10 @@ class PyTorch:
     def windows_at_once(self) -> int:
         return 1 if self.device.type == "cpu" else ACCELERATOR_BATCH
 
+    @property
+    def leaves_host_free(self) -> bool:
+        return self.device.type != "cpu"
+
     def exact(self, reason: str | None = None) -> PyTorch:
         return replace(self, dtype=torch.float32, reasons=because(self.reasons, reason))
 
