@@ -42,7 +42,8 @@ class PageRange:
     def __post_init__(self) -> None:
         check_option(
             self.first >= 1 and (self.last is None or self.last >= self.first),
-            f"--page expects N, N-M or all, counted from 1, not {self.first}-{self.last}",
+            "--page expects N, N-M or all, counted from 1, not "
+            + (str(self.first) if self.is_single else f"{self.first}-{self.last or ''}"),
         )
 
     @property
@@ -189,7 +190,7 @@ class Shard:
     def __post_init__(self) -> None:
         check_option(
             1 <= self.number <= self.count <= 1_000_000,
-            f"--shard must be K/N with K from 1 to N, not {self.number}/{self.count}",
+            f"--shard must be K/N with K from 1 to N, and N up to 1000000, not {self.number}/{self.count}",
         )
 
     def has(self, name: str) -> bool:
@@ -201,7 +202,7 @@ class Shard:
     @staticmethod
     def parse(text: str) -> Shard:
         """`'3/10'` -> the third of ten."""
-        match = re.fullmatch(r"(\d{1,7})\s*/\s*(\d{1,7})", text.strip(), re.ASCII)
+        match = re.fullmatch(r"(\d{1,15})\s*/\s*(\d{1,15})", text.strip(), re.ASCII)
         if match is None:
             raise option_error(f"--shard expects K/N, for example 3/10 for the third of ten parts, not {text!r}")
         return Shard(int(match[1]), int(match[2]))
@@ -227,7 +228,7 @@ class RayOptions:
 
 def check_noise(seed: int, variations: Sequence[float]) -> None:
     """Raises `SettingsError` if `--seed` or `--variation` is out of range."""
-    check_option(0 <= seed < 2**62, f"--seed must be a whole number from 0 on, not {seed}")
+    check_option(0 <= seed < 2**62, f"--seed must be a whole number from 0 to {2**62 - 1}, not {seed}")
     for variation in variations:
         check_option(0.0 <= variation <= 1.0, f"--variation must be between 0 and 1, not {variation}")
 
@@ -338,7 +339,8 @@ def _check_pattern(pattern: str) -> None:
             f"--name {pattern!r} is not a pattern: use {{stem}}, {{ext}}, {{scale}}, {{model}}, "
             "{width}, {height}, {index}, {page} and {variant}, as in {stem}-{index:03}{ext}"
         ) from err
-    check_option(not set("/\\\0") & set(example) and example != "", "--name must be a file name, without folders")
+    check_option(example != "", "--name is empty (an unset variable?)")
+    check_option(not set("/\\\0") & set(example), "--name must be a file name, without folders")
 
 
 EXPORT_SUFFIXES: dict[str, ExportFormat] = {

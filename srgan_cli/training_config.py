@@ -267,7 +267,7 @@ class TrainConfig:
             0 < self.fidelity_fraction < 1,
             f"fidelity_fraction must lie between 0 and 1, not {self.fidelity_fraction!r}",
         )
-        check(0 <= self.seed < 2**63, f"seed must be a whole number from 0, not {self.seed!r}")
+        check(0 <= self.seed < 2**63, f"seed must be a whole number from 0 to {2**63 - 1}, not {self.seed!r}")
         check(
             "adversarial" not in self.phases
             or self.discriminator.kind != "vgg"

@@ -198,6 +198,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return stored.toml_of(stored.read_bytes(path, _MAX_TOML_BYTES, follow=True))
     except (OSError, ValueError) as err:
         reason = err.strerror or str(err) if isinstance(err, OSError) else str(err)
+        if isinstance(err, UnicodeDecodeError):
+            reason = "it is not text in UTF-8"
         raise SettingsError(f"{path} cannot be read as TOML: {reason}") from err
 
 

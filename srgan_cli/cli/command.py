@@ -16,6 +16,7 @@ from srgan_cli.cli.habits import answer
 from srgan_cli.cli.yielding import yielding
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_UNEXPECTED = "unexpected extra argument"  # click's words
 
 
 class Option(click.Option):
@@ -66,6 +67,10 @@ class Command(click.Command):
             if message == err.message:
                 raise
             raise click.BadParameter(message, ctx, err.param) from err
+        except click.UsageError as err:
+            if _UNEXPECTED in err.message and self._has("--hr-dir"):
+                raise click.UsageError(f"{err.message}: pictures are given with --hr-dir FOLDER", ctx) from err
+            raise
 
     def _defaults(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
         """The defaults from a config file and the environment, except those that the command line overrides."""
@@ -90,6 +95,9 @@ class Command(click.Command):
         named = set(re.findall(r"--[a-z][a-z-]+", suggestion)) - {"--version"}
         own = {name for param in self.params for name in param.opts}
         return named <= own if named else any(isinstance(param, click.Argument) for param in self.params)
+
+    def _has(self, name: str) -> bool:
+        return any(name in param.opts for param in self.params)
 
     def _options(self) -> Iterable[Option]:
         return [param for param in self.params if isinstance(param, Option)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -103,7 +104,7 @@ _output, _models, _where = map(under, ("Output", "Models", "Where to look"))
 @_output(
     "--enlarge",
     "enlarging",
-    type=click.Choice(["bicubic", "nearest"]),
+    type=click.Choice(["bicubic", "nearest"], case_sensitive=False),
     default="bicubic",
     show_default=True,
     help="How smaller pictures are enlarged to the size of the largest.",
@@ -138,6 +139,8 @@ def compare(
     from srgan_cli.comparison.compare import CompareOptions, compare_pictures
 
     refuse_addresses(inputs)
+    if "-" in inputs and not os.path.lexists("-"):
+        raise SettingsError("srgan compare does not read stdin: give the names of files")
     if any(name == "" for name in inputs):
         raise SettingsError("a PICTURE has no name (an unset variable?)")
     options = CompareOptions(

@@ -11,7 +11,7 @@ _VARIABLE = "_SRGAN_COMPLETE"
 
 
 @click.command(no_args_is_help=True, short_help="Print a script for completion in bash, zsh or fish.")
-@click.argument("shell", type=click.Choice(list(_SHELLS)))
+@click.argument("shell", type=click.Choice(list(_SHELLS), case_sensitive=False))
 def completion(shell: str) -> None:
     """Print a script for SHELL that completes commands, options, models and formats.
 

@@ -27,12 +27,12 @@ from srgan_cli.errors import shown
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["onnx", "ncnn", "pth", "safetensors"]),
+    type=click.Choice(["onnx", "ncnn", "pth", "safetensors"], case_sensitive=False),
     help="onnx (.onnx); ncnn (.param, and a .bin beside it); pth and safetensors (what ComfyUI and chaiNNer read).",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16"]),
+    type=click.Choice(["fp32", "fp16"], case_sensitive=False),
     default="fp32",
     show_default=True,
     help="Precision of the weights, and in ONNX of the arithmetic. Input and output stay fp32.",

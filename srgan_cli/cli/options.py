@@ -142,7 +142,7 @@ def device_option(*, default: str | None = "auto", several: str = "") -> _Decora
 
 def precision_option(*, default: str | None = "auto") -> _Decorator[Any]:
     return _compute(
-        "--precision", type=click.Choice(_PRECISIONS), default=default, show_default=True,
+        "--precision", type=click.Choice(_PRECISIONS, case_sensitive=False), default=default, show_default=True,
         help="auto uses half precision where it is fast, and checks it." + " [default: auto]" * (default is None),
     )  # fmt: skip
 

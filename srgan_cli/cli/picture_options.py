@@ -123,7 +123,7 @@ _SIZE_AND_MODEL = (
     ),
     _size(
         "--copy-large",
-        type=click.Choice(get_args(CopyLarge)),
+        type=click.Choice(get_args(CopyLarge), case_sensitive=False),
         help="With --only-enlarge: whether large pictures are left out, copied unchanged, or reduced. [default: skip]",
     ),
     model_option(
@@ -202,7 +202,7 @@ _WRITING_AND_COMPUTING = (
     ),
     _output(
         "--bit-depth",
-        type=click.Choice(["keep", "8", "16"]),
+        type=click.Choice(["keep", "8", "16"], case_sensitive=False),
         default="keep",
         show_default=True,
         help="Bits per channel.",
@@ -210,7 +210,7 @@ _WRITING_AND_COMPUTING = (
     _output("--lossless", is_flag=True, help="Lossless WebP."),
     _output(
         "--tiff-layout",
-        type=click.Choice(get_args(TiffLayout)),
+        type=click.Choice(get_args(TiffLayout), case_sensitive=False),
         default="strip",
         show_default=True,
         help="Layout of TIFF files; image servers (IIIF) read a pyramid quickly.",

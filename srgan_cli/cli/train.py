@@ -86,7 +86,9 @@ _pictures, _run_options, _length, _network, _compute = map(
     "--out", type=click.Path(), callback=path, metavar="DIR", help="Run folder. [default: runs/NAME of --hr-dir]"
 )
 @_run_options(
-    "--preset", type=click.Choice(list(PRESETS)), help="Preset that all settings start from. [default: srgan]"
+    "--preset",
+    type=click.Choice(list(PRESETS), case_sensitive=False),
+    help="Preset that all settings start from. [default: srgan]",
 )
 @_run_options(
     "--config",
@@ -96,7 +98,9 @@ _pictures, _run_options, _length, _network, _compute = map(
     metavar="FILE.toml",
     help="Settings that override the preset's.",
 )
-@_length("--phase", type=click.Choice(get_args(Phases)), help="What to train. [default: the preset's]")
+@_length(
+    "--phase", type=click.Choice(get_args(Phases), case_sensitive=False), help="What to train. [default: the preset's]"
+)
 @_length("--budget", "budget_s", callback=_budget, metavar="TIME", help="Train for this long: 30m, 2h, 1h30m.")
 @_length("--steps", type=int, metavar="N", help="Train for N steps instead.")
 @_length("--init", type=ModelName(), metavar="NAME|FILE|RUN", help="Start from a model's weights and size.")
@@ -133,13 +137,13 @@ _pictures, _run_options, _length, _network, _compute = map(
 @vgg_weights_option("Model and losses", "downloaded once")
 @_network(
     "--perceptual",
-    type=click.Choice(["vgg19", "random"]),
+    type=click.Choice(["vgg19", "random"], case_sensitive=False),
     help="Features for the perceptual loss; random needs no weights.",
 )
-@_network("--objective", type=click.Choice(get_args(Objective)), help="The adversarial loss.")
+@_network("--objective", type=click.Choice(get_args(Objective), case_sensitive=False), help="The adversarial loss.")
 @_network(
     "--discriminator",
-    type=click.Choice(["vgg", "patch", "unet"]),
+    type=click.Choice(["vgg", "patch", "unet"], case_sensitive=False),
     help="vgg is the paper's, patch is fast, unet judges each pixel.",
 )
 @_run_options("--seed", type=int, metavar="N", help="Seed of every random choice. [default: 0]")

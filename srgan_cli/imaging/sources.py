@@ -193,7 +193,8 @@ def _open(path: Path, name: str) -> tuple[int, int]:
 
 def _reason(err: OSError) -> str:
     if err.errno == errno.ENOENT:
-        return "there is no such file"
+        is_link = err.filename is not None and Path(err.filename).is_symlink()
+        return "it is a link to something that does not exist" if is_link else "there is no such file"
     if err.errno in (errno.EACCES, errno.EPERM):
         return "you have no permission to read it"
     return (err.strerror or "unknown reason").lower()

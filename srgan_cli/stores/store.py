@@ -7,10 +7,11 @@ protocol raises `SettingsError` if its library is not installed. fsspec is impor
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -268,6 +269,7 @@ def _filesystem(protocol: str) -> Any:
             # Retries by it, and by the library below, would multiply with srgan's own and take minutes.
             retries = {"max_attempts": 1, "mode": "standard"}
             options["config_kwargs"] = {"retries": retries, "connect_timeout": 20, "read_timeout": _WEB_SECONDS}
+        _refuse_missing_settings(protocol, fsspec.get_filesystem_class(protocol), options)
         found = fsspec.filesystem(protocol, **options)
         found.retries = 1
         return found
@@ -277,9 +279,27 @@ def _filesystem(protocol: str) -> Any:
         raise SettingsError(f"{protocol}:// needs a package for fsspec{hint}") from err
     except ValueError as err:
         raise SettingsError(f"{protocol}:// is not a protocol that fsspec knows ({err})") from err
+    except SettingsError:
+        raise
     except Exception as err:
         trouble = trouble_of(err, protocol)
         raise SettingsError(f"{protocol}:// cannot be used: {trouble.why}") from err
+
+
+def _refuse_missing_settings(protocol: str, kind: Any, options: Mapping[str, Any]) -> None:
+    """Raise `SettingsError` for a file system that cannot be made without more settings, such as FTP's host. (fsspec
+    would report them as missing arguments, and print a traceback.)"""
+    from fsspec.config import apply_config
+
+    known = apply_config(kind, dict(options))
+    needed = [name for name, one in list(inspect.signature(kind.__init__).parameters.items())[1:]
+              if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+              and name not in known]  # fmt: skip
+    if needed:
+        raise SettingsError(
+            f"{protocol}:// needs settings that an address does not have: {', '.join(needed)}; give them to fsspec, as "
+            f"in FSSPEC_{protocol.upper()}_{needed[0].upper()}=…"
+        )
 
 
 def _callback(going: Callable[[int], None]) -> Any:

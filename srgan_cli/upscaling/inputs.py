@@ -275,4 +275,5 @@ def _matches(relative: str, patterns: Sequence[str]) -> bool:
 
 def _nothing_found(options: UpscaleOptions) -> str:
     where = ", ".join(str(path) for path in options.inputs[:3]) or "the list"
-    return f"no pictures were found in {where}"
+    patterns = [f"--include {one}" for one in options.include] + [f"--exclude {one}" for one in options.exclude]
+    return f"no pictures were found in {where}" + (f" with {shown(' '.join(patterns[:5]))}" if patterns else "")

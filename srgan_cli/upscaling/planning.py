@@ -193,7 +193,12 @@ def _sized(one: InputFile, header: Header, options: UpscaleOptions, into: Path |
     to_file = _named_file(options, into)
     output = decide(to_file, header, options.write, width=aim.width, height=aim.height, dpi=options.size.resolution)
     _refuse_two_formats(to_file, output, options)
-    return _Sized(one, header, aim, output, Naming(one, aim.width / header.width, output, into, index))
+    return _Sized(one, header, aim, output, Naming(one, _named_scale(aim.width, header, options), output, into, index))
+
+
+def _named_scale(width: int, header: Header, options: UpscaleOptions) -> float:
+    """The scale that was asked for; only with a size in px the result's own, which rounding makes uneven."""
+    return options.size.scale or width / header.width
 
 
 def _refuse_two_formats(to_file: Path | None, output: Output, options: UpscaleOptions) -> None:
@@ -214,7 +219,8 @@ def _document(
             _refuse_two_formats(to_file, first.output, options)
         ratios = [aim_of(page.header, options) for page in pages]
         aim = max(ratios, key=lambda each: each.ratio)
-        naming = Naming(one, first.output.width / first.header.width, first.output, into, index, container=container)
+        scale = _named_scale(first.output.width, first.header, options)
+        naming = Naming(one, scale, first.output, into, index, container=container)
         told = (
             *kept_note(contents),
             *first.header.notes,

@@ -96,6 +96,38 @@ def test_an_unset_variable_is_no_name(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "photos"], "unexpected extra argument (photos): pictures are given with --hr-dir FOLDER"),
+        (["evaluate", "--hr-dir", "in", "out"], "pictures are given with --hr-dir FOLDER"),
+        (["train", "--hr-dir", "photos", "--config", "bytes.toml"], "it is not text in UTF-8"),
+        (["compare", "-", "a.jpg", "-o", "c.html"], "does not read stdin"),
+        (["upscale", "dead.jpg"], "dead.jpg cannot be opened: it is a link to something that does not exist"),
+        (["upscale", ".", "-n", "--include", "*.gif", "--exclude", "b"], "with --include *.gif --exclude b"),
+        (["upscale", "a.jpg", "--page", "0"], "not 0\n"),
+        (["upscale", "a.jpg", "--page", "5-3"], "not 5-3\n"),
+        (["upscale", "a.jpg", "--seed", "9" * 30], "--seed must be a whole number from 0 to 4611686018427387903"),
+        (["upscale", "a.jpg", "--shard", "1/999999999999"], "N up to 1000000"),
+        (["upscale", "a.jpg", "--name", ""], "--name is empty (an unset variable?)"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_is_wrong(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bytes.toml").write_bytes(b"\xff\xfe\x00")
+    Path("dead.jpg").symlink_to("nowhere.jpg")
+    assert main(arguments) in (2, 3)
+    assert words in capsys.readouterr().err
+
+
+def test_words_may_be_in_capitals(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--hr-dir", "photos", "--preset", "Photo", "--precision", "FP32", "--print-config"]) == 0
+    out = capsys.readouterr().out
+    assert 'preset = "photo"' in out
+    assert 'precision = "fp32"' in out
+
+
 @pytest.mark.parametrize(("mistyped", "meant"), [("upscael", "upscale"), ("eval", "evaluate"), ("modles", "models")])
 def test_a_mistyped_command_is_recognised(mistyped: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([mistyped, "a.png"]) == ExitCode.USAGE

@@ -25,6 +25,8 @@ from tests.upscaling.planning.plans import names, planned
         ("a.JPG", None, {}, "a_x4.JPG"),
         ("a.jpeg", None, {"size": Size(scale=2.5)}, "a_x2.5.jpeg"),
         ("a.jpg", None, {"size": Size(width=30)}, "a_x2.5.jpg"),
+        ("a.jpg", None, {"size": Size(scale=2.55)}, "a_x2.55.jpg"),  # 12 px become 31, which is 2.58 times as many
+        ("a.jpg", None, {"size": Size(width=31)}, "a_x2.58.jpg"),
         ("a.gif", None, {}, "a_x4.png"),
         ("a.jpg", None, {"write": WriteOptions(format="png")}, "a_x4.png"),
         ("a.jpg", None, {"write": WriteOptions(format="jpeg")}, "a_x4.jpg"),

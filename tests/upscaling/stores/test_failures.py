@@ -213,3 +213,17 @@ def test_a_server_that_refuses_is_not_silent(status: int, is_silent: bool) -> No
     err = OSError()
     err.status = status  # type: ignore[attr-defined]
     assert trouble_of(err, "https").is_silent == is_silent
+
+
+def test_a_file_system_that_needs_settings_says_which(
+    model: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(model, "ftp://server/a.png", "-o", "b.png") == 2
+    err = capsys.readouterr().err
+    assert (
+        "ftp:// needs settings that an address does not have: host; give them to fsspec, as in FSSPEC_FTP_HOST=" in err
+    )
+    monkeypatch.setitem(fsspec.config.conf, "ftp", {"host": "127.0.0.1", "port": 1})
+    store._filesystem.cache_clear()
+    assert command(model, "ftp://server/a.png", "-o", "b.png") == 2
+    assert "needs settings" not in capsys.readouterr().err
