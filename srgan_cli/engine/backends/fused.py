@@ -73,23 +73,24 @@ class FusedConv(nn.Module):
         def rows(of: Tensor) -> Any:
             return TensorDescriptor.from_tensor(of.permute(0, 2, 3, 1), [1, 1, px, of.shape[1]])
 
-        convolve[(count * height * across,)](
-            rows(x),
-            TensorDescriptor.from_tensor(self.weight, [self.inputs, self.outputs]),
-            self.bias,
-            self.bias if self.slope is None else self.slope,
-            rows(added),
-            rows(out),
-            height,
-            across,
-            INPUTS=self.inputs,
-            OUTPUTS=self.outputs,
-            PX=px,
-            PRELU=self.slope is not None,
-            RESIDUAL=residual is not None,
-            num_warps=self.tiling.warps,
-            num_stages=self.tiling.stages,
-        )
+        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # where Triton starts kernels
+            convolve[(count * height * across,)](
+                rows(x),
+                TensorDescriptor.from_tensor(self.weight, [self.inputs, self.outputs]),
+                self.bias,
+                self.bias if self.slope is None else self.slope,
+                rows(added),
+                rows(out),
+                height,
+                across,
+                INPUTS=self.inputs,
+                OUTPUTS=self.outputs,
+                PX=px,
+                PRELU=self.slope is not None,
+                RESIDUAL=residual is not None,
+                num_warps=self.tiling.warps,
+                num_stages=self.tiling.stages,
+            )
         return out
 
 
@@ -127,7 +128,7 @@ def fastest(network: Generator, copy: Callable[[], Generator]) -> Generator:
     fuse(cast(Compact, fused))
     low = torch.rand(1, 3, _TRIAL_PX, _TRIAL_PX, device=network.head.weight.device)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.cuda.device_of(low):  # type: ignore[no-untyped-call]
             agree = _differ(network.subpixels(low), fused.subpixels(low)) < _TRIAL_TOLERANCE
             return fused if agree and _seconds(fused, low) < _seconds(network, low) else network
     except Exception:  # noqa: BLE001 - Triton's compiler and driver fail in many ways, and all mean the same here
