@@ -3,8 +3,8 @@
 PyTorch runs these as separate kernels, each of which reads and writes all features; for 64 features that takes longer
 than the convolution's arithmetic. Here the sums of products stay in registers until the block's result is written. The
 convolution is an implicit matrix product (Chetlur et al. 2014, arXiv:1410.0759): for each of the nine taps, a row of px
-by the tap's weights. It needs a GPU that copies blocks of tensors by itself (compute capability 9 or more), Triton, and
-a C compiler, which Triton uses; without any of them, PyTorch's own kernels run.
+by the tap's weights. It needs Triton and a C compiler, which Triton uses. Where either is missing, or PyTorch's own
+kernels are faster, those run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import importlib.util
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeGuard, cast
+from functools import partial
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.noise import Noise
 
 _FEATURES = (32, 64, 128)  # numbers of features that the kernel can divide into matrix products
-_MIN_CAPABILITY = (9, 0)
+_MIN_CAPABILITY = (8, 0)  # copies to the multiprocessors' own memory while they compute
+_BLOCKS_CAPABILITY = (9, 0)  # copies whole blocks of tensors, with one instruction
 # Below this number of values (px times features), starting the kernels takes longer than running them, and PyTorch's
 # start sooner.
 MIN_VALUES = 12_800_000
@@ -48,9 +50,13 @@ TILING = Tiling(px=128, warps=4, stages=3)
 class FusedConv(nn.Module):
     """A 3×3 convolution of `nn.Conv2d`'s weights, then PReLU if `slope` is given. Inference only, NHWC in memory."""
 
-    def __init__(self, conv: nn.Conv2d, slope: Tensor | None = None, tiling: Tiling = TILING) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, slope: Tensor | None = None, tiling: Tiling = TILING, *, by_blocks: bool | None = None
+    ) -> None:
+        """`by_blocks`: which of the two kernels; None: the one for the GPU that holds the weights."""
         super().__init__()
         self.inputs, self.outputs, self.tiling = conv.in_channels, conv.out_channels, tiling
+        self.by_blocks = _capability(conv.weight.device) >= _BLOCKS_CAPABILITY if by_blocks is None else by_blocks
         # (O, I, 3, 3) -> (9·I, O): a matrix per tap
         self.weight = conv.weight.detach().permute(2, 3, 1, 0).reshape(9 * self.inputs, self.outputs).contiguous()
         self.bias = cast(Tensor, conv.bias).detach().float()
@@ -58,34 +64,19 @@ class FusedConv(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, I, H, W) -> (N, O, H, W) in the weights' dtype; `residual`, of the result's shape, is added last."""
-        from triton.tools.tensor_descriptor import TensorDescriptor
-
-        from srgan_cli.engine.backends.fused_kernel import convolve
-
         x = x.contiguous(memory_format=torch.channels_last)
         count, _, height, width = x.shape
         out = torch.empty(
             (count, self.outputs, height, width), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
         )
         added = out if residual is None else residual.contiguous(memory_format=torch.channels_last)
-        px, across = self.tiling.px, -(-width // self.tiling.px)
-
-        def rows(of: Tensor) -> Any:
-            return TensorDescriptor.from_tensor(of.permute(0, 2, 3, 1), [1, 1, px, of.shape[1]])
-
+        across = -(-width // self.tiling.px)
+        start = self._blocks if self.by_blocks else self._px
         with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # where Triton starts kernels
-            convolve[(count * height * across,)](
-                rows(x),
-                TensorDescriptor.from_tensor(self.weight, [self.inputs, self.outputs]),
-                self.bias,
-                self.bias if self.slope is None else self.slope,
-                rows(added),
-                rows(out),
-                height,
-                across,
+            start((count * height * across,), x, added, out, across)(
                 INPUTS=self.inputs,
                 OUTPUTS=self.outputs,
-                PX=px,
+                PX=self.tiling.px,
                 PRELU=self.slope is not None,
                 RESIDUAL=residual is not None,
                 num_warps=self.tiling.warps,
@@ -93,14 +84,38 @@ class FusedConv(nn.Module):
             )
         return out
 
+    def _blocks(self, grid: tuple[int], x: Tensor, added: Tensor, out: Tensor, across: int) -> Callable[..., object]:
+        from triton.tools.tensor_descriptor import TensorDescriptor
+
+        from srgan_cli.engine.backends.fused_kernel import convolve_blocks
+
+        def rows(of: Tensor) -> object:
+            return TensorDescriptor.from_tensor(of.permute(0, 2, 3, 1), [1, 1, self.tiling.px, of.shape[1]])
+
+        weight = TensorDescriptor.from_tensor(self.weight, [self.inputs, self.outputs])
+        return partial(
+            convolve_blocks[grid], rows(x), weight, *self._vectors, rows(added), rows(out), x.shape[2], across
+        )
+
+    def _px(self, grid: tuple[int], x: Tensor, added: Tensor, out: Tensor, across: int) -> Callable[..., object]:
+        from srgan_cli.engine.backends.fused_kernel import convolve_px
+
+        return partial(convolve_px[grid], x, self.weight, *self._vectors, added, out, *x.shape[2:], across)
+
+    @property
+    def _vectors(self) -> tuple[Tensor, Tensor]:
+        """The biases, and the slopes or what stands in for them."""
+        return self.bias, self.bias if self.slope is None else self.slope
+
 
 class FusedBlock(nn.Module):
     """A block of `Compact` in two kernels, or as it was for small pictures."""
 
-    def __init__(self, block: CompactBlock) -> None:
+    def __init__(self, block: CompactBlock, *, by_blocks: bool | None = None) -> None:
         super().__init__()
         self.block = block
-        self.first, self.second = FusedConv(block.conv1, block.act.weight), FusedConv(block.conv2)
+        self.first = FusedConv(block.conv1, block.act.weight, by_blocks=by_blocks)
+        self.second = FusedConv(block.conv2, by_blocks=by_blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.numel() < MIN_VALUES:
@@ -111,10 +126,10 @@ class FusedBlock(nn.Module):
         return self.block.roughened(x, noise, layer)
 
 
-def fuse(network: Compact) -> None:
-    """Replace the blocks of `network` in place."""
+def fuse(network: Compact, *, by_blocks: bool | None = None) -> None:
+    """Replace the blocks of `network` in place. `by_blocks` as in `FusedConv`."""
     for number, block in enumerate(network.body):
-        network.body[number] = FusedBlock(cast(CompactBlock, block))
+        network.body[number] = FusedBlock(cast(CompactBlock, block), by_blocks=by_blocks)
 
 
 def fastest(network: Generator, copy: Callable[[], Generator]) -> Generator:
@@ -141,7 +156,11 @@ def _is_suitable(network: Generator) -> TypeGuard[Compact]:
     weight = network.head.weight
     if weight.device.type != "cuda" or weight.dtype not in (torch.float16, torch.bfloat16):
         return False
-    return torch.cuda.get_device_capability(weight.device) >= _MIN_CAPABILITY and _has_triton()
+    return _capability(weight.device) >= _MIN_CAPABILITY and _has_triton()
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 @functools.cache

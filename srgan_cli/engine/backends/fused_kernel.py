@@ -1,6 +1,7 @@
-"""The kernel of `fused`, in Triton's language. Only `fused` imports this module, since it needs Triton."""
+"""The kernels of `fused`, in Triton's language. Only `fused` imports this module, since it needs Triton."""
 
 # mypy: ignore-errors
+# ruff: noqa: N803 - constants are in upper case, as is Triton's custom
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import triton.language as tl
 
 
 @triton.jit
-def convolve(
+def convolve_blocks(
     x,
     weight,
     bias,
@@ -18,11 +19,11 @@ def convolve(
     out,
     height,
     tiles_across,
-    INPUTS: tl.constexpr,  # noqa: N803 - upper case is Triton's custom for constants
-    OUTPUTS: tl.constexpr,  # noqa: N803
-    PX: tl.constexpr,  # noqa: N803
-    PRELU: tl.constexpr,  # noqa: N803
-    RESIDUAL: tl.constexpr,  # noqa: N803
+    INPUTS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PX: tl.constexpr,
+    PRELU: tl.constexpr,
+    RESIDUAL: tl.constexpr,
 ):
     """One program makes `PX` px of one row, all features.
 
@@ -38,10 +39,55 @@ def convolve(
         # What lies outside the picture is read as 0, which is the convolution's padding.
         px = x.load([picture, y + tap // 3 - 1, left + tap % 3 - 1, 0]).reshape(PX, INPUTS)
         total = tl.dot(px, weight.load([tap * INPUTS, 0]), total)
+    total = _activated(total, bias, slope, OUTPUTS, PRELU)
+    if RESIDUAL:
+        total += residual.load([picture, y, left, 0]).reshape(PX, OUTPUTS).to(tl.float32)
+    out.store([picture, y, left, 0], total.to(out.dtype).reshape(1, 1, PX, OUTPUTS))
+
+
+@triton.jit
+def convolve_px(
+    x,
+    weight,
+    bias,
+    slope,
+    residual,
+    out,
+    height,
+    width,
+    tiles_across,
+    INPUTS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PX: tl.constexpr,
+    PRELU: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+):
+    """As `convolve_blocks`, with pointers to the first numbers instead of descriptors."""
+    tile = tl.program_id(0)
+    column = (tile % tiles_across) * PX + tl.arange(0, PX)
+    row = tile // tiles_across  # of all pictures' rows
+    y = row % height
+    channel, feature = tl.arange(0, INPUTS), tl.arange(0, OUTPUTS)
+    total = tl.zeros((PX, OUTPUTS), tl.float32)
+    for tap in range(9):
+        down = tap // 3 - 1
+        across = column + tap % 3 - 1
+        inside = (across >= 0) & (across < width) & (y + down >= 0) & (y + down < height)
+        start = ((row + down) * width + across)[:, None] * INPUTS
+        px = tl.load(x + start + channel[None, :], mask=inside[:, None], other=0.0)
+        total = tl.dot(px, tl.load(weight + (tap * INPUTS + channel)[:, None] * OUTPUTS + feature[None, :]), total)
+    total = _activated(total, bias, slope, OUTPUTS, PRELU)
+    at = (row * width + column)[:, None] * OUTPUTS + feature[None, :]
+    exists = (column < width)[:, None]
+    if RESIDUAL:
+        total += tl.load(residual + at, mask=exists, other=0.0).to(tl.float32)
+    tl.store(out + at, total.to(out.dtype.element_ty), mask=exists)
+
+
+@triton.jit
+def _activated(total, bias, slope, OUTPUTS: tl.constexpr, PRELU: tl.constexpr):
     feature = tl.arange(0, OUTPUTS)
     total += tl.load(bias + feature)[None, :]
     if PRELU:
         total = tl.where(total > 0, total, total * tl.load(slope + feature)[None, :])
-    if RESIDUAL:
-        total += residual.load([picture, y, left, 0]).reshape(PX, OUTPUTS).to(tl.float32)
-    out.store([picture, y, left, 0], total.to(out.dtype).reshape(1, 1, PX, OUTPUTS))
+    return total
