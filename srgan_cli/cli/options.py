@@ -102,6 +102,24 @@ class Completed(click.ParamType):  # type: ignore[type-arg] # generic from click
         return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
 
 
+class Decimal(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
+    """A number, also with a decimal comma."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return decimal(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+
+
+def decimal(value: Any) -> float:
+    """`0.5`, or `0,5`. Raises `ValueError`."""
+    text = str(value)
+    return float(text.replace(",", ".") if "." not in text else text)
+
+
 class Factor(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, not at run time before
     """A number, also as `2x` or `x2`, as other programs and the names of models have it, or with a decimal comma."""
 
@@ -168,7 +186,7 @@ def seed_option(text: str, *, heading: str) -> _Decorator[Any]:
 
 def variation_option(text: str, *names: str, heading: str, **more: Any) -> _Decorator[Any]:
     """The strength of that noise."""
-    return under(heading)("--variation", *names, type=float, metavar="0-1", help=text, **more)
+    return under(heading)("--variation", *names, type=Decimal(), metavar="0-1", help=text, **more)
 
 
 def output_option(text: str, *, metavar: str, heading: str = "Output", **more: Any) -> _Decorator[Any]:

@@ -13,6 +13,8 @@ from click.shell_completion import CompletionItem
 from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.options import (
     Completed,
+    Decimal,
+    decimal,
     device_option,
     model_option,
     precision_option,
@@ -76,7 +78,7 @@ class _Grain(click.ParamType):  # type: ignore[type-arg] # generic from click 8.
         if value == "auto":
             return "auto"
         try:
-            return float(value)
+            return decimal(value)
         except ValueError:
             self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
 
@@ -115,7 +117,7 @@ _SIZE_AND_MODEL = (
         metavar="PAPER",
         help="The largest result that fits on this paper at --dpi (default 300): A3, letter, 30x40cm, 8x10in.",
     ),
-    _size("--dpi", type=float, metavar="N", help="Resolution to write into the result, in px per inch."),
+    _size("--dpi", type=Decimal(), metavar="N", help="Resolution to write into the result, in px per inch."),
     _size(
         "--only-enlarge",
         is_flag=True,
@@ -132,7 +134,7 @@ _SIZE_AND_MODEL = (
     ),
     _model(
         "--detail",
-        type=float,
+        type=Decimal(),
         metavar="0-1",
         help=f"How much detail srgan may invent; 0 is the same as fidelity. [default: {DEFAULT_DETAIL:g}]",
     ),
@@ -180,7 +182,7 @@ _READING = (
     _inputs(
         "--timeout",
         "timeout_s",
-        type=float,
+        type=Decimal(),
         metavar="SECONDS",
         help="Give up on a picture that takes longer. [default: no limit]",
     ),

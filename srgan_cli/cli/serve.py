@@ -12,6 +12,7 @@ import click
 
 from srgan_cli.cli.command import Command, Option, in_plain_words, under
 from srgan_cli.cli.options import (
+    Decimal,
     Factor,
     device_option,
     model_option,
@@ -94,7 +95,7 @@ _ASKED = (
 @_limits(
     "--timeout",
     "timeout_s",
-    type=float,
+    type=Decimal(),
     default=600.0,
     show_default=True,
     metavar="SECONDS",
@@ -103,7 +104,7 @@ _ASKED = (
 @_limits(
     "--client-timeout",
     "client_timeout_s",
-    type=float,
+    type=Decimal(),
     default=20.0,
     show_default=True,
     metavar="SECONDS",
@@ -112,7 +113,7 @@ _ASKED = (
 @_limits(
     "--keep",
     "keep_s",
-    type=float,
+    type=Decimal(),
     default=600.0,
     show_default=True,
     metavar="SECONDS",
@@ -198,10 +199,9 @@ def _schema(option: Option) -> dict[str, object]:
         return {"type": "boolean"}
     if isinstance(option.type, click.Choice):
         return {"type": "string", "enum": [str(choice) for choice in option.type.choices]}
-    if isinstance(option.type, Factor):
+    if isinstance(option.type, (Factor, Decimal)):
         return {"type": "number"}
-    kinds = {click.INT: "integer", click.FLOAT: "number"}
-    return {"type": kinds.get(option.type, "string")}
+    return {"type": "integer" if option.type == click.INT else "string"}
 
 
 def parse(words: Mapping[str, str]) -> UpscaleOptions:

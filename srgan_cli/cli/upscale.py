@@ -14,6 +14,7 @@ import click
 from srgan_cli.cli.command import under
 from srgan_cli.cli.name_lists import check_list, names_in, write_list
 from srgan_cli.cli.options import (
+    Decimal,
     json_option,
     no_config_option,
     output_option,
@@ -86,8 +87,8 @@ _inputs, _output, _many = map(under, ("Inputs", "Output", "Many pictures"))
     metavar="[auto|ADDRESS]",
     help="Distribute the work on a Ray cluster: a new one on this machine, or the one at ADDRESS.",
 )
-@_many("--ray-cpus", type=float, default=1.0, show_default=True, metavar="N", help="CPU cores per Ray worker.")
-@_many("--ray-gpus", type=float, default=0.0, show_default=True, metavar="N", help="GPUs per Ray worker.")
+@_many("--ray-cpus", type=Decimal(), default=1.0, show_default=True, metavar="N", help="CPU cores per Ray worker.")
+@_many("--ray-gpus", type=Decimal(), default=0.0, show_default=True, metavar="N", help="GPUs per Ray worker.")
 @_many(
     "--variants",
     type=int,

@@ -13,6 +13,7 @@ import click
 from srgan_cli.cli.command import under
 from srgan_cli.cli.name_lists import check_list, write_list
 from srgan_cli.cli.options import (
+    Decimal,
     json_option,
     no_config_option,
     output_option,
@@ -35,7 +36,7 @@ _watching, _output = under("Watching"), under("Output")
 @_watching(
     "--settle",
     "settle_s",
-    type=float,
+    type=Decimal(),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
@@ -44,7 +45,7 @@ _watching, _output = under("Watching"), under("Output")
 @_watching(
     "--poll",
     "poll_s",
-    type=float,
+    type=Decimal(),
     metavar="SECONDS",
     help="Check for pictures at this interval, instead of waiting for events. [default: 5 on network drives]",
 )

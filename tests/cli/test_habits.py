@@ -121,6 +121,15 @@ def test_a_mistake_is_answered_with_what_is_wrong(
     assert words in capsys.readouterr().err
 
 
+def test_numbers_may_have_a_decimal_comma(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(here / "a.png")
+    command = ["upscale", "a.png", "-n", "--scale", "2,5", "--timeout", "1,5", "--grain", "0,5"]
+    assert main([*command, "--detail", "0,5"]) == 0
+    assert "a_x2.5.png" in capsys.readouterr().out
+    assert main([*command, "--detail", "0,5.1"]) == 2
+    assert "'0,5.1' is not a number" in capsys.readouterr().err
+
+
 def test_words_may_be_in_capitals(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--hr-dir", "photos", "--preset", "Photo", "--precision", "FP32", "--print-config"]) == 0
     out = capsys.readouterr().out
