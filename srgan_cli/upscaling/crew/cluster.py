@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from srgan_cli.upscaling.crew.weights_transfer import packed, unpacked
 if TYPE_CHECKING:
     from types import ModuleType
 
+_CONNECT_SECONDS = 20.0
 _GROW_SECONDS = 10.0  # how often to check whether the cluster has room for more workers
 _NOTE_SECONDS = 15.0  # without any worker, before the user is notified
 _ROOM_SECONDS = 300.0  # without any worker, before the run ends: growing a cluster takes minutes
@@ -163,6 +165,7 @@ class Cluster:
         own: dict[str, Any] = {}
         if address == "local":  # also if another one exists
             own = {"include_dashboard": False, "num_cpus": _usable_cores()}
+        _check_reachable(address)
         logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that a thread cannot set signal handlers
         try:
             with _environment(address):
@@ -266,6 +269,18 @@ class Cluster:
         if actor is not None:
             with contextlib.suppress(Exception):  # it has already ended
                 self._ray.kill(actor)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise `DeviceError` if nothing answers at `host:port` or `ray://host:port`: Ray would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not (port.isascii() and port.isdecimal()) or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as err:
+        why = (getattr(err, "strerror", None) or str(err)).lower()
+        raise DeviceError(f"there is no Ray cluster at {address}: {why}") from err
 
 
 def _usable_cores() -> int:
