@@ -160,10 +160,18 @@ class Watch:
         self._event("started", source=str(job.source), target=str(job.target), model=job.model, why=job.why)
 
     def advanced(self, job: Job, network_pixels: int) -> None:
-        key = job.source, job.target
-        self._advanced[key] = self._advanced.get(key, 0) + network_pixels
         with self._lock:
             self._estimate.advanced(network_pixels)
+        self._final(job, network_pixels)
+
+    def resumed(self, job: Job, network_pixels: int) -> None:
+        with self._lock:
+            self._estimate.resumed(network_pixels)
+        self._final(job, network_pixels)
+
+    def _final(self, job: Job, network_pixels: int) -> None:
+        key = job.source, job.target
+        self._advanced[key] = self._advanced.get(key, 0) + network_pixels
         self._event("progress", source=str(job.source), done=self._advanced[key], total=job.network_pixels)
 
     def computed(self, job: Job, network_pixels: int) -> None:

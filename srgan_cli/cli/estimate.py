@@ -29,6 +29,7 @@ class Estimate:
         self._begun = self._last = clock()
         self._ready: float | None = None  # when the first picture began
         self._done_px = self._left_px = 0
+        self._resumed_px = 0  # done by an earlier run: no measure of the speed
         self._part_px = 0  # computed, but not final yet
         self._shown_px = 0.0
 
@@ -51,6 +52,11 @@ class Estimate:
         if px < 0:
             self._shown_px = 0
 
+    def resumed(self, px: int) -> None:
+        """`px` px of the picture are final already."""
+        self._resumed_px += px
+        self._left_px = max(0, self._left_px - px)
+
     def computed(self, px: int) -> None:
         """`px` of the px that are not final yet have been computed. May be less than before."""
         self._part_px = min(px, self._left_px)
@@ -72,7 +78,7 @@ class Estimate:
     def px(self) -> float:
         """Px done, including an estimate of those since the engine's last report."""
         speed = self.px_per_second()
-        done = self._done_px + self._part_px
+        done = self._resumed_px + self._done_px + self._part_px
         ahead = 0.0
         if speed is not None and self._ready is not None:
             ahead = min(speed * (self._clock() - self._last), _AHEAD * (self._left_px - self._part_px))

@@ -120,7 +120,7 @@ def _bind(
     if file.pages:
         word = document.kind.removesuffix("s")
         context.observer.note(f"{job.source}: resuming at {word} {file.pages + 1} of {len(job.pages)}")
-        context.observer.advanced(job, sum(page.network_pixels for page in job.pages[: file.pages]))
+        context.observer.resumed(job, sum(page.network_pixels for page in job.pages[: file.pages]))
     stabiliser = Stabiliser() if document.kind == "frames" else None
     grainings = _Grainings(job, document, context)
     with _Encoder(binder, file, page_notes) as encoder:

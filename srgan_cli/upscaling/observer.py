@@ -19,6 +19,9 @@ class Observer(Protocol):
     def advanced(self, job: Job, network_pixels: int) -> None:
         """`network_pixels` more output px of the network are final."""
 
+    def resumed(self, job: Job, network_pixels: int) -> None:
+        """`network_pixels` output px are final already, from an earlier run."""
+
     def computed(self, job: Job, network_pixels: int) -> None:
         """About `network_pixels` output px are computed of those that `advanced` has not reported yet: an intermediate
         state, which may be reported often, or never."""
@@ -69,6 +72,8 @@ class Silent:
     def started(self, job: object) -> None: ...
 
     def advanced(self, job: object, network_pixels: int) -> None: ...
+
+    def resumed(self, job: object, network_pixels: int) -> None: ...
 
     def computed(self, job: object, network_pixels: int) -> None: ...
 

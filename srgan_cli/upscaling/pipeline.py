@@ -213,7 +213,7 @@ class Pipeline:
             self._observer.computed(job, px * job.network_scale**2)
 
         if first_row:
-            self._observer.advanced(job, first_row * job.network_pixels // job.header.height)
+            self._observer.resumed(job, first_row * job.network_pixels // job.header.height)
             self._observer.note(f"{job.source}: resuming at row {first_row} of {job.header.height}")
         upscaler.upscale_rows(rows, canvas.pixels, on_rows=final, on_part=computed, first_row=first_row)
         self.tally.network_pixels += (job.header.height - first_row) * job.network_pixels // job.header.height

@@ -142,6 +142,9 @@ class Reporting(Silent):
         self._done_px += network_pixels
         self._report(self._done_px / max(1, job.network_pixels))
 
+    def resumed(self, job: Job, network_pixels: int) -> None:  # type: ignore[override]
+        self.advanced(job, network_pixels)
+
     def computed(self, job: Job, network_pixels: int) -> None:  # type: ignore[override]
         self._report((self._done_px + network_pixels) / max(1, job.network_pixels))
 

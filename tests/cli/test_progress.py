@@ -94,6 +94,21 @@ def test_parts_of_a_picture_that_are_not_final_count_for_progress_and_speed() ->
     assert estimate.px() == 0
 
 
+def test_what_an_earlier_run_made_is_no_speed() -> None:
+    clock = Clock()
+    estimate = Estimate(1000, None, clock=clock)
+    estimate.started(1000)
+    clock.now = 0.001
+    estimate.resumed(600)
+    clock.now = 5
+    assert (estimate.px(), estimate.seconds_left()) == (600, None)
+    estimate.advanced(100)
+    assert estimate.px_per_second() == pytest.approx(20)
+    assert estimate.seconds_left() == pytest.approx(15)
+    clock.now = 30
+    assert estimate.px() == pytest.approx(970), "at most nine tenths of what is left"
+
+
 Run = Callable[..., tuple[int, str]]
 
 

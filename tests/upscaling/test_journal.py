@@ -59,6 +59,9 @@ class Watch(Silent):
         if self.advances > self.bands:
             raise self.error or KeyboardInterrupt
 
+    def resumed(self, job: object, network_pixels: int) -> None:
+        self.advanced(job, network_pixels)
+
     def note(self, sentence: str) -> None:
         self.notes.append(sentence)
 

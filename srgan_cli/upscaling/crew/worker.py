@@ -176,6 +176,9 @@ class _UnitObserver:
     def advanced(self, job: Job, network_pixels: int) -> None:
         self._say(Advanced(self._target_of(job), network_pixels))
 
+    def resumed(self, job: Job, network_pixels: int) -> None:
+        self.advanced(job, network_pixels)
+
     def computed(self, job: Job, network_pixels: int) -> None:
         """Not reported: a message for each layer would cost more than it shows."""
 

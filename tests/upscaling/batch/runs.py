@@ -31,6 +31,9 @@ class Recorder:
     def advanced(self, job: Job, network_pixels: int) -> None:
         self.events.append(("advanced", network_pixels))
 
+    def resumed(self, job: Job, network_pixels: int) -> None:
+        self.events.append(("resumed", network_pixels))
+
     def computed(self, job: Job, network_pixels: int) -> None:
         """Between two bands; how often is not specified."""
 
