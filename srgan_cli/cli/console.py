@@ -76,7 +76,7 @@ class Watch:
         self._jobs_of: dict[Path, list[Job]] = {}
         for job in self._plan.jobs:
             self._jobs_of.setdefault(job.source, []).append(job)
-        self._told = 0.0  # when the last event inside a picture was written
+        self._told = 0.0  # when a picture was started, or the last event inside it written
         self._notes: dict[str, list[Path]] = {}  # pixels of results, and their owners
         self._left: set[str] = set()  # why pictures were not tried, as far as it was said
         pace = session.last_pace()
@@ -157,6 +157,7 @@ class Watch:
             if lost:
                 self._estimate.advanced(-lost)
             self._estimate.started(job.network_pixels)
+            self._told = time.monotonic()
         self._event("started", source=str(job.source), target=str(job.target), model=job.model, why=job.why)
 
     def advanced(self, job: Job, network_pixels: int) -> None:

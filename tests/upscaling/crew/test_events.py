@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from srgan_cli.cli import console
 from srgan_cli.cli.console import Watch
 from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.upscaling.crew.lead import brief_of, lead
@@ -38,9 +39,11 @@ def told(made: Session, capsys: pytest.CaptureFixture[str], run: Callable[[Watch
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_crew_reports_what_a_run_without_one_does(
-    twelve: Path, model: Path, capsys: pytest.CaptureFixture[str], count: int
+    twelve: Path, model: Path, capsys: pytest.CaptureFixture[str], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for order, workers' names and times: pictures that are refused when they are looked at, too."""
+    """But for order, workers' names and times, and the progress inside a picture that takes long: pictures that are
+    refused when they are looked at, too."""
+    monkeypatch.setattr(console, "_EVENT_SECONDS", 10**9)
     cut_short(twelve / "in" / "bad.jpg")
     picture(twelve / "in" / "changed.png", 9, 9)
     picture(twelve / "in" / "gone.png", 9, 9)
