@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -196,19 +197,29 @@ class HostRunner:
         A separate function, so that a tile's sub-pixels are freed before the next tile's are allocated.
         """
         window = _window(low, column)
-        return self._write(self._tiles.run_one(self._tiles.chain, window, rows, column), window, rows, column, target)
+        output, redone = self._finite(
+            self._tiles.run_one(self._tiles.chain, window, rows, column), window, rows, column
+        )
+        self._write(output, rows, column, target)
+        return redone
 
     def _tiles_ahead(self, low: Pixels, rows: Span, columns: Sequence[Span], target: Pixels) -> int:
         """As `_tile` for all columns, while the device runs the next one. Returns how many were recomputed."""
-        redone, waiting = 0, [(column, _window(low, column)) for column in columns]
+        redone, window = 0, _window(low, columns[0])
         with ThreadPoolExecutor(1) as pool:
-            following = pool.submit(self._run_in_thread, waiting[0][1], rows, columns[0])
-            for number, (column, window) in enumerate(waiting):
-                output = following.result()
-                if number + 1 < len(waiting):
-                    following = pool.submit(self._run_in_thread, waiting[number + 1][1], rows, columns[number + 1])
-                redone += self._write(output, window, rows, column, target)
-                self._tiles.report(rows, column, 1.0)
+            running = pool.submit(self._run_in_thread, window, rows, columns[0])
+            try:
+                for column, following in zip_longest(columns, columns[1:]):
+                    # A tile that overflowed is recomputed before the next one starts: a device runs one at a time.
+                    output, again = self._finite(running.result(), window, rows, column)
+                    if following is not None:
+                        window = _window(low, following)
+                        running = pool.submit(self._run_in_thread, window, rows, following)
+                    self._write(output, rows, column, target)
+                    self._tiles.report(rows, column, 1.0)
+                    redone += again
+            finally:
+                del running  # it holds the exception, whose traceback holds this frame and the tile's memory
         return redone
 
     def _run_in_thread(self, window: Tensor, rows: Span, column: Span) -> _Output:
@@ -216,15 +227,18 @@ class HostRunner:
         with chain.backend.inference():  # PyTorch keeps this for each thread
             return self._tiles.run(chain, window, rows, (column,))
 
-    def _write(self, output: _Output, window: Tensor, rows: Span, column: Span, target: Pixels) -> bool:
-        redone = not output.finite
-        if redone:
-            output = self._tiles.run_one(self._tiles.exact(), window, rows, column)
-            if not output.finite:
-                raise _not_finite(self._tiles.chain)
+    def _finite(self, output: _Output, window: Tensor, rows: Span, column: Span) -> tuple[_Output, bool]:
+        """The output, recomputed in fp32 if it has overflowed, and whether it was."""
+        if output.finite:
+            return output, False
+        output = self._tiles.run_one(self._tiles.exact(), window, rows, column)
+        if not output.finite:
+            raise _not_finite(self._tiles.chain)
+        return output, True
+
+    def _write(self, output: _Output, rows: Span, column: Span, target: Pixels) -> None:
         for down, across, piece in self._tiles.pieces(output, rows, (column,), _TORCH_DTYPES[target.dtype], STRIP_PX):
             target[down, across] = piece.numpy()
-        return redone
 
 
 @dataclass(frozen=True)

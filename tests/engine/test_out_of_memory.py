@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +17,7 @@ from srgan_cli.errors import DeviceError, OutOfMemoryError
 from tests.engine.engines import doubled, fp32, largest_difference, noise, running_on
 from tests.faults import (
     CountingRows,
+    Log,
     Nearest,
     OutOfMemoryAbove,
     Raising,
@@ -66,6 +69,38 @@ def test_the_smaller_tile_is_remembered_for_the_next_picture() -> None:
     refused = len(network.refused)
     upscaler.upscale(low)
     assert len(network.refused) == refused
+
+
+class Holding(Nearest):
+    """Holds memory of its own when it runs out, as layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.still_held = Log(), Log()
+
+    def subpixels(self, low: torch.Tensor) -> torch.Tensor:
+        self.still_held.append(any(one() is not None for one in self.held))
+        features = low + 0
+        if low.shape[2] * low.shape[3] > 40 * 40:
+            self.held.append(weakref.ref(features))
+            raise torch.OutOfMemoryError("no")
+        return super().subpixels(features)
+
+
+@pytest.mark.parametrize("kind", ["host", "ahead", "batches"])
+def test_memory_is_free_again_before_a_smaller_tile_is_tried(kind: str) -> None:
+    network, low = Holding(), noise(64, 128)
+    upscaler = Upscaler(model_of(network), fp32(64))
+    gc.collect()
+    gc.disable()  # nothing must wait for it
+    try:
+        with running_on(kind):
+            high = upscaler.upscale(low)
+    finally:
+        gc.enable()
+    assert np.array_equal(high, doubled(low))
+    assert network.held
+    assert not any(network.still_held)
 
 
 def test_out_of_memory_with_a_batch_of_tiles_makes_the_batch_smaller_too() -> None:

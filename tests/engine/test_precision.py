@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from srgan_cli.config import EngineOptions
 from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import SrganError
 from tests.engine.engines import doubled, fp32, largest_difference, noise, running_on
 from tests.faults import (
+    Log,
     Nearest,
     Never,
     WrongInHalf,
@@ -82,6 +85,31 @@ def test_a_tile_that_is_not_finite_in_half_is_done_again_in_fp32(kind: str, offs
     assert upscaler.statistics.redone_in_fp32 < upscaler.statistics.tiles
     assert len(notes) == 1
     assert "fp32" in notes[0]
+
+
+class Alone(WrongInHalf):
+    """Notes how many windows run at the same time, in all of its copies."""
+
+    def __init__(self) -> None:
+        super().__init__(float("nan"), only_bright=True)
+        self.running, self.most = Log(), Log()
+
+    def subpixels(self, low: torch.Tensor) -> torch.Tensor:
+        self.running.append(1)
+        time.sleep(0.02)
+        self.most.append(len(self.running))
+        self.running.pop()
+        return super().subpixels(low)
+
+
+def test_a_device_never_runs_a_tile_in_half_and_another_in_fp32_at_the_same_time() -> None:
+    network, low = Alone(), noise(16, 96)
+    low[:, 16:48] = 255
+    with running_on("ahead"):
+        upscaler = Upscaler(model_of(network), EngineOptions("cpu", "bf16", 16))
+        assert np.array_equal(upscaler.upscale(low), doubled(low))
+    assert upscaler.statistics.redone_in_fp32 == 2
+    assert max(network.most) == 1
 
 
 @pytest.mark.parametrize("kind", ["host", "ahead", "batches", "blended"])
