@@ -76,7 +76,8 @@ class Watch:
         self._jobs_of: dict[Path, list[Job]] = {}
         for job in self._plan.jobs:
             self._jobs_of.setdefault(job.source, []).append(job)
-        self._told = 0.0  # when a picture was started, or the last event inside it written
+        self._begun: tuple[Path, Path] | None = None  # the picture that began last
+        self._told, self._told_px = 0.0, 0  # the last event inside it (or its start): when, and the px done
         self._notes: dict[str, list[Path]] = {}  # pixels of results, and their owners
         self._left: set[str] = set()  # why pictures were not tried, as far as it was said
         pace = session.last_pace()
@@ -153,6 +154,7 @@ class Watch:
         count = f"{self._positions[job.source, job.target]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
         lost = self._advanced.pop((job.source, job.target), 0)  # with a worker that has ended
         with self._lock:
+            self._begun, self._told_px = (job.source, job.target), 0
             self._doing = f"{count}{shown(job.source.name)}"
             if lost:
                 self._estimate.advanced(-lost)
@@ -178,10 +180,10 @@ class Watch:
     def computed(self, job: Job, network_pixels: int) -> None:
         with self._lock:
             self._estimate.computed(network_pixels)
-        now = time.monotonic()
-        if self._json and now - self._told >= _EVENT_SECONDS:
-            self._told = now
-            done = self._advanced.get((job.source, job.target), 0) + network_pixels
+        now, done = time.monotonic(), self._advanced.get((job.source, job.target), 0) + network_pixels
+        # Less than before, if a tile has to be computed again, is no news.
+        if self._json and now - self._told >= _EVENT_SECONDS and done > self._told_px:
+            self._told, self._told_px = now, done
             self._event("progress", source=str(job.source), done=done, total=job.network_pixels)
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
@@ -217,7 +219,7 @@ class Watch:
         jobs = [job for job in self._jobs_of.get(source, ()) if target in (None, job.target)]
         left = sum(job.network_pixels - self._advanced.get((job.source, job.target), 0) for job in jobs)
         with self._lock:
-            self._estimate.failed(left)
+            self._estimate.failed(left, begun=any((job.source, job.target) == self._begun for job in jobs))
 
     def skipped(self, skip: Skip) -> None:
         self._event("skipped", source=str(skip.source), target=str(skip.target), reason=skip.reason)

@@ -62,11 +62,12 @@ class Estimate:
         self._part_px = min(px, self._left_px)
         self._last = self._clock()
 
-    def failed(self, px: int) -> None:
-        """`px` px of a picture will not be computed."""
+    def failed(self, px: int, *, begun: bool) -> None:
+        """`px` px will not be computed: of the picture that began last (`begun`), or of another."""
         self.total_px -= px
-        self._left_px = self._part_px = 0
-        self._shown_px = 0
+        if begun:
+            self._left_px = self._part_px = 0
+            self._shown_px = 0
 
     def px_per_second(self) -> float | None:
         done = self._done_px + self._part_px

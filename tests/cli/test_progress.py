@@ -16,6 +16,8 @@ from srgan_cli.cli import console, main
 from srgan_cli.cli.estimate import Estimate
 from srgan_cli.engine import bands
 from srgan_cli.engine.upscaler import Upscaler
+from srgan_cli.upscaling.inputs import Failure
+from srgan_cli.upscaling.plan import Job
 from tests.faults import at_call
 from tests.upscaling.pictures import picture
 
@@ -55,7 +57,7 @@ def test_an_estimate_moves_while_the_engine_is_silent_and_never_goes_back() -> N
     assert estimate.px() == 400
     assert estimate.px_per_second() == pytest.approx(400 / 17)
     estimate.started(600)
-    estimate.failed(600)
+    estimate.failed(600, begun=True)
     assert estimate.fraction() == 1
 
 
@@ -109,6 +111,21 @@ def test_what_an_earlier_run_made_is_no_speed() -> None:
     assert estimate.px() == pytest.approx(970), "at most nine tenths of what is left"
 
 
+def test_a_picture_that_fails_does_not_take_back_the_progress_of_another() -> None:
+    clock = Clock()
+    estimate = Estimate(1000, None, clock=clock)
+    estimate.started(800)
+    clock.now = 4
+    estimate.computed(400)
+    estimate.failed(200, begun=False)  # the next one, while it was read
+    assert (estimate.px(), estimate.fraction()) == (400, 0.5)
+    clock.now = 6
+    estimate.computed(600)
+    assert estimate.px() == 600
+    estimate.failed(800, begun=True)
+    assert estimate.px() == 0
+
+
 Run = Callable[..., tuple[int, str]]
 
 
@@ -144,6 +161,13 @@ def test_the_first_picture_ever_shows_its_progress_before_it_is_done(
 ) -> None:
     monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
     monkeypatch.setattr(console, "_EVENT_SECONDS", 0.0)
+    computed = console.Watch.computed
+
+    def again(watch: console.Watch, job: Job, network_pixels: int) -> None:
+        for px in (network_pixels, network_pixels // 2):  # as if a tile were computed again
+            computed(watch, job, px)
+
+    monkeypatch.setattr(console.Watch, "computed", again)
     picture(here / "a.png", 64, 48)
     assert main(["upscale", "-m", str(model), "--device", "cpu", "a.png", "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -152,6 +176,28 @@ def test_the_first_picture_ever_shows_its_progress_before_it_is_done(
     assert done == sorted(done)
     assert done[-1] == total
     assert sum(0 < px < total for px in done) >= 3
+
+
+def test_a_failure_beside_a_picture_leaves_its_progress_alone(
+    model: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
+    for name in ("a.png", "b.png"):
+        picture(here / name, 64, 48)
+    computed, shown = console.Watch.computed, []
+
+    def noted(watch: console.Watch, job: Job, network_pixels: int) -> None:
+        computed(watch, job, network_pixels)
+        if job.source.name == "a.png":
+            if len(shown) == 3:
+                watch.failed(Failure(Path("b.png"), "as if it could not be read ahead"))
+            shown.append(watch._estimate.px())
+
+    monkeypatch.setattr(console.Watch, "computed", noted)
+    assert main(["upscale", "-m", str(model), "--device", "cpu", "a.png", "b.png"]) == 0
+    assert len(shown) > 5
+    assert shown == sorted(shown)
+    assert shown[-1] == 64 * 48 * 16
 
 
 def test_success_names_its_file(srgan: Run, here: Path) -> None:
