@@ -184,7 +184,8 @@ def test_a_failure_beside_a_picture_leaves_its_progress_alone(
     monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
     for name in ("a.png", "b.png"):
         picture(here / name, 64, 48)
-    computed, shown = console.Watch.computed, []
+    computed = console.Watch.computed
+    shown: list[float] = []
 
     def noted(watch: console.Watch, job: Job, network_pixels: int) -> None:
         computed(watch, job, network_pixels)
