@@ -366,11 +366,8 @@ def _passes(job: Job) -> str:
     if not job.scales:
         return "copied unchanged" if job.is_copy else "none, it is large enough"
     chain = " then ".join(f"x{s}" for s in job.scales)
-    exact = (job.header.width * job.network_scale, job.header.height * job.network_scale) == (
-        job.output.width,
-        job.output.height,
-    )
-    return chain if exact else f"{chain}, resampled"
+    made = job.header.width * job.network_scale, job.header.height * job.network_scale
+    return chain if made == (job.output.width, job.output.height) else f"{chain}, resampled"
 
 
 def _plan_events(session: Session, jobs: Sequence[Job]) -> list[dict[str, object]]:
