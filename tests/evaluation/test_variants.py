@@ -94,7 +94,7 @@ def test_what_cannot_be(model: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["-m", plain, "--seed", "2"], "--seed needs a model"),
         (["-m", model, "--variation", "1.5"], "--variation must be between 0 and 1, not 1.5"),
         (["-m", model, "--variation", "nan"], "--variation must be between 0 and 1, not nan"),
-        (["-m", model, "--seed", "-1"], "--seed must be a whole number from 0 on, not -1"),
+        (["-m", model, "--seed", "-1"], "--seed must be a whole number from 0 to 4611686018427387903, not -1"),
     ):
         assert main([*high, *arguments]) == 2
         assert words in " ".join(capsys.readouterr().err.split())
