@@ -67,17 +67,18 @@ def convolve_px(
     column = (tile % tiles_across) * PX + tl.arange(0, PX)
     row = tile // tiles_across  # of all pictures' rows
     y = row % height
+    first = row.to(tl.int64) * width  # px before the row; in a batch of large tiles, values need 64 bits to be counted
     channel, feature = tl.arange(0, INPUTS), tl.arange(0, OUTPUTS)
     total = tl.zeros((PX, OUTPUTS), tl.float32)
     for tap in range(9):
         down = tap // 3 - 1
         across = column + tap % 3 - 1
         inside = (across >= 0) & (across < width) & (y + down >= 0) & (y + down < height)
-        start = ((row + down) * width + across)[:, None] * INPUTS
-        px = tl.load(x + start + channel[None, :], mask=inside[:, None], other=0.0)
+        start = (first + down * width) * INPUTS
+        px = tl.load(x + start + across[:, None] * INPUTS + channel[None, :], mask=inside[:, None], other=0.0)
         total = tl.dot(px, tl.load(weight + (tap * INPUTS + channel)[:, None] * OUTPUTS + feature[None, :]), total)
     total = _activated(total, bias, slope, OUTPUTS, PRELU)
-    at = (row * width + column)[:, None] * OUTPUTS + feature[None, :]
+    at = first * OUTPUTS + column[:, None] * OUTPUTS + feature[None, :]
     exists = (column < width)[:, None]
     if RESIDUAL:
         total += tl.load(residual + at, mask=exists, other=0.0).to(tl.float32)

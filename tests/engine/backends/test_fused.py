@@ -7,12 +7,13 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
 import pytest
 import torch
+from torch import Tensor
 
 from srgan_cli.engine.backends import fused
 from srgan_cli.networks.compact import Compact, CompactBlock, CompactConfig
@@ -26,10 +27,15 @@ from srgan_cli.engine.backends import fused
 
 torch.manual_seed(1)
 fused.MIN_VALUES = 0
-cases = ((32, torch.float32, 1e-5, True), (64, torch.float16, 1e-2, True), (32, torch.float32, 1e-5, False))
-for features, dtype, tolerance, by_blocks in cases:
+cases = (
+    (32, torch.float32, 1e-5, True, (3, 70)), (64, torch.float16, 1e-2, True, (3, 70)),
+    (32, torch.float32, 1e-5, False, (3, 70)), (32, torch.float32, 1e-5, True, (1, 130)),
+    (32, torch.float32, 1e-5, False, (1, 130)), (32, torch.float32, 1e-5, True, (1, 1)),
+    (32, torch.float32, 1e-5, False, (2, 1)),
+)
+for features, dtype, tolerance, by_blocks, size in cases:
     network = lively(features).to(dtype)
-    low = torch.rand(2, 3, 3, 70)
+    low = torch.rand(2, 3, *size)
     with torch.inference_mode():
         plain = network.subpixels(low)
         fused.fuse(network, by_blocks=by_blocks)
@@ -56,13 +62,38 @@ def test_the_kernel_in_the_interpreter_gives_the_convolution_with_all_that_follo
     done = subprocess.run([sys.executable, "-c", _PROGRAM], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     differences = [float(line.split()[1]) for line in done.stdout.splitlines()]
-    assert len(differences) == 3
+    assert len(differences) == 7
     assert max(differences) < 1.0
 
 
 def test_only_half_precision_on_a_recent_gpu_is_fused() -> None:
     for network in (lively(32), lively(32).to(torch.bfloat16), SRResNet(SRResNetConfig(2, 8, 1))):
         assert fused.fastest(network, lambda: pytest.fail("was copied")) is network
+
+
+def never(*_args: object) -> Tensor:
+    raise RuntimeError("as a compiler or driver does")
+
+
+def off(plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda low: plain(low) + 0.1
+
+
+@pytest.mark.parametrize("kind", ["good", "slower", "wrong", "not finite", "failing"])
+def test_only_what_works_agrees_and_is_faster_is_used(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, other = lively(32), lively(32)
+    other.load_state_dict(network.state_dict())
+    faults = {"wrong": off(other.subpixels), "not finite": lambda low: low.new_full((1,), torch.nan), "failing": never}
+    if kind in faults:
+        monkeypatch.setattr(other, "subpixels", faults[kind])
+    seconds = {id(network): 2.0, id(other): 3.0 if kind == "slower" else 1.0}
+    monkeypatch.setattr(fused, "_is_suitable", lambda _network: True)
+    monkeypatch.setattr(fused, "_capability", lambda _device: (9, 0))
+    monkeypatch.setattr(fused, "_TRIAL_PX", 16)
+    monkeypatch.setattr(fused, "_seconds", lambda one, _low: seconds[id(one)])
+    before = torch.get_rng_state()
+    assert fused.fastest(network, lambda: other) is (other if kind == "good" else network)
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are not used up"
 
 
 @pytest.mark.gpu
