@@ -25,10 +25,10 @@ _MIN_CELL_PX = 4
 _BAND_PX = 256  # approximate number of px examined at once, so that memory stays small for pictures of any size
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
-
 # The side of a grain of noise, in px of the frame, if no view says how much it was enlarged: srgan's usual scale. If
 # the true one is smaller, only the finest texture counts less.
 _GRAIN_PX = 4
+_MAX_GRAIN_PX = 16  # srgan's largest scale; a band holds whole grains, and should not become high
 # White noise has a quarter of its variance left at twice the size; 0.36 allows for the few samples of a neighbourhood.
 _OF_NOISE = 0.36
 # In units of the noise's variance: the excess at which a cell counts half.
@@ -107,11 +107,12 @@ def _multiple(cell_px: int, grain_px: int) -> int:
 
 
 def _grain_px(scene: Scene) -> int:
-    """How many px of the frame a px of the smallest picture is: its noise is as coarse as that in all results."""
+    """How many px of the frame a px of the smallest picture is: its noise is as coarse as that in all results. At
+    most 16."""
     scales = [view.upscaler.scale if isinstance(view, Enlarged) else view.across
               for view in scene.views if isinstance(view, (Enlarged, Still))]  # fmt: skip
     scale = round(max(scales, default=1.0))
-    return scale if scale > 1 else _GRAIN_PX
+    return min(scale, _MAX_GRAIN_PX) if scale > 1 else _GRAIN_PX
 
 
 def _bands(scene: Scene, views: Sequence[View], cell_px: int, grain_px: int) -> Iterator[list[Pixels]]:

@@ -241,6 +241,20 @@ def test_noise_is_no_structure(noisy_px: int) -> None:
     assert difference(scene, crops[0]) < difference(scene, crops[1])
 
 
+def test_few_rows_are_examined_at_once_also_beside_a_tiny_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    crop = Still.crop
+    heights: list[int] = []
+
+    def noted(still: Still, box: Area) -> Pixels:
+        heights.append(box.height)
+        return crop(still, box)
+
+    monkeypatch.setattr(Still, "crop", noted)
+    scene = together([("thumbnail", smooth(8, 2)), ("large", smooth(2400, 600))])
+    assert len(most_different(scene, scene.views, 2, 128)) == 2
+    assert max(heights) <= 256
+
+
 def test_a_picture_of_nothing_but_noise_has_places_too() -> None:
     scene = two_methods(grainy(np.full((60, 80, 3), 128, np.uint8), 20, 80))
     assert len(most_different(scene, scene.views, 2, 96)) == 2
