@@ -158,7 +158,8 @@ class Upscaler:
     def upscale_strip(self, low: Pixels, rows: Span, out: Pixels, tile_px: int) -> None:
         """Enlarge rows [rows.start, rows.stop) of a picture into `out`; `low` holds its rows [rows.begin, rows.end).
 
-        With the tile side that `upscale_rows` uses, and one of its bands, the result is bit-identical.
+        With the tile side that `upscale_rows` uses, one of its bands, and the same kernels (`backends.fused` chooses
+        them in a trial), the result is bit-identical.
         """
         with self._one_at_a_time, self.compute.inference():
             runner = bands.runner(self.chain, self.noise, (rows.start, 0))
