@@ -16,7 +16,7 @@ from srgan_cli.cli.options import (
     scale_option,
 )
 from srgan_cli.config import ExportFormat, ExportOptions
-from srgan_cli.errors import shown
+from srgan_cli.errors import SettingsError, shown
 
 
 @click.command(no_args_is_help=True)
@@ -67,6 +67,11 @@ def export(
     from srgan_cli.networks.weights import load_model
 
     loaded = load_model(model, scale)
+    if scale is not None and loaded.scale != scale:
+        from srgan_cli.upscaling.session import select
+
+        have = " or ".join(map(str, select(model).scales))
+        raise SettingsError(f"--scale {scale:g} does not suit {model}: it enlarges {have} times")
     done = write(loaded, options)
     if as_json:
         difference = {"program": done.program, "difference": done.difference}

@@ -59,6 +59,8 @@ class WatchOptions:
             raise SettingsError(f"--poll must be a number of seconds above 0, not {self.poll_s:g}")
         if not self.folder.is_dir():
             raise SettingsError(f"{shown(self.folder)} is not a folder; srgan watch waits for pictures in a folder")
+        if self.output.exists() and not self.output.is_dir():
+            raise SettingsError(f"-o {shown(self.output)} is a file; srgan watch needs a folder for its results")
         if self.folder.resolve().is_relative_to(self.output.resolve()):
             raise SettingsError(
                 f"-o {shown(self.output)} is or contains the watched folder, so results would be mistaken for new "

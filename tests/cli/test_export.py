@@ -28,8 +28,13 @@ def test_refusals_have_their_exit_codes(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["export", model, "-o", str(tmp_path / "m.txt")]) == 2
     assert main(["export", model, "-o", str(tmp_path / "m.pth")]) == 4
     assert main(["export", "nothing", "-o", str(tmp_path / "m.onnx")]) == 4
+    assert main(["export", model, "-o", str(tmp_path / "m.onnx"), "--scale", "4"]) == 2
+    assert main(["export", "fast", "-o", str(tmp_path / "m.onnx"), "--scale", "3"]) == 2
+    assert not (tmp_path / "m.onnx").exists()
     (tmp_path / "m.onnx").touch()
     assert main(["export", model, "-o", str(tmp_path / "m.onnx")]) == 2
     err = capsys.readouterr().err
     assert "use --format onnx or ncnn" in err
     assert "exists already" in err
+    assert "mine.safetensors: it enlarges 2 times" in err
+    assert "--scale 3 does not suit fast: it enlarges 2 or 4 times" in err

@@ -339,6 +339,7 @@ def test_a_network_drive_is_looked_at_by_itself(options: WatchOptions, monkeypat
         ({"poll_s": -1.0}, "--poll"),
         ({"folder": Path("no such folder")}, "is not a folder"),
         ({"output": Path()}, "is or contains the watched folder"),
+        ({"output": Path(__file__)}, "is a file; srgan watch needs a folder"),
         ({"pictures": UpscaleOptions(name_pattern="{index}{ext}")}, "must contain {stem}"),
     ],
 )
