@@ -1,4 +1,4 @@
-"""An available GPU that is not used is reported; half precision on Apple's and Intel's GPUs."""
+"""An available GPU that is not used is reported; Apple's, Intel's and other GPUs: half precision, tiles ahead."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import torch
 from srgan_cli.cli import main
 from srgan_cli.config import EngineOptions
 from srgan_cli.engine.backends import pytorch
+from srgan_cli.engine.backends.ncnn import Ncnn
+from srgan_cli.engine.backends.openvino import OpenVino
+from srgan_cli.engine.backends.protocol import Backend
+from srgan_cli.networks.ncnn_process import VulkanDevice
 from tests.faults import save_tiny
 from tests.upscaling.pictures import picture
 
@@ -37,3 +41,22 @@ def test_half_precision_where_the_model_bears_it(device: str) -> None:
     assert dtype == torch.float16
     assert "checked" in why
     assert pytorch._choose_dtype(EngineOptions(), torch.device(device), False, True)[0] == torch.float32
+
+
+def on(device: str) -> Backend:
+    if device.startswith("vulkan"):
+        return Ncnn(VulkanDevice(0, "", device.partition(" ")[2], 1 << 30))
+    return pytorch.PyTorch(torch.device(device), torch.float32, (), False)
+
+
+@pytest.mark.parametrize(
+    ("backend", "ahead"),
+    [
+        (on("cpu"), False), (Ncnn(None), False), (on("vulkan cpu"), False), (OpenVino("CPU"), False),
+        (on("mps"), True), (on("xpu"), True), (on("vulkan discrete"), True), (on("vulkan integrated"), True),
+        (OpenVino("GPU.1"), True), (OpenVino("NPU"), True),
+    ],
+)  # fmt: skip
+def test_a_tile_runs_ahead_only_beside_the_processor(backend: Backend, ahead: bool) -> None:
+    """On the processor itself, both would take turns."""
+    assert backend.leaves_host_free == ahead
