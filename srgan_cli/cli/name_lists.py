@@ -36,7 +36,8 @@ def check_list(option: str, file: Path) -> None:
     try:
         if file.is_file() and file.stat().st_size > 0:
             with file.open("rb") as existing:
-                names = _split(existing.read(_MAX_CHECKED_BYTES))
+                data = existing.read(_MAX_CHECKED_BYTES)
+            names = _split(data)[: -1 if len(data) == _MAX_CHECKED_BYTES else None]  # the last one may be cut
             if not _is_list(names):
                 raise SettingsError(
                     f"{option} {shown(file)} exists already and is no list of pictures; give another name"

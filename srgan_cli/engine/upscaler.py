@@ -135,12 +135,18 @@ class Upscaler:
         while a band is computed, with about how many of its low-resolution px are done (by CUDA not at all: it is fast,
         and asking would make it wait); if a tile has to be computed again, that is fewer than before. Bands above
         `first_row` count as done (for resuming an interrupted run); the source still starts at row 0. Models with
-        blended tiles compute every row again. `origin` as for `upscale`.
+        blended tiles compute every row again. `origin` as for `upscale`. Exceptions from `on_rows` and `on_part` end
+        the work and are raised unchanged.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
         with self._one_at_a_time, self.compute.inference():
-            runner = bands.runner(self.chain, self.noise, origin, on_part or (lambda _px: None))
-            self._run_bands(runner, RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
+            runner = bands.runner(self.chain, self.noise, origin, _apart(on_part or (lambda _px: None)))
+            try:
+                self._run_bands(
+                    runner, RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row
+                )
+            except _CallersError as err:
+                raise err.original  # noqa: B904 - it has a cause of its own, or none
 
     def first_row(self, done_rows: int) -> int:
         """The first row to compute when resuming a picture of which `done_rows` are finished: `done_rows`, or 0 for
@@ -337,6 +343,24 @@ class Upscaler:
                 raise _device_error(err, self.compute) from err
             window_px = 0.0  # the run starts with the smallest tile, which is halved if necessary
         return int(max(64, min(self.compute.max_window_px, window_px) - 2 * self.chain.halo_px))
+
+
+class _CallersError(Exception):
+    """Carries an exception of the caller's past `_attempt`, which would take it for the device's."""
+
+    def __init__(self, original: Exception) -> None:
+        super().__init__(original)
+        self.original = original
+
+
+def _apart(on_part: Callable[[int], None]) -> Callable[[int], None]:
+    def report(px: int) -> None:
+        try:
+            on_part(px)
+        except (RuntimeError, MemoryError) as err:
+            raise _CallersError(err) from err
+
+    return report
 
 
 def _truth(compute: Backend) -> str:

@@ -228,6 +228,28 @@ def test_progress_is_reported_within_a_band_and_within_a_tile(
         assert set(band) == ends if followed_px > 1 or name == "blended" else len(set(band) - ends) > 5
 
 
+@pytest.mark.parametrize("kind", ["host", "ahead"])
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, BrokenPipeError, KeyboardInterrupt])
+def test_an_exception_from_a_report_ends_the_work_and_is_no_fault_of_the_device(
+    kind: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
+    upscaler, low = Upscaler(tiny_model("compact", 2, features=4), fp32(32)), noise(32, 96)
+    exact, high, seen = upscaler.upscale(low), np.zeros((64, 192, 3), np.uint8), Log()
+
+    def on_part(px: int) -> None:
+        seen.append(px)
+        if len(seen) == 2:
+            raise error("mine")
+
+    with running_on(kind), pytest.raises(error, match="mine"):
+        upscaler.upscale_rows(ArrayRows(low), high, on_part=on_part)
+    assert len(seen) == 2
+    assert upscaler.statistics.out_of_memory == 0
+    assert np.array_equal(upscaler.upscale(low), exact), "it is free for the next picture"
+    assert len(seen) == 2, "which is not reported to the last one's caller"
+
+
 def test_few_rows_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler = Upscaler(tiny_model("compact", 2, features=4), fp32(32))
     held: list[int] = []
