@@ -37,7 +37,9 @@ def check_list(option: str, file: Path) -> None:
         if file.is_file() and file.stat().st_size > 0:
             with file.open("rb") as existing:
                 data = existing.read(_MAX_CHECKED_BYTES)
-            names = _split(data)[: -1 if len(data) == _MAX_CHECKED_BYTES else None]  # the last one may be cut
+            names = _split(data)
+            if len(data) == _MAX_CHECKED_BYTES and len(names) > 1:
+                names.pop()  # it may be cut
             if not _is_list(names):
                 raise SettingsError(
                     f"{option} {shown(file)} exists already and is no list of pictures; give another name"

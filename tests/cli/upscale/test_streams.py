@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from srgan_cli.cli import name_lists
 from tests import commands
 from tests.cli.upscale.commands import Run, size_of
 from tests.upscaling.pictures import picture, tree
@@ -129,6 +130,17 @@ def test_the_list_of_what_failed_replaces_nothing_but_such_a_list(srgan: Run, he
         code, _, err = srgan("a.png", "-o", "b.png", "--overwrite", "--failed", name)
         assert code == 0, err
         assert (here / name).read_bytes() == b""
+
+
+def test_of_a_long_list_only_the_beginning_is_examined(
+    srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(name_lists, "_MAX_CHECKED_BYTES", 9)
+    picture(here / "a.png")
+    (here / "list.txt").write_text("x.png\ny.png\n", encoding="utf-8")
+    assert srgan("a.png", "-o", "b.png", "--failed", "list.txt")[0] == 0
+    (here / "long.txt").write_text("one line of text\n", encoding="utf-8")
+    assert srgan("a.png", "-o", "c.png", "--failed", "long.txt")[0] == 2
 
 
 def test_a_picture_is_no_list_of_names(srgan: Run, here: Path) -> None:
