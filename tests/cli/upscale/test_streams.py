@@ -132,9 +132,7 @@ def test_the_list_of_what_failed_replaces_nothing_but_such_a_list(srgan: Run, he
         assert (here / name).read_bytes() == b""
 
 
-def test_of_a_long_list_only_the_beginning_is_examined(
-    srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_long_list_only_the_beginning_is_examined(srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(name_lists, "_MAX_CHECKED_BYTES", 9)
     picture(here / "a.png")
     (here / "list.txt").write_text("x.png\ny.png\n", encoding="utf-8")
