@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.gpu_engine import picture, upscaler_of
 from benchmarks.gpu_programme import Programme
 from srgan_cli.engine.backends import fused
+from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.networks.compact import CompactBlock
 
 _LAYER_PX = 1000
@@ -35,7 +36,13 @@ def _engines(programme: Programme, name: str) -> Mapping[str, object]:
         px = low[..., 0].size * each.scale**2
         speeds[f"{way}_mpx_per_s"] = round(px / programme.seconds(partial(each.upscale, low)) / 1e6)
     off = abs(plain.upscale(low).astype(int) - chosen.upscale(low).astype(int))
-    return {**speeds, "differ_by_at_most": int(off.max())}
+    return {**speeds, "is_fused": _is_fused(chosen), "differ_by_at_most": int(off.max())}
+
+
+def _is_fused(upscaler: Upscaler) -> bool:
+    """Whether the trial has chosen the fused kernels; otherwise both speeds are of PyTorch's."""
+    networks = [getattr(one, "network", None) for one in upscaler.chain._prepared]
+    return any(isinstance(layer, fused.FusedBlock) for one in networks if one is not None for layer in one.modules())
 
 
 def _layers(programme: Programme, features: int) -> Mapping[str, object]:

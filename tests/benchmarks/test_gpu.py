@@ -25,7 +25,7 @@ def lines(folder: Path) -> list[dict[str, object]]:
 
 def test_every_part_that_runs_here_finds_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "results.jsonl"
-    parts = ["roofline", "engine", "tiles", "compile"]
+    parts = ["roofline", "engine", "tiles", "fused", "compile"]
     monkeypatch.setattr(sys, "argv", ["gpu-programme", *parts, "--tiny", "--device", "cpu", "--out", str(out)])
     assert gpu.main() == 0
     found = lines(tmp_path)
@@ -34,6 +34,8 @@ def test_every_part_that_runs_here_finds_something(tmp_path: Path, monkeypatch: 
     engine = next(line for line in found if line["case"] == "engine")
     assert engine["model"] == "fast-x4"
     assert float(str(engine["times_peer"])) > 0
+    kernels = next(line for line in found if line["part"] == "fused" and line["case"] == "engine")
+    assert (kernels["is_fused"], kernels["differ_by_at_most"]) == (False, 0)
     text = gpu_pack.tables(out)
     assert "### cpu" in text
     assert "| fast-x4 |" in text
