@@ -34,7 +34,7 @@ _MIDDLE = np.float32(128)
 
 
 def jpeg_quality_of(luma: Plane) -> int | None:
-    """The quality (1 to 100, as in libjpeg) of the JPEG that `luma` (H, W; 0 to 255) was decoded from.
+    """The quality (1 to 100, as in libjpeg) of the JPEG that `luma` (H, W; 0 to 255, NaN: unknown) was decoded from.
 
     None if there is no trace of one: never compressed, resized since, or of a quality above about 92, where a step is
     lost in rounding. The picture may have been cropped anywhere.
@@ -52,19 +52,27 @@ def jpeg_quality_of(luma: Plane) -> int | None:
 def _phases(luma: Plane) -> list[tuple[int, int]]:
     """The most likely positions of the grid: where most coefficients are 0."""
     zeros = {
-        (top, left): float((np.abs(_coefficients(luma[top:, left:], _PHASE_BLOCKS)) < _ZERO).mean())
+        (top, left): _zeros(_coefficients(luma[top:, left:], _PHASE_BLOCKS))
         for top in range(_GRID)
         for left in range(_GRID)
     }
     return sorted(zeros, key=lambda phase: -zeros[phase])[:_CANDIDATES]
 
 
+def _zeros(coefficients: Plane) -> float:
+    """Which fraction is 0."""
+    return float((np.abs(coefficients) < _ZERO).mean()) if coefficients.size else 0.0
+
+
 def _coefficients(luma: Plane, max_blocks: int) -> Plane:
-    """The cosine transform of blocks of 8 × 8 px, evenly distributed over the picture: (H, W) -> (N, 8, 8)."""
+    """The cosine transform of blocks of 8 × 8 px, evenly distributed over the picture: (H, W) -> (N, 8, 8). Those with
+    unknown px are left out."""
     rows, columns = (side // _GRID for side in luma.shape)
     cells = luma[: rows * _GRID, : columns * _GRID].reshape(rows, _GRID, columns, _GRID)
     blocks = cells.transpose(0, 2, 1, 3).reshape(-1, _GRID, _GRID)
-    chosen = blocks[:: -(-len(blocks) // max_blocks)]
+    if np.isnan(luma).any():
+        blocks = blocks[~np.isnan(blocks).any((1, 2))]
+    chosen = blocks[:: max(-(-len(blocks) // max_blocks), 1)]
     return (_COSINES @ chosen @ _COSINES.T).astype(np.float32, copy=False)
 
 

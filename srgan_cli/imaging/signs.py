@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,15 @@ _STRIP_ROWS, _STRIP_COLUMNS = 256, 2048
 # Rows are decoded from the top, and skipping some costs as much as decoding them.
 _DECODED_PX = 8_000_000
 _FETCH_ROWS = 64
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
 class Signs:
-    """`codec` and `quality` are those of `file_signs`; the others are measured in luma (Y of BT.601, 0 to 255).
+    """`codec` and `quality` are those of `file_signs`; the others are measured in luma (Y of BT.601, 0 to 255). Fully
+    transparent px do not count in any: what is left under them is not seen, and is not enlarged.
 
     `noise` is a standard deviation in 8-bit levels, 0 in flat and drawn pictures. For white noise it is right within 10
     to 20 %; grain that was smoothed or compressed is underestimated. Texture without any quiet area adds some levels.
@@ -61,23 +64,30 @@ def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
     codec, quality = file_signs(source)
     with open_picture(source, max_pixels=max_pixels) as picture:
         strip = _strip(picture)
-    luma = _luma(strip)
+    shown = _shown(strip)
+    colours = strip[:, :, : 3 if strip.shape[2] > 2 else 1]
+    luma = _luma(colours)
+    if shown is not None:
+        luma[~shown] = np.nan
     return Signs(
         codec,
         quality,
         noise_of(luma),
         noise_of(_halved(luma)),
         blocking_of(luma),
-        luma.size,
+        luma.size if shown is None else int(shown.sum()),
         jpeg_quality_of(luma),
         _has_one_bit(luma),
-        dither_of(strip),
+        dither_of(colours, shown),
     )
 
 
 def _has_one_bit(luma: Plane) -> bool:
-    darkest, brightest = luma.min(), luma.max()
-    return bool(darkest < brightest and np.all((luma == darkest) | (luma == brightest)))
+    levels = luma[~np.isnan(luma)]
+    if not levels.size:
+        return False
+    darkest, brightest = levels.min(), levels.max()
+    return bool(darkest < brightest and np.all((levels == darkest) | (levels == brightest)))
 
 
 def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:
@@ -93,8 +103,7 @@ def file_signs(source: Path | bytes) -> tuple[str | None, int | None]:
 
 
 def _strip(picture: OpenPicture) -> Pixels:
-    """At most 256 rows and 2048 columns, from about a quarter of the height: (H, W, 1 or 3) uint8 or uint16, without
-    alpha."""
+    """At most 256 rows and 2048 columns, from about a quarter of the height: (H, W, 1 to 4) uint8 or uint16."""
     header = picture.header
     top, rows = _strip_rows(header.width, header.height)
     left = max((header.width - _STRIP_COLUMNS) // 2, 0)
@@ -104,7 +113,7 @@ def _strip(picture: OpenPicture) -> Pixels:
         count = min(_FETCH_ROWS, (top if done < top else top + rows) - done)
         pixels = picture.read_rows(count)
         if done >= top:
-            parts.append(pixels[:, left : left + _STRIP_COLUMNS, : 3 if header.channels > 2 else 1])
+            parts.append(pixels[:, left : left + _STRIP_COLUMNS])
         done += count
     return np.concatenate(parts)
 
@@ -114,6 +123,14 @@ def _strip_rows(width: int, height: int) -> tuple[int, int]:
     affordable = max(_DECODED_PX // width, 32)
     rows = min(_STRIP_ROWS, height, affordable)
     return min(height // 4, height - rows, affordable - rows), rows
+
+
+def _shown(strip: Pixels) -> Mask | None:
+    """(H, W): which px are not fully transparent; None if no px is."""
+    if strip.shape[2] not in (2, 4):
+        return None
+    shown: Mask = strip[:, :, -1] > 0
+    return None if shown.all() else shown
 
 
 def _luma(pixels: Pixels) -> Plane:
@@ -136,7 +153,8 @@ _PER_LEVEL = 2.36
 
 
 def noise_of(luma: Plane) -> float:
-    """The standard deviation of the noise in `luma` (H, W; 0 to 255), in its quietest parts; 0 if there are none.
+    """The standard deviation of the noise in `luma` (H, W; 0 to 255, NaN: ignored), in its quietest parts; 0 if there
+    are none.
 
     The mask is Immerkær's (Fast Noise Variance Estimation, 1996), which does not respond to planes and to straight
     edges along rows and columns. For each block of 8 × 8 px the median of the absolute response is taken, which a thin
@@ -149,7 +167,7 @@ def noise_of(luma: Plane) -> float:
         return 0.0
     levels, low = _block_levels(np.abs(_response(luma)))
     counted = (levels > _QUIET) & (_clipped_fractions(luma[1:-1, 1:-1]) <= _MAX_CLIPPED)
-    if counted.mean() < _MIN_COUNTED:
+    if not counted.any() or counted.sum() < _MIN_COUNTED * (~np.isnan(levels)).sum():
         return 0.0
     unmixed = counted & (low > _QUIET)
     if unmixed.sum() >= _FEW_MIXED * counted.sum():
@@ -173,11 +191,13 @@ def _response(luma: Plane) -> Plane:
 
 def _block_levels(values: Plane) -> tuple[Plane, Plane]:
     """The median and the 12.5 % quantile of each block of 8 × 8 px, every 4 px: (H, W) -> (H // 4 - 1, W // 4 - 1)
-    each."""
+    each. NaN if any of its values is."""
     blocks: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(values, (_BLOCK, _BLOCK))[::_STRIDE, ::_STRIDE]
     flat = blocks.reshape(*blocks.shape[:2], -1)
     middle, eighth = flat.shape[2] // 2, flat.shape[2] // 8
     ordered = np.partition(flat, (eighth, middle), axis=2)
+    if np.isnan(values).any():
+        ordered[np.isnan(flat).any(2)] = np.nan
     return ordered[:, :, middle], ordered[:, :, eighth]
 
 
@@ -197,28 +217,30 @@ _STEP_OF_DITHER = 4  # smaller ones are noise, or the rounding of a slope
 _FEWEST_CHANGES = 256
 
 
-def dither_of(pixels: Pixels) -> float:
+def dither_of(pixels: Pixels, shown: Mask | None = None) -> float:
     """The fraction (0 to 1) of changes from a px to the next, along rows and columns of `pixels` (H, W, 1 or 3), that
     the px after it undoes exactly; 0 if there are hardly any changes. Straight lines and edges along rows and columns,
-    as in tables and windows, do not count.
+    as in tables and windows, do not count. Nor do changes to and from px that are not `shown` (H, W; None: all are).
 
     A palette's missing colours are imitated by turns of two that it has (R. W. Floyd and L. Steinberg, "An Adaptive
     Algorithm for Spatial Greyscale", 1976), and lines that are drawn without intermediate colours have the same colour
     on both sides. In other pictures exactly the same colour hardly ever returns after another one.
     """
     eight = pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
-    counts = [_returns(one) for one in (eight, eight.swapaxes(0, 1))]
+    seen = np.ones(eight.shape[:2], np.bool_) if shown is None else shown
+    counts = [_returns(eight, seen), _returns(eight.swapaxes(0, 1), seen.T)]
     returned, changed = (sum(count) for count in zip(*counts, strict=True))
     return returned / changed if changed >= _FEWEST_CHANGES else 0.0
 
 
-def _returns(pixels: Pixels) -> tuple[int, int]:
-    """Of the px that differ from the one on the left and do not belong to a vertical line: how many have the same
-    colour on both sides, and how many there are."""
+def _returns(pixels: Pixels, shown: Mask) -> tuple[int, int]:
+    """Of the px that differ from the one on the left and do not belong to a vertical line, and are shown as both of
+    their neighbours are: how many have the same colour on both sides, and how many there are."""
     same = (pixels[1:] == pixels[:-1]).all(2)  # as the px above
     straight = same[:-1, 1:-1] & same[1:, 1:-1]
     inner = pixels[1:-1].astype(np.int16)
     changes = (np.abs(np.diff(inner, axis=1)).max(2, initial=0)[:, :-1] >= _STEP_OF_DITHER) & ~straight
+    changes &= shown[1:-1, :-2] & shown[1:-1, 1:-1] & shown[1:-1, 2:]
     return int((changes & (inner[:, :-2] == inner[:, 2:]).all(2)).sum()), int(changes.sum())
 
 
@@ -228,10 +250,11 @@ _GRID = 8
 _STEP_LIMIT = 16.0  # an edge of the picture itself counts no more than a visible block boundary
 _FLOOR = 0.05
 _SHORTEST = 4 * _GRID
+_FEWEST_STEPS = _SHORTEST * (_SHORTEST // _GRID - 1)  # at each phase, in a picture of the smallest size
 
 
 def blocking_of(luma: Plane) -> float:
-    """The ratio (≥ 1) of the steps across the best grid of 8 px to the others in `luma` (H, W; 0 to 255).
+    """The ratio (≥ 1) of the steps across the best grid of 8 px to the others in `luma` (H, W; 0 to 255, NaN: ignored).
 
     A step is the deviation of a difference of neighbours from the mean of the differences on both sides. The grid's
     phase is unknown, since the picture may have been cropped: it is the phase with the largest steps, compared with the
@@ -246,9 +269,12 @@ def blocking_of(luma: Plane) -> float:
 def _grid_ratio(luma: Plane) -> float:
     differences = np.diff(luma, axis=1)
     steps = np.abs(differences[:, 1:-1] - (differences[:, :-2] + differences[:, 2:]) / 2)
-    columns = np.minimum(steps, _STEP_LIMIT).mean(0)
-    whole = len(columns) // _GRID * _GRID
-    phases = columns[:whole].reshape(-1, _GRID).mean(0)
+    whole = steps.shape[1] // _GRID * _GRID
+    cells = np.minimum(steps[:, :whole], _STEP_LIMIT).reshape(len(steps), -1, _GRID)
+    counts = (~np.isnan(cells)).sum((0, 1))
+    if counts.min() < _FEWEST_STEPS:
+        return 1.0
+    phases = np.nansum(cells, (0, 1), dtype=np.float64) / counts
     best = int(phases.argmax())
     other = max(float(phases[(best + away) % _GRID]) for away in range(2, _GRID - 1))
     # No steps at all inside the cells: drawn in squares of 8 px, or enlarged by repeating px. No codec does that.

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.errors import UnreadablePictureError
-from srgan_cli.imaging.signs import blocking_of, dither_of, file_signs, find_signs, noise_of
+from srgan_cli.imaging.signs import Signs, blocking_of, dither_of, file_signs, find_signs, noise_of
 from tests.imaging import samples
 
 Array = np.ndarray[Any, Any]
@@ -329,6 +329,67 @@ def test_look_tells_all_signs() -> None:
     assert signs.grain == pytest.approx(4, rel=0.25)
     assert signs.pixels == photo().shape[0] * photo().shape[1]
     assert signs.blocking < 1.1
+
+
+def _dithered(pixels: Array) -> Array:
+    picture = Pillow.fromarray(pixels)
+    return np.asarray(picture.quantize(palette=picture.quantize(16)).convert("RGB"))
+
+
+@pytest.mark.parametrize("kind", ["noise", "old JPEG", "blocks", "dither", "one colour"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_what_is_under_full_transparency_does_not_count(kind: str, depth: int, tmp_path: Path) -> None:
+    clean, under = photo(), photo(seed=5)
+    hidden = np.zeros(clean.shape[:2], bool)
+    hidden[:, 150:] = True  # not where a block begins
+    hidden[:130, 40:90] = True
+    if kind == "noise":
+        clean, under = np.full_like(clean, 200), noisy(under, 20)  # the quietest parts decide
+    elif kind in ("old JPEG", "blocks"):
+        under = decoded(jpeg(noisy(under, 3), 20))
+        under = under if kind == "old JPEG" else np.clip(under.astype(int) * 9 // 10, 0, 255).astype(np.uint8)
+    else:
+        under = np.full_like(under, 7) if kind == "one colour" else _dithered(under)
+    mixed = np.where(hidden[..., None], under, clean)
+
+    def of(alpha: Array, name: str) -> Signs:
+        _save(np.dstack([mixed, alpha]), depth, tmp_path / name)
+        return find_signs(tmp_path / name, max_pixels=samples.MANY)
+
+    found = of(np.where(hidden, 0, 255).astype(np.uint8), "hidden.png")
+    assert found.noise < 1
+    assert found.grain < 1
+    assert found.dither < 0.03
+    assert found.blocking < 1.1
+    assert found.earlier_quality is None
+    assert found.pixels == (~hidden).sum()
+    faint = of(np.where(hidden, 1, 255).astype(np.uint8), "faint.png")
+    assert {
+        "noise": faint.noise > 3,
+        "old JPEG": faint.earlier_quality is not None,
+        "blocks": faint.blocking > 1.1,
+        "dither": faint.dither > 0.05,
+        "one colour": faint.pixels == hidden.size,
+    }[kind], faint
+
+
+def test_what_is_shown_beside_full_transparency_counts(tmp_path: Path) -> None:
+    hidden = np.zeros(photo().shape[:2], bool)
+    hidden[:, :100] = True
+    alpha = np.where(hidden, 0, 255).astype(np.uint8)
+
+    def of(pixels: Array) -> Signs:
+        black = np.where(hidden[..., None], 0, pixels)  # as most programs leave it
+        return find_signs(png(np.dstack([black, alpha])), max_pixels=samples.MANY)
+
+    assert of(noisy(photo(), 8)).noise == pytest.approx(8, rel=0.2)
+    assert of(decoded(jpeg(noisy(photo(), 3), 20))).earlier_quality is not None
+    assert of(decoded(jpeg(noisy(photo(), 3), 20))).blocking > 1.2
+    assert of(_dithered(photo())).dither > 0.05
+    bits = np.where(photo()[:, :, :1] > 128, 255, 60).repeat(3, 2).astype(np.uint8)
+    assert of(bits).one_bit
+    nothing = find_signs(png(np.dstack([noisy(photo(), 8), 0 * alpha])), max_pixels=samples.MANY)
+    assert nothing == Signs(None, None, 0, 0, 1, 0)
 
 
 def test_noise_that_was_enlarged_is_coarse_grain() -> None:
