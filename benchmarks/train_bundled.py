@@ -62,11 +62,16 @@ def _light(scale: int) -> Stage:
 _MIXED_X4 = "--hr-dir {out}/pairs/mixed-x4/high --lr-dir {out}/pairs/mixed-x4/low"
 _MIXED_X2 = "--hr-dir {out}/pairs/mixed-x2/high --lr-dir {out}/pairs/mixed-x2/low --scale 2"
 
-_SHARP = (
-    "--hr-dir {photos} --hr-dir {out}/drawings --phase adversarial --batch 8 "
-    "--set adversarial.pixel_weight=0.3 --set adversarial.perceptual_weight=3 --set adversarial.perceptual_crops=4 "
+_SHARP_LOSSES = (
+    "--hr-dir {photos} --hr-dir {out}/drawings --phase adversarial "
+    "--set adversarial.pixel_weight=0.3 --set adversarial.perceptual_weight=3 "
     "--set adversarial.adversarial_weight=0.08 --set adversarial.chroma_weight=5 --set adversarial.flat_weight=3 "
-    "--set adversarial.learning_rate=2e-4 --set adversarial.discriminator_learning_rate=3e-4"
+    "--set adversarial.discriminator_learning_rate=3e-4"
+)
+_SHARP = f"{_SHARP_LOSSES} --batch 8 --set adversarial.perceptual_crops=4 --set adversarial.learning_rate=2e-4"
+# On an H100, three of them and another run at the same time.
+_SHARP_GPU = (
+    f"{_SHARP_LOSSES} --batch 32 --set adversarial.learning_rate=4e-4 --set adversarial.spectrum_weight=2 --budget 425s"
 )
 _DRAWINGS = Stage("-m benchmarks.drawings {out}/drawings --count 100 --seed 1", "drawings/drawing-099.png")
 
@@ -121,6 +126,24 @@ RECIPES = (
                 f"{_SHARP} --init srgan-x4 --seed 11 --set adversarial.spectrum_weight=0 --budget 36m",
             ),
             _WITH_NOISE,  # the mean of both runs, without noise, is better than either
+            _train("srgan-x4-g", f"{_SHARP_GPU} --init srgan-x4 --crop 192 --seed 21"),
+            _train(
+                "srgan-x4-h",
+                f"{_SHARP_GPU} --init srgan-x4 --crop 192 --seed 22 --set adversarial.perceptual_weight=8 "
+                "--set adversarial.adversarial_weight=0.1",
+            ),
+            Stage(
+                "-m benchmarks.bundle {out}/srgan-x4-g --mean-with {out}/srgan-x4-h --weights {out}/srgan-x4-gh "
+                "--name srgan-x4 --family srgan --description 'the next run begins with it'",
+                "srgan-x4-gh/srgan-x4.safetensors",
+            ),
+            # The mean of this run and of srgan-x4-h is bundled.
+            _train(
+                "srgan-x4-i",
+                f"{_SHARP} --init {{out}}/srgan-x4-gh/srgan-x4.safetensors --seed 31 "
+                "--set adversarial.pixel_weight=0.2 --set adversarial.perceptual_weight=10 "
+                "--set adversarial.perceptual_crops=6 --set adversarial.spectrum_weight=2 --budget 45m",
+            ),
         ),
     ),
     Recipe("srgan-noise-x4", (_DRAWINGS, _WITH_NOISE)),
@@ -133,6 +156,7 @@ RECIPES = (
                 f"{_SHARP} --init srgan-x2 --scale 2 --crop 96 --seed 12 --set adversarial.spectrum_weight=2 "
                 "--budget 40m",
             ),
+            _train("srgan-x2-c", f"{_SHARP_GPU} --init srgan-x2 --scale 2 --crop 96 --seed 23"),
         ),
     ),
     Recipe(
