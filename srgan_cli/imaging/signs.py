@@ -41,7 +41,8 @@ class Signs:
     elsewhere, in the direction where it is smaller; at least 1, which means no grid. `pixels` is how many were
     examined: in a small sample, even the quietest parts may not be quiet. `earlier_quality` is the quality of a JPEG
     that the picture was saved as before (`history`); None if there is no trace of one. `one_bit` is true if there are
-    only two levels, as in scans of text, whose edges are stair-stepped. `dither`: see `dither_of`.
+    only two levels, as in scans of text, whose edges are stair-stepped. `dither`: see `dither_of`; `drawn`: see
+    `drawn_of`.
     """
 
     codec: str | None
@@ -53,6 +54,7 @@ class Signs:
     earlier_quality: int | None = None
     one_bit: bool = False
     dither: float = 0.0
+    drawn: float = 0.0
 
 
 def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
@@ -79,6 +81,7 @@ def find_signs(source: Path | bytes, *, max_pixels: int) -> Signs:
         jpeg_quality_of(luma),
         _has_one_bit(luma),
         dither_of(colours, shown),
+        drawn_of(luma),
     )
 
 
@@ -267,17 +270,61 @@ def blocking_of(luma: Plane) -> float:
 
 
 def _grid_ratio(luma: Plane) -> float:
-    differences = np.diff(luma, axis=1)
-    steps = np.abs(differences[:, 1:-1] - (differences[:, :-2] + differences[:, 2:]) / 2)
-    whole = steps.shape[1] // _GRID * _GRID
-    cells = np.minimum(steps[:, :whole], _STEP_LIMIT).reshape(len(steps), -1, _GRID)
-    counts = (~np.isnan(cells)).sum((0, 1))
-    if counts.min() < _FEWEST_STEPS:
+    phases = _phases(luma)
+    if phases is None:
         return 1.0
-    phases = np.nansum(cells, (0, 1), dtype=np.float64) / counts
     best = int(phases.argmax())
     other = max(float(phases[(best + away) % _GRID]) for away in range(2, _GRID - 1))
     # No steps at all inside the cells: drawn in squares of 8 px, or enlarged by repeating px. No codec does that.
     if other < 0.001 * phases[best]:
         return 1.0
     return (float(phases[best]) + _FLOOR) / (other + _FLOOR)
+
+
+def _phases(luma: Plane) -> npt.NDArray[np.float64] | None:
+    """The mean step between columns at each of 8 phases, of which the first is that between the columns 1 and 2. None
+    if there are too few."""
+    differences = np.diff(luma, axis=1)
+    steps = np.abs(differences[:, 1:-1] - (differences[:, :-2] + differences[:, 2:]) / 2)
+    whole = steps.shape[1] // _GRID * _GRID
+    cells = np.minimum(steps[:, :whole], _STEP_LIMIT).reshape(len(steps), -1, _GRID)
+    counts = (~np.isnan(cells)).sum((0, 1))
+    if counts.min() < _FEWEST_STEPS:
+        return None
+    means: npt.NDArray[np.float64] = np.nansum(cells, (0, 1), dtype=np.float64) / counts
+    return means
+
+
+_EDGE_LEVELS = 16
+_FEWEST_EDGES = 8
+
+
+def drawn_of(luma: Plane) -> float:
+    """Of the blocks of 8 × 8 px that hold an edge, the fraction (0 to 1) that have one colour in a quarter of them (4 ×
+    4 px), in `luma` (H, W; 0 to 255, NaN: ignored); 0 if there are hardly any edges.
+
+    The blocks are those of the grid that `blocking_of` compares. A JPEG's coefficients are waves across the whole
+    block, so an edge leaves traces in all of it; only beyond black and white are they clipped. In a drawing that was
+    never compressed, the areas are flat right up to the edge, wherever that is.
+    """
+    if min(luma.shape) < _SHORTEST:
+        return 0.0
+    top, left = _grid_start(luma.T), _grid_start(luma)
+    return 0.0 if top is None or left is None else _flat_beside_edges(luma[top:, left:])
+
+
+def _grid_start(luma: Plane) -> int | None:
+    """The first column at which a block of the best grid begins."""
+    phases = _phases(luma)
+    return None if phases is None else (int(phases.argmax()) + 2) % _GRID
+
+
+def _flat_beside_edges(luma: Plane) -> float:
+    """Of the blocks from the top left corner on."""
+    rows, columns = (side // _GRID for side in luma.shape)
+    half = _GRID // 2
+    quarters = luma[: rows * _GRID, : columns * _GRID].reshape(rows, 2, half, columns, 2, half)
+    brightest, darkest = quarters.max((2, 5)), quarters.min((2, 5))
+    edges = brightest.max((1, 3)) - darkest.min((1, 3)) >= _EDGE_LEVELS
+    flat = (brightest - darkest < _QUIET).any((1, 3))
+    return float((flat & edges).sum() / edges.sum()) if edges.sum() >= _FEWEST_EDGES else 0.0

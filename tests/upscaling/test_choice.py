@@ -130,6 +130,9 @@ def test_each_sign_decides_at_its_threshold() -> None:
     assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
     assert model(codec="JPEG", quality=98, blocking=choice.WORN_BLOCKING) == WORN, "saved again from something worse"
     assert model(earlier_quality=92) == WORN
+    assert model(earlier_quality=92, drawn=choice.MIN_DRAWN) == CLEAN
+    assert model(blocking=choice.WORN_BLOCKING, drawn=choice.MIN_DRAWN) == CLEAN
+    assert model(blocking=choice.WORN_BLOCKING, drawn=choice.MIN_DRAWN - 0.01) == WORN
     assert model(one_bit=True) == WORN
     assert model(dither=choice.WORN_DITHER) == WORN
     assert model(dither=choice.WORN_DITHER - 0.001) == CLEAN
@@ -183,6 +186,19 @@ def test_a_drawing_is_clean_if_its_edges_are_smooth(saved: Saved) -> None:
     assert smooth.model == CLEAN
     palette = saved("palette.png", drawing(smooth=True).quantize(256))
     assert choose_model(palette, max_pixels=10**8).model == CLEAN
+
+
+def test_lines_on_a_grid_of_8_px_are_no_old_jpeg(saved: Saved) -> None:
+    large = Image.new("RGB", (1280, 960), (230, 228, 220))
+    draw = ImageDraw.Draw(large)
+    for x in (40, 440, 840):
+        draw.ellipse((x, 100, x + 300, 400), (180, 60, 40))
+        draw.rectangle((x // 32 * 32, 512, x // 32 * 32 + 319, 767), (206, 204, 196))
+    page = large.resize((320, 240), Image.Resampling.BOX)
+    assert choose_model(saved("page.png", page), max_pixels=10**8).model == CLEAN
+    for quality in (50, 75):
+        was_jpeg = choose_model(saved("page.png", blocky(page, quality)), max_pixels=10**8)
+        assert (was_jpeg.model, "it was once" in was_jpeg.why) == (WORN, True)
 
 
 # ---------------------------------------------------------------------------------------------------------------- a run
