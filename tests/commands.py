@@ -154,7 +154,7 @@ def serve() -> None:
     import cv2  # noqa: F401
     import torch  # noqa: F401
 
-    from srgan_cli.cli import console, estimate, upscale, watch  # noqa: F401
+    from srgan_cli.cli import console, estimate, plan_console, upscale, watch  # noqa: F401
     from srgan_cli.engine import upscaler  # noqa: F401
     from srgan_cli.engine.backends import choice  # noqa: F401
     from srgan_cli.networks import weights  # noqa: F401

@@ -48,7 +48,7 @@ ROOMS = (
     "threads",
 )
 FACES = ("__init__", "__main__")
-CONSOLES = ("cli.console", "cli.training_console")  # what a person sees
+CONSOLES = ("cli.console", "cli.plan_console", "cli.training_console")  # what a person sees
 HEAVY = ("torch", "torchvision", "cv2", "pyvips", "spandrel", "safetensors", "PIL")
 
 

@@ -165,14 +165,14 @@ def _run(
     options: UpscaleOptions, stdin: bytes | None, failed: Path | None, *, dry_run: bool, as_json: bool, quiet: bool,
     verbose: bool,
 ) -> int:  # fmt: skip
-    from srgan_cli.cli import console
+    from srgan_cli.cli import console, plan_console
     from srgan_cli.upscaling.session import prepare
     from srgan_cli.upscaling.stopping import ending_signals
     from srgan_cli.upscaling.warming import torch_ahead
 
     if dry_run:
         session = prepare(options, stdin=stdin)
-        console.show_plan(session, as_json=as_json)
+        plan_console.show_plan(session, as_json=as_json)
         return session.plan.exit_code
     with torch_ahead(vulkan=options.engine.device == "auto" or options.engine.device.startswith("vulkan")) as timer:
         if options.has_crew:

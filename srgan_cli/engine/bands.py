@@ -1,4 +1,4 @@
-"""Runs one band at a time through a chain: on the host, on an accelerator, or with blended tiles.
+"""Runs one band at a time through a chain: on the host, or with blended tiles. For a GPU see `runners`.
 
 Each runner has `start(low, rows, columns, out) -> Pending`. `low` holds the band's rows with their context, all
 columns; `out` is the whole finished picture. On CUDA `start` only queues work, and `Pending.finish` waits for it while
@@ -39,7 +39,7 @@ FOLLOWED_PX = 128 * 128
 TRIM_PX = 512 * 1024
 FREE_BLOCKS_BYTES = 1280 << 20
 
-_TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
+TORCH_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,7 @@ class Runner(Protocol):
 OnPart: TypeAlias = Callable[[int], None]
 
 
-def _unreported(_px: int) -> None: ...
-
-
-def runner(
-    chain: Chain,
-    noise: Noise | None = None,
-    origin: tuple[int, int] = (0, 0),
-    on_part: OnPart = _unreported,
-) -> Runner:
-    """The runner for the chain and its device. `noise` is for networks that draw from it; the picture's first row and
-    column are at `origin` in the whole picture. `on_part` is called while a band is computed, with the number of
-    low-resolution px of it that are done; not by runners that are asynchronous."""
-    if chain.blend_px:
-        return BlendingRunner(chain, noise, origin, on_part)
-    return (DeviceRunner if chain.device.type == "cuda" else HostRunner)(chain, noise, origin, on_part)
+def unreported(_px: int) -> None: ...
 
 
 class _Output(NamedTuple):
@@ -92,7 +78,7 @@ class _Output(NamedTuple):
     finite: Tensor
 
 
-class _Tiles:
+class Tiles:
     """Turns windows into cores, as integers. Holds the fp32 copy of the chain, made when first needed."""
 
     def __init__(self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart) -> None:
@@ -133,7 +119,7 @@ class _Tiles:
         """The chain in fp32, for tiles that overflowed in half precision. Raises `WeightsError` if it already is in
         fp32."""
         if self.chain.backend.precision == "fp32":
-            raise _not_finite(self.chain)
+            raise not_finite(self.chain)
         if self._exact is None:
             self._exact = self.chain.exact()
         return self._exact
@@ -173,13 +159,13 @@ class HostRunner:
     band_bytes: int | None = None
 
     def __init__(
-        self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart = _unreported
+        self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart = unreported
     ) -> None:
-        self._tiles = _Tiles(chain, noise, origin, on_part)
+        self._tiles = Tiles(chain, noise, origin, on_part)
         self._scale = chain.scale
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
-        low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
+        low, target = without_constant_alpha(low, rows_of(out, rows, self._scale))
         ahead = self._tiles.chain.backend.leaves_host_free and len(columns) > 1
         redone = (
             self._tiles_ahead(low, rows, columns, target)
@@ -233,107 +219,12 @@ class HostRunner:
             return output, False
         output = self._tiles.run_one(self._tiles.exact(), window, rows, column)
         if not output.finite:
-            raise _not_finite(self._tiles.chain)
+            raise not_finite(self._tiles.chain)
         return output, True
 
     def _write(self, output: _Output, rows: Span, column: Span, target: Pixels) -> None:
-        for down, across, piece in self._tiles.pieces(output, rows, (column,), _TORCH_DTYPES[target.dtype], STRIP_PX):
+        for down, across, piece in self._tiles.pieces(output, rows, (column,), TORCH_DTYPES[target.dtype], STRIP_PX):
             target[down, across] = piece.numpy()
-
-
-@dataclass(frozen=True)
-class _Download:
-    """A finished piece on its way to the host, and its position in the band."""
-
-    down: slice
-    across: slice
-    host: Tensor
-    arrived: Callable[[], None]  # waits until `host` may be read
-
-    def write(self, target: Pixels) -> None:
-        self.arrived()
-        # PyTorch copies with several threads, NumPy with one, which would take as long as a fast GPU needs for a piece.
-        pixels.bits(torch.from_numpy(target[self.down, self.across])).copy_(pixels.bits(self.host))
-
-
-class DeviceRunner:
-    """A GPU: the band's rows are uploaded once, and tiles run in batches. Finished tiles are downloaded, and written
-    into the picture, while the next ones run."""
-
-    uniform = True
-    asynchronous = True
-    band_bytes: int | None = BAND_BYTES
-
-    def __init__(
-        self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart = _unreported
-    ) -> None:
-        self._tiles = _Tiles(chain, noise, origin, on_part)
-        self._scale, self._device = chain.scale, chain.device
-        self._cuda = chain.device.type == "cuda"
-        self._copies = torch.cuda.Stream(chain.device) if self._cuda else None  # type: ignore[no-untyped-call]
-
-    def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
-        low, target = _without_constant_alpha(low, _rows_of(out, rows, self._scale))
-        band, dtype = self._upload(low), _TORCH_DTYPES[out.dtype]
-        pieces, finite = self._run(self._tiles.chain, band, rows, columns, dtype, batch_px)
-
-        def finish() -> int:
-            for piece in pieces:
-                piece.write(target)
-            bad = [column for column, ok in zip(columns, finite(), strict=True) if not ok]
-            if bad:
-                again, all_finite = self._run(self._tiles.exact(), band, rows, bad, dtype, batch_px)
-                if not all(all_finite()):
-                    raise _not_finite(self._tiles.chain)
-                for piece in again:
-                    piece.write(target)
-            return len(bad)
-
-        return Pending(rows, len(columns), finish, rows.stop)
-
-    def _run(
-        self, chain: Chain, band: Tensor, rows: Span, columns: Sequence[Span], dtype: torch.dtype, batch_px: int
-    ) -> tuple[list[_Download], Callable[[], list[bool]]]:
-        """Run all tiles of a band. Returns their pieces, and a function that waits for all and says which tiles were
-        finite."""
-        pieces, flags = [], []
-        per_batch = max(1, batch_px // (band.shape[0] * columns[0].window))
-        for first in range(0, len(columns), per_batch):
-            batch = columns[first : first + per_batch]
-            # Moved as bits: PyTorch has few GPU kernels for uint16.
-            windows = torch.stack([pixels.bits(band)[:, c.begin : c.end] for c in batch]).view(band.dtype)
-            output = self._tiles.run(chain, windows, rows, batch)
-            for down, across, piece in self._tiles.pieces(output, rows, batch, dtype, rows.core):
-                pieces.append(_Download(down, across, *self._download(piece)))
-            flags.append(self._download(output.finite))
-
-        def finite() -> list[bool]:
-            for _, arrived in flags:
-                arrived()
-            return [ok for host, _ in flags for ok in host.tolist()]
-
-        return pieces, finite
-
-    def _upload(self, low: Pixels) -> Tensor:
-        rows = _tensor(low)
-        return rows.pin_memory().to(self._device, non_blocking=True) if self._cuda else rows.to(self._device)
-
-    def _download(self, result: Tensor) -> tuple[Tensor, Callable[[], None]]:
-        """A result in host memory, and a function to call before it is read.
-
-        It is copied on a separate stream: on the computing one it would wait for the tiles that follow.
-        """
-        if self._copies is None:
-            return result.cpu(), lambda: None
-        result = pixels.bits(result).contiguous().view(result.dtype)  # else the copy itself would compute
-        self._copies.wait_stream(torch.cuda.current_stream(self._device))
-        host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
-        with torch.cuda.stream(self._copies):
-            host.copy_(result, non_blocking=True)
-            result.record_stream(self._copies)
-            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            arrived.record(self._copies)
-        return host, arrived.synchronize
 
 
 class BlendingRunner:
@@ -348,9 +239,9 @@ class BlendingRunner:
     band_bytes: int | None = BAND_BYTES // 4  # summed in fp32
 
     def __init__(
-        self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart = _unreported
+        self, chain: Chain, noise: Noise | None, origin: tuple[int, int], on_part: OnPart = unreported
     ) -> None:
-        self._tiles = _Tiles(chain, noise, origin, on_part)
+        self._tiles = Tiles(chain, noise, origin, on_part)
         self._carry: Tensor | None = None
 
     def start(self, low: Pixels, rows: Span, columns: Sequence[Span], out: Pixels, batch_px: int) -> Pending:
@@ -361,12 +252,12 @@ class BlendingRunner:
         redone = 0
         for column in columns:
             left, right = _faded(column, width)
-            window = _tensor(low[:, column.begin : column.end])[None]
+            window = tensor(low[:, column.begin : column.end])[None]
             high = self._float_tile(chain, window, rows, column)
             if not torch.isfinite(high.sum()):
                 high, redone = self._float_tile(self._tiles.exact(), window, rows, column), redone + 1
                 if not torch.isfinite(high.sum()):
-                    raise _not_finite(chain)
+                    raise not_finite(chain)
             inside = high[
                 :,
                 _times(slice(top - rows.begin, bottom - rows.begin), scale),
@@ -378,7 +269,7 @@ class BlendingRunner:
             total[:, : self._carry.shape[1]] += self._carry
         final = height if rows.stop == height else rows.stop - BLEND_PX // 2
         done = total[:, : (final - top) * scale]
-        integers = pixels.quantise(done, _TORCH_DTYPES[out.dtype]).numpy()
+        integers = pixels.quantise(done, TORCH_DTYPES[out.dtype]).numpy()
         carry = total[:, (final - top) * scale :].clone()
         out[top * scale : final * scale] = integers.transpose(1, 2, 0)
         self._carry = carry  # last, so that a band that ran out of memory can be started again
@@ -412,20 +303,20 @@ def _ramp(span: Span, length: int, scale: int) -> Tensor:
 
 
 def _window(low: Pixels, column: Span) -> Tensor:
-    return _tensor(low[:, column.begin : column.end])[None]
+    return tensor(low[:, column.begin : column.end])[None]
 
 
-def _tensor(pixels: Pixels) -> Tensor:
+def tensor(pixels: Pixels) -> Tensor:
     """A view if possible; a copy if it is not contiguous or read-only."""
     return torch.from_numpy(np.require(pixels, requirements=("C", "W")))
 
 
-def _not_finite(chain: Chain) -> WeightsError:
+def not_finite(chain: Chain) -> WeightsError:
     names = " and ".join(model.name for model in chain.models)
     return WeightsError(f"{names} gives numbers that are not finite, even in fp32: its weights are damaged")
 
 
-def _rows_of(out: Pixels, rows: Span, scale: int) -> Pixels:
+def rows_of(out: Pixels, rows: Span, scale: int) -> Pixels:
     return out[rows.start * scale : rows.stop * scale]
 
 
@@ -433,7 +324,7 @@ def _times(s: slice, factor: int) -> slice:
     return slice(s.start * factor, s.stop * factor)
 
 
-def _without_constant_alpha(low: Pixels, target: Pixels) -> tuple[Pixels, Pixels]:
+def without_constant_alpha(low: Pixels, target: Pixels) -> tuple[Pixels, Pixels]:
     """If a band's alpha is constant, fill it in and leave only the colours to be computed."""
     if low.shape[2] not in (2, 4):
         return low, target

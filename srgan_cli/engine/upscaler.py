@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from srgan_cli.config import EngineOptions
-from srgan_cli.engine import bands, pixels
+from srgan_cli.engine import bands, pixels, runners
 from srgan_cli.engine.backends.choice import choose
 from srgan_cli.engine.backends.protocol import Backend
 from srgan_cli.engine.chain import BLEND_PX, Chain
@@ -140,7 +140,7 @@ class Upscaler:
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
         with self._one_at_a_time, self.compute.inference():
-            runner = bands.runner(self.chain, self.noise, origin, _apart(on_part or (lambda _px: None)))
+            runner = runners.runner(self.chain, self.noise, origin, _apart(on_part or (lambda _px: None)))
             try:
                 self._run_bands(
                     runner, RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row
@@ -159,7 +159,7 @@ class Upscaler:
         if self.chain.blend_px:
             return 0, 0, 0
         out = np.empty((0, width * self.scale, channels), np.uint8 if depth_bytes == 1 else np.uint16)
-        return self.tile_px, self._band_px(bands.runner(self.chain), out), self._halo_px(channels)
+        return self.tile_px, self._band_px(runners.runner(self.chain), out), self._halo_px(channels)
 
     def upscale_strip(self, low: Pixels, rows: Span, out: Pixels, tile_px: int) -> None:
         """Enlarge rows [rows.start, rows.stop) of a picture into `out`; `low` holds its rows [rows.begin, rows.end).
@@ -168,7 +168,7 @@ class Upscaler:
         them in a trial), the result is bit-identical.
         """
         with self._one_at_a_time, self.compute.inference():
-            runner = bands.runner(self.chain, self.noise, (rows.start, 0))
+            runner = runners.runner(self.chain, self.noise, (rows.start, 0))
             halo_px = self._halo_px(out.shape[2])
             top = rows.start
             while top < rows.stop:

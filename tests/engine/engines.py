@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from srgan_cli.config import EngineOptions
-from srgan_cli.engine import bands
+from srgan_cli.engine import runners
 from srgan_cli.engine.backends.pytorch import PyTorch
 from srgan_cli.networks.weights import Model
 from tests.faults import (
@@ -67,7 +67,7 @@ def running_on(kind: str) -> Iterator[None]:
         if kind == "ahead":
             patch.setattr(PyTorch, "leaves_host_free", True)
         if kind == "batches":
-            patch.setattr(bands, "runner", bands.DeviceRunner)
+            patch.setattr(runners, "runner", runners.DeviceRunner)
         yield
 
 
