@@ -104,7 +104,6 @@ class Tiles:
 
     def run_one(self, chain: Chain, window: Tensor, rows: Span, column: Span) -> _Output:
         """As `run`, for one tile; reports the part of the band that is done, also inside a large tile."""
-
         large = rows.core * column.core >= FOLLOWED_PX
         with chain.followed(partial(self.report, rows, column)) if large else contextlib.nullcontext():
             output = self.run(chain, window, rows, (column,))

@@ -20,12 +20,12 @@ from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
 
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
 _STRIP_ROWS, _STRIP_COLUMNS = 256, 2048
 # Rows are decoded from the top, and skipping some costs as much as decoding them.
 _DECODED_PX = 8_000_000
 _FETCH_ROWS = 64
-Mask: TypeAlias = npt.NDArray[np.bool_]
-
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 

@@ -172,12 +172,13 @@ def bilinear_subpixels(low: Tensor, scale: int) -> Tensor:
     """
     padded = F.pad(low, (1, 1, 1, 1), mode="replicate")  # (N, C, H, W) -> (N, C, H+2, W+2)
     kernel = _kernel_on(scale, low.shape[1], low.dtype, low.device)
-    with torch.autocast(low.device.type, enabled=False), _without_tf32(low.device):
+    with torch.autocast(low.device.type, enabled=False), without_tf32(low.device):
         return F.conv2d(padded.contiguous(memory_format=torch.channels_last), kernel)
 
 
-def _without_tf32(device: torch.device) -> AbstractContextManager[object]:
-    """Convolutions in fp32 as exact as fp32 is; cuDNN would round their factors to ten bits."""
+def without_tf32(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which convolutions in fp32 are as exact as fp32 is: by default, cuDNN rounds their factors to TF32
+    (ten bits of mantissa)."""
     if device.type != "cuda":
         return contextlib.nullcontext()
     return cast(

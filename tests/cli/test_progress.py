@@ -32,6 +32,14 @@ class Clock:
         return self.now
 
 
+def begun(picture_px: int) -> tuple[Clock, Estimate]:
+    """Of 1000 px in all, at an unknown speed; the first picture has begun, at 0 s."""
+    clock = Clock()
+    estimate = Estimate(1000, None, clock=clock)
+    estimate.started(picture_px)
+    return clock, estimate
+
+
 @pytest.mark.parametrize(
     ("pixels", "words"),
     [(0, "0.0 MP"), (1, "0.0001 MP"), (12_288, "0.012 MP"), (950_000, "0.95 MP"), (14.8e6, "14.8 MP")],
@@ -62,9 +70,7 @@ def test_an_estimate_moves_while_the_engine_is_silent_and_never_goes_back() -> N
 
 
 def test_without_a_known_speed_nothing_is_claimed() -> None:
-    clock = Clock()
-    estimate = Estimate(1000, None, clock=clock)
-    estimate.started(1000)
+    clock, estimate = begun(1000)
     clock.now = 50
     assert (estimate.px(), estimate.seconds_left(), estimate.fraction()) == (0, None, 0)
     estimate.advanced(500)
@@ -73,9 +79,7 @@ def test_without_a_known_speed_nothing_is_claimed() -> None:
 
 
 def test_parts_of_a_picture_that_are_not_final_count_for_progress_and_speed() -> None:
-    clock = Clock()
-    estimate = Estimate(1000, None, clock=clock)
-    estimate.started(1000)
+    clock, estimate = begun(1000)
     clock.now = 0.5
     estimate.computed(20)
     assert (estimate.px(), estimate.seconds_left()) == (20, None), "too early to say"
@@ -97,9 +101,7 @@ def test_parts_of_a_picture_that_are_not_final_count_for_progress_and_speed() ->
 
 
 def test_what_an_earlier_run_made_is_no_speed() -> None:
-    clock = Clock()
-    estimate = Estimate(1000, None, clock=clock)
-    estimate.started(1000)
+    clock, estimate = begun(1000)
     clock.now = 0.001
     estimate.resumed(600)
     clock.now = 5
@@ -112,9 +114,7 @@ def test_what_an_earlier_run_made_is_no_speed() -> None:
 
 
 def test_a_picture_that_fails_does_not_take_back_the_progress_of_another() -> None:
-    clock = Clock()
-    estimate = Estimate(1000, None, clock=clock)
-    estimate.started(800)
+    clock, estimate = begun(800)
     clock.now = 4
     estimate.computed(400)
     estimate.failed(200, begun=False)  # the next one, while it was read

@@ -13,7 +13,6 @@ import functools
 import importlib.util
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeGuard, cast
 
@@ -35,27 +34,17 @@ _TRIAL_PX = 768
 _TRIAL_TOLERANCE = 0.02
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """How the kernel divides its work: px of a row at a time, warps for them, and blocks that are copied ahead."""
-
-    px: int
-    warps: int
-    stages: int
-
-
-TILING = Tiling(px=128, warps=4, stages=3)
+# How the kernels divide their work: px of a row at a time, warps for them, and blocks that are copied ahead.
+_PX, _WARPS, _STAGES = 128, 4, 3
 
 
 class FusedConv(nn.Module):
     """A 3×3 convolution of `nn.Conv2d`'s weights, then PReLU if `slope` is given. Inference only, NHWC in memory."""
 
-    def __init__(
-        self, conv: nn.Conv2d, slope: Tensor | None = None, tiling: Tiling = TILING, *, by_blocks: bool | None = None
-    ) -> None:
+    def __init__(self, conv: nn.Conv2d, slope: Tensor | None = None, *, by_blocks: bool | None = None) -> None:
         """`by_blocks`: which of the two kernels; None: the one for the GPU that holds the weights."""
         super().__init__()
-        self.inputs, self.outputs, self.tiling = conv.in_channels, conv.out_channels, tiling
+        self.inputs, self.outputs = conv.in_channels, conv.out_channels
         self.by_blocks = _capability(conv.weight.device) >= _BLOCKS_CAPABILITY if by_blocks is None else by_blocks
         # (O, I, 3, 3) -> (9·I, O): a matrix per tap
         self.weight = conv.weight.detach().permute(2, 3, 1, 0).reshape(9 * self.inputs, self.outputs).contiguous()
@@ -70,17 +59,17 @@ class FusedConv(nn.Module):
             (count, self.outputs, height, width), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
         )
         added = out if residual is None else residual.contiguous(memory_format=torch.channels_last)
-        across = -(-width // self.tiling.px)
+        across = -(-width // _PX)
         start = self._blocks if self.by_blocks else self._px
         with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # where Triton starts kernels
             start((count * height * across,), x, added, out, across)(
                 INPUTS=self.inputs,
                 OUTPUTS=self.outputs,
-                PX=self.tiling.px,
+                PX=_PX,
                 PRELU=self.slope is not None,
                 RESIDUAL=residual is not None,
-                num_warps=self.tiling.warps,
-                num_stages=self.tiling.stages,
+                num_warps=_WARPS,
+                num_stages=_STAGES,
             )
         return out
 
@@ -90,7 +79,7 @@ class FusedConv(nn.Module):
         from srgan_cli.engine.backends.fused_kernel import convolve_blocks
 
         def rows(of: Tensor) -> object:
-            return TensorDescriptor.from_tensor(of.permute(0, 2, 3, 1), [1, 1, self.tiling.px, of.shape[1]])
+            return TensorDescriptor.from_tensor(of.permute(0, 2, 3, 1), [1, 1, _PX, of.shape[1]])
 
         weight = TensorDescriptor.from_tensor(self.weight, [self.inputs, self.outputs])
         return partial(

@@ -28,7 +28,7 @@ from srgan_cli.engine.backends.protocol import (
     because,
 )
 from srgan_cli.errors import DeviceError
-from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.layers import Generator, without_tf32
 from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
 
@@ -310,12 +310,8 @@ def inference(device: torch.device) -> Iterator[None]:
     By default cuDNN rounds the factors of fp32 convolutions to TF32 (ten bits of mantissa). Then the canary could not
     be trusted, and tiles would not agree to float rounding.
     """
-    with torch.inference_mode():
-        if device.type != "cuda":
-            yield
-            return
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
-            yield
+    with torch.inference_mode(), without_tf32(device):
+        yield
 
 
 def free_memory_bytes(device: torch.device) -> int:
