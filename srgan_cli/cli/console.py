@@ -61,13 +61,12 @@ class Watch:
         self._may_resume = len(session.plan.jobs) > 1 or session.options.resume
         self._resumes, self._accepts_damaged = session.options.resume, session.options.accept_damaged
         self._lock = threading.Lock()
-        self._advanced: dict[tuple[Path, Path], int] = {}  # by source and target: pages may share a source
-        self._positions = {(job.source, job.target): number for number, job in enumerate(self._plan.jobs, start=1)}
+        self._positions = {_key(job): number for number, job in enumerate(self._plan.jobs, start=1)}
         self._jobs_of: dict[Path, list[Job]] = {}
         for job in self._plan.jobs:
             self._jobs_of.setdefault(job.source, []).append(job)
-        self._begun: tuple[Path, Path] | None = None  # the picture that began last
-        self._told, self._told_px = 0.0, 0  # the last event inside it (or its start): when, and the px done
+        # The last event inside a picture (or its start): when, and the px done.
+        self._told: dict[tuple[Path, Path], tuple[float, int]] = {}
         self._notes: dict[str, list[Path]] = {}  # pixels of results, and their owners
         self._left: set[str] = set()  # why pictures were not tried, as far as it was said
         pace = session.last_pace()
@@ -141,39 +140,33 @@ class Watch:
     # ---------------------------------------------------------------------------------- what the run tells (any thread)
 
     def started(self, job: Job) -> None:
-        count = f"{self._positions[job.source, job.target]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
-        lost = self._advanced.pop((job.source, job.target), 0)  # with a worker that has ended
+        count = f"{self._positions[_key(job)]}/{len(self._plan.jobs)} " if len(self._plan.jobs) > 1 else ""
         with self._lock:
-            self._begun, self._told_px = (job.source, job.target), 0
+            self._told[_key(job)] = time.monotonic(), 0
             self._doing = f"{count}{shown(job.source.name)}"
-            if lost:
-                self._estimate.advanced(-lost)
-            self._estimate.started(job.network_pixels)
-            self._told = time.monotonic()
+            self._estimate.started(_key(job), job.network_pixels)
         self._event("started", source=str(job.source), target=str(job.target), model=job.model, why=job.why)
 
     def advanced(self, job: Job, network_pixels: int) -> None:
         with self._lock:
-            self._estimate.advanced(network_pixels)
-        self._final(job, network_pixels)
+            self._estimate.advanced(_key(job), network_pixels)
+            done = self._estimate.final_px(_key(job))
+        self._event("progress", source=str(job.source), done=done, total=job.network_pixels)
 
     def resumed(self, job: Job, network_pixels: int) -> None:
         with self._lock:
-            self._estimate.resumed(network_pixels)
-        self._final(job, network_pixels)
-
-    def _final(self, job: Job, network_pixels: int) -> None:
-        key = job.source, job.target
-        self._advanced[key] = self._advanced.get(key, 0) + network_pixels
-        self._event("progress", source=str(job.source), done=self._advanced[key], total=job.network_pixels)
+            self._estimate.resumed(_key(job), network_pixels)
+            done = self._estimate.final_px(_key(job))
+        self._event("progress", source=str(job.source), done=done, total=job.network_pixels)
 
     def computed(self, job: Job, network_pixels: int) -> None:
         with self._lock:
-            self._estimate.computed(network_pixels)
-        now, done = time.monotonic(), self._advanced.get((job.source, job.target), 0) + network_pixels
+            self._estimate.computed(_key(job), network_pixels)
+            done = self._estimate.final_px(_key(job)) + network_pixels
+        now, (told, told_px) = time.monotonic(), self._told[_key(job)]
         # Less than before, if a tile has to be computed again, is no news.
-        if self._json and now - self._told >= _EVENT_SECONDS and done > self._told_px:
-            self._told, self._told_px = now, done
+        if self._json and now - told >= _EVENT_SECONDS and done > told_px:
+            self._told[_key(job)] = now, done
             self._event("progress", source=str(job.source), done=done, total=job.network_pixels)
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
@@ -209,9 +202,9 @@ class Watch:
     def _leave_out(self, source: Path, target: Path | None) -> None:
         """A picture that is not made is subtracted from the total, so that the bar still ends at 100 %."""
         jobs = [job for job in self._jobs_of.get(source, ()) if target in (None, job.target)]
-        left = sum(job.network_pixels - self._advanced.get((job.source, job.target), 0) for job in jobs)
         with self._lock:
-            self._estimate.failed(left, begun=any((job.source, job.target) == self._begun for job in jobs))
+            for job in jobs:
+                self._estimate.failed(_key(job), job.network_pixels - self._estimate.final_px(_key(job)))
 
     def skipped(self, skip: Skip) -> None:
         self._event("skipped", source=str(skip.source), target=str(skip.target), reason=skip.reason)
@@ -287,6 +280,11 @@ class Watch:
             with self._lock:
                 sys.stdout.write(json.dumps({"event": kind, **values}) + "\n")
                 sys.stdout.flush()
+
+
+def _key(job: Job) -> tuple[Path, Path]:
+    """Source and target: pages may share a source."""
+    return job.source, job.target
 
 
 def page_fields(job: Job) -> dict[str, int]:

@@ -161,16 +161,24 @@ class Upscaler:
         out = np.empty((0, width * self.scale, channels), np.uint8 if depth_bytes == 1 else np.uint16)
         return self.tile_px, self._band_px(runners.runner(self.chain), out), self._halo_px(channels)
 
-    def upscale_strip(self, low: Pixels, rows: Span, out: Pixels, tile_px: int) -> None:
+    def upscale_strip(
+        self, low: Pixels, rows: Span, out: Pixels, tile_px: int, on_part: Callable[[int], None] | None = None
+    ) -> None:
         """Enlarge rows [rows.start, rows.stop) of a picture into `out`; `low` holds its rows [rows.begin, rows.end).
+        `on_part` is called as by `upscale_rows`, with the px of the strip that are done.
 
         With the tile side that `upscale_rows` uses, one of its bands, and the same kernels (`backends.fused` chooses
         them in a trial), the result is bit-identical.
         """
         with self._one_at_a_time, self.compute.inference():
-            runner = runners.runner(self.chain, self.noise, (rows.start, 0))
-            halo_px = self._halo_px(out.shape[2])
             top = rows.start
+
+            def report(px: int) -> None:
+                if on_part is not None:
+                    on_part((top - rows.start) * low.shape[1] + px)
+
+            runner = runners.runner(self.chain, self.noise, (rows.start, 0), report)
+            halo_px = self._halo_px(out.shape[2])
             while top < rows.stop:
                 side = min(tile_px, self.tile_px)
                 core = next_rows(top - rows.start, rows.core, self._band_px(runner, out, side), 0).core

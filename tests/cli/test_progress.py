@@ -36,7 +36,7 @@ def begun(picture_px: int) -> tuple[Clock, Estimate]:
     """Of 1000 px in all, at an unknown speed; the first picture has begun, at 0 s."""
     clock = Clock()
     estimate = Estimate(1000, None, clock=clock)
-    estimate.started(picture_px)
+    estimate.started("a", picture_px)
     return clock, estimate
 
 
@@ -56,16 +56,16 @@ def test_an_estimate_moves_while_the_engine_is_silent_and_never_goes_back() -> N
     clock.now = 1
     assert estimate.seconds_left() == 11
     clock.now = 3
-    estimate.started(400)
+    estimate.started("a", 400)
     seen = []
     for clock.now in (3, 4, 5, 6, 7, 20):
         seen.append(estimate.px())
     assert seen == [0, 100, 200, 300, 360, 360]  # at most nine tenths of the picture
-    estimate.advanced(400)
+    estimate.advanced("a", 400)
     assert estimate.px() == 400
     assert estimate.px_per_second() == pytest.approx(400 / 17)
-    estimate.started(600)
-    estimate.failed(600, begun=True)
+    estimate.started("b", 600)
+    estimate.failed("b", 600)
     assert estimate.fraction() == 1
 
 
@@ -73,7 +73,7 @@ def test_without_a_known_speed_nothing_is_claimed() -> None:
     clock, estimate = begun(1000)
     clock.now = 50
     assert (estimate.px(), estimate.seconds_left(), estimate.fraction()) == (0, None, 0)
-    estimate.advanced(500)
+    estimate.advanced("a", 500)
     clock.now = 60
     assert estimate.seconds_left() == pytest.approx(40)
 
@@ -81,48 +81,69 @@ def test_without_a_known_speed_nothing_is_claimed() -> None:
 def test_parts_of_a_picture_that_are_not_final_count_for_progress_and_speed() -> None:
     clock, estimate = begun(1000)
     clock.now = 0.5
-    estimate.computed(20)
+    estimate.computed("a", 20)
     assert (estimate.px(), estimate.seconds_left()) == (20, None), "too early to say"
     clock.now = 4
-    estimate.computed(200)
+    estimate.computed("a", 200)
     assert estimate.seconds_left() == pytest.approx(16)
     clock.now = 5
     assert estimate.px() == pytest.approx(250)
-    estimate.computed(100)  # a tile is computed again
+    estimate.computed("a", 100)  # a tile is computed again
     assert estimate.px() == pytest.approx(250), "it never goes back"
     clock.now = 10
-    estimate.advanced(500)
+    estimate.advanced("a", 500)
     assert estimate.px() == 500
     assert estimate.seconds_left() == pytest.approx(10)
-    estimate.computed(400)
+    estimate.computed("a", 400)
     assert estimate.fraction() == pytest.approx(0.9)
-    estimate.advanced(-500)  # with a worker that has ended
-    assert estimate.px() == 0
+    estimate.started("a", 1000)  # again, since its worker has ended
+    assert (estimate.px(), estimate.final_px("a")) == (0, 0)
 
 
 def test_what_an_earlier_run_made_is_no_speed() -> None:
     clock, estimate = begun(1000)
     clock.now = 0.001
-    estimate.resumed(600)
+    estimate.resumed("a", 600)
     clock.now = 5
     assert (estimate.px(), estimate.seconds_left()) == (600, None)
-    estimate.advanced(100)
+    estimate.advanced("a", 100)
     assert estimate.px_per_second() == pytest.approx(20)
     assert estimate.seconds_left() == pytest.approx(15)
     clock.now = 30
     assert estimate.px() == pytest.approx(970), "at most nine tenths of what is left"
 
 
+def test_pictures_in_progress_at_once_keep_their_own_parts() -> None:
+    clock, estimate = begun(400)
+    estimate.started("b", 400)
+    estimate.resumed("b", 300)
+    clock.now = 4
+    estimate.computed("a", 120)
+    estimate.computed("b", 80)
+    assert (estimate.px(), estimate.px_per_second()) == (500, 50)
+    clock.now = 5
+    estimate.advanced("b", 100)
+    assert estimate.px() == 520, "what is computed of the other stays"
+    assert estimate.px_per_second() == pytest.approx(44)
+    clock.now = 60
+    assert estimate.px() == pytest.approx(520 + 0.9 * 280), "of what is left in it"
+    estimate.started("b", 400)  # again, since its worker has ended: what an earlier run left is gone too
+    assert estimate.px() == pytest.approx(120 + 0.9 * 680)
+    estimate.failed("b", 400)
+    estimate.failed("c", 200)  # never begun
+    assert estimate.total_px == 400
+
+
 def test_a_picture_that_fails_does_not_take_back_the_progress_of_another() -> None:
     clock, estimate = begun(800)
     clock.now = 4
-    estimate.computed(400)
-    estimate.failed(200, begun=False)  # the next one, while it was read
+    estimate.computed("a", 400)
+    estimate.failed("b", 200)  # the next one, while it was read
     assert (estimate.px(), estimate.fraction()) == (400, 0.5)
     clock.now = 6
-    estimate.computed(600)
+    estimate.computed("a", 600)
     assert estimate.px() == 600
-    estimate.failed(800, begun=True)
+    estimate.failed("a", 800)
     assert estimate.px() == 0
 
 

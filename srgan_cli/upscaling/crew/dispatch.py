@@ -27,6 +27,7 @@ from srgan_cli.upscaling.crew.file_access import FileAccess
 from srgan_cli.upscaling.crew.messages import (
     AccessChecked,
     Advanced,
+    Computed,
     Done,
     Event,
     Failed,
@@ -237,7 +238,9 @@ class Dispatch:
         if isinstance(event, Started) and (job := self._out.start(worker, event)) is not None:
             self._observer.started(job)
         elif isinstance(event, Advanced) and (job := self._out.advance(worker, event)) is not None:
-            self._observer.advanced(job, event.network_pixels)
+            (self._observer.resumed if event.resumed else self._observer.advanced)(job, event.network_pixels)
+        elif isinstance(event, Computed) and (job := self._out.job(worker, event.target)) is not None:
+            self._observer.computed(job, event.network_pixels)
         elif isinstance(event, Done) and (job := self._out.pop(worker, event.target)) is not None:
             self._done(job, event)
         elif isinstance(event, Failed) and (job := self._out.pop(worker, event.failure.target)) is not None:

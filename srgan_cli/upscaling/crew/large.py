@@ -18,7 +18,16 @@ from srgan_cli.errors import DeviceError, PictureError
 from srgan_cli.files import discard, publish_text
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.stores.paths import StorePath
-from srgan_cli.upscaling.crew.messages import Event, Strip, StripDone, Survey, Surveyed, UnitEnded, WorkerLost
+from srgan_cli.upscaling.crew.messages import (
+    Event,
+    Strip,
+    StripComputed,
+    StripDone,
+    Survey,
+    Surveyed,
+    UnitEnded,
+    WorkerLost,
+)
 from srgan_cli.upscaling.crew.roster import TRIES, Roster
 from srgan_cli.upscaling.plan import Job
 
@@ -46,11 +55,10 @@ class CrewUpscaler:
         out: Pixels,
         *,
         on_rows: Callable[[int], None] | None = None,
-        on_part: object = None,
+        on_part: Callable[[int], None] | None = None,
         first_row: int = 0,
     ) -> None:
-        """Like `Upscaler.upscale_rows`; `on_rows` is called for rows in order, `on_part` never. Raises
-        `UndividedError`."""
+        """Like `Upscaler.upscale_rows`; `on_rows` is called for rows in order. Raises `UndividedError`."""
         scratch = _path_of(out, self._job)
         with _probing(scratch) as probe:
             answers = self._survey(probe)
@@ -59,7 +67,7 @@ class CrewUpscaler:
                 raise UndividedError("this model blends its tiles, so its pictures are not made in bands")
             seeing = {worker: answer.sees_probe for worker, answer in answers.items()}
             making = _Making(self._roster, self._job, cut, scratch, probe, seeing)
-            making.run(source, out, on_rows or (lambda _rows: None), first_row)
+            making.run(source, out, on_rows or (lambda _rows: None), on_part or (lambda _px: None), first_row)
 
     def upscale(self, low: Pixels) -> Pixels:
         """(H, W, C) -> (H·scale, W·scale, C), by one of the workers."""
@@ -157,11 +165,19 @@ class _Making:
         self._waiting: deque[Strip] = deque()
         self._tries: Counter[int] = Counter()
         self._ready: dict[int, int] = {}  # finished strips below unfinished ones: first row to last
+        self._computed: dict[int, int] = {}  # first rows of strips that are not in order yet, and their computed low px
         self._left = 1  # number of strips that are not cut yet
 
-    def run(self, source: RowSource, out: Pixels, on_rows: Callable[[int], None], first_row: int) -> None:
+    def run(
+        self,
+        source: RowSource,
+        out: Pixels,
+        on_rows: Callable[[int], None],
+        on_part: Callable[[int], None],
+        first_row: int,
+    ) -> None:
         strips = self._strips(source, first_row)
-        done = first_row
+        done, told = first_row, 0
         try:
             while done < self._job.header.height or self._roster.busy:
                 self._hand_out(strips)
@@ -169,8 +185,12 @@ class _Making:
                     self._take_in(worker, event, out)
                 while done in self._ready:
                     stop = self._ready.pop(done)
+                    self._computed.pop(done, None)
                     on_rows(stop - done)
                     done = stop
+                if (part := sum(self._computed.values())) != told:
+                    on_part(part)
+                    told = part
         except BaseException:
             self._settle_down()
             raise
@@ -215,7 +235,10 @@ class _Making:
             if event.high is not None:
                 out[rows.start * self._cut.scale : rows.stop * self._cut.scale] = event.high
             self._ready[rows.start] = rows.stop
+            self._computed[rows.start] = rows.core * self._job.header.width
             self._out[worker][0] = None
+        elif isinstance(event, StripComputed):
+            self._computed[event.row] = event.low_px
         elif isinstance(event, Surveyed):
             self._seeing[worker] = event.sees_probe
         elif isinstance(event, (UnitEnded, WorkerLost)):
@@ -230,6 +253,8 @@ class _Making:
         ended = len(given) if isinstance(event, WorkerLost) or event.error is not None else min(1, len(given))
         strips = [strip for strip in (given.popleft() for _ in range(ended)) if strip is not None]
         self._waiting.extendleft(reversed(strips))
+        for strip in strips:
+            self._computed.pop(strip.rows.start, None)
         if isinstance(event, WorkerLost) and strips:
             first_row = strips[0].rows.start
             self._tries[first_row] += 1

@@ -97,6 +97,17 @@ class Started:
 
 @dataclass(frozen=True)
 class Advanced:
+    """Px of a picture have become final; `resumed`: they were made by an earlier run."""
+
+    target: Path
+    network_pixels: int
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Px of a picture have been computed which are not final yet. Sent now and then."""
+
     target: Path
     network_pixels: int
 
@@ -144,6 +155,14 @@ class Surveyed:
 
 
 @dataclass(frozen=True)
+class StripComputed:
+    """About `low_px` low-resolution px of the strip that begins at `row` are computed. Sent now and then."""
+
+    row: int
+    low_px: int
+
+
+@dataclass(frozen=True)
 class StripDone:
     """Rows are finished: in the scratch file, or in this message."""
 
@@ -170,7 +189,8 @@ class WorkerLost:
 
 
 Event: TypeAlias = (
-    "Started | Advanced | Done | Failed | Said | AccessChecked | Surveyed | StripDone | UnitEnded | WorkerLost"
+    "Started | Advanced | Computed | Done | Failed | Said | AccessChecked | Surveyed | StripComputed | StripDone"
+    " | UnitEnded | WorkerLost"
 )
 
 

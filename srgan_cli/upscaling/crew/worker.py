@@ -19,6 +19,7 @@ from srgan_cli.upscaling.crew.messages import (
     Advanced,
     Brief,
     CheckAccess,
+    Computed,
     Done,
     Event,
     Failed,
@@ -26,6 +27,7 @@ from srgan_cli.upscaling.crew.messages import (
     Said,
     Started,
     Strip,
+    StripComputed,
     StripDone,
     Survey,
     Surveyed,
@@ -41,6 +43,11 @@ from srgan_cli.upscaling.warming import warm
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
+
+
+# Parts of a picture that are not final yet are reported at this interval: a message for each layer of a network would
+# cost more than it shows.
+_PART_SECONDS = 0.5
 
 
 class Worker:
@@ -129,14 +136,20 @@ class Worker:
         scale, dtype = upscaler.scale, np.dtype(np.uint8 if job.canvas_depth == 8 else np.uint16)
         shape = job.header.height * scale, job.header.width * scale, job.header.channels
         began = time.perf_counter()
+        is_due = _Interval()
+
+        def computed(low_px: int) -> None:
+            if is_due():
+                self._say(StripComputed(rows.start, low_px))
+
         if strip.scratch is not None:
             whole = np.memmap(strip.scratch, dtype, "r+", shape=shape)
             high = whole[rows.start * scale : rows.stop * scale]
-            upscaler.upscale_strip(strip.low, rows, high, strip.tile_px)
+            upscaler.upscale_strip(strip.low, rows, high, strip.tile_px, computed)
             whole.flush()
         else:
             high = np.empty((rows.core * scale, *shape[1:]), dtype)
-            upscaler.upscale_strip(strip.low, rows, high, strip.tile_px)
+            upscaler.upscale_strip(strip.low, rows, high, strip.tile_px, computed)
         self._say(StripDone(rows, None if strip.scratch is not None else high))
         return UnitEnded(None, time.perf_counter() - began, rows.core * shape[1] * scale)
 
@@ -146,6 +159,20 @@ def _holds(path: Path, token: str) -> bool:
         return path.read_text(encoding="ascii") == token
     except (OSError, ValueError):
         return False
+
+
+class _Interval:
+    """True when called for the first time after another `_PART_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < _PART_SECONDS:
+            return False
+        self._last = now
+        return True
 
 
 class _UnitObserver:
@@ -161,6 +188,7 @@ class _UnitObserver:
         self._say, self._tally, self._stream = say, tally, stream
         self._target = target  # the bytes of a picture written to the stream
         self._begun: float | None = None
+        self._is_due = _Interval()
 
     def seconds(self) -> float:
         """Since the first picture was started."""
@@ -177,10 +205,11 @@ class _UnitObserver:
         self._say(Advanced(self._target_of(job), network_pixels))
 
     def resumed(self, job: Job, network_pixels: int) -> None:
-        self.advanced(job, network_pixels)
+        self._say(Advanced(self._target_of(job), network_pixels, resumed=True))
 
     def computed(self, job: Job, network_pixels: int) -> None:
-        """Not reported: a message for each layer would cost more than it shows."""
+        if self._is_due():
+            self._say(Computed(self._target_of(job), network_pixels))
 
     def done(self, job: Job, seconds: float, notes: tuple[str, ...]) -> None:
         data = None if self._stream is None else self._stream.getvalue()

@@ -13,11 +13,17 @@ import pytest
 
 from srgan_cli.cli import console
 from srgan_cli.cli.console import Watch
+from srgan_cli.engine import bands
 from srgan_cli.engine.upscaler import Upscaler
+from srgan_cli.errors import DeviceError
+from srgan_cli.upscaling import journal
+from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, lead
 from srgan_cli.upscaling.observer import Tally
 from srgan_cli.upscaling.session import Session
-from tests.upscaling.crews import Killed, Threads, session
+from tests.faults import at_call
+from tests.upscaling.batch.runs import Recorder
+from tests.upscaling.crews import Killed, Threads, by_threads, session
 from tests.upscaling.pictures import cut_short, picture
 
 pytestmark = pytest.mark.timeout(120)
@@ -91,3 +97,43 @@ def test_progress_of_a_picture_that_is_made_again_begins_again(
     assert len(crew.replaced) == 1
     assert all(event["done"] <= event["total"] for event in events if event["event"] == "progress")
     assert next(event for event in events if event["event"] == "summary")["done"] == 12
+
+
+@pytest.mark.parametrize("split_pixels", [10**9, 1000], ids=["one worker", "all workers"])
+def test_progress_inside_a_picture_is_reported_with_workers_too(
+    large: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, split_pixels: int
+) -> None:
+    monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
+    monkeypatch.setattr(worker, "_PART_SECONDS", 0.0)
+    monkeypatch.setattr(console, "_EVENT_SECONDS", 0.0)
+    made = session(large, model, split_pixels=split_pixels)
+    crew = Threads(brief_of(made), ("cpu:1", "cpu:2"))
+    with Watch(made, quiet=True, verbose=False, as_json=True) as watch:
+        lead(made, crew, watch)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for job in made.plan.jobs:
+        done = [row["done"] for row in rows if row["event"] == "progress" and row["source"] == str(job.source)]
+        band_px = 8 * 40 * 16  # a tile's rows
+        assert done[-1] == job.network_pixels
+        assert any(px % band_px for px in done[:-1]), "between two bands"
+        assert all(0 < px <= job.network_pixels for px in done)
+
+
+def test_rows_of_an_earlier_run_are_reported_as_such_by_workers(
+    large: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that they do not count for the speed."""
+    monkeypatch.setattr("srgan_cli.upscaling.places.CANVAS_BYTES", 1000)
+    monkeypatch.setattr(journal, "EVERY_SECONDS", 0.0)
+
+    def fail(*_: Any) -> None:
+        raise DeviceError("a fault was injected")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands.HostRunner, "start", at_call(5, bands.HostRunner.start, fail))
+        assert session(large, model).run(Recorder()).exit_code == 5
+    tally, watch, _ = by_threads(session(large, model))
+    assert (tally.exit_code, len(tally.done)) == (0, 2)
+    (resumed,) = watch.of("resumed")
+    assert resumed > 0
+    assert resumed + sum(watch.of("advanced")) == sum(job.network_pixels for job in tally.done)
