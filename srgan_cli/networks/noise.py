@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 _WORD = 0xFFFFFFFF
 _OTHER = 1 << 62  # a seed that users cannot choose
 _PASS_LAYERS = 1 << 16  # layers of one network in a chain
+_FACTORS = 0x21F0AAAD, 0x735A2D97
 # Mean and standard deviation of the sum of four bytes.
 _MEAN, _STD = 4 * 127.5, (4 * (256**2 - 1) / 12) ** 0.5
 
@@ -46,28 +48,51 @@ class Noise:
     def field(self, layer: int, features: Tensor) -> Tensor:
         """(N, F, H, W) -> (N, 1, H, W) on its device and of its dtype: mean 0, standard deviation `strength`."""
         height, width, device = features.shape[2], features.shape[3], features.device
-        words = torch.tensor([self.seed & _WORD, self.seed >> 32 & _WORD, self.first_layer + layer])
-        first, second = torch.tensor([0x9E3779B9]), torch.tensor([0x85EBCA6B])
-        for word in words:
-            first, second = _mixed(first ^ word), _mixed((second + word) & _WORD)
-        tops, lefts = torch.tensor(self.corners, device=device).T
-        rows = (tops[:, None] + torch.arange(height, device=device)) & _WORD  # (N, H)
-        columns = (lefts[:, None] + torch.arange(width, device=device)) & _WORD  # (N, W)
-        rows = _mixed(rows ^ first.to(device))[:, :, None]
-        bits = _mixed((rows + _mixed(columns ^ second.to(device))[:, None, :]) & _WORD)  # (N, H, W)
-        total = (bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) + (bits >> 24)
-        strength = torch.tensor(self.strength, device=device).view(-1, 1, 1)
-        noise = (total.to(torch.float32) - _MEAN) * (strength / _STD)
+        first, second = 0x9E3779B9, 0x85EBCA6B
+        for word in (self.seed & _WORD, self.seed >> 32 & _WORD, self.first_layer + layer):
+            first, second = _mixed(first ^ word), _mixed(second + word & _WORD)
+
+        def edge(starts: Sequence[int], length: int, key: int) -> Tensor:
+            # Ranges are made on the device: copying them there would make the CPU wait for it, in every layer.
+            ranges = [torch.arange(start, start + length, device=device) for start in starts]
+            return _wrapped(_mixed((torch.stack(ranges) & _WORD) ^ key))
+
+        rows = edge([row for row, _ in self.corners], height, first)[:, :, None]
+        columns = edge([column for _, column in self.corners], width, second)[:, None, :]
+        bits = _mixed_narrow(rows + columns)  # (N, H, W)
+        total = bits & 255
+        for shift in (8, 16, 24):
+            total += (bits >> shift).bitwise_and_(255)
+        noise = total.to(torch.float32).sub_(_MEAN)
+        if isinstance(self.strength, tuple):
+            noise *= torch.tensor(self.strength, device=device).view(-1, 1, 1) / _STD
+        else:
+            noise *= self.strength / _STD
         field: Tensor = noise[:, None].to(features.dtype)
         return field
 
 
-def _mixed(words: Tensor) -> Tensor:
+Words = TypeVar("Words", int, Tensor)
+
+
+def _mixed(words: Words) -> Words:
     """A hash of 32 bits in which every bit depends on every bit. It uses int64, in which the products stay below 2^63;
     the multipliers were found by C. Wellons' search (hash-prospector, 2018)."""
     words = words ^ (words >> 16)
-    words = words * 0x21F0AAAD & _WORD
+    words = words * _FACTORS[0] & _WORD
     words = words ^ (words >> 15)
-    words = words * 0x735A2D97 & _WORD
-    folded: Tensor = words ^ (words >> 15)
-    return folded
+    words = words * _FACTORS[1] & _WORD
+    return words ^ (words >> 15)
+
+
+def _wrapped(words: Tensor) -> Tensor:
+    """32-bit words in int64 -> the same bits in int32."""
+    return (words - ((words >> 31) << 32)).to(torch.int32)
+
+
+def _mixed_narrow(words: Tensor) -> Tensor:
+    """`_mixed` for bits in int32: half the memory traffic. Products wrap; right shifts extend the sign, so its copies
+    are masked."""
+    words = (words >> 16).bitwise_and_(0xFFFF).bitwise_xor_(words).mul_(_FACTORS[0])
+    words = (words >> 15).bitwise_and_(0x1FFFF).bitwise_xor_(words).mul_(_FACTORS[1])
+    return (words >> 15).bitwise_and_(0x1FFFF).bitwise_xor_(words)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from srgan_cli.errors import WeightsError
+from srgan_cli.networks import noise
 from srgan_cli.networks.generators import Compact, build, fold, settings_of
 from srgan_cli.networks.graph import nodes_of
 from srgan_cli.networks.growing import grown, with_noise, without_noise
@@ -61,6 +62,15 @@ def test_places_far_out_and_windows_of_one_batch() -> None:
     assert torch.equal(parts[0], whole[0, :, 7:27, 9:29])
     assert torch.equal(parts[1], whole[0, :, :20, 30:])
     assert Noise(3).at([(2**31, 2**31)]).field(1, torch.empty(1, 1, 4, 4)).isfinite().all()
+
+
+def test_words_of_32_bits_are_mixed_as_in_64() -> None:
+    edges = torch.tensor([0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFF0000, 0x8000, 0x17FFF])
+    words = torch.cat([edges, torch.randint(2**32, (10_000,), generator=torch.Generator().manual_seed(2))])
+    mixed = noise._mixed(words)
+    assert torch.equal(noise._mixed_narrow(noise._wrapped(words)), noise._wrapped(mixed))
+    assert noise._mixed(0x80000001) == int(noise._mixed(torch.tensor(0x80000001)))
+    assert len(set(mixed.tolist())) > 9990
 
 
 def test_without_it_nothing_changes() -> None:
