@@ -95,6 +95,7 @@ class EngineOptions:
     precision: Precision = "auto"
     tile_px: int | None = None
     color_lock: bool | None = None  # None: on for adversarial weights
+    ensemble: bool = False  # the mean of eight results, see `engine.ensemble`
 
     def __post_init__(self) -> None:
         check_option(
@@ -297,6 +298,13 @@ class UpscaleOptions:
             self.variants == 1 or self.variation != 0 or self.has_grain,
             "--variation 0 makes all variants the same: give a larger one, or --grain",
         )
+        if self.engine.ensemble:
+            check_option(
+                not self.variation, "--ensemble averages the variants that --variation asks for: give only one of them"
+            )
+            check_option(
+                self.variants == 1 or self.has_grain, "--ensemble makes all variants the same: give --grain, or one"
+            )
         if self.variants > 1 and self.name_pattern is not None:
             check_option(
                 "{variant" in self.name_pattern,

@@ -18,6 +18,7 @@ from srgan_cli.cli.command import Command, under
 from srgan_cli.cli.options import (
     degradation_option,
     device_option,
+    ensemble_option,
     high_dir_option,
     json_option,
     low_dir_option,
@@ -92,6 +93,7 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
     heading="Model",
     multiple=True,
 )
+@ensemble_option("Evaluate each model's --ensemble too, on a row of its own.", heading="Model")
 @high_dir_option("high_dir", "Pictures", "The originals, at full size.", required=True)
 @low_dir_option("low_dir", "Pictures", "The small pictures, with the same names. [default: made by --degradation]")
 @degradation_option(
@@ -118,10 +120,10 @@ _pictures, _measures, _results = map(under, ("Pictures", "Metrics", "Results"))
 @verbose_option("Also print a line for each picture.")
 @no_config_option()
 def evaluate(
-    models: tuple[str, ...], seed: int, variations: tuple[float, ...], high_dir: Path, low_dir: Path | None,
-    degradation: str | None, scale: int | None, metrics: tuple[str, ...] | None, vgg_weights: Path | None,
-    save: Path | None, csv_file: Path | None, device: str, precision: Precision, tile_px: int | None, as_json: bool,
-    quiet: bool, verbose: bool,
+    models: tuple[str, ...], seed: int, variations: tuple[float, ...], ensemble: bool, high_dir: Path,
+    low_dir: Path | None, degradation: str | None, scale: int | None, metrics: tuple[str, ...] | None,
+    vgg_weights: Path | None, save: Path | None, csv_file: Path | None, device: str, precision: Precision,
+    tile_px: int | None, as_json: bool, quiet: bool, verbose: bool,
 ) -> int:  # fmt: skip
     """Compare enlarged pictures with their originals, with bicubic and Lanczos as baselines.
 
@@ -144,7 +146,7 @@ def evaluate(
         save=save,
         metrics=cast("tuple[Name, ...] | None", metrics),
         vgg_weights=vgg_weights,
-        engine=EngineOptions(device, precision, tile_px),
+        engine=EngineOptions(device, precision, tile_px, ensemble=ensemble),
         seed=seed,
         variations=variations,
     )

@@ -189,6 +189,11 @@ def variation_option(text: str, *names: str, heading: str, **more: Any) -> _Deco
     return under(heading)("--variation", *names, type=Decimal(), metavar="0-1", help=text, **more)
 
 
+def ensemble_option(text: str, *, heading: str) -> _Decorator[Any]:
+    """The self-ensemble, see `engine.ensemble`."""
+    return under(heading)("--ensemble", is_flag=True, help=text)
+
+
 def output_option(text: str, *, metavar: str, heading: str = "Output", **more: Any) -> _Decorator[Any]:
     return under(heading)("-o", "--output", metavar=metavar, help=text, **{"callback": path, **more})
 

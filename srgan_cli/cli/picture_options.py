@@ -16,6 +16,7 @@ from srgan_cli.cli.options import (
     Decimal,
     decimal,
     device_option,
+    ensemble_option,
     model_option,
     precision_option,
     scale_option,
@@ -142,6 +143,11 @@ _SIZE_AND_MODEL = (
         "--color-lock/--no-color-lock",
         default=None,
         help="Keep the colours of the input. [default: on for adversarial models]",
+    ),
+    ensemble_option(
+        "Average the results for the picture's eight mirrored and turned copies: closer to the original, with eight "
+        "times the work.",
+        heading="Model",
     ),
     _model(
         "--grain",
@@ -290,7 +296,7 @@ def _options(
     scale: float | None, long_side: tuple[int, bool] | None, width: tuple[int, bool] | None,
     height: tuple[int, bool] | None, fit: str | None, paper: str | None, dpi: float | None, only_enlarge: bool,
     copy_large: CopyLarge | None, model: str, detail: float | None, color_lock: bool | None,
-    grain: float | Literal["auto"] | None, seed: int, variation: float | None,
+    ensemble: bool, grain: float | Literal["auto"] | None, seed: int, variation: float | None,
     include: tuple[str, ...], exclude: tuple[str, ...], pages: str, max_pixels: int, accept_damaged: bool,
     timeout_s: float | None,
     format_: str | None, quality: int | None, name_pattern: str | None, bit_depth: str, lossless: bool,
@@ -318,7 +324,7 @@ def _options(
             only_enlarge=only_enlarge,
             copy_large=copy_large or "skip",
         ),
-        engine=EngineOptions(device, precision, tile_px, color_lock),
+        engine=EngineOptions(device, precision, tile_px, color_lock, ensemble),
         write=WriteOptions(
             format_,
             quality,

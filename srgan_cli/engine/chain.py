@@ -7,6 +7,7 @@ input.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srgan_cli.engine.backends.protocol import Backend, Drawing, Followed, Prepared
+from srgan_cli.engine.ensemble import Ensemble
 from srgan_cli.engine.tiles import Pass, chain_halo
 from srgan_cli.networks.generators import bilinear_subpixels, not_finite
 from srgan_cli.networks.noise import Noise
@@ -65,7 +67,9 @@ class Chain:
         self.halo_px = chain_halo(passes) + (_LOCK_RADIUS_PX + 1 if self.color_lock else 0)
         self._prepared = [backend.prepare(m) for m in models]
         each = zip(self._prepared, models, strict=True)
-        self._networks = [_Grey(one) if m.input_channels == 1 else one for one, m in each]
+        self._networks: list[Prepared] = [_Grey(one) if m.input_channels == 1 else one for one, m in each]
+        self._followed: list[Prepared] = list(self._prepared)
+        self.is_ensemble = False
         self.shuffle = self._networks[-1].shuffle
         # Whether all networks that draw from noise can do so on this backend.
         self.draws = all(
@@ -74,7 +78,16 @@ class Chain:
 
     def exact(self) -> Chain:
         """The same chain in fp32."""
-        return Chain(self.models, self.backend.exact(), color_lock=self.color_lock)
+        chain = Chain(self.models, self.backend.exact(), color_lock=self.color_lock)
+        return chain.ensemble() if self.is_ensemble else chain
+
+    def ensemble(self) -> Chain:
+        """The chain with the same networks, each of which averages over eight copies of its input."""
+        chain = copy.copy(self)
+        chain._networks = [Ensemble(one, inner) for one, inner in zip(self._networks, self._prepared, strict=True)]
+        chain._followed = list(chain._networks)
+        chain.is_ensemble, chain.draws = True, False
+        return chain
 
     def subpixels(self, low: Tensor, noise: Noise | None = None) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 3r², H·s/r, W·s/r) with r = `shuffle`, all fp32; may overshoot [0, 1].
@@ -106,15 +119,15 @@ class Chain:
         report it."""
         scales = [math.prod(model.scale for model in self.models[:number]) for number in range(len(self.models))]
         works = [one.work * scale**2 if isinstance(one, Followed) else 0
-                 for one, scale in zip(self._prepared, scales, strict=True)]  # fmt: skip
+                 for one, scale in zip(self._followed, scales, strict=True)]  # fmt: skip
         total = max(1, sum(works))
-        for number, one in enumerate(self._prepared):
+        for number, one in enumerate(self._followed):
             if isinstance(one, Followed):
                 one.on_fraction = partial(_pass_on, on_fraction, sum(works[:number]) / total, works[number] / total)
         try:
             yield
         finally:
-            for one in self._prepared:
+            for one in self._followed:
                 if isinstance(one, Followed):
                     one.on_fraction = None
 
@@ -154,9 +167,10 @@ class Chain:
     def bytes_per_px(self) -> float:
         """Memory for one more low-resolution px of a tile, at the peak.
 
-        The result exists about three times in fp32.
+        The result exists about three times in fp32, and two more of an ensemble.
         """
-        return self.backend.bytes_per_px(self._prepared, self._probe, 3 * 4 * 3 * self.scale**2)
+        copies = 5 if self.is_ensemble else 3
+        return self.backend.bytes_per_px(self._prepared, self._probe, copies * 4 * 3 * self.scale**2)
 
     def _probe(self, side: int) -> None:
         self.subpixels(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))

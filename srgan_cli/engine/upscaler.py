@@ -72,7 +72,8 @@ class Upscaler:
         self._note = on_note or (lambda _sentence: None)
         self.compute: Backend = choose(self.options, self.models, self._note)
         with self.compute.inference():
-            self.chain = self._trusted_chain()
+            trusted = self._trusted_chain()
+            self.chain = trusted.ensemble() if self.options.ensemble else trusted
             self.tile_px = self.options.tile_px or self._fitting_tile()
         if self.chain.blend_px:
             self.tile_px = max(self.tile_px, SMALLEST_BLENDED_TILE_PX)
@@ -88,8 +89,9 @@ class Upscaler:
 
     @property
     def has_noise(self) -> bool:
-        """Whether one of its networks draws its detail from noise, so that a result has variants."""
-        return any(model.network.has_noise for model in self.models)
+        """Whether one of its networks draws its detail from noise, so that a result has variants; an ensemble does
+        not."""
+        return any(model.network.has_noise for model in self.models) and not self.options.ensemble
 
     def varied(self, seed: int = 0, variation: float = 1.0) -> Upscaler:
         """A variation that shares the networks and draws their detail from the noise of a seed, with a strength from 0

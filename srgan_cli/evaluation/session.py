@@ -50,7 +50,7 @@ class EvaluateOptions:
     save: Path | None = None
     metrics: tuple[further.Name, ...] | None = None
     vgg_weights: Path | None = None
-    engine: EngineOptions = field(default_factory=EngineOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)  # `ensemble`: each model without it and with it
     # For models that draw their detail from noise: seed and strength; several strengths are evaluated side by side.
     seed: int = 0
     variations: tuple[float, ...] = ()
@@ -123,9 +123,14 @@ def evaluate_models(
 
 
 def _models(options: EvaluateOptions, scale: int) -> dict[str, Variant]:
-    upscalers = load_upscalers(options.models, scale, options.engine, taken=_BASELINES)
+    plain = replace(options.engine, ensemble=False)
+    upscalers = load_upscalers(options.models, scale, plain, taken=_BASELINES)
     asked = "--variation" if options.variations else "--seed" if options.seed else ""
-    return variants(upscalers, (options.seed,), options.variations, asked=asked)
+    models = variants(upscalers, (options.seed,), options.variations, asked=asked)
+    if options.engine.ensemble:
+        ensembles = load_upscalers(options.models, scale, options.engine, taken=_BASELINES)
+        models |= {f"{name}, ensemble": Variant(upscaler) for name, upscaler in ensembles.items()}
+    return models
 
 
 def _compute(model: Variant) -> dict[str, str | float]:

@@ -199,8 +199,9 @@ class Session:
         return self._assigned(job, choice.model, choice.why)
 
     def _assigned(self, job: Job, model: str, why: str) -> Job:
-        made_by = self.selections[model].record(job.scales)
-        return replace(job, model=model, why=why, made_by=made_by)
+        names, weights = self.selections[model].record(job.scales)
+        names += " (ensemble)" if self.options.engine.ensemble else ""
+        return replace(job, model=model, why=why, made_by=(names, weights))
 
     def assigned(self) -> tuple[Job, ...]:
         """All jobs with their models."""
@@ -213,7 +214,8 @@ class Session:
 
     def facts(self, job: Job, upscaler: Upscaler) -> tuple[str, ...]:
         """What a verbose run reports of the networks that it begins to use."""
-        return self.describe(job), *upscaler.compute.reasons, f"tiles of up to {upscaler.tile_px} px"
+        ensemble = ("ensemble: the mean of eight results",) if upscaler.chain.is_ensemble else ()
+        return self.describe(job), *upscaler.compute.reasons, *ensemble, f"tiles of up to {upscaler.tile_px} px"
 
     def estimated_seconds(self) -> float | None:
         """Estimated from the speed of the last run with this model on this machine, including start-up and excluding
@@ -289,7 +291,8 @@ class Session:
     def _pace_key(self) -> str:
         engine = self.options.engine
         sha256 = [one for selection in self.selections.values() for one in selection.sha256]
-        return f"{'-'.join(s[:12] for s in sha256)}-{engine.device}-{engine.precision}"
+        mode = "-ensemble" if engine.ensemble else ""
+        return f"{'-'.join(s[:12] for s in sha256)}-{engine.device}-{engine.precision}{mode}"
 
 
 def prepare(
@@ -392,7 +395,7 @@ def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) 
     """A key of everything but the input that determines a result. Device and tiles are excluded, as they change only
     rounding."""
     # The name of a variant's result contains its number.
-    has_noise = any(selection.has_noise for selection in selections.values())
+    has_noise = not options.engine.ensemble and any(selection.has_noise for selection in selections.values())
     deciding = {
         "version": _RESULTS_VERSION,
         "weights": [selection.sha256 for selection in selections.values()],
@@ -400,6 +403,7 @@ def _settings_key(options: UpscaleOptions, selections: Mapping[str, Selection]) 
         "write": asdict(options.write),
         "color_lock": options.engine.color_lock,
         "precision": options.engine.precision,
+        **({"ensemble": True} if options.engine.ensemble else {}),
         **({} if options.pages.is_all else {"pages": asdict(options.pages)}),
         **({"grain": options.grain} if options.has_grain else {}),
         **({"seed": options.seed} if options.has_grain or has_noise else {}),

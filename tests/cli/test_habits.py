@@ -29,7 +29,7 @@ def _here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["upscale", "in.jpg", "-g", "0"], "--device"),
         (["upscale", "in.jpg", "--gpu", "0"], "--device"),
         (["upscale", "in.jpg", "-f", "png"], "--format"),
-        (["upscale", "in.jpg", "-x"], "augmentation"),
+        (["upscale", "in.jpg", "-x"], "--ensemble"),
         (["upscale", "in.jpg", "-V"], "--version"),
         (["upscale", "in.jpg", "-w", "1000"], "--width"),
         (["upscale", "in.jpg", "-c", "80"], "--quality"),
