@@ -1,6 +1,6 @@
 """Eight results instead of one: the self-ensemble of enhanced prediction.
 
-Timofte et al. 2016 (arXiv:1511.02228, section 3.5) and Lim et al. 2017 (EDSR, arXiv:1707.02921, section 3.4): a network
+Timofte et al. 2016 (arXiv:1511.02228) and Lim et al. 2017 (EDSR, arXiv:1707.02921, section 3.4): a network
 enlarges the eight mirrored and turned copies of a picture, and the mean of the results, turned back, is closer to the
 original than any of them.
 """
