@@ -179,10 +179,9 @@ def shown(text: object) -> str:
     text = str(text)
     if text.isprintable():  # the usual case, and twenty times as fast
         return text
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(_VISIBLE.get(c, "\ufffd") if unicodedata.category(c) in _BREAKING else c for c in text)
 
 
-# Control characters, and Unicode's line and paragraph separators.
-_BREAKING = ("Cc", "Zl", "Zp")
+# Control characters, surrogates (bytes that are not UTF-8), and Unicode's line and paragraph separators.
+_BREAKING = ("Cc", "Cs", "Zl", "Zp")
 _VISIBLE = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -103,7 +103,8 @@ def _whole(digits: str) -> int:
 
 
 def _check(found: object) -> None:
-    """Reject what TOML's reader allows: integers of any size, and unlimited nesting through dotted keys."""
+    """Reject what TOML's reader allows: integers of any size, infinity, NaN, and unlimited nesting through dotted
+    keys."""
     todo = [(found, 0)]
     while todo:
         value, depth = todo.pop()
@@ -111,5 +112,7 @@ def _check(found: object) -> None:
             raise ValueError("it is nested too deeply")
         if isinstance(value, int) and abs(value) > _MAX_INTEGER:
             raise ValueError("a whole number is out of range")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a number is out of range")
         inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
         todo += [(item, depth + 1) for item in inside]

@@ -258,7 +258,7 @@ class TrainConfig:
             self.phase in ("both", "fidelity", "adversarial"),
             f"phase must be both, fidelity or adversarial, not {self.phase!r}",
         )
-        check(1 <= self.steps <= 10**9, f"steps must be at least 1, not {self.steps}")
+        check(1 <= self.steps <= 10**9, f"steps must be between 1 and {10**9}, not {self.steps}")
         check(
             self.budget_s is None or (math.isfinite(self.budget_s) and self.budget_s > 0),
             f"a budget must be more than 0, not {self.budget_s!r} s",
@@ -291,6 +291,8 @@ class TrainConfig:
         )
         if "adversarial" in self.phases:
             self._check_judged_sizes()
+        if self.teacher.model is not None:
+            self._check_pieces()
         if self.adaptation.on:
             self._check_adaptation()
 
@@ -335,13 +337,14 @@ class TrainConfig:
                 f"{min_px} px; take larger crops, or shallower perceptual.layers",
             )
 
-        if self.teacher.model is not None and self.teacher.piece_px:
-            needed_px = self.largest_crop_px // self.generator.scale + 2 * self.teacher.context_px
-            check(
-                self.teacher.piece_px >= needed_px,
-                f"teacher.piece_px, {self.teacher.piece_px}, is too small for the crops and twice teacher.context_px: "
-                f"they need {needed_px} px of the low picture",
-            )
+    def _check_pieces(self) -> None:
+        """Check that a crop fits into the part of a teacher's piece that is learned from."""
+        needed_px = self.largest_crop_px // self.generator.scale + 2 * self.teacher.context_px
+        check(
+            self.piece_px >= needed_px,
+            f"teacher.piece_px, {self.piece_px}, is too small for the crops and twice teacher.context_px: "
+            f"they need {needed_px} px of the low picture",
+        )
 
     @property
     def largest_crop_px(self) -> int:

@@ -15,6 +15,7 @@ from srgan_cli.errors import shown
         ("\x1b[2J\x07.png", "\ufffd[2J\ufffd.png"),
         ("a\u2028b\u2029c\x85.png", "a\ufffdb\ufffdc\ufffd.png"),
         ("\udcff.png", "\ufffd.png"),
+        ("\ud800.png", "\ufffd.png"),  # noqa: PT014 - another surrogate, which Windows allows in names
         ("日本 é 👩‍👧.png", "日本 é 👩‍👧.png"),
     ],
 )

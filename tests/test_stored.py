@@ -39,7 +39,7 @@ def test_json_is_a_plain_value_or_a_value_error() -> None:
 
 def test_toml_is_a_table_or_a_value_error() -> None:
     assert stored.toml_of("a = [1, 2.5]\n[b]\nc = 'd'") == {"a": [1, 2.5], "b": {"c": "d"}}
-    numbers = ("9" * 400, "9" * 5000, "0x" + "f" * 5000, "[" * DEEP, "1e", "{}}")
+    numbers = ("9" * 400, "9" * 5000, "0x" + "f" * 5000, "[" * DEEP, "1e", "{}}", "nan", "-inf", "1e400")
     texts: list[str | bytes] = [f"a = {number}" for number in numbers]
     for text in (*texts, "a." * 60 + "a = 1", b"\xff", "a"):
         with pytest.raises(ValueError):

@@ -111,7 +111,7 @@ def _ijg_quality(table: Sequence[int]) -> int:
 
     A plain mean of the values would be dominated by the highest frequencies, which affect size more than appearance.
     """
-    wanted = _coarseness(table)
+    wanted = _coarseness(table, _in_zigzag())
     wide = max(table) > 255
     return min(range(1, 101), key=lambda quality: abs(_ijg_coarseness(quality, wide) - wanted))
 
@@ -126,22 +126,21 @@ def quality_of_steps(steps: Mapping[tuple[int, int], float]) -> int:
     return min(range(1, 101), key=misfit)
 
 
-def _ijg_table(quality: int) -> list[int]:
+def _ijg_table(quality: int, most: int = 255) -> list[int]:
     """libjpeg's luminance table, row by row (`jpeg_quality_scaling`, `jpeg_add_quant_table`)."""
     per_cent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return [min(max((base * per_cent + 50) // 100, 1), 255) for base in _ANNEX_K]
+    return [min(max((base * per_cent + 50) // 100, 1), most) for base in _ANNEX_K]
 
 
-def _coarseness(table: Sequence[int]) -> float:
-    return sum(value / base for value, base in zip(table, _in_zigzag(), strict=True)) / 64
+def _coarseness(table: Sequence[int], bases: Sequence[int]) -> float:
+    """The mean of value ÷ base; both in the same order."""
+    return sum(value / base for value, base in zip(table, bases, strict=True)) / 64
 
 
 @cache
 def _ijg_coarseness(quality: int, wide: bool) -> float:
     """Coarseness of the table that libjpeg's `jpeg_set_quality` makes; `wide`: without `force_baseline`."""
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    top = 32767 if wide else 255
-    return _coarseness([min(max((base * scale + 50) // 100, 1), top) for base in _in_zigzag()])
+    return _coarseness(_ijg_table(quality, 32767 if wide else 255), _ANNEX_K)
 
 
 @cache

@@ -35,7 +35,7 @@ def tidied(data: bytes) -> bytes:
         parts.append(_known(segment))
     else:
         return data
-    parts.append(data[max(begin, at) if begin < 0 else begin :])
+    parts.append(data[begin if begin >= 0 else at :])
     return _with_transform(parts, colours)
 
 

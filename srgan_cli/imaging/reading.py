@@ -1,9 +1,9 @@
 """Opening pictures: the header immediately, the pixels row by row.
 
-libvips decodes sequentially, so a gigapixel picture needs only a few megabytes. There are three exceptions. EXIF
+libvips decodes sequentially, so a gigapixel picture needs only a few megabytes. There are exceptions. EXIF
 orientations 3 to 8 need their rows in another order (libvips decodes those into memory, above 100 MB into a temporary
-file on disk). Interlaced PNG and progressive JPEG need their decoder's buffers. BMP, HEIC, PPM and JPEG 2000 are
-decoded whole by Pillow.
+file on disk). Interlaced PNG, progressive JPEG, WebP and AVIF need their decoder's buffers. A TIFF of 10 or 12 bits is
+unpacked whole, and BMP, HEIC, PPM and JPEG 2000 are decoded whole by Pillow.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _strip_rows(width: int, height: int) -> tuple[int, int]:
 
 
 def _shown(strip: Pixels) -> Mask | None:
-    """(H, W): which px are not fully transparent; None if no px is."""
+    """(H, W): which px are not fully transparent; None if all are."""
     if strip.shape[2] not in (2, 4):
         return None
     shown: Mask = strip[:, :, -1] > 0

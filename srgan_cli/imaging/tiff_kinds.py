@@ -69,7 +69,7 @@ _SHARED = 4  # how often a file's bytes may be used by pages: a blank page may b
 
 @dataclass(frozen=True)
 class TiffKind:
-    """How to read one file. `source` is what libvips reads, `options` the loader's options.
+    """How to read one file. `options` are those of libvips' loader.
 
     `colours` is the number of colour channels; `alpha` is the index of the transparency channel. `bits` is per px as
     stored. `packed` is the bit depth of samples that do not fill whole bytes: libvips reads their rows as bytes.

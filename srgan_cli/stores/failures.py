@@ -35,7 +35,7 @@ _HINTS = {
 @dataclass(frozen=True)
 class Trouble:
     """`why` ends a sentence. `passes`: a retry may help. `concerns_all`: all objects would fail the same way.
-    `is_silent`: the store could not be reached, or not answer. `is_given_up`: it was not asked (`reach`)."""
+    `is_silent`: the store could not be reached, or did not answer. `is_given_up`: it was not asked (`reach`)."""
 
     why: str
     passes: bool = False

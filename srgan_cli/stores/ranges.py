@@ -9,7 +9,7 @@ from srgan_cli.stores.paths import StorePath
 from srgan_cli.stores.store import Stat
 
 _BLOCK_BYTES = 256 << 10
-_SMALL_BYTES = 1 << 20  # bytes per request
+_SMALL_BYTES = 1 << 20  # an object of up to this size is read whole
 
 
 class Quietly:

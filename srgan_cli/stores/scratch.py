@@ -95,10 +95,10 @@ def _root() -> Path:
 def _sweep(root: Path, own: str) -> None:
     """Remove what ended processes have left."""
     for path in root.iterdir():
-        is_old = path.name.startswith(_INPUTS) or time.time() - path.stat().st_mtime > _KEPT_SECONDS
-        if path.name == own or not path.is_dir() or not is_old:
-            continue
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # another process may be removing it as well
+            is_old = path.name.startswith(_INPUTS) or time.time() - path.stat().st_mtime > _KEPT_SECONDS
+            if path.name == own or not path.is_dir() or not is_old:
+                continue
             held = _locked(path)
             if held is not None:
                 with held:

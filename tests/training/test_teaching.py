@@ -84,8 +84,9 @@ def test_settings_are_checked() -> None:
     ):
         with pytest.raises(SettingsError, match=message):
             from_mapping({"teacher": wrong})
-    with pytest.raises(SettingsError, match=r"piece_px, 40, is too small .* they need 56 px"):
-        from_mapping({"teacher": {"model": "x", "piece_px": 40}})
+    for phase in ("both", "fidelity", "adversarial"):
+        with pytest.raises(SettingsError, match=r"piece_px, 40, is too small .* they need 56 px"):
+            from_mapping({"phase": phase, "teacher": {"model": "x", "piece_px": 40}})
     from_mapping({"teacher": {"piece_px": 40}})  # there is no teacher
 
 

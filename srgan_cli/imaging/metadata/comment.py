@@ -17,10 +17,9 @@ from srgan_cli.imaging.metadata.ifd import (
     UNDEFINED,
     Field,
     Structure,
-    Table,
     first_table,
     number_field,
-    table_bytes,
+    with_table,
 )
 
 _COMMENT = 0x9286
@@ -48,29 +47,6 @@ def _added(exif: bytes, comment: Field) -> bytes | None:
     if found is None:
         return None
     structure, main = found
-    details = structure.sub_table(main, EXIF_IFD)
-    own = exif + b"\0" * (len(exif) % 2)
-    at = len(own)
-    rows = [] if details is None else _rows(exif, structure, details)
-    own += _repeated(structure, rows, comment, at, following=0)
-    pointer = number_field(structure.order, EXIF_IFD, LONG, at)
-    first = len(own)
-    own += _repeated(structure, _rows(exif, structure, main), pointer, first, following=main.next_offset)
+    own, at = with_table(exif, structure, structure.sub_table(main, EXIF_IFD), comment)
+    own, first = with_table(own, structure, main, number_field(structure.order, EXIF_IFD, LONG, at))
     return own[:4] + struct.pack(structure.order + "I", first) + own[8:]
-
-
-def _rows(exif: bytes, structure: Structure, table: Table) -> list[tuple[int, bytes]]:
-    """Tag and 12 bytes of each row, unchanged; values stay where they are."""
-    rows = [exif[table.at + 2 + 12 * index :][:12] for index in range(table.declared)]
-    return [(int(struct.unpack(structure.order + "H", row[:2])[0]), row) for row in rows]
-
-
-def _repeated(structure: Structure, rows: list[tuple[int, bytes]], field: Field, at: int, *, following: int) -> bytes:
-    """A table for offset `at` with `rows` and `field`, padded to an even length."""
-    order = structure.order
-    kept = [(tag, row) for tag, row in rows if tag != field.tag]
-    alone = table_bytes(order, [field], at + 12 * len(kept))  # its value comes after all rows
-    kept.append((field.tag, alone[2:14]))
-    table = struct.pack(order + "H", len(kept)) + b"".join(row for _, row in sorted(kept, key=lambda one: one[0]))
-    whole = table + struct.pack(order + "I", following) + alone[18:]
-    return whole + b"\0" * (len(whole) % 2)

@@ -23,7 +23,7 @@ def metadata_of(image: Any, source: Source, format: str) -> Metadata:  # noqa: A
     dpi = None
     # Without a resolution in the file, libvips assumes 72 or 25.4 per inch; for PNG it gives no unit even if there is
     # one.
-    if image.get_typeof("resolution-unit") or (format == "png" and png_has(source, b"pHYs", unit=1)):
+    if image.get_typeof("resolution-unit") or (format == "png" and png.has_resolution(source)):
         dpi = (round(image.xres * 25.4, 4), round(image.yres * 25.4, 4))
     if format == "png":
         own = png.read(source)
@@ -49,19 +49,6 @@ def nclx(source: Source) -> tuple[tuple[str, bytes], ...]:
     if max(primaries, transfer) > 255 or 2 in (primaries, transfer) or (primaries, transfer) == (1, 13):
         return ()
     return (("cICP", bytes([primaries, transfer, 0, 1])),)
-
-
-def png_has(source: Source, kind: bytes, *, unit: int | None = None) -> bool:
-    """Whether there is such a chunk before the first IDAT, with `unit` (px per metre is 1) as its ninth byte."""
-    place = 8
-    for _ in range(1000):
-        head = source.read_at(place, 17)
-        if len(head) < 8 or head[4:8] in (b"IDAT", b"IEND"):
-            return False
-        if head[4:8] == kind:
-            return unit is None or head[16:17] == bytes([unit])
-        place += int.from_bytes(head[:4], "big") + 12
-    return False
 
 
 def bare(exif: bytes | None) -> bytes | None:

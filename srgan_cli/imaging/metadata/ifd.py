@@ -209,3 +209,25 @@ def table_bytes(order: Order, fields: Sequence[Field], at: int, *, big: bool = F
         value_at += len(padding) + len(field.value)
     rows.append(struct.pack(order + word, next_offset))
     return b"".join(rows + values)
+
+
+def with_table(block: bytes, structure: Structure, table: Table | None, field: Field) -> tuple[bytes, int]:
+    """`block` followed by a copy of `table` (None: an empty one) with `field` added or replaced; and the copy's offset.
+
+    No byte of the block moves, so the values that the copied rows refer to stay valid. `block` is a classic TIFF
+    structure, and `field` is in its byte order. The caller has to link the copy.
+    """
+    order = structure.order
+    block += b"\0" * (len(block) % 2)
+    rows = [] if table is None else [block[table.at + 2 + 12 * index :][:12] for index in range(table.declared)]
+    kept = [row for row in rows if _tag_of(order, row) != field.tag]
+    # the new field's row, and its value, which comes after all rows
+    alone = table_bytes(order, [field], len(block) + 12 * len(kept))
+    kept = sorted([*kept, alone[2:14]], key=lambda row: _tag_of(order, row))
+    following = 0 if table is None else table.next_offset
+    head, link = struct.pack(order + "H", len(kept)), struct.pack(order + "I", following)
+    return b"".join((block, head, *kept, link, alone[18:])), len(block)
+
+
+def _tag_of(order: Order, row: bytes) -> int:
+    return int(struct.unpack(order + "H", row[:2])[0])

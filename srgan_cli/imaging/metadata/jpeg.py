@@ -70,8 +70,9 @@ def whole_xmp(source: Source, packet: bytes | None) -> bytes | None:
         head = source.read_at(at + len(_EXTENSION), 40)
         guid, total, offset = head[:32], int.from_bytes(head[32:36], "big"), int.from_bytes(head[36:40], "big")
         data = source.read_at(at + len(_EXTENSION) + 40, size - len(_EXTENSION) - 40)
-        room -= len(data)
-        if room < 0 or guid not in packet or total > _MAX_BYTES or offset + len(data) > total:
+        if guid not in parts:
+            room -= total
+        if room < 0 or guid not in packet or offset + len(data) > total:
             return packet
         whole = parts.setdefault(guid, bytearray(total))
         if len(whole) == total:

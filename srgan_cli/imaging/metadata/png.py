@@ -38,7 +38,6 @@ class PngMetadata:
     iptc: bytes | None = None
     text: tuple[Text, ...] = ()
     colour: tuple[Colour, ...] = ()
-    is_animated: bool = False
 
 
 def read(source: Source) -> PngMetadata:
@@ -47,9 +46,7 @@ def read(source: Source) -> PngMetadata:
     exif: list[bytes] = []
     texts: list[Text] = []
     colour: dict[str, bytes] = {}
-    animated = False
     for kind, at, size in _chunks(source):
-        animated = animated or kind == b"acTL"
         if kind in _COLOUR and size <= 64:
             colour.setdefault(kind.decode(), source.read_at(at, size))
         elif (kind == b"eXIf" or kind in _TEXT) and size <= room:
@@ -69,7 +66,6 @@ def read(source: Source) -> PngMetadata:
         iptc=_iptc(profiles),
         text=tuple(one for one in texts if one[0] != _XMP and not one[0].startswith((_RAW, *_OF_THE_FILE))),
         colour=tuple(colour.items()),
-        is_animated=animated,
     )
 
 
@@ -129,7 +125,7 @@ def _text(kind: bytes, data: bytes, room: int) -> Text | None:
 def _inflated(data: bytes, room: int) -> bytes | None:
     stream = zlib.decompressobj()
     try:
-        plain = stream.decompress(data, room)
+        plain = stream.decompress(data, max(room, 1))  # 0 would mean no limit
     except zlib.error:
         return None
     return plain if stream.eof else None
@@ -185,12 +181,19 @@ def raw_profile(name: str, data: bytes) -> tuple[bytes, bytes]:
 
 def frames_of(source: Source) -> int:
     """The number of animation frames the file declares; 1 for a still picture."""
-    place = 8
-    for _ in range(_CHUNKS):
-        head = source.read_at(place, 12)
-        if len(head) < 12 or head[4:8] in (b"IDAT", b"IEND"):
+    for kind, at, _ in chunks(source.read_at, _CHUNKS):
+        if kind == b"IDAT":
             break
-        if head[4:8] == b"acTL":
-            return max(1, int.from_bytes(head[8:], "big"))
-        place += int.from_bytes(head[:4], "big") + 12
+        if kind == b"acTL":
+            return max(1, int.from_bytes(source.read_at(at, 4), "big"))
     return 1
+
+
+def has_resolution(source: Source) -> bool:
+    """Whether the file gives its resolution in px per metre (pHYs, with unit 1)."""
+    for kind, at, _ in chunks(source.read_at, _CHUNKS):
+        if kind == b"IDAT":
+            break
+        if kind == b"pHYs":
+            return source.read_at(at + 8, 1) == b"\1"
+    return False

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from srgan_cli.errors import shown
+from srgan_cli.files import file_sha256
 from srgan_cli.imaging.image import Metadata
-from srgan_cli.imaging.metadata.ifd import Field, first_table, table_bytes
+from srgan_cli.imaging.metadata.ifd import Field, first_table, table_bytes, with_table
 from srgan_cli.stores.paths import StorePath
 
 NAMESPACE = "urn:srgan:result:1#"
@@ -27,7 +29,8 @@ _WRAP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">{}</rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
 )
-_MAX_VALUE = 200
+_MAX_VALUE = 200  # characters of a value
+_MAX_ESCAPED = 6 * _MAX_VALUE + 1  # with `&quot;` for each, and the mark that follows
 DIGEST_DIGITS = 32
 _MAX_PREFIXES = 4
 
@@ -59,11 +62,7 @@ def bytes_digest(source: Path | bytes) -> str:
     """Digest of an input's bytes. Raises `OSError`."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()[:DIGEST_DIGITS]
-    digest = hashlib.sha256()
-    with source.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:DIGEST_DIGITS]
+    return file_sha256(source)[:DIGEST_DIGITS]
 
 
 def added(metadata: Metadata, record: Record) -> Metadata:
@@ -96,7 +95,7 @@ def read(metadata: Metadata) -> Record | None:
 def _with_record(packet: bytes | None, record: Record) -> bytes | None:
     values = [getattr(record, field.name) for field in fields(record)]
     properties = " ".join(
-        f'srgan:{name}="{html.escape(str(value))[:_MAX_VALUE]}"' for name, value in zip(_NAMES, values, strict=True)
+        f'srgan:{name}="{html.escape(shown(value)[:_MAX_VALUE])}"' for name, value in zip(_NAMES, values, strict=True)
     )
     element = f'<rdf:Description rdf:about="" xmlns:srgan="{NAMESPACE}" {properties}/>'
     if not packet:
@@ -156,7 +155,7 @@ def _places(text: str, name: str) -> Iterator[tuple[int, int, int, int]]:
         rest = text[at : at + 16].lstrip()
         if text[found - 1 : found] == "<" and rest.startswith(">"):
             start = text.index(">", at) + 1
-            end = text.find("</", start, start + 6 * _MAX_VALUE)
+            end = text.find("</", start, start + _MAX_ESCAPED)
             close = text.find(">", end, end + len(name) + 16) if end >= 0 else -1
             if close >= 0 and text[end + 2 : close].rstrip() == name:
                 yield found - 1, start, end, close + 1
@@ -164,7 +163,7 @@ def _places(text: str, name: str) -> Iterator[tuple[int, int, int, int]]:
         elif rest.startswith("=") and rest[1:].lstrip()[:1] in ('"', "'"):
             quote = rest[1:].lstrip()[0]
             start = text.index(quote, at) + 1
-            end = text.find(quote, start, start + 6 * _MAX_VALUE)
+            end = text.find(quote, start, start + _MAX_ESCAPED)
             if end >= 0:
                 yield found, start, end, end + 1
                 at = end + 1
@@ -182,24 +181,14 @@ def _with_software(exif: bytes | None, program: str) -> bytes | None:
     if found is None:
         return None
     structure, table = found
-    order = structure.order
-    own = exif + b"\0" * (len(exif) % 2)
-    text = _software(program).value
+    software = _software(program)
     before = table.find(_SOFTWARE)
-    if before is not None and structure.value(before) == text:
+    if before is not None and structure.value(before) == software.value:
         return exif
-    at = len(own) + len(text) + len(text) % 2
-    row = struct.pack(order + "HHII", _SOFTWARE, _ASCII, len(text), len(own))
-    rows = [exif[table.at + 2 + 12 * index :][:12] for index in range(table.declared)]
-    tags = [int(struct.unpack(order + "H", one[:2])[0]) for one in rows]
-    rows = [one for one, tag in zip(rows, tags, strict=True) if tag != _SOFTWARE]
-    place = sum(tag < _SOFTWARE for tag in tags)
-    rows.insert(place, row)
-    new = struct.pack(order + "H", len(rows)) + b"".join(rows) + struct.pack(order + "I", table.next_offset)
-    own = own[:4] + struct.pack(order + "I", at) + own[8:]
-    return own + text + b"\0" * (len(text) % 2) + new
+    own, first = with_table(exif, structure, table, software)
+    return own[:4] + struct.pack(structure.order + "I", first) + own[8:]
 
 
 def _software(program: str) -> Field:
     text = program.encode("ascii", "replace") + b"\0"
-    return Field(_SOFTWARE, _ASCII, len(text), text.ljust(5, b"\0"))  # never inside the entry itself
+    return Field(_SOFTWARE, _ASCII, len(text), text)

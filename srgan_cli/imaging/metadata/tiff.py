@@ -19,6 +19,7 @@ from srgan_cli.imaging.metadata.ifd import (
     INTEROP_IFD,
     LONG,
     LONG8,
+    RATIONAL,
     SHORT,
     UNDEFINED,
     Field,
@@ -33,7 +34,6 @@ from srgan_cli.imaging.metadata.ifd import (
 _STRIP_OFFSETS, _TILE_OFFSETS = 0x0111, 0x0144
 _XMP, _ICC, _IPTC = 0x02BC, 0x8773, 0x83BB
 _RESOLUTION = (0x011A, 0x011B, 0x0128)
-_RATIONAL = 5
 
 
 def lead_in(metadata: Metadata, *, big: bool) -> bytes:
@@ -158,8 +158,8 @@ def _resolution(order: Order, dpi: tuple[float, float] | None) -> dict[int, Fiel
     across, down, unit = _RESOLUTION
     values = [struct.pack(order + "II", min(round(max(value, 0.0) * 10_000), 2**32 - 1), 10_000) for value in dpi]
     return {
-        across: Field(across, _RATIONAL, 1, values[0]),
-        down: Field(down, _RATIONAL, 1, values[1]),
+        across: Field(across, RATIONAL, 1, values[0]),
+        down: Field(down, RATIONAL, 1, values[1]),
         unit: number_field(order, unit, SHORT, 2),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from srgan_cli.imaging.metadata import jpeg, xmp
 from srgan_cli.imaging.metadata.geometry import Geometry
 from srgan_cli.imaging.output import Output
 from srgan_cli.imaging.reading import read_header
+from srgan_cli.imaging.sources import Source
 from srgan_cli.imaging.writing import write_picture
 from tests.imaging import samples
 
@@ -71,6 +73,16 @@ def _with(*segments: bytes, tail: bytes = b"") -> bytes:
 def _notes(data: bytes) -> str:
     header = read_header(data, max_pixels=samples.MANY)
     return "; ".join((*header.notes, *header.left_out))
+
+
+def test_extensions_cannot_announce_more_than_a_file_may_hold() -> None:
+    packet = b"<x HasExtendedXMP/>" + bytes(range(33, 127))
+    names = [packet[at : at + 32] for at in range(64)]
+    sizes = struct.pack(">II", 16 << 20, 0)
+    data = _with(*(_segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + name + sizes + b"x") for name in names))
+    began = time.monotonic()
+    assert jpeg.whole_xmp(Source(data), packet) == packet
+    assert time.monotonic() - began < 2.0
 
 
 def test_unknown_segments_are_named_once() -> None:

@@ -274,3 +274,10 @@ def test_compressed_text_is_bounded() -> None:
     bomb = zlib.compress(bytes(40 << 20), 9)
     found = header(png(*(chunk(b"zTXt", b"a%d\0\0" % number + bomb) for number in range(3))))
     assert sum(len(value) for _, value in found.metadata.text) <= 16 << 20
+
+
+def test_text_is_bounded_where_nothing_else_fits() -> None:
+    bomb = b"a\0\0" + zlib.compress(bytes(40 << 20), 9)
+    filling = b"II*\0".ljust((16 << 20) - len(bomb), b"\0")  # exactly what is left is as long as the next chunk
+    found = header(png(chunk(b"eXIf", filling), chunk(b"zTXt", bomb)))
+    assert found.metadata.text == ()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image as Pillow
 
+from srgan_cli.errors import shown
 from srgan_cli.imaging.image import Metadata
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.metadata.provenance import Record, added, read
@@ -28,6 +31,13 @@ def test_a_record_is_read_again_and_replaced(xmp: bytes | None, exif: bytes | No
     assert packet == ((added(Metadata(xmp=xmp), OTHER).xmp) or b"").decode("utf-16" if xmp == UTF16 else "utf-8")
     assert packet.count("srgan:Settings") == 1
     assert packet.count(provenance.NAMESPACE) == 1
+
+
+@pytest.mark.parametrize("model", ["m" * 198 + "&&&&", '"' * 300, "not UTF-8: \udcff", "a bell \a", "\ud800"])
+def test_any_name_of_a_model_leaves_the_packet_well_formed(model: str) -> None:
+    made = added(Metadata(), replace(RECORD, model=model))
+    ElementTree.fromstring((made.xmp or b"").decode())
+    assert (read(made) or RECORD).model == shown(model)[:200]
 
 
 def test_nothing_else_of_the_packet_changes() -> None:
