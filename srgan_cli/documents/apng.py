@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from srgan_cli.documents.reel import Blocks, Disposal, Frame, Reel
-from srgan_cli.imaging.metadata.png import chunks
+from srgan_cli.imaging.metadata.png import chunk, chunks
 from srgan_cli.imaging.sources import Source
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -35,7 +34,7 @@ def read_reel(source: Source, most: int) -> Reel:
     channels = _CHANNELS.get(colour, 3)
     reel = Reel(width, height, channels, 16 if depth == 16 else 8, found.plays, tuple(found.frames[:most]))
     has_alpha = colour in (4, 6)
-    return reel if has_alpha else reel.with_alpha(any(chunk[4:8] == b"tRNS" for chunk in found.needed))
+    return reel if has_alpha else reel.with_alpha(any(needed[4:8] == b"tRNS" for needed in found.needed))
 
 
 @dataclass
@@ -63,7 +62,7 @@ class _Found:
             self.parts.append((at + skipped, size - skipped))
             self.has_pixels = True
         elif kind in _NEEDED and not self.has_pixels:
-            self.needed.append(_chunk(kind, self.source.read_at(at, size)))
+            self.needed.append(chunk(kind, self.source.read_at(at, size)))
 
     def end_frame(self) -> None:
         if self.control and self.parts:
@@ -87,10 +86,6 @@ def _frame(
 def _picture(
     source: Source, head: bytes, needed: bytes, width: int, height: int, parts: Sequence[tuple[int, int]]
 ) -> bytes:
-    pixels = b"".join(_chunk(b"IDAT", source.read_at(at, size)) for at, size in parts)
-    header = _chunk(b"IHDR", struct.pack(">II", width, height) + head[8:])
-    return _SIGNATURE + header + needed + pixels + _chunk(b"IEND", b"")
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    pixels = b"".join(chunk(b"IDAT", source.read_at(at, size)) for at, size in parts)
+    header = chunk(b"IHDR", struct.pack(">II", width, height) + head[8:])
+    return _SIGNATURE + header + needed + pixels + chunk(b"IEND", b"")

@@ -31,10 +31,8 @@ from srgan_cli.imaging.sources import Source
 _MAX_MEMBERS = 20_000
 _DEFLATE = 1032  # maximum expansion of one byte (zlib's own figure)
 _MAX_MEMBER_BYTES = 1 << 30
-_MAX_TOTAL_BYTES, _MAX_RATIO = (
-    4 << 30,
-    100,
-)  # limits for all members; the first may be exceeded only if the archive itself is that large
+# Limits for all members together; the first may be exceeded only if the archive itself is that large.
+_MAX_TOTAL_BYTES, _MAX_RATIO = 4 << 30, 100
 _LOCAL_BYTES = 30
 _ARCHIVES = (".zip", ".cbz", ".rar", ".cbr", ".7z", ".cb7", ".tar", ".gz", ".xz")
 _COPIED_BYTES = 1 << 20

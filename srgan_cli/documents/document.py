@@ -80,7 +80,8 @@ class Closing:
 class Contents:
     """The pages of a document to be enlarged, before any pixel is decoded.
 
-    `numbers` count from 1 up to `count`; `pages` are their headers, without metadata, which may be large.
+    `numbers` count from 1 up to `count`; `pages` are their headers, of which only the first has its metadata (it may be
+    large).
     """
 
     kind: Kind

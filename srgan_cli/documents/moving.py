@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from srgan_cli.imaging.changes import Box, changed_box, whole
 from srgan_cli.imaging.encoding import encode, final_pixels
 from srgan_cli.imaging.gif_writing import GIF_NOTE, GifWriter
 from srgan_cli.imaging.image import Metadata, Pixels
+from srgan_cli.imaging.metadata.png import chunk
 from srgan_cli.imaging.output import Output
 
 _RIFF_BYTES = 2**32 - 10
@@ -137,28 +137,24 @@ class ApngBinder(MovingBinder):
             body = b"".join(part for kind, part in _png_chunks(data) if kind == b"IDAT")
             self._file.seek(0, 2)
             self._file.write(_control(sequence, box, delay))
-            self._file.write(_png(b"fdAT", struct.pack(">I", sequence + 1) + body))
+            self._file.write(chunk(b"fdAT", struct.pack(">I", sequence + 1) + body))
         return notes + still_notes
 
     def finish(self) -> Notes:
         self._file.seek(0, 2)
-        self._file.write(_png(b"IEND", b""))
+        self._file.write(chunk(b"IEND", b""))
         return ()
 
     def _head(self, data: bytes) -> bytes:
         chunks = [(kind, part) for kind, part in _png_chunks(data) if kind not in (b"IDAT", b"IEND")]
-        size, *others = [_png(kind, part) for kind, part in chunks]
-        count = _png(b"acTL", struct.pack(">II", len(self._numbers), self._timing.plays))
+        size, *others = [chunk(kind, part) for kind, part in chunks]
+        count = chunk(b"acTL", struct.pack(">II", len(self._numbers), self._timing.plays))
         return _SIGNATURE + size + count + b"".join(others)
 
 
 def _control(sequence: int, box: Box, delay_ms: int) -> bytes:
     delay = (delay_ms, 1000) if delay_ms < 65536 else (min(delay_ms // 1000, 65535), 1)
-    return _png(b"fcTL", struct.pack(">IIIIIHHBB", sequence, box.width, box.height, box.left, box.top, *delay, 0, 0))
-
-
-def _png(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, box.width, box.height, box.left, box.top, *delay, 0, 0))
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -170,7 +166,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _png_pixels(data: bytes) -> bytes:
-    return b"".join(_png(kind, part) for kind, part in _png_chunks(data) if kind == b"IDAT")
+    return b"".join(chunk(kind, part) for kind, part in _png_chunks(data) if kind == b"IDAT")
 
 
 class GifBinder(MovingBinder):

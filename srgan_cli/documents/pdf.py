@@ -214,7 +214,8 @@ class PdfBinder:
         return zlib.compress(pixels.tobytes(), 6), "/FlateDecode", pixels.shape[2], notes
 
     def _copy(self) -> None:
-        """Copy everything but the pictures to be replaced, and return the offsets of those objects."""
+        """Copy everything but the pictures to be replaced, and note what the update needs: the other entries of those
+        objects, the trailer, and where the copy's cross-reference table is."""
         pikepdf = library()
         wanted = {self._document.identity(number - 1): number for number in self._numbers}
         pdf = pikepdf.open(io.BufferedReader(Stream(self._document.source)))

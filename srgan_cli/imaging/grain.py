@@ -28,10 +28,8 @@ _BINS = 10  # of a channel's value
 _FLATTEST, _FEWEST, _MOST = 0.02, 6, 300  # quarters used in each bin
 _MIN_IN_BIN = 60  # blocks: with fewer, the flattest may not be flat
 _CLIPPED = 0.02  # fraction of a block's px that are black or white: above it, the grain is clipped
-_QUIET, _TEXTURE = (
-    0.2,
-    1.35,
-)  # this quantile over all bins, times this factor: more is texture, in a bin without flat parts
+# This quantile over all bins, times this factor: more is texture, in a bin without flat parts.
+_QUIET, _TEXTURE = 0.2, 1.35
 _WEAKEST = 0.6 / 255  # less than what rounding to 8 bits and JPEG leave
 _KNOTS = np.linspace(0.0, 1.0, 33)
 _SIZES_PX = np.concatenate(([0.0], np.arange(0.25, 2.01, 0.05)))

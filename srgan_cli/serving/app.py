@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from srgan_cli import __version__
 from srgan_cli.config import UpscaleOptions
@@ -80,6 +81,23 @@ def build(
     )
 
 
+class FileResponse(StreamingResponse):
+    """A file. `ended` is called when it has been sent, or cannot be sent. (`chunks` cannot do that: if the client has
+    disconnected before, it does not even begin.)"""
+
+    def __init__(
+        self, chunks: AsyncIterator[memoryview], headers: dict[str, str], mime: str, ended: Callable[[], None]
+    ) -> None:
+        super().__init__(chunks, 200, headers, mime)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
+
+
 async def _http_problem(_request: Request, err: HTTPException) -> Response:
     what = {404: "there is nothing at this address; /v1/openapi.json lists what there is",
             405: "this address does not support that method"}.get(err.status_code, err.detail)  # fmt: skip
@@ -97,6 +115,7 @@ class Service:
     on_fault: OnFault
     metrics: Metrics = field(default_factory=Metrics)
     _comparing: threading.Lock = field(default_factory=threading.Lock)
+    _counting: set[asyncio.Task[None]] = field(default_factory=set)  # so that they are not garbage-collected
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -205,8 +224,9 @@ class Service:
             await task.ended()
             self._count(task)
 
-        self._counting = {one for one in getattr(self, "_counting", set()) if not one.done()}
-        self._counting.add(asyncio.create_task(wait()))
+        counting = asyncio.create_task(wait())
+        self._counting.add(counting)
+        counting.add_done_callback(self._counting.discard)
 
     def _count(self, task: Task) -> None:
         self.metrics.pictures[task.state if task.has_ended else "cancelled"] += 1
@@ -224,16 +244,12 @@ class Service:
         raise ProblemError(409, "it was cancelled") if task.error is None else problem_of(task.error)
 
     def _file(self, task: Task, result: Result, *, last: bool) -> Response:
-        """The result; with `last` it is forgotten once sent, or if the client has disconnected."""
+        """The result; with `last` its memory is given back once it is sent, or if the client has disconnected."""
 
         async def chunks() -> AsyncIterator[memoryview]:
             view = memoryview(result.data)
-            try:
-                for start in range(0, len(view), _CHUNK_BYTES):
-                    yield view[start : start + _CHUNK_BYTES]
-            finally:
-                if last:
-                    task.reservation.give()
+            for start in range(0, len(view), _CHUNK_BYTES):
+                yield view[start : start + _CHUNK_BYTES]
 
         headers = {
             "Content-Length": str(len(result.data)),
@@ -244,7 +260,8 @@ class Service:
             "X-Srgan-Notes": json.dumps(result.notes),
             "Server-Timing": f"wait;dur={_waited(task) * 1e3:.1f}, upscale;dur={result.seconds * 1e3:.1f}",
         }
-        return StreamingResponse(chunks(), 200, headers, result.mime)
+        ended = task.reservation.give if last else lambda: None
+        return FileResponse(chunks(), headers, result.mime, ended)
 
     # ----------------------------------------------------------------------------------------------------------- jobs
 

@@ -115,6 +115,9 @@ def _is_own(headers: Headers, host: str, *, is_page: bool) -> bool:
     """Whether a request comes from one of the server's own pages, or not from a page at all."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc.casefold() == host.casefold() if origin != "null" else False
+        try:
+            return origin != "null" and urlsplit(origin).netloc.casefold() == host.casefold()
+        except ValueError:  # not an address
+            return False
     # Browsers omit Origin when a page is opened or embedded, and send this header instead.
     return is_page or headers.get("sec-fetch-site", "none") in ("none", "same-origin")

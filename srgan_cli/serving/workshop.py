@@ -128,7 +128,14 @@ class Workshop:
             self._seconds.append(time.monotonic() - task.began)
         task.update(**news)
 
+    def _begin(self, task: Task) -> None:
+        if not task.has_ended:  # it may have been cancelled since the worker took it
+            task.update(state="running", began=time.monotonic())
+
     def _done(self, task: Task, result: Result) -> None:
+        if task.cancelled.is_set():  # its memory has been given back already
+            self._leave(task, state="cancelled")
+            return
         task.reservation.add(len(result.data))
         self._leave(task, state="done", result=result, fraction=1.0)
 
@@ -148,7 +155,7 @@ class Workshop:
         while (task := self._queue.get()) is not None:
             if task.cancelled.is_set():
                 continue
-            self._post(task.update, state="running", began=time.monotonic())
+            self._post(self._begin, task)
             try:
                 result = self._making(task, self._progress(task))
             except CancelledError:

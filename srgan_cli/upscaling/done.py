@@ -8,10 +8,7 @@ from pathlib import Path
 
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.documents.opening import open_document
-from srgan_cli.errors import (
-    PictureError,
-    SettingsError,
-)
+from srgan_cli.errors import PictureError, SettingsError
 from srgan_cli.imaging.image import Header
 from srgan_cli.imaging.metadata import provenance
 from srgan_cli.imaging.reading import read_header

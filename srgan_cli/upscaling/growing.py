@@ -63,7 +63,6 @@ class Growing:
         if self._journal is None or self._kept is None:
             return
         pages, size, state = self._kept
-        self.file.flush()
         sync(self.file)
         entry = {"key": self._key, "pages": pages, "bytes": size, "state": state}
         publish_text(self._journal, json.dumps(entry), own=True)

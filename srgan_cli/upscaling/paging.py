@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,10 +36,7 @@ class PageJob:
 
     @property
     def network_pixels(self) -> int:
-        scale = 1
-        for each in self.scales:
-            scale *= each
-        return self.header.width * self.header.height * scale**2 if self.scales else 0
+        return 0 if not self.scales else self.header.width * self.header.height * math.prod(self.scales) ** 2
 
     @property
     def raw_bytes(self) -> int:

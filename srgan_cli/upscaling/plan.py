@@ -8,17 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srgan_cli.config import WriteOptions
-from srgan_cli.errors import (
-    ExitCode,
-)
+from srgan_cli.errors import ExitCode
 from srgan_cli.imaging.image import Depth, Header
 from srgan_cli.imaging.output import Output
 from srgan_cli.stores.fetching import Fetched
 from srgan_cli.upscaling.inputs import Failure
 from srgan_cli.upscaling.ledger import identity
-from srgan_cli.upscaling.paging import (
-    PageJob,
-)
+from srgan_cli.upscaling.paging import PageJob
 
 # Pictures up to this size are decoded whole, ahead of time; larger ones are read row by row while they are upscaled.
 READ_AHEAD_BYTES = 96 << 20

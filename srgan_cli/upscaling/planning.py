@@ -15,12 +15,7 @@ from pathlib import Path
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.documents.document import Contents
 from srgan_cli.engine.tiles import choose_scales
-from srgan_cli.errors import (
-    PictureError,
-    SettingsError,
-    UnwritablePictureError,
-    shown,
-)
+from srgan_cli.errors import PictureError, SettingsError, UnwritablePictureError, shown
 from srgan_cli.files import is_folder, is_special
 from srgan_cli.handles import link_below
 from srgan_cli.imaging.formats import CONTAINERS, FORMATS, format_of_suffix

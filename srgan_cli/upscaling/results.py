@@ -66,8 +66,9 @@ class Finished:
         """Release the canvas. A large one can be kept for `--resume`."""
         if self.journal is not None:
             if keep:
-                self.canvas.flush()
-                self.journal.save(self.rows)
+                with contextlib.suppress(OSError):  # a full disk: the last journal that could be written still holds
+                    self.canvas.flush()
+                    self.journal.save(self.rows)
             else:
                 self.journal.remove()
         self.canvas.close(keep=keep and self.journal is not None)

@@ -123,7 +123,7 @@ class Events:
                 "check every 5 seconds"
             ) from err
         self._watch = watchfiles.watch
-        self._root, self._ignored, self._recursive = root, str(ignored), recursive
+        self._root, self._ignored, self._recursive = root, ignored, recursive
         self._changed, self._stop = threading.Event(), threading.Event()
         self.broken: str | None = None
         threading.Thread(target=self._listen, name="srgan-events", daemon=True).start()
@@ -153,4 +153,4 @@ class Events:
 
     def _is_news(self, _change: object, path: str) -> bool:
         """Whether an event is not about a file that srgan itself writes."""
-        return not path.startswith(self._ignored) and not Path(path).name.startswith(".")
+        return not Path(path).is_relative_to(self._ignored) and not Path(path).name.startswith(".")

@@ -66,7 +66,7 @@ def upscale_file(
     nothing is written.
 
     May be called from several threads at once. Calls with the same `upscaler` process one picture after the other.
-    Raises `UnreadablePictureError`, `UnwritablePictureError`, `SettingsError`, `WeightsError` or `DeviceError`.
+    Raises a `PictureError` (such as `UnreadablePictureError`), `SettingsError`, `WeightsError` or `DeviceError`.
     """
     try:
         return _upscale(source, target, options or UpscaleOptions(), upscaler, progress)

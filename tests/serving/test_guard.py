@@ -37,7 +37,7 @@ def test_a_name_that_leads_here_by_rebinding_is_refused(server: HttpServer) -> N
 def test_other_sites_cannot_use_it(server: HttpServer) -> None:
     own = server.address.rstrip("/")
     assert post(server, "/v1/upscale", png(), Origin=own).status == 200
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"{own}.evil.example"):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"{own}.evil.example", "http://["):
         for method, path in (
             ("POST", "/v1/upscale"),
             ("POST", "/v1/jobs"),

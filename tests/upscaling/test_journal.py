@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -115,6 +116,21 @@ def test_an_interrupted_picture_goes_on_where_it_was(low: Path, model: Path, mon
     assert HEIGHT - 4 * TILE <= sum(counted) <= HEIGHT - 3 * TILE + TILE
     assert any("resuming at row" in sentence for sentence in watch.notes)
     assert np.abs(pixels_of(low).astype(int) - pixels_of(low, "plain")).max() <= 1
+    assert left(low) == {"scan.png"}
+
+
+def test_a_disk_that_is_full_when_a_run_is_interrupted_costs_only_the_journal(
+    low: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "is_due", lambda _: False)
+        patch.setattr(Journal, "save", full)
+        assert run(low, model, Watch(bands=3)).exit_code == 130
+    assert left(low) == {SCRATCH}, "nothing is locked any more"
+    assert run(low, model, Watch()).exit_code == 0
     assert left(low) == {"scan.png"}
 
 

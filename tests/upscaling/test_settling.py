@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from srgan_cli.upscaling.settling import FileStamp, Settling, network_drive, see
+from srgan_cli.upscaling.settling import Events, FileStamp, Settling, network_drive, see
 
 A, B = Path("a.png"), Path("b.png")
 
@@ -71,3 +71,11 @@ def test_network_drives_by_their_mount(tmp_path: Path) -> None:
         assert network_drive(folder, mounts) == expected
         assert network_drive(tmp_path, mounts) is None
     assert network_drive(folder, tmp_path / "no such file") is None
+
+
+def test_events_about_results_are_no_news_but_those_in_a_folder_of_a_similar_name_are(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    events = Events(tmp_path, tmp_path / "large", recursive=True)
+    events.close()
+    names = {"a.png": True, "large/a.png": False, "large2/a.png": True, "large.png": True, ".hidden": False}
+    assert {name: events._is_news(None, str(tmp_path / name)) for name in names} == names

@@ -71,26 +71,22 @@ def _png_chunks(metadata: Metadata) -> list[bytes]:
     colour = {kind.encode(): data for kind, data in metadata.colour}
     if metadata.icc:
         colour.pop(b"sRGB", None)  # a file has one of the two
-    chunks = [_png_chunk(b"cICP", colour.pop(b"cICP"))] if b"cICP" in colour else []
+    chunks = [png.chunk(b"cICP", colour.pop(b"cICP"))] if b"cICP" in colour else []
     if metadata.icc:
-        chunks.append(_png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
-    chunks += [_png_chunk(kind, data) for kind, data in colour.items()]
+        chunks.append(png.chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+    chunks += [png.chunk(kind, data) for kind, data in colour.items()]
     if metadata.dpi:
         across, down = (min(max(round(value / 0.0254), 1), 2**31 - 1) for value in metadata.dpi)
-        chunks.append(_png_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+        chunks.append(png.chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
     if metadata.exif:
-        chunks.append(_png_chunk(b"eXIf", metadata.exif))
+        chunks.append(png.chunk(b"eXIf", metadata.exif))
     if metadata.xmp:
-        chunks.append(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+        chunks.append(png.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
     records = iptc.records(metadata.iptc) if metadata.iptc else None
     if records:
-        chunks.append(_png_chunk(*png.raw_profile("iptc", records)))
-    chunks += [_png_chunk(*png.text_chunk(key, value)) for key, value in metadata.text]
+        chunks.append(png.chunk(*png.raw_profile("iptc", records)))
+    chunks += [png.chunk(*png.text_chunk(key, value)) for key, value in metadata.text]
     return chunks
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def jpeg_head(metadata: Metadata) -> tuple[Rewrite, tuple[str, ...]]:

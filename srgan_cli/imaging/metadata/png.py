@@ -162,6 +162,11 @@ def _iptc(profiles: dict[str, bytes]) -> bytes | None:
     return app13(block) if block else None
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A whole chunk: length, type, contents, checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def text_chunk(key: str, value: str) -> tuple[bytes, bytes]:
     """Type and contents of a chunk that holds `value`, uncompressed so that every program reads it."""
     name = key.encode("latin-1", "replace")[:79]
