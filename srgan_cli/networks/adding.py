@@ -68,10 +68,10 @@ def add(options: AddOptions, on_progress: Progress | None = None) -> OwnModel:
 @contextmanager
 def _fetched(options: AddOptions, on_progress: Progress | None) -> Iterator[tuple[Path, str]]:
     """The model's file, and its origin."""
-    scheme = urlsplit(options.source).scheme
-    if scheme not in ("http", "https"):
-        if "://" in options.source:
-            raise WeightsError(f"{shown(options.source)} cannot be downloaded: only http and https addresses can")
+    scheme, is_address, _ = options.source.partition("://")
+    if is_address and scheme.lower() not in ("http", "https"):
+        raise WeightsError(f"{shown(options.source)} cannot be downloaded: only http and https addresses can")
+    if not is_address:
         path, _ = registry.resolve(Path(options.source))
         yield path, str(path.absolute())
         return

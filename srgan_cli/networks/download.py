@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from srgan_cli import __version__
+from srgan_cli import __version__, stored
 from srgan_cli.errors import WeightsError, shown
 from srgan_cli.files import move, reason
 from srgan_cli.networks.registry import MODEL_SUFFIXES
@@ -31,6 +31,7 @@ _PAUSES_S = (1.0, 3.0, 10.0)  # delays before retries without progress since the
 _MAX_BYTES = 4 << 30
 _CHUNK_BYTES = 1 << 18
 _PART, _VERSION = "part", "version.json"
+_MAX_VERSION_BYTES = 1 << 16
 
 
 class _CutError(Exception):
@@ -96,7 +97,7 @@ def _once(url: str, folder: Path, on_progress: Progress | None) -> Path:
         raise WeightsError(f"{shown(url)} is not an address: {err}") from err
     with answer as body:
         described = _described(url, body)
-        start = int(headers["Range"][len("bytes=") : -1]) if body.status == 206 else 0
+        start = _present(folder) if "Range" in headers and body.status == 206 else 0
         _check_room(url, described, folder)
         (folder / _VERSION).write_text(json.dumps(described.version), encoding="utf-8")
         with part.open("r+b" if start else "wb") as file:
@@ -110,7 +111,7 @@ def _once(url: str, folder: Path, on_progress: Progress | None) -> Path:
 def _headers(folder: Path) -> dict[str, str]:
     headers = {"User-Agent": f"srgan/{__version__}", "Accept-Encoding": "identity"}
     try:
-        version = json.loads((folder / _VERSION).read_text(encoding="utf-8"))
+        version = stored.json_of(stored.read_bytes(folder / _VERSION, _MAX_VERSION_BYTES))
     except (OSError, ValueError):
         return headers
     if isinstance(version, str) and version.isprintable() and version and _present(folder):

@@ -73,14 +73,17 @@ def path_of(text: str) -> Path:
     """What the user gave: a path on this machine, also as `file://`, or a `StorePath`. An existing local file takes
     precedence.
 
-    Raises `SettingsError` if it is neither: `https://` alone, `s3::simplecache://…`.
+    Raises `SettingsError` if it is neither: `https://` alone, `file://[`.
     """
     match = _URL.fullmatch(text)
     if match is None or os.path.lexists(text):
         return Path(text)
     protocol, rest = match[1].lower(), match[2]
     if protocol == "file":
-        return Path(url2pathname(unquote(urlsplit(text).path)))
+        try:
+            return Path(url2pathname(unquote(urlsplit(text).path)))
+        except ValueError as err:
+            raise SettingsError(f"{text} is not an address: {err}") from err
     if protocol != "memory" and not rest.strip("/"):
         raise SettingsError(f"{text} is not a complete address: the name of a bucket or a server is missing")
     return StorePath(f"{protocol}:", *(_kept(part) for part in rest.strip("/").split("/") if rest.strip("/")))

@@ -36,7 +36,7 @@ _GUESSING: Mapping[Objective, float] = {
 }
 _WON_ACCURACY, _WON_LOSS = 0.98, 0.1  # the loss as a fraction of that when guessing
 _WEAR_WON_ACCURACY = 0.85
-_LITTLE_VARIATION = 0.1  # between seeds, as a fraction of the real pictures' noise: at most this is too little
+_LITTLE_VARIATION = 0.1  # between seeds, as a fraction of the real pictures' noise: less is too little
 _LOST_ACCURACY, _ABLE_ACCURACY = 0.51, 0.6
 _IGNORED_LEVELS = 0.1  # difference between results from two seeds; less disappears when they are rounded
 _PATTERN_DB, _PATTERN_RISE_DB = 2.5, 2.0  # above photographs and good models; rise above the lowest value so far
@@ -400,7 +400,7 @@ class Monitor:
             self._phase = state["phase"]
             self._latest_detail = float(state["latest_detail"])
             self._enough_detail = float(state["enough_detail"])
-            self._least_pattern_db = float(state.get("least_pattern_db", math.inf))  # absent before version 1.0.0
+            self._least_pattern_db = float(state.get("least_pattern_db", math.inf))  # absent in older checkpoints
             for name, (armed, count, since) in state["alarms"].items():
                 alarm = self._alarms[name]
                 alarm.armed, alarm.count, alarm.since = bool(armed), stored.whole(count), stored.whole(since)

@@ -124,8 +124,8 @@ def begin(config: TrainConfig, group: Processes, *, resuming_in: Phase | None = 
         run.adaptation = begin_adaptation(config, group, device, autocast)
     if config.compute.compile:
         # R1 is a gradient of a gradient, which compiled networks do not support.
-        discriminator_learner = None if config.adversarial.r1_weight else run.discriminator
-        for network in filter(None, (run.generator, discriminator_learner)):
+        discriminator = None if config.adversarial.r1_weight else run.discriminator
+        for network in filter(None, (run.generator, discriminator)):
             network.compile()  # in place: names in checkpoints do not change
     return run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import re
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -181,6 +182,7 @@ class Server:
     files: dict[str, bytes]
     cut: list[int] = field(default_factory=list)
     status: list[int] = field(default_factory=list)
+    always_partial: bool = False  # answers 206 to whoever asks
     redirects: dict[str, str] = field(default_factory=dict)
     tag: str = '"v1"'
     kind: str = "application/octet-stream"
@@ -210,11 +212,11 @@ def server() -> Iterator[Server]:
             told.ranges.append(wanted)
             fits = wanted is not None and self.headers.get("If-Range") == told.tag
             start = int(wanted[6:-1]) if fits and wanted else 0
-            self.send_response(206 if fits else 200)
+            self.send_response(206 if fits or told.always_partial else 200)
             self.send_header("Content-Type", told.kind)
             self.send_header("Content-Length", str(len(content) - start))
             self.send_header("ETag", told.tag)
-            if fits:
+            if fits or told.always_partial:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.end_headers()
             end = start + told.cut.pop(0) if told.cut else len(content)
@@ -263,6 +265,26 @@ def test_what_came_stays_for_the_next_command(server: Server, content: bytes) ->
     server.cut, server.ranges = [], []
     assert add(AddOptions(f"{server.address}/4x_there.pth")).path.read_bytes() == content
     assert server.ranges == ["bytes=5000-"]
+
+
+def test_a_part_that_was_not_asked_for_is_the_whole(server: Server, content: bytes) -> None:
+    server.always_partial = True
+    model = add(AddOptions(f"{server.address}/4x_there.pth"))
+    assert model.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("version", ["[" * 100_000, "\x00", "9" * 5000, "{}"])
+def test_a_damaged_note_of_a_version_begins_again(server: Server, content: bytes, tmp_path: Path, version: str) -> None:
+    (tmp_path / "part").write_bytes(b"of another file")
+    (tmp_path / "version.json").write_text(version, encoding="utf-8")
+    assert download.download(f"{server.address}/4x_there.pth", tmp_path).read_bytes() == content
+    assert server.ranges == [None]
+
+
+@pytest.mark.parametrize("address", ["http://[bad", "http://[::1/x.pth", "//[bad", "file://[bad"])
+def test_what_is_no_address_is_a_sentence(address: str) -> None:
+    with pytest.raises(WeightsError, match=re.escape(address)):
+        add(AddOptions(address))
 
 
 def test_parts_of_two_versions_are_not_joined(server: Server, content: bytes, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from srgan_cli.errors import SettingsError
 from srgan_cli.stores import reach, store
 from srgan_cli.stores.failures import StoreError, trouble_of
-from srgan_cli.stores.paths import StorePath
+from srgan_cli.stores.paths import StorePath, path_of
 from srgan_cli.upscaling.observer import Silent
 from tests.upscaling.pictures import picture
 from tests.upscaling.stores.buckets import command, fill, session, there
@@ -227,3 +228,9 @@ def test_a_file_system_that_needs_settings_says_which(
     store._filesystem.cache_clear()
     assert command(model, "ftp://server/a.png", "-o", "b.png") == 2
     assert "needs settings" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["file://[bad/a.png", "https://", "s3:///"])
+def test_what_is_no_address_is_one_sentence(text: str) -> None:
+    with pytest.raises(SettingsError, match="address"):
+        path_of(text)
