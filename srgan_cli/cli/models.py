@@ -11,7 +11,7 @@ import click
 
 from srgan_cli.cli.options import json_option, overwrite_option
 from srgan_cli.config import DEFAULT_DETAIL
-from srgan_cli.errors import WeightsError
+from srgan_cli.errors import WeightsError, shown
 from srgan_cli.networks import library, registry
 from srgan_cli.networks.library import OwnModel
 from srgan_cli.networks.registry import Entry
@@ -31,7 +31,7 @@ def list_models(as_json: bool) -> None:
         _write_json([*(entry.as_dict() for entry in entries), *(model.as_dict() for model in own)])
         return
     rows = [
-        (entry.name, f"×{entry.scale}", _kind(entry), f"{entry.parameters:,}", _best_score(entry), entry.description)
+        (entry.name, f"×{entry.scale}", _kind(entry), f"{entry.parameters:,}", _set5_score(entry), entry.description)
         for entry in entries
     ]
     rows += [
@@ -171,8 +171,8 @@ def _kind(entry: Entry | OwnModel) -> str:
     return "adversarial" if entry.adversarial else "fidelity"
 
 
-def _best_score(entry: Entry) -> str:
-    """The best score for the name; if it has a choice of detail, that of the default."""
+def _set5_score(entry: Entry) -> str:
+    """PSNR on Set5; for a model with a choice of detail, that of the default."""
     scores = entry.scores.get(f"Set5@{DEFAULT_DETAIL:g}") or entry.scores.get("Set5", {})
     psnr = scores.get("psnr_y_db")
     return "" if psnr is None else f"{psnr:.2f} dB"
@@ -217,9 +217,9 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
 
 
 def _write_facts(facts: Iterable[tuple[str, str]]) -> None:
-    shown = [(key, value) for key, value in facts if value]
-    width = max(len(key) for key, _ in shown)
-    for key, value in shown:
+    known = [(key, value) for key, value in facts if value]
+    width = max(len(key) for key, _ in known)
+    for key, value in known:
         # An untrusted file may contain control characters for the terminal.
         click.echo("".join(c if c.isprintable() else "?" for c in f"{key:<{width}}  {value}"))
 
@@ -248,7 +248,7 @@ def _write_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on a terminal; for a pipe, one tab-separated line per row without a header."""
     if not sys.stdout.isatty():
         for row in rows:
-            click.echo("\t".join(row))
+            click.echo("\t".join(map(shown, row)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -256,5 +256,5 @@ def _write_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     table = Table(*titles, box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # as Text, since a path may contain rich markup
+        table.add_row(*(Text(shown(cell)) for cell in row))  # a path may contain rich markup and control characters
     Console().print(table)

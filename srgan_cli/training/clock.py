@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from srgan_cli.training.schedule import Length
 from srgan_cli.training_config import TrainConfig
 
-_SMOOTHING = 0.9  # fraction of a step's duration
+_SMOOTHING = 0.9  # weight of the earlier steps in the running mean of a step's duration
 
 
 class Clock:

@@ -26,7 +26,7 @@ from srgan_cli.training_config import FidelitySettings, Phase
 # Allowance beside the tensors kept for the backward pass: gradients, a convolution's workspace, the optimiser's state.
 _BESIDES = 1.6
 _FREE_FRACTION = 0.8  # fraction of the free memory
-_MARGIN_BYTES = 256 << 20  # fraction of an accelerator's memory: for fragmentation and convolution workspaces
+_MARGIN_BYTES = 256 << 20  # of an accelerator's memory, left for fragmentation and convolution workspaces
 _MOMENTS = 2  # numbers per weight in AdamW's state
 
 
@@ -40,9 +40,9 @@ def fit(run: Run, group: Processes) -> tuple[dict[Phase, int], list[str]]:
     notes = []
     for phase in run.config.phases:
         settings = run.config.of(phase)
-        fraction = settings.batch // group.world
+        own = settings.batch // group.world  # this process's part
         with losses.alone():
-            fits = _largest(run, phase, fraction)
+            fits = _largest(run, phase, own)
         batches[phase] = processes.least(fits, group) * group.world
         if batches[phase] < settings.batch:
             notes.append(
@@ -141,8 +141,8 @@ def _try(run: Run, phase: Phase, batch: int) -> None:
     )  # fmt: skip
     terms.total.backward()  # type: ignore[no-untyped-call]
     discriminator.requires_grad_(True)
-    discriminator_learner, _ = discriminator_terms(discriminator, result.detach(), high, settings, 0, run.autocast)
-    discriminator_learner.total.backward()  # type: ignore[no-untyped-call]
+    judged, _ = discriminator_terms(discriminator, result.detach(), high, settings, 0, run.autocast)
+    judged.total.backward()  # type: ignore[no-untyped-call]
 
 
 def _try_wear(run: Run, low: Tensor, high: Tensor) -> None:

@@ -178,6 +178,14 @@ def test_own_models_are_added_listed_described_checked_and_removed(own: Path) ->
     assert "photos-x2" not in run("list")
 
 
+def test_a_path_of_any_characters_stays_one_line(own: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a\nb\t\x1b[2J"
+    folder.mkdir()
+    run_noting("add", str(own.rename(folder / own.name)), "--licence", "CC0-1.0")
+    *_, source = run("list").splitlines()[-1].split("\t")
+    assert source.endswith("a\\nb\\t\ufffd[2J/photos-x2.safetensors")
+
+
 def run_noting(*arguments: str) -> str:
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
