@@ -207,7 +207,7 @@ def _scaled_quality(quality: float, strength: float) -> float:
 def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
     """Log-uniform, for quantities perceived by their ratio; a minimum of 0 counts as a hundredth of the maximum."""
     least, most = bounds
-    return most * (max(least / most, 0.01)) ** rng.random() if most else 0.0
+    return most * (least / most or 0.01) ** rng.random() if most else 0.0
 
 
 # ---------------------------------------------------------------------------------------------------------------- apply

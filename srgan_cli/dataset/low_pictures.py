@@ -16,7 +16,7 @@ _STEP = 2**40
 
 
 def low_picture(high: Pixels, settings: DegradationSettings, scale: int, seed: int, index: int) -> Pixels:
-    """(H, W, C) uint8 -> (H / scale, W / scale, C), or with `photo` (…, 3): noise is coloured even on a grey photo."""
+    """(H, W, C) uint8 -> (H / scale, W / scale, C), if not bicubic (…, 3): noise may have colours."""
     if settings.kind == "bicubic":
         return bicubic(high, high.shape[1] // scale, high.shape[0] // scale)
     values = degradation.sample(settings, degradation.rng_for(seed, _STEP, index))

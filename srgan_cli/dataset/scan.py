@@ -342,7 +342,7 @@ def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], 
 
     A digest is as good as a random number. Pictures with a digest below `val_fraction` are held out; but at least
     enough that the score does not depend on a single picture (one of each 12 pictures, up to 4; always one), and at
-    most `val_max`.
+    most `val_max`. At least one is left to learn from.
     """
     digests = sorted({one.digest for one in kept})
     if settings.val_fraction == 0:
@@ -351,7 +351,7 @@ def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], 
         return list(kept), [], "none is held out, since there is only one"
     below = sum(int(digest, 16) < settings.val_fraction * 16 ** len(digest) for digest in digests)
     enough = max(1, min(_ENOUGH_HELD, len(digests) // _EACH_HELD))
-    held = set(digests[: min(max(below, enough), settings.val_max)])
+    held = set(digests[: min(max(below, enough), settings.val_max, len(digests) - 1)])
     train = [one for one in kept if one.digest not in held]
     val = [one for one in kept if one.digest in held]
     return train, val, f"{len(val)} of {len(kept)} are held out, chosen by a hash of their pixels"

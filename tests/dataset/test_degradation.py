@@ -137,6 +137,13 @@ def test_the_same_place_draws_the_same_and_another_place_something_else() -> Non
     assert values == [sample(DegradationSettings(kind="photo", clean_fraction=0), rng_for(*place)) for place in places]
 
 
+def test_a_wide_range_is_drawn_to_its_end() -> None:
+    config = dataclasses.replace(PHOTO, noise=(0.01, 10.0), noise_fraction=1.0, clean_fraction=0.0)
+    drawn = [one.noise.sigma for value in draws(config, 400) for one in value.rounds if one.noise and one.noise.sigma]
+    assert 0.01 <= min(drawn) < 0.03
+    assert 3.0 < max(drawn) <= 10.0
+
+
 def test_shares_and_ranges_are_kept() -> None:
     values = draws(PHOTO, 2000)
     rounds = [one for value in values for one in value.rounds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -43,6 +44,18 @@ def test_at_least_one_and_at_most_val_max_are_held_out(photos: Path) -> None:
     assert len(looked(photos, val_fraction=1e-9).val) == 1
     assert len(looked(photos, val_fraction=0.5, val_max=1).val) == 1
     assert looked(photos, val_fraction=0).val == ()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_one_picture_is_always_left_to_learn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    for seed in range(count):
+        put(tmp_path / "few" / f"{seed}.png", pixels(seed))
+    # as if all digests were below the fraction
+    found = {one.path: dataclasses.replace(examine(one.path), digest=f"{number:032x}")
+             for number, one in enumerate(looked(tmp_path / "few", val_fraction=0).train)}  # fmt: skip
+    monkeypatch.setattr(scan_module, "examine", found.__getitem__)
+    result = looked(tmp_path / "few", val_fraction=0.5, cache_dir=str(tmp_path / "other"))
+    assert (len(result.train), len(result.val)) == (1, count - 1)
 
 
 @pytest.mark.parametrize(("count", "held"), [(12, 1), (24, 2), (60, 4)])
