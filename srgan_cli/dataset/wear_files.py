@@ -113,7 +113,7 @@ def _sign_of(path: Path) -> tuple[bool, FileSign | None]:
         found = find_signs(path, max_pixels=_MAX_PIXELS)
     except PictureError:
         return False, None
-    quality = found.quality if found.quality is not None else found.earlier_quality
+    quality = found.quality if found.quality is not None else found.was_jpeg_of
     if quality is None:
         return True, None
     halved = _halved_chroma(path) if found.codec == "JPEG" else True

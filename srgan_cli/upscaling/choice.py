@@ -28,10 +28,6 @@ WORN_BLOCKING = 1.08
 # Of all pictures above and their grey versions, the largest value is 0.043, and 0.034 of 40 drawings with smooth edges
 # (`benchmarks.drawings`). Of those dithered to 256 colours, more than half are above; to 64 colours, all.
 WORN_DITHER = 0.05
-# What looks like an old JPEG's grid above this is a drawing. Of 80 drawings with smooth edges (`benchmarks.drawings`),
-# 9 looked so; they have 0.46 and more. As JPEGs of quality 30 to 75 they have 0.10 at most, of quality 90 0.23; 60
-# pictures of BSD100 and Set14 as JPEGs of quality 10 to 90, 0.02.
-MIN_DRAWN = 0.35
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,8 @@ def judge(signs: Signs) -> ModelChoice:
         return ModelChoice(WORN, "only two levels, so its edges are jagged")
     if signs.dither >= WORN_DITHER:
         return ModelChoice(WORN, "few colours: dithered, or drawn without smooth edges")
-    may_be_jpeg = signs.drawn < MIN_DRAWN
-    if signs.earlier_quality is not None and may_be_jpeg:
-        return ModelChoice(WORN, f"it was once a JPEG of quality {signs.earlier_quality}")
+    if signs.was_jpeg_of is not None:
+        return ModelChoice(WORN, f"it was once a JPEG of quality {signs.was_jpeg_of}")
     if signs.noise >= SURE_NOISE or signs.noise >= max(WORN_NOISE, signs.grain / MAX_GRAIN_OF_NOISE):
         return ModelChoice(WORN, f"noisy: a standard deviation of about {signs.noise:.0f} levels")
     coarse = signs.grain >= max(WORN_GRAIN, MIN_GRAIN_OF_SCANS * signs.noise)
@@ -74,7 +69,7 @@ def judge(signs: Signs) -> ModelChoice:
         return ModelChoice(
             WORN, f"coarse grain: a standard deviation of about {signs.grain:.0f} levels at half the size"
         )
-    if signs.blocking >= WORN_BLOCKING and may_be_jpeg:
+    if signs.blocking >= WORN_BLOCKING and signs.may_be_jpeg:
         return ModelChoice(WORN, "blocks of 8 px, so it was once compressed more strongly")
     if signs.quality is not None:
         return ModelChoice(CLEAN, f"{signs.codec} of quality {signs.quality}, and no visible noise")

@@ -30,6 +30,8 @@ from srgan_cli.dataset.wear_files import load_wear, save_wear, signs_of
 from srgan_cli.dataset.wear_header import check_wear, wear_path
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.training_data_config import DegradationSettings
+from tests.imaging.test_drawn import tiles
+from tests.imaging.test_signs import decoded, jpeg
 
 CPU = torch.device("cpu")
 
@@ -226,6 +228,15 @@ def test_kind_and_file_go_together() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ worn pictures
+
+
+def test_a_clean_drawing_is_not_taken_for_an_old_jpeg(tmp_path: Path) -> None:
+    Image.fromarray(tiles()).save(tmp_path / "a.png")
+    Image.fromarray(decoded(jpeg(tiles(), 50))).save(tmp_path / "b.png")
+    clean, once = signs_of(sorted(tmp_path.iterdir()))
+    assert clean is None
+    assert once is not None
+    assert abs(once.quality - 50) <= 3
 
 
 def test_signs_are_read_from_files_or_from_traces(tmp_path: Path) -> None:

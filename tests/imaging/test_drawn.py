@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from srgan_cli.imaging.signs import blocking_of, drawn_of
+from srgan_cli.imaging.signs import blocking_of, drawn_of, find_signs
+from tests.imaging import samples
 from tests.imaging.test_signs import Array, decoded, jpeg, luma, photo
 
 
@@ -21,6 +24,30 @@ def drawing() -> Array:
     for x, y in ((32, 480), (480, 512), (864, 544)):
         draw.rectangle((x, y, x + 319, y + 255), (206, 204, 196))
     return np.asarray(large.resize((320, 240), Pillow.Resampling.BOX))
+
+
+def tiles() -> Array:
+    """Tiles in few tones, laid on a grid of 8 px: its coefficients are multiples of the tones' difference."""
+    from PIL import ImageDraw
+
+    rng = np.random.default_rng(1)
+    large = Pillow.new("L", (4 * 320, 4 * 320), 228)
+    draw = ImageDraw.Draw(large)
+    for _ in range(60):
+        x, y, width, height = (32 * int(value) for value in rng.integers((0, 0, 1, 1), (38, 38, 10, 10)))
+        draw.rectangle((x, y, x + width - 1, y + height - 1), 25 * int(rng.integers(10)))
+    for x, y in rng.integers(0, 1000, (3, 2)).tolist():
+        draw.ellipse((x, y, x + 200, y + 200), 0)
+    return np.asarray(large.resize((320, 320), Pillow.Resampling.BOX).convert("RGB"))
+
+
+def test_what_looks_like_a_quantisers_steps_in_a_drawing_is_no_earlier_jpeg(tmp_path: Path) -> None:
+    for name, pixels in (("tiles", tiles()), ("jpeg", decoded(jpeg(tiles(), 50)))):
+        Pillow.fromarray(pixels).save(tmp_path / f"{name}.png")
+    clean, once = (find_signs(tmp_path / f"{name}.png", max_pixels=samples.MANY) for name in ("tiles", "jpeg"))
+    assert clean.earlier_quality is not None
+    assert clean.was_jpeg_of is None
+    assert once.was_jpeg_of == once.earlier_quality == pytest.approx(50, abs=3)
 
 
 @pytest.mark.parametrize("cut", [(0, 0), (3, 5)])

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from srgan_cli.cli import main
 from srgan_cli.config import DEFAULT_DETAIL, EngineOptions, UpscaleOptions
 from srgan_cli.errors import SettingsError, WeightsError
-from srgan_cli.imaging.signs import Signs
+from srgan_cli.imaging.signs import MIN_DRAWN, Signs
 from srgan_cli.networks import registry
 from srgan_cli.networks.weights import load_generator, load_model
 from srgan_cli.sizes import Size
@@ -130,9 +130,9 @@ def test_each_sign_decides_at_its_threshold() -> None:
     assert model(blocking=choice.WORN_BLOCKING - 0.01) == CLEAN
     assert model(codec="JPEG", quality=98, blocking=choice.WORN_BLOCKING) == WORN, "saved again from something worse"
     assert model(earlier_quality=92) == WORN
-    assert model(earlier_quality=92, drawn=choice.MIN_DRAWN) == CLEAN
-    assert model(blocking=choice.WORN_BLOCKING, drawn=choice.MIN_DRAWN) == CLEAN
-    assert model(blocking=choice.WORN_BLOCKING, drawn=choice.MIN_DRAWN - 0.01) == WORN
+    assert model(earlier_quality=92, drawn=MIN_DRAWN) == CLEAN
+    assert model(blocking=choice.WORN_BLOCKING, drawn=MIN_DRAWN) == CLEAN
+    assert model(blocking=choice.WORN_BLOCKING, drawn=MIN_DRAWN - 0.01) == WORN
     assert model(one_bit=True) == WORN
     assert model(dither=choice.WORN_DITHER) == WORN
     assert model(dither=choice.WORN_DITHER - 0.001) == CLEAN
