@@ -44,9 +44,9 @@ class Signs:
     smoothed, or enlarged with the picture. `blocking` is the ratio of the steps across a grid of 8 px to those
     elsewhere, in the direction where it is smaller; at least 1, which means no grid. `pixels` is how many were
     examined: in a small sample, even the quietest parts may not be quiet. `earlier_quality` is the quality of a JPEG
-    that the picture seems to have been saved as before (`history`); None if there is no trace of one. `one_bit` is true if there are
-    only two levels, as in scans of text, whose edges are stair-stepped. `dither`: see `dither_of`; `drawn`: see
-    `drawn_of`.
+    that the picture seems to have been saved as before (`history`); None if there is no trace of one. `one_bit` is
+    true if there are only two levels, as in scans of text, whose edges are stair-stepped. `dither`: see `dither_of`;
+    `drawn`: see `drawn_of`.
     """
 
     codec: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from srgan_cli.dataset.cache import Cache, build_cache
 from srgan_cli.dataset.folders import Refusal
@@ -12,7 +13,7 @@ from srgan_cli.dataset.pictures import is_grey, read_pixels
 from srgan_cli.dataset.scan import Advance, Picture, Scan, cache_folder_of, reasons_of, scan, scan_unlabelled
 from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
 from srgan_cli.dataset.wear_files import opened, signs_of
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import SettingsError, shown
 from srgan_cli.training import processes
 from srgan_cli.training.observer import TrainingObserver
 from srgan_cli.training.run import Run
@@ -40,6 +41,21 @@ class Sources:
     unlabelled: Cache | None = None
     taught: Taught | None = None
     notes: tuple[str, ...] = ()
+
+
+def check_models(run: Run, state: State, where: Path) -> None:
+    """Check that the networks that make what is learned from are those that the run began with. Raises
+    `SettingsError`, since a student of two teachers would imitate neither, and its card would name only one."""
+    models, names = {}, {}
+    if run.teacher is not None:
+        models["teacher"], names["teacher"] = run.teacher.model.sha256, run.config.teacher.model
+    if run.config.degradation.wear is not None:
+        models["wear"], names["wear"] = opened(run.config.degradation.wear).sha256, run.config.degradation.wear
+    for kind in state.take_models(models):
+        raise SettingsError(
+            f"the {kind}, {shown(str(names[kind]))}, has changed since the run in {shown(where)} began; put the "
+            f"earlier file back, or continue with the new one in another folder: --init {where} --out NEW"
+        )
 
 
 def scanned(run: Run, observer: TrainingObserver) -> Scan:

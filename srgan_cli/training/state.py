@@ -18,7 +18,8 @@ class State:
 
     `phase_began_step` and `_s`: when this phase began. `rate` is halved by each rollback. `log_bytes` and `monitor`:
     the log's end and the monitor's state at the last checkpoint. `batches` are the ones that fit, by phase; `pictures`
-    identifies the set of pictures; `pieces`: the number of a teacher's pieces. `done` is the length after which the run
+    identifies the set of pictures; `pieces`: the number of a teacher's pieces; `models`: hashes of the other networks
+    that the run learns from. `done` is the length after which the run
     was finished, and `scores` its scores then.
     """
 
@@ -34,6 +35,7 @@ class State:
     batches: dict[str, int] = field(default_factory=dict)
     pictures: str = ""
     pieces: int = 0
+    models: dict[str, str] = field(default_factory=dict)
     done: list[float] = field(default_factory=list)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -54,7 +56,7 @@ class State:
         return state
 
     def _check(self) -> None:
-        for count in (self.step, self.phase_step, self.phase_began_step, self.rollbacks, self.log_bytes):
+        for count in (self.step, self.phase_step, self.phase_began_step, self.rollbacks, self.log_bytes, self.pieces):
             stored.whole(count)
         for number in (self.phase_began_s, self.rate):
             stored.real(number)
@@ -63,8 +65,8 @@ class State:
                 raise ValueError(f"unknown phase {phase!r}")
         for batch in self.batches.values():
             stored.whole(batch, 1)
-        if not (isinstance(self.scores, dict) and isinstance(self.done, list)):
-            raise ValueError("its scores or its length are missing")
+        if not (isinstance(self.scores, dict) and isinstance(self.done, list) and isinstance(self.models, dict)):
+            raise ValueError("its scores, its length or its models are missing")
 
     @property
     def values(self) -> dict[str, Any]:
@@ -97,6 +99,13 @@ class State:
     def take_pieces(self, count: int) -> None:
         """Set the number of a teacher's pieces, kept when the run is resumed."""
         self.pieces = count
+
+    def take_models(self, models: Mapping[str, str]) -> list[str]:
+        """Set the hashes of the networks that the run learns from, and return the names of those that have changed
+        since it began."""
+        changed = [name for name, found in models.items() if self.models.get(name, found) != found]
+        self.models = dict(models)
+        return changed
 
     # ----------------------------------------------------------------------------------------------------- the recorder
 

@@ -56,6 +56,7 @@ def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outco
                 f"the run in {where} is finished; the same command with a longer --budget or more --steps continues it"
             )
             return Outcome(where, where / RUN_MODEL, state.scores, state.step, clock.earlier_s)
+        sources.check_models(run, state, where)
         # Cheapest checks first: headers of pictures, VGG19 (up to half a gigabyte), all pixels of pictures.
         pictures = sources.scanned(run, observer)
         add_perceptual(run)

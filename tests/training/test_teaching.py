@@ -315,6 +315,21 @@ def test_a_lost_or_damaged_cache_is_made_again_and_changes_nothing(
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+@pytest.mark.parametrize("results", ["kept", "inline"])
+def test_a_run_does_not_go_on_with_another_teacher(photos: Path, teachers: Path, tmp_path: Path, results: str) -> None:
+    model, run = tmp_path / "mine.safetensors", tmp_path / "run"
+    model.write_bytes((teachers / "x2.safetensors").read_bytes())
+    settings = config(photos, model, teacher={"results": results})
+    trainer.train(settings, run, Witness(stop_at(2)))
+    earlier, checkpoints = model.read_bytes(), (run / "checkpoint").read_bytes()
+    faults.save_tiny(model, 2, seed=8)
+    with pytest.raises(SettingsError, match=r"the teacher, .*mine\.safetensors, has changed .* --init .*run --out NEW"):
+        trainer.train(settings, run, Witness())
+    assert (run / "checkpoint").read_bytes() == checkpoints
+    model.write_bytes(earlier)
+    assert not trainer.train(settings, run, Witness()).interrupted
+
+
 def test_how_many_pieces_there_are_stays_when_a_run_goes_on(
     photos: Path,
     teachers: Path,
