@@ -182,18 +182,22 @@ def _shifted(part: slice, by: int) -> slice:
 
 
 class Taught:
-    """The first `count` pieces with their teacher's results, memory-mapped. Arrays are read-only."""
+    """The first `count` pieces with their teacher's results, memory-mapped. Arrays are read-only.
 
-    def __init__(self, path: Path, pieces: Pieces, count: int) -> None:
+    `cramped`: there would be more if the disk had more space.
+    """
+
+    def __init__(self, path: Path, pieces: Pieces, count: int, *, cramped: bool = False) -> None:
         assert count > 0
+        self.cramped = cramped
         self.path, self.pieces, self.scale = path, pieces, pieces.teaching.scale
         self._count = count
         self._pixels = np.memmap(path, np.uint8, "r", shape=(pieces[count - 1].end,)).view(np.ndarray)
 
     @classmethod
-    def opened(cls, folder: Path, pieces: Pieces, count: int) -> Taught:
+    def opened(cls, folder: Path, pieces: Pieces, count: int, *, cramped: bool = False) -> Taught:
         """The results that `teach` has stored in `folder`."""
-        return cls(_path(folder, pieces), pieces, count)
+        return cls(_path(folder, pieces), pieces, count, cramped=cramped)
 
     def __len__(self) -> int:
         return self._count
@@ -257,10 +261,10 @@ def teach(
         folder.mkdir(parents=True, exist_ok=True)
         remove_old(folder)
         with alone(path, waiting=lambda: report(0, allowed.limit)), _opened(path) as file:
-            count = _fill(file, pieces, teacher, allowed, report, clock)
+            count, cramped = _fill(file, pieces, teacher, allowed, report, clock)
     except OSError as err:
         raise TrainingError(_why(err, folder)) from err
-    return Taught(path, pieces, count)
+    return Taught(path, pieces, count, cramped=cramped)
 
 
 def _path(folder: Path, pieces: Pieces) -> Path:
@@ -269,17 +273,19 @@ def _path(folder: Path, pieces: Pieces) -> Path:
 
 def _fill(
     file: BinaryIO, pieces: Pieces, teacher: Teach, allowed: Allowance, report: Advance, clock: Callable[[], float]
-) -> int:
-    """Make the missing ones of the first pieces, and return how many are complete then."""
+) -> tuple[int, bool]:
+    """Make the missing ones of the first pieces. Returns how many are complete then, and whether the disk had no room
+    for more."""
     known = _whole(file, pieces, allowed.limit)
     max_bytes = _room(file, pieces, allowed)
-    done, made, began_s = 0, 0, clock()
+    done, made, cramped, began_s = 0, 0, False, clock()
     while done < allowed.limit:
         if done not in known:
             elapsed_s = clock() - began_s
             # Pieces from earlier runs count as if they had been made now, since learning needs time too.
             enough = done and made and done >= allowed.total(made, elapsed_s)
-            if not allowed.count and (enough or pieces[done].end > max_bytes):
+            cramped = not enough and pieces[done].end > max_bytes
+            if not allowed.count and (enough or cramped):
                 break
             _make(file, pieces, done, teacher)
             made += 1
@@ -288,7 +294,7 @@ def _fill(
     sync(file)
     if not done:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return done
+    return done, cramped and not allowed.count
 
 
 def _make(file: BinaryIO, pieces: Pieces, number: int, teacher: Teach) -> None:

@@ -92,7 +92,7 @@ def prepare(run: Run, state: State, found: Scan, observer: TrainingObserver) -> 
     if run.teacher is None or run.teacher.inline:
         return Sources(found, cache, unlabelled)
     taught = _taught(run, state, run.teacher, Pieces(cache, unlabelled, _teaching(run, run.teacher)), observer)
-    return Sources(found, cache, unlabelled, taught, _few(run, len(taught)))
+    return Sources(found, cache, unlabelled, taught, _few(run, taught))
 
 
 def check_worn(found: Scan, refused: Sequence[Refusal], scale: int) -> None:
@@ -152,11 +152,14 @@ def _taught(run: Run, state: State, teacher: Teacher, pieces: Pieces, observer: 
     """As many pieces as the run began with, or as its settings allow."""
     folder = cache_folder_of(run.config.data)
     allowed = Allowance(count=state.pieces) if state.pieces else _allowed(run, teacher)
-    count = processes.first_does(
-        lambda: len(teach(pieces, teacher.of_pixels, folder, allowed, observer.teaching)), run.group
-    )
+
+    def made() -> tuple[int, bool]:
+        taught = teach(pieces, teacher.of_pixels, folder, allowed, observer.teaching)
+        return len(taught), taught.cramped
+
+    count, cramped = processes.first_does(made, run.group)
     state.take_pieces(count)
-    return Taught.opened(folder, pieces, count)
+    return Taught.opened(folder, pieces, count, cramped=cramped)
 
 
 def _teaching(run: Run, teacher: Teacher) -> Teaching:
@@ -188,9 +191,17 @@ def _allowed(run: Run, teacher: Teacher) -> Allowance:
     return Allowance(count=min(_MAX_PIECES, max(_MIN_PIECES, -(-crops // _CROPS_PER_PIECE))))
 
 
-def _few(run: Run, count: int) -> tuple[str, ...]:
-    settings = run.config.teacher
-    if settings.crops or run.config.budget_s is None or count >= _FEW_PIECES:
+def _few(run: Run, taught: Taught) -> tuple[str, ...]:
+    settings, count = run.config.teacher, len(taught)
+    if settings.crops or count >= _FEW_PIECES:
+        return ()
+    if taught.cramped:
+        return (
+            f"the disk is nearly full: there was room for only {count} pieces of the teacher's results, which a "
+            f"network soon memorises; free some space in {shown(taught.path.parent)}, or name a folder on another disk with "
+            "--set data.cache_dir=FOLDER",
+        )
+    if run.config.budget_s is None:
         return ()
     return (
         f"the teacher is slow here: {settings.budget_fraction:.0%} of the budget was enough for only {count} pieces, "

@@ -272,6 +272,8 @@ def test_what_will_not_fit_is_told_before_the_teacher_is_asked(
     assert teacher.calls == 0
     some = teach(pieces, teacher, tmp_path, Allowance(seconds=1e9))  # no limit given: half of the free space
     assert 0 < len(some) < 8
+    assert some.cramped
+    assert not teach(pieces, teacher, tmp_path, Allowance(len(some))).cramped
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(pieces: Pieces, tmp_path: Path) -> None:

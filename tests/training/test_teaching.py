@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -345,6 +347,23 @@ def test_how_many_pieces_there_are_stays_when_a_run_goes_on(
     monkeypatch.setattr(sources, "_MIN_PIECES", 20)
     trainer.train(settings, tmp_path / "run", Witness())
     assert checkpoint.load(tmp_path / "run" / "checkpoint")["values"]["pieces"] == 7
+
+
+def test_a_disk_with_little_room_is_not_called_a_slow_teacher(
+    photos: Path, teachers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    settings = config(
+        photos, teachers / "x2.safetensors", budget_s=600.0, data={"cache_dir": str(cache)}, teacher={"crops": 0}
+    )
+    run, state = begin(settings, Processes()), State()
+    found = scanned(run, SilentTraining())
+    prepare(
+        begin(dataclasses.replace(settings, teacher=TeacherSettings()), Processes()), State(), found, SilentTraining()
+    )  # its pictures are decoded
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 20_000})())
+    (note,) = prepare(run, state, found, SilentTraining()).notes
+    assert "the disk is nearly full: there was room for only" in note
 
 
 @pytest.mark.slow
