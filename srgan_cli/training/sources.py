@@ -198,8 +198,8 @@ def _few(run: Run, taught: Taught) -> tuple[str, ...]:
     if taught.cramped:
         return (
             f"the disk is nearly full: there was room for only {count} pieces of the teacher's results, which a "
-            f"network soon memorises; free some space in {shown(taught.path.parent)}, or name a folder on another disk with "
-            "--set data.cache_dir=FOLDER",
+            f"network soon memorises; free some space in {shown(taught.path.parent)}, or name a folder on "
+            "another disk with --set data.cache_dir=FOLDER",
         )
     if run.config.budget_s is None:
         return ()
