@@ -276,6 +276,11 @@ def parse_assignment(text: str) -> dict[str, Any]:
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
         raise SettingsError(f"--set expects SECTION.NAME=VALUE, for example fidelity.batch=8, not {text!r}")
+    if keys[:2] == ["perceptual", "layers"] and len(keys) > 2:  # the other layers would be dropped unnoticed
+        raise SettingsError(
+            f"perceptual.layers is set as a whole, with all layers that should count: --set 'perceptual.layers="
+            f"{{{keys[2]}={value.strip()}, …}}'"
+        )
     nested: Any = settings.parse_value(value)
     for key in reversed(keys):
         nested = {key: nested}
