@@ -413,7 +413,7 @@ def config_folder() -> Path | None:
     import platformdirs
 
     try:
-        return platformdirs.user_config_path("srgan")
+        return platformdirs.user_config_path("srgan", appauthor=False)
     except RuntimeError:
         return None
 

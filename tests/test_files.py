@@ -313,6 +313,21 @@ def test_no_other_module_renames_syncs_or_locks() -> None:
                 assert word not in text, f"{path.name}: {word}"
 
 
+def test_all_folders_of_the_user_are_named_for_srgan_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, platformdirs puts a folder for the author in between, unless it is told not to."""
+    asked: list[object] = []
+
+    def noted(*_: object, appauthor: object = None, **__: object) -> Path:
+        asked.append(appauthor)
+        return Path.cwd()
+
+    for name in ("user_cache_dir", "user_data_dir", "user_config_path"):
+        monkeypatch.setattr(f"platformdirs.{name}", noted)
+    for folder in (cache_folder, files.data_folder, files.config_folder):
+        folder()
+    assert asked == [False] * 3
+
+
 def test_lines_are_appended_and_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, synced = tmp_path / "a.jsonl", list[bytes]()
     real = os.fsync

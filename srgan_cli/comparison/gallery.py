@@ -22,13 +22,14 @@ from srgan_cli.errors import NothingToDoError, PictureError, shown
 from srgan_cli.files import publish_bytes
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.imaging.standards import LUMA
 
 _THUMB_PX = 176
 _THUMB, _COPY = Codec("JPEG", 72), Codec("JPEG", 90)
 _COPY_PX = 2048  # longest side of a copy for browsers
 _MEASURED_PX = 640  # in the middle of the larger picture: the area where the change is measured
 _BROWSERS_SHOW = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp"})
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(LUMA, np.float32)
 
 
 @dataclass(frozen=True)

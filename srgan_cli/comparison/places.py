@@ -19,11 +19,12 @@ import numpy.typing as npt
 from srgan_cli.comparison.scenes import Area, Enlarged, Scene, Still, View
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.imaging.standards import LUMA
 
 _CELLS_ACROSS = 8  # of a crop: finer finds little more, and coarser positions it badly
 _MIN_CELL_PX = 4
 _BAND_PX = 256  # approximate number of px examined at once, so that memory stays small for pictures of any size
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(LUMA, np.float32)
 
 # The side of a grain of noise, in px of the frame, if no view says how much it was enlarged: srgan's usual scale. If
 # the true one is smaller, only the finest texture counts less.

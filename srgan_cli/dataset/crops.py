@@ -10,7 +10,6 @@ resumed, or divided among processes, uses the same crops as a single uninterrupt
 from __future__ import annotations
 
 import functools
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,8 +58,7 @@ class Crops:
     are drawn for each crop. With `taught` the same applies to its pieces. `augment`: a random one of the eight flips
     and quarter turns. `pin`: into memory that a GPU can read directly.
 
-    `wait_s` is the total time that `next` had to wait: 0 means that data is never the bottleneck. Exceptions in a
-    thread are raised by `next`. Must be closed.
+    Exceptions in a thread are raised by `next`. Must be closed.
     """
 
     def __init__(
@@ -81,7 +79,6 @@ class Crops:
         assert crop_px <= cache.crop_px, f"the cache was made for crops of at most {cache.crop_px} px"
         assert crop_px % scale == 0
         assert 0 <= rank < world
-        self.wait_s = 0.0
         self._cache, self._seed, self._batch = cache, seed, batch
         self._crop_px, self._scale, self._augment, self._pin = crop_px, scale, augment, pin
         self._rank, self._world = rank, world
@@ -99,9 +96,7 @@ class Crops:
         return self
 
     def __next__(self) -> Batch:
-        began_s = time.perf_counter()
         batch = self._waiting.popleft().result()
-        self.wait_s += time.perf_counter() - began_s
         self._begin()
         return batch
 

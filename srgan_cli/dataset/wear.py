@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from srgan_cli.checking import check
 from srgan_cli.dataset.codecs import BLOCK_PX, Compression, all_through_codecs, mapper
+from srgan_cli.imaging.standards import LUMA
 
 GRAIN = 4  # channels of the input noise: one per colour, and one for all
 CODE = 4  # numbers that distinguish one picture's wear from another's
@@ -74,7 +75,7 @@ class Wear(NamedTuple):
 
 def luma(pictures: Tensor) -> Tensor:
     """(N, 3, H, W) -> the same without colours, as `pictures.without_colours` has it, neither rounded nor clipped."""
-    weights = pictures.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    weights = pictures.new_tensor(LUMA).view(1, 3, 1, 1)
     return (pictures * weights).sum(dim=1, keepdim=True).expand_as(pictures)
 
 

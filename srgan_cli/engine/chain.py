@@ -20,6 +20,7 @@ from torch import Tensor
 from srgan_cli.engine.backends.protocol import Backend, Drawing, Followed, Prepared
 from srgan_cli.engine.ensemble import Ensemble
 from srgan_cli.engine.tiles import Pass, chain_halo
+from srgan_cli.imaging.standards import LUMA
 from srgan_cli.networks.generators import bilinear_subpixels, not_finite
 from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
@@ -34,7 +35,7 @@ BLEND_PX = 32
 
 _LOCK_SIGMA_PX = 3.0
 _LOCK_RADIUS_PX = 8
-_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # of luma, BT.601
+_RED, _GREEN, _BLUE = LUMA
 
 
 class Difference(NamedTuple):

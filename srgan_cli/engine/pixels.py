@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srgan_cli.imaging.standards import LUMA
+
 # How far colour is spread into transparent areas, in low-resolution px; the engine adds it to the halo.
 BLEED_PX = 8
-# Rec. 601 luma: recombines a grey picture's three channels.
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def full_scale(dtype: torch.dtype) -> float:
@@ -68,7 +68,7 @@ def join(subpixels: Tensor, shuffle: int, alpha: Tensor | None, dtype: torch.dty
 def luma(subpixels: Tensor) -> Tensor:
     """(N, 3r², h, w) -> (N, r², h, w): the three channels of a grey picture combined."""
     red, green, blue = subpixels.chunk(3, dim=1)
-    return red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]
+    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
 
 
 def quantise(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from srgan_cli.imaging.grain import Grain
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.imaging.standards import srgb_to_linear
 
 Whole: TypeAlias = npt.NDArray[np.int32]
 _Words: TypeAlias = npt.NDArray[np.uint32]
@@ -89,7 +90,7 @@ class GrainField:
         if colours not in self._tables:
             top = int(np.iinfo(dtype).max)
             values = np.arange(top + 1) / top
-            linear = _linear(values)
+            linear = srgb_to_linear(values)
             slope = np.gradient(linear, values)
             knots = np.linspace(0, 1, self._strength.shape[1])
             encoded = _encoding(dtype)[
@@ -103,11 +104,6 @@ class GrainField:
 
 
 # ------------------------------------------------------------------------------------------------------ linear light
-
-
-def _linear(encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """IEC 61966-2-1, 0 to 1."""
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 @functools.cache

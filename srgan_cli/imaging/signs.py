@@ -19,6 +19,7 @@ from srgan_cli.imaging.history import Plane, jpeg_quality_of
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
+from srgan_cli.imaging.standards import LUMA
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -26,7 +27,7 @@ _STRIP_ROWS, _STRIP_COLUMNS = 256, 2048
 # Rows are decoded from the top, and skipping some costs as much as decoding them.
 _DECODED_PX = 8_000_000
 _FETCH_ROWS = 64
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(LUMA, np.float32)
 # What looks like an old JPEG's grid above this is a drawing. Of 80 drawings with smooth edges (`benchmarks.drawings`),
 # 9 looked so; they have 0.46 and more. As JPEGs of quality 30 to 75 they have 0.10 at most, of quality 90 0.23; 60
 # pictures of BSD100 and Set14 as JPEGs of quality 10 to 90, 0.02.

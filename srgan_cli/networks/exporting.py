@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import safetensors
@@ -60,11 +61,10 @@ def export(model: Model, options: ExportOptions) -> Exported:
             f"{model.name} was not exported: the result of {program} differs from srgan's by {difference:.2g} "
             "(colours 0 to 1)" + ("; try it without --precision fp16" if options.half else "")
         )
-    for path, content in zip(options.files, contents, strict=True):
-        _publish(path, content, options.overwrite)
+    _publish(dict(zip(options.files, contents, strict=True)), options.overwrite)
     if options.openmodeldb is None:
         return Exported(options.files, program, difference)
-    _publish(options.openmodeldb, _openmodeldb(model, options).encode(), overwrite=True)
+    _publish({options.openmodeldb: _openmodeldb(model, options).encode()}, overwrite=True)
     return Exported((*options.files, options.openmodeldb), program, difference)
 
 
@@ -75,9 +75,28 @@ def _openmodeldb(model: Model, options: ExportOptions) -> str:
     return openmodeldb.to_json(openmodeldb.record(subject, options.files, author=options.author or openmodeldb.AUTHOR))
 
 
-def _publish(path: Path, content: bytes, overwrite: bool) -> None:
+def _publish(contents: Mapping[Path, bytes], overwrite: bool) -> None:
+    """All files or none: each is complete before the first one gets its name."""
+    with contextlib.ExitStack() as stack:
+        for path in contents:
+            with _naming(path):
+                files.check_publishable(path)
+        for path, content in contents.items():
+            file = stack.enter_context(_publishing(path, overwrite))
+            file.write(content)
+            file.flush()
+
+
+@contextlib.contextmanager
+def _publishing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
+    with _naming(path), files.publishing(path, overwrite=overwrite) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
     try:
-        files.publish_bytes(path, content, overwrite=overwrite)
+        yield
     except OSError as err:
         raise WeightsError(f"{shown(path)} cannot be written: {files.reason(err)}") from err
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.dataset.degradation import bicubic_down
+from srgan_cli.imaging.standards import LUMA
 from srgan_cli.networks.discriminators import Verdict
 from srgan_cli.networks.features import VGGFeatures
 from srgan_cli.training_config import Objective, PixelLoss
@@ -27,7 +28,6 @@ from srgan_cli.training_config import Objective, PixelLoss
 PAPER_SCALING = 12.75
 _ARTIFACT_WINDOW_PX = 7  # Liang et al. 2022: n
 _ARTIFACT_ROOT = 5  # Liang et al. 2022: a
-_LUMA = (0.299, 0.587, 0.114)
 _CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _FLAT_WINDOW_PX, _FLAT_STD = 9, 2 / 255
 _GRID_PX = 8  # side of a neighbourhood, in low pixels; neighbourhoods overlap by half
@@ -218,7 +218,7 @@ def artifact(result: Tensor, ema: Tensor, high: Tensor) -> Tensor:
 
 def _luminance(pictures: Tensor) -> Tensor:
     """(N, 3, H, W) -> (N, 1, H, W)."""
-    return (pictures * pictures.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+    return (pictures * pictures.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def _local_variance(x: Tensor, window_px: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from srgan_cli.errors import DeviceError, SrganError
+from srgan_cli.errors import DeviceError, SrganError, TrainingError
 
 T = TypeVar("T")
 
@@ -115,18 +115,22 @@ def least(value: int, processes: Processes) -> int:
 
 
 def first_does(work: Callable[[], T], processes: Processes) -> T:
-    """`work`, done by the first process; all get its value, or raise its `SrganError`."""
+    """`work`, done by the first process; all get its value, or raise its error. The others wait as long as it takes, so
+    any error is passed on: a `SrganError` as it is, another one as a `TrainingError`."""
     if processes.world == 1:
         return work()
     box: list[Any] = [None, None]
+    own: BaseException | None = None
     if processes.first:
         try:
             box[0] = work()
         except SrganError as err:
-            box[1] = err
+            own = box[1] = err
+        except BaseException as err:  # noqa: BLE001 - raised again below, once the others know
+            own, box[1] = err, TrainingError(f"the first process has ended with {type(err).__name__}: {err}")
     dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
-    if box[1] is not None:
-        raise box[1]
+    if (failed := own or box[1]) is not None:
+        raise failed
     return cast(T, box[0])
 
 
@@ -137,5 +141,6 @@ def part_of(count: int) -> int:
 
 
 def on_this_machine() -> int:
-    """How many processes of the run share this machine's memory."""
-    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    """How many processes of the run share this machine's memory, as torchrun says."""
+    said = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(said)) if said.isascii() and said.isdecimal() else 1

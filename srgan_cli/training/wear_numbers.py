@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.signs import blocking_of, noise_of
+from srgan_cli.imaging.standards import LUMA
 
 Plane = npt.NDArray[np.float32]
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(LUMA, np.float32)
 _EDGE_PX = 9  # length of the stretches in which edges are searched
 _EDGES = 0.02  # fraction of all stretches: those with the largest range
 _STEEPEST_OF_SIGMA = math.sqrt(2 * math.pi)  # range / steepest step of an ideal edge, blurred by a Gaussian of 1 px

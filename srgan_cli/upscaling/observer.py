@@ -42,7 +42,8 @@ class Observer(Protocol):
 
 @dataclass
 class Tally:
-    """The counts of a run, and the exit code that follows from them."""
+    """The counts of a run, and the exit code that follows from them. Any thread may append to a list; the numbers are
+    added up by the thread that runs the networks."""
 
     done: list[Job] = field(default_factory=list)
     damaged: list[Job] = field(default_factory=list)  # of those done: made from the remains of a damaged file
@@ -54,7 +55,11 @@ class Tally:
     seconds: float = 0.0
     network_seconds: float = 0.0
     network_pixels: int = 0
-    output_pixels: int = 0
+
+    @property
+    def output_pixels(self) -> int:
+        """Of all results. Not counted on the way, since several threads finish pictures."""
+        return sum(job.output_pixels for job in self.done)
 
     @property
     def exit_code(self) -> ExitCode:

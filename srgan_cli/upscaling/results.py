@@ -170,7 +170,6 @@ class Results:
 
     def _done(self, job: Job, started: float, notes: tuple[str, ...]) -> None:
         self._tally.done.append(job)
-        self._tally.output_pixels += job.output_pixels
         self._share.settle(job)
         self._observer.done(job, time.perf_counter() - started, (*job.notes, *notes))
 

@@ -67,7 +67,6 @@ class Share:
                     return
                 given = self._claimed(job, held)
                 if given is None:
-                    self._has_met_others = True
                     self._give_place()
                 else:
                     yield given
@@ -144,6 +143,7 @@ class Share:
         if self._is_done(job):
             return None
         if not self._records.take(job):
+            self._has_met_others = True
             held.append(job)
             return None
         if self._is_done(job):  # in the meantime
@@ -172,6 +172,7 @@ class Share:
         return True
 
     def _skip(self, job: Job) -> None:
+        self._has_met_others = True
         skip = Skip(job.source, job.target, _MADE)
         self._tally.skips.append(skip)
         self._observer.skipped(skip)

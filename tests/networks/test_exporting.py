@@ -95,6 +95,20 @@ def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "a.bin").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("has_earlier", [False, True])
+@pytest.mark.parametrize("blocked", [".param", ".bin"])
+def test_of_two_files_both_are_written_or_none(tmp_path: Path, blocked: str, has_earlier: bool) -> None:
+    (tmp_path / f"a{blocked}").mkdir()
+    other = tmp_path / ("a.bin" if blocked == ".param" else "a.param")
+    if has_earlier:
+        other.write_text("mine")
+    with pytest.raises(WeightsError, match=rf"a\{blocked} cannot be written: "):
+        export(tiny_model(), ExportOptions(tmp_path / "a.param", overwrite=True))
+    assert other.exists() == has_earlier
+    assert not has_earlier or other.read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1 + has_earlier
+
+
 def test_a_folder_that_is_missing_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot be written: its folder does not exist"):
         export(tiny_model(), ExportOptions(tmp_path / "no" / "a.onnx"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import SettingsError, TrainingError
 from srgan_cli.training import processes
 from srgan_cli.training.processes import Processes
 
@@ -25,6 +25,9 @@ def _member(rank: int, port: int, answers: Any) -> None:
     def refuse() -> None:
         raise SettingsError("these settings are not valid")
 
+    def fail() -> None:
+        raise LookupError("a defect")
+
     with processes.joined(group, torch.device("cpu")):
         found: list[object] = [processes.first_says([0.25 + rank, float(rank)], group)]
         found.append((processes.anyone(rank == 1, group), processes.anyone(False, group)))
@@ -35,6 +38,10 @@ def _member(rank: int, port: int, answers: Any) -> None:
             processes.first_does(refuse, group)
         except SettingsError as err:
             found.append(str(err))
+        try:
+            processes.first_does(fail, group)
+        except (LookupError, TrainingError) as err:
+            found.append(f"{type(err).__name__}: {err}")
         found.append(processes.first_does(lambda: "on", group))  # they still understand each other
     answers.put((rank, found))
 
@@ -52,8 +59,9 @@ def test_two_processes_agree() -> None:
     found = dict(answers.get(timeout=60) for _ in members)
     for member in members:
         member.join(30)
-    expected = [[0.25, 0.0], (True, False), 7, "by 0", (4, 1), "these settings are not valid", "on"]
-    assert found == {0: expected, 1: expected}
+    expected = [[0.25, 0.0], (True, False), 7, "by 0", (4, 1), "these settings are not valid"]
+    ours, theirs = "LookupError: a defect", "TrainingError: the first process has ended with LookupError: a defect"
+    assert found == {0: [*expected, ours, "on"], 1: [*expected, theirs, "on"]}
 
 
 def test_one_process_agrees_with_itself() -> None:
@@ -70,3 +78,11 @@ def test_numbers_of_processes_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(DeviceError, match="not a number"):
         processes.from_environment()
+
+
+@pytest.mark.parametrize(("said", "count"), [("4", 4), ("0", 1), ("", 1), ("many", 1)])
+def test_processes_of_this_machine_are_counted_as_far_as_they_are_told(
+    monkeypatch: pytest.MonkeyPatch, said: str, count: int
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", said)
+    assert processes.on_this_machine() == count

@@ -255,6 +255,19 @@ def test_towards_the_end_less_is_kept_from_others(twelve: Path, model: Path, mee
     assert not thread.is_alive()
 
 
+def test_a_folder_that_cannot_be_written_is_no_sign_of_other_processes(twelve: Path, model: Path) -> None:
+    class Broken(Others):
+        def take(self, job: Job) -> bool:
+            raise PermissionError("not here")
+
+    made, tally = session(twelve, model), Tally()
+    records = Broken(meets=False)
+    share = sharing.Share(made.plan, made.options, records, Silent(), tally)  # type: ignore[arg-type]
+    assert not list(share.jobs())
+    assert len(tally.failures) == 12
+    assert not share._has_met_others
+
+
 def test_the_record_is_not_read_again_for_each_picture_that_is_done(
     twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

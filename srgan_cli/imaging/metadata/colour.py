@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from srgan_cli.imaging.standards import srgb_to_linear
+
 Chromaticities = tuple[float, float, float, float, float, float, float, float]  # x, y of white, red, green and blue
 Curve = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]  # from stored values to linear light, both 0 to 1
 
@@ -56,7 +58,7 @@ def profile_of(chunks: Mapping[str, bytes], *, grey: bool) -> bytes | None:
         return None
     power = None if gamma is None or gamma == _SRGB_GAMMA else 100_000 / gamma
     title = "sRGB curve" if power is None else f"gamma {power:.4g}"
-    curve = _srgb if power is None else _power(power)
+    curve = srgb_to_linear if power is None else _power(power)
     return _profile(primaries or _BT709, curve, title, grey=grey)
 
 
@@ -77,10 +79,6 @@ def _chromaticities(chunks: Mapping[str, bytes]) -> Chromaticities | None:
     return (a, b, c, d, e, f, g, h) if sound else None
 
 
-def _srgb(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-
-
 def _power(power: float) -> Curve:
     return lambda x: x**power
 
@@ -91,7 +89,7 @@ def _bt709(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _transfer(number: int) -> Curve | None:
     known: dict[int, Curve] = {
-        1: _bt709, 6: _bt709, 14: _bt709, 15: _bt709, 13: _srgb,
+        1: _bt709, 6: _bt709, 14: _bt709, 15: _bt709, 13: srgb_to_linear,
         4: lambda x: x**2.2, 5: lambda x: x**2.8, 8: lambda x: x,
     }  # fmt: skip
     return known.get(number)

@@ -259,7 +259,6 @@ class Dispatch:
             stream.flush()
         self._tally.done.append(job)
         self._tally.damaged += [job] * event.damaged
-        self._tally.output_pixels += job.output_pixels
         self._share.settle(job)
         self._observer.done(job, event.seconds, event.notes)
 

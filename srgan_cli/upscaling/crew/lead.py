@@ -181,4 +181,3 @@ def _add(tally: Tally, more: Tally) -> None:
     tally.interrupted, tally.error = more.interrupted, more.error
     tally.network_seconds += more.network_seconds
     tally.network_pixels += more.network_pixels
-    tally.output_pixels += more.output_pixels

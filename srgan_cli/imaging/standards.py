@@ -1,0 +1,13 @@
+"""Numbers from standards that several parts of srgan use."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B, as in JPEG: ITU-R BT.601
+
+
+def srgb_to_linear(encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """IEC 61966-2-1, 0 to 1."""
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
