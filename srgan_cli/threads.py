@@ -1,5 +1,5 @@
-"""How long the threads of one computation wait for each other before they sleep, on a machine that also runs other
-programs."""
+"""The threads of one computation: how many, and how long they wait for each other before they sleep, on a machine that
+also runs other programs."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def wait_politely() -> None:
     kept."""
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
+
+
+def asked_for() -> int:
+    """How many threads `OMP_NUM_THREADS` asks for, as OpenMP reads it: of a list, one for each nesting level, the first
+    number. 0 if it is unset or not a number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isascii() and first.isdecimal() else 0

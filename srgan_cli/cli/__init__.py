@@ -21,17 +21,17 @@ from srgan_cli.cli.habits import answer, picture_as_command
 from srgan_cli.errors import ExitCode, SettingsError, SrganError, shown
 from srgan_cli.threads import wait_politely
 
-_COMMANDS = ("upscale", "watch", "serve", "train", "evaluate", "compare", "models", "export", "doctor", "completion")
+COMMANDS = ("upscale", "watch", "serve", "train", "evaluate", "compare", "models", "export", "doctor", "completion")
 
 
 class _LazyGroup(click.Group):
     """Each command is in the module of its name, which is imported when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         command = getattr(import_module(f"srgan_cli.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
@@ -49,9 +49,9 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in _COMMANDS and (ours := picture_as_command(name)) is not None:
+        if name not in COMMANDS and (ours := picture_as_command(name)) is not None:
             raise click.UsageError(f"{shown(name)} is not a command; {ours}", ctx)
-        if name not in _COMMANDS and (near := get_close_matches(name, _COMMANDS, 1)):
+        if name not in COMMANDS and (near := get_close_matches(name, COMMANDS, 1)):
             raise click.UsageError(f"{shown(name)} is not a command; did you mean {near[0]}?", ctx)
         return super().resolve_command(ctx, args)
 

@@ -67,7 +67,7 @@ class Watch:
             self._jobs_of.setdefault(job.source, []).append(job)
         # The last event inside a picture (or its start): when, and the px done.
         self._told: dict[tuple[Path, Path], tuple[float, int]] = {}
-        self._notes: dict[str, list[Path]] = {}  # pixels of results, and their owners
+        self._notes: dict[str, list[Path]] = {}  # sentences about results, and their pictures
         self._left: set[str] = set()  # why pictures were not tried, as far as it was said
         pace = session.last_pace()
         speed = None if pace is None else pace.megapixels_per_second * 1e6

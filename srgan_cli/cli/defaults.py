@@ -40,7 +40,7 @@ def config_file() -> Path | None:
 def of(command: str, settable: Mapping[str, str]) -> dict[str, Any]:
     """The defaults of a command, by parameter name; `settable` maps option names to parameter names.
 
-    Raises `SettingsError` for a file that is not TOML and for unknown settings.
+    Raises `SettingsError` for a file that is not TOML and for unknown sections and settings.
     """
     return {settable[key]: value for key, (value, _) in found(command, settable).items()}
 
@@ -81,6 +81,7 @@ def _from_file(command: str, known: list[str]) -> dict[str, tuple[Any, str]]:
     written = read_toml(path)
     shared = {_key(name): value for name, value in written.items() if not isinstance(value, dict)}
     _refuse_unknown(shared, list(SHARED), shown(path), "; give it in a section, such as [upscale]")
+    _refuse_unknown_sections([name for name, value in written.items() if isinstance(value, dict)], shown(path))
     own = {_key(name): value for name, value in written.get(command, {}).items()}
     _refuse_unknown(own, known, f"[{command}] in {shown(path)}", "")
     values = {**{key: value for key, value in shared.items() if key in known}, **own}
@@ -97,3 +98,13 @@ def _refuse_unknown(values: Mapping[str, Any], known: list[str], where: str, hin
             near = difflib.get_close_matches(name, known, 1)
             meant = f"; did you mean {near[0]}?" if near else hint
             raise SettingsError(f"unknown setting {name!r} in {where}{meant}")
+
+
+def _refuse_unknown_sections(names: list[str], where: str) -> None:
+    from srgan_cli.cli import COMMANDS
+
+    for name in names:
+        if name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            meant = f"did you mean [{near[0]}]?" if near else "sections are called like commands, such as [upscale]"
+            raise SettingsError(f"unknown section [{shown(name)}] in {where}; {meant}")

@@ -3,10 +3,10 @@ torch."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from srgan_cli import stored
 from srgan_cli.dataset.folders import folder_of
 from srgan_cli.errors import SettingsError, WeightsError, shown
 from srgan_cli.networks.registry import WeightsHeader, read_weights_header
@@ -44,9 +44,9 @@ def facts_in(header: WeightsHeader, path: Path) -> WearFacts:
             f"{path} holds no learned wear that this srgan can read; such files come from --unpaired-lr-dir"
         )
     try:
-        scale = int(json.loads(header.metadata["config"]).get("scale", 4))
-        grey = json.loads(header.metadata.get(GREY, "false"))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as err:
+        scale = stored.whole(stored.json_of(header.metadata["config"]).get("scale", 4))
+        grey = stored.json_of(header.metadata.get(GREY, "false"))
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
         raise WeightsError(f"{path} is damaged: its settings are not valid ({err})") from err
     if not isinstance(grey, bool):
         raise WeightsError(f"{path} is damaged: its settings are not valid (grey is true or false, not {grey!r})")

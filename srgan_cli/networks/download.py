@@ -145,7 +145,7 @@ def _described(url: str, body: Any) -> _Answer:
     size = headers.get("Content-Length")
     if body.status == 206:
         size = headers.get("Content-Range", "").rpartition("/")[2]
-    return _Answer(_name(url, body), int(size) if size and size.isdigit() else None, version)
+    return _Answer(_name(url, body), int(size) if size and size.isascii() and size.isdecimal() else None, version)
 
 
 def _name(url: str, body: Any) -> str:

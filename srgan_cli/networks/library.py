@@ -159,6 +159,8 @@ def remove(name: str) -> Path:
         raise WeightsError(f"there is no model of your own called {shown(name)!r}; there are {known}")
     try:
         gone = folder.with_name(f".{name}.removed")
+        if gone.exists():  # of a removal that was interrupted
+            shutil.rmtree(gone)
         move(folder, gone)  # atomically, whatever happens afterwards
         shutil.rmtree(gone)
     except OSError as err:

@@ -16,6 +16,7 @@ from srgan_cli.networks.ncnn_param import MAX_TEXT_BYTES, Param, parse_param
 from srgan_cli.networks.ncnn_process import NcnnError, NcnnProcess, is_installed
 from srgan_cli.networks.outside import Array, Needs, enlarge, probe
 from srgan_cli.networks.registry import read_model_file
+from srgan_cli.threads import asked_for
 
 _MAX_WEIGHTS_BYTES = 1 << 30
 _MAX_HALO_PX = 128  # above this, a tile's context costs more than blending overlapping tiles
@@ -41,7 +42,7 @@ class NcnnNetwork:
     def load(self) -> None:
         """Raises `NcnnError` or `MemoryError`, as `run` does."""
         process = NcnnProcess()
-        threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or os.cpu_count() or 1
+        threads = asked_for() or os.cpu_count() or 1
         process.load(self._param, self._weights, device=self._device, half=self._half, threads=threads)
         self._process = process
 

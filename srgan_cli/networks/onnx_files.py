@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.outside import Array, Needs, enlarge, probe
+from srgan_cli.threads import asked_for
 
 MISSING = "the onnxruntime package is not installed (`pip install onnxruntime`, or this project with its extra [onnx])"
 _NO_MEMORY = ("failed to allocate memory", "bad_alloc", "out of memory", "cuda_error_out_of_memory", "bfcarena")
@@ -51,7 +51,7 @@ class OnnxNetwork:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors that it would print are also raised
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        options.intra_op_num_threads = asked_for()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         where: Sequence[Any] = ["CPUExecutionProvider"]
         if cuda is not None:

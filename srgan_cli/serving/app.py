@@ -282,15 +282,15 @@ class Service:
         task = self._known(request)
 
         async def stream() -> AsyncIterator[str]:
-            while True:
+            told_end = False
+            while not told_end:
+                told_end = task.has_ended  # before the event is sent: it may end meanwhile
                 yield f"event: job\ndata: {json.dumps(self._shown(task))}\n\n"
-                if task.has_ended:
-                    return
-                while True:
+                while not task.has_ended:
+                    self.jobs.get(task.id)  # somebody is watching it
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(task.changed(), _HEARTBEAT_S)
                         break
-                    self.jobs.get(task.id)  # somebody is watching it
                     yield ": still here\n\n"
 
         return StreamingResponse(stream(), 200, {"X-Accel-Buffering": "no"}, "text/event-stream")

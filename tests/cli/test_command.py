@@ -169,6 +169,8 @@ def test_lists_and_switches_have_defaults_too(capsys: pytest.CaptureFixture[str]
     ("text", "words"),
     [
         ("scale = 2", "section"),
+        ("[upscal]\nscale = 2", "did you mean [upscale]?"),
+        ("[pictures]\nscale = 2", "sections are called like commands"),
         ("[upscale]\nqualty = 3", "did you mean quality"),
         ("[upscale]\nscale = 'large'", "is not a number"),
         ("[upscale]\nscale = 'large'", "config.toml"),

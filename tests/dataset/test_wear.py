@@ -127,6 +127,8 @@ def test_a_file_brings_back_the_same_network(tmp_path: Path) -> None:
         ({"srgan_wear": "9"}, "holds no learned wear that this srgan can read"),
         ({"config": "{}"}, "its tensors are not those of its settings"),
         ({"config": json.dumps({"features": 10**9})}, "features of a wearer must be"),
+        ({"config": '{"scale": Infinity}'}, "its settings are not valid"),
+        ({"config": '{"scale": "4"}'}, "its settings are not valid"),
         ({"config": "[1"}, "its settings are not valid"),
         ({"grey": "maybe"}, "its settings are not valid"),
         ({"grey": "1"}, "grey is true or false, not 1"),

@@ -154,6 +154,14 @@ def test_removing(tmp_path: Path, home: Path) -> None:
         library.remove("mine")
 
 
+def test_a_removal_that_was_interrupted_does_not_prevent_the_next(tmp_path: Path, home: Path) -> None:
+    add(AddOptions(str(foreign(tmp_path / "a.pth")), name="mine"))
+    (home / ".mine.removed").mkdir()
+    (home / ".mine.removed" / "mine.pth").write_bytes(b"large")
+    library.remove("mine")
+    assert list(home.iterdir()) == []
+
+
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "name": "mine"}', "[" * 9999])
 def test_a_damaged_record_is_reported_and_can_be_removed(tmp_path: Path, record: str) -> None:
     own = add(AddOptions(str(foreign(tmp_path / "a.pth")), name="mine"))
@@ -185,6 +193,7 @@ class Server:
     always_partial: bool = False  # answers 206 to whoever asks
     redirects: dict[str, str] = field(default_factory=dict)
     tag: str = '"v1"'
+    length: str | None = None  # in place of the true one
     kind: str = "application/octet-stream"
     ranges: list[str | None] = field(default_factory=list)
     address: str = ""
@@ -214,7 +223,7 @@ def server() -> Iterator[Server]:
             start = int(wanted[6:-1]) if fits and wanted else 0
             self.send_response(206 if fits or told.always_partial else 200)
             self.send_header("Content-Type", told.kind)
-            self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("Content-Length", told.length or str(len(content) - start))
             self.send_header("ETag", told.tag)
             if fits or told.always_partial:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -249,6 +258,11 @@ def test_an_address_is_downloaded_with_progress(server: Server, content: bytes, 
     assert seen[-1] == (len(content), len(content))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert [path.name for path in home.iterdir()] == ["4x_there"]
+
+
+def test_a_length_that_is_no_number_is_ignored(server: Server, content: bytes) -> None:
+    server.length = "\N{SUPERSCRIPT TWO}"
+    assert add(AddOptions(f"{server.address}/4x_there.pth")).path.read_bytes() == content
 
 
 def test_a_cut_connection_goes_on_where_it_was(server: Server, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -11,16 +12,20 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 
-from srgan_cli.config import EngineOptions
+from srgan_cli.config import EngineOptions, UpscaleOptions
 from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.serving import app
 from srgan_cli.serving.making import make
+from srgan_cli.serving.room import Room
 from srgan_cli.serving.server import HttpServer
 from srgan_cli.serving.settings import ServeOptions
+from srgan_cli.serving.workshop import Task
 from tests.serving.conftest import Gate
 from tests.serving.servers import ask, connect, gauge, get, png, post, running, until
 
@@ -86,6 +91,35 @@ def test_jobs_that_no_client_requests_are_deleted(options: ServeOptions, gate: G
         until(lambda: bool(gate.ended), 20)
         assert get(server, path).status == 404
         assert gauge(server, "srgan_held_bytes") == 0
+
+
+def test_a_job_that_is_watched_is_kept(options: ServeOptions, gate: Gate) -> None:
+    """Also if it reports its progress so often that there is never a pause."""
+    with running(replace(options, keep_s=0.4)) as server, ThreadPoolExecutor(1) as pool:
+        path = post(server, "/v1/jobs", png()).headers["Location"]
+        watching = pool.submit(get, server, f"{path}/events")
+        time.sleep(1.5)
+        gate.opened.set()
+        states = [json.loads(line[6:])["state"] for line in watching.result(30).body.decode().splitlines()
+                  if line.startswith("data: ")]  # fmt: skip
+        assert states[-1] == "done"
+
+
+def test_a_job_that_ends_while_an_event_is_sent_is_told_as_ended() -> None:
+    class Jobs:
+        def get(self, name: str) -> None: ...
+
+    async def follow() -> list[str]:
+        task = Task(b"", UpscaleOptions(), "a.png", Room(0).reserve(), state="running")
+        service: Any = SimpleNamespace(_known=lambda _: task, _shown=lambda task: {"state": task.state}, jobs=Jobs())
+        response = await app.Service.events(service, cast(Any, None))
+        said = []
+        async for chunk in response.body_iterator:  # type: ignore[attr-defined]
+            said.append(chunk)
+            task.update(state="done")
+        return said
+
+    assert ["running" in (said := asyncio.run(follow()))[0], "done" in said[-1], len(said)] == [True, True, 2]
 
 
 def test_the_oldest_results_make_room(options: ServeOptions) -> None:

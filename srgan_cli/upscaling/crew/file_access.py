@@ -11,7 +11,9 @@ from pathlib import Path
 from srgan_cli.config import UpscaleOptions
 from srgan_cli.errors import UnreadablePictureError, UnwritablePictureError, shown
 from srgan_cli.files import discard, publish_text, publishing, reason
+from srgan_cli.stores.fetching import publish
 from srgan_cli.stores.paths import StorePath
+from srgan_cli.stores.store import stat
 from srgan_cli.upscaling.crew.messages import CheckAccess, Done, Event, Failed, Pictures
 from srgan_cli.upscaling.inputs import STREAM, Failure
 from srgan_cli.upscaling.ledger import identity
@@ -96,6 +98,8 @@ class FileAccess:
             return event
         try:
             return replace(event, result=self._publish(job, event.data), data=None)
+        except UnwritablePictureError as err:
+            why = str(err)
         except FileExistsError:
             why = f"{shown(job.target)} has appeared since the run began; it is left alone"
         except OSError as err:
@@ -103,12 +107,27 @@ class FileAccess:
         return Failed(Failure(job.source, why, UnwritablePictureError, job.target))
 
     def _publish(self, job: Job, data: bytes) -> str:
-        modified_ns = job.source.stat().st_mtime_ns if self._options.write.keep_time else None
+        modified_ns = self._modified_ns(job)
         with self._places.folder(job) as folder:
             target = folder.handle / job.target.name
             with publishing(target, overwrite=not job.is_new, modified_ns=modified_ns) as file:
                 file.write(data)
-            return identity(target)
+            if not isinstance(job.target, StorePath):
+                return identity(target)
+            try:
+                publish(target, job.target, overwrite=not job.is_new)
+            finally:
+                target.unlink(missing_ok=True)
+            return identity(job.target)
+
+    def _modified_ns(self, job: Job) -> int | None:
+        """The time that a result gets; None: the current one."""
+        if not self._options.write.keep_time or job.source == STREAM:
+            return None
+        if not isinstance(job.source, StorePath):
+            return job.source.stat().st_mtime_ns
+        found = stat(job.source)
+        return None if found is None else found.modified_ns
 
 
 def _is_far(job: Job) -> bool:

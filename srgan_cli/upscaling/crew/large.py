@@ -63,18 +63,18 @@ class CrewUpscaler:
         with _probing(scratch) as probe:
             answers = self._survey(probe)
             cut = _common(answers)
-            if cut.tile_px == 0:
-                raise UndividedError("this model blends its tiles, so its pictures are not made in bands")
+            _refuse_blending(cut)
             seeing = {worker: answer.sees_probe for worker, answer in answers.items()}
             making = _Making(self._roster, self._job, cut, scratch, probe, seeing)
             making.run(source, out, on_rows or (lambda _rows: None), on_part or (lambda _px: None), first_row)
 
     def upscale(self, low: Pixels) -> Pixels:
-        """(H, W, C) -> (H·scale, W·scale, C), by one of the workers."""
-        tile_px = _common(self._survey(None)).tile_px
+        """(H, W, C) -> (H·scale, W·scale, C), by one of the workers. Raises `UndividedError`."""
+        cut = _common(self._survey(None))
+        _refuse_blending(cut)
         header = replace(self._job.header, width=low.shape[1], height=low.shape[0], channels=low.shape[2])
         job = replace(self._job, header=header)
-        strip = Strip(job, Span(0, 0, len(low), len(low)), np.ascontiguousarray(low), tile_px, None)
+        strip = Strip(job, Span(0, 0, len(low), len(low)), np.ascontiguousarray(low), cut.tile_px, None)
         for _ in range(TRIES):
             self._roster.await_one()
             self._roster.give(self._roster.idle()[0], strip)
@@ -131,6 +131,11 @@ def _common(answers: dict[str, Surveyed]) -> Surveyed:
         max(one.halo_px for one in several),
         all(one.sees_probe for one in several),
     )
+
+
+def _refuse_blending(cut: Surveyed) -> None:
+    if cut.tile_px == 0:
+        raise UndividedError("this model blends its tiles, so its pictures are not made in bands")
 
 
 def _freight(strip: Strip, scale: int) -> int:

@@ -48,7 +48,9 @@ class ProcessCrew:
         self._options = {one.name: one for one in workers}
         self._said: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
         self._units: dict[str, queue.SimpleQueue[bytes | None]] = {}  # on their way to each
-        self._processes = {name: self._start(name) for name in self._options}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        for name in self._options:
+            self._start(name)
 
     def workers(self) -> tuple[str, ...]:
         return tuple(self._processes)
@@ -70,7 +72,7 @@ class ProcessCrew:
     def renew(self, worker: str) -> bool:
         self._units.pop(worker).put(None)
         _end(self._processes[worker], 0.0)
-        self._processes[worker] = self._start(worker)
+        self._start(worker)
         return True
 
     def leave_out(self, worker: str) -> None:
@@ -89,7 +91,7 @@ class ProcessCrew:
         self._processes.clear()
         self._units.clear()
 
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str) -> None:
         one = self._options[name]
         environment = dict(os.environ)
         if one.threads:
@@ -105,9 +107,9 @@ class ProcessCrew:
         units: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         units.put(_packed(replace(self._brief, options=options)))
         self._units[name] = units
+        self._processes[name] = process  # before its threads, which may find that it has ended already
         threading.Thread(target=_post, args=(process, units), name=f"srgan-{name}-units", daemon=True).start()
         threading.Thread(target=self._listen, args=(name, process), name=f"srgan-{name}", daemon=True).start()
-        return process
 
     def _listen(self, name: str, process: subprocess.Popen[bytes]) -> None:
         pipe = cast("IO[bytes]", process.stdout)
@@ -116,7 +118,17 @@ class ProcessCrew:
                 self._said.put((name, cast("Event", _receive(pipe))))
         code = process.wait()
         if self._processes.get(name) is process:
-            self._said.put((name, WorkerLost(f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}")))
+            self._said.put((name, WorkerLost(_ending(code))))
+
+
+def _ending(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"signal {-code}"
 
 
 def _post(process: subprocess.Popen[bytes], units: queue.SimpleQueue[bytes | None]) -> None:
