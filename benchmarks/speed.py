@@ -306,20 +306,20 @@ def compare_models(args: argparse.Namespace) -> None:
             made = {name: Upscaler(load_model(name), EngineOptions(args.device, precision)) for name in names}
             for upscaler in made.values():
                 upscaler.upscale(low)  # one-time initialisation
-            augment = [
+            turns = [
                 {name: _seconds(partial(upscaler.upscale, low)) for name, upscaler in made.items()}
                 for _ in range(args.repeats)
             ]
             for name in names:
-                seconds = statistics.median(turn[name] for turn in augment)
-                against = statistics.median(turn.get(f"srgan-x{scale}", turn[name]) / turn[name] for turn in augment)
+                seconds = statistics.median(turn[name] for turn in turns)
+                against = statistics.median(turn.get(f"srgan-x{scale}", turn[name]) / turn[name] for turn in turns)
                 report(
                     case="models",
                     model=name,
                     precision=precision,
                     megapixels_per_second=round(6.0 / seconds, 2),
                     times_as_fast_as_srgan=round(against, 2),
-                    seconds=[round(turn[name], 2) for turn in augment],
+                    seconds=[round(turn[name], 2) for turn in turns],
                 )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-LUMA = (0.299, 0.587, 0.114)  # of R, G and B, as in JPEG: ITU-R BT.601
+# Of R, G and B: ITU-R BT.601, in full range as in JPEG.
+LUMA = (0.299, 0.587, 0.114)
+CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # Cb, Cr
 
 
 def srgb_to_linear(encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.dataset.degradation import bicubic_down
-from srgan_cli.imaging.standards import LUMA
+from srgan_cli.imaging.standards import CHROMA, LUMA
 from srgan_cli.networks.discriminators import Verdict
 from srgan_cli.networks.features import VGGFeatures
 from srgan_cli.training_config import Objective, PixelLoss
@@ -28,7 +28,6 @@ from srgan_cli.training_config import Objective, PixelLoss
 PAPER_SCALING = 12.75
 _ARTIFACT_WINDOW_PX = 7  # Liang et al. 2022: n
 _ARTIFACT_ROOT = 5  # Liang et al. 2022: a
-_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _FLAT_WINDOW_PX, _FLAT_STD = 9, 2 / 255
 _GRID_PX = 8  # side of a neighbourhood, in low pixels; neighbourhoods overlap by half
 SPECTRUM_PX = 32  # side of a window; windows overlap by half
@@ -287,7 +286,7 @@ def chroma(result: Tensor, high: Tensor) -> Tensor:
     """
     with torch.autocast(result.device.type, enabled=False):  # rounding in half precision would look like colour
         difference = wide(result) - wide(high)
-        weights = difference.new_tensor(_CHROMA)
+        weights = difference.new_tensor(CHROMA)
         return torch.einsum("cd,ndhw->nchw", weights, difference).abs().mean()
 
 

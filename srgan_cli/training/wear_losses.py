@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srgan_cli import stored
-from srgan_cli.imaging.standards import LUMA
+from srgan_cli.imaging.standards import CHROMA, LUMA
 from srgan_cli.training.losses import wide
 
 _BLOCK_PX = 8
@@ -25,7 +25,7 @@ _AREA_PX = 8
 _ROWS, _BINS = 3 * 63, 64
 _OURS, _REAL = 0.1, 0.02  # update rate of the running means: F changes, real pictures do not
 _CLEAR = 0.05  # a difference of logarithms above the statistical noise
-_YCBCR = (LUMA, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_YCBCR = (LUMA, *CHROMA)
 
 
 class BlockStatistics:

@@ -48,9 +48,11 @@ class FileAccess:
         if self._probe is None and job.target != STREAM and not isinstance(job.target, StorePath):
             folder = job.ledger or job.target.parent
             token = secrets.token_hex(16)
-            self._places.open(folder)
             self._probe = folder / f".srgan-probe.{token[:8]}", token
-            publish_text(*self._probe)
+            # Otherwise results cannot be written there either, and each picture says so.
+            with contextlib.suppress(OSError):
+                self._places.open(folder)
+                publish_text(*self._probe)
         return CheckAccess(source, self._probe)
 
     @contextlib.contextmanager

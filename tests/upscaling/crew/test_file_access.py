@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from srgan_cli.upscaling.crew import file_access, worker
 from srgan_cli.upscaling.crew import lead as lead_module
-from srgan_cli.upscaling.crew import worker
 from srgan_cli.upscaling.crew.lead import brief_of, lead
 from srgan_cli.upscaling.crew.messages import CheckAccess, Pictures, Strip, Survey
 from srgan_cli.upscaling.crew.roster import Roster
@@ -51,6 +52,19 @@ def test_workers_that_see_nothing_get_pictures_and_send_results_back(
     again.run(Recorder())
     assert is_as_without_a_crew(twelve, model)
     assert not list((twelve / "out").glob(".srgan-probe*"))
+
+
+def test_a_folder_that_takes_no_probe_does_not_end_the_run(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Threads, "sees_all", False)
+    monkeypatch.setattr(file_access, "publish_text", refuse)
+    tally, _, _ = by_threads(session(twelve, model))
+    assert (tally.exit_code, len(tally.done)) == (0, 12)
+    assert is_as_without_a_crew(twelve, model)
 
 
 class Loads:

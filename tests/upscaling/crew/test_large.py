@@ -15,8 +15,10 @@ from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.upscaling import journal
+from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError
 from srgan_cli.upscaling.crew.lead import brief_of, lead
 from srgan_cli.upscaling.crew.messages import Strip
+from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.plan import Job
 from tests.faults import Nearest, model_of
 from tests.upscaling import crews
@@ -100,3 +102,23 @@ def test_a_large_picture_of_a_model_that_fades_its_tiles_is_made_by_one_worker(
     pixels = read_image(target if to_file else stream.getvalue(), max_pixels=10**6).pixels
     low = read_image(source, max_pixels=10**6).pixels
     assert np.array_equal(pixels, low.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_what_a_model_that_fades_its_tiles_is_asked_to_enlarge_is_not_divided_either(
+    large: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--grain auto` enlarges parts of a picture before its first band."""
+    monkeypatch.setattr(
+        crews,
+        "load_upscaler",
+        lambda *_: Upscaler(model_of(Nearest(2, halo_px=None)), EngineOptions("cpu", "fp32", 64)),
+    )
+    made = session(large, model, **SPLIT)
+    crew = Threads(brief_of(made), ("cpu:1", "cpu:2"))
+    upscaler = CrewUpscaler(Roster(crew, Recorder()), made.assign(made.plan.jobs[0]))
+    try:
+        with pytest.raises(UndividedError):
+            upscaler.upscale(np.zeros((16, 16, 3), np.uint8))
+        assert len(crew.workers()) == 2
+    finally:
+        crew.close()

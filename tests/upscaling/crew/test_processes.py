@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from srgan_cli.config import EngineOptions
+from srgan_cli.config import EngineOptions, WorkerOptions
 from srgan_cli.upscaling.crew import processes
 from srgan_cli.upscaling.crew.lead import brief_of, crew_of, lead
-from srgan_cli.upscaling.crew.messages import CheckAccess, Event, Unit, UnitEnded
+from srgan_cli.upscaling.crew.messages import CheckAccess, Event, Unit, UnitEnded, WorkerLost
 from srgan_cli.upscaling.record_storage import FILE_NAME
 from tests.upscaling.batch.runs import Recorder
 from tests.upscaling.crews import by_threads, is_as_without_a_crew, session, third_dies_and_fifth_fails
@@ -101,6 +102,32 @@ def test_what_somebody_puts_under_a_name_that_a_killed_run_had_begun_is_left_alo
     mine.unlink()
     assert subprocess.run(command, check=False).returncode == 0
     assert len(list((twelve / "out").glob("*.png"))) == 12
+
+
+@pytest.mark.parametrize(
+    ("script", "how"), [("raise SystemExit(3)", "code 3"), ("import os; os.kill(os.getpid(), 40)", "signal 40")]
+)
+def test_workers_that_end_at_once_are_noticed(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch, script: str, how: str
+) -> None:
+    """The first one before the last one has been started."""
+    real, started = subprocess.Popen, list[object]()
+
+    def popen(*args: Any, **options: Any) -> Any:
+        time.sleep(0.5 if started else 0)
+        started.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(processes, "_START", script)
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    workers = (WorkerOptions("cpu:1", "cpu"), WorkerOptions("cpu:2", "cpu"))
+    crew = processes.ProcessCrew(brief_of(session(twelve, model)), workers)
+    said: list[tuple[str, Event]] = []
+    until = time.monotonic() + 10
+    while len(said) < 2 and time.monotonic() < until:
+        said += crew.wait(0.2)
+    crew.close()
+    assert sorted(said, key=str) == [("cpu:1", WorkerLost(how)), ("cpu:2", WorkerLost(how))]
 
 
 class Patient:

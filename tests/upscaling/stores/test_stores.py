@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-from srgan_cli.config import EngineOptions
+from srgan_cli.config import EngineOptions, WriteOptions
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import save_weights
 from srgan_cli.stores import store
 from srgan_cli.upscaling import record_storage
-from srgan_cli.upscaling.observer import Silent
+from srgan_cli.upscaling.crew.messages import AccessChecked, CheckAccess, UnitEnded
+from srgan_cli.upscaling.crew.worker import Worker
+from srgan_cli.upscaling.observer import Silent, Tally
+from srgan_cli.upscaling.session import Session
 from tests.networks.test_noise import noisy
+from tests.upscaling.crews import Threads, by_threads
 from tests.upscaling.pictures import picture
 from tests.upscaling.stores.buckets import command, fill, records, session, there
 
@@ -178,3 +182,54 @@ def test_variants_are_objects_of_their_own(base: str, here: Path) -> None:
     assert len(made) == 4
     assert len(set(made.values())) == 4
     assert not session(drawing, f"{base}/in", f"{base}/out", resume=True, variants=2).plan.jobs
+
+
+def blind(made: Session, monkeypatch: pytest.MonkeyPatch) -> Tally:
+    """A run by workers that do not see this machine's files."""
+
+    def check_access(self: Worker, check: CheckAccess) -> UnitEnded:
+        self._say(AccessChecked(sees=False))
+        return UnitEnded()
+
+    monkeypatch.setattr(Threads, "sees_all", False)
+    monkeypatch.setattr(Worker, "_check_access", check_access)
+    tally, _, _ = by_threads(made)
+    return tally
+
+
+def test_results_that_workers_send_back_reach_the_store(
+    base: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(f"{base}/in", "a.png", "b.png")
+    session(model, "made", "alone").run(Silent())
+    for _ in range(2):
+        tally = blind(session(model, "made", f"{base}/out", overwrite=True), monkeypatch)
+        assert (len(tally.done), tally.failures) == (2, [])
+        assert there(f"{base}/out") == {path.name: path.read_bytes() for path in Path("alone").glob("*.png")}
+    resumed = blind(session(model, "made", f"{base}/resumed", resume=True), monkeypatch)
+    assert (len(resumed.done), resumed.failures) == (2, [])
+    assert not session(model, "made", f"{base}/resumed", resume=True).plan.jobs
+
+
+def test_a_result_that_appears_in_the_store_before_a_worker_sends_its_own_is_left_alone(
+    base: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(f"{base}/in", "a.png")
+    made = session(model, "made", f"{base}/out")
+    fsspec.core.url_to_fs(base)[0].pipe_file(f"{base}/out/a.png", b"mine")
+    (failure,) = blind(made, monkeypatch).failures
+    assert "has appeared since the run began" in failure.reason
+    assert there(f"{base}/out") == {"a.png": b"mine"}
+
+
+def test_results_that_workers_send_back_get_the_time_of_an_object(
+    base: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(f"{base}/in", "a.png")
+    made = session(model, f"{base}/in", "out", write=WriteOptions(keep_time=True))
+    tally = blind(made, monkeypatch)
+    assert (len(tally.done), tally.failures) == (1, [])
+    (job,) = made.plan.jobs
+    found = store.stat(job.source)  # type: ignore[arg-type]
+    assert found is not None
+    assert Path("out/a.png").stat().st_mtime_ns == found.modified_ns
