@@ -75,7 +75,7 @@ def export(
     done = write(loaded, options)
     if as_json:
         difference = {"program": done.program, "difference": done.difference}
-        click.echo(json.dumps({"files": [str(path) for path in done.files], **difference}, ensure_ascii=False))
+        click.echo(json.dumps({"files": [str(path) for path in done.files], **difference}))
         return
     for file in done.files:
         click.echo(shown(file))

@@ -241,7 +241,7 @@ def _pairs(values: Mapping[str, object]) -> str:
 
 
 def _write_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2))
 
 
 def _write_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

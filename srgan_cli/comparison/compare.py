@@ -152,8 +152,9 @@ def _refuse_without_models(options: CompareOptions) -> None:
     twice = next((path for i, path in enumerate(absolute) if path in absolute[:i]), None)
     if twice is not None:
         raise SettingsError(f"{shown(twice.name)} is given twice")
-    names = (("--hr", options.high), ("--hr-dir", options.high_dir), ("--scale", options.scale),
-             ("--lr", options.show_low), ("--seed", options.seed), ("--variation", options.variations))  # fmt: skip
+    names = (("--variants", options.variants > 1), ("--hr", options.high), ("--hr-dir", options.high_dir),
+             ("--scale", options.scale), ("--lr", options.show_low), ("--seed", options.seed),
+             ("--variation", options.variations))  # fmt: skip
     for option, value in names:
         if value:
             raise SettingsError(f"{option} is for --models; without it, give every picture as an input")

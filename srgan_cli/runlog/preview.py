@@ -85,7 +85,7 @@ def _is_a_sheet(path: Path) -> bool:
     try:
         with Image.open(path) as picture:
             return picture.info.get("Software") == _MARK
-    except OSError:
+    except Exception:  # noqa: BLE001 - whatever a decoder raises (for its size, for example): it is no sheet
         return False
 
 

@@ -100,7 +100,7 @@ def _loop(session: _Session, batches: Batches, stop: Callable[[], bool]) -> bool
             # Steps after the last line of the log have not been checked yet.
             back = _settled(session, here)
             if here.ends and (here.stopping or not back):
-                return here.stopping and here.fraction < 1.0
+                return here.stopping
             if back:
                 continue
             enter(run, here.phase)
@@ -120,7 +120,7 @@ def _loop(session: _Session, batches: Batches, stop: Callable[[], bool]) -> bool
 class _Here:
     """The run's position, as all processes agree on it: `fraction` of the run is done, and `phase_fraction` of `phase`.
 
-    `stopping`: a stop was requested. `back`: the run must return to the last good checkpoint.
+    `stopping`: a stop was requested before the end. `back`: the run must return to the last good checkpoint.
     """
 
     phase: Phase
@@ -140,7 +140,10 @@ def _agreed(session: _Session, stopping: bool, back: bool) -> _Here:
     began = clock.fraction_at(state.phase_began_step, state.phase_began_s)
     fraction, began, bad = processes.first_says((clock.fraction(state.step), began, float(back)), run.group)
     here = place(run.config, state.phase, fraction, began)
-    return _Here(here.phase, here.fraction, fraction, processes.anyone(stopping, run.group), bool(bad))
+    # A request that comes after the last step stops nothing: the run would seem finished, with the scores of an earlier
+    # validation.
+    stopping = processes.anyone(stopping, run.group) and fraction < 1.0
+    return _Here(here.phase, here.fraction, fraction, stopping, bool(bad))
 
 
 def _settled(session: _Session, here: _Here) -> bool:

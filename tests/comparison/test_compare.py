@@ -392,6 +392,7 @@ def options(**changes: Any) -> CompareOptions:
         ({"inputs": (Path("a.png"), Path("./a.png"))}, "a.png is given twice"),
         ({"high": Path("h.png")}, "--hr is for --models"),
         ({"show_low": True}, "--lr is for --models"),
+        ({"variants": 2}, "--variants is for --models"),
         ({"models": ("m",), "high": Path("h.png")}, "but there are 2; give --hr-dir"),
         ({"models": ("m",), "inputs": (Path("a"),), "high": Path("h"), "high_dir": Path("d")}, "give one of the two"),
         ({"models": ("m",), "scale": 1}, "--scale must be between 2 and 16"),

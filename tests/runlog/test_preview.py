@@ -14,7 +14,7 @@ from srgan_cli.dataset.degradation import Degradation, Round, SensorNoise
 from srgan_cli.dataset.kernels import Blur
 from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError
 from srgan_cli.imaging.bicubic import bicubic
-from srgan_cli.runlog.preview import PreviewRow, contact_sheet, described, preview
+from srgan_cli.runlog.preview import PreviewRow, check_target, contact_sheet, described, preview
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import preset
 
@@ -126,3 +126,10 @@ def test_a_photo_is_not_drawn_over(tmp_path: Path) -> None:
     assert photo.read_bytes() == before
     preview(config, tmp_path / "sheet.png")
     preview(config, tmp_path / "sheet.png")  # a sheet may be drawn again
+
+
+def test_a_picture_too_large_to_be_looked_at_is_no_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(SettingsError, match="is not a sheet"):
+        check_target(tmp_path / "large.png")

@@ -66,6 +66,16 @@ def test_two_and_two_steps_are_four_to_the_bit(photos: Path, tmp_path: Path, cas
     assert steps == [1, 2, 3, 4]
 
 
+def test_a_request_to_stop_at_the_last_step_leaves_a_finished_run_with_its_own_scores(
+    photos: Path, tmp_path: Path
+) -> None:
+    whole = config(photos, steps=3)
+    outcome = trainer.train(whole, tmp_path / "run", Witness(stop_at(3)))
+    assert not outcome.interrupted
+    assert [event["step"] for event in log_of(tmp_path / "run") if event["event"] == "validation"][-1] == 3
+    assert outcome.scores["model"] == trainer.train(whole, tmp_path / "other", Witness()).scores["model"]
+
+
 @pytest.mark.slow
 def test_a_kill_loses_at_most_the_interval(photos: Path, tmp_path: Path) -> None:
     where, toml = tmp_path / "run", tmp_path / "settings.toml"
