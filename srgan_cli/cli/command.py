@@ -82,7 +82,7 @@ class Command(click.Command):
         except click.UsageError:  # reported when the arguments are actually parsed
             given = {}
         decided = {option.instead for option in self._options() if option.name in given and option.instead}
-        out = {option.name for option in self._options() if option.instead in decided} | yielding(given)
+        out = {option.name for option in self._options() if option.instead in decided} | yielding(given, found)
         several = {option.name for option in self._options() if option.multiple}
         return {
             name: [value] if name in several and isinstance(value, str) else value

@@ -127,6 +127,13 @@ def test_another_size_on_the_command_line_puts_out_the_default_one(capsys: pytes
         ("bit-depth = '16'", ["--format", "jpg"], "a_x4.jpg"),
         ("detail = 0.5", ["--model", "fast"], "a_x4.png"),
         ("detail = 0.5", ["--model", "srgan@0.6"], "a_x4.png"),
+        ("model = 'srgan-noise'\nvariation = 0.5", ["--model", "fast"], "a_x4.png"),
+        ("model = 'srgan-noise'\nvariants = 2", ["--model", "auto"], "a_x4.png"),
+        ("model = 'srgan-noise'\nvariants = 2", ["--ensemble"], "a_x4.png"),
+        ("model = 'srgan-noise'\nvariants = 2\ngrain = 0.5", ["--ensemble"], "a_x4-v1.png"),
+        ("model = 'srgan-noise'\nvariation = 0.5", ["--ensemble"], "a_x4.png"),
+        ("model = 'srgan-noise'\nensemble = true", ["--variation", "0.5"], "a_x4.png"),
+        ("model = 'srgan-noise'\nensemble = true", ["--variants", "2"], "a_x4-v1.png"),
     ],
 )
 def test_a_default_gives_way_to_what_does_not_go_with_it(

@@ -67,6 +67,23 @@ def test_noise_and_an_ensemble_exclude_each_other(
     assert np.array_equal(np.asarray(Pillow.open("b.png")), np.asarray(Pillow.open("c.png")))
 
 
+@pytest.mark.parametrize("grain", [(), ("--grain", "0.5")])
+def test_a_default_ensemble_stays_unless_noise_is_asked_for(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], grain: tuple[str, ...]
+) -> None:
+    noisy = save_tiny(here / "noisy.safetensors", 2, noise=True)
+    picture(here / "a.png", 30, 20)
+    monkeypatch.setenv("SRGAN_UPSCALE_ENSEMBLE", "true")
+    for name, options in {
+        "plain": (), "silent": ("--variation", "0"), "one": ("--variants", "1"), "half": ("--variation", ".5"),
+        "two": ("--variants", "2"),
+    }.items():  # fmt: skip
+        assert run(capsys, "upscale", "a.png", "-m", noisy, "-o", f"{name}.png", *grain, *options)[0] == 0
+    made = {path.stem: b"(ensemble)" in path.read_bytes() for path in Path().glob("*.png") if path.stem != "a"}
+    expected = {"plain": True, "silent": True, "one": True, "half": False}
+    assert made == expected | dict.fromkeys(("two-v1", "two-v2"), bool(grain))
+
+
 def test_evaluate_shows_both(here: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(here / "in" / "a.png", 48, 64)
     code, out, err = run(
