@@ -70,7 +70,7 @@ class Chain:
         each = zip(self._prepared, models, strict=True)
         self._networks: list[Prepared] = [_Grey(one) if m.input_channels == 1 else one for one, m in each]
         self._followed: list[Prepared] = list(self._prepared)
-        self.is_ensemble = False
+        self._single: Chain | None = None  # of an ensemble: the chain that it runs eight times
         self.shuffle = self._networks[-1].shuffle
         # Whether all networks that draw from noise can do so on this backend.
         self.draws = all(
@@ -82,12 +82,16 @@ class Chain:
         chain = Chain(self.models, self.backend.exact(), color_lock=self.color_lock)
         return chain.ensemble() if self.is_ensemble else chain
 
+    @property
+    def is_ensemble(self) -> bool:
+        return self._single is not None
+
     def ensemble(self) -> Chain:
         """The chain with the same networks, each of which averages over eight copies of its input."""
         chain = copy.copy(self)
         chain._networks = [Ensemble(one, inner) for one, inner in zip(self._networks, self._prepared, strict=True)]
         chain._followed = list(chain._networks)
-        chain.is_ensemble, chain.draws = True, False
+        chain._single, chain.draws = self, False
         return chain
 
     def subpixels(self, low: Tensor, noise: Noise | None = None) -> Tensor:
@@ -168,10 +172,13 @@ class Chain:
     def bytes_per_px(self) -> float:
         """Memory for one more low-resolution px of a tile, at the peak.
 
-        The result exists about three times in fp32, and two more of an ensemble.
+        The result exists about three times in fp32, and two more of an ensemble, whose sum and turned input are there
+        while its networks run.
         """
-        copies = 5 if self.is_ensemble else 3
-        return self.backend.bytes_per_px(self._prepared, self._probe, copies * 4 * 3 * self.scale**2)
+        result = 4.0 * 3 * self.scale**2
+        if self._single is None:
+            return self.backend.bytes_per_px(self._prepared, self._probe, 3 * result)
+        return self.backend.bytes_per_px(self._prepared, self._single._probe, 5 * result, result + 4 * 3)
 
     def _probe(self, side: int) -> None:
         self.subpixels(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))

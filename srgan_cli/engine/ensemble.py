@@ -30,19 +30,21 @@ class Ensemble:
         self.on_fraction: Callable[[float], None] | None = None
 
     def subpixels(self, low: Tensor) -> Tensor:
-        total: Tensor | None = None
         try:
-            for number in range(COPIES):
-                if self.on_fraction is not None and isinstance(self._prepared, Followed):
-                    self._prepared.on_fraction = partial(_copy_done, self.on_fraction, number)
-                turned = _turned(low, number).contiguous(memory_format=torch.channels_last)
-                result = self._turned_back(self._network.subpixels(turned), number)
-                total = result.clone() if total is None else total.add_(result)
+            total = self._result(low, 0)
+            for number in range(1, COPIES):
+                total += self._result(low, number)  # whose memory is free again when the next one is made
         finally:
             if isinstance(self._prepared, Followed):
                 self._prepared.on_fraction = None
-        assert total is not None
         return total.div_(COPIES)
+
+    def _result(self, low: Tensor, number: int) -> Tensor:
+        """For one of the copies, turned back; in memory of its own."""
+        if self.on_fraction is not None and isinstance(self._prepared, Followed):
+            self._prepared.on_fraction = partial(_copy_done, self.on_fraction, number)
+        turned = _turned(low, number).contiguous(memory_format=torch.channels_last)
+        return self._turned_back(self._network.subpixels(turned), number)
 
     def _turned_back(self, subpixels: Tensor, number: int) -> Tensor:
         """(N, C·r², H, W), whose r² sub-pixels are part of the picture and so are turned too."""

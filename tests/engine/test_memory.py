@@ -48,7 +48,7 @@ def of(word):
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(word))
 
 model = tiny_model("compact", 4, features=64, blocks=16, adversarial=True)
-chain = (upscaler := Upscaler(model, EngineOptions("cpu", "{precision}"))).chain
+chain = (upscaler := Upscaler(model, EngineOptions("cpu", "{precision}", ensemble={ensemble}))).chain
 with upscaler.compute.inference():
     for side in (32, 128):
         ctypes.CDLL(None).malloc_trim(0)
@@ -62,10 +62,10 @@ print(peak / side**2, chain.bytes_per_px(), flush=True)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_window_takes_what_was_estimated(precision: str, threads: int) -> None:
+@pytest.mark.parametrize(("precision", "ensemble"), [("fp32", False), ("bf16", False), ("fp32", True)])
+def test_a_window_takes_what_was_estimated(precision: str, ensemble: bool, threads: int) -> None:
     """Gaps in the heap included: of large windows in fp32 they took nearly as much as what was in use."""
-    prelude = _WINDOW.format(precision=precision, threads=threads)
+    prelude = _WINDOW.format(precision=precision, ensemble=ensemble, threads=threads)
     with Command("--version", prelude=prelude) as command:
         said, _ = command.communicate()
     taken, estimated = map(float, said.split()[:2])

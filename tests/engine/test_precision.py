@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from srgan_cli.config import EngineOptions
+from srgan_cli.engine.backends.pytorch import cpu_convolves
 from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import SrganError
 from tests.engine.engines import doubled, fp32, largest_difference, noise, running_on
@@ -52,6 +53,14 @@ def test_the_canary_rejects_a_model_that_half_precision_changes(offset: float) -
     assert notes[0] in upscaler.compute.reasons, "srgan doctor tells it too"
     low = noise(12, 12)
     assert np.array_equal(upscaler.upscale(low), doubled(low))
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+def test_without_onednn_no_half_precision_is_quick() -> None:
+    assert cpu_convolves(torch.float32)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not cpu_convolves(torch.bfloat16)
+        assert not cpu_convolves(torch.float16)
 
 
 def test_a_precision_that_was_named_is_obeyed() -> None:

@@ -73,7 +73,9 @@ class Ncnn(Hosted):
             return host_tile_bytes()
         return min(free_host_bytes(), self.vulkan.free_bytes) * MEMORY_FRACTION
 
-    def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float) -> float:
+    def bytes_per_px(
+        self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float, _held: float = 0.0
+    ) -> float:
         values = largest_values_per_px(networks, (_OurNetwork, _TheirNetwork))
         return _COPIES * values * (2 if self.precision == "fp16" else 4) + result
 

@@ -51,7 +51,9 @@ class Onnx(Hosted):
     def budget_bytes(self) -> float:
         return host_tile_bytes()
 
-    def bytes_per_px(self, _networks: Sequence[Prepared], _probe: Callable[[int], object], result: float) -> float:
+    def bytes_per_px(
+        self, _networks: Sequence[Prepared], _probe: Callable[[int], object], result: float, _held: float = 0.0
+    ) -> float:
         return _BYTES_PER_PX + result
 
 

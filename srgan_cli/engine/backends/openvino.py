@@ -84,7 +84,9 @@ class OpenVino(Hosted):
     def budget_bytes(self) -> float:
         return host_tile_bytes()
 
-    def bytes_per_px(self, networks: Sequence[Prepared], _probe: Callable[[int], object], result: float) -> float:
+    def bytes_per_px(
+        self, networks: Sequence[Prepared], _probe: Callable[[int], object], result: float, _held: float = 0.0
+    ) -> float:
         values = largest_values_per_px(networks, _CompiledNetwork)
         return _COPIES * values * (4 if self.precision == "fp32" else 2) + result
 

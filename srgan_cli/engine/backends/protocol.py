@@ -126,9 +126,11 @@ class Backend(Protocol):
     def budget_bytes(self) -> float:
         """How much of the currently free memory windows may use."""
 
-    def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float) -> float:
+    def bytes_per_px(
+        self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float, held: float = 0.0
+    ) -> float:
         """Memory for one more px of a window at the peak, in any of `networks` and after them, where copies of the
-        result take `result` bytes.
+        result take `result` bytes. `held` of these are there while the networks run.
 
         `probe(side)` runs all of them on a square window.
         """

@@ -85,12 +85,15 @@ class PyTorch:
     def budget_bytes(self) -> float:
         return host_tile_bytes() if self.device.type == "cpu" else free_memory_bytes(self.device) * MEMORY_FRACTION
 
-    def bytes_per_px(self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float) -> float:
+    def bytes_per_px(
+        self, networks: Sequence[Prepared], probe: Callable[[int], object], result: float, held: float = 0.0
+    ) -> float:
         estimated = _estimated_bytes_per_px(networks, probe)
         if self.device.type == "cpu":
             if not cpu_convolves(self.dtype):
                 estimated *= _EMULATION_GROWTH
-            return HEAP_GROWTH * max(estimated, result)  # the last features have been freed when the result exists
+            # The last features have been freed when the result exists.
+            return HEAP_GROWTH * max(estimated + held, result)
         if self.device.type == "cuda":
             estimated = max(0.5 * estimated, self._measured_bytes_per_px(probe))
         return estimated + result
@@ -303,8 +306,8 @@ def cpu_convolves(dtype: torch.dtype) -> bool:
     if dtype == torch.float32:
         return True
     name = "bf16" if dtype == torch.bfloat16 else "fp16"
-    known = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None) if torch.backends.mkldnn.enabled else None
-    return known is None or bool(known())
+    known = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None)
+    return bool(torch.backends.mkldnn.enabled) and (known is None or bool(known()))
 
 
 def cpu_has_fast_bf16() -> bool:
