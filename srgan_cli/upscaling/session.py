@@ -313,6 +313,8 @@ def prepare(
     began = time.perf_counter()
     reach.forget()
     vips_module()  # some pictures can be read without it, but none can be written
+    if upscaler is not None:  # how it works decides what is recorded
+        options = replace(options, engine=upscaler.options)
     selections = _selections(options) if upscaler is None else _held(upscaler, options)
     _refuse_without_noise(options, selections)
     key = _settings_key(options, selections)
@@ -359,7 +361,7 @@ def _held(upscaler: Upscaler, options: UpscaleOptions) -> dict[str, Selection]:
             name,
             {upscaler.scale: Path(upscaler.models[-1].path)},
             tuple(model.sha256 for model in upscaler.models),
-            has_noise=upscaler.has_noise,
+            has_noise=any(model.network.has_noise for model in upscaler.models),
         )
     }
 

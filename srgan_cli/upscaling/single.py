@@ -61,9 +61,9 @@ def upscale_file(
     `options.write`, else the input's own.
 
     `options` are those of the command (except `inputs` and `output`), for example `UpscaleOptions(size=Size(scale=2))`.
-    Passing an `upscaler` saves loading the model for each picture; it enlarges by its own scale or less. `progress` is
-    called with the fraction done, which only increases, in the calling thread. An exception from it ends the work, and
-    nothing is written.
+    Passing an `upscaler` saves loading the model for each picture; it enlarges by its own scale or less, with its own
+    `EngineOptions` instead of those in `options`. `progress` is called with the fraction done, which only increases, in
+    the calling thread. An exception from it ends the work, and nothing is written.
 
     May be called from several threads at once. Calls with the same `upscaler` process one picture after the other.
     Raises a `PictureError` (such as `UnreadablePictureError`), `SettingsError`, `WeightsError` or `DeviceError`.

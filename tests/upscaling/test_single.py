@@ -79,6 +79,27 @@ def test_a_held_upscaler_gives_the_same_and_loads_nothing(
         upscale_file(source, None, UpscaleOptions(model="fast"), upscaler=upscaler)
 
 
+def test_how_a_held_upscaler_works_is_recorded(tmp_path: Path) -> None:
+    source = picture(tmp_path / "in.png", 8, 8)
+    low = pixels(source).astype(np.uint8)
+    model = load_model(save_tiny(tmp_path / "noisy.safetensors", 2, noise=True))
+    engine, double = EngineOptions("cpu", "fp32", ensemble=True), UpscaleOptions(size=Size(scale=2))
+    plain, averaged = Upscaler(model, replace(engine, ensemble=False)), Upscaler(model, engine)
+    for upscaler, asked in ((averaged, EngineOptions()), (plain, engine), (averaged, engine)):
+        made = upscale_file(source, None, replace(double, engine=asked, seed=3), upscaler=upscaler)
+        with Pillow.open(io.BytesIO(made)) as result:
+            assert ("(ensemble)" in str(result.info)) is (upscaler is averaged)
+        np.testing.assert_array_equal(pixels(made), upscaler.varied(3).upscale(low))
+    target, resuming = tmp_path / "out.png", replace(double, resume=True)
+    upscale_file(source, target, resuming, upscaler=plain)
+    before = pixels(target)
+    upscale_file(source, target, resuming, upscaler=averaged)
+    assert not np.array_equal(pixels(target), before), "made again, since the settings differ"
+    upscale_file(source, None, replace(double, variation=0.0), upscaler=averaged)
+    with pytest.raises(SettingsError, match="averages the variants"):
+        upscale_file(source, None, replace(double, variation=0.5), upscaler=averaged)
+
+
 def test_progress_rises_to_the_end(tmp_path: Path, options: UpscaleOptions) -> None:
     source = picture(tmp_path / "in.png", 20, 90)
     seen: list[float] = []
