@@ -150,13 +150,19 @@ class Watch:
     def advanced(self, job: Job, network_pixels: int) -> None:
         with self._lock:
             self._estimate.advanced(_key(job), network_pixels)
-            done = self._estimate.final_px(_key(job))
-        self._event("progress", source=str(job.source), done=done, total=job.network_pixels)
+        self._final(job)
 
     def resumed(self, job: Job, network_pixels: int) -> None:
         with self._lock:
             self._estimate.resumed(_key(job), network_pixels)
-            done = self._estimate.final_px(_key(job))
+        self._final(job)
+
+    def _final(self, job: Job) -> None:
+        """More rows of a picture are final. More may be done than these, and told, if other workers make other rows."""
+        with self._lock:
+            told, told_px = self._told[_key(job)]
+            done = max(told_px, self._estimate.final_px(_key(job)))
+            self._told[_key(job)] = told, done
         self._event("progress", source=str(job.source), done=done, total=job.network_pixels)
 
     def computed(self, job: Job, network_pixels: int) -> None:

@@ -192,7 +192,7 @@ class _Making:
                     stop = self._ready.pop(done)
                     self._computed.pop(done, None)
                     on_rows(stop - done)
-                    done = stop
+                    done, told = stop, 0  # what is computed of the others has to be told again
                 if (part := sum(self._computed.values())) != told:
                     on_part(part)
                     told = part

@@ -119,6 +119,26 @@ def test_progress_inside_a_picture_is_reported_with_workers_too(
         assert all(0 < px <= job.network_pixels for px in done)
 
 
+def test_what_was_told_as_done_is_not_taken_back(
+    large: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the first rows that become final, when others are further."""
+    monkeypatch.setattr(console, "_EVENT_SECONDS", 0.0)
+    made = session(large, model)
+    job = made.plan.jobs[0]
+    with Watch(made, quiet=True, verbose=False, as_json=True) as watch:
+        watch.started(job)
+        watch.computed(job, 500)
+        watch.advanced(job, 300)
+        watch.computed(job, 150)
+        watch.computed(job, 220)
+        watch.advanced(job, 500)
+        watch.started(job)  # again, since its worker has ended
+        watch.advanced(job, 100)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["done"] for row in rows if row["event"] == "progress"] == [500, 500, 520, 800, 100]
+
+
 def test_rows_of_an_earlier_run_are_reported_as_such_by_workers(
     large: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 import re
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from srgan_cli.config import EngineOptions
+from srgan_cli.engine.rows import ArrayRows
+from srgan_cli.engine.tiles import Span
 from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.upscaling import journal
-from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError
+from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError, _Making
 from srgan_cli.upscaling.crew.lead import brief_of, lead
-from srgan_cli.upscaling.crew.messages import Strip
+from srgan_cli.upscaling.crew.messages import Strip, StripDone, Surveyed
 from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.plan import Job
 from tests.faults import Nearest, model_of
@@ -37,6 +41,38 @@ def test_a_large_picture_is_made_band_by_band(large: Path, model: Path, scratch:
     assert all((strip.scratch is not None) == scratch for strip in strips)
     assert sum(watch.of("advanced")) == sum(job.network_pixels for job in tally.done)
     assert is_as_without_a_crew(large, model)
+
+
+def test_rows_that_are_ready_before_those_above_them_are_told_again_when_these_are(large: Path, model: Path) -> None:
+    """Even if they are as many as what was told before: final rows end what was told of parts."""
+    job = session(large, model, **SPLIT).plan.jobs[0]
+    width = job.header.width
+    # The third band is ready first.
+    events = [[("cpu:2", StripDone(Span(32, 32, 48, 48), None))], [("cpu:1", StripDone(Span(0, 0, 16, 16), None))]]
+
+    class Scripted:
+        busy = True
+        crew = SimpleNamespace(interrupt=lambda: None)
+
+        def wait(self, _seconds: float) -> list[tuple[str, StripDone]]:
+            return events.pop(0)
+
+        def free(self) -> list[str]:
+            if not events:
+                self.busy = False
+                raise Killed
+            return []
+
+    making = _Making(Scripted(), job, Surveyed(2, 16, 16, 0, True), None, None, {})  # type: ignore[arg-type]
+    for worker in ("cpu:1", "cpu:2"):
+        making._out[worker] = deque([None])
+    told: list[tuple[str, int]] = []
+    with pytest.raises(Killed):
+        making.run(
+            ArrayRows(np.zeros((1, 1, 3), np.uint8)), np.zeros((1, 1, 3), np.uint8),
+            lambda rows: told.append(("final", rows)), lambda px: told.append(("part", px)), 0,
+        )  # fmt: skip
+    assert told == [("part", 16 * width), ("final", 16), ("part", 16 * width)]
 
 
 @pytest.mark.parametrize("fault", [DeviceError("a fault was injected"), Killed()], ids=["fails", "dies"])
