@@ -139,6 +139,11 @@ def _check_zoom(options: CompareOptions) -> None:
 def _refuse_folders(options: CompareOptions) -> None:
     """Folders can only be compared with each other, and on a page."""
     folders = [path for path in options.inputs if is_folder(path)]
+    missing = [path for path in options.inputs if not os.path.lexists(path)]
+    if folders and missing:
+        raise SettingsError(
+            f"{shown(folders[0])} is a folder, and {shown(missing[0])} does not exist: give two folders"
+        )
     if folders and (len(folders) != len(options.inputs) or len(folders) != 2 or options.models):
         raise SettingsError(f"{shown(folders[0])} is a folder: give two folders, for a gallery of the pictures in both")
     if folders and not options.is_page:

@@ -120,21 +120,13 @@ _WHY_NOT = {f".{ending}": why for why, endings in _NOT_READ.items() for ending i
 def find_inputs(options: UpscaleOptions) -> Walk:
     """All inputs. Raises `NothingToDoError` if they contain no picture at all."""
     found: dict[Path, InputFile] = {}
+    folders: dict[Path, str] = {}
     failures: list[Failure] = []
     passed_over = _PassedOver()
     for path in options.inputs:
-        if path == STREAM:
-            found.setdefault(path, InputFile(path))
-            continue
         try:
-            if isinstance(path, StorePath):
-                for one in _in_store(path, options, passed_over):
-                    found.setdefault(one.source, one)
-            elif path.is_dir():
-                for one in _walk(path, options, failures, passed_over):
-                    found.setdefault(one.source, one)
-            else:
-                found.setdefault(path, InputFile(path))
+            for one in _found_at(path, options, failures, passed_over):
+                found.setdefault(_place(one.source, folders), one)
         except StoreError as err:
             failures.append(_unreachable(path, err))
         except OSError as err:  # a name that is too long, or in a folder without access
@@ -143,6 +135,25 @@ def find_inputs(options: UpscaleOptions) -> Walk:
     if not found and not failures:
         raise NothingToDoError("; ".join((_nothing_found(options), *passed_over.notes())))
     return Walk(tuple(found.values()), tuple(failures), passed_over.notes())
+
+
+def _found_at(
+    path: Path, options: UpscaleOptions, failures: list[Failure], passed_over: _PassedOver
+) -> Iterable[InputFile]:
+    if path == STREAM:
+        return (InputFile(path),)
+    if isinstance(path, StorePath):
+        return _in_store(path, options, passed_over)
+    return _walk(path, options, failures, passed_over) if path.is_dir() else (InputFile(path),)
+
+
+def _place(path: Path, folders: dict[Path, str]) -> Path:
+    """The same for all spellings of a path (`a.png`, `sub/../a.png`), so that a picture is made once. A link to a
+    picture has a name, and so a result, of its own; `folders` remembers where the folders really are."""
+    if path == STREAM or isinstance(path, StorePath):
+        return path
+    parent = path.parent
+    return Path(folders.get(parent) or folders.setdefault(parent, os.path.realpath(parent)), path.name)
 
 
 def headers(

@@ -138,7 +138,9 @@ class Naming:
         """Alternatives to the input's stem, for results that would otherwise have the same name."""
         own = Path("stdin") if self.one.source == STREAM else self.one.source.parent / self.one.relative.name
         longer = f"{own.stem}.{own.suffix[1:].lower()}" if own.suffix else own.stem
-        folder = own.absolute().parent.name
+        parent = own.absolute().parent
+        # A folder called `..` or `.old` must not make the result a hidden file.
+        folder = (parent if isinstance(parent, StorePath) else Path(os.path.normpath(parent))).name.lstrip(".")
         return longer, f"{folder}_{own.stem}", f"{own.stem}_{self.index}"
 
 

@@ -241,3 +241,8 @@ def test_mistakes_are_told(
     assert out == ""
     assert says in err.replace("\n", " "), err
     assert not Path("s.png").exists()
+
+
+def test_a_folder_beside_something_that_does_not_exist(srgan: Run) -> None:
+    code, _, err = srgan("low", "large", "-o", "all.html")
+    assert (code, "low is a folder, and large does not exist: give two folders" in err) == (2, True)

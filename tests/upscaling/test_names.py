@@ -72,3 +72,19 @@ def test_too_many_inputs_for_one_file_one_of_which_does_not_exist(here: Path) ->
         planned(["a.png", "photo"], "out.png")
     with pytest.raises(SettingsError, match="there are 2 inputs: give a folder"):
         planned(["a.png", "b.png"], "out.png")
+
+
+def test_a_picture_that_is_named_in_several_ways_is_made_once(here: Path) -> None:
+    picture(here / "a.png")
+    (here / "sub").mkdir()
+    (here / "link.png").symlink_to("a.png")  # a name, and so a result, of its own
+    made = planned(["a.png", "./a.png", "sub/../a.png", here / "a.png", ".", "link.png"], "out/")
+    assert names(made) == [("a.png", "out/a.png"), ("link.png", "out/link.png")]
+
+
+def test_the_name_of_a_folder_makes_no_result_hidden(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("one", "two", "two/deep", ".old"):
+        picture(here / folder / "a.png")
+    monkeypatch.chdir(here / "two/deep")
+    made = planned(["../../one/a.png", "../a.png", "a.png", "../../.old/a.png"], "out/")
+    assert [target for _, target in names(made)] == [f"out/{name}_a.png" for name in ("one", "two", "deep", "old")]
