@@ -49,6 +49,10 @@ def _train(run: str, options: str) -> Stage:
     return Stage(f"-m srgan_cli train {options} --vgg-weights {{vgg}} --out {{out}}/{run}", f"{run}/report.html")
 
 
+def _weights(perceptual: float, adversarial: float) -> str:
+    return f"--set adversarial.perceptual_weight={perceptual} --set adversarial.adversarial_weight={adversarial}"
+
+
 _PAIRS = Stage("-m benchmarks.pairs {photos} {teacher} {out}/pairs --seconds 1200 --seed 1", "pairs/finished")
 _X4 = "--hr-dir {out}/pairs/taught --lr-dir {out}/pairs/low"
 _X2 = "--hr-dir {out}/pairs/taught-x2 --lr-dir {out}/pairs/low --scale 2"
@@ -72,6 +76,10 @@ _SHARP = f"{_SHARP_LOSSES} --batch 8 --set adversarial.perceptual_crops=4 --set 
 # On an H100, three of them and another run at the same time.
 _SHARP_GPU = (
     f"{_SHARP_LOSSES} --batch 32 --set adversarial.learning_rate=4e-4 --set adversarial.spectrum_weight=2 --budget 425s"
+)
+_SHARPER = (
+    f"{_SHARP} --init {{out}}/srgan-x4-hi/srgan-x4.safetensors --set adversarial.pixel_weight=0.2 "
+    "--set adversarial.perceptual_crops=6 --set adversarial.spectrum_weight=2 --set adversarial.consistency_weight=3"
 )
 _DRAWINGS = Stage("-m benchmarks.drawings {out}/drawings --count 100 --seed 1", "drawings/drawing-099.png")
 
@@ -137,13 +145,20 @@ RECIPES = (
                 "--name srgan-x4 --family srgan --description 'the next run begins with it'",
                 "srgan-x4-gh/srgan-x4.safetensors",
             ),
-            # The mean of this run and of srgan-x4-h is bundled.
             _train(
                 "srgan-x4-i",
                 f"{_SHARP} --init {{out}}/srgan-x4-gh/srgan-x4.safetensors --seed 31 "
                 "--set adversarial.pixel_weight=0.2 --set adversarial.perceptual_weight=10 "
                 "--set adversarial.perceptual_crops=6 --set adversarial.spectrum_weight=2 --budget 45m",
             ),
+            Stage(
+                "-m benchmarks.bundle {out}/srgan-x4-i --mean-with {out}/srgan-x4-h --weights {out}/srgan-x4-hi "
+                "--name srgan-x4 --family srgan --description 'the next two runs begin with it'",
+                "srgan-x4-hi/srgan-x4.safetensors",
+            ),
+            # Each on a core with AVX2; .7 of the second and .3 of the first are bundled.
+            _train("srgan-x4-j", f"{_SHARPER} --seed 41 {_weights(16, 0.1)} --budget 98m"),
+            _train("srgan-x4-k", f"{_SHARPER} --seed 42 {_weights(24, 0.12)} --budget 94m"),
         ),
     ),
     Recipe("srgan-noise-x4", (_DRAWINGS, _WITH_NOISE)),
