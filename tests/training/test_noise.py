@@ -59,7 +59,7 @@ def test_it_learns_to_use_noise(photos: Path) -> None:
         stepped = make_step(run, state, number / 40, Examples(torch.nn.functional.avg_pool2d(high, 2), high))
         spreads.append(float(stepped.terms.reported["spread"]))
         state.advance()
-    assert spreads[0] == 0
+    assert spreads[0] < 1e-4, "rounding of batches of different sizes at most"
     assert spreads[-1] > 0.5
     assert spreads[-1] > spreads[5]
 
