@@ -44,7 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
     folders = bundled_scores.pair_folders(arguments.data, arguments.test_set, arguments.scale)
     metrics = choose_metrics((), arguments.vgg_weights, half=True, device="cpu")
-    made = load_upscalers((CLEAN, arguments.photo), arguments.scale, EngineOptions("cpu", "bf16"))
+    made = load_upscalers((CLEAN, arguments.photo), arguments.scale, EngineOptions("cpu"))
     upscalers = dict(zip((CLEAN, WORN), made.values(), strict=True))
     tallies = measure(folders, arguments.scale, upscalers, metrics, arguments.max)
     print(markdown(tallies) if arguments.markdown else "\n".join(json.dumps(row(one)) for one in tallies))

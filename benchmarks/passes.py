@@ -35,9 +35,7 @@ def main() -> int:
     parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="of small pictures that were compressed")
     arguments = parser.parse_args()
     chains = CLEAN if arguments.jpeg is None else COMPRESSED
-    upscalers = {
-        chain: Upscaler([load_model(name) for name in chain], EngineOptions("cpu", "bf16")) for chain in chains
-    }
+    upscalers = {chain: Upscaler([load_model(name) for name in chain], EngineOptions("cpu")) for chain in chains}
     metrics = choose_metrics(("vgg19",), arguments.vgg_weights, half=True, device="cpu")
     found: dict[tuple[str, str], list[tuple[float, float]]] = {chain: [] for chain in chains}
     originals, _ = bundled_scores.pair_folders(arguments.data, arguments.test_set, 4)

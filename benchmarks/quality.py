@@ -277,16 +277,19 @@ def choose_metrics(
 
 
 def vgg_metric(eye: VGGFeatures, *, half: bool) -> Metric:
-    """Like `further`'s VGG19 metric, but each original is processed once for all methods, and in bf16 with `half`.
+    """Like `further`'s VGG19 metric, but each original is processed once for all methods, and in bf16 with `half` where
+    the device multiplies it: on a CPU that does not, it would take a hundred times as long.
 
     That metric crops pictures above 1024 px to their middle; the test sets have none.
     """
     import torch
 
     from srgan_cli.dataset.low_pictures import to_tensor
+    from srgan_cli.engine.backends.pytorch import cpu_convolves
     from srgan_cli.evaluation.perceptual import relative_difference
 
     device = next(eye.parameters()).device
+    half = half and (device.type != "cpu" or cpu_convolves(torch.bfloat16))
     last: list[tuple[Pixels, torch.Tensor]] = []  # the last original, and its features
 
     def features_of(pixels: Pixels) -> torch.Tensor:
