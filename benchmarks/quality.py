@@ -266,7 +266,7 @@ def _told(taken: Iterable[NamedPair], label: str) -> Iterator[NamedPair]:
 def choose_metrics(
     names: Sequence[further.Name], vgg_weights: Path | None, *, half: bool, device: str
 ) -> tuple[Metric, ...]:
-    """The metrics of these names, and VGG19's distance where its weights are given. Raises as `choose_metrics`."""
+    """The metrics of these names, and VGG19's distance if its weights are given. Raises as further.choose_metrics."""
     if vgg_weights is None:
         return further.choose_metrics(tuple(names), vgg_weights=None, device=device).metrics
     from srgan_cli.networks.features import load_features

@@ -73,14 +73,18 @@ class Upscaler:
         self.compute: Backend = choose(self.options, self.models, self._note)
         with self.compute.inference():
             trusted = self._trusted_chain()
-            self.chain = trusted.ensemble() if self.options.ensemble else trusted
-            self.tile_px = self.options.tile_px or self._fitting_tile()
-        if self.chain.blend_px:
-            self.tile_px = max(self.tile_px, SMALLEST_BLENDED_TILE_PX)
+            self._use(trusted.ensemble() if self.options.ensemble else trusted)
         self.windows_at_once = self.compute.windows_at_once
         self.statistics = Statistics()
         self.noise = Noise() if self.has_noise and self.chain.draws else None
         self._one_at_a_time = threading.Lock()
+
+    def _use(self, chain: Chain) -> None:
+        """Run this chain, in tiles that fit it."""
+        self.chain = chain
+        self.tile_px = self.options.tile_px or self._fitting_tile()
+        if chain.blend_px:
+            self.tile_px = max(self.tile_px, SMALLEST_BLENDED_TILE_PX)
 
     @property
     def scale(self) -> int:
@@ -109,6 +113,16 @@ class Upscaler:
             )
         other = copy.copy(self)
         other.noise = Noise(seed, variation) if variation else None
+        return other
+
+    def averaged(self) -> Upscaler:
+        """An ensemble (`engine.ensemble`) that shares the networks."""
+        if self.options.ensemble:
+            return self
+        other = copy.copy(self)
+        other.options, other.noise = replace(self.options, ensemble=True), None
+        with self.compute.inference():
+            other._use(self.chain.ensemble())
         return other
 
     def upscale(self, low: Pixels, origin: tuple[int, int] = (0, 0)) -> Pixels:

@@ -128,8 +128,7 @@ def _models(options: EvaluateOptions, scale: int) -> dict[str, Variant]:
     asked = "--variation" if options.variations else "--seed" if options.seed else ""
     models = variants(upscalers, (options.seed,), options.variations, asked=asked)
     if options.engine.ensemble:
-        ensembles = load_upscalers(options.models, scale, options.engine, taken=_BASELINES)
-        models |= {f"{name}, ensemble": Variant(upscaler) for name, upscaler in ensembles.items()}
+        models |= {f"{name}, ensemble": Variant(upscaler.averaged()) for name, upscaler in upscalers.items()}
     return models
 
 

@@ -140,3 +140,17 @@ def test_it_needs_no_more_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PyTorch, "prepare", lambda self, model: prepared.append(model) or real(self, model))
     Upscaler(tiny_model("compact", 2), averaged())
     assert len(prepared) == 1
+
+
+def test_a_second_upscaler_shares_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, low = tiny_model("compact", 2), noise(30, 20)
+    plain = Upscaler(model, fp32(16))
+    before = plain.upscale(low)
+    with monkeypatch.context() as patch:
+        patch.setattr(PyTorch, "prepare", lambda *_: pytest.fail("the networks are there"))
+        shared = plain.averaged()
+    assert shared.options.ensemble
+    assert shared.averaged() is shared
+    assert np.array_equal(shared.upscale(low), Upscaler(model, averaged(16)).upscale(low))
+    assert np.array_equal(plain.upscale(low), before)
+    assert not Upscaler(noisy_model(), fp32()).averaged().has_noise
