@@ -173,12 +173,12 @@ class Chain:
         """Memory for one more low-resolution px of a tile, at the peak.
 
         The result exists about three times in fp32, and two more of an ensemble, whose sum and turned input are there
-        while its networks run.
+        while its networks run. So does, on a heap, the gap that the last copy's result left.
         """
         result = 4.0 * 3 * self.scale**2
         if self._single is None:
             return self.backend.bytes_per_px(self._prepared, self._probe, 3 * result)
-        return self.backend.bytes_per_px(self._prepared, self._single._probe, 5 * result, result + 4 * 3)
+        return self.backend.bytes_per_px(self._prepared, self._single._probe, 5 * result, 2 * result + 4 * 3)
 
     def _probe(self, side: int) -> None:
         self.subpixels(torch.zeros(1, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last))
