@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from srgan_cli.config import AUTO_MODEL, DEFAULT_MODEL
-from srgan_cli.imaging.formats import FORMATS, format_of_suffix
+from srgan_cli.imaging.formats import FORMATS, container_of_suffix, format_of_suffix
 from srgan_cli.networks import registry
 
 
@@ -22,11 +22,14 @@ def yielding(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> set[str]:
     named = _format_of_a_name(given)
     asked = str(given.get("format_", "")).lower()
     out = set() if named is None else {"format_"}
+    out |= {"name_pattern"} if _names_a_file(given.get("output")) else set()
     known = FORMATS.get((asked if asked in FORMATS else format_of_suffix(asked)) or named or "")
     if known is not None:
         out |= {"quality"} if known.default_quality is None else set()
         out |= set() if known.lossless else {"lossless"}
         out |= set() if 16 in known.depths else {"bit_depth"}
+        out |= set() if known is FORMATS["png"] else {"png_level"}
+        out |= set() if known is FORMATS["tiff"] else {"tiff_layout"}
     out |= {"quality"} if "lossless" in given else set()
     out |= {"lossless"} if "quality" in given else set()
     out |= _without_effect(given, has_grain="grain" in given or "grain" in defaults)
@@ -47,6 +50,12 @@ def _format_of_a_name(given: Mapping[str, Any]) -> str | None:
     """The format of the extension in -o or --name."""
     names = (str(given.get(parameter) or "") for parameter in ("output", "name_pattern"))
     return next((found for name in names if (found := format_of_suffix(PurePath(name).suffix))), None)
+
+
+def _names_a_file(output: object) -> bool:
+    """Whether this -o is one result's name, or stdout, rather than a folder."""
+    suffix = PurePath(str(output or "")).suffix
+    return output == "-" or (format_of_suffix(suffix) or container_of_suffix(suffix)) is not None
 
 
 def _has_detail(model: object) -> bool:

@@ -55,7 +55,7 @@ def decide(
     """
     format = output_format(target, header, options, moving=moving)  # noqa: A001
     known = FORMATS[format]
-    _check_options(known, options)
+    _check_options(known, options, asked=options.format is not None or bool(target is not None and target.suffix))
     _check_limits(format, width, height, header.channels)
     if header.has_alpha and not known.alpha and options.background is None:
         raise UnwritablePictureError(
@@ -98,16 +98,28 @@ def _depth(known: Format, depth: Depth, options: WriteOptions) -> Depth:
     return wanted if wanted in known.depths else 8
 
 
-def _check_options(known: Format, options: WriteOptions) -> None:
+def _check_options(known: Format, options: WriteOptions, *, asked: bool) -> None:
+    """`asked`: this one format was asked for. Else options for one of the formats that a folder may contain are meant
+    for its pictures of that format."""
     if options.lossless and not known.lossless:
         raise SettingsError(f"{known.title} cannot be lossless here; use PNG, TIFF or WebP")
     if options.bit_depth not in ("keep", *known.depths):
         raise SettingsError(f"{known.title} has 8 bits per channel; write PNG, TIFF or AVIF for --bit-depth 16")
-    # Without --format, a folder may contain both PNG and JPEG pictures; --quality is then meant for the JPEGs.
-    if options.quality is not None and known.default_quality is None and options.format is not None:
-        raise SettingsError(f"--quality does not apply to {known.title}, which is always lossless")
     if options.quality is not None and options.lossless:
         raise SettingsError("give only one of --quality and --lossless")
+    if asked and (unused := _without_effect(known, options)) is not None:
+        raise SettingsError(f"{unused} does not apply to {known.title}")
+
+
+def _without_effect(known: Format, options: WriteOptions) -> str | None:
+    """The first option that is for other formats only."""
+    if options.quality is not None and known.default_quality is None:
+        return "--quality"
+    if options.png_level != WriteOptions.png_level and known is not FORMATS["png"]:
+        return "--png-level"
+    if options.tiff_layout != WriteOptions.tiff_layout and known is not FORMATS["tiff"]:
+        return "--tiff-layout"
+    return None
 
 
 def _check_limits(format: str, width: int, height: int, channels: int) -> None:  # noqa: A002

@@ -32,6 +32,7 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
     if output == STREAM:
         if several:
             raise SettingsError(f"-o - writes one result to stdout, but there are {len(found)} inputs")
+        _refuse_pattern(options)
         return None
     if options.output_is_folder or (not isinstance(output, StorePath) and is_folder(output)):
         return output
@@ -44,10 +45,16 @@ def output_folder(options: UpscaleOptions, found: Sequence[InputFile]) -> Path |
             raise SettingsError(f"-o {output} names one picture, but there are {count}: give a folder")
         return output
     if known:
+        _refuse_pattern(options)
         return None
     if output.suffix:
         raise SettingsError(f"-o {output}: {output.suffix!r} is not a supported output format ({writable_suffixes()})")
     return output
+
+
+def _refuse_pattern(options: UpscaleOptions) -> None:
+    if options.name_pattern is not None:
+        raise SettingsError(f"-o {options.output} already names the result; --name is for results in a folder")
 
 
 def with_format_of_pattern(options: UpscaleOptions) -> UpscaleOptions:

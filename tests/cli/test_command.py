@@ -125,6 +125,9 @@ def test_another_size_on_the_command_line_puts_out_the_default_one(capsys: pytes
         ("quality = 80", ["--format", "webp", "--lossless"], "a_x4.webp"),
         ("lossless = true", ["--format", "webp", "--quality", "70"], "a_x4.webp"),
         ("bit-depth = '16'", ["--format", "jpg"], "a_x4.jpg"),
+        ("png-level = 9\ntiff-layout = 'tile'", ["-o", "b.jpg"], "b.jpg"),
+        ("name = 'large-{stem}.webp'", ["-o", "b.png"], "b.png"),
+        ("name = 'large-{stem}{ext}'", ["-o", "out"], "out/large-a.png"),
         ("detail = 0.5", ["--model", "fast"], "a_x4.png"),
         ("detail = 0.5", ["--model", "srgan@0.6"], "a_x4.png"),
         ("model = 'srgan-noise'\nvariation = 0.5", ["--model", "fast"], "a_x4.png"),
@@ -145,7 +148,14 @@ def test_a_default_gives_way_to_what_does_not_go_with_it(
 
 def test_what_does_not_go_together_on_the_command_line_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     picture(Path("a.png"))
-    for arguments in (["-o", "b.png", "--format", "webp"], ["--format", "png", "--quality", "80"]):
+    for arguments in (
+        ["-o", "b.png", "--format", "webp"],
+        ["--format", "png", "--quality", "80"],
+        ["-o", "b.png", "--quality", "80"],
+        ["-o", "b.jpg", "--png-level", "9"],
+        ["-o", "b.jpg", "--tiff-layout", "tile"],
+        ["-o", "b.png", "--name", "c{ext}"],
+    ):
         assert main(["upscale", "a.png", "-n", *arguments]) == ExitCode.USAGE
 
 

@@ -46,7 +46,6 @@ from tests.upscaling.planning.plans import names, planned
         ("a.jpg", "large/", {"name_pattern": "{stem}_big.png"}, "large/a_big.png"),
         ("a.jpg", None, {"name_pattern": "{stem}_big.JPEG"}, "a_big.JPEG"),
         ("a.jpg", "large/", {"name_pattern": "{stem}.JPG", "write": WriteOptions(format="jpg")}, "large/a.JPG"),
-        ("a.jpg", "b.webp", {"name_pattern": "{stem}.png"}, "b.webp"),
         ("a.jpg", "large/", {"name_pattern": "{stem}.v2"}, "large/a.v2.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{stem}", "model": "runs/best.safetensors"}, "large/a.jpg"),
         ("a.jpg", "large/", {"name_pattern": "{model}{ext}", "model": "runs/best.safetensors"}, "large/best.jpg"),
@@ -67,6 +66,13 @@ def test_the_extension_of_a_name_pattern_is_the_format(here: Path) -> None:
         planned(["a.jpg"], "large/", name_pattern="{stem}.png", write=WriteOptions(format="jpg"))
     with pytest.raises(SettingsError, match="cannot write that format"):
         planned(["a.jpg"], "large/", name_pattern="{stem}.heic")
+
+
+@pytest.mark.parametrize("output", ["b.png", "-"])
+def test_a_name_pattern_is_for_results_in_a_folder(here: Path, output: str) -> None:
+    picture(here / "a.jpg")
+    with pytest.raises(SettingsError, match=f"^-o {output} already names the result"):
+        planned(["a.jpg"], output, name_pattern="{stem}.png")
 
 
 def test_a_folder_is_taken_sorted_and_flat(photos: Path) -> None:
