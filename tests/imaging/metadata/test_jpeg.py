@@ -80,9 +80,9 @@ def test_extensions_cannot_announce_more_than_a_file_may_hold() -> None:
     names = [packet[at : at + 32] for at in range(64)]
     sizes = struct.pack(">II", 16 << 20, 0)
     data = _with(*(_segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + name + sizes + b"x") for name in names))
-    began = time.monotonic()
+    began = time.thread_time()
     assert jpeg.whole_xmp(Source(data), packet) == packet
-    assert time.monotonic() - began < 2.0
+    assert time.thread_time() - began < 2.0
 
 
 def test_unknown_segments_are_named_once() -> None:

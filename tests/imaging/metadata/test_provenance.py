@@ -100,8 +100,8 @@ def test_a_hostile_packet_takes_no_time() -> None:
     for part in ("srgan:Program", "<srgan:Program>", 'srgan:Program="', "srgan:Program = ", "<srgan:Program" + " " * 50,
                  f'xmlns:srgan="{provenance.NAMESPACE}"', "</rdf:RDF>"):  # fmt: skip
         metadata = Metadata(xmp=(head + part * (500_000 // len(part))).encode())
-        began = time.monotonic()
+        began = time.thread_time()
         assert read(metadata) is None
         added(metadata, RECORD)
-        assert time.monotonic() - began < 2.0
+        assert time.thread_time() - began < 2.0
     assert read(Metadata(xmp=(head + 'srgan:Program="' + "a" * 300 + '"').encode())) is None

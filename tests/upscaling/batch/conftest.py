@@ -29,7 +29,7 @@ def five(tmp_path: Path) -> Path:
 def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())  # a server of other tests may run on
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (left := _ours(before)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left

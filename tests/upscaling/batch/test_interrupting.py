@@ -51,7 +51,7 @@ def test_ctrl_c_while_a_picture_is_encoded(five: Path, model: Path, monkeypatch:
 
     def slow(pixels: Any, file: Any, *args: Any) -> Any:
         encoding.set()
-        for _ in range(500):
+        for _ in range(3000):
             file.write(b"x")
             time.sleep(0.01)
         raise AssertionError("it was not stopped")
@@ -65,7 +65,7 @@ def test_ctrl_c_while_a_picture_is_encoded(five: Path, model: Path, monkeypatch:
     began = time.monotonic()
     report = session(five, model).run(Recorder())
     assert report.exit_code == 130
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     assert results(five.parent / "out") == set()
 
 

@@ -74,7 +74,7 @@ def prepared(folder: Path, model: Path, **options: Any) -> Session:
 
 
 def wait_for(agency: Agency, *events: str) -> bool:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while tuple(agency.events) != events and time.monotonic() < until:
         time.sleep(0.01)
     return tuple(agency.events) == events
