@@ -23,6 +23,7 @@ from srgan_cli.documents.pdf_objects import (
     colours,
     entries,
     filters,
+    is_incomplete,
     is_signed,
     library,
     pictures,
@@ -52,7 +53,7 @@ class PdfPictures(Closing):
 
     def __init__(self, source: Source, max_pixels: int, *, accept_damaged: bool = False) -> None:
         self.source, self._max_pixels, self._accept = source, max_pixels, accept_damaged
-        self._pdf = _opened(source)
+        self._pdf, self._is_rebuilt = _opened(source)
         self._kept: list[str] = []
         self._found = [(obj, kind) for obj in pictures(self._pdf) if (kind := self._kind_of(obj)) is not None]
         check_count(source, len(self._found))
@@ -70,6 +71,8 @@ class PdfPictures(Closing):
             f"pictures of the PDF that are kept unchanged, {why}: {self._kept.count(why)}"
             for why in dict.fromkeys(self._kept)
         )
+        if self._is_rebuilt:
+            told += ("the PDF is damaged; its table of objects was rebuilt, so check that nothing is missing",)
         if is_signed(self._pdf):
             told += ("the PDF is signed; the signature is not valid for the result",)
         return told
@@ -136,8 +139,9 @@ def _decoded(obj: Any, name: str) -> Any:
         raise damaged(name, f": not supported: {err}") from err
 
 
-def _opened(source: Source) -> Any:
-    """The PDF, opened. Raises `UnreadablePictureError` if it is encrypted or not a PDF."""
+def _opened(source: Source) -> tuple[Any, bool]:
+    """The PDF, opened, and whether qpdf had to rebuild its table of objects. Raises `UnreadablePictureError` if it is
+    encrypted, incomplete, or not a PDF."""
     pikepdf = library()
     limit_structure()
     try:
@@ -151,7 +155,13 @@ def _opened(source: Source) -> Any:
         raise UnreadablePictureError(
             f"{source.name} is encrypted, and its owner restricts what may be done with it: unlock it first"
         )
-    return pdf
+    warnings = pdf.get_warnings()  # which empties the list
+    if is_incomplete(pdf, source, is_intact=not warnings):
+        pdf.close()
+        raise UnreadablePictureError(
+            f"{source.name} is damaged or incomplete: its end, or some of its pages, are missing"
+        )
+    return pdf, any("reconstruct" in str(warning) for warning in warnings)
 
 
 class PdfBinder:

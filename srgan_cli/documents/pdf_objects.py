@@ -6,15 +6,19 @@ Untrusted files have numbers where names belong, and references that lead nowher
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.extras import how_to_install
+from srgan_cli.imaging.sources import Source
 
 STORED = ("/DCTDecode", "/JPXDecode")  # filters whose data are complete picture files
 RARER = "in rarer colours (CMYK, Lab, spot colours, 2, 4 or 16 bits)"
+_TAIL_BYTES = 1 << 16
+_END, _OBJECT = re.compile(rb"startxref\s+\d+"), re.compile(rb"\d\s+\d+\s+obj\b")
 _DEVICES = {"/DeviceGray": 1, "/DeviceRGB": 3}
 
 
@@ -54,6 +58,19 @@ def _reachable(pdf: Any) -> Iterator[Any]:
             ahead.extend(obj)
         elif isinstance(obj, (pikepdf.Dictionary, pikepdf.Stream)):
             ahead.extend(obj[key] for key in list(obj.keys()))
+
+
+def is_incomplete(pdf: Any, source: Source, *, is_intact: bool) -> bool:
+    """Whether objects are missing. qpdf makes the best of a truncated file, which may be a shorter document, or an
+    earlier version of it. `is_intact`: it has found nothing wrong so far."""
+    if "/Size" not in pdf.trailer:  # lost: qpdf has made another one of what it found
+        return True
+    tail = source.read_at(max(0, source.size - _TAIL_BYTES), _TAIL_BYTES)
+    *_, after = [0, *(found.end() for found in _END.finditer(tail))]
+    if _OBJECT.search(tail, after) or not after:
+        return True
+    promised = whole_number(_entry(_entry(pdf.trailer.get("/Root"), "/Pages"), "/Count"), 0)
+    return not is_intact and len(pdf.pages) < promised
 
 
 def is_signed(pdf: Any) -> bool:

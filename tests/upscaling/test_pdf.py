@@ -4,7 +4,9 @@ refused."""
 from __future__ import annotations
 
 import io
+import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +299,39 @@ def test_what_is_not_as_pdf_has_it_is_no_defect(srgan: Run, tmp_path: Path, was:
         code, said = srgan("in.pdf", "-o", "out.pdf", "--overwrite")
         assert code in (0, 3), said
         assert "defect" not in said
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: -len(data) // 8]
+
+
+def _cut_in_an_update(data: bytes) -> bytes:
+    """The end of the first version is there, and the second version is not complete."""
+    return data + b"\n90 0 obj\n<< /Title (Sca"
+
+
+def _with_a_wrong_table(data: bytes) -> bytes:
+    return re.sub(rb"startxref\s+\d+", b"startxref\n7", data)
+
+
+@pytest.mark.parametrize("stream", ["disable", "generate"])
+@pytest.mark.parametrize("change", [_cut, _cut_in_an_update])
+def test_an_incomplete_pdf_does_not_become_a_shorter_one(
+    srgan: Run, tmp_path: Path, change: Callable[[bytes], bytes], stream: str
+) -> None:
+    mode = getattr(pikepdf.ObjectStreamMode, stream)
+    path = scans(tmp_path / "in.pdf", object_stream_mode=mode)
+    path.write_bytes(change(path.read_bytes()))
+    code, said = srgan("in.pdf", "-o", "out.pdf", "--accept-damaged")
+    assert (code, tree(tmp_path)) == (3, {"in.pdf"}), said
+    assert "damaged or incomplete" in said
+
+
+def test_a_pdf_whose_table_is_rebuilt_is_enlarged_with_a_note(srgan: Run, tmp_path: Path) -> None:
+    path = scans(tmp_path / "in.pdf")
+    for change in (_with_a_wrong_table, lambda data: data + b"\0" * 3000):
+        scans(path)
+        path.write_bytes(change(path.read_bytes()))
+        code, said = srgan("in.pdf", "-o", "out.pdf", "--overwrite")
+        assert (code, "table of objects was rebuilt" in said) == (0, True), said
+        assert len(pictures_of("out.pdf")) == 2
