@@ -71,7 +71,7 @@ FORMATS: dict[str, Format] = {
     # picture.
     "gif": Format("GIF", (".gif",), grey=False, max_side_px=65_535, by_default=False, holds=frozenset({"frames"})),
     "ppm": Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), writable=False, alpha=False, depths=(8, 16)),
-    "jp2": Format("JPEG 2000", (".jp2", ".j2k", ".jpx"), writable=False, depths=(8, 16)),
+    "jp2": Format("JPEG 2000", (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"), writable=False, depths=(8, 16)),
     "bmp": Format("BMP", (".bmp", ".dib"), alpha=False, max_side_px=2**31 - 1, carries=frozenset({"dpi"})),
 }
 

@@ -281,7 +281,8 @@ def _header(loader: _Loader, loaded: Any, plain: _Plain, metadata: Metadata, tur
     image, format = plain.image, loader.format  # noqa: A001
     notes = sniffing.name_notes(loader.source, format)
     pages = _pages(loader, loaded)
-    notes += _frame_notes(pages) + (loader.tiff.notes if loader.tiff is not None else ()) + plain.notes
+    notes += _frame_notes(max(pages, heif.frames(loader.source)) if format == "avif" else pages)
+    notes += (loader.tiff.notes if loader.tiff is not None else ()) + plain.notes
     colour = metadata.colour if plain.icc == metadata.icc else ()  # converted: the profile describes the new colours
     metadata = replace(metadata, icc=plain.icc, colour=colour)
     views = jpeg.pictures(loader.source) if format == "jpeg" else 1
@@ -347,6 +348,8 @@ def _open_whole(
     colour = nclx(source) if format == "heic" else ()
     metadata = Metadata(icc, bare(exif), xmp, resolution, colour=colour)
     notes = sniffing.name_notes(source, format)
+    if format == "heic":
+        notes += _frame_notes(heif.frames(source))
     if picture.count > 1:
         notes += (f"only the main one of the {picture.count} pictures in the file is read",)
     header = Header(picture.width, picture.height, picture.channels, picture.depth, format, metadata, notes)

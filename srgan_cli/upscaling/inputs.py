@@ -112,7 +112,8 @@ _NOT_READ = {
     "raw rw2 sr2 srf srw x3f",
     "read only if you name them": "pdf zip",
     "videos": "3gp avi m4v mkv mov mp4 mpg mpeg mts webm wmv",
-    "not a format srgan reads": "ai cdr eps exr hdr ico jxl jxr pcx psb psd qoi svg tga xcf",
+    "not a format srgan reads": "ai cb7 cbr cbt cdr dds djv djvu emf eps exr fit fits flif hdr icns ico iff jbig2 jng "
+    "jxl jxr mng pam pcx pfm psb psd qoi rgb sgi svg tga wmf xcf",
 }
 _WHY_NOT = {f".{ending}": why for why, endings in _NOT_READ.items() for ending in endings.split()}
 

@@ -74,3 +74,36 @@ def test_a_picture_of_no_px_is_damaged() -> None:
         data[at : at + 16] = b"isp\0" + bytes(4) + bytes(4) + data[at + 12 : at + 16]
     with pytest.raises(UnreadablePictureError, match="damaged"):
         read_header(bytes(data.replace(b"isp\0", b"ispe")), max_pixels=10**6)
+
+
+def _animation(frames: int) -> bytes:
+    stream = io.BytesIO()
+    first, *others = (Pillow.fromarray(samples.pixels(48, 64, 3) // (1 + turn)) for turn in range(frames))
+    first.save(stream, "avif", save_all=True, append_images=others)
+    return stream.getvalue()
+
+
+def test_the_frames_of_an_animation_are_not_dropped_silently() -> None:
+    for frames, told in ((1, ()), (5, ("only the first of 5 frames is read",))):
+        assert read_header(_animation(frames), max_pixels=samples.MANY).notes == told
+
+
+def _box(kind: bytes, data: bytes) -> bytes:
+    return (len(data) + 8).to_bytes(4, "big") + kind + data
+
+
+@pytest.mark.parametrize(
+    ("sizes", "handler", "frames"),
+    [
+        (_box(b"stsz", bytes(8) + b"\0\0\0\5" + bytes(20)), b"pict", 5),
+        (_box(b"stsz", bytes(4) + b"\0\0\1\0" + b"\0\0\0\5"), b"pict", 5),  # all of one size
+        (_box(b"stz2", bytes(7) + b"\x10" + b"\0\0\0\5" + bytes(10)), b"pict", 5),
+        (_box(b"stsz", bytes(8) + b"\0\0\0\5" + bytes(20)), b"soun", 1),
+        (b"stsz", b"pict", 1),
+    ],
+)
+def test_only_a_track_of_pictures_has_frames(sizes: bytes, handler: bytes, frames: int) -> None:
+    media = _box(b"hdlr", bytes(8) + handler + bytes(13)) + _box(b"minf", _box(b"stbl", sizes))
+    movie = _box(b"moov", _box(b"trak", _box(b"mdia", media)))
+    assert heif.frames(Source(_box(b"ftyp", b"avis") + movie)) == frames
+    assert heif.frames(Source(movie[:20])) == 1

@@ -54,6 +54,15 @@ def test_the_output_folder_inside_the_input_is_not_walked(photos: Path) -> None:
     assert len(made.jobs) == 4
 
 
+def test_pictures_of_other_kinds_are_reported(here: Path) -> None:
+    picture(here / "in/a.png")
+    for name in ("b.dds", "c.SGI", "d.cbr", "e.txt", "f"):
+        (here / "in" / name).write_bytes(b"?")
+    [note] = [note for note in planned(["in"], "out/").notes if "skipped in folders" in note]
+    assert all(f"1 {kind} (not a format srgan reads)" in note for kind in ("DDS", "SGI", "CBR")), note
+    assert "TXT" not in note
+
+
 def test_results_of_this_folder_are_not_taken_for_pictures(photos: Path) -> None:
     picture(photos / "a_x4.png", 48, 36)
     made = planned([photos], skip_existing=True)
