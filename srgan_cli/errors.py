@@ -154,6 +154,7 @@ def as_defect(name: str, err: BaseException) -> DefectError:
 
 
 _SWITCHES = "overwrite|skip-existing|resume|only-enlarge|recursive|lossless|strict-names|fail-fast|keep-time|color-lock"
+_CHOICES = r"(?:png|jpeg|webp|tiff|avif|gif|bmp)\b"
 _RENAMED = {"print": "paper", "tile": "tile_px", "name": "name_pattern"}
 
 
@@ -166,7 +167,7 @@ def in_python(sentence: str) -> str:
         return f"{name}={match[2]}" if match[2] else name
 
     sentence = re.sub(rf"(?<!\w)--({_SWITCHES})\b", lambda match: f"{match[1].replace('-', '_')}=True", sentence)
-    sentence = re.sub(r"(?<!\w)--([a-z][a-z-]*[a-z])\b(?: (\d[\w.]*|[A-Z]{3,}))?", argument, sentence)
+    sentence = re.sub(rf"(?<!\w)--([a-z][a-z-]*[a-z])\b(?: (\d[\w.]*|[A-Z]{{3,}}|{_CHOICES}))?", argument, sentence)
     return re.sub(r"(?<![\w-])-o\b", "target", sentence)
 
 
@@ -174,14 +175,19 @@ def shown(text: object) -> str:
     """A name (or a sentence with one) as a single line that any terminal can display.
 
     Line breaks and tabs are escaped as in C (`\\n`). Bytes of a file name that are not UTF-8, and other control
-    characters (which could control the terminal), become U+FFFD.
+    characters (which could control the terminal, or turn round the rest of its line), become U+FFFD.
     """
     text = str(text)
     if text.isprintable():  # the usual case, and twenty times as fast
         return text
-    return "".join(_VISIBLE.get(c, "\ufffd") if unicodedata.category(c) in _BREAKING else c for c in text)
+    return "".join(_VISIBLE.get(c, "\ufffd") if _disturbs(c) else c for c in text)
+
+
+def _disturbs(character: str) -> bool:
+    return unicodedata.category(character) in _BREAKING or unicodedata.bidirectional(character) in _TURNING
 
 
 # Control characters, surrogates (bytes that are not UTF-8), and Unicode's line and paragraph separators.
 _BREAKING = ("Cc", "Cs", "Zl", "Zp")
+_TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # they change the direction of what follows
 _VISIBLE = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -14,6 +14,7 @@ from srgan_cli.errors import shown
         ("a\nb\tc\rd.png", "a\\nb\\tc\\rd.png"),
         ("\x1b[2J\x07.png", "\ufffd[2J\ufffd.png"),
         ("a\u2028b\u2029c\x85.png", "a\ufffdb\ufffdc\ufffd.png"),
+        ("a\u202egpj.exe\u2066.png", "a\ufffdgpj.exe\ufffd.png"),  # would be seen as aexe.jpg
         ("\udcff.png", "\ufffd.png"),
         ("\ud800.png", "\ufffd.png"),  # noqa: PT014 - another surrogate, which Windows allows in names
         ("日本 é 👩‍👧.png", "日本 é 👩‍👧.png"),

@@ -153,6 +153,9 @@ class Service:
                     429, f"{self.workshop.length} pictures are ahead of yours; try again later", retry=True
                 )
                 response = full.response(self.workshop.retry_after_s())
+            except asyncio.CancelledError:  # the server's grace period has passed; its protocol would answer 500
+                ending = ProblemError(503, "the server is stopping; send the request again later", close=True)
+                response = ending.response(1)
             route = str(getattr(request.scope.get("route"), "path", "other"))
             self.metrics.requests[(route, response.status_code)] += 1
             self.on_request(request.method, route, response.status_code, time.perf_counter() - began)

@@ -158,7 +158,7 @@ class _Collecting(Reporting):
         self.notes: tuple[str, ...] = ()
 
     def done(self, job: Any, seconds: float, notes: tuple[str, ...]) -> None:
-        self.job, self.notes = job, tuple(dict.fromkeys(notes))
+        self.job, self.notes = job, tuple(dict.fromkeys(map(in_python, notes)))
 
 
 def check_model(options: ServeOptions) -> None:

@@ -21,6 +21,7 @@ import pytest
 from srgan_cli.config import EngineOptions, UpscaleOptions
 from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.serving import app
+from srgan_cli.serving import server as server_module
 from srgan_cli.serving.making import make
 from srgan_cli.serving.room import Room
 from srgan_cli.serving.server import HttpServer
@@ -300,3 +301,23 @@ def test_nothing_is_written(server: HttpServer, tmp_path: Path, monkeypatch: pyt
     assert post(server, "/v1/upscale?format=tiff", png(64, 64)).status == 200
     assert post(server, "/v1/upscale", b"\x89PNG broken").status == 422
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_client_that_waits_is_told_that_the_server_stops(
+    options: ServeOptions, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose picture is being made, one in the queue, and one that is still sending its picture."""
+    monkeypatch.setattr(server_module, "_GRACE_S", 1)
+    with ThreadPoolExecutor(2) as pool:
+        with running(options) as server:
+            waiting = [pool.submit(post, server, "/v1/upscale", png()) for _ in range(2)]
+            assert gate.reached.acquire(timeout=60)
+            until(lambda: gauge(server, "srgan_queue_length") == 2)
+            sending = connect(server, head(server, 1000) + b"the begin")
+        answers = [one.result(60) for one in waiting]
+        sent = sending.recv(4096)
+        sending.close()
+    assert [(one.status, one.detail) for one in answers] == [
+        (503, "the server is stopping; send the request again later")
+    ] * 2
+    assert sent.startswith(b"HTTP/1.1 503")

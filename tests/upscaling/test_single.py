@@ -163,6 +163,7 @@ def test_errors_speak_python(tmp_path: Path, options: UpscaleOptions) -> None:
         WriteOptions(png_level=12)
     with pytest.raises(SettingsError, match=r"^give only one of scale, width"):
         Size(scale=2, width=3)
+    assert in_python("GIF has few colours; --format gif keeps GIF") == "GIF has few colours; format=gif keeps GIF"
     assert "--" not in in_python("give --overwrite, --tile 64, --print or -o - (see --max-pixels)")
 
 
