@@ -17,6 +17,7 @@ from srgan_cli.errors import WeightsError
 _MAGIC = "7767517"
 MAX_TEXT_BYTES = 4 << 20
 _MAX_SCALE = 64
+_MAX_INTEGER = 2**31 - 1  # ncnn's own
 
 # Layers that process each value, or the values of one pixel, independently.
 _POINTWISE = frozenset((
@@ -77,6 +78,8 @@ def parse_param(text: str, name: str) -> Param:
     largest = 0.0
     for layer in layers:
         made = _made_by(layer, [blobs[blob] for blob in layer.inputs])
+        if made.scale > _MAX_SCALE or made.channels > _MAX_INTEGER:
+            raise WeightsError(f"{name} is not a network that srgan can run: its layer {layer.name} is too large")
         blobs |= dict.fromkeys(layer.outputs, made)
         largest = max(largest, sum(one.channels * float(one.scale) ** 2 for one in (made, *_sources(layer, blobs))))
     reach = blobs[outputs[0]].reach
@@ -119,9 +122,12 @@ def _setting(word: str) -> tuple[int, Setting]:
     if key <= -23300:  # a list: its length, then its values
         return -23300 - key, tuple(float(part) for part in value.split(",")[1:])
     try:
-        return key, int(value)
+        whole = int(value)
     except ValueError:
         return key, float(value)
+    if abs(whole) > _MAX_INTEGER:
+        raise ValueError(f"{value[:20]} does not fit into 32 bits")
+    return key, whole
 
 
 def _check_order(layers: Sequence[Layer]) -> None:
@@ -173,7 +179,7 @@ def _convolved(layer: Layer, source: _Blob, reach: Fraction | None) -> _Blob:
     width = layer.whole(1, 0)
     dilation = layer.whole(2, 1)
     same = layer.whole(11, width) == width and layer.whole(12, dilation) == dilation
-    keeps_size = layer.whole(3, 1) == 1 and layer.whole(13, 1) == 1 and width % 2 == 1
+    keeps_size = layer.whole(3, 1) == 1 and layer.whole(13, 1) == 1 and width % 2 == 1 and min(width, dilation) > 0
     channels = max(1, layer.whole(0, 1))
     if not (same and keeps_size):
         return _Blob(channels, source.scale, None)

@@ -1,7 +1,7 @@
 """Other programs' models in ONNX files, run by ONNX Runtime.
 
-Such a file lists the runtime's own operations and contains no code. Only that file is read: references to weights in
-other files are not followed.
+Such a file lists the runtime's own operations and contains no code. Only that file is read: one that refers to weights
+in other files is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.networks.generators import Generator
+from srgan_cli.networks.onnx_references import refers_to_files
 from srgan_cli.networks.outside import Array, Needs, enlarge, probe
 from srgan_cli.threads import asked_for
 
@@ -53,6 +54,7 @@ class OnnxNetwork:
         options.log_severity_level = 4  # errors that it would print are also raised
         options.intra_op_num_threads = asked_for()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # its other format is not examined here
         where: Sequence[Any] = ["CPUExecutionProvider"]
         if cuda is not None:
             where = [("CUDAExecutionProvider", {"device_id": cuda}), *where]
@@ -65,9 +67,8 @@ class OnnxNetwork:
         """Raises `OnnxError` or `MemoryError`."""
         (one,) = self.session.get_inputs()
         values = low[None].astype(_DTYPES[one.type])
-        (high,) = _told(lambda: self.session.run(None, {one.name: values}))
-        picture: Array = np.asarray(high, np.float32)[0]
-        return picture
+        high: Array = _told(lambda: np.asarray(self.session.run(None, {one.name: values})[0], np.float32))
+        return high[0] if high.ndim else high
 
 
 def _told(work: Any) -> Any:
@@ -115,6 +116,8 @@ def _channels(session: Any, name: str) -> int:
     shape = inputs[0].shape
     if inputs[0].type not in _DTYPES or len(shape) != 4:
         raise WeightsError(f"{name} takes {inputs[0].type} of {shape}; srgan needs (N, 3, H, W) of float")
+    if not outputs[0].type.startswith("tensor("):
+        raise WeightsError(f"{name} gives {outputs[0].type}; srgan needs (N, 3, H, W) of float")
     channels = shape[1] if isinstance(shape[1], int) else 3
     if channels not in (1, 3):
         raise WeightsError(f"{name} takes {channels} channels in its second place; srgan needs (N, 3, H, W) or 1")
@@ -141,4 +144,12 @@ def load_onnx(path: Path, data: bytes) -> OnnxGenerator:
     """The network in a file's bytes; `path` is for messages. Raises `WeightsError`."""
     if not is_installed():
         raise WeightsError(f"{path} is an ONNX file, and {MISSING}")
+    try:
+        refers = refers_to_files(data)
+    except ValueError as err:
+        raise WeightsError(f"{path} is not an ONNX file, or it is damaged: {err}") from err
+    if refers:
+        raise WeightsError(
+            f"{path} keeps its weights in another file, which srgan does not read; save it with its weights inside"
+        )
     return OnnxGenerator(data, str(path))

@@ -43,7 +43,14 @@ def test_a_convolution_at_high_resolution_sees_less() -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("1=3 4=1", "1=3 3=2 4=1"), ("1=3 4=1", "1=4 4=1"), ("ReLU ", "Attention "), ("1=3 4=1", "1=3 11=5 4=1")],
+    [
+        ("1=3 4=1", "1=3 3=2 4=1"),
+        ("1=3 4=1", "1=4 4=1"),
+        ("ReLU ", "Attention "),
+        ("1=3 4=1", "1=3 11=5 4=1"),
+        ("1=3 4=1", "1=3 2=-50 4=1"),
+        ("1=3 4=1", "1=-3 4=1"),
+    ],
 )
 def test_what_is_not_known_sees_without_bounds(old: str, new: str) -> None:
     assert parse_param(SMALL.replace(old, new), "x").halo_px is None
@@ -61,12 +68,22 @@ def test_what_is_not_known_sees_without_bounds(old: str, new: str) -> None:
         ("1 1 a b", "1 9999999 a b", "9999999 outputs"),
         ("1 1 a b", "1 1 a", "lacks blobs"),
         ("0=48", "zero=48", "not an ncnn .param file"),
+        ("0=48", f"0={'9' * 400}", "does not fit into 32 bits"),
         ("1 1 c output", "1 2 c output more", "2 outputs"),
     ],
 )
 def test_nonsense_is_a_sentence(old: str, new: str, says: str) -> None:
     with pytest.raises(WeightsError, match=says):
         parse_param(SMALL.replace(old, new, 1), "x4.param")
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("PixelShuffle", 1), ("Concat", 1000)])
+def test_layers_that_grow_without_end_are_refused(kind: str, inputs: int) -> None:
+    count = 200
+    lines = [f"{kind} l{i} {inputs} 1 {f'b{i} ' * inputs} b{i + 1} 0={64 if inputs == 1 else 0}" for i in range(count)]
+    text = "\n".join(["7767517", f"{count + 1} {count + 1}", "Input data 0 1 b0", *lines])
+    with pytest.raises(WeightsError, match="too large"):
+        parse_param(text, "x4.param")
 
 
 @given(texts(max_size=200), st.integers(0, len(SMALL)), st.integers(0, len(SMALL)))

@@ -16,6 +16,7 @@ from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError, WeightsError
 from srgan_cli.networks.onnx_files import OnnxError, OnnxNetwork
 from srgan_cli.networks.onnx_format import onnx_model
+from srgan_cli.networks.onnx_references import refers_to_files
 from srgan_cli.networks.outside import Array
 from srgan_cli.networks.weights import Model, load_model
 from tests.faults import quieten, tiny_generator
@@ -37,20 +38,26 @@ def resize(
     gain: float | None = None,
     before: Sequence[Any] = (),
     domain: str = "",
+    last: str = "",
+    **settings: int,
 ) -> Path:
-    """A file whose network repeats pixels, or something near it."""
+    """A file whose network repeats pixels, or something near it. `last` is one more operation, with `settings`."""
     make = onnx.helper
-    nodes, last = list(before), before[-1].output[0] if before else "input"
+    nodes, blob = list(before), before[-1].output[0] if before else "input"
     constants = [onnx.numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "scales")]
-    nodes.append(make.make_node("Resize", [last, "", "scales"], ["large"], mode="nearest", domain=domain))
-    last = "large"
+    nodes.append(make.make_node("Resize", [blob, "", "scales"], ["large"], mode="nearest", domain=domain))
+    blob = "large"
     if gain is not None:
         constants.append(onnx.numpy_helper.from_array(np.array(gain, np.float32), "gain"))
-        nodes.append(make.make_node("Mul", [last, "gain"], ["loud"]))
-        last = "loud"
+        nodes.append(make.make_node("Mul", [blob, "gain"], ["loud"]))
+        blob = "loud"
+    result = make.make_tensor_value_info(blob, kind, None)
+    if last:
+        nodes.append(make.make_node(last, [blob], ["result"], **settings))
+        result = onnx.ValueInfoProto(name="result")
     graph = make.make_graph(
         nodes, "g", [make.make_tensor_value_info("input", kind, list(into))],
-        [make.make_tensor_value_info(last, kind, None)], constants,
+        [result], constants,
     )  # fmt: skip
     imports = [make.make_opsetid("", 17)] + ([make.make_opsetid(domain, 1)] if domain else [])
     path.write_bytes(make.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString())
@@ -127,6 +134,8 @@ def test_the_command_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ({"gain": 0.0}, "does not return its picture"),
         ({"gain": float("nan")}, "not finite"),
         ({"domain": "com.strangers"}, "cannot be run by ONNX Runtime"),
+        ({"last": "ReduceMean", "keepdims": 0}, "become a number"),
+        ({"last": "SequenceConstruct"}, "gives seq"),
     ],
 )
 def test_what_it_is_not_is_a_sentence(tmp_path: Path, options: dict[str, Any], says: str) -> None:
@@ -146,15 +155,43 @@ def test_damage_is_a_sentence(tmp_path: Path, data: bytes) -> None:
         load_model(path)
 
 
-def test_weights_in_another_file_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = onnx.load(resize(tmp_path / "a.onnx", gain=1.0))
-    onnx.save(model, tmp_path / "b.onnx", save_as_external_data=True, location="secret.bin", size_threshold=0)
-    assert (tmp_path / "secret.bin").exists()
-    tmp_path.joinpath("elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    with pytest.raises(WeightsError, match="cannot be run"):
-        load_model(tmp_path / "b.onnx")
+@pytest.mark.parametrize("place", ["secret.bin", "../above/secret.bin"])
+def test_weights_in_another_file_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Neither beside the model, nor in or above the current folder, which are where ONNX Runtime looks."""
+    here = tmp_path / "above"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    model = onnx.load(resize(here / "a.onnx", gain=1.0))
+    onnx.save(model, here / "b.onnx", save_as_external_data=True, location="secret.bin", size_threshold=0)
+    assert (here / "secret.bin").exists()
+    model = onnx.load(here / "b.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for fact in tensor.external_data:
+            fact.value = place if fact.key == "location" else fact.value
+    onnx.save(model, here / "b.onnx")
+    with pytest.raises(WeightsError, match="in another file"):
+        load_model(here / "b.onnx")
+
+
+def test_weights_in_another_file_are_found_wherever_a_tensor_may_be() -> None:
+    make = onnx.helper
+    tensor = onnx.TensorProto(name="w", data_type=FLOAT, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    sparse = onnx.SparseTensorProto(values=tensor, dims=[1])
+    constant = make.make_node("Constant", [], ["c"], value=tensor)
+    graph = make.make_graph([constant], "g", [], [])
+    holders = [
+        make.make_graph([], "g", [], [], [tensor]),
+        make.make_graph([], "g", [], [], sparse_initializer=[sparse]),
+        graph,
+        make.make_graph([make.make_node("If", ["a"], ["b"], then_branch=graph)], "g", [], []),
+        make.make_graph([make.make_node("Constant", [], ["c"], sparse_value=sparse)], "g", [], []),
+    ]
+    assert all(refers_to_files(make.make_model(holder).SerializeToString()) for holder in holders)
+    function = make.make_function("d", "f", [], ["c"], [constant], [])
+    empty = make.make_graph([], "g", [], [])
+    assert refers_to_files(make.make_model(empty, functions=[function]).SerializeToString())
+    tensor.ClearField("data_location")
+    assert not refers_to_files(make.make_model(make.make_graph([], "g", [], [], [tensor])).SerializeToString())
 
 
 def test_too_little_memory_halves_the_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
