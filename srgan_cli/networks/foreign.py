@@ -7,10 +7,12 @@ TorchScript).
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import struct
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from srgan_cli.errors import WeightsError
 from srgan_cli.extras import how_to_install
@@ -41,6 +44,8 @@ _LOCAL = (
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
 _MAX_HALO_PX = 128  # above this, a tile's context costs more than blending overlapping tiles
 _MAX_PROBED_PARAMETERS = 10_000_000  # a full RRDB has 16.7 million and a radius of 350 px: not worth measuring
+# A network may have more tensors and numbers than its file, if some are computed: by this factor, or by this many.
+_MAX_GROWTH, _SPARE_TENSORS, _SPARE_NUMBERS = 8, 1_000, 20_000_000
 
 
 class ForeignGenerator(Generator):
@@ -110,12 +115,35 @@ def _recognise(state: dict[str, Any], path: Path) -> Any:
         ) from err
     try:
         # initial weights, soon overwritten, must not change the caller's random state
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _limited(state, path):
             return spandrel.MAIN_REGISTRY.load(state)
     except spandrel.UnsupportedModelError as err:
         raise WeightsError(f"{path} holds weights of a network that neither srgan nor spandrel knows") from err
     except _DAMAGE as err:
         raise WeightsError(f"{path} does not fit the network that it seems to be for ({type(err).__name__})") from err
+
+
+@contextlib.contextmanager
+def _limited(state: Mapping[str, Any], path: Path) -> Iterator[None]:
+    """spandrel takes sizes from names and shapes in a file: 3 kB that mention `body.999999999` would become a network
+    larger than any memory. So building one ends as soon as it is much larger than its file. For this thread only."""
+    tensors = [value for value in _unwrapped(state).values() if isinstance(value, Tensor)]
+    left = [_MAX_GROWTH * len(tensors) + _SPARE_TENSORS, _MAX_GROWTH * sum(t.numel() for t in tensors) + _SPARE_NUMBERS]
+    here = threading.get_ident()
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is None or threading.get_ident() != here:
+            return
+        left[0] -= 1
+        left[1] -= parameter.numel()
+        if min(left) < 0:
+            raise WeightsError(f"{path} is damaged: the network that it seems to be for is much larger than the file")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -333,6 +333,8 @@ def entry_of(header: WeightsHeader, path: Path, sha256: str) -> Entry | None:
         raise WeightsError(f"{path} is of a newer format ({data['srgan_format']!r}) than this srgan knows; upgrade it")
     try:
         config, scores, recipe = (_json_mapping(data[key]) for key in ("config", "scores", "recipe"))
+        if not all(isinstance(values, dict) for values in scores.values()):
+            raise ValueError("scores that are not mappings")
         return Entry(
             name=data["name"],
             family=data["family"],

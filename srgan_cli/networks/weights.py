@@ -252,13 +252,16 @@ def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def refuse_infinities(network: nn.Module, path: Path) -> None:
-    """Raises `WeightsError` for a network whose weights are not finite."""
-    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+    """Raises `WeightsError` for a network whose weights are not finite, or whose statistics are not numbers."""
+    damaged = any(not bool(parameter.isfinite().all()) for parameter in network.parameters())
+    if damaged or any(bool(buffer.isnan().any()) for buffer in network.buffers()):
         raise WeightsError(f"{path} is damaged: some of its numbers are not finite")
 
 
 def _our_model(generator: Generator, entry: Entry) -> Model:
-    model = model_of(fold(generator), entry.path, entry.sha256)
+    folded = fold(generator)
+    refuse_infinities(folded, entry.path)  # a variance below zero, for example
+    model = model_of(folded, entry.path, entry.sha256)
     return dataclasses.replace(model, name=entry.name, entry=entry, adversarial=entry.adversarial)
 
 

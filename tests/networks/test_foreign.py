@@ -225,6 +225,15 @@ def test_damage_is_a_sentence(tmp_path: Path) -> None:
     refused(path, r"a\.pth")
 
 
+def test_a_network_much_larger_than_its_file_is_not_built(tmp_path: Path) -> None:
+    """Sizes come from names and shapes in the file. With a block's number that high, building it would never end."""
+    shapes = {"conv_first": (64, 3), "conv_body": (64, 64), "conv_up1": (64, 64), "conv_up2": (64, 64),
+              "conv_hr": (64, 64), "conv_last": (3, 64), "body.0.rdb1.conv1": (32, 64),
+              "body.1000000000.rdb1.conv1": (32, 64)}  # fmt: skip
+    torch.save({f"{name}.weight": torch.zeros(*shape, 3, 3) for name, shape in shapes.items()}, tmp_path / "a.pth")
+    refused(tmp_path / "a.pth", "much larger than the file")
+
+
 class Malice:
     """Unpickled without care, it makes a file."""
 

@@ -162,6 +162,7 @@ def test_a_file_that_does_not_fit_is_a_sentence(tmp_path: Path) -> None:
         r"not those of its settings \('body\.0": tampered(tensors, metadata, config='{"scale": 2, "features": 500}'),
         "no setting 'colour'": tampered(tensors, metadata, config='{"colour": 1}'),
         "metadata is not valid": tampered(tensors, metadata, config="[]"),
+        r"metadata is not valid \(scores": tampered(tensors, metadata, scores='{"Set5": "good"}'),
         r"not those of its settings \(\)": tampered(tensors, metadata, scale="3"),
         r"settings \('tail\.bias'\)": tampered({k: v for k, v in tensors.items() if k != "tail.bias"}, metadata),
         r"settings \('extra'\)": tampered({**tensors, "extra": torch.zeros(1)}, metadata),
@@ -176,6 +177,19 @@ def test_a_file_that_does_not_fit_is_a_sentence(tmp_path: Path) -> None:
             assert caught.value.exit_code == 4
             assert "\n" not in str(caught.value)
             assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("statistic", "value"), [("running_mean", float("nan")), ("running_var", -1.0)])
+def test_impossible_statistics_are_damage(tmp_path: Path, statistic: str, value: float) -> None:
+    path = tmp_path / "model.safetensors"
+    generator = small("srresnet", batch_norm=True)
+    getattr(generator.fuse_norm, statistic).fill_(0.5)
+    save_weights(path, generator, CARD)
+    metadata = dict(registry.read_weights_header(path).metadata)
+    getattr(generator.fuse_norm, statistic).fill_(value)
+    path.write_bytes(tampered(generator.state_dict(), metadata))
+    with pytest.raises(WeightsError, match="not finite"):
+        load_model(path)
 
 
 @pytest.mark.parametrize(
