@@ -339,6 +339,7 @@ document.addEventListener("keydown", (event) => {
 const CLICKS = {
   out: () => zoomBy(-1), in: () => zoomBy(1), actual: () => zoomTo(1), fit, flip, swap,
   place: () => goToPlace(1), help: () => element("about").showModal(),
+  close: () => element("about").close(), // not a form: `srgan serve` shows the page in a sandbox without forms
 };
 for (const [id, action] of Object.entries(CLICKS)) {
   element(id).addEventListener("click", (event) => {

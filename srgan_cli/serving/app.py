@@ -42,7 +42,7 @@ OnRequest: TypeAlias = Callable[[str, str, int, float], None]  # method, route, 
 OnFault: TypeAlias = Callable[[BaseException], None]
 
 _CHUNK_BYTES = 1 << 18
-_HEARTBEAT_S = 10.0  # proxies close idle connections
+_HEARTBEAT_S = 10.0  # the page takes silence for a dead server, and proxies close idle connections
 _PREVIEW_PIXELS = 120_000_000  # building a comparison page takes about ten bytes per px
 
 
@@ -283,18 +283,17 @@ class Service:
 
     async def events(self, request: Request) -> Response:
         task = self._known(request)
+        pause_s = min(_HEARTBEAT_S, self.options.keep_s / 2)  # a job that is watched is kept
 
         async def stream() -> AsyncIterator[str]:
             told_end = False
             while not told_end:
+                self.jobs.get(task.id)  # somebody is watching it
                 told_end = task.has_ended  # before the event is sent: it may end meanwhile
                 yield f"event: job\ndata: {json.dumps(self._shown(task))}\n\n"
-                while not task.has_ended:
-                    self.jobs.get(task.id)  # somebody is watching it
+                if not task.has_ended:
                     with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(task.changed(), _HEARTBEAT_S)
-                        break
-                    yield ": still here\n\n"
+                        await asyncio.wait_for(task.changed(), pause_s)
 
         return StreamingResponse(stream(), 200, {"X-Accel-Buffering": "no"}, "text/event-stream")
 

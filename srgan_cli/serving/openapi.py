@@ -33,7 +33,8 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
             },
             "/v1/jobs/{id}/events": {
                 "get": _about_job(
-                    "Server-sent events `job`, each with the job's state, until it has ended.", "jobEvents",
+                    "Server-sent events `job` with the job's state, at every change and at least every ten seconds, "
+                    "until it has ended.", "jobEvents",
                     {"200": {"description": "Events.", "content": {"text/event-stream": {}}}},
                 )
             },

@@ -4,6 +4,10 @@ const element = (id) => document.getElementById(id);
 const form = element("options"), list = element("pictures"), viewer = element("viewer");
 const maxBytes = Number(document.body.dataset.maxBytes);
 const AT_ONCE = Math.max(1, Math.min(3, Number(document.body.dataset.queue))); // browsers open at most six connections per server
+// The server tells each job's state at least every ten seconds. Silence is counted in steps, since a laptop that slept
+// must not count the hours of its sleep.
+const STEP_S = 5, QUIET_STEPS = 4, SILENT_STEPS = 12;
+const UNREACHABLE = "The server cannot be reached.";
 const entries = [];
 let active = 0;
 
@@ -130,7 +134,7 @@ function upload(entry) {
       if (request.status === 401) location.assign("/login");
       done({ status: request.status, body: request.response || {}, retry: Number(request.getResponseHeader("Retry-After")) || 2 });
     });
-    request.addEventListener("error", () => failed(new Error("The server cannot be reached.")));
+    request.addEventListener("error", () => failed(new Error(UNREACHABLE)));
     request.addEventListener("abort", () => failed(new Error("removed")));
     entry.cancel = () => request.abort();
     request.send(entry.file);
@@ -140,12 +144,20 @@ function upload(entry) {
 function watch(entry) {
   return new Promise((done, failed) => {
     const events = new EventSource(entry.job.links.events);
-    const end = (action, value) => { events.close(); entry.events = null; action(value); };
+    const tellSilence = () => show(entry, entry.state, "The server does not answer; trying again…");
+    let silent = 0;
+    const steps = setInterval(() => {
+      silent += 1;
+      if (silent >= SILENT_STEPS) end(failed, new Error(UNREACHABLE));
+      else if (silent === QUIET_STEPS) tellSilence();
+    }, STEP_S * 1000);
+    const end = (action, value) => { clearInterval(steps); events.close(); entry.events = null; action(value); };
     entry.events = events;
     entry.cancel = () => end(failed, new Error("removed"));
     events.addEventListener("job", (event) => {
       const job = JSON.parse(event.data);
       entry.job = job;
+      silent = 0;
       if (job.state === "queued") show(entry, "queued", job.position > 0 ? `In the queue, ${job.position} ahead` : "In the queue");
       else if (job.state === "running") show(entry, "running", job.fraction > 0 ? `Enlarging, ${Math.round(job.fraction * 100)} %` : "Enlarging…", job.fraction);
       else if (job.state === "done") end(done);
@@ -153,6 +165,7 @@ function watch(entry) {
     });
     events.addEventListener("error", () => {
       if (events.readyState === EventSource.CLOSED) end(failed, new Error("The server no longer has this picture; try again."));
+      else tellSilence(); // the browser connects again, and again
     });
   });
 }
@@ -160,9 +173,11 @@ function watch(entry) {
 async function fetchResult(entry) {
   const { result, links } = entry.job;
   show(entry, "fetching", "Fetching the result…", 1);
-  const answer = await fetch(links.result);
-  if (!answer.ok) throw new Error("The result could not be fetched; try again.");
-  entry.blob = await answer.blob();
+  // The browser's own words for a broken connection ("Failed to fetch") help nobody.
+  const answer = await fetch(links.result).catch(() => null);
+  const blob = answer?.ok ? await answer.blob().catch(() => null) : null;
+  if (!blob) throw new Error(answer ? "The result could not be fetched; try again." : UNREACHABLE);
+  entry.blob = blob;
   if (entry.gone) return;
   entry.address = URL.createObjectURL(entry.blob);
   const facts = [`${result.width} × ${result.height} px`, megabytes(result.bytes), result.why === "asked for" ? result.model : `${result.model}: ${result.why}`, `${result.seconds.toFixed(1)} s`];
@@ -231,7 +246,11 @@ function tell() {
 async function compare(entry) {
   const { links } = entry.job;
   const answer = await fetch(links.self).catch(() => null);
-  if (!answer?.ok) {
+  if (!answer) {
+    show(entry, "done", UNREACHABLE);
+    return;
+  }
+  if (!answer.ok) {
     show(entry, "done", "The server no longer holds this picture; send it again to compare.");
     entry.item.querySelector(".compare").hidden = true;
     return;

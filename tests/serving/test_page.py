@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -60,7 +63,8 @@ def _page(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
     opened.goto(address)
     yield opened
     context.close()
-    assert [one for one in complaints if "status of 4" not in one] == []
+    expected = "status of 4", "net::ERR_"  # refusals, and servers that were stopped
+    assert [one for one in complaints if not any(words in one for words in expected)] == []
 
 
 def drop(page: Any, name: str, data: bytes) -> None:
@@ -167,6 +171,10 @@ def test_before_and_after_under_the_slider(page: Any) -> None:
     page.mouse.up()
     until(lambda: float(stage.get_attribute("data-split") or 0) > 0.85)
     assert stage.screenshot() != before
+    frame = page.frame_locator("#viewer iframe")
+    frame.locator("#help").click()
+    frame.locator("#about button").click()
+    frame.locator("#about").wait_for(state="hidden")
     page.click("#viewer .close")
     assert page.locator("#viewer").is_hidden()
     assert page.evaluate("document.activeElement.className") == "compare"
@@ -192,6 +200,33 @@ def test_what_fails_says_why_and_can_be_tried_again(page: Any) -> None:
     assert page.inner_text("li h2") == "<b>x.png"
     page.click("li .again")
     page.wait_for_selector("li.failed")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals of POSIX")
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGSTOP"])
+def test_a_server_that_has_died_is_told(browser: Any, options: ServeOptions, number: str) -> None:
+    """Its connections break, or (a frozen machine, a cut cable) nothing is heard of it any more."""
+    command = [sys.executable, "-m", "srgan_cli", "serve", "--port", "0", "-m", options.model, "--device", "cpu",
+               "--tile", "16"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            pages = _page(browser, process.stdout.readline().strip())
+            page = next(pages)
+            page.clock.install()
+            drop(page, "a.png", png(2000, 2000))
+            page.wait_for_selector("li.running")
+            process.send_signal(getattr(signal, number))
+            page.wait_for_timeout(500)
+            if number == "SIGSTOP":
+                page.clock.run_for(25_000)
+            page.wait_for_selector("text=The server does not answer; trying again…")
+            page.clock.run_for(60_000)
+            page.wait_for_selector("li.failed >> text=The server cannot be reached.")
+            assert page.locator("li .again").is_visible()
+            next(pages, None)
+        finally:
+            process.kill()
 
 
 def test_removing_one_ends_the_work(page: Any, server: HttpServer, gate: Gate) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import socket
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -112,7 +113,9 @@ def test_a_job_that_ends_while_an_event_is_sent_is_told_as_ended() -> None:
 
     async def follow() -> list[str]:
         task = Task(b"", UpscaleOptions(), "a.png", Room(0).reserve(), state="running")
-        service: Any = SimpleNamespace(_known=lambda _: task, _shown=lambda task: {"state": task.state}, jobs=Jobs())
+        service: Any = SimpleNamespace(
+            _known=lambda _: task, _shown=lambda task: {"state": task.state}, jobs=Jobs(), options=ServeOptions()
+        )
         response = await app.Service.events(service, cast(Any, None))
         said = []
         async for chunk in response.body_iterator:  # type: ignore[attr-defined]
@@ -121,6 +124,27 @@ def test_a_job_that_ends_while_an_event_is_sent_is_told_as_ended() -> None:
         return said
 
     assert ["running" in (said := asyncio.run(follow()))[0], "done" in said[-1], len(said)] == [True, True, 2]
+
+
+def test_a_silent_job_is_told_again_and_kept(options: ServeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a model is loaded, for example: the page takes silence for a dead server."""
+    opened = threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Any:
+        opened.wait(30)
+        raise DeviceError("enough")
+
+    monkeypatch.setattr(app, "make", slow)
+    with running(replace(options, keep_s=0.4)) as server, ThreadPoolExecutor(1) as pool:
+        path = post(server, "/v1/jobs", png()).headers["Location"]
+        watching = pool.submit(get, server, f"{path}/events")
+        time.sleep(1.5)
+        assert get(server, path).json["state"] == "running"
+        opened.set()
+        states = [json.loads(line[6:])["state"] for line in watching.result(30).body.decode().splitlines()
+                  if line.startswith("data: ")]  # fmt: skip
+        assert states.count("running") > 3
+        assert states[-1] == "failed"
 
 
 def test_the_oldest_results_make_room(options: ServeOptions) -> None:
