@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
 
 _BASELINES = ("bicubic", "lanczos")
+_LOW = "low"  # the folder of the saved low pictures
 _WITHOUT_COLOURS = (
     "the wear was learned from pictures without colours, so originals and small pictures are compared in grey"
 )
@@ -113,7 +115,7 @@ def evaluate_models(
     looked_at = shifts.seen(taken) if options.low_dir is not None else taken
     evaluations = side_by_side(
         methods, _saving(looked_at, options.save), scale=scale, extra=chosen.metrics, again=again,
-        on_result=_saver(options.save),
+        on_result=_saver(options.save, methods),
     )  # fmt: skip
     notes = (_WITHOUT_COLOURS,) if grey else ()
     if not evaluations["bicubic"].pictures:
@@ -209,19 +211,28 @@ def _saving(taken: Iterator[NamedPair], folder: Path | None) -> Iterator[NamedPa
     """The pairs, whose low pictures are saved as they pass."""
     for name, low, high in taken:
         if folder is not None:
-            _save(folder / "low" / name, low)
+            _save(folder / _LOW / name, low)
         yield name, low, high
 
 
-def _saver(folder: Path | None) -> Callable[[str, Pixels, PictureScores], None] | None:
+def _saver(folder: Path | None, methods: Iterable[str]) -> Callable[[str, Pixels, PictureScores], None] | None:
     if folder is None:
         return None
-    return lambda method, result, scores: _save(folder / _folder_name(method) / scores.name, result)
+    names = _folder_names(methods)
+    return lambda method, result, scores: _save(folder / names[method] / scores.name, result)
 
 
-def _folder_name(method: str) -> str:
-    """A folder for each method, always inside the output folder, even for a model called `../runs/a`."""
-    return "-".join(part for part in Path(method).parts if part not in (Path(method).anchor, ".."))
+def _folder_names(methods: Iterable[str]) -> dict[str, str]:
+    """A folder for each method, always inside the output folder, even for a model called `../runs/a`, and of its own,
+    even for one called `low`."""
+    names: dict[str, str] = {}
+    taken = {_LOW}
+    for method in methods:
+        plain = "-".join(part for part in Path(method).parts if part not in (Path(method).anchor, "..")) or "model"
+        name = next(one for one in chain((plain,), (f"{plain} ({n})" for n in count(2))) if one.casefold() not in taken)
+        names[method] = name
+        taken.add(name.casefold())
+    return names
 
 
 def _save(path: Path, pixels: Pixels) -> None:

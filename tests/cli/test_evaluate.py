@@ -147,6 +147,16 @@ def test_models_stand_side_by_side_under_names_that_differ(srgan: Run, models: t
     ]  # fmt: skip
 
 
+def test_a_model_called_low_has_a_folder_of_its_own(srgan: Run) -> None:
+    save_tiny(Path("low.safetensors"), 4, features=4)
+    Path("model.safetensors").write_bytes(Path("low.safetensors").read_bytes())
+    assert srgan("-m", "low.safetensors", "--save", "kept")[0] == 0
+    assert sorted(path.name for path in Path("kept").iterdir()) == ["bicubic", "lanczos", "low", "low (2)"]
+    assert srgan("-m", ".", "-m", "low.safetensors", "--save", "again")[0] == 0  # each typed, since both are called low
+    found = sorted(path.name for path in Path("again").iterdir())
+    assert found == ["bicubic", "lanczos", "low", "low.safetensors", "model"]
+
+
 def test_the_pictures_that_were_measured_are_kept(srgan: Run) -> None:
     code, out, _ = srgan("--save", "kept", "--json")
     scores = json.loads(out)["methods"]["tiny4"]["pictures"][1]
