@@ -36,7 +36,11 @@ function slide() {
 
 for (const image of [before, after]) {
   image.addEventListener("error", () => {
-    if (shown >= 0) caption.textContent = `${decodeURI(image.getAttribute("src"))} no longer exists`;
+    if (shown < 0) return;
+    const address = image.getAttribute("src");
+    let path = address;
+    try { path = decodeURIComponent(address); } catch { /* a name that is not UTF-8 */ }
+    caption.textContent = `${path} no longer exists`;
   });
 }
 links.forEach((link, index) => link.addEventListener("click", (event) => {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,14 +19,10 @@ from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import save_weights
 from srgan_cli.serving.server import HttpServer
 from srgan_cli.serving.settings import ServeOptions
+from tests.browsers import launched, page_at
 from tests.networks.test_noise import noisy
 from tests.serving.conftest import Gate
 from tests.serving.servers import gauge, png, post, running, until
-
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("needs chromium", allow_module_level=True)
 
 pytestmark = pytest.mark.slow  # the browser alone takes as long as all other tests of `serving`
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -43,28 +38,12 @@ _DROP = """async ([name, data]) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        yield started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield from launched()
 
 
 @pytest.fixture
 def page(browser: Any, server: HttpServer) -> Iterator[Any]:
-    yield from _page(browser, server.address)
-
-
-def _page(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
-    """A page in its own window; any error in the browser's console fails the test."""
-    context = browser.new_context(**{"viewport": {"width": 1000, "height": 800}, **settings})
-    opened = context.new_page()
-    complaints: list[str] = []
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda err: complaints.append(str(err)))
-    opened.set_default_timeout(60_000)
-    opened.goto(address)
-    yield opened
-    context.close()
-    expected = "status of 4", "net::ERR_"  # refusals, and servers that were stopped
-    assert [one for one in complaints if not any(words in one for words in expected)] == []
+    yield from page_at(browser, server.address)
 
 
 def drop(page: Any, name: str, data: bytes) -> None:
@@ -115,7 +94,7 @@ def test_grain_and_noise_are_offered_where_they_mean_something(
 ) -> None:
     save_weights(tmp_path / "noisy.safetensors", noisy(), Card("noisy", "noisy"))
     with running(replace(options, model=str(tmp_path / "noisy.safetensors"))) as drawing:
-        pages = _page(browser, drawing.address)
+        pages = page_at(browser, drawing.address)
         page = next(pages)
         shown = {name: page.locator(f"#{name}") for name in ("variation", "strength", "seed")}
         assert [one.is_visible() for one in shown.values()] == [True, False, True]
@@ -211,7 +190,7 @@ def test_a_server_that_has_died_is_told(browser: Any, options: ServeOptions, num
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
-            pages = _page(browser, process.stdout.readline().strip())
+            pages = page_at(browser, process.stdout.readline().strip())
             page = next(pages)
             page.clock.install()
             drop(page, "a.png", png(2000, 2000))
@@ -238,7 +217,7 @@ def test_removing_one_ends_the_work(page: Any, server: HttpServer, gate: Gate) -
 
 
 def test_leaving_the_page_ends_the_work(browser: Any, server: HttpServer, gate: Gate) -> None:
-    pages = _page(browser, server.address)
+    pages = page_at(browser, server.address)
     page = next(pages)
     drop(page, "a.png", png())
     page.wait_for_selector("li.running")
@@ -296,7 +275,7 @@ def test_the_keyboard_alone(page: Any) -> None:
 
 
 def test_a_phone(browser: Any, server: HttpServer) -> None:
-    pages = _page(browser, server.address, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True,
+    pages = page_at(browser, server.address, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True,
                   color_scheme="dark")  # fmt: skip
     page = next(pages)
     page.set_input_files("#files", [EXAMPLES / "cat.jpg"])
@@ -315,7 +294,7 @@ def test_a_phone(browser: Any, server: HttpServer) -> None:
 
 def test_the_token_is_asked_for(browser: Any, options: ServeOptions) -> None:
     with running(replace(options, token="a-token-of-the-tests")) as locked:
-        pages = _page(browser, locked.address)
+        pages = page_at(browser, locked.address)
         page = next(pages)
         page.fill("[name=token]", "wrong")
         page.keyboard.press("Enter")
