@@ -308,7 +308,7 @@ class Service:
         task = self._known(request)
         if task.result is None:
             raise ProblemError(409, "the job is not done, so there is nothing to compare")
-        if task.result.width * task.result.height > _PREVIEW_PIXELS:
+        if not _is_comparable(task.result):
             raise ProblemError(413, "the result is too large to be shown on a page; download it, and use srgan compare")
         try:
             html = await run_in_threadpool(self._compared, task, task.result)
@@ -328,7 +328,8 @@ class Service:
         if not task.has_ended:
             shown["position"] = self.workshop.position(task)
         if (result := task.result) is not None:
-            links |= {"result": f"{here}/result", "compare": f"{here}/compare"}
+            links |= {"result": f"{here}/result"}
+            links |= {"compare": f"{here}/compare"} if _is_comparable(result) else {}
             shown["result"] = {
                 "name": _result_name(task, result), "type": result.mime, "bytes": len(result.data),
                 "width": result.width, "height": result.height, "model": result.model, "why": result.why,
@@ -409,6 +410,10 @@ def _result_name(task: Task, result: Result) -> str:
     stem = task.name.rpartition(".")[0] or task.name
     size = task.options.size
     return f"{stem}_x{size.scale:g}{result.suffix}" if size.scale is not None else f"{stem}_large{result.suffix}"
+
+
+def _is_comparable(result: Result) -> bool:
+    return result.width * result.height <= _PREVIEW_PIXELS
 
 
 def _waited(task: Task) -> float:

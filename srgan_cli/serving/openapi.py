@@ -11,6 +11,7 @@ from srgan_cli.serving.making import mime_of
 from srgan_cli.serving.settings import Questions, ServeOptions
 
 _JSON = "application/json"
+_NO_TOKEN = "The token is missing or wrong."
 
 
 def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
@@ -41,14 +42,16 @@ def document(questions: Questions, options: ServeOptions) -> dict[str, Any]:
             "/v1/jobs/{id}/result": {
                 "get": _about_job(
                     "The picture. It is kept until the job is deleted, or it has not been requested for some time.",
-                    "jobResult", {"200": _picture(), "409": _problem("It is not done.")},
+                    "jobResult",
+                    {"200": _picture(), "409": _problem("It is not done."), "default": _problem("Why it failed.")},
                 )
             },
             "/v1/jobs/{id}/compare": {
                 "get": _about_job(
                     "A page with the picture before and after under a slider.", "jobCompare",
                     {"200": {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}},
-                     "409": _problem("It is not done.")},
+                     "409": _problem("It is not done."),
+                     "413": _problem("The result is too large for a page; its job has no link to this one.")},
                 )
             },
             "/v1/models": {"get": _plain("The available models.", "models", {"200": _json("The models.", "Models")})},
@@ -115,7 +118,7 @@ def _body(questions: Questions) -> dict[str, Any]:
 def _refusals(options: ServeOptions) -> dict[str, Any]:
     return {
         "400": _problem("An option is not valid."),
-        "401": _problem("The token is missing or wrong."),
+        "401": _problem(_NO_TOKEN),
         "408": _problem("The upload stopped or was too slow."),
         "413": _problem(
             f"More than {options.max_bytes / 1e6:g} MB, {options.max_pixels / 1e6:g} million px, or "
@@ -145,7 +148,7 @@ def _picture() -> dict[str, Any]:
 
 def _about_job(summary: str, name: str, responses: Mapping[str, Any]) -> dict[str, Any]:
     parameter = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-    more = {**responses, "404": _problem("There is no such job, or it was removed.")}
+    more = {**responses, "401": _problem(_NO_TOKEN), "404": _problem("There is no such job, or it was removed.")}
     return {"summary": summary, "operationId": name, "parameters": [parameter], "responses": more}
 
 

@@ -193,7 +193,7 @@ function show(entry, state, words, fraction = null) {
   bar.hidden = fraction === null;
   bar.setAttribute("aria-label", `${entry.file.name}: ${words}`);
   if (fraction !== null) bar.value = fraction;
-  item.querySelector(".compare").hidden = !done;
+  item.querySelector(".compare").hidden = !done || !entry.job.links.compare; // there is none for huge results
   item.querySelector(".download").hidden = !done;
   offerAgain(entry);
   tell();

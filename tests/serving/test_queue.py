@@ -63,6 +63,15 @@ def test_a_job_from_its_beginning_to_its_end(server: HttpServer) -> None:
     assert gauge(server, "srgan_held_bytes") == 0
 
 
+def test_a_result_too_large_for_a_page_has_no_link_to_one(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_PREVIEW_PIXELS", 24 * 18 - 1)
+    path = post(server, "/v1/jobs?scale=2", png()).headers["Location"]
+    until(lambda: get(server, path).json["state"] == "done")
+    assert get(server, path).json["links"].keys() == {"self", "events", "result"}
+    assert get(server, f"{path}/compare").status == 413
+    ask(server, "DELETE", path)
+
+
 def test_a_job_that_fails_says_why(server: HttpServer) -> None:
     path = post(server, "/v1/jobs", b"no picture").headers["Location"]
     until(lambda: get(server, path).json["state"] == "failed")
