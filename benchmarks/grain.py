@@ -28,10 +28,10 @@ from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.grain import BLOCK, measure
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.imaging.rgb import read_rgb
+from srgan_cli.imaging.standards import luma
 from srgan_cli.sizes import Size
 
 _SIDE_PX, _SCALE, _PLACES, _FLAT_LEVELS = 480, 4, 120, 3.0
-_LUMA = np.array([0.299, 0.587, 0.114])
 
 Array = np.ndarray[Any, Any]
 
@@ -66,13 +66,13 @@ def flat_places(picture: Array, without: Array | None) -> list[tuple[int, int]]:
     if without is None:
         found = measure([picture], _PLACES)
         return [] if found is None else [(top, left) for _, top, left in found.flat]
-    luma = without.astype(float) @ _LUMA
+    levels = luma(without, np.float64)
     all_places = [
         (top, left)
-        for top in range(0, luma.shape[0] - BLOCK + 1, BLOCK)
-        for left in range(0, luma.shape[1] - BLOCK + 1, BLOCK)
+        for top in range(0, levels.shape[0] - BLOCK + 1, BLOCK)
+        for left in range(0, levels.shape[1] - BLOCK + 1, BLOCK)
     ]
-    blocks = [luma[top : top + BLOCK, left : left + BLOCK] for top, left in all_places]
+    blocks = [levels[top : top + BLOCK, left : left + BLOCK] for top, left in all_places]
     return [
         place
         for place, block in zip(all_places, blocks, strict=True)
@@ -82,10 +82,10 @@ def flat_places(picture: Array, without: Array | None) -> list[tuple[int, int]]:
 
 def grain_of(picture: Array, places: Sequence[tuple[int, int]], lighter: Array) -> dict[str, float]:
     """The grain in flat blocks, without their best-fit plane."""
-    luma = picture.astype(float) @ _LUMA
+    levels = luma(picture, np.float64)
     y, x = np.mgrid[0:BLOCK, 0:BLOCK].reshape(2, -1)
     basis, _ = np.linalg.qr(np.stack([np.ones(BLOCK**2), x, y], 1).astype(float))
-    blocks = np.stack([luma[top : top + BLOCK, left : left + BLOCK].ravel() for top, left in places])
+    blocks = np.stack([levels[top : top + BLOCK, left : left + BLOCK].ravel() for top, left in places])
     rest = (blocks - blocks @ basis @ basis.T).reshape(-1, BLOCK, BLOCK)
     power = (rest**2).mean()
     near = [((rest[:, :, d:] * rest[:, :, :-d]).mean() + (rest[:, d:] * rest[:, :-d]).mean()) / 2 for d in (1, 2)]

@@ -22,14 +22,13 @@ from srgan_cli.errors import NothingToDoError, PictureError, shown
 from srgan_cli.files import publish_bytes
 from srgan_cli.imaging.formats import PICTURE_SUFFIXES
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.imaging.standards import LUMA
+from srgan_cli.imaging.standards import luma
 
 _THUMB_PX = 176
 _THUMB, _COPY = Codec("JPEG", 72), Codec("JPEG", 90)
 _COPY_PX = 2048  # longest side of a copy for browsers
 _MEASURED_PX = 640  # in the middle of the larger picture: the area where the change is measured
 _BROWSERS_SHOW = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp"})
-_LUMA = np.array(LUMA, np.float32)
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def change(before: Pixels, after: Pixels) -> float:
     with the smaller one enlarged bicubically. Both are (H, W, 3) uint8."""
     height, width = (max(sides) for sides in zip(before.shape[:2], after.shape[:2], strict=True))
     top, left = max(0, (height - _MEASURED_PX) // 2), max(0, (width - _MEASURED_PX) // 2)
-    parts = [_part(one, (width, height), top, left) @ _LUMA for one in (before, after)]
+    parts = [luma(_part(one, (width, height), top, left), np.float32) for one in (before, after)]
     return float(np.sqrt(np.square(parts[0] - parts[1]).mean()))
 
 

@@ -19,12 +19,11 @@ import numpy.typing as npt
 from srgan_cli.comparison.scenes import Area, Enlarged, Scene, Still, View
 from srgan_cli.errors import SettingsError
 from srgan_cli.imaging.image import Pixels
-from srgan_cli.imaging.standards import LUMA
+from srgan_cli.imaging.standards import luma
 
 _CELLS_ACROSS = 8  # of a crop: finer finds little more, and coarser positions it badly
 _MIN_CELL_PX = 4
 _BAND_PX = 256  # approximate number of px examined at once, so that memory stays small for pictures of any size
-_LUMA = np.array(LUMA, np.float32)
 
 # The side of a grain of noise, in px of the frame, if no view says how much it was enlarged: srgan's usual scale. If
 # the true one is smaller, only the finest texture counts less.
@@ -130,7 +129,7 @@ def _examined(pictures: Sequence[Pixels], cell_px: int, grain_px: int) -> tuple[
 
     The standard deviation is used, not the variance, so that one hard edge does not outweigh a meadow.
     """
-    parts = [one @ _LUMA for one in pictures]  # (H, W, 3) -> (H, W)
+    parts = [luma(one, np.float32) for one in pictures]  # (H, W, 3) -> (H, W)
     mean = sum(parts) / np.float32(len(parts)) if len(parts) > 1 else np.float32(0)
     variance = sum(_cells(part - mean, cell_px).var(axis=(1, 3), dtype=np.float64) for part in parts)
     return np.sqrt(variance), np.stack([_cells(part, grain_px).mean(axis=(1, 3)) for part in parts])

@@ -39,7 +39,7 @@ from srgan_cli.dataset.kernels import (
     resize_matrix,
     resized,
 )
-from srgan_cli.dataset.wear import compressed, drawn_compression, luma, random_inputs
+from srgan_cli.dataset.wear import compressed, drawn_compression, random_inputs, without_colours
 from srgan_cli.dataset.wear_header import refuse_other_scale
 from srgan_cli.training_data_config import DegradationSettings
 
@@ -246,12 +246,12 @@ def _worn(high: Tensor, values: Sequence[Worn], scale: int) -> Tensor:
     """All with the same wearer, since they come from one setting; without colours if it was trained without them."""
     learned = wear_files.opened(values[0].name)
     refuse_other_scale(values[0].name, learned.scale, scale)
-    high = luma(high.float()) if learned.grey else high.float()
+    high = without_colours(high.float()) if learned.grey else high.float()
     low = bicubic_down(high, scale)
     height, width = low.shape[2:]
     random = random_inputs([value.seed for value in values], height, width, low.device)
     worn: Tensor = learned.network(low, high, random).worn
-    return compressed(luma(worn) if learned.grey else worn, [value.compression for value in values])
+    return compressed(without_colours(worn) if learned.grey else worn, [value.compression for value in values])
 
 
 def _photo(pictures: list[Tensor], values: Sequence[Degradation], scale: int) -> list[Tensor]:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from srgan_cli.checking import check
 from srgan_cli.dataset.codecs import BLOCK_PX, Compression, all_through_codecs, mapper
-from srgan_cli.imaging.standards import LUMA
+from srgan_cli.networks.layers import luma
 
 GRAIN = 4  # channels of the input noise: one per colour, and one for all
 CODE = 4  # numbers that distinguish one picture's wear from another's
@@ -73,10 +73,9 @@ class Wear(NamedTuple):
     residual: Tensor
 
 
-def luma(pictures: Tensor) -> Tensor:
+def without_colours(pictures: Tensor) -> Tensor:
     """(N, 3, H, W) -> the same without colours, as `pictures.without_colours` has it, neither rounded nor clipped."""
-    weights = pictures.new_tensor(LUMA).view(1, 3, 1, 1)
-    return (pictures * weights).sum(dim=1, keepdim=True).expand_as(pictures)
+    return luma(pictures).expand_as(pictures)
 
 
 def random_inputs(seeds: Sequence[int], height: int, width: int, device: torch.device) -> RandomInputs:

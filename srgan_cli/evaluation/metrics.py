@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from srgan_cli.imaging.standards import LUMA
+from srgan_cli.imaging import standards
 
 Plane = npt.NDArray[np.float64]
 
@@ -130,4 +130,4 @@ def grey_plane(picture: npt.NDArray[Any]) -> Plane:
     """(H, W, 1 or 3) -> (H, W), full range, as MATLAB's `rgb2gray`."""
     if picture.shape[2] == 1:
         return np.asarray(picture[..., 0], np.float64)
-    return np.asarray(np.floor(picture.astype(np.float64) @ np.array(LUMA) + 0.5))
+    return np.asarray(np.floor(standards.luma(picture, np.float64) + 0.5))

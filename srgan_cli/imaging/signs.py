@@ -12,14 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from srgan_cli.imaging import sniffing
+from srgan_cli.imaging import sniffing, standards
 from srgan_cli.imaging.compression import codec_quality
 from srgan_cli.imaging.decoding import boundary
 from srgan_cli.imaging.history import Plane, jpeg_quality_of
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.reading import OpenPicture, open_picture
 from srgan_cli.imaging.sources import Source
-from srgan_cli.imaging.standards import LUMA
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -27,7 +26,6 @@ _STRIP_ROWS, _STRIP_COLUMNS = 256, 2048
 # Rows are decoded from the top, and skipping some costs as much as decoding them.
 _DECODED_PX = 8_000_000
 _FETCH_ROWS = 64
-_LUMA = np.array(LUMA, np.float32)
 # What looks like an old JPEG's grid above this is a drawing. Of 80 drawings with smooth edges (`benchmarks.drawings`),
 # 9 looked so; they have 0.46 and more. As JPEGs of quality 30 to 75 they have 0.10 at most, of quality 90 0.23; 60
 # pictures of BSD100 and Set14 as JPEGs of quality 10 to 90, 0.02.
@@ -153,8 +151,7 @@ def _shown(strip: Pixels) -> Mask | None:
 
 def _luma(pixels: Pixels) -> Plane:
     """(H, W, 1 or 3) to (H, W), 0 to 255."""
-    weights = _LUMA if pixels.shape[2] == 3 else np.ones(1, np.float32)
-    luma: Plane = pixels.astype(np.float32) @ weights
+    luma: Plane = standards.luma(pixels, np.float32) if pixels.shape[2] == 3 else pixels[..., 0].astype(np.float32)
     return luma if pixels.dtype == np.uint8 else luma / np.float32(257)
 
 

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.errors import WeightsError
+from srgan_cli.imaging.standards import LUMA
 from srgan_cli.networks.noise import Noise
 
 # A layer for the receptive field: (kernel side, its resolution as a multiple of the low picture's).
@@ -43,6 +44,11 @@ def halo_px(layers: Iterable[Layer]) -> int:
     ceil(n / r). Because ceil(ceil(a) / r) = ceil(a / r), rounding once at the end gives the exact value.
     """
     return math.ceil(sum(Fraction(kernel // 2, resolution) for kernel, resolution in layers))
+
+
+def luma(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, 1, H, W), neither rounded nor clipped. For arrays see `imaging.standards.luma`."""
+    return (pictures * pictures.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def check(condition: bool, message: str) -> None:

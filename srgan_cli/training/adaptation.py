@@ -34,8 +34,8 @@ from srgan_cli.dataset.wear import (
     Wearer,
     compressed,
     drawn_compression,
-    luma,
     random_inputs,
+    without_colours,
 )
 from srgan_cli.networks.discriminators import WearDiscriminator
 from srgan_cli.networks.generators import Generator
@@ -144,7 +144,7 @@ class Adaptation:
         codecs: Sequence[Compression | None] = [drawn_compression(self.signs, source) for _ in seeds]
         with self.autocast():
             found: Wear = network(low, high, random_inputs(seeds, height, width, low.device))
-        worn = compressed(luma(found.worn) if self.grey else found.worn, codecs).contiguous(
+        worn = compressed(without_colours(found.worn) if self.grey else found.worn, codecs).contiguous(
             memory_format=torch.channels_last
         )
         return Wear(worn, found.residual)

@@ -12,7 +12,7 @@ from srgan_cli.dataset import degradation
 from srgan_cli.dataset.cache import Cache
 from srgan_cli.dataset.crops import Batch, Crops
 from srgan_cli.dataset.taught import Taught
-from srgan_cli.dataset.wear import luma
+from srgan_cli.dataset.wear import without_colours
 from srgan_cli.training.run import Run
 from srgan_cli.training.sources import Sources
 from srgan_cli.training.state import State
@@ -140,7 +140,7 @@ class BatchLoader:
 
 
 def _grey(pictures: Tensor) -> Tensor:
-    return luma(pictures).contiguous(memory_format=torch.channels_last)
+    return without_colours(pictures).contiguous(memory_format=torch.channels_last)
 
 
 def _where(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_cli.dataset.degradation import bicubic_down
-from srgan_cli.imaging.standards import CHROMA, LUMA
+from srgan_cli.imaging.standards import CHROMA
 from srgan_cli.networks.discriminators import Verdict
 from srgan_cli.networks.features import VGGFeatures
+from srgan_cli.networks.layers import luma
 from srgan_cli.training_config import Objective, PixelLoss
 
 # Ledig et al. 2017, section 3.2: VGG's features are divided by 12.75, which multiplies their MSE by 0.006.
@@ -215,11 +216,6 @@ def artifact(result: Tensor, ema: Tensor, high: Tensor) -> Tensor:
     return (weight * difference).abs().mean()
 
 
-def _luminance(pictures: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, 1, H, W)."""
-    return (pictures * pictures.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
-
-
 def _local_variance(x: Tensor, window_px: int) -> Tensor:
     """(N, 1, H, W) -> (N, 1, H, W): the unbiased variance in a window around each pixel, with mirrored borders."""
     margin = window_px // 2
@@ -269,7 +265,7 @@ def log_power(pictures: Tensor) -> Tensor:
     The windows are described at `spectrum`. White noise with standard deviation s has a mean power of s². A picture
     smaller than a window is treated as one window.
     """
-    luminance = _luminance(pictures).squeeze(1)
+    luminance = luma(pictures).squeeze(1)
     height, width = (min(SPECTRUM_PX, length) for length in luminance.shape[1:])
     windows = luminance.unfold(1, height, max(1, height // 2)).unfold(2, width, max(1, width // 2)).flatten(0, 2)
     taper = torch.outer(*(torch.hann_window(n, dtype=pictures.dtype, device=pictures.device) for n in (height, width)))
@@ -297,7 +293,7 @@ def flat(result: Tensor, high: Tensor) -> Tensor:
     9×9 px around it: 1 on paper, 0.4 at 2 levels, nearly 0 in texture. The loss is 0 for equal pictures.
     """
     result, high = wide(result), wide(high)
-    luminance = _luminance(high)
+    luminance = luma(high)
     quiet = torch.exp(-_local_variance(luminance, _FLAT_WINDOW_PX) / _FLAT_STD**2)
     return (quiet * (result - high)).abs().mean()
 

@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.imaging.signs import blocking_of, noise_of
-from srgan_cli.imaging.standards import LUMA
+from srgan_cli.imaging.standards import luma
 
 Plane = npt.NDArray[np.float32]
 
-_LUMA = np.array(LUMA, np.float32)
 _EDGE_PX = 9  # length of the stretches in which edges are searched
 _EDGES = 0.02  # fraction of all stretches: those with the largest range
 _STEEPEST_OF_SIGMA = math.sqrt(2 * math.pi)  # range / steepest step of an ideal edge, blurred by a Gaussian of 1 px
@@ -73,12 +72,12 @@ def appearance_of(pictures: Sequence[Pixels]) -> Appearance:
     """For low pictures (H, W, 3) uint8, at least 16 px per side."""
     if not pictures:
         return Appearance()
-    lumas: list[Plane] = [picture.astype(np.float32) @ _LUMA for picture in pictures]
+    lumas: list[Plane] = [luma(picture, np.float32) for picture in pictures]
     return Appearance(
-        noise=float(np.mean([noise_of(luma) for luma in lumas])),
-        blur_across_px=float(np.mean([_edge_blur_px(luma) for luma in lumas])),
-        blur_down_px=float(np.mean([_edge_blur_px(luma.T) for luma in lumas])),
-        blocking=float(np.mean([blocking_of(luma) for luma in lumas])),
+        noise=float(np.mean([noise_of(one) for one in lumas])),
+        blur_across_px=float(np.mean([_edge_blur_px(one) for one in lumas])),
+        blur_down_px=float(np.mean([_edge_blur_px(one.T) for one in lumas])),
+        blocking=float(np.mean([blocking_of(one) for one in lumas])),
     )
 
 
