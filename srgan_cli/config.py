@@ -173,7 +173,7 @@ class WriteOptions:
             16 <= self.tiff_tile_px <= 4096 and self.tiff_tile_px % 16 == 0,
             f"--tile-size must be a multiple of 16 px up to 4096, not {self.tiff_tile_px}",
         )
-        check_option(self.strip in ("none", "gps", "all"), f"--strip must be gps or all, not {self.strip!r}")
+        check_option(self.strip in ("none", "gps", "all"), f"--strip must be gps, all or none, not {self.strip!r}")
         check_option(
             self.background is None or (len(self.background) == 3 and all(0 <= v <= 255 for v in self.background)),
             "--background must be three numbers between 0 and 255",

@@ -45,6 +45,7 @@ ROOMS = (
     "extras",
     "checking",
     "errors",
+    "wording",
     "threads",
 )
 FACES = ("__init__", "__main__")

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from srgan_cli.cli.estimate import Estimate
 from srgan_cli.errors import shown
+from srgan_cli.wording import about, duration, megapixels, percent_done
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.inputs import Failure
@@ -30,27 +31,6 @@ _REFRESH_SECONDS = 0.2
 _EVENT_SECONDS = 0.5  # minimum interval of events inside a picture, except where a part of it becomes final
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """`7.2 s`, `3 min 05 s`, `2 h 07 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def about(seconds: float) -> str:
-    """An estimate: `about 7 s`, `about 3 min 05 s`."""
-    return f"about {seconds:.0f} s" if seconds < 60 else f"about {duration(seconds)}"
-
-
-def megapixels(count: float) -> str:
-    """Two digits at least: `14.8 MP`, `0.078 MP`."""
-    millions = count / 1e6
-    return f"{millions:.1f} MP" if millions >= 1 or not millions else f"{max(millions, 1e-4):.2g} MP"
 
 
 class Watch:
@@ -125,7 +105,7 @@ class Watch:
                 description=escape(self._doing),
                 completed=estimate.px(),
                 total=max(1, estimate.total_px) if known else None,  # None: an indeterminate bar
-                left=f"{estimate.fraction():>4.0%}  {left}" if known else left,
+                left=f"{percent_done(estimate.fraction()):>4}  {left}" if known else left,
             )
 
     def _line(self) -> None:
@@ -133,7 +113,7 @@ class Watch:
         with self._lock:
             estimate, seconds = self._estimate, self._estimate.seconds_left()
             left = "" if seconds is None else f", {about(seconds)} left"
-            done = "" if estimate.is_loading else f", {estimate.fraction():.0%}"
+            done = "" if estimate.is_loading else f", {percent_done(estimate.fraction())}"
             line = f"{self._doing}{done}{left}"
         self._say(line)
 

@@ -23,6 +23,7 @@ from srgan_cli.cli.options import (
 from srgan_cli.config import AUTO_MODEL, DEFAULT_MODEL, EngineOptions, Precision
 from srgan_cli.errors import shown
 from srgan_cli.extras import how_to_install
+from srgan_cli.wording import counted
 
 
 @click.command(cls=Command)
@@ -68,7 +69,7 @@ def _machine() -> dict[str, object]:
         "system": platform.platform(),
         "torch": torch.__version__,
         "devices": [*map(str, choice.devices()), *choice.absences()],
-        "cpu": f"{os.cpu_count()} cores",
+        "cpu": counted(os.cpu_count() or 1, "core"),
         "allocator": "glibc keeps large blocks" if kept else "unchanged (not glibc, or SRGAN_KEEP_BLOCKS=0)",
     }
 

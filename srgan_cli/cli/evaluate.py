@@ -37,6 +37,7 @@ from srgan_cli.cli.options import (
 from srgan_cli.config import DEFAULT_MODEL, EngineOptions, Precision
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.files import check_publishable, publish_text, reason
+from srgan_cli.wording import counted
 
 if TYPE_CHECKING:
     from srgan_cli.evaluation.further import Name
@@ -192,7 +193,7 @@ def _show(report: EvaluationReport, *, verbose: bool, quiet: bool) -> None:
             _table(shown(scores[0].name), values)
             click.echo()
     count = len(report.methods["bicubic"].pictures)
-    _table(f"mean of {count} picture{'s' * (count != 1)}, ×{report.scale}", means)
+    _table(f"mean of {counted(count, 'picture')}, ×{report.scale}", means)
     if quiet:
         return
     for sentence in (*_conventions(report, means), *(f"note: {note}" for note in report.notes)):

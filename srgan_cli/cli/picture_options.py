@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args
 
@@ -45,13 +46,24 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
 
 
+_STRIPS = ("gps", "all", "none")
+
+
+def _is_input(word: str) -> bool:
+    return word.lower() not in _STRIPS and os.path.lexists(word)
+
+
 class PicturesCommand(Command):
-    """`--strip` without a value means all; click would take the next argument as its value."""
+    """`--strip` without a value means all; click would take the next argument as its value.
+
+    A word that is no file's name is taken for a value, so that what may be given is listed.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
         for i, arg in enumerate(args[:end]):
-            if arg == "--strip" and "".join(args[i + 1 : i + 2]).lower() not in ("gps", "all", "none"):
+            following = "".join(args[i + 1 : i + 2])
+            if arg == "--strip" and (not following.isalpha() or _is_input(following)):
                 args[i] = "--strip=all"
         return super().parse_args(ctx, args)
 
@@ -249,7 +261,7 @@ _WRITING_AND_COMPUTING = (
     _output("--strict-names", is_flag=True, help="Fail if two results would have the same name. Default: rename both."),
     _metadata(
         "--strip",
-        type=click.Choice(["gps", "all", "none"], case_sensitive=False),
+        type=click.Choice(_STRIPS, case_sensitive=False),
         default="none",
         metavar="[gps|all]",
         help="Drop metadata: all of it, or the location only.",

@@ -11,21 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from srgan_cli.cli.console import about, megapixels, page_count, page_fields
+from srgan_cli.cli.console import page_count, page_fields
 from srgan_cli.errors import shown
+from srgan_cli.wording import about, counted, megapixels, size
 
 if TYPE_CHECKING:
     from srgan_cli.upscaling.plan import Job
     from srgan_cli.upscaling.session import Session
-
-
-def size(count: float) -> str:
-    """Human-readable size: `812 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def show_plan(session: Session, *, as_json: bool) -> None:
@@ -158,6 +150,6 @@ def _plan_totals(session: Session) -> str:
             lines.append(
                 f"time: {about(seconds)}, at the {megapixels(pace.megapixels_per_second * 1e6)}/s of the last run here"
                 + (", when the machine was busy" if pace.was_busy else "")
-                + f" ({pace.device}, {pace.precision}, {tiles} tile{'s' * (tiles != 1)} of up to {pace.tile_px} px)"
+                + f" ({pace.device}, {pace.precision}, {counted(tiles, 'tile')} of up to {pace.tile_px} px)"
             )
     return "\n".join(lines)

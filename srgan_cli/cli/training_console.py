@@ -20,8 +20,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from srgan_cli.cli.console import duration, stderr
+from srgan_cli.cli.console import stderr
 from srgan_cli.errors import shown
+from srgan_cli.wording import clock, counted, duration, percent_done
 
 if TYPE_CHECKING:
     from srgan_cli.dataset.crops import Refusal, Scan
@@ -81,7 +82,9 @@ class TrainingWatch:
             split=scan.split,
             refused=[{"path": str(one.path), "reason": one.reason} for one in scan.refused],
         )
-        self._say(f"{_count(len(scan.train), 'picture')} to learn from, {len(scan.val)} to validate with: {scan.split}")
+        self._say(
+            f"{counted(len(scan.train), 'picture')} to learn from, {len(scan.val)} to validate with: {scan.split}"
+        )
         for line in refusal_lines(scan.refused):
             self._say(line)
 
@@ -89,7 +92,7 @@ class TrainingWatch:
         self._doing_now("caching", done, total, f"decoding pictures: {done} of {total}")
 
     def teaching(self, done: int, total: int) -> None:
-        self._doing_now("teaching", done, total, f"the teacher enlarges: {done} of about {total} pieces")
+        self._doing_now("teaching", done, total, f"the teacher enlarges: {done} of about {counted(total, 'piece')}")
 
     def _doing_now(self, event: str, done: int, total: int, sentence: str) -> None:
         self._event(event, done=done, total=total)
@@ -129,7 +132,7 @@ class TrainingWatch:
             interrupted=outcome.interrupted,
             exit_code=outcome.exit_code,
         )
-        done = f"after {_count(outcome.steps, 'step')} and {duration(outcome.seconds)}"
+        done = f"after {counted(outcome.steps, 'step')} and {duration(outcome.seconds)}"
         if outcome.interrupted:
             self._say(f"stopped and saved {done}; the same command resumes from there")
             return
@@ -183,7 +186,7 @@ def pieces(
     p: Progress, validation: Mapping[str, float], seconds_left: float | None, *, bar: int
 ) -> list[tuple[str, int]]:
     """The parts of the progress line, from left to right, each with its priority: 0 is the highest."""
-    found = [(f"{p.phase} {p.fraction:4.0%}", 0)]
+    found = [(f"{p.phase} {percent_done(p.fraction):>4}", 0)]
     if bar:
         full = round(bar * min(p.fraction, 1.0))
         found.append(("━" * full + "╌" * (bar - full), 9))
@@ -201,7 +204,7 @@ def pieces(
     if (ssim := validation.get("ssim_y")) is not None:
         found.append((f"SSIM {ssim:.4f}", 8))
     if seconds_left is not None and math.isfinite(seconds_left):
-        found.append((f"{_clock(seconds_left)} left", 1))
+        found.append((f"{clock(seconds_left)} left", 1))
     return found
 
 
@@ -225,7 +228,7 @@ def refusal_lines(refused: Iterable[Refusal]) -> list[str]:
     refused = list(refused)
     if not refused:
         return []
-    head = f"{_count(len(refused), 'picture')} left out:"
+    head = f"{counted(len(refused), 'picture')} left out:"
     if len(refused) <= _MAX_REFUSALS:
         return [head, *(f"  {one.path}: {one.reason}" for one in refused)]
     kinds: dict[str, list[Refusal]] = {}
@@ -244,17 +247,13 @@ def summary(facts: Mapping[str, object]) -> str:
         millions = int(str(facts["parameters"])) / 1e6
         words.append(f"{facts.get('architecture', 'a network')} of {millions:.2f} M parameters, x{facts.get('scale')}")
     if facts.get("batch"):
-        words.append(f"{facts['batch']} crops of {facts.get('crop_px')} px a step")
+        words.append(f"{counted(int(str(facts['batch'])), 'crop')} of {facts.get('crop_px')} px a step")
     if facts.get("budget_s"):
         words.append(f"for {_whole(float(str(facts['budget_s'])))}")
     elif facts.get("steps"):
-        words.append(f"{facts['steps']} steps")
+        words.append(counted(int(str(facts["steps"])), "step"))
     begun = facts.get("resumed_at")
     return "; ".join(filter(None, words)) + (f"; resuming from step {begun}" if begun is not None else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _whole(seconds: float) -> str:
@@ -263,14 +262,8 @@ def _whole(seconds: float) -> str:
     return text.removesuffix(" 00 s") if "min" in text else text
 
 
-def _clock(seconds: float) -> str:
-    """`0:07`, `28:05`, `2:07:00`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
-
-
 def _figure(value: float) -> str:
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if round(value, 2) >= 10 else f"{value:.2f}"
 
 
 def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:

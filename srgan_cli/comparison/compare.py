@@ -38,6 +38,7 @@ from srgan_cli.imaging.image import Header, Pixels
 from srgan_cli.imaging.output import decide, output_format
 from srgan_cli.imaging.writing import check_place, write_picture, write_text
 from srgan_cli.sizes import MAX_SCALE
+from srgan_cli.wording import counted, none_of, size
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
@@ -197,7 +198,7 @@ def compare_pictures(
         scenes = iter([_pictures_scene(options, advance)])
     summary = _page(options, scenes) if options.is_page else _sheet(options, scenes)
     if summary is None:
-        raise NothingToDoError(f"none of the {len(failures)} pictures can be read: {failures[0]}")
+        raise NothingToDoError(f"{none_of(len(failures), 'picture', 'be read')}: {failures[0]}")
     return ComparisonReport(summary, tuple(notes), tuple(failures))
 
 
@@ -206,10 +207,10 @@ def _gallery(options: CompareOptions, advance: Callable[[int, int, str], None]) 
     pairs, notes = pairs_of(first, second)
     html, failures = build_gallery(f"{shown(first)} | {shown(second)}", pairs, options.output, advance=advance)
     if len(failures) == len(pairs):
-        raise NothingToDoError(f"none of the {len(pairs)} pairs can be read: {failures[0]}")
+        raise NothingToDoError(f"{none_of(len(pairs), 'pair', 'be read')}: {failures[0]}")
     write_text(options.output, html)
     count = len(pairs) - len(failures)
-    summary = f"{count} pair{'s' * (count != 1)}, the largest change first; {len(html) / 1e6:.1f} MB"
+    summary = f"{counted(count, 'pair')}, the largest change first; {size(len(html))}"
     return ComparisonReport(summary, tuple(notes), tuple(failures))
 
 
@@ -323,9 +324,8 @@ def _labels(options: CompareOptions, labels: list[str], wanted: int | None = Non
         return labels
     wanted = len(labels) if wanted is None else wanted
     if len(options.labels) != wanted or len(set(options.labels)) != wanted:
-        raise SettingsError(
-            f"--labels has {len(set(options.labels))} different names for {wanted} columns: {', '.join(labels)}"
-        )
+        names = counted(len(set(options.labels)), "different name")
+        raise SettingsError(f"--labels has {names} for {counted(wanted, 'column')}: {', '.join(labels)}")
     return list(options.labels[: len(labels)])
 
 
@@ -397,9 +397,10 @@ def _sheet(options: CompareOptions, scenes: Iterator[Scene]) -> str | None:
     header, write = _header(width, height), WriteOptions()
     output = decide(options.output, header, write, width=width, height=height)
     write_picture(options.output, picture, header, output, write)
-    many = "s" * (len(rows) != 1)
-    where = f"at the place{many} given" if options.at else "where they differ most"
-    return f"{len(rows)} crop{many} of {side_px} px {where}, {len(columns)} columns, {width}x{height} px"
+    where = f"at the place{'s' * (len(rows) != 1)} given" if options.at else "where they differ most"
+    return (
+        f"{counted(len(rows), 'crop')} of {side_px} px {where}, {counted(len(columns), 'column')}, {width}x{height} px"
+    )
 
 
 def _header(width: int, height: int) -> Header:

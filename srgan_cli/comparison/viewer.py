@@ -18,6 +18,7 @@ from srgan_cli.comparison.embedding import CODECS, Codec, render
 from srgan_cli.comparison.scenes import Area, Scene
 from srgan_cli.errors import shown
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.wording import counted, size
 
 _TILE_PX = 1024  # a multiple of JPEG's blocks, so that tiles join like the blocks of one file
 # PNG takes a second per 10 megapixels, and three times the size of a good JPEG.
@@ -66,7 +67,7 @@ def build_page(title: str, exhibits: Sequence[Exhibit], *, budget_bytes: int) ->
     }  # fmt: skip
     text = render("comparison/viewer.html.jinja", title=title, data=data, kept=kept)
     count = sum(map(len, pictures))
-    return text, f"{count} pictures, stored {kept}; {len(text) / 1e6:.1f} MB"
+    return text, f"{counted(count, 'picture')}, stored {kept}; {size(len(text))}"
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.imaging.image import Pixels
+from srgan_cli.wording import are
 
 MIN_SHIFT_PX = 0.75  # in px of the high picture, from which it is reported: a whole px is measured to within a tenth
 _SIDE_PX = 384  # side of the area that is examined
@@ -87,6 +88,6 @@ def sentence(shifts: list[tuple[str, Shift]], looked_at: int) -> str | None:
         return None
     name, worst = max(large, key=lambda pair: max(abs(pair[1].x), abs(pair[1].y)))
     return (
-        f"{len(large)} of the {looked_at} pairs checked are not aligned: the low picture of {name} is "
+        f"{len(large)} of the {looked_at} pairs checked {are(len(large))} not aligned: the low picture of {name} is "
         f"shifted by {worst} (right, down) of the high one. Such pairs teach blur and lower scores; align them first"
     )

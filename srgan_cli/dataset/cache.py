@@ -22,6 +22,7 @@ from srgan_cli.dataset.scan import Advance, Picture, cache_folder_of, identity
 from srgan_cli.errors import TrainingError, UnreadablePictureError, shown
 from srgan_cli.files import Lock, lock, part_name, publishing, stale_parts
 from srgan_cli.training_data_config import DataSettings
+from srgan_cli.wording import size
 
 _VERSION = 2  # version of the pixels in a cache: increase it when decoding or downscaling changes
 _NAME = re.compile(r"[0-9a-f]{32}\.(pixels|taught)")  # the latter: see `taught`
@@ -247,9 +248,9 @@ def remove_old(folder: Path) -> None:
 
 def _why(err: OSError, folder: Path, needed_bytes: int) -> str:
     if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        left = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB left" if folder.is_dir() else "no room"
+        left = f"{size(shutil.disk_usage(folder).free)} left" if folder.is_dir() else "no room"
         return (
-            f"the disk is full: the decoded pictures take {needed_bytes / 1e6:,.0f} MB, and {shown(folder)} has "
+            f"the disk is full: the decoded pictures take {size(needed_bytes)}, and {shown(folder)} has "
             f"{left}; free some, name a folder on another disk with --set data.cache_dir=FOLDER, or keep "
             "fewer sizes of each picture with --set data.levels=[1.0]"
         )

@@ -17,6 +17,7 @@ from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, SettingsError, shown
 from srgan_cli.files import expanded
 from srgan_cli.training_data_config import DataSettings
+from srgan_cli.wording import counted
 
 RefusalKind: TypeAlias = Literal[
     "unreadable", "too small", "duplicate", "nearly flat", "heavily compressed", "unpaired"
@@ -73,8 +74,8 @@ def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[
     """The pictures under `highs`, each with its twin under `lows` if given."""
     if lows and len(lows) not in (1, len(highs)):
         raise SettingsError(
-            f"{len(highs)} folders of large pictures and {len(lows)} of small ones: give one folder of small pictures "
-            "for each of the large ones, in the same order, or one for all"
+            f"{counted(len(highs), 'folder')} of large pictures and {len(lows)} of small ones: give one folder of "
+            "small pictures for each of the large ones, in the same order, or one for all"
         )
     seen: set[tuple[int, int]] = set()
     found = [_walk(folder_of(name), seen, refused) for name in highs]

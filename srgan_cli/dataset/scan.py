@@ -22,6 +22,7 @@ from srgan_cli.dataset.pictures import Facts, examine, in_order, read_pixels
 from srgan_cli.errors import NothingToDoError, PictureError, TrainingError, shown
 from srgan_cli.files import cache_folder, publish_text
 from srgan_cli.training_data_config import DataSettings
+from srgan_cli.wording import are
 
 Advance: TypeAlias = Callable[[int, int], None]  # done, total
 
@@ -354,4 +355,4 @@ def _split(kept: Sequence[_Kept], settings: DataSettings) -> tuple[list[_Kept], 
     held = set(digests[: min(max(below, enough), settings.val_max, len(digests) - 1)])
     train = [one for one in kept if one.digest not in held]
     val = [one for one in kept if one.digest in held]
-    return train, val, f"{len(val)} of {len(kept)} are held out, chosen by a hash of their pixels"
+    return train, val, f"{len(val)} of {len(kept)} {are(len(val))} held out, chosen by a hash of their pixels"

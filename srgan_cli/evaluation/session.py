@@ -29,6 +29,7 @@ from srgan_cli.imaging.writing import write_picture
 from srgan_cli.sizes import MAX_SCALE
 from srgan_cli.training_data_config import DegradationSettings, degradation_called
 from srgan_cli.upscaling.session import select
+from srgan_cli.wording import none_of
 
 if TYPE_CHECKING:
     from srgan_cli.engine.upscaler import Upscaler
@@ -119,7 +120,7 @@ def evaluate_models(
     )  # fmt: skip
     notes = (_WITHOUT_COLOURS,) if grey else ()
     if not evaluations["bicubic"].pictures:
-        raise NothingToDoError(f"none of the {len(failures)} pictures can be compared: {failures[0]}")
+        raise NothingToDoError(f"{none_of(len(failures), 'picture', 'be compared')}: {failures[0]}")
     compute = {name: _compute(one) for name, one in models.items()}
     return EvaluationReport(scale, evaluations, compute, tuple(failures), (*notes, *chosen.notes, *shifts.notes))
 

@@ -14,6 +14,7 @@ import numpy as np
 from srgan_cli.errors import UnwritablePictureError, shown
 from srgan_cli.files import Lock, discard, lock, open_own
 from srgan_cli.imaging.image import Depth, Pixels
+from srgan_cli.wording import size as in_words
 
 
 class Canvas:
@@ -128,7 +129,7 @@ def _reserve(descriptor: int, size: int, folder: Path) -> None:
 def _why(err: OSError, size: int, folder: Path) -> str:
     if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return (
-            f"the disk is full: {shown(folder)} has no room for {size / 1e6:,.0f} MB of scratch space; "
+            f"the disk is full: {shown(folder)} has no room for {in_words(size)} of scratch space; "
             "free some, or write to another disk"
         )
     return f"no scratch file can be made in {shown(folder)}: {(err.strerror or 'unknown reason').lower()}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.boxes import boxes
 from srgan_cli.imaging.sources import Source
+from srgan_cli.wording import are, counted
 
 END = b"\xff\xd9"
 _SIZ, _SOT = b"\xff\x51", b"\xff\x90"
@@ -46,11 +47,14 @@ def lost(source: Source) -> str:
     count = -(-(right - left) // wide) * -(-(bottom - top) // high)
     if count > _MAX_TILES or count * _PART_BYTES > source.size:
         raise UnreadablePictureError(
-            f"{source.name} is damaged or incomplete: its {count} tiles take at least {count * _PART_BYTES} bytes, and "
-            f"it has {source.size}"
+            f"{source.name} is damaged or incomplete: its {counted(count, 'tile')} must take at least "
+            f"{count * _PART_BYTES} bytes, and it has {source.size}"
         )
     found = {part.tile for part in _parts(source, start) if part.tile < count}
-    return f"{count - len(found)} of its {count} tiles are missing" if len(found) < count else ""
+    missing = count - len(found)
+    if not missing:
+        return ""
+    return f"{missing} of its {count} tiles {are(missing)} missing" if count > 1 else "its only tile is missing"
 
 
 def cut(source: Source) -> tuple[int, int] | None:

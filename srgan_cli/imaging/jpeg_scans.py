@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from srgan_cli.errors import UnreadablePictureError
 from srgan_cli.imaging.sources import Source
+from srgan_cli.wording import are
 
 _SOS, _EOI = 0xDA, 0xD9
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
@@ -60,7 +61,9 @@ def lost(source: Source) -> str:
     if frame.is_progressive:
         return _lost_bits(frame, scans)
     missing = set(frame.components).difference(*(scan.components for scan in scans))
-    return f"{len(missing)} of its {len(frame.components)} colour channels are missing" if missing else ""
+    if not missing:
+        return ""
+    return f"{len(missing)} of its {len(frame.components)} colour channels {are(len(missing))} missing"
 
 
 def _is_in_one(frame: _Frame, scans: list[_Scan]) -> bool:

@@ -25,6 +25,7 @@ from srgan_cli.imaging.metadata.comment import with_text
 from srgan_cli.imaging.metadata.geometry import Geometry
 from srgan_cli.imaging.metadata.jpeg import COMMENT
 from srgan_cli.imaging.output import Output
+from srgan_cli.wording import size
 
 _SEGMENT_BYTES = 65_000  # of EXIF in a JPEG file
 
@@ -54,8 +55,8 @@ def _refuse_place(target: Path, needed: int) -> None:
     disk = shutil.disk_usage(folder)
     if disk.free < needed and disk.total:  # /proc and similar file systems report no size
         raise UnwritablePictureError(
-            f"the disk is too full for {shown(target)}: up to {needed / 1e6:,.1f} MB are needed in {shown(folder)}, "
-            f"{disk.free / 1e6:,.1f} MB are free"
+            f"the disk is too full for {shown(target)}: up to {size(needed)} are needed in {shown(folder)}, "
+            f"{size(disk.free)} are free"
         )
 
 

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from srgan_cli.errors import WeightsError
+from srgan_cli.wording import counted
 
 _MAGIC = "7767517"
 MAX_TEXT_BYTES = 4 << 20
@@ -72,7 +73,8 @@ def parse_param(text: str, name: str) -> Param:
     outputs = [blob for layer in layers if layer.kind != "Input" for blob in layer.outputs if blob not in read]
     if len(inputs) != 1 or len(outputs) != 1:
         raise WeightsError(
-            f"{name} has {len(inputs)} inputs and {len(outputs)} outputs; srgan needs a network from one picture to one"
+            f"{name} has {counted(len(inputs), 'input')} and {counted(len(outputs), 'output')}; srgan needs a network "
+            "from one picture to one"
         )
     blobs: dict[str, _Blob] = {}
     largest = 0.0
@@ -98,7 +100,7 @@ def _layers(text: str, name: str) -> tuple[Layer, ...]:
         layer_count, _blob_count = map(int, lines[1])
         layers = tuple(map(_layer, lines[2:]))
         if layer_count != len(layers) or not layers:
-            raise ValueError(f"it announces {layer_count} layers and has {len(layers)}")
+            raise ValueError(f"it announces {counted(layer_count, 'layer')} and has {len(layers)}")
         _check_order(layers)
     except (ValueError, IndexError, OverflowError) as err:
         raise WeightsError(f"{name} is not an ncnn .param file, or it is damaged: {err}") from err
@@ -108,7 +110,7 @@ def _layers(text: str, name: str) -> tuple[Layer, ...]:
 def _layer(words: Sequence[str]) -> Layer:
     kind, name, input_count, output_count = words[0], words[1], int(words[2]), int(words[3])
     if not (0 <= input_count <= 1000 and 1 <= output_count <= 1000):
-        raise ValueError(f"layer {name} has {input_count} inputs and {output_count} outputs")
+        raise ValueError(f"layer {name} has {counted(input_count, 'input')} and {counted(output_count, 'output')}")
     blobs, rest = words[4 : 4 + input_count + output_count], words[4 + input_count + output_count :]
     if len(blobs) != input_count + output_count or any("=" in blob for blob in blobs):
         raise ValueError(f"layer {name} lacks blobs")

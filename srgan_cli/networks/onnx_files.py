@@ -20,6 +20,7 @@ from srgan_cli.networks.generators import Generator
 from srgan_cli.networks.onnx_references import refers_to_files
 from srgan_cli.networks.outside import Array, Needs, enlarge, probe
 from srgan_cli.threads import asked_for
+from srgan_cli.wording import counted
 
 MISSING = "the onnxruntime package is not installed (`pip install onnxruntime`, or this project with its extra [onnx])"
 _NO_MEMORY = ("failed to allocate memory", "bad_alloc", "out of memory", "cuda_error_out_of_memory", "bfcarena")
@@ -111,7 +112,8 @@ def _channels(session: Any, name: str) -> int:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise WeightsError(
-            f"{name} has {len(inputs)} inputs and {len(outputs)} outputs; srgan needs a network from one picture to one"
+            f"{name} has {counted(len(inputs), 'input')} and {counted(len(outputs), 'output')}; srgan needs a network "
+            "from one picture to one"
         )
     shape = inputs[0].shape
     if inputs[0].type not in _DTYPES or len(shape) != 4:

@@ -265,6 +265,6 @@ def _adversaries(run: History) -> list[Chart]:
 
 
 def _length(seconds: float) -> str:
-    if seconds < 120:
+    if round(seconds) < 120:
         return f"{seconds:.0f} s in total"
-    return f"{seconds / 60:.1f} min in total" if seconds < 7200 else f"{seconds / 3600:.1f} h in total"
+    return f"{seconds / 60:.1f} min in total" if round(seconds / 60, 1) < 120 else f"{seconds / 3600:.1f} h in total"

@@ -51,7 +51,7 @@ def number(value: float) -> str:
         return "–"
     if abs(value) < 1e-9:
         return "0"
-    size = math.floor(math.log10(abs(value)))
+    size = math.floor(math.log10(abs(float(f"{value:.3e}"))))  # 99.996 is shown as 100.0
     if size < -4:
         return _trimmed(value)
     return _grouped(f"{value:.{max(3 - size if size > 0 else 2 - size, 0)}f}")

@@ -36,6 +36,7 @@ from srgan_cli.serving.room import FullError, Room
 from srgan_cli.serving.settings import Questions, ServeOptions
 from srgan_cli.serving.uploads import Reader, drain
 from srgan_cli.serving.workshop import Task, Workshop
+from srgan_cli.wording import are, counted
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 OnRequest: TypeAlias = Callable[[str, str, int, float], None]  # method, route, status, seconds
@@ -149,9 +150,8 @@ class Service:
                 response = problem.response(self.workshop.retry_after_s())
             except FullError:
                 await drain(request)
-                full = ProblemError(
-                    429, f"{self.workshop.length} pictures are ahead of yours; try again later", retry=True
-                )
+                ahead = f"{counted(self.workshop.length, 'picture')} {are(self.workshop.length)} ahead of yours"
+                full = ProblemError(429, f"{ahead}; try again later", retry=True)
                 response = full.response(self.workshop.retry_after_s())
             except asyncio.CancelledError:  # the server's grace period has passed; its protocol would answer 500
                 ending = ProblemError(503, "the server is stopping; send the request again later", close=True)

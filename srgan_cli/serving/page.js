@@ -12,7 +12,7 @@ const entries = [];
 let active = 0;
 
 const pause = (seconds) => new Promise((done) => { setTimeout(done, seconds * 1000); });
-const megabytes = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+const megabytes = (bytes) => (bytes <= 999e3 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 // ---------------------------------------------------------------------------------------------------------- options
 
@@ -159,7 +159,7 @@ function watch(entry) {
       entry.job = job;
       silent = 0;
       if (job.state === "queued") show(entry, "queued", job.position > 0 ? `In the queue, ${job.position} ahead` : "In the queue");
-      else if (job.state === "running") show(entry, "running", job.fraction > 0 ? `Enlarging, ${Math.round(job.fraction * 100)} %` : "Enlarging…", job.fraction);
+      else if (job.state === "running") show(entry, "running", job.fraction > 0 ? `Enlarging, ${Math.floor(job.fraction * 100)} %` : "Enlarging…", job.fraction);
       else if (job.state === "done") end(done);
       else end(failed, new Error(job.problem ? job.problem.detail : "It was cancelled."));
     });

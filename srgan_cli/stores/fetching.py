@@ -15,6 +15,7 @@ from srgan_cli.stores import scratch, store
 from srgan_cli.stores.failures import StoreError
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.stores.store import Stat
+from srgan_cli.wording import size
 
 Check = Callable[[], None]  # raises to stop the transfer
 
@@ -105,15 +106,13 @@ def _bounded(path: StorePath, found: Stat, folder: Path, check: Check) -> Callab
     free = shutil.disk_usage(folder).free
     if found.size is not None and found.size > free:
         raise UnreadablePictureError(
-            f"there is no room for {path}: it has {found.size / 1e6:,.1f} MB, and {folder.parent} has "
-            f"{free / 1e6:,.1f} MB free; set TMPDIR to a folder on another disk"
+            f"there is no room for {path}: it has {size(found.size)}, and {folder.parent} has "
+            f"{size(free)} free; set TMPDIR to a folder on another disk"
         )
 
     def going(count: int) -> None:
         check()
         if found.size is None and count > free // 2:
-            raise UnreadablePictureError(
-                f"{path} is too large: {count / 1e6:,.1f} MB have arrived, half of the free space"
-            )
+            raise UnreadablePictureError(f"{path} is too large: {size(count)} have arrived, half of the free space")
 
     return going

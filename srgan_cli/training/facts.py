@@ -21,6 +21,7 @@ from srgan_cli.training.clock import Clock
 from srgan_cli.training.run import Run
 from srgan_cli.training.state import State
 from srgan_cli.training.teaching import Teacher
+from srgan_cli.wording import counted
 
 _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _OUR_PATHS = ("high_dirs", "low_dirs", "val_dir", "val_low_dir", "cache_dir")
@@ -78,7 +79,7 @@ def card(where: Path, run: Run, state: State, clock: Clock, scan: Scan, latest: 
     return Card(
         name=name,
         family=name,
-        description=f"trained on {len(scan.train)} pictures, {state.step} steps",
+        description=f"trained on {counted(len(scan.train), 'picture')}, {counted(state.step, 'step')}",
         adversarial=adversarial,
         scores={"validation": scores},
         recipe={

@@ -45,10 +45,8 @@ def fit(run: Run, group: Processes) -> tuple[dict[Phase, int], list[str]]:
             fits = _largest(run, phase, own)
         batches[phase] = processes.least(fits, group) * group.world
         if batches[phase] < settings.batch:
-            notes.append(
-                f"{phase}: {settings.batch} crops of {settings.crop_px} px do not fit into memory; "
-                f"taking {batches[phase]}"
-            )
+            crops = f"{settings.batch} crops of {settings.crop_px} px"  # at least two: one was taken to fit
+            notes.append(f"{phase}: {crops} do not fit into memory; taking {batches[phase]}")
     return batches, notes
 
 

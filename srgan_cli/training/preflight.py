@@ -12,6 +12,7 @@ from srgan_cli.networks.registry import entry_of, read_weights_header, resolve
 from srgan_cli.training import folder
 from srgan_cli.training_adaptation_config import MIN_WORN
 from srgan_cli.training_config import TrainConfig
+from srgan_cli.wording import counted
 
 
 def check(config: TrainConfig, where: Path) -> None:
@@ -36,8 +37,8 @@ def _check_wear(config: TrainConfig) -> None:
     worn, _ = files_under(config.adaptation.worn_dirs)
     if config.adaptation.on and len(worn) < MIN_WORN:
         raise SettingsError(
-            f"the folder of --unpaired-lr-dir holds {len(worn)} pictures, and at least {MIN_WORN} are needed, or what "
-            "they show cannot be distinguished from their wear"
+            f"the folder of --unpaired-lr-dir holds {counted(len(worn), 'picture')}, and at least {MIN_WORN} are "
+            "needed, or what they show cannot be distinguished from their wear"
         )
     sharp = {folder_of(name).resolve(): name for name in config.data.high_dirs}
     twice = next((name for name in config.adaptation.worn_dirs if folder_of(name).resolve() in sharp), None)

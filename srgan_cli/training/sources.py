@@ -20,6 +20,7 @@ from srgan_cli.training.run import Run
 from srgan_cli.training.state import State
 from srgan_cli.training.teaching import Teacher
 from srgan_cli.training_adaptation_config import MIN_WORN
+from srgan_cli.wording import are, counted
 
 # If a run's length is in steps, its duration is unknown; then each piece should be used for about this many crops.
 _CROPS_PER_PIECE = 40
@@ -100,7 +101,7 @@ def check_worn(found: Scan, refused: Sequence[Refusal], scale: int) -> None:
     `SettingsError`."""
     worn, sharp = ([max(one.width, one.height) for one in kept] for kept in (found.unlabelled, found.train))
     if len(worn) < MIN_WORN:
-        why = f" ({len(refused)} are left out: {reasons_of(refused)})" if refused else ""
+        why = f" ({len(refused)} {are(len(refused))} left out: {reasons_of(refused)})" if refused else ""
         raise SettingsError(
             f"of the worn pictures {len(worn)} can be used{why}, and at least {MIN_WORN} are needed, or what they show "
             "cannot be distinguished from their wear; add more to the folder of --unpaired-lr-dir"
@@ -197,14 +198,14 @@ def _few(run: Run, taught: Taught) -> tuple[str, ...]:
         return ()
     if taught.cramped:
         return (
-            f"the disk is nearly full: there was room for only {count} pieces of the teacher's results, which a "
-            f"network soon memorises; free some space in {shown(taught.path.parent)}, or name a folder on "
+            f"the disk is nearly full: there was room for only {counted(count, 'piece')} of the teacher's results, "
+            f"which a network soon memorises; free some space in {shown(taught.path.parent)}, or name a folder on "
             "another disk with --set data.cache_dir=FOLDER",
         )
     if run.config.budget_s is None:
         return ()
     return (
-        f"the teacher is slow here: {settings.budget_fraction:.0%} of the budget was enough for only {count} pieces, "
-        "which a network soon memorises; give a longer --budget (existing pieces are kept), or a larger "
-        "teacher.budget_fraction",
+        f"the teacher is slow here: {settings.budget_fraction:.0%} of the budget was enough for only "
+        f"{counted(count, 'piece')}, which a network soon memorises; give a longer --budget (existing "
+        "pieces are kept), or a larger teacher.budget_fraction",
     )

@@ -29,6 +29,7 @@ from srgan_cli.stores.paths import StorePath, relative_to
 from srgan_cli.stores.ranges import Ranges
 from srgan_cli.stores.store import Stat
 from srgan_cli.upscaling.ledger import identity
+from srgan_cli.wording import counted
 
 STREAM = Path("-")  # stdin as an input, stdout as the output
 _HEADER_THREADS = 4  # network drives have high latency but answer in parallel
@@ -101,8 +102,9 @@ class _PassedOver:
             listed = ", ".join(f"{count} {suffix[1:].upper()} ({why})" for suffix, count, why in kinds)
             notes.append(f"skipped in folders: {listed}")
         if self.folders:
-            many = "s" * (self.folders != 1)
-            notes.append(f"skipped {self.folders} subfolder{many} of the inputs; give --recursive to include them")
+            notes.append(
+                f"skipped {counted(self.folders, 'subfolder')} of the inputs; give --recursive to include them"
+            )
         return tuple(notes)
 
 

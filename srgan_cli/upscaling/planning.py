@@ -41,6 +41,7 @@ from srgan_cli.upscaling.paging import (
 )
 from srgan_cli.upscaling.plan import Job, Plan, Skip
 from srgan_cli.upscaling.present import check_result, exists
+from srgan_cli.wording import size
 
 _LARGE = "it is large enough already"
 
@@ -355,5 +356,5 @@ def _disk_notes(jobs: Sequence[Job], options: UpscaleOptions) -> tuple[str, ...]
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return ()
-    where = f"{shown(folder)} has {free / 1e6:,.1f} MB free"
-    return (f"all results together may take up to {needed / 1e6:,.1f} MB, and {where}",)
+    where = f"{shown(folder)} has {size(free)} free"
+    return (f"all results together may take up to {size(needed)}, and {where}",)

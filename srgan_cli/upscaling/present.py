@@ -13,6 +13,7 @@ from srgan_cli.stores import scratch, store
 from srgan_cli.stores.failures import StoreError
 from srgan_cli.stores.paths import StorePath
 from srgan_cli.upscaling.ledger import identity
+from srgan_cli.wording import size
 
 
 def exists(path: Path) -> bool:
@@ -63,6 +64,6 @@ def check_result(target: Path, needed: int) -> None:
         check_place(target, needed)
     elif (free := scratch.free_bytes()) < needed:
         raise UnwritablePictureError(
-            f"there is too little temporary space for {target}: up to {needed / 1e6:,.1f} MB are needed in the folder "
-            f"for temporary files, {free / 1e6:,.1f} MB are free; set TMPDIR to a folder on another disk"
+            f"there is too little temporary space for {target}: up to {size(needed)} are needed in the folder "
+            f"for temporary files, {size(free)} are free; set TMPDIR to a folder on another disk"
         )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from srgan_cli import wording
 from srgan_cli.cli import console, main
 from srgan_cli.cli.estimate import Estimate
 from srgan_cli.engine import bands
@@ -45,7 +46,7 @@ def begun(picture_px: int) -> tuple[Clock, Estimate]:
     [(0, "0.0 MP"), (1, "0.0001 MP"), (12_288, "0.012 MP"), (950_000, "0.95 MP"), (14.8e6, "14.8 MP")],
 )
 def test_pixels_are_never_rounded_to_none(pixels: float, words: str) -> None:
-    assert console.megapixels(pixels) == words
+    assert wording.megapixels(pixels) == words
 
 
 def test_an_estimate_moves_while_the_engine_is_silent_and_never_goes_back() -> None:

@@ -17,6 +17,7 @@ from srgan_cli.dataset import scan as scan_module
 from srgan_cli.dataset.crops import Scan, read_pixels, scan
 from srgan_cli.dataset.pictures import SUFFIXES, examine
 from srgan_cli.errors import NothingToDoError, SettingsError
+from srgan_cli.wording import are
 from tests.dataset.photos import CROP_PX, names, pair, pixels, put, settings
 
 
@@ -36,7 +37,7 @@ def test_a_folder_is_shared_out(photos: Path) -> None:
     assert not result.refused
     assert sorted(names(result.train) + names(result.val)) == [f"{n}.png" for n in range(6)]
     assert result.val
-    assert result.split == f"{len(result.val)} of 6 are held out, chosen by a hash of their pixels"
+    assert result.split == f"{len(result.val)} of 6 {are(len(result.val))} held out, chosen by a hash of their pixels"
     assert {(picture.width, picture.height, picture.low) for picture in result.train} == {(48, 40, None)}
 
 

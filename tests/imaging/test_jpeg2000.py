@@ -36,7 +36,7 @@ def test_a_missing_tile_is_damage_and_no_flat_area(options: dict[str, Any]) -> N
     assert len(starts) == 9
     for lost in (0, 4, 7):
         without = data[: starts[lost]] + data[starts[lost + 1] :]
-        with pytest.raises(UnreadablePictureError, match="1 of its 9 tiles are missing"):
+        with pytest.raises(UnreadablePictureError, match="1 of its 9 tiles is missing"):
             read_image(without, max_pixels=samples.MANY)
     twice = data[: starts[1]] + data[starts[0] : starts[1]] + data[starts[2] :]
     with pytest.raises(UnreadablePictureError, match="damaged"):

@@ -17,6 +17,7 @@ from srgan_cli.imaging import whole
 from srgan_cli.imaging.reading import open_picture, read_header, read_image
 from srgan_cli.imaging.rgb import glance
 from srgan_cli.imaging.sources import Source
+from srgan_cli.wording import are
 from tests.imaging import samples
 
 MANY = 180_000_000
@@ -90,7 +91,9 @@ def one_after_another(count: int) -> bytes:
 def test_channels_that_come_one_by_one_must_all_come() -> None:
     assert read(one_after_another(3)).shape == (60, 90, 3)
     for count in (1, 2):
-        with pytest.raises(UnreadablePictureError, match=f"{3 - count} of its 3 colour channels are missing"):
+        with pytest.raises(
+            UnreadablePictureError, match=f"{3 - count} of its 3 colour channels {are(3 - count)} missing"
+        ):
             read(one_after_another(count))
 
 

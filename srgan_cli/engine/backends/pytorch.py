@@ -31,6 +31,7 @@ from srgan_cli.errors import DeviceError
 from srgan_cli.networks.layers import Generator, without_tf32
 from srgan_cli.networks.noise import Noise
 from srgan_cli.networks.weights import Model
+from srgan_cli.wording import counted
 
 # Memory of a convolution that the CPU has no instructions for, beside one that it has: measured 2.3 to 5.4.
 _EMULATION_GROWTH = 5.5
@@ -223,7 +224,7 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     if device.type == "cuda":
         count = torch.cuda.device_count() if cuda else 0
         if (device.index or 0) >= count:
-            have = f"this machine has {count} CUDA device{'s' * (count != 1)}" if count else "no CUDA device was found"
+            have = f"this machine has {counted(count, 'CUDA device')}" if count else "no CUDA device was found"
             raise DeviceError(f"--device {name} was asked for, but {have}; try --device auto, or see `srgan doctor`")
         device = torch.device("cuda", device.index or 0)
     if device.type == "mps" and not mps:
@@ -231,7 +232,9 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     if device.type == "xpu":
         count = torch.xpu.device_count() if torch.xpu.is_available() else 0
         if (device.index or 0) >= count:
-            raise DeviceError(f"--device {name} was asked for, but PyTorch finds {count} of Intel's GPUs here")
+            raise DeviceError(
+                f"--device {name} was asked for, but PyTorch finds {count or 'none'} of Intel's GPUs here"
+            )
         device = torch.device("xpu", device.index or 0)
     return device, f"device {device}: asked for"
 
@@ -249,7 +252,7 @@ def devices() -> tuple[Device, ...]:
         found += [Device(f"xpu:{i}", name, free_memory_bytes(torch.device("xpu", i))) for i, name in enumerate(names)]
     bf16 = "bf16 in hardware" if cpu_has_fast_bf16() else "no fast bf16"
     threads = torch.get_num_threads()
-    return (*found, Device("cpu", f"{threads} thread{'s' * (threads != 1)}, {bf16}", free_host_bytes()))
+    return (*found, Device("cpu", f"{counted(threads, 'thread')}, {bf16}", free_host_bytes()))
 
 
 def absences() -> tuple[str, ...]:

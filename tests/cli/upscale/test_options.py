@@ -13,6 +13,8 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.cli import main
+from srgan_cli.config import WriteOptions
+from srgan_cli.errors import SettingsError
 from tests import commands
 from tests.cli.upscale.commands import Run, events, size_of
 from tests.upscaling.pictures import picture, tree
@@ -37,6 +39,20 @@ def test_strip_alone_means_all(srgan: Run, here: Path) -> None:
     assert maker("kept.jpg") == "Maker"
     assert srgan("in.jpg", "-o", "all.jpg")[0] == 0
     assert maker("all.jpg") == "Maker"
+
+
+def test_a_wrong_value_of_strip_is_answered_with_the_right_ones(srgan: Run) -> None:
+    for arguments in (["--strip", "everything"], ["--strip=everything"]):
+        code, _, err = srgan("in.png", "-o", "out.png", *arguments)
+        assert (code, "'everything' is not one of 'gps', 'all', 'none'" in err) == (2, True), err
+    with pytest.raises(SettingsError, match="strip must be gps, all or none, not 'everything'"):
+        WriteOptions(strip="everything")  # type: ignore[arg-type]
+
+
+def test_strip_does_not_take_an_input_for_its_value(srgan: Run, here: Path) -> None:
+    picture(here / "photos" / "a.png", 8, 6)
+    assert srgan("--strip", "photos", "-o", "out")[0] == 0
+    assert (here / "out" / "a.png").is_file()
 
 
 def test_names_that_start_with_a_dash(srgan: Run, here: Path) -> None:
