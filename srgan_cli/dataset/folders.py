@@ -77,6 +77,12 @@ def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[
             f"{counted(len(highs), 'folder')} of large pictures and {len(lows)} of small ones: give one folder of "
             "small pictures for each of the large ones, in the same order, or one for all"
         )
+    for high, low in zip(highs, [*lows] * (len(highs) // len(lows)) if lows else (), strict=False):
+        if is_same_folder(folder_of(high), folder_of(low)):
+            raise SettingsError(
+                f"{shown(high)} is given both for the large pictures and for the small ones; give another folder for "
+                "the small ones, or none: then they are made from the large ones"
+            )
     seen: set[tuple[int, int]] = set()
     found = [_walk(folder_of(name), seen, refused) for name in highs]
     if not lows:
@@ -91,6 +97,14 @@ def _files(highs: Sequence[str], lows: Sequence[str], scale: int, refused: list[
 
 def folder_of(name: str) -> Path:
     return expanded(name)  # in a TOML file there is no shell to expand it
+
+
+def is_same_folder(one: Path, other: Path) -> bool:
+    """Also if they are spelled differently; False if one of them does not exist."""
+    try:
+        return one.is_dir() and one.samefile(other)
+    except OSError:
+        return False
 
 
 def _walk(root: Path, seen: set[tuple[int, int]], refused: list[Refusal]) -> list[PictureFile]:

@@ -37,8 +37,11 @@ class Twins(Generic[_T]):
             if core != name and not core.endswith("/") and core:
                 self._by_core.setdefault(core, []).append(low)
 
-    def of(self, high: str) -> list[_T]:
-        """The low pictures of a high one: with the same name, or else with its name minus the size suffix."""
+    def of(self, high: str, itself: _T | None = None) -> list[_T]:
+        """The low pictures of a high one: with the same name, or else with its name minus the size suffix. `itself`,
+        the high one, is none of them, if both are in one folder."""
         core = self._high_tail.sub("", high)
-        candidates = self._by_core.get(high, []), self._by_core.get(core, []), self._exact.get(core, [])
-        return self._exact.get(high, []) or next(filter(None, candidates), [])
+        exact, by_core = self._exact, self._by_core
+        groups = exact.get(high, []), by_core.get(high, []), by_core.get(core, []), exact.get(core, [])
+        others = ([low for low in group if low != itself] for group in groups)
+        return next(filter(None, others), [])

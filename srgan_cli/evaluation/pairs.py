@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srgan_cli.config import DEFAULT_MAX_PIXELS
+from srgan_cli.dataset.folders import is_same_folder
 from srgan_cli.dataset.twins import Twins
 from srgan_cli.errors import NothingToDoError, PictureError, SettingsError, UnreadablePictureError, shown
 from srgan_cli.evaluation.evaluate import NamedPair
@@ -51,10 +52,12 @@ def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
     originals = _pictures(high_dir, "--hr-dir")
     if low_dir is None:
         return FoundPairs(tuple(PairFiles(name, path) for name, path in originals.items()))
-    small = {_stem(name): path for name, path in _pictures(low_dir, "--lr-dir").items()}
+    together = is_same_folder(high_dir, low_dir)
+    found = originals if together else _pictures(low_dir, "--lr-dir")
+    small = {_stem(name): path for name, path in found.items()}
     twins = Twins(small.items(), scale)
     files, missing = [], []
-    lows = {path: [low for low in twins.of(_stem(name)) if low != path] for name, path in originals.items()}
+    lows = {path: twins.of(_stem(name), path) for name, path in originals.items()}
     used = {low for found in lows.values() for low in found}
     for name, path in originals.items():
         if len(lows[path]) == 1:
@@ -63,6 +66,12 @@ def find_pairs(high_dir: Path, low_dir: Path | None, scale: int) -> FoundPairs:
             missing.append(f"{name}: {len(lows[path])} pictures in {shown(low_dir)} match its name; keep only one")
         elif path not in used:
             missing.append(f"{name}: there is no picture of this name in {shown(low_dir)}")
+    if not files and together:
+        raise SettingsError(
+            f"--hr-dir and --lr-dir are the same folder, {shown(high_dir)}, and no two names in it are those of an "
+            f"original and its small picture, such as a.png and ax{scale}.png; give another folder to --lr-dir, or "
+            "leave it out: then the small pictures are made from the originals"
+        )
     if not files:
         raise NothingToDoError(
             f"no picture in {shown(low_dir)} has the name of one in {shown(high_dir)}: there are {_some(small)} there, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from srgan_cli.dataset.folders import files_of, files_under, folder_of
+from srgan_cli.dataset.folders import files_of, files_under, folder_of, is_same_folder
 from srgan_cli.dataset.wear_header import check_wear
 from srgan_cli.errors import SettingsError, WeightsError, shown
 from srgan_cli.files import expanded
@@ -40,8 +40,9 @@ def _check_wear(config: TrainConfig) -> None:
             f"the folder of --unpaired-lr-dir holds {counted(len(worn), 'picture')}, and at least {MIN_WORN} are "
             "needed, or what they show cannot be distinguished from their wear"
         )
-    sharp = {folder_of(name).resolve(): name for name in config.data.high_dirs}
-    twice = next((name for name in config.adaptation.worn_dirs if folder_of(name).resolve() in sharp), None)
+    sharp = [folder_of(name) for name in config.data.high_dirs]
+    worn_dirs = config.adaptation.worn_dirs
+    twice = next((one for one in worn_dirs if any(is_same_folder(folder_of(one), other) for other in sharp)), None)
     if twice is not None:
         raise SettingsError(
             f"{shown(twice)} is given both as --hr-dir and as --unpaired-lr-dir; give a folder of sharp pictures and "

@@ -329,6 +329,19 @@ def test_mistakes_are_told(srgan: Run, arguments: tuple[str, ...], code: int, sa
     assert re.search(says, err), err
 
 
+def test_originals_and_small_pictures_may_be_in_one_folder_if_their_names_differ(srgan: Run) -> None:
+    for low_dir in ("high", "high/deep/.."):
+        code, _, err = srgan("--lr-dir", low_dir)
+        assert code == 2
+        assert "--hr-dir and --lr-dir are the same folder, high, and no two names in it" in err
+    Path("high/deep/b.jpg").unlink()
+    picture(Path("high/ax4.png"), 12, 11)
+    for low_dir in ("high", "high/deep/.."):
+        code, out, err = srgan("--lr-dir", low_dir, "--json")
+        report = json.loads(out)["methods"]["bicubic"]
+        assert (code, [one["name"] for one in report["pictures"]]) == (0, ["a.png"]), err
+
+
 def test_models_of_different_scales_cannot_be_compared(srgan: Run, models: tuple[Path, Path]) -> None:
     code, _, err = srgan("-m", models[0], "-m", models[1])
     assert code == 2
