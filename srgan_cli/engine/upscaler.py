@@ -8,9 +8,10 @@ the input. The result is written directly into the caller's array, which may be 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -155,14 +156,9 @@ class Upscaler:
         the work and are raised unchanged.
         """
         height, width = out.shape[0] // self.scale, out.shape[1] // self.scale
-        with self._one_at_a_time, self.compute.inference():
+        with self._one_at_a_time, self.compute.inference(), _unchanged():
             runner = runners.runner(self.chain, self.noise, origin, _apart(on_part or (lambda _px: None)))
-            try:
-                self._run_bands(
-                    runner, RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row
-                )
-            except _CallersError as err:
-                raise err.original  # noqa: B904 - it has a cause of its own, or none
+            self._run_bands(runner, RowWindow(source), out, height, width, on_rows or (lambda _rows: None), first_row)
 
     def first_row(self, done_rows: int) -> int:
         """The first row to compute when resuming a picture of which `done_rows` are finished: `done_rows`, or 0 for
@@ -181,19 +177,20 @@ class Upscaler:
         self, low: Pixels, rows: Span, out: Pixels, tile_px: int, on_part: Callable[[int], None] | None = None
     ) -> None:
         """Enlarge rows [rows.start, rows.stop) of a picture into `out`; `low` holds its rows [rows.begin, rows.end).
-        `on_part` is called as by `upscale_rows`, with the px of the strip that are done.
+        `on_part` is called as by `upscale_rows`, with the px of the strip that are done, and its exceptions are raised
+        unchanged, too.
 
         With the tile side that `upscale_rows` uses, one of its bands, and the same kernels (`backends.fused` chooses
         them in a trial), the result is bit-identical.
         """
-        with self._one_at_a_time, self.compute.inference():
+        with self._one_at_a_time, self.compute.inference(), _unchanged():
             top = rows.start
 
             def report(px: int) -> None:
                 if on_part is not None:
                     on_part((top - rows.start) * low.shape[1] + px)
 
-            runner = runners.runner(self.chain, self.noise, (rows.start, 0), report)
+            runner = runners.runner(self.chain, self.noise, (rows.start, 0), _apart(report))
             halo_px = self._halo_px(out.shape[2])
             while top < rows.stop:
                 side = min(tile_px, self.tile_px)
@@ -385,6 +382,15 @@ def _apart(on_part: Callable[[int], None]) -> Callable[[int], None]:
             raise _CallersError(err) from err
 
     return report
+
+
+@contextlib.contextmanager
+def _unchanged() -> Iterator[None]:
+    """Raises the caller's exceptions as they were."""
+    try:
+        yield
+    except _CallersError as err:
+        raise err.original  # noqa: B904 - it has a cause of its own, or none
 
 
 def _truth(compute: Backend) -> str:

@@ -16,7 +16,7 @@ from srgan_cli.engine import bands, pixels
 from srgan_cli.engine.backends import memory, protocol, pytorch
 from srgan_cli.engine.chain import Chain
 from srgan_cli.engine.rows import ArrayRows
-from srgan_cli.engine.tiles import cut
+from srgan_cli.engine.tiles import Span, cut
 from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError
 from tests.engine.engines import CHAINS, Pixels, doubled, fp32, largest_difference, noise, running_on
@@ -229,9 +229,10 @@ def test_progress_is_reported_within_a_band_and_within_a_tile(
 
 
 @pytest.mark.parametrize("kind", ["host", "ahead"])
+@pytest.mark.parametrize("is_strip", [False, True])
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, BrokenPipeError, KeyboardInterrupt])
 def test_an_exception_from_a_report_ends_the_work_and_is_no_fault_of_the_device(
-    kind: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    kind: str, is_strip: bool, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
     upscaler, low = Upscaler(tiny_model("compact", 2, features=4), fp32(32)), noise(32, 96)
@@ -242,8 +243,14 @@ def test_an_exception_from_a_report_ends_the_work_and_is_no_fault_of_the_device(
         if len(seen) == 2:
             raise error("mine")
 
+    def work() -> None:
+        if is_strip:
+            upscaler.upscale_strip(low, Span(0, 0, 32, 32), high, 32, on_part)
+        else:
+            upscaler.upscale_rows(ArrayRows(low), high, on_part=on_part)
+
     with running_on(kind), pytest.raises(error, match="mine"):
-        upscaler.upscale_rows(ArrayRows(low), high, on_part=on_part)
+        work()
     assert len(seen) == 2
     assert upscaler.statistics.out_of_memory == 0
     assert np.array_equal(upscaler.upscale(low), exact), "it is free for the next picture"
