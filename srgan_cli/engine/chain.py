@@ -67,9 +67,11 @@ class Chain:
         # One px more than the correction's own reach, since it is enlarged bilinearly.
         self.halo_px = chain_halo(passes) + (_LOCK_RADIUS_PX + 1 if self.color_lock else 0)
         self._prepared = [backend.prepare(m) for m in models]
-        each = zip(self._prepared, models, strict=True)
+        # What runs on another device is only queued when it returns, so that its end is unknown here.
+        on_host = self.device.type == "cpu"
+        self._followed = [_Whole(one) if on_host and not isinstance(one, Followed) else one for one in self._prepared]
+        each = zip(self._followed, models, strict=True)
         self._networks: list[Prepared] = [_Grey(one) if m.input_channels == 1 else one for one, m in each]
-        self._followed: list[Prepared] = list(self._prepared)
         self._single: Chain | None = None  # of an ensemble: the chain that it runs eight times
         self.shuffle = self._networks[-1].shuffle
         # Whether all networks that draw from noise can do so on this backend.
@@ -89,7 +91,7 @@ class Chain:
     def ensemble(self) -> Chain:
         """The chain with the same networks, each of which averages over eight copies of its input."""
         chain = copy.copy(self)
-        chain._networks = [Ensemble(one, inner) for one, inner in zip(self._networks, self._prepared, strict=True)]
+        chain._networks = [Ensemble(one, inner) for one, inner in zip(self._networks, self._followed, strict=True)]
         chain._followed = list(chain._networks)
         chain._single, chain.draws = self, False
         return chain
@@ -120,8 +122,8 @@ class Chain:
 
     @contextlib.contextmanager
     def followed(self, on_fraction: Callable[[float], None]) -> Iterator[None]:
-        """Calls `on_fraction` with the fraction of the networks' work that is done while they run, on backends that
-        report it."""
+        """Calls `on_fraction` with the fraction of the networks' work that is done while they run: within a network on
+        backends that report it, else after each one."""
         scales = [math.prod(model.scale for model in self.models[:number]) for number in range(len(self.models))]
         works = [one.work * scale**2 if isinstance(one, Followed) else 0
                  for one, scale in zip(self._followed, scales, strict=True)]  # fmt: skip
@@ -186,6 +188,24 @@ class Chain:
 
 def _pass_on(on_fraction: Callable[[float], None], before: float, share: float, fraction: float) -> None:
     on_fraction(before + share * fraction)
+
+
+class _Whole:
+    """A network that does not say how far it is: it is followed only from one call to the next, as for the copies of an
+    ensemble."""
+
+    work = 1
+
+    def __init__(self, network: Prepared) -> None:
+        self._network = network
+        self.shuffle = network.shuffle
+        self.on_fraction: Callable[[float], None] | None = None
+
+    def subpixels(self, low: Tensor) -> Tensor:
+        subpixels = self._network.subpixels(low)
+        if self.on_fraction is not None:
+            self.on_fraction(1.0)
+        return subpixels
 
 
 class _Grey:

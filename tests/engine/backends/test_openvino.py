@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from srgan_cli.config import EngineOptions
+from srgan_cli.engine import bands
 from srgan_cli.engine.backends import choice, openvino, pytorch
 from srgan_cli.engine.backends.openvino import OpenVino
 from srgan_cli.engine.chain import Chain
+from srgan_cli.engine.rows import ArrayRows
 from srgan_cli.engine.upscaler import Upscaler
 from srgan_cli.errors import DeviceError, SettingsError
 from srgan_cli.networks.graph import nodes_of
@@ -55,6 +57,20 @@ def test_tiles_join() -> None:
     whole = Upscaler(model, EngineOptions("cpu", "fp32")).upscale(picture)
     tiled = Upscaler(model, EngineOptions("openvino", "fp32", tile_px=24)).upscale(picture)
     assert int(np.abs(whole.astype(int) - tiled).max()) <= 1
+
+
+def test_an_ensemble_is_followed_from_copy_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every backend that does not say how far it is within a network."""
+    monkeypatch.setattr(bands, "FOLLOWED_PX", 1)
+    picture = np.random.default_rng(1).integers(0, 255, (20, 24, 3), np.uint8)
+    high, reports = np.zeros((160, 192, 3), np.uint8), list[int]()
+    chain = Upscaler([tiny_model(scale=2), MODELS["compact"]], EngineOptions("openvino", "fp32"))
+    chain.upscale_rows(ArrayRows(picture), high, on_part=reports.append)
+    assert reports == [20 * 24 // 5, 20 * 24, 20 * 24], "the second network has four times as many px"
+    reports.clear()
+    averaged = Upscaler(MODELS["compact"], EngineOptions("openvino", "fp32", ensemble=True))
+    averaged.upscale_rows(ArrayRows(picture), high[:80, :96], on_part=reports.append)
+    assert reports == [*(20 * 24 * number // 8 for number in range(1, 9)), 20 * 24]
 
 
 def test_it_is_listed_and_only_when_asked_for() -> None:
