@@ -112,13 +112,19 @@ class ProcessCrew:
         threading.Thread(target=self._listen, args=(name, process), name=f"srgan-{name}", daemon=True).start()
 
     def _listen(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        pipe = cast("IO[bytes]", process.stdout)
-        with pipe, contextlib.suppress(OSError, EOFError, pickle.UnpicklingError, ValueError):
-            while True:
-                self._said.put((name, cast("Event", _receive(pipe))))
+        pipe, how = cast("IO[bytes]", process.stdout), ""
+        with pipe:
+            try:
+                while True:
+                    self._said.put((name, cast("Event", _receive(pipe))))
+            except (OSError, EOFError):
+                pass
+            except Exception as err:  # noqa: BLE001 - whatever it is, nobody would hear the worker any more
+                how = f"a message that cannot be read ({type(err).__name__})"
+                process.kill()
         code = process.wait()
         if self._processes.get(name) is process:
-            self._said.put((name, WorkerLost(_ending(code))))
+            self._said.put((name, WorkerLost(how or _ending(code))))
 
 
 def _ending(code: int) -> str:
@@ -165,9 +171,13 @@ def _write(pipe: IO[bytes], data: bytes) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> object:
-    """Raises `EOFError` if the other side has ended."""
+    """Raises `EOFError` if the other side has ended, and any other error for a message that cannot be read, such as
+    `MemoryError`."""
     data = _read(pipe, int.from_bytes(_read(pipe, _LENGTH_BYTES), "big"))
-    return pickle.loads(data)
+    try:
+        return pickle.loads(data)
+    except (EOFError, OSError) as err:  # its own, not the pipe's
+        raise pickle.UnpicklingError(str(err)) from err
 
 
 def _read(pipe: IO[bytes], count: int) -> bytes:
@@ -184,19 +194,25 @@ class _UnitQueue:
         self._todo: queue.SimpleQueue[tuple[Unit, int] | None] = queue.SimpleQueue()
         self._stops = 0  # so far; units given before the last one are not started
         self._is_working = False
+        self.is_deaf = False  # ended by a message that cannot be read
         signal.signal(signal.SIGINT, self._interrupted)
 
     def listen(self, pipe: IO[bytes]) -> None:
         """Receive the leading process's messages, until it ends."""
-        with contextlib.suppress(EOFError, OSError):
+        try:
             while True:
                 message = cast("Unit | _Stop", _receive(pipe))
                 if isinstance(message, _Stop):
                     self._stop()
                 else:
                     self._todo.put((message, self._stops))
+        except (EOFError, OSError):
+            pass
+        except Exception:  # noqa: BLE001 - a unit that cannot be read: another worker tries it
+            self.is_deaf = True
         self._todo.put(None)
-        self._stop()
+        if not self.is_deaf:
+            self._stop()
 
     def work(self, worker: Worker, say: Callable[[Event], None]) -> None:
         """Make the units, in the main thread, until the leading process ends."""
@@ -229,7 +245,7 @@ def _speak(pipe: IO[bytes], events: queue.SimpleQueue[Event | None]) -> None:
     try:
         while (event := events.get()) is not None:
             _send(pipe, event)
-    except OSError:  # the leading process has ended
+    except Exception:  # noqa: BLE001 - the leading process has ended, or waits for an event that cannot be sent
         os._exit(1)
 
 
@@ -252,3 +268,5 @@ def serve() -> None:
     todo.work(worker, events.put)
     events.put(None)
     speaker.join()
+    if todo.is_deaf:
+        sys.exit(1)

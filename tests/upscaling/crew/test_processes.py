@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -128,6 +130,75 @@ def test_workers_that_end_at_once_are_noticed(
         said += crew.wait(0.2)
     crew.close()
     assert sorted(said, key=str) == [("cpu:1", WorkerLost(how)), ("cpu:2", WorkerLost(how))]
+
+
+class Unreadable:
+    """A message whose receiver has too little memory for it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _too_large, ()
+
+
+def _too_large() -> None:
+    raise MemoryError
+
+
+_UNREADABLE = """
+import sys, time
+from srgan_cli.upscaling.crew import processes
+from tests.upscaling.crew.test_processes import Unreadable
+processes._send(sys.stdout.buffer, Unreadable())
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (_UNREADABLE, "MemoryError"),
+        ("import os, time; os.write(1, bytes(7) + b'\\2no'); time.sleep(100)", "UnpicklingError"),
+        ("import os, time; os.write(1, bytes(7) + b'\\1\\x80'); time.sleep(100)", "UnpicklingError"),
+        ("import os, time; os.write(1, b'Ray: ok. '); time.sleep(100)", ""),
+    ],
+    ids=["memory", "garbage", "cut short", "length"],
+)
+def test_a_worker_whose_message_cannot_be_read_is_lost_and_ended(
+    twelve: Path, model: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: str
+) -> None:
+    monkeypatch.setattr(processes, "_START", f"import sys; sys.path[:] = sys.argv[1:]\n{script}")
+    crew = processes.ProcessCrew(brief_of(session(twelve, model)), (WorkerOptions("cpu:1", "cpu"),))
+    process = crew._processes["cpu:1"]
+    ((worker, lost),) = crew.wait(60)
+    assert isinstance(lost, WorkerLost)
+    assert (worker, lost.how.startswith("a message that cannot be read (")) == ("cpu:1", True)
+    assert error in lost.how
+    assert process.poll() == -signal.SIGKILL
+    crew.close()
+
+
+def test_a_worker_that_cannot_read_a_unit_ends_after_the_others(twelve: Path, model: Path) -> None:
+    crew = crew_of(brief_of(session(twelve, model, engine=EngineOptions("cpu:1x1", "fp32", 8))))
+    (worker,) = crew.workers()
+    crew.give(worker, CheckAccess(None, None))
+    crew.give(worker, Unreadable())  # type: ignore[arg-type]
+    said: list[Event] = []
+    while len(said) < 3:
+        said += [event for _, event in crew.wait(60)]
+    crew.close()
+    assert said[1:] == [UnitEnded(), WorkerLost("code 1")]
+
+
+def test_a_worker_that_cannot_send_an_event_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unsendable:
+        def __reduce__(self) -> tuple[Any, ...]:
+            raise MemoryError
+
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    events.put(Unsendable())
+    processes._speak(io.BytesIO(), events)
+    assert codes == [1]
 
 
 class Patient:
