@@ -104,6 +104,8 @@ class Instant:
     def leave_out(self, worker: str) -> None:
         raise AssertionError("nobody fails here")
 
+    def recall(self) -> None: ...
+
     def interrupt(self) -> None: ...
 
     def close(self) -> None:

@@ -74,6 +74,8 @@ class Threads:
     def leave_out(self, worker: str) -> None:
         self._units.pop(worker).put(None)
 
+    def recall(self) -> None: ...
+
     def interrupt(self) -> None: ...
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from srgan_cli.config import RayOptions
 from srgan_cli.errors import DeviceError, SettingsError
 from srgan_cli.extras import how_to_install
-from srgan_cli.upscaling.crew.messages import Brief, Event, Said, Unit, UnitEnded, WorkerLost
+from srgan_cli.upscaling.crew.messages import Brief, Event, Said, StripComputed, Unit, UnitEnded, WorkerLost
 from srgan_cli.upscaling.crew.roster import TRIES
 from srgan_cli.upscaling.crew.weights_transfer import packed, unpacked
 
@@ -46,8 +46,10 @@ class _Actor:
         from srgan_cli.upscaling.crew.worker import Worker
 
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._worker = Worker(unpacked(brief, weights), self._said.put)
-        self._units: queue.SimpleQueue[Unit] = queue.SimpleQueue()
+        self._worker = Worker(unpacked(brief, weights), self._say)
+        self._units: queue.SimpleQueue[tuple[Unit, int]] = queue.SimpleQueue()
+        self._recalls = 0  # so far; units given before the last one are not made
+        self._recalls_before = 0  # the current unit was given
         # In a thread, so that events can be sent while it works.
         threading.Thread(target=self._work, name="srgan-units", daemon=True).start()
 
@@ -57,12 +59,16 @@ class _Actor:
 
     def do(self, unit: Unit) -> list[Event]:
         """Give a unit to an idle worker. Returns its first events."""
-        self._units.put(unit)
+        self.do_next(unit)
         return self.more()
 
     def do_next(self, unit: Unit) -> None:
         """Give a unit to a worker that is busy."""
-        self._units.put(unit)
+        self._units.put((unit, self._recalls))
+
+    def recall(self) -> None:
+        """End a band in progress, and make none of the units that have been given so far."""
+        self._recalls += 1
 
     def more(self) -> list[Event]:
         """The next events, collected for a moment. (Ray's streams do not pass through `ray://`.)"""
@@ -73,9 +79,16 @@ class _Actor:
                 events.append(self._said.get(timeout=max(0.0, until - time.monotonic())))
         return events
 
+    def _say(self, event: Event) -> None:
+        self._said.put(event)
+        if isinstance(event, StripComputed) and self._recalls_before != self._recalls:
+            raise KeyboardInterrupt  # as if it had come from outside; in the thread that makes the band
+
     def _work(self) -> None:
         while True:
-            self._said.put(self._worker.do(self._units.get()))
+            unit, self._recalls_before = self._units.get()
+            is_wanted = self._recalls_before == self._recalls
+            self._said.put(self._worker.do(unit) if is_wanted else UnitEnded())
 
 
 class Cluster:
@@ -102,6 +115,7 @@ class Cluster:
         # Actors that have not answered yet, their answers, and whether they use processes that Ray had started ahead.
         self._starting: dict[str, tuple[Any, Any, bool]] = {}
         self._failed_starts = 0  # since the last successful one
+        self._notes: list[tuple[str, Event]] = []  # for the user, with the next events
         self._count = 0
         self._checked = time.monotonic()
         self._alone_since: float | None = None  # while there is no worker yet
@@ -110,12 +124,13 @@ class Cluster:
             self._start()
 
     def workers(self) -> tuple[str, ...]:
-        if self._starting:
-            self._admit()
-        if time.monotonic() - self._checked > _GROW_SECONDS and self._failed_starts < TRIES:
-            self._checked = time.monotonic()
-            for _ in range(self._room() - len(self._actors) - len(self._starting)):
-                self._start()
+        with _connected():
+            if self._starting:
+                self._admit()
+            if time.monotonic() - self._checked > _GROW_SECONDS and self._failed_starts < TRIES:
+                self._checked = time.monotonic()
+                for _ in range(self._room() - len(self._actors) - len(self._starting)):
+                    self._start()
         return tuple(self._actors)
 
     def awaited(self) -> int:
@@ -123,12 +138,20 @@ class Cluster:
 
     def give(self, worker: str, unit: Unit) -> None:
         self._units[worker] += 1
-        if worker in self._running:  # whose answer arrives at the latest when its unit has ended
-            self._actors[worker].do_next.remote(unit)
-        else:
-            self._running[worker] = self._actors[worker].do.remote(unit)
+        with _connected():
+            if worker in self._running:  # whose answer arrives at the latest when its unit has ended
+                self._actors[worker].do_next.remote(unit)
+            else:
+                self._running[worker] = self._actors[worker].do.remote(unit)
 
     def wait(self, seconds: float) -> list[tuple[str, Event]]:
+        with _connected():
+            return self._events(seconds)
+
+    def _events(self, seconds: float) -> list[tuple[str, Event]]:
+        notes, self._notes = self._notes, []
+        if notes:
+            return notes
         whose = {answer: worker for worker, answer in self._running.items()}
         if not whose:
             self._wait_for_starts(seconds)
@@ -146,6 +169,10 @@ class Cluster:
 
     def leave_out(self, worker: str) -> None:
         self._forget(worker)
+
+    def recall(self) -> None:
+        for worker in self._running:
+            self._actors[worker].recall.remote()
 
     def interrupt(self) -> None:
         """Ray cannot interrupt a thread, so the workers are ended; what they had begun is made again by the next
@@ -205,10 +232,13 @@ class Cluster:
             actor, _, was_ready_made = self._starting.pop(whose[answer])
             try:
                 is_as_asked = self._ray.get(answer)
-            except self._ray.exceptions.RayError as err:
+            except (self._ray.exceptions.RayError, ConnectionError) as err:
                 self._failed_starts += 1
                 if not (self._actors or self._starting):
                     raise DeviceError(f"no worker can be started on the Ray cluster: {_how(err)}") from err
+                gives_up = "; no more are started" if self._failed_starts == TRIES else ""
+                said = f"{whose[answer]} could not be started: {_how(err)}{gives_up}"
+                self._notes.append(("ray", Said(said, detail=False)))
             else:
                 self._failed_starts = 0
                 if was_ready_made and not is_as_asked:
@@ -269,6 +299,15 @@ class Cluster:
         if actor is not None:
             with contextlib.suppress(Exception):  # it has already ended
                 self._ray.kill(actor)
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    """Through `ray://`, every call fails once the connection is lost."""
+    try:
+        yield
+    except ConnectionError as err:
+        raise DeviceError(f"the connection to the Ray cluster is lost: {_how(err)}") from err
 
 
 def _check_reachable(address: str) -> None:

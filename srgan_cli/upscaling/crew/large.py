@@ -14,7 +14,7 @@ import numpy as np
 
 from srgan_cli.engine.rows import RowSource, RowWindow
 from srgan_cli.engine.tiles import Span, next_rows
-from srgan_cli.errors import DeviceError, PictureError
+from srgan_cli.errors import DeviceError, PictureError, WeightsError
 from srgan_cli.files import discard, publish_text
 from srgan_cli.imaging.image import Pixels
 from srgan_cli.stores.paths import StorePath
@@ -196,8 +196,8 @@ class _Making:
                 if (part := sum(self._computed.values())) != told:
                     on_part(part)
                     told = part
-        except BaseException:
-            self._settle_down()
+        except BaseException as err:
+            self._settle_down(goes_on=isinstance(err, Exception) and not isinstance(err, (DeviceError, WeightsError)))
             raise
 
     def _strips(self, source: RowSource, first_row: int) -> Iterator[Strip]:
@@ -269,9 +269,15 @@ class _Making:
                     f"the last with {event.how}"
                 )
 
-    def _settle_down(self) -> None:
-        """Wait for what was started, so that no worker writes into a scratch file that is released."""
-        self._roster.crew.interrupt()
+    def _settle_down(self, *, goes_on: bool) -> None:
+        """Wait for what was started, so that no worker writes into a scratch file that is released. If the run goes on,
+        workers that end meanwhile are replaced, or the next picture would wait for them for ever."""
+        (self._roster.crew.recall if goes_on else self._roster.crew.interrupt)()
+        ended: list[tuple[str, UnitEnded | WorkerLost]] = []
         while self._roster.busy:
             for worker, event in self._roster.crew.wait(_POLL_SECONDS):
                 self._roster.note(worker, event)
+                if isinstance(event, WorkerLost) or (isinstance(event, UnitEnded) and event.error is not None):
+                    ended.append((worker, event))
+        for worker, event in ended if goes_on else ():
+            self._roster.settle(worker, event)

@@ -218,7 +218,11 @@ class Crew(Protocol):
     def leave_out(self, worker: str) -> None:
         """Dismiss a worker that cannot be used."""
 
+    def recall(self) -> None:
+        """Make all workers end the bands that they are making early, and start none of their other units. They stay:
+        each unit ends with its event, as always."""
+
     def interrupt(self) -> None:
-        """Make all workers stop without partial results, and start none of their other units."""
+        """Make all workers stop without partial results, and start none of their other units: the run ends."""
 
     def close(self) -> None: ...

@@ -79,6 +79,9 @@ class ProcessCrew:
         self._units.pop(worker).put(None)
         _end(self._processes.pop(worker), _END_SECONDS)
 
+    def recall(self) -> None:
+        self.interrupt()  # which ends no process
+
     def interrupt(self) -> None:
         for units in self._units.values():
             units.put(_packed(_Stop()))

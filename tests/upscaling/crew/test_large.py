@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +17,12 @@ from srgan_cli.config import EngineOptions
 from srgan_cli.engine.rows import ArrayRows
 from srgan_cli.engine.tiles import Span
 from srgan_cli.engine.upscaler import Upscaler
-from srgan_cli.errors import DeviceError
+from srgan_cli.errors import DeviceError, PictureError
 from srgan_cli.imaging.reading import read_image
 from srgan_cli.upscaling import journal
 from srgan_cli.upscaling.crew.large import CrewUpscaler, UndividedError, _Making
 from srgan_cli.upscaling.crew.lead import brief_of, lead
-from srgan_cli.upscaling.crew.messages import Strip, StripDone, Surveyed
+from srgan_cli.upscaling.crew.messages import Event, Strip, StripDone, Surveyed
 from srgan_cli.upscaling.crew.roster import Roster
 from srgan_cli.upscaling.plan import Job
 from tests.faults import Nearest, model_of
@@ -86,6 +87,30 @@ def test_bands_of_a_worker_that_is_lost_are_made_by_others(
     tally, watch, _ = by_threads(session(large, model, **SPLIT), deed)
     assert (tally.exit_code, len(tally.done), len(watch.of("note"))) == (0, 2, 1)
     assert is_as_without_a_crew(large, model)
+
+
+def test_a_worker_that_dies_while_a_picture_is_given_up_is_replaced(
+    large: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers no more, so the next picture would wait for it for ever."""
+    given_up = threading.Event()
+    real = _Making._take_in
+
+    def take_in(making: Any, worker: str, event: Event, out: Any) -> None:
+        real(making, worker, event, out)
+        if making._job.source.name == "a.png" and making._ready:
+            raise PictureError("a fault was injected")
+
+    def deed(name: str, number: int, job: Job) -> None:
+        if name == "cpu:2" and job.source.name == "a.png":
+            assert given_up.wait(60)
+            raise Killed
+
+    monkeypatch.setattr(_Making, "_take_in", take_in)
+    monkeypatch.setattr(Threads, "recall", lambda _crew: given_up.set())
+    tally, _, crew = by_threads(session(large, model, **SPLIT), deed)
+    assert [failure.source.name for failure in tally.failures] == ["a.png"]
+    assert ([job.source.name for job in tally.done], crew.replaced) == (["b.png"], ["cpu:2"])
 
 
 def test_a_large_picture_goes_on_where_it_was_when_all_devices_failed(
