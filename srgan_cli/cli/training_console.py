@@ -11,10 +11,11 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -54,7 +55,7 @@ class TrainingWatch:
         self._latest: Progress | None = None
         self._latest_at = self._begun
         self._validation: dict[str, float] = {}
-        self._doing = "scanning the pictures"
+        self._doing = "loading the networks"
         if not quiet and stderr.is_terminal:
             self._live = Live(
                 get_renderable=self._line, console=stderr, refresh_per_second=2, transient=True, redirect_stdout=False
@@ -79,12 +80,13 @@ class TrainingWatch:
             "scanned",
             train=len(scan.train),
             validation=len(scan.val),
+            without_an_original=len(scan.unlabelled),
             split=scan.split,
             refused=[{"path": str(one.path), "reason": one.reason} for one in scan.refused],
         )
-        self._say(
-            f"{counted(len(scan.train), 'picture')} to learn from, {len(scan.val)} to validate with: {scan.split}"
-        )
+        without = f" and {len(scan.unlabelled)} without an original" if scan.unlabelled else ""
+        learned = f"{counted(len(scan.train), 'picture')}{without} to learn from"
+        self._say(f"{learned}, {len(scan.val)} to validate with: {scan.split}")
         for line in refusal_lines(scan.refused):
             self._say(line)
 
@@ -138,7 +140,7 @@ class TrainingWatch:
             return
         self._say(f"done {done}")
         if outcome.scores and not self._quiet:
-            stderr.print(_table(outcome.scores), soft_wrap=False)
+            stderr.print(table(outcome.scores, stderr.width), soft_wrap=False)
         report = outcome.folder / "report.html"
         if report.exists():
             self._say(f"report: {report}")
@@ -266,16 +268,29 @@ def _figure(value: float) -> str:
     return f"{value:.1f}" if round(value, 2) >= 10 else f"{value:.2f}"
 
 
-def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:
+def table(scores: Mapping[str, Mapping[str, float]], width: int) -> Table:
+    """The scores with a row for each method; or, if the metrics' names do not fit side by side, for each metric."""
     keys = [key for key in _TITLES if any(key in values for values in scores.values())]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for key in keys:
-        table.add_column(_TITLES[key], justify="right")
-    for name, values in scores.items():
-        cells = [f"{values[key]:.{_DECIMALS.get(key, 2)}f}" if key in values else "" for key in keys]
-        table.add_row(escape(name), *cells)
-    return table
+    rows = [["", *(_TITLES[key] for key in keys)]]
+    rows += [[name, *(_score(values, key) for key in keys)] for name, values in scores.items()]
+    if _table_width(rows) > width:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    for number, title in enumerate(rows[0]):
+        found.add_column(escape(title), justify="right" if number else "left")
+    for row in rows[1:]:
+        found.add_row(*map(escape, row))
+    return found
+
+
+def _score(values: Mapping[str, float], key: str) -> str:
+    return f"{values[key]:.{_DECIMALS.get(key, 2)}f}" if key in values else ""
+
+
+def _table_width(rows: Sequence[Sequence[str]]) -> int:
+    """With two spaces between columns."""
+    columns = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return sum(columns) + 2 * (len(columns) - 1)
 
 
 def _plain(value: object) -> object:

@@ -119,8 +119,8 @@ def scan_unlabelled(
     sieve.keep_out(one.path for one in sharp or ())
     kept, others = sieve.sifted(files, min_px, strict=False, min_std=0.0 if sharp is None else _PLAIN_STD)
     if not kept:
-        what_for = "without an original" if sharp is None else "to learn wear from"
-        raise NothingToDoError(f"no pictures are left {what_for}: {reasons_of([*refused, *others])}")
+        option = "--unlabelled-dir" if sharp is None else "--unpaired-lr-dir"
+        raise NothingToDoError(f"no pictures of {option} are left to learn from: {reasons_of([*refused, *others])}")
     return _pictures(kept), (*refused, *others)
 
 
@@ -148,11 +148,13 @@ def _examine_all(paths: Sequence[Path], folder: Path, advance: Advance | None) -
     """For each picture its facts, or the reason why it cannot be read."""
     memory = _Memory(folder / _MEMORY)
     result: dict[Path, Facts | str] = {}
-    for path, facts in zip(paths, in_order(lambda path: _facts(path, memory), paths), strict=True):
-        result[path] = facts
-        if advance is not None:
-            advance(len(result), len(paths))
-    memory.save()
+    try:
+        for path, facts in zip(paths, in_order(lambda path: _facts(path, memory), paths), strict=True):
+            result[path] = facts
+            if advance is not None:
+                advance(len(result), len(paths))
+    finally:
+        memory.save()  # also on Ctrl-C, since a million pictures take hours
     return result
 
 

@@ -193,6 +193,17 @@ def test_nothing_is_looked_at_twice(photos: Path, monkeypatch: pytest.MonkeyPatc
     assert seen[6:] == ["3.png"]
 
 
+def test_what_was_examined_before_ctrl_c_is_not_examined_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(done: int, _total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(settings(photos), scale=2, crop_px=CROP_PX, advance=interrupt)
+    remembered = json.loads((photos.parent / "cache" / scan_module._MEMORY).read_text())
+    assert len(remembered) >= 4
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}'])
 def test_a_damaged_memory_is_forgotten(photos: Path, text: str) -> None:
     expected = looked(photos)

@@ -313,7 +313,7 @@ def test_one_folder_for_both_is_refused(photos: Path, mine: Path, tmp_path: Path
         trainer.train(adapting(photos, photos / "."), tmp_path / "run", Witness())
     copies = tmp_path / "copies"
     shutil.copytree(photos, copies)
-    with pytest.raises(NothingToDoError, match=r"no pictures are left to learn wear from: .* the same picture as"):
+    with pytest.raises(NothingToDoError, match=r"no pictures of --unpaired-lr-dir are left .*: .* the same picture as"):
         scanned(photos, copies)
     shutil.copytree(mine, copies, dirs_exist_ok=True)
     found = scanned(photos, copies)
@@ -327,7 +327,7 @@ def test_worn_pictures_without_content_or_that_are_damaged_are_left_out(
     photos: Path, mine: Path, tmp_path: Path
 ) -> None:
     plain = with_pictures(tmp_path / "plain", 9, lambda number: Image.new("RGB", (40, 40), (20 * number, 90, 40)))
-    with pytest.raises(NothingToDoError, match=r"to learn wear from: 9 nearly flat, such as .*0\.png: nearly flat"):
+    with pytest.raises(NothingToDoError, match=r"to learn from: 9 nearly flat, such as .*0\.png: nearly flat"):
         scanned(photos, plain)
     shutil.copytree(mine, plain, dirs_exist_ok=True)
     (plain / "broken.jpg").write_bytes((mine / "0.jpg").read_bytes()[:200])

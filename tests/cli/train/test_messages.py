@@ -16,13 +16,13 @@ from PIL import Image as Pillow
 from rich.console import Console
 
 from srgan_cli.cli import main, training_console
-from srgan_cli.cli.training_console import TrainingWatch, fitting, pieces, refusal_lines, summary
+from srgan_cli.cli.training_console import TrainingWatch, fitting, pieces, refusal_lines, summary, table
 from srgan_cli.errors import NothingToDoError
 from srgan_cli.runlog import preview as runlog_preview
 from srgan_cli.training.observer import Outcome, Progress, TrainingObserver
 from srgan_cli.training_config import TrainConfig
 from srgan_cli.training_presets import preset
-from tests.cli.train.trainers import HERE, SCORES, Refusal, Trainer, tell_all
+from tests.cli.train.trainers import HERE, SCORES, Refusal, Scan, Trainer, tell_all
 from tests.texts import texts
 
 # -------------------------------------------------------------------------------------------------------- what is shown
@@ -50,6 +50,35 @@ def test_a_pipe_gets_lines(
         "model           28.90    0.8123",
         "to use it: srgan upscale PICTURE --model runs/photos",
     ]
+
+
+def test_pictures_without_an_original_are_counted(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(config: TrainConfig, folder: Path, observer: TrainingObserver) -> Outcome:
+        observer.scanned(Scan(unlabelled=(1, 2)))  # type: ignore[arg-type]
+        return Outcome(folder, folder / "model.safetensors", {}, steps=5, seconds=65.0)
+
+    trainer.run = run
+    assert main(["train", "--hr-dir", "photos", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "3 pictures and 2 without an original to learn from, 1 to validate with: held out by hash\n" in err
+    assert json.loads(out.splitlines()[0])["without_an_original"] == 2
+
+
+ALL_SCORES = dict.fromkeys(training_console._TITLES, 0.1234)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_no_title_of_the_scores_is_cut_off(width: int) -> None:
+    screen = io.StringIO()
+    scores = {"bicubic": ALL_SCORES, "with noise": {}, "model": {**ALL_SCORES, "ssim_y": 0.25}}
+    Console(file=screen, width=width).print(table(scores, width), soft_wrap=False)
+    text = screen.getvalue()
+    lines = text.splitlines()
+    assert all(title in text for title in training_console._TITLES.values())
+    assert all(name in text for name in scores)
+    assert len(lines) == (4 if width == 200 else 1 + len(ALL_SCORES))
+    assert max(map(len, lines)) <= width
+    assert any(line.split() == ["SSIM", "(Y)", "0.1234", "0.2500"] for line in lines) == (width == 80)
 
 
 def test_between_lines_a_pipe_is_left_alone(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +132,7 @@ def test_a_terminal_has_a_live_line_that_goes_away(trainer: Trainer, terminal: i
     trainer.run = run
     assert main(["train", "--hr-dir", "photos"]) == 0
     text = terminal.getvalue()
-    assert "scanning the pictures … 0 s" in text
+    assert "loading the networks … 0 s" in text
     assert "adversarial  43%  step 12 300  7.43 steps/s  pixel 0.0213  28.40 dB  28:2" in text
     assert text.endswith("--model runs/photos\n")
     assert "\x1b[?25h" in text  # the cursor is back

@@ -30,6 +30,7 @@ class Scan:
     val: tuple[object, ...] = (4,)
     refused: tuple[Refusal, ...] = (Refusal(Path("photos/odd[1].png"), "is smaller than the crop, 9x7 px"),)
     split: str = "held out by hash"
+    unlabelled: tuple[object, ...] = ()
 
 
 SCORES = {"bicubic": {"psnr_y_db": 27.5, "ssim_y": 0.78}, "model": {"psnr_y_db": 28.9, "ssim_y": 0.8123}}
