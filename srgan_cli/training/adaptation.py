@@ -172,15 +172,29 @@ class Adaptation:
 
     # -------------------------------------------------------------------------------------------------- reverse cycle
 
+    @property
+    def cycled(self) -> int:
+        """How many crops of a batch take part in the reverse cycle."""
+        return self.settings.cycle_crops if self.settings.cycle_weight else 0
+
     def add_cycle(self, terms: Terms, generator: Generator, worn: Tensor | None, step: int) -> None:
         """Add a term to G's loss: F(G(low)) equals low, for some of the real worn crops (N, 3, h, w)."""
-        if worn is None or not self.settings.cycle_weight or not self.settings.cycle_crops:
+        if worn is None or not self.cycled:
             return
-        low = worn[: self.settings.cycle_crops]
+        low = worn[: self.cycled]
         with self.autocast():
             result = generator(low).float()
         self.ema.requires_grad_(False)
         terms.add("cycle", self.settings.cycle_weight, self._cycle(self.ema, result, low, step))
+
+    def add_wear_cycle(self, terms: Terms, generator: Generator, worn: Tensor, step: int) -> None:
+        """Add the same to F's loss; `generator` is used without being changed."""
+        if not self.cycled:
+            return
+        low = worn[: self.cycled]
+        with torch.no_grad(), self.autocast():
+            result = generator(low).float()
+        terms.add("wear.cycle", self.settings.cycle_weight, self._cycle(self.wearer, result, low, step))
 
     def _cycle(self, wearer: Wearer, result: Tensor, low: Tensor, step: int) -> Tensor:
         source = self._source(_CYCLES, step)
@@ -195,16 +209,13 @@ class Adaptation:
         return self.settings.every_steps > 0 and phase_step % self.settings.every_steps == 0
 
     def step(self, generator: Generator | None, examples: Examples, step: int, rate: float) -> Stepped:
-        """F's step, then its discriminator's. `generator`, if given, is used for the cycle, without being changed."""
+        """F's step, then its discriminator's. `generator`, if given, is used for the cycle."""
         assert examples.worn is not None
         source, settings = self._source(_LEARNING, step), self.settings
         self.discriminator.requires_grad_(False)
         terms, worn = wearer_terms(self, examples, source)
-        if generator is not None and settings.cycle_weight and settings.cycle_crops:
-            low = examples.worn[: settings.cycle_crops]
-            with torch.no_grad(), self.autocast():
-                result = generator(low).float()
-            terms.add("wear.cycle", settings.cycle_weight, self._cycle(self.wearer, result, low, step))
+        if generator is not None:
+            self.add_wear_cycle(terms, generator, examples.worn, step)
         norm = self.learner.update(terms.total, rate * settings.learning_rate, settings.clip_norm, self.group)
         average(self.ema, self.wearer, settings.ema, step)
         self.discriminator.requires_grad_(True)

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from srgan_cli.engine.backends import pytorch
 from srgan_cli.errors import OutOfMemoryError
+from srgan_cli.networks.generators import Generator
 from srgan_cli.training import losses, processes
 from srgan_cli.training.adaptation import wear_discriminator_terms, wearer_terms
 from srgan_cli.training.processes import Processes
 from srgan_cli.training.run import Run, noise_of
-from srgan_cli.training.steps import Examples, discriminator_terms, fidelity_terms, generator_terms
+from srgan_cli.training.steps import Examples, Terms, discriminator_terms, fidelity_terms, generator_terms
 from srgan_cli.training.wear_losses import BlockStatistics
 from srgan_cli.training_adaptation_config import AdaptationSettings
-from srgan_cli.training_config import FidelitySettings, Phase
+from srgan_cli.training_config import AdversarialSettings, FidelitySettings, Phase
 
 # Allowance beside the tensors kept for the backward pass: gradients, a convolution's workspace, the optimiser's state.
 _BESIDES = 1.6
@@ -52,10 +53,7 @@ def fit(run: Run, group: Processes) -> tuple[dict[Phase, int], list[str]]:
 
 def _largest(run: Run, phase: Phase, batch: int) -> int:
     if run.device.type == "cpu":
-        tried = min(2, batch)  # batch norm may need more than one
-        need = _kept_bytes(lambda: _try(run, phase, tried)) / tried * _BESIDES
-        free = pytorch.free_memory_bytes(run.device) * _FREE_FRACTION / processes.on_this_machine()
-        fits = min(batch, int(free / need))
+        fits = min(batch, _fitting_crops(run, phase, batch))
     else:
         fits = batch
         while fits and not _runs(run, phase, fits):
@@ -64,6 +62,16 @@ def _largest(run: Run, phase: Phase, batch: int) -> int:
         crop_px = run.config.of(phase).crop_px
         raise OutOfMemoryError(f"not even one crop of {crop_px} px fits into the memory of {run.device}; try --crop")
     return fits
+
+
+def _fitting_crops(run: Run, phase: Phase, batch: int) -> int:
+    """How many crops fit into a CPU's free memory, from what a step with a few of them keeps."""
+    tried = min(2, batch)  # batch norm may need more than one
+    each_bytes = _kept_bytes(lambda: _try(run, phase, tried, cycled=0)) / tried * _BESIDES
+    cycled = min(batch, _cycled(run, phase))  # as many for any batch
+    cycles_bytes = _kept_bytes(lambda: _try_cycles(run, phase, cycled)) * _BESIDES if cycled else 0.0
+    free = pytorch.free_memory_bytes(run.device) * _FREE_FRACTION / processes.on_this_machine()
+    return max(0, int((free - cycles_bytes) / each_bytes))
 
 
 def _kept_bytes(compute: Callable[[], None]) -> int:
@@ -112,43 +120,85 @@ def _with_ballast(run: Run, compute: Callable[[], None]) -> None:
         del ballast
 
 
-def _try(run: Run, phase: Phase, batch: int) -> None:
-    """One step on noise, with copies of the networks: nothing in the run changes."""
-    settings, scale = run.config.of(phase), run.generator.scale
-    low = torch.rand(batch, 3, settings.crop_px // scale, settings.crop_px // scale, device=run.device)
-    high = torch.rand(batch, 3, settings.crop_px, settings.crop_px, device=run.device)
-    low, high = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (low, high))
-    generator = copy.deepcopy(run.generator)
+def _try(run: Run, phase: Phase, batch: int, *, cycled: int | None = None) -> None:
+    """One step on noise, with copies of the networks: nothing in the run changes. `cycled`: the crops of adaptation's
+    cycles, if not as many as in a real step."""
+    settings = run.config.of(phase)
+    low, high = _noise(run, phase, batch)
     if run.teacher is not None and run.teacher.inline:
         context_px = run.config.teacher.context_px
         run.teacher(F.pad(low, (context_px,) * 4, mode="replicate"))
     if isinstance(settings, AdaptationSettings):
         _try_wear(run, low, high)
         return
+    generator = copy.deepcopy(run.generator)
+    worn = low[: _cycled(run, phase) if cycled is None else cycled]
     if isinstance(settings, FidelitySettings):
         weights = (1.0,) if run.teacher is None or run.config.teacher.weight in (0.0, 1.0) else (0.5, 0.5)
         targets = [(weight, high) for weight in weights]
-        fidelity_terms(generator, low, targets, settings, run.autocast).total.backward()  # type: ignore[no-untyped-call]
-        return
+        _backward(run, generator, fidelity_terms(generator, low, targets, settings, run.autocast), worn)
+    else:
+        _try_adversarial(run, generator, low, high, settings, worn)
+    if run.adaptation is not None and run.adaptation.settings.every_steps:
+        _try_wear(run, low, high, generator, worn)
+
+
+def _try_adversarial(
+    run: Run, generator: Generator, low: Tensor, high: Tensor, settings: AdversarialSettings, worn: Tensor
+) -> None:
     discriminator = copy.deepcopy(run.discriminator)
     assert discriminator is not None
     discriminator.requires_grad_(False)
     terms, result = generator_terms(
         generator, run.ema, discriminator, run.perceptual, low, high, high, settings, 1.0, run.autocast,
-        noise_of(run, batch, 0),
+        noise_of(run, len(low), 0),
     )  # fmt: skip
-    terms.total.backward()  # type: ignore[no-untyped-call]
+    _backward(run, generator, terms, worn)
     discriminator.requires_grad_(True)
     judged, _ = discriminator_terms(discriminator, result.detach(), high, settings, 0, run.autocast)
     judged.total.backward()  # type: ignore[no-untyped-call]
 
 
-def _try_wear(run: Run, low: Tensor, high: Tensor) -> None:
-    """The same for the phase `wear`; gradients remain in its networks until their first step."""
+def _backward(run: Run, generator: Generator, terms: Terms, worn: Tensor) -> None:
+    """Backwards through the generator's terms, and through the cycle of the crops `worn`."""
+    if run.adaptation is not None and len(worn):
+        run.adaptation.add_cycle(terms, generator, worn, 0)
+    terms.total.backward()  # type: ignore[no-untyped-call]
+
+
+def _try_wear(
+    run: Run, low: Tensor, high: Tensor, generator: Generator | None = None, worn: Tensor | None = None
+) -> None:
+    """The same for the wearer's step, with the cycle of the crops `worn`; gradients remain in its networks until their
+    first step."""
     assert run.adaptation is not None
     # noise must not enter the running statistics
     adaptation = dataclasses.replace(run.adaptation, statistics=BlockStatistics())
     terms, made = wearer_terms(adaptation, Examples(low, high, worn=low), np.random.default_rng(0))
+    if generator is not None and worn is not None and len(worn):
+        adaptation.add_wear_cycle(terms, generator, worn, 0)
     terms.total.backward()  # type: ignore[no-untyped-call]
     loss, _ = wear_discriminator_terms(adaptation, made.detach(), made.detach())
     loss.total.backward()  # type: ignore[no-untyped-call]
+
+
+def _cycled(run: Run, phase: Phase) -> int:
+    """How many crops of a batch take part in adaptation's cycles."""
+    return 0 if run.adaptation is None or phase == "wear" else run.adaptation.cycled
+
+
+def _try_cycles(run: Run, phase: Phase, cycled: int) -> None:
+    """Only the cycles of a step, of `cycled` crops."""
+    assert run.adaptation is not None
+    low, _ = _noise(run, phase, cycled)
+    for add in (run.adaptation.add_cycle, run.adaptation.add_wear_cycle):
+        terms = Terms()
+        add(terms, copy.deepcopy(run.generator), low, 0)
+        terms.total.backward()  # type: ignore[no-untyped-call]
+
+
+def _noise(run: Run, phase: Phase, batch: int) -> tuple[Tensor, Tensor]:
+    """Low and high crops of noise."""
+    high_px, scale = run.config.of(phase).crop_px, run.generator.scale
+    low, high = (torch.rand(batch, 3, side_px, side_px, device=run.device) for side_px in (high_px // scale, high_px))
+    return low.contiguous(memory_format=torch.channels_last), high.contiguous(memory_format=torch.channels_last)
