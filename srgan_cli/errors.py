@@ -121,7 +121,7 @@ class DivergedError(TrainingError):
 
 
 class InterruptedRunError(SrganError):
-    """The user pressed Ctrl-C. Partial results have been removed."""
+    """The user pressed Ctrl-C, or the process was asked to end. Partial results have been removed."""
 
     exit_code = ExitCode.INTERRUPTED
 

@@ -19,10 +19,10 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -33,17 +33,21 @@ from srgan_cli.dataset.draws import generator
 from srgan_cli.dataset.low_pictures import to_tensor
 from srgan_cli.dataset.pictures import Bytes
 from srgan_cli.dataset.scan import Advance
-from srgan_cli.errors import TrainingError, shown
+from srgan_cli.errors import InterruptedRunError, TrainingError, shown
 from srgan_cli.files import sync
 from srgan_cli.training_data_config import DegradationSettings
 
 _VERSION = 1  # version of a file's content: increase it when the way of making pieces changes
 _PIECES, _ORDER = 0x5069_6563, 0x5465_6163  # Philox keys beside the seed
 _STEP = 2**41  # degradations of pieces use a step number that neither training nor validation reaches
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _CHECK = struct.Struct("<I")  # CRC-32 of a piece, stored after it
 
 Teach: TypeAlias = Callable[[Bytes], Bytes]
 """A low picture (H, W, 3) -> the teacher's result, (H·scale, W·scale, 3)."""
+
+Shortage: TypeAlias = Literal["", "full", "read-only"]
+"""Why no more pieces could be stored: the disk is nearly full, or nothing can be written there."""
 
 
 @dataclass(frozen=True)
@@ -184,20 +188,27 @@ def _shifted(part: slice, by: int) -> slice:
 class Taught:
     """The first `count` pieces with their teacher's results, memory-mapped. Arrays are read-only.
 
-    `cramped`: there would be more if the disk had more space.
+    `shortage`: why there are not more of them.
     """
 
-    def __init__(self, path: Path, pieces: Pieces, count: int, *, cramped: bool = False) -> None:
+    def __init__(self, path: Path, pieces: Pieces, count: int, shortage: Shortage = "") -> None:
         assert count > 0
-        self.cramped = cramped
+        self.shortage = shortage
         self.path, self.pieces, self.scale = path, pieces, pieces.teaching.scale
         self._count = count
         self._pixels = np.memmap(path, np.uint8, "r", shape=(pieces[count - 1].end,)).view(np.ndarray)
 
     @classmethod
-    def opened(cls, folder: Path, pieces: Pieces, count: int, *, cramped: bool = False) -> Taught:
-        """The results that `teach` has stored in `folder`."""
-        return cls(_path(folder, pieces), pieces, count, cramped=cramped)
+    def opened(cls, folder: Path, pieces: Pieces, count: int, shortage: Shortage = "") -> Taught:
+        """The results that `teach` has stored in `folder`. Raises `TrainingError` if they are no longer there."""
+        path = _path(folder, pieces)
+        try:
+            return cls(path, pieces, count, shortage)
+        except (OSError, ValueError) as err:  # ValueError: it has become shorter
+            raise TrainingError(
+                f"the teacher's results in {shown(folder)} have been removed while they were being made; run the "
+                "command again, which makes them again"
+            ) from err
 
     def __len__(self) -> int:
         return self._count
@@ -223,21 +234,23 @@ class Taught:
 
 @dataclass(frozen=True)
 class Allowance:
-    """Number of pieces: `count`; or, if that is 0, as many as can be made in `seconds`, at most `most`."""
+    """Number of pieces: `count`; or, if that is 0, as many as can be made in `seconds`, at least `least`, at most
+    `most`."""
 
     count: int = 0
     seconds: float = 0.0
+    least: int = 1
     most: int = 8192
 
     @property
     def limit(self) -> int:
-        return self.count or self.most
+        return self.count or max(self.least, self.most)
 
     def total(self, made: int, elapsed_s: float) -> int:
         """The expected total, after making `made` of them in `elapsed_s`."""
         if self.count or not made or elapsed_s <= 0:
             return self.limit
-        return max(1, min(self.most, int(self.seconds * made / elapsed_s)))
+        return max(self.least, min(self.most, int(self.seconds * made / elapsed_s)))
 
 
 def teach(
@@ -252,8 +265,11 @@ def teach(
     """As many pieces as are `allowed`, with the teacher's results: those already stored, and new ones.
 
     A truncated or damaged file is repaired: each piece has a checksum, and pieces that do not match are made again. A
-    second process that needs the same file waits until the first one has finished. Raises `TrainingError` if the folder
-    is not writable or the disk is full; what has been made by then is kept, and the next run resumes from there.
+    second process that needs the same file waits until the first one has finished. If nothing can be written to the
+    folder, the intact pieces in it are used, unless more are needed.
+
+    Raises `TrainingError` if the folder is not writable or the disk is full, and `InterruptedRunError` on Ctrl-C; what
+    has been made by then is kept, and the next run resumes from there.
     """
     report = advance or (lambda done, total: None)
     path = _path(folder, pieces)
@@ -261,10 +277,21 @@ def teach(
         folder.mkdir(parents=True, exist_ok=True)
         remove_old(folder)
         with alone(path, waiting=lambda: report(0, allowed.limit)), _opened(path) as file:
-            count, cramped = _fill(file, pieces, teacher, allowed, report, clock)
+            count, shortage = _fill(file, pieces, teacher, allowed, report, clock)
     except OSError as err:
-        raise TrainingError(_why(err, folder)) from err
-    return Taught(path, pieces, count, cramped=cramped)
+        count, shortage = _readable(path, pieces, allowed) if err.errno in _UNWRITABLE else 0, "read-only"
+        if not count:
+            raise TrainingError(_why(err, folder)) from err
+    return Taught.opened(folder, pieces, count, shortage)
+
+
+def _readable(path: Path, pieces: Pieces, allowed: Allowance) -> int:
+    """How many pieces of a file that cannot be changed can be learned from; 0 if more are needed."""
+    with suppress(OSError), path.open("rb") as file:
+        known = _whole(file, pieces, allowed.limit)
+        count = next(number for number in range(allowed.limit + 1) if number not in known)
+        return count if count >= (allowed.count or allowed.least) else 0
+    return 0
 
 
 def _path(folder: Path, pieces: Pieces) -> Path:
@@ -273,28 +300,40 @@ def _path(folder: Path, pieces: Pieces) -> Path:
 
 def _fill(
     file: BinaryIO, pieces: Pieces, teacher: Teach, allowed: Allowance, report: Advance, clock: Callable[[], float]
-) -> tuple[int, bool]:
-    """Make the missing ones of the first pieces. Returns how many are complete then, and whether the disk had no room
-    for more."""
+) -> tuple[int, Shortage]:
+    """Make the missing ones of the first pieces. Returns how many are complete then, and why there are not more."""
     known = _whole(file, pieces, allowed.limit)
     max_bytes = _room(file, pieces, allowed)
     done, made, cramped, began_s = 0, 0, False, clock()
-    while done < allowed.limit:
-        if done not in known:
-            elapsed_s = clock() - began_s
-            # Pieces from earlier runs count as if they had been made now, since learning needs time too.
-            enough = done and made and done >= allowed.total(made, elapsed_s)
-            cramped = not enough and pieces[done].end > max_bytes
-            if not allowed.count and (enough or cramped):
-                break
-            _make(file, pieces, done, teacher)
-            made += 1
-            report(done + 1, max(done + 1, allowed.total(made, clock() - began_s)))
-        done += 1
+    try:
+        while done < allowed.limit:
+            missing = done not in known
+            if missing:
+                elapsed_s = clock() - began_s
+                # Pieces from earlier runs count as if they had been made now, since learning needs time too.
+                enough = done and made and done >= allowed.total(made, elapsed_s)
+                cramped = not enough and done >= allowed.least and pieces[done].end > max_bytes
+                if not allowed.count and (enough or cramped):
+                    break
+                _make(file, pieces, done, teacher)
+                made += 1
+            done += 1
+            if missing:
+                report(done, max(done, allowed.total(made, clock() - began_s)))
+    except KeyboardInterrupt as err:
+        raise InterruptedRunError(_kept_so_far(done, Path(file.name).parent)) from err
     sync(file)
     if not done:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return done, cramped and not allowed.count
+    return done, "full" if cramped and not allowed.count else ""
+
+
+def _kept_so_far(done: int, folder: Path) -> str:
+    kept = f"its results so far, for {done} piece{'s' * (done != 1)}, are kept in {shown(folder)}" if done else ""
+    return (
+        f"stopped while the teacher was working, before any step; {kept or 'nothing is lost'}, and the same command "
+        "resumes"
+    )
 
 
 def _make(file: BinaryIO, pieces: Pieces, number: int, teacher: Teach) -> None:

@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from srgan_cli.errors import SettingsError
+from srgan_cli.errors import InterruptedRunError, SettingsError
 from srgan_cli.files import lock, publish_text, reason, remove_parts, why_not_writable
 from srgan_cli.networks.registry import RUN_MODEL
 from srgan_cli.runlog.record import SAMPLES_NAME
@@ -122,27 +122,51 @@ def write_config(where: Path, config: TrainConfig) -> None:
         raise SettingsError(f"{path} cannot be written: {reason(err)}") from err
 
 
-@contextlib.contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT, SIGTERM or SIGHUP (terminal closed) has been received, inside the block. The first one asks to
-    save and stop; a second Ctrl-C takes effect immediately. A second SIGTERM does not: launchers send it to all
-    processes, and so do their own launchers. Ignored signals (`nohup`) stay ignored. Signals can be handled only in the
-    main thread; in other threads a stop is never requested."""
-    asked, interrupted = threading.Event(), threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
+class Stop:
+    """Whether SIGINT, SIGTERM or SIGHUP (terminal closed) has been received. Call it to ask."""
 
-    def note(number: int, frame: object) -> None:
-        asked.set()
+    def __init__(self) -> None:
+        self._asked, self._interrupted = threading.Event(), threading.Event()
+        self._at_once = False
+
+    def __call__(self) -> bool:
+        return self._asked.is_set()
+
+    def note(self, number: int, _frame: object = None) -> None:
+        """A signal's handler. The first one asks to save and stop; a second Ctrl-C takes effect immediately. A second
+        SIGTERM does not: launchers send it to all processes, and so do their own launchers."""
+        self._asked.set()
+        again = number == signal.SIGINT and self._interrupted.is_set()
         if number == signal.SIGINT:
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-            interrupted.set()
+            self._interrupted.set()
+        if again or self._at_once:
+            raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *ending_signals())}
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside the block there is nothing to save yet: any of the signals ends it, with `InterruptedRunError`."""
+        self._at_once = True
+        try:
+            yield
+        except KeyboardInterrupt as err:
+            raise InterruptedRunError(
+                "stopped while preparing, before any step; nothing is lost, and the same command resumes"
+            ) from err
+        finally:
+            self._at_once = False
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Stop]:
+    """Whether a stop has been requested, inside the block. Ignored signals (`nohup`) stay ignored. Signals can be
+    handled only in the main thread; in other threads a stop is never requested."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.note) for number in (signal.SIGINT, *ending_signals())}
     try:
-        yield asked.is_set
+        yield stop
     finally:
         for number, handler in before.items():
             # None: its handler was not set by Python

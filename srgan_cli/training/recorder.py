@@ -403,9 +403,10 @@ class RunRecorder:
         """`settle` has validated and saved."""
         state, config = self.state, self.run.config
         if not state.step and not interrupted:
+            taught = "" if self.run.teacher is None or self.run.teacher.inline else " and the teacher's results"
             raise TrainingError(
-                f"the budget was over before the first step: scanning the pictures and decoding them took "
-                f"{self.clock.elapsed_s:.0f} s. Give a longer --budget; the decoded pictures are kept"
+                f"the budget was over before the first step: the pictures, the networks{taught} and the first scores "
+                f"took {self.clock.elapsed_s:.0f} s. Give a longer --budget; the decoded pictures{taught} are kept"
             )
         state.score({"bicubic": self.baseline, "model": self.latest, **self._scores_with_noise})
         if interrupted:

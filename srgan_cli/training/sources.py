@@ -11,7 +11,7 @@ from srgan_cli.dataset.cache import Cache, build_cache
 from srgan_cli.dataset.folders import Refusal
 from srgan_cli.dataset.pictures import is_grey, read_pixels
 from srgan_cli.dataset.scan import Advance, Picture, Scan, cache_folder_of, reasons_of, scan, scan_unlabelled
-from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
+from srgan_cli.dataset.taught import Allowance, Pieces, Shortage, Taught, Teaching, teach
 from srgan_cli.dataset.wear_files import opened, signs_of
 from srgan_cli.errors import SettingsError, shown
 from srgan_cli.training import processes
@@ -150,17 +150,23 @@ def _high_px(run: Run) -> int:
 
 
 def _taught(run: Run, state: State, teacher: Teacher, pieces: Pieces, observer: TrainingObserver) -> Taught:
-    """As many pieces as the run began with, or as its settings allow."""
-    folder = cache_folder_of(run.config.data)
-    allowed = Allowance(count=state.pieces) if state.pieces else _allowed(run, teacher)
+    """As many pieces as the run began with; more if it has become longer; or as its settings allow."""
+    folder, allowed = cache_folder_of(run.config.data), _allowed(run, teacher)
+    same = state.has_pieces_for(run.config)
+    if same:
+        allowed = Allowance(count=state.pieces)
+    elif state.pieces:
+        least = state.pieces
+        allowed = dataclasses.replace(allowed, count=allowed.count and max(allowed.count, least), least=least)
 
-    def made() -> tuple[int, bool]:
+    def made() -> tuple[int, Shortage]:
         taught = teach(pieces, teacher.of_pixels, folder, allowed, observer.teaching)
-        return len(taught), taught.cramped
+        return len(taught), taught.shortage
 
-    count, cramped = processes.first_does(made, run.group)
-    state.take_pieces(count)
-    return Taught.opened(folder, pieces, count, cramped=cramped)
+    count, shortage = processes.first_does(made, run.group)
+    if not same:
+        state.take_pieces(count, run.config)
+    return Taught.opened(folder, pieces, count, shortage)
 
 
 def _teaching(run: Run, teacher: Teacher) -> Teaching:
@@ -194,13 +200,19 @@ def _allowed(run: Run, teacher: Teacher) -> Allowance:
 
 def _few(run: Run, taught: Taught) -> tuple[str, ...]:
     settings, count = run.config.teacher, len(taught)
+    where = shown(taught.path.parent)
+    if taught.shortage == "read-only" and not settings.crops:
+        return (
+            f"nothing can be written to {where}, so that only the {count} pieces of the teacher's results in it are "
+            "learned from; for more, name another folder with --set data.cache_dir=FOLDER",
+        )
     if settings.crops or count >= _FEW_PIECES:
         return ()
-    if taught.cramped:
+    if taught.shortage == "full":
         return (
             f"the disk is nearly full: there was room for only {counted(count, 'piece')} of the teacher's results, "
-            f"which a network soon memorises; free some space in {shown(taught.path.parent)}, or name a folder on "
-            "another disk with --set data.cache_dir=FOLDER",
+            f"which a network soon memorises; free some space in {where}, or name a folder on another disk with --set "
+            "data.cache_dir=FOLDER",
         )
     if run.config.budget_s is None:
         return ()

@@ -18,9 +18,9 @@ class State:
 
     `phase_began_step` and `_s`: when this phase began. `rate` is halved by each rollback. `log_bytes` and `monitor`:
     the log's end and the monitor's state at the last checkpoint. `batches` are the ones that fit, by phase; `pictures`
-    identifies the set of pictures; `pieces`: the number of a teacher's pieces; `models`: hashes of the other networks
-    that the run learns from. `done` is the length after which the run
-    was finished, and `scores` its scores then.
+    identifies the set of pictures; `pieces`: the number of a teacher's pieces, and `taught_for` the run's length that
+    they were made for; `models`: hashes of the other networks that the run learns from. `done` is the length after
+    which the run was finished, and `scores` its scores then.
     """
 
     phase: Phase = "fidelity"
@@ -35,6 +35,7 @@ class State:
     batches: dict[str, int] = field(default_factory=dict)
     pictures: str = ""
     pieces: int = 0
+    taught_for: list[float] = field(default_factory=list)
     models: dict[str, str] = field(default_factory=dict)
     done: list[float] = field(default_factory=list)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class State:
     def _check(self) -> None:
         for count in (self.step, self.phase_step, self.phase_began_step, self.rollbacks, self.log_bytes, self.pieces):
             stored.whole(count)
-        for number in (self.phase_began_s, self.rate):
+        for number in (self.phase_began_s, self.rate, *self.taught_for):
             stored.real(number)
         for phase in (self.phase, *self.batches):
             if phase not in get_args(Phase):
@@ -96,9 +97,15 @@ class State:
         """Set the batch of each phase that fits: determined once, and kept when the run is resumed."""
         self.batches = {str(phase): batch for phase, batch in batches.items()}
 
-    def take_pieces(self, count: int) -> None:
-        """Set the number of a teacher's pieces, kept when the run is resumed."""
-        self.pieces = count
+    def take_pieces(self, count: int, config: TrainConfig) -> None:
+        """Set the number of a teacher's pieces, made for the length in `config`."""
+        self.pieces, self.taught_for = count, _length(config)
+
+    def has_pieces_for(self, config: TrainConfig) -> bool:
+        """Whether the number of pieces stays, since the run has not become longer than they were made for."""
+        length = _length(config)
+        longer = len(length) != len(self.taught_for) or length > self.taught_for
+        return self.pieces > 0 and not longer
 
     def take_models(self, models: Mapping[str, str]) -> list[str]:
         """Set the hashes of the networks that the run learns from, and return the names of those that have changed

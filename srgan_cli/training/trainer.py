@@ -42,35 +42,45 @@ def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outco
     preflight.check(config, where)
     observer = observer if group.first else SilentTraining()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(processes.joined(group, choose_compute(config, group)[0]))
-        found = processes.first_does(lambda: _claim(stack, where, config), group)
-        config = with_sizes_of_init(config) if found is None else dataclasses.replace(config, generator=found[0])
-        state = State(phase=config.phases[0])
-        run = begin(config, group, resuming_in=None if found is None else checkpoint.phase_of(found[1], config))
-        if found is not None:
-            values = checkpoint.restore(found[1], run.parts)
-            state = State.restored(values)
-            clock.resume(elapsed_s=values["elapsed_s"], begun_s=values["begun_s"])
-        if state.is_finished(config) and (where / RUN_MODEL).is_file():
-            observer.note(
-                f"the run in {where} is finished; the same command with a longer --budget or more --steps continues it"
-            )
-            return Outcome(where, where / RUN_MODEL, state.scores, state.step, clock.earlier_s)
-        sources.check_models(run, state, where)
-        # Cheapest checks first: headers of pictures, VGG19 (up to half a gigabyte), all pixels of pictures.
-        pictures = sources.scanned(run, observer)
-        add_perceptual(run)
-        learned = sources.prepare(run, state, pictures, observer)
-        notes = [*learned.notes, *_fit(run, state)]
         stop = stack.enter_context(folder.asked_to_stop())
-        recorder = stack.enter_context(recording(config, where, run, state, clock, pictures, observer))
-        recorder.open(notes, resumed=found is not None)
-        if found is None:
+        with stop.at_once():
+            stack.enter_context(processes.joined(group, choose_compute(config, group)[0]))
+            found = processes.first_does(lambda: _claim(stack, where, config), group)
+            config = with_sizes_of_init(config) if found is None else dataclasses.replace(config, generator=found[0])
+            state = State(phase=config.phases[0])
+            run = begin(config, group, resuming_in=None if found is None else checkpoint.phase_of(found[1], config))
+            if found is not None:
+                state = _resumed(found[1], run, clock)
+            if state.is_finished(config) and (where / RUN_MODEL).is_file():
+                observer.note(
+                    f"the run in {where} is finished; the same command with a longer --budget or more --steps "
+                    "continues it"
+                )
+                return Outcome(where, where / RUN_MODEL, state.scores, state.step, clock.earlier_s)
+            sources.check_models(run, state, where)
+            # Cheapest checks first: headers of pictures, VGG19 (up to half a gigabyte), all pixels of pictures.
+            pictures = sources.scanned(run, observer)
+            add_perceptual(run)
+            learned = sources.prepare(run, state, pictures, observer)
+            notes = [*learned.notes, *_fit(run, state)]
+            recorder = stack.enter_context(recording(config, where, run, state, clock, pictures, observer))
+            recorder.open(notes, resumed=found is not None)
+        if not state.step:
             clock.begin()
             state.enter(config.phases[0], clock.begun_s)
         with _explained(run, state), Batches(run, state, learned) as batches:
             interrupted = _loop(_Session(where, run, state, clock, recorder), batches, stop)
         return recorder.close(interrupted)
+
+
+def _resumed(found: dict[str, Any], run: Run, clock: Clock) -> State:
+    """The state at a checkpoint. The time of a session that made no step does not count: what it prepared is kept, so
+    that the next session has time to learn."""
+    values = checkpoint.restore(found, run.parts)
+    state = State.restored(values)
+    if state.step:
+        clock.resume(elapsed_s=values["elapsed_s"], begun_s=values["begun_s"])
+    return state
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from srgan_cli.dataset.crops import Crops
 from srgan_cli.dataset.pictures import Bytes
 from srgan_cli.dataset.scan import scan, scan_unlabelled
 from srgan_cli.dataset.taught import Allowance, Pieces, Taught, Teaching, teach
-from srgan_cli.errors import NothingToDoError, TrainingError
+from srgan_cli.errors import InterruptedRunError, NothingToDoError, TrainingError
 from srgan_cli.imaging.bicubic import bicubic
 from srgan_cli.training_data_config import DataSettings, DegradationSettings
 
@@ -209,8 +209,13 @@ def test_a_run_that_was_killed_leaves_what_it_has_made(pieces: Pieces, tmp_path:
         return first(low)
 
     first, second = Doubler(), Doubler()
-    with pytest.raises(KeyboardInterrupt):
+    said = (
+        rf"stopped while the teacher was working.*; its results so far, for 3 pieces, are kept in {tmp_path}, and the"
+    )
+    with pytest.raises(InterruptedRunError, match=said):
         teach(pieces, killed, tmp_path, Allowance(7))
+    with pytest.raises(InterruptedRunError, match="before any step; nothing is lost, and the same command resumes"):
+        teach(pieces, killed, tmp_path / "other", Allowance(7))
     whole(teach(pieces, second, tmp_path, Allowance(7)))
     assert second.calls == 4
 
@@ -272,14 +277,55 @@ def test_what_will_not_fit_is_told_before_the_teacher_is_asked(
     assert teacher.calls == 0
     some = teach(pieces, teacher, tmp_path, Allowance(seconds=1e9))  # no limit given: half of the free space
     assert 0 < len(some) < 8
-    assert some.cramped
-    assert not teach(pieces, teacher, tmp_path, Allowance(len(some))).cramped
+    assert some.shortage == "full"
+    assert not teach(pieces, teacher, tmp_path, Allowance(len(some))).shortage
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0})())
+    more = teach(pieces, teacher, tmp_path, Allowance(seconds=1e9, least=len(some) + 1))  # as many as a run began with
+    assert (len(more), more.shortage) == (len(some) + 1, "full")
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(pieces: Pieces, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match=r"cannot be kept in .*file.*data\.cache_dir"):
         teach(pieces, Doubler(), tmp_path / "file" / "folder", Allowance(1))
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_what_is_kept_on_a_read_only_disk_is_used(
+    pieces: Pieces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    teacher = Doubler()
+    kept = teach(pieces, teacher, tmp_path, Allowance(6))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    monkeypatch.setattr(taught_module, "alone", refuse)
+    for allowed, count in ((Allowance(6), 6), (Allowance(4), 4), (Allowance(seconds=1.0), 6)):
+        found = teach(pieces, teacher, tmp_path, allowed)
+        whole(found)
+        assert (len(found), found.shortage) == (count, "read-only")
+    for more in (Allowance(7), Allowance(seconds=1.0, least=7)):
+        with pytest.raises(TrainingError, match=r"cannot be kept in .*data\.cache_dir"):
+            teach(pieces, teacher, tmp_path, more)
+    assert teacher.calls == 6
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    damage(kept.path, "flipped")
+    assert 0 < len(teach(pieces, teacher, tmp_path, Allowance(seconds=1.0))) < 6
+    with pytest.raises(TrainingError, match=r"cannot be kept in .*data\.cache_dir"):
+        teach(pieces, teacher, tmp_path / "nothing", Allowance(seconds=1.0))
+
+
+def test_results_that_are_removed_meanwhile_are_a_sentence(pieces: Pieces, tmp_path: Path) -> None:
+    folder, teacher = tmp_path / "kept", Doubler()
+
+    def removed(low: Bytes) -> Bytes:
+        shutil.rmtree(folder)
+        return teacher(low)
+
+    with pytest.raises(TrainingError, match="have been removed while they were being made; run the command again"):
+        teach(pieces, removed, folder, Allowance(1))
+    whole(teach(pieces, teacher, folder, Allowance(1)))
 
 
 def test_two_at_once_make_it_once(pieces: Pieces, tmp_path: Path) -> None:

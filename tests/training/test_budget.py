@@ -51,3 +51,20 @@ def test_a_budget_that_setting_up_takes_is_told(photos: Path, tmp_path: Path, mo
     monkeypatch.setattr(sources, "scan", clock.during(scan, 30.0))
     with pytest.raises(TrainingError, match="over before the first step"):
         trainer.train(config(photos, budget_s=20.0), tmp_path, Witness())
+
+
+def test_a_session_that_only_set_up_costs_the_next_one_no_time(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeTime()
+    monkeypatch.setattr(clock_module, "time", clock)
+    monkeypatch.setattr(trainer, "step", clock.during(run.step, 1.0))
+    settings = config(photos, budget_s=20.0)
+    with monkeypatch.context() as slow:
+        slow.setattr(sources, "scan", clock.during(scan, 30.0))
+        with pytest.raises(TrainingError, match=r"first scores took 30 s.*; the decoded pictures are kept"):
+            trainer.train(settings, tmp_path, Witness())
+    outcome = trainer.train(settings, tmp_path, Witness())
+    assert outcome.steps == pytest.approx(20, abs=1)
+    rates = [event["learning_rate"] for event in log_of(tmp_path) if event["event"] == "step"]
+    assert rates[-1] < 0.2 * max(rates)  # the schedule is over, too

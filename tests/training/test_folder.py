@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from srgan_cli.errors import SettingsError, WeightsError
+from srgan_cli.errors import InterruptedRunError, SettingsError, WeightsError
 from srgan_cli.training import checkpoint, folder
 from srgan_cli.training_config import TrainConfig
 
@@ -72,6 +72,15 @@ def test_a_second_sigterm_is_patient_and_a_second_ctrl_c_is_not() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_before_there_is_anything_to_save_a_request_to_stop_ends_the_run_at_once(number: int) -> None:
+    with folder.asked_to_stop() as stop:
+        with pytest.raises(InterruptedRunError, match="nothing is lost, and the same command resumes"), stop.at_once():
+            os.kill(os.getpid(), number)
+        assert stop()
+        os.kill(os.getpid(), signal.SIGTERM)  # from now on, it is patient
 
 
 def test_a_closed_terminal_saves_and_stops_unless_it_is_ignored() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +19,7 @@ from PIL import Image
 
 from srgan_cli.dataset.degradation import bicubic_down
 from srgan_cli.engine.backends.pytorch import PyTorch
-from srgan_cli.errors import NothingToDoError, SettingsError, TrainingError, WeightsError
+from srgan_cli.errors import InterruptedRunError, NothingToDoError, SettingsError, TrainingError, WeightsError
 from srgan_cli.networks.registry import Card
 from srgan_cli.networks.weights import load_model, save_weights
 from srgan_cli.training import checkpoint, sources, trainer
@@ -302,6 +304,48 @@ def test_how_many_pieces_there_are_stays_when_a_run_goes_on(
     monkeypatch.setattr(sources, "_MIN_PIECES", 20)
     trainer.train(settings, tmp_path / "run", Witness())
     assert checkpoint.load(tmp_path / "run" / "checkpoint")["values"]["pieces"] == 7
+
+
+def test_a_longer_run_learns_from_more_pieces(photos: Path, teachers: Path, tmp_path: Path) -> None:
+    settings = config(photos, teachers / "x2.safetensors", budget_s=60.0)
+    state = State()
+    state.take_pieces(7, settings)
+    assert state.has_pieces_for(settings)
+    assert state.has_pieces_for(dataclasses.replace(settings, budget_s=30.0))
+    assert not state.has_pieces_for(dataclasses.replace(settings, budget_s=90.0))
+    assert not state.has_pieces_for(dataclasses.replace(settings, budget_s=None))
+    assert not State().has_pieces_for(settings)
+
+    many = config(photos, teachers / "x2.safetensors", data={"cache_dir": str(tmp_path / "c")}, teacher={"crops": 0})
+    trainer.train(many, tmp_path / "run", Witness())
+    kept = checkpoint.load(tmp_path / "run" / "checkpoint")["values"]
+    assert (kept["pieces"], kept["taught_for"]) == (sources._MIN_PIECES, [4.0])
+    longer = dataclasses.replace(many, steps=(sources._MIN_PIECES + 1) * sources._CROPS_PER_PIECE // 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_loop", lambda *_: True)  # its steps do not matter here
+        trainer.train(longer, tmp_path / "run", Witness())
+    assert len(list((tmp_path / "c").glob("*.taught"))) == 1
+    run, state = begin(longer, Processes()), State.restored({**kept})
+    found = prepare(run, state, scanned(run, SilentTraining()), SilentTraining())
+    assert found.taught is not None
+    assert len(found.taught) == state.pieces == sources._MIN_PIECES + 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_while_the_teacher_works_says_what_is_kept(
+    photos: Path, teachers: Path, tmp_path: Path, number: int
+) -> None:
+    class Impatient(Witness):
+        def teaching(self, done: int, total: int) -> None:
+            if done == 4:
+                os.kill(os.getpid(), number)
+
+    cache = tmp_path / "cache"
+    settings = config(photos, teachers / "x2.safetensors", data={"cache_dir": str(cache)})
+    with pytest.raises(InterruptedRunError, match=rf"results so far, for 4 pieces, are kept in {cache}, and the same"):
+        trainer.train(settings, tmp_path / "run", Impatient())
+    assert not (tmp_path / "run").exists()
+    assert not trainer.train(settings, tmp_path / "run", Witness()).interrupted
 
 
 def test_a_disk_with_little_room_is_not_called_a_slow_teacher(
