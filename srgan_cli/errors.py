@@ -160,12 +160,16 @@ _RENAMED = {"print": "paper", "tile": "tile_px", "name": "name_pattern"}
 
 def in_python(sentence: str) -> str:
     """A sentence for the terminal, with options spelled as Python arguments: `--overwrite` -> `overwrite=True`,
-    `--scale 4` -> `scale=4`, `-o` -> `target`."""
+    `--scale 4` -> `scale=4`, `-o` -> `target`. Commands in backticks stay."""
 
     def argument(match: re.Match[str]) -> str:
         name = _RENAMED.get(match[1], match[1].replace("-", "_"))
         return f"{name}={match[2]}" if match[2] else name
 
+    plain, command, others = sentence.partition("`srgan ")
+    if command:
+        command_end, backtick, others = others.partition("`")
+        return in_python(plain) + command + command_end + backtick + in_python(others)
     sentence = re.sub(rf"(?<!\w)--({_SWITCHES})\b", lambda match: f"{match[1].replace('-', '_')}=True", sentence)
     sentence = re.sub(rf"(?<!\w)--([a-z][a-z-]*[a-z])\b(?: (\d[\w.]*|[A-Z]{{3,}}|{_CHOICES}))?", argument, sentence)
     return re.sub(r"(?<![\w-])-o\b", "target", sentence)

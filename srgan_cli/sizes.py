@@ -67,6 +67,10 @@ class Size:
             value = getattr(self, name)
             check_option(value is None or value >= 1, f"--{name.replace('_', '-')} must be at least 1 px")
         check_option(self.fit is None or min(self.fit) >= 1, "--fit must be at least 1x1 px")
+        check_option(
+            not isinstance(self.paper, str),
+            f"paper is a width and a height in mm, as Size.parse_paper({self.paper!r}) gives",
+        )
         check_option(self.paper is None or min(self.paper) >= 1, "--print must be at least 1x1 mm")
         if self.dpi is not None:
             check_option(1 <= self.dpi <= 65_535, f"--dpi must be between 1 and 65535, not {self.dpi:g}")

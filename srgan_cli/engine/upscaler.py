@@ -129,6 +129,8 @@ class Upscaler:
     def upscale(self, low: Pixels, origin: tuple[int, int] = (0, 0)) -> Pixels:
         """(H, W, C) uint8 or uint16 -> (H·scale, W·scale, C) of the same type. `origin` is the row and column of `low`
         in a larger picture, if it is a part of one."""
+        if not isinstance(low, np.ndarray):
+            raise TypeError(f"expected an array (of a Pillow image: np.asarray(image)), not {type(low).__name__}")
         if low.ndim != 3 or low.shape[2] not in (1, 2, 3, 4) or low.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"expected (H, W, 1 to 4) of uint8 or uint16, not {low.shape} of {low.dtype}")
         height, width, channels = low.shape

@@ -66,7 +66,8 @@ def upscale_file(
     the calling thread. An exception from it ends the work, and nothing is written.
 
     May be called from several threads at once. Calls with the same `upscaler` process one picture after the other.
-    Raises a `PictureError` (such as `UnreadablePictureError`), `SettingsError`, `WeightsError` or `DeviceError`.
+    Raises a `PictureError` (such as `UnreadablePictureError`), `SettingsError`, `WeightsError` or `DeviceError`, and
+    `TypeError` for a source or target of another kind.
     """
     try:
         return _upscale(source, target, options or UpscaleOptions(), upscaler, progress)
@@ -86,6 +87,8 @@ def _upscale(
     progress: Progress | None,
 ) -> Path | bytes | None:
     data = _bytes_of(source)
+    if isinstance(target, io.TextIOBase):
+        raise TypeError("target is a file of text; open it in binary mode, with 'wb'")
     path = _path(target) if isinstance(target, (str, os.PathLike)) else None
     given = STREAM if data is not None else _path(source)  # type: ignore[arg-type]
     if (data is None and given == STREAM) or is_folder(given):
@@ -111,7 +114,15 @@ def _bytes_of(source: PictureSource) -> bytes | None:
         return None
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
-    return source.read()
+    if not hasattr(source, "read"):
+        raise TypeError(
+            f"source must be a path, the bytes of a file, or a file object, not {type(source).__name__}; "
+            "Upscaler.upscale is for arrays"
+        )
+    data = source.read()
+    if not isinstance(data, bytes):
+        raise TypeError("source is a file of text; open it in binary mode, with 'rb'")
+    return data
 
 
 def run_one(session: Session, reporting: Reporting, stream: BinaryIO | None) -> None:

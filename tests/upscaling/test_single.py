@@ -163,6 +163,10 @@ def test_errors_speak_python(tmp_path: Path, options: UpscaleOptions) -> None:
         WriteOptions(png_level=12)
     with pytest.raises(SettingsError, match=r"^give only one of scale, width"):
         Size(scale=2, width=3)
+    with pytest.raises(SettingsError, match="in mm"):
+        Size(paper="A3")  # type: ignore[arg-type]
+    command = "give --variants 2, or `srgan train --set a=2`, see --overwrite"
+    assert in_python(command) == "give variants=2, or `srgan train --set a=2`, see overwrite=True"
     assert in_python("GIF has few colours; --format gif keeps GIF") == "GIF has few colours; format=gif keeps GIF"
     assert "--" not in in_python("give --overwrite, --tile 64, --print or -o - (see --max-pixels)")
 
@@ -210,3 +214,16 @@ def test_the_example_service(service: str, tmp_path: Path) -> None:
             urllib.request.urlopen(f"{service}/{path}", body, timeout=30)
         assert caught.value.code == status
         caught.value.close()
+
+
+def test_what_is_no_picture_file_is_no_defect_of_srgan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "in.png", 8, 6)
+    with Path("in.png").open(errors="replace") as text, pytest.raises(TypeError, match="'rb'"):
+        upscale_file(text, None)  # type: ignore[call-overload]
+    for other in (None, np.zeros((6, 8, 3), np.uint8)):
+        with pytest.raises(TypeError, match=r"not (NoneType|ndarray)"):
+            upscale_file(other, None)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="'wb'"):
+        upscale_file("in.png", io.StringIO())  # type: ignore[call-overload]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
