@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -44,30 +45,47 @@ def pairs_of(first: Path, second: Path) -> tuple[list[Pair], list[str]]:
     """Pictures with the same path below both folders (apart from extension and `_x4`), and notes on those without a
     counterpart.
 
-    Raises `NothingToDoError` if there is no pair.
+    Where several pictures differ in their extension only, the same extension decides, or the one that `srgan upscale`
+    adds then (`a.heic` -> `a.heic.png`). Raises `NothingToDoError` if there is no pair.
     """
-    before, after = _pictures(first), _pictures(second)
-    pairs = [Pair(key, before[key], after[key]) for key in sorted(before.keys() & after.keys())]
-    if not pairs:
+    left, right = dict.fromkeys(_pictures(first)), dict.fromkeys(_pictures(second))
+    matched: list[tuple[Path, Path]] = []
+    for key_before, key_after in ((_full, _full), (_full, _short), (_short, _short)):
+        waiting: dict[str, list[Path]] = {}
+        for before in left:
+            waiting.setdefault(key_before(before), []).append(before)
+        for after in tuple(right):
+            if found := waiting.get(key_after(after)):
+                matched.append((found.pop(0), after))
+                del left[matched[-1][0]], right[after]
+    if not matched:
         raise NothingToDoError(f"no picture in {shown(first)} has the name of one in {shown(second)}")
-    alone = [(folder, len(keys)) for folder, keys in (
-        (first, before.keys() - after.keys()), (second, after.keys() - before.keys())) if keys]  # fmt: skip
-    return pairs, [f"{count} in {shown(folder)} without a counterpart" for folder, count in alone]
+    alone = [(folder, len(rest)) for folder, rest in ((first, left), (second, right)) if rest]
+    many = Counter(_short(before) for before, _ in matched)
+    pairs = [
+        Pair(_short(before) if many[_short(before)] == 1 else _full(before), first / before, second / after)
+        for before, after in matched
+    ]
+    notes = [f"{count} in {shown(folder)} without a counterpart" for folder, count in alone]
+    return sorted(pairs, key=lambda pair: pair.name), notes
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _pictures(folder: Path) -> Iterator[Path]:
+    """Paths below the folder."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(root, name)
             if not name.startswith(".") and path.suffix.lower() in PICTURE_SUFFIXES:
-                found.setdefault(_key(path.relative_to(folder)), path)
-    return found
+                yield path.relative_to(folder)
 
 
-def _key(relative: Path) -> str:
+def _short(relative: Path) -> str:
     return re.sub(r"_x\d+(\.\d+)?$", "", relative.with_suffix("").as_posix())
+
+
+def _full(relative: Path) -> str:
+    return _short(relative) + relative.suffix.lower()
 
 
 def build_gallery(

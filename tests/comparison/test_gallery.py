@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.cli import main
-from srgan_cli.comparison.gallery import change
+from srgan_cli.comparison.gallery import change, pairs_of
 from srgan_cli.imaging.image import Pixels
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -54,6 +54,21 @@ def test_pairs_sorted_by_change_with_links_that_lead_to_the_files(capsys: pytest
         assert (Path("page") / unquote(after)).exists()
         assert (Path("page") / unquote(before)).exists()
         assert after.startswith("./")
+
+
+def test_pictures_that_differ_in_their_extension_only_are_not_mixed_up() -> None:
+    """With the names that `srgan upscale` gives when two results would have the same one."""
+    befores = ["a.png", "a.webp", "b.tif", "b.BMP", "b.png", "c.bmp", "c.png"]
+    afters = {"a.png.jpg": "a.png", "a.webp_x2.jpg": "a.webp", "b.png": "b.png", "b.bmp.png": "b.BMP",
+              "b.tif.png": "b.tif", "c.webp": "c.bmp"}  # fmt: skip
+    for number, name in enumerate(befores):
+        save(f"in/{name}", texture(60, 40, number))
+    for name, before in afters.items():
+        save(f"out/{name}", enlarged(texture(60, 40, befores.index(before))))
+    pairs, notes = pairs_of(Path("in"), Path("out"))
+    assert {pair.after.name: pair.before.name for pair in pairs} == afters
+    assert [pair.name for pair in pairs] == ["a.png", "a.webp", "b.bmp", "b.png", "b.tif", "c"]
+    assert notes == ["1 in in without a counterpart"]
 
 
 def test_what_browsers_do_not_show_is_copied(capsys: pytest.CaptureFixture[str]) -> None:
