@@ -117,6 +117,8 @@ def _follow_archive(file: BinaryIO) -> None:
 
 
 _SAME = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}  # operations that put items into a container
+# Functions that torch allows: one takes as much memory as it is told, the other days for some encodings (punycode).
+_GREEDY = {"builtins bytearray", "__builtin__ bytearray", "_codecs encode"}
 _KEEP = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _TAKE = {"GET", "BINGET", "LONG_BINGET"}
 
@@ -142,6 +144,7 @@ def _follow_pickle(file: BinaryIO, lengths: Mapping[str, int] | int) -> None:
             stack.append(None)
         else:
             taken = _taken(stack, op.stack_before)
+            _check_functions(op.name, taken)
             if op.name == "BINPERSID":
                 _check_storage(taken[0].content, lengths)
             made = _made(op.name, argument, taken)
@@ -180,6 +183,16 @@ def _made(name: str, argument: Any, taken: list[_Value]) -> _Value:
     if "TUPLE" in name and len(taken) <= 8:
         return _Value(size, depth, tuple(value.content for value in taken))
     return _Value(size, depth)
+
+
+def _check_functions(name: str, taken: list[_Value]) -> None:
+    """Refuse the use of a greedy function, except as pickle stores bytes: encoded from text in Latin-1."""
+    for value in taken:
+        if not isinstance(value.content, str) or value.content not in _GREEDY:
+            continue
+        arguments = taken[1].content if name == "REDUCE" and value.content == "_codecs encode" else None
+        if not (isinstance(arguments, tuple) and arguments[1:] == ("latin1",)):
+            raise _RefusedError(f"it calls {value.content.split()[1]}, which weights do not need")
 
 
 def _check_storage(content: Any, lengths: Mapping[str, int] | int) -> None:

@@ -98,6 +98,10 @@ class Runs:
         return os.mkdir, (str(self.path),)
 
 
+ENCODE = b"c_codecs\nencode\n"
+REBUILD = b"ctorch\nTensor\nq\1" + b"0" + b"ctorch._tensor\n_rebuild_from_type_v2\n("
+SLOW_TEXT = b"X" + (2 * 20_000).to_bytes(4, "little") + "".join(chr(200 + n % 1500) for n in range(20_000)).encode()
+
 HOSTILE: dict[str, Callable[[], bytes]] = {
     **{
         f"{name} {depth} {shape.__name__}": lambda w=wrap, s=shape, d=depth: w(s(d))  # type: ignore[misc]
@@ -114,6 +118,10 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "storage of no kind": lambda: archive(storage(b"K\4", b"load"), {"data/0": bytes(16)}),
     "storage that is not there": lambda: archive(storage(b"K\4", key=b"7"), {"data/0": bytes(16)}),
     "old, huge storage": lambda: OLD + storage(b"\x8a\x08" + (1 << 40).to_bytes(8, "little")) + deep_list(1),
+    "bytearray": lambda: archive(P + b"c__builtin__\nbytearray\n\x8a\x05\0\0\0\0\x02\x85R."),
+    "bytearray, later": lambda: archive(P + REBUILD + b"cbuiltins\nbytearray\nh\1\x8a\x05\0\0\0\0\x02\x85}tR."),
+    "slow encoding": lambda: archive(P + ENCODE + SLOW_TEXT + b"X\x08\0\0\0punycode\x86R."),
+    "slow encoding, later": lambda: archive(P + REBUILD + ENCODE + b"h\1" + SLOW_TEXT + b"X\x08\0\0\0punycode\x86}tR."),
     "stretched": stretched,
     "meta": lambda: saved({"a": torch.empty(1 << 40, device="meta")}),
     "sparse": lambda: saved({"a": torch.zeros(3, 3).to_sparse()}),
@@ -232,6 +240,12 @@ DTYPES = (
     "bool", "uint8", "int8", "int16", "float16", "bfloat16", "int32", "float32", "int64", "float64", "complex64",
     "complex128",
 )  # fmt: skip
+
+
+def test_bytes_are_read_as_pickle_stores_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(saved({"a": torch.zeros(3), "made by": b"a program \xff"}))
+    assert read_tensors(path, "a")["made by"] == b"a program \xff"
 
 
 @pytest.mark.parametrize("name", DTYPES)
