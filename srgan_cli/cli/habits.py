@@ -40,6 +40,7 @@ _NAMES: dict[str, str] = {
     **dict.fromkeys(("--tile_pad", "--tile-pad", "--pre_pad", "--pre-pad"), _SEAMLESS),
     **dict.fromkeys(("--face_enhance", "--face-enhance"), "srgan has no model for faces"),
     **dict.fromkeys(("-R", "--recurse"), "the option is --recursive (-r) here"),
+    "--resume": "the same command resumes the run in --out by itself",
     "--list-models": "`srgan models list` lists the models",
     **dict.fromkeys(("--keep-metadata", "--copy-metadata", "--copy-exif"), "metadata is kept; --strip drops it"),
     **dict.fromkeys(("--no-metadata", "--strip-metadata", "--no-exif"), "the option is --strip here"),

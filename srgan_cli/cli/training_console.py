@@ -96,6 +96,9 @@ class TrainingWatch:
     def teaching(self, done: int, total: int) -> None:
         self._doing_now("teaching", done, total, f"the teacher enlarges: {done} of about {counted(total, 'piece')}")
 
+    def preparing(self, what: str) -> None:
+        self._doing = what
+
     def _doing_now(self, event: str, done: int, total: int, sentence: str) -> None:
         self._event(event, done=done, total=total)
         self._doing = sentence

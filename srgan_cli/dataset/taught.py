@@ -234,23 +234,28 @@ class Taught:
 
 @dataclass(frozen=True)
 class Allowance:
-    """Number of pieces: `count`; or, if that is 0, as many as can be made in `seconds`, at least `least`, at most
-    `most`."""
+    """Number of pieces: `count`; or, if that is 0, as many as can be made in `seconds`, in addition to the `begun` ones
+    that a run has learned from before; at most `most` in all."""
 
     count: int = 0
     seconds: float = 0.0
-    least: int = 1
+    begun: int = 0
     most: int = 8192
 
     @property
     def limit(self) -> int:
-        return self.count or max(self.least, self.most)
+        return self.count or max(self.begun, self.most)
+
+    @property
+    def needed(self) -> int:
+        """There must be at least so many."""
+        return self.count or max(self.begun, 1)
 
     def total(self, made: int, elapsed_s: float) -> int:
         """The expected total, after making `made` of them in `elapsed_s`."""
         if self.count or not made or elapsed_s <= 0:
             return self.limit
-        return max(self.least, min(self.most, int(self.seconds * made / elapsed_s)))
+        return max(1, min(self.limit, self.begun + int(self.seconds * made / elapsed_s)))
 
 
 def teach(
@@ -290,7 +295,7 @@ def _readable(path: Path, pieces: Pieces, allowed: Allowance) -> int:
     with suppress(OSError), path.open("rb") as file:
         known = _whole(file, pieces, allowed.limit)
         count = next(number for number in range(allowed.limit + 1) if number not in known)
-        return count if count >= (allowed.count or allowed.least) else 0
+        return count if count >= allowed.needed else 0
     return 0
 
 
@@ -312,7 +317,7 @@ def _fill(
                 elapsed_s = clock() - began_s
                 # Pieces from earlier runs count as if they had been made now, since learning needs time too.
                 enough = done and made and done >= allowed.total(made, elapsed_s)
-                cramped = not enough and done >= allowed.least and pieces[done].end > max_bytes
+                cramped = not enough and done >= allowed.begun and pieces[done].end > max_bytes
                 if not allowed.count and (enough or cramped):
                     break
                 _make(file, pieces, done, teacher)

@@ -30,7 +30,7 @@ REPORT_NAME = "report.html"
 TEACHER_NAME = "teacher.png"  # low | student | teacher | original
 WEAR_SHEET_NAME = "wear.png"  # high | bicubic low | worn by F | real worn | G(real worn) | G before
 
-_ELSEWHERE = ("command", "scores", "speeds", "wear")  # facts that are shown elsewhere
+_ELSEWHERE = ("command", "scores", "likeness", "speeds", "wear")  # facts that are shown elsewhere
 _PICTURES_BYTES = 3 << 20  # of all pictures together, before base64 makes them a third larger
 _SHEET_BYTES = 1 << 20
 _SHOWN_PX = 384  # approximate display width of a crop
@@ -40,9 +40,10 @@ _WIDE_PX, _NARROW_PX = (460, 240), (340, 240)  # approximate display widths of c
 def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) -> Path:
     """Write `report.html` into a run folder, from its log and samples, and return its path.
 
-    `facts` are shown by name, in order. Four are shown in their own sections: `command`, the command line; `scores`, by
-    what was scored and then by metric; `speeds` of student and teacher, in low px per second; and `wear`, the
-    appearance of real and synthetic worn pictures. Raises `TrainingError` if the page cannot be written.
+    `facts` are shown by name, in order. Five are shown in their own sections: `command`, the command line; `scores`, by
+    what was scored and then by metric; `likeness`, the number of pictures on which student and teacher are compared;
+    their `speeds`, in low px per second; and `wear`, the appearance of real and synthetic worn pictures. Raises
+    `TrainingError` if the page cannot be written.
     """
     run = history(read_log(folder / LOG_NAME))
     known = plain(facts)
@@ -52,7 +53,7 @@ def write_report(folder: Path, config_toml: str, facts: Mapping[str, object]) ->
         lede=" ".join(_lede(run, known)),
         **_pictures(folder, run),
         scores=_scores(run, known.get("scores")),
-        teacher=_teacher(folder, known.get("speeds")),
+        teacher=_teacher(folder, known.get("likeness"), known.get("speeds")),
         wear=_wear(folder, known.get("wear")),
         curves=[_curve(chart) for chart in panels(run)],
         events=list(_events(run)),
@@ -249,10 +250,13 @@ def _score(value: Any, decimals: int) -> str:
 # ------------------------------------------------------------------------------------------------------- the teacher
 
 
-def _teacher(folder: Path, speeds: object) -> dict[str, object]:
-    """The sheet of student and teacher, and their speeds; empty without a teacher."""
+def _teacher(folder: Path, likeness: object, speeds: object) -> dict[str, object]:
+    """The sheet of student and teacher, on how many pictures they are compared, and their speeds; empty without a
+    teacher."""
     sheet = _sheet(folder / TEACHER_NAME)
-    return {**sheet, "speeds": _speeds_in_words(speeds)} if sheet else {}
+    count = likeness if isinstance(likeness, int) else 0
+    compared = f"{count} held-out picture{'s' * (count != 1)}" if count else ""
+    return {**sheet, "compared": compared, "speeds": _speeds_in_words(speeds)} if sheet else {}
 
 
 def _sheet(path: Path) -> dict[str, object]:

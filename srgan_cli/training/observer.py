@@ -68,6 +68,9 @@ class TrainingObserver(Protocol):
     def teaching(self, done: int, total: int) -> None:
         """The teacher has enlarged `done` pieces, of about `total`."""
 
+    def preparing(self, what: str) -> None:
+        """Something else that takes a while before the first step has begun: a phrase."""
+
     def started(self, facts: Mapping[str, object]) -> None:
         """The first step follows. `facts`: device, precision, batch, crop, parameters, length, `resumed_at` …"""
 
@@ -94,6 +97,9 @@ class SilentTraining:
         pass
 
     def teaching(self, done: int, total: int) -> None:
+        pass
+
+    def preparing(self, what: str) -> None:
         pass
 
     def started(self, facts: Mapping[str, object]) -> None:

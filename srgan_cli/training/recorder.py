@@ -429,6 +429,7 @@ class RunRecorder:
     def _report(self) -> None:
         about = {**facts(self.run, self.state, self.scan), "command": command(), "seed": self.run.config.seed}
         about |= {"wear": self.worn.plain() if self.worn is not None else None}
+        about |= {"likeness": len(self.likeness.taught) if self.likeness is not None else None}
         about |= {"speeds": self._speeds or None, "scores": {"bicubic": self.baseline, **self._scores_with_noise}}
         write_report(self.where, to_toml(self.run.config), about)
 

@@ -151,13 +151,9 @@ def _high_px(run: Run) -> int:
 
 def _taught(run: Run, state: State, teacher: Teacher, pieces: Pieces, observer: TrainingObserver) -> Taught:
     """As many pieces as the run began with; more if it has become longer; or as its settings allow."""
-    folder, allowed = cache_folder_of(run.config.data), _allowed(run, teacher)
+    folder = cache_folder_of(run.config.data)
     same = state.has_pieces_for(run.config)
-    if same:
-        allowed = Allowance(count=state.pieces)
-    elif state.pieces:
-        least = state.pieces
-        allowed = dataclasses.replace(allowed, count=allowed.count and max(allowed.count, least), least=least)
+    allowed = Allowance(count=state.pieces) if same else _allowed(run, state, teacher)
 
     def made() -> tuple[int, Shortage]:
         taught = teach(pieces, teacher.of_pixels, folder, allowed, observer.teaching)
@@ -188,14 +184,16 @@ def _wear_of(run: Run) -> str:
     return "" if name is None else f" {opened(name).sha256}"
 
 
-def _allowed(run: Run, teacher: Teacher) -> Allowance:
+def _allowed(run: Run, state: State, teacher: Teacher) -> Allowance:
+    """For a new run, or one that has become longer since its pieces were made: then the added time counts."""
     config, settings = run.config, run.config.teacher
     if settings.crops:
         return Allowance(count=settings.crops)
     if config.budget_s is not None:
-        return Allowance(seconds=max(0.0, settings.budget_fraction * config.budget_s - teacher.setup_s))
+        added_s = settings.budget_fraction * (config.budget_s - state.taught_for_s)
+        return Allowance(seconds=max(0.0, added_s - teacher.setup_s), begun=state.pieces)
     crops = config.steps * max(config.of(phase).batch for phase in config.phases)
-    return Allowance(count=min(_MAX_PIECES, max(_MIN_PIECES, -(-crops // _CROPS_PER_PIECE))))
+    return Allowance(count=max(state.pieces, min(_MAX_PIECES, max(_MIN_PIECES, -(-crops // _CROPS_PER_PIECE)))))
 
 
 def _few(run: Run, taught: Taught) -> tuple[str, ...]:

@@ -107,6 +107,11 @@ class State:
         longer = len(length) != len(self.taught_for) or length > self.taught_for
         return self.pieces > 0 and not longer
 
+    @property
+    def taught_for_s(self) -> float:
+        """The budget that a teacher's pieces were made for; 0 if it was a number of steps."""
+        return self.taught_for[1] if len(self.taught_for) == 2 else 0.0
+
     def take_models(self, models: Mapping[str, str]) -> list[str]:
         """Set the hashes of the networks that the run learns from, and return the names of those that have changed
         since it began."""

@@ -62,7 +62,9 @@ def train(config: TrainConfig, where: Path, observer: TrainingObserver) -> Outco
             pictures = sources.scanned(run, observer)
             add_perceptual(run)
             learned = sources.prepare(run, state, pictures, observer)
+            observer.preparing("looking at whether a batch fits into memory")
             notes = [*learned.notes, *_fit(run, state)]
+            observer.preparing("scoring what the run is compared with")
             recorder = stack.enter_context(recording(config, where, run, state, clock, pictures, observer))
             recorder.open(notes, resumed=found is not None)
         if not state.step:

@@ -38,6 +38,7 @@ def _here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["upscale", "in.jpg", "--tile_pad", "10"], "without seams"),
         (["upscale", "in.jpg", "--face_enhance"], "no model for faces"),
         (["upscale", "in.jpg", "--jobs", "4"], "in parallel"),
+        (["train", "--hr-dir", "photos", "--resume"], "the same command resumes the run in --out by itself"),
         (["upscale", "in.jpg", "--list-models"], "srgan models list"),
         (["upscale", "in.jpg", "--copy-exif"], "--strip drops it"),
         (["compare", "a.jpg", "ftp://x/b.jpg", "-o", "c.html"], "ftp://x/b.jpg is an address"),

@@ -250,6 +250,17 @@ def test_time_decides_how_many(pieces: Pieces, tmp_path: Path, piece_s: float, e
     assert teacher.calls <= expected + 1
 
 
+def test_a_longer_run_gets_as_many_more_as_the_added_time_allows(pieces: Pieces, tmp_path: Path) -> None:
+    time, teacher = Time(0.5), Doubler()
+    first = teach(pieces, time.during(teacher), tmp_path, Allowance(seconds=5.0), clock=time)
+    time.piece_s = 0.25
+    more = teach(pieces, time.during(teacher), tmp_path, Allowance(seconds=2.0, begun=len(first)), clock=time)
+    assert (len(first), len(more)) == (10, 18)
+    more.path.unlink()  # what the run began with is made again, whatever time that takes
+    again = teach(pieces, time.during(teacher), tmp_path, Allowance(seconds=2.0, begun=len(more)), clock=time)
+    assert len(again) == 26
+
+
 def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -280,7 +291,7 @@ def test_what_will_not_fit_is_told_before_the_teacher_is_asked(
     assert some.shortage == "full"
     assert not teach(pieces, teacher, tmp_path, Allowance(len(some))).shortage
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0})())
-    more = teach(pieces, teacher, tmp_path, Allowance(seconds=1e9, least=len(some) + 1))  # as many as a run began with
+    more = teach(pieces, teacher, tmp_path, Allowance(seconds=1e9, begun=len(some) + 1))  # as many as a run began with
     assert (len(more), more.shortage) == (len(some) + 1, "full")
 
 
@@ -305,7 +316,7 @@ def test_what_is_kept_on_a_read_only_disk_is_used(
         found = teach(pieces, teacher, tmp_path, allowed)
         whole(found)
         assert (len(found), found.shortage) == (count, "read-only")
-    for more in (Allowance(7), Allowance(seconds=1.0, least=7)):
+    for more in (Allowance(7), Allowance(seconds=1.0, begun=7)):
         with pytest.raises(TrainingError, match=r"cannot be kept in .*data\.cache_dir"):
             teach(pieces, teacher, tmp_path, more)
     assert teacher.calls == 6

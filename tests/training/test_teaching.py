@@ -230,6 +230,7 @@ def test_the_report_shows_the_teacher_beside_its_student(photos: Path, teachers:
     assert "Compared with the teacher" in page
     assert "PSNR to the teacher" in page
     assert "VGG distance to the teacher" in page
+    assert "those of the middle of 2 held-out pictures." in page
     (speeds,) = [event for event in log_of(tmp_path) if event["event"] == "speeds"]
     assert speeds["student_px_per_s"] > 0
     assert f"{speeds['student_px_per_s'] / speeds['teacher_px_per_s']:.1f} times as many" in page
