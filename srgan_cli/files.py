@@ -336,6 +336,7 @@ class Lock:
 
     def __init__(self, path: Path, held: BaseFileLock | None) -> None:
         self.path = path
+        self.excludes = held is not None  # False on a file system without locks
         self._held = held
 
     def release(self) -> None:

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from srgan_cli.networks.library import OwnModel
 if TYPE_CHECKING:
     from srgan_cli.networks.weights import Model
 
+_STALE_SECONDS = 24 * 3600.0  # of clocks that need not agree
 _KINDS = {".onnx": "onnx", ".param": "ncnn"}
 
 
@@ -59,6 +61,7 @@ def add(options: AddOptions, on_progress: Progress | None = None) -> OwnModel:
     """
     if options.name is not None:
         _check_free(options.name, options.overwrite)
+    _clear_stale(library.models_folder())
     with _fetched(options, on_progress) as (path, where):
         if options.sha256 is not None and file_sha256(path) != options.sha256.lower():
             raise WeightsError(f"{where} is not the file asked for: its SHA-256 is {file_sha256(path)}")
@@ -167,19 +170,57 @@ def _check_free(name: str, overwrite: bool) -> None:
 
 def _publish(model: OwnModel, kept: Mapping[str, Path], overwrite: bool) -> None:
     target = model.folder
-    part = target.with_name(f".{model.name}.{secrets.token_hex(6)}.part")
     try:
-        part.mkdir(parents=True)
-        for name, file in kept.items():
-            shutil.copyfile(file, part / name)
-            if file_sha256(part / name) != model.sha256[name]:
-                raise WeightsError(f"{file} changed while it was copied; try again")
-        library.write_record(part, model)
-        if overwrite and target.exists():
-            library.remove(model.name)
-        files.move(part, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _part_of(target) as part:
+            for name, file in kept.items():
+                shutil.copyfile(file, part / name)
+                if file_sha256(part / name) != model.sha256[name]:
+                    raise WeightsError(f"{file} changed while it was copied; try again")
+            library.write_record(part, model)
+            if overwrite and target.exists():
+                library.remove(model.name)
+            files.move(part, target)
     except OSError as err:
         raise WeightsError(f"{target} cannot be written: {files.reason(err)}") from err
-    finally:
+
+
+@contextmanager
+def _part_of(target: Path) -> Iterator[Path]:
+    """A new folder beside `target`, removed at the end if it is still there. It is locked, so that other processes know
+    that it is in use."""
+    part, lock = target, None
+    while lock is None:  # unless another process is just looking whether the new name is in use
+        part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+        lock = files.lock(_lock_of(part))
+    with lock:
+        try:
+            part.mkdir()
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _lock_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.lock")
+
+
+def _clear_stale(folder: Path) -> None:
+    """Remove what killed processes have left: unfinished models, and removals that were interrupted."""
+    parts = {*files.stale_parts(folder), *(lock.with_suffix("") for lock in folder.glob(".*.part.lock"))}
+    for part in parts:
         with contextlib.suppress(OSError):
-            shutil.rmtree(part)
+            lock = files.lock(_lock_of(part))
+            if lock is None:  # a process is writing to it
+                continue
+            with lock:
+                if lock.excludes or _is_old(part):
+                    shutil.rmtree(part, ignore_errors=True)
+    for gone in folder.glob(".*.removed"):
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _is_old(part: Path) -> bool:
+    """Whether nothing has been written into a folder for a long time, where locks do not exist."""
+    latest = max((path.stat().st_mtime for path in (part, *part.iterdir())), default=0.0)
+    return time.time() - latest > _STALE_SECONDS

@@ -6,6 +6,7 @@ puts a model there completely or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -162,7 +163,8 @@ def remove(name: str) -> Path:
         if gone.exists():  # of a removal that was interrupted
             shutil.rmtree(gone)
         move(folder, gone)  # atomically, whatever happens afterwards
-        shutil.rmtree(gone)
+        with contextlib.suppress(FileNotFoundError):  # another process clears it
+            shutil.rmtree(gone)
     except OSError as err:
         raise WeightsError(f"{shown(folder)} cannot be removed: {reason(err)}") from err
     return folder

@@ -5,7 +5,10 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from srgan_cli import files
 from srgan_cli.config import ExportOptions
 from srgan_cli.errors import SettingsError, WeightsError
 from srgan_cli.files import file_sha256
@@ -133,6 +137,41 @@ def test_what_is_no_model_is_not_added(tmp_path: Path, home: Path) -> None:
     with pytest.raises(SettingsError, match="64 hexadecimal digits"):
         AddOptions("a.pth", sha256="12")
     assert not home.exists() or list(home.iterdir()) == []
+
+
+def leftover(home: Path, name: str) -> Path:
+    (home / name).mkdir(parents=True)
+    (home / name / "mine.pth").write_bytes(b"half")
+    return home / name
+
+
+def test_what_killed_runs_left_is_cleared_and_what_others_write_is_not(tmp_path: Path, home: Path) -> None:
+    stale = leftover(home, ".mine.0123456789ab.part")
+    (home / ".mine.0123456789ab.part.lock").touch()
+    (home / ".mine.00000000000a.part.lock").touch()
+    leftover(home, ".old.removed")
+    download_too = leftover(home, ".0123456789abcdef.download")
+    with adding._part_of(home / "other") as busy:
+        (busy / "other.pth").write_bytes(b"half")
+        # Another process adds a model at the same time.
+        script = (
+            "import sys; from pathlib import Path; from srgan_cli.networks import adding, library; "
+            "library.data_folder = lambda: Path(sys.argv[1]); adding.add(adding.AddOptions(sys.argv[2], name='mine'))"
+        )
+        source = foreign(tmp_path / "a.pth")
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "data"), str(source)], check=True)
+        assert (busy / "other.pth").read_bytes() == b"half"
+        assert not stale.exists()
+    assert {path.name for path in home.iterdir()} == {"mine", download_too.name}
+
+
+def test_without_locks_only_what_is_old_is_cleared(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "lock", lambda path: files.Lock(path, None))
+    young, old = leftover(home, ".mine.0123456789ab.part"), leftover(home, ".mine.ba9876543210.part")
+    for path in (old, old / "mine.pth"):
+        os.utime(path, (1e9, 1e9))
+    add(AddOptions(str(foreign(tmp_path / "a.pth")), name="mine"))
+    assert {path.name for path in home.iterdir()} == {"mine", young.name}
 
 
 def test_a_changed_file_is_found_and_not_used(tmp_path: Path) -> None:
