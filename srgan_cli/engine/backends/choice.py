@@ -24,14 +24,14 @@ def choose(
     the user about the choice. Raises `DeviceError` if the requested device does not exist.
     """
     if any(isinstance(model.network, NcnnGenerator) for model in models):
-        return _for_ncnn_files(options, models)
+        return _for_ncnn_files(options, models, note)
     if any(isinstance(model.network, OnnxGenerator) for model in models):
         return onnx.choose(options, _names(models))
     half_ok, bf16_ok = all(m.supports_half for m in models), all(m.supports_bf16 for m in models)
     if options.device.startswith("vulkan"):
         obstacle = ncnn.why_not(models)
         if obstacle is None:
-            return ncnn.on_vulkan(options, half_ok=half_ok)
+            return ncnn.on_vulkan(options, note, half_ok=half_ok)
         note(f"{obstacle}: --device auto instead of {options.device}")
         options = replace(options, device="auto")
         return pytorch.choose(options, half_ok=half_ok, bf16_ok=bf16_ok)
@@ -60,10 +60,10 @@ def _real_gpu() -> tuple[VulkanDevice | None, str]:
         return None, f" ({err})"
 
 
-def _for_ncnn_files(options: EngineOptions, models: Sequence[Model]) -> Backend:
+def _for_ncnn_files(options: EngineOptions, models: Sequence[Model], note: Callable[[str], None]) -> Backend:
     names = _names(models)
     if options.device.startswith("vulkan"):
-        return ncnn.on_vulkan(options)
+        return ncnn.on_vulkan(options, note)
     if options.device not in ("auto", "cpu"):
         raise DeviceError(f"{names} is a network for ncnn, which runs on vulkan or cpu, not on {options.device}")
     gpu = _real_gpu()[0] if options.device == "auto" else None

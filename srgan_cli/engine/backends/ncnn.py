@@ -162,22 +162,30 @@ def why_not(models: Sequence[Model]) -> str | None:
     return None
 
 
-def on_vulkan(options: EngineOptions, *, half_ok: bool = True) -> Ncnn:
-    """The requested device. Raises `DeviceError` if it does not exist."""
+def on_vulkan(options: EngineOptions, note: Callable[[str], None], *, half_ok: bool = True) -> Ncnn:
+    """The requested device; `vulkan` is a hardware GPU, if there is one. Raises `DeviceError` if it does not exist.
+    `note` is told of a GPU in software, which nobody would ask for if they knew."""
     asked = options.device
     if not is_installed():
         raise DeviceError(f"--device {asked} was asked for, but {MISSING}")
-    index = int(asked.partition(":")[2] or 0)
     found = {device.index: device for device in vulkan_devices()}
-    if index not in found:
-        have = ", ".join(f"vulkan:{device.index} ({device.title})" for device in found.values())
+    if not found:
         raise DeviceError(
-            f"--device {asked} was asked for, but "
-            + (f"there is only {have}" if have else "no Vulkan driver was found; try --device auto, or `srgan doctor`")
+            f"--device {asked} was asked for, but no Vulkan driver was found; try --device auto, or `srgan doctor`"
         )
-    if ":" not in asked and (best := first_real()) is not None:
-        index = best.index
-    return _made(found[index], options, "asked for", half_ok)
+    number = asked.partition(":")[2]
+    device = found.get(int(number)) if number else first_real() or found[min(found)]
+    if device is None:
+        have = ", ".join(map(_described, found.values()))
+        raise DeviceError(f"--device {asked} was asked for, but there is only {have}")
+    if not _is_real(device):
+        only = "" if number else "the only device that Vulkan finds is "
+        note(f"{only}{_described(device)}, which is slower than the CPU itself; --device cpu is faster")
+    return _made(device, options, "asked for", half_ok)
+
+
+def _described(device: VulkanDevice) -> str:
+    return f"vulkan:{device.index} ({device.title}{'' if _is_real(device) else ': a GPU in software'})"
 
 
 def chosen(device: VulkanDevice, options: EngineOptions, *, half_ok: bool = True) -> Ncnn:

@@ -131,11 +131,21 @@ def test_auto_takes_a_real_gpu_and_software_only_when_asked(monkeypatch: pytest.
     software = VulkanDevice(0, "llvmpipe", "cpu", 1 << 30)
     see(monkeypatch, software)
     assert choose(EngineOptions())[0] == "cpu"
-    assert choose(EngineOptions("vulkan"))[:2] == ("vulkan:0", "fp32")
+    what = "vulkan:0 (llvmpipe: a GPU in software), which is slower than the CPU itself; --device cpu is faster"
+    name, precision, (note,) = choose(EngineOptions("vulkan"))
+    assert (name, precision) == ("vulkan:0", "fp32")
+    assert note.startswith(f"the only device that Vulkan finds is {what}")
+    (note,) = choose(EngineOptions("vulkan:0"))[2]
+    assert note.startswith(what)
+    with pytest.raises(DeviceError, match=r"there is only vulkan:0 \(llvmpipe: a GPU in software\)"):
+        choose(EngineOptions("vulkan:1"))
     discrete = VulkanDevice(2, "Large", "discrete", 8 << 30)
     see(monkeypatch, software, VulkanDevice(1, "Small", "integrated", 1 << 30), discrete)
     assert choose(EngineOptions())[:2] == ("vulkan:2", "fp16")
+    assert choose(EngineOptions("vulkan"))[::2] == ("vulkan:2", [])
+    see(monkeypatch, discrete)
     assert choose(EngineOptions("vulkan"))[0] == "vulkan:2"
+    see(monkeypatch, software, VulkanDevice(1, "Small", "integrated", 1 << 30), discrete)
     assert choose(EngineOptions("vulkan:1", "fp32"))[:2] == ("vulkan:1", "fp32")
     assert choose(EngineOptions("vulkan:1", "bf16"))[:2] == ("vulkan:1", "fp32")
     names = [device.name for device in choice.devices()]
