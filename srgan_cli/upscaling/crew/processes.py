@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _START = (
     # as in this process
-    "import sys; sys.path[:] = sys.argv[1:]; from srgan_cli.upscaling.crew.processes import serve; serve()"
+    "import sys; sys.path[:] = sys.argv[1:]; from srgan_cli.upscaling.crew.processes import serve; sys.exit(serve())"
 )
 _LENGTH_BYTES = 8
 _END_SECONDS = 5.0
@@ -252,8 +252,9 @@ def _speak(pipe: IO[bytes], events: queue.SimpleQueue[Event | None]) -> None:
         os._exit(1)
 
 
-def serve() -> None:
-    """The main function of a worker's process: units arrive on stdin, events are written to stdout."""
+def serve() -> int:
+    """The main function of a worker's process: units arrive on stdin, events are written to stdout. Returns the
+    process's exit status: 1 if a message could not be read."""
     units, pipe = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # other output must not be mixed in
     todo = _UnitQueue()
@@ -264,12 +265,11 @@ def serve() -> None:
     try:
         worker = Worker(cast("Brief", _receive(units)), events.put)
     except (EOFError, DeviceError):
-        return
+        return 0
     threading.Thread(target=todo.listen, args=(units,), name="srgan-units", daemon=True).start()
     speaker = threading.Thread(target=_speak, args=(pipe, events), name="srgan-events", daemon=True)
     speaker.start()
     todo.work(worker, events.put)
     events.put(None)
     speaker.join()
-    if todo.is_deaf:
-        sys.exit(1)
+    return int(todo.is_deaf)
