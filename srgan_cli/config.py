@@ -42,7 +42,7 @@ class PageRange:
     def __post_init__(self) -> None:
         check_option(
             self.first >= 1 and (self.last is None or self.last >= self.first),
-            "--page expects N, N-M or all, counted from 1, not "
+            "--page expects N, N-M, N- or all, counted from 1, not "
             + (str(self.first) if self.is_single else f"{self.first}-{self.last or ''}"),
         )
 
@@ -65,7 +65,7 @@ class PageRange:
         if text.strip().lower() == "all":
             return PageRange()
         if match is None:
-            raise option_error(f"--page expects N, N-M or all, counted from 1, not {text!r}")
+            raise option_error(f"--page expects N, N-M, N- or all, counted from 1, not {text!r}")
         first = int(match[1])
         return PageRange(first, first if match[2] is None else int(match[3]) if match[3] else None)
 

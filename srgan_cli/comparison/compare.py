@@ -195,7 +195,7 @@ def compare_pictures(
     if options.models:
         scenes = _models_scenes(options, advance, notes.append, failures.append)
     else:
-        scenes = iter([_pictures_scene(options, advance)])
+        scenes = iter([_pictures_scene(options, advance, notes.append)])
     summary = _page(options, scenes) if options.is_page else _sheet(options, scenes)
     if summary is None:
         raise NothingToDoError(f"{none_of(len(failures), 'picture', 'be read')}: {failures[0]}")
@@ -244,13 +244,15 @@ def _same_file(path: Path, other: Path) -> bool:
 # -------------------------------------------------------------------------------------------------------------- scenes
 
 
-def _pictures_scene(options: CompareOptions, advance: Callable[[int, int, str], None]) -> Scene:
+def _pictures_scene(
+    options: CompareOptions, advance: Callable[[int, int, str], None], on_note: Callable[[str], None]
+) -> Scene:
     labels = _labels(options, labels_of(options.inputs))
     pictures = []
     for number, (path, label) in enumerate(zip(options.inputs, labels, strict=True)):
         advance(number, len(labels), path.name)
         try:
-            pictures.append((label, read_shown(path)))
+            pictures.append((label, read_shown(path, on_note)))
         except PictureError as err:
             raise NothingToDoError(str(err)) from err
     return together(pictures, enlarging=options.enlarging)
@@ -273,8 +275,8 @@ def _models_scenes(
         if original is None and options.high_dir is not None:
             on_note(f"there is no original of {shown(path.name)} in {shown(options.high_dir)}")
         try:
-            low = read_shown(path)
-            high = None if original is None else read_shown(original)
+            low = read_shown(path, on_note)
+            high = None if original is None else read_shown(original, on_note)
         except PictureError as err:
             on_failure(str(err))
             continue

@@ -7,7 +7,7 @@ picture in memory, which is enlarged if it is smaller than the frame, or a netwo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -155,12 +155,16 @@ class Scene:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_shown(source: Path | bytes) -> Pixels:
+def read_shown(source: Path | bytes, on_note: Callable[[str], None] = lambda _note: None) -> Pixels:
     """A picture as displayed: (H, W, 3) uint8, upright, sRGB, transparency composited over white.
+    `on_note` is given what is worth knowing about the file, such as that it has more pages.
 
     Raises `UnreadablePictureError`, also for one of more than 400 megapixels.
     """
     picture = read_image(source, max_pixels=MAX_PIXELS)
+    name = "" if isinstance(source, bytes) else f"{shown(source)}: "
+    for note in picture.header.notes:
+        on_note(f"{name}{note}")
     pixels, icc = picture.pixels, picture.header.metadata.icc
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3 and icc is None:
         return pixels

@@ -426,3 +426,13 @@ def test_of_a_large_input_only_parts_are_computed(side_px: int, monkeypatch: pyt
     assert len(boxes) == 2
     assert all(760 <= box.left <= 1040 and 360 <= box.top <= 560 for box in boxes)
     assert sum(computed) < low.size // 3 / 2
+
+
+def test_pages_that_are_not_compared_are_reported(tmp_path: Path) -> None:
+    pages = [Pillow.fromarray(noise(20, 30, seed)) for seed in range(3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    pages[1].save(tmp_path / "b.png")
+    options = CompareOptions(
+        (tmp_path / "a.tif", tmp_path / "b.png"), tmp_path / "out.png", engine=EngineOptions("cpu")
+    )
+    assert comparing.compare_pictures(options).notes == (f"{tmp_path / 'a.tif'}: only the first of 3 frames is read",)
