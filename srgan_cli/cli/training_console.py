@@ -91,10 +91,14 @@ class TrainingWatch:
             self._say(line)
 
     def caching(self, done: int, total: int) -> None:
-        self._doing_now("caching", done, total, f"decoding pictures: {done} of {total}")
+        # none is reported by a process that waits for another one
+        waiting = "waiting for another process, which decodes the same pictures"
+        self._doing_now("caching", done, total, f"decoding pictures: {done} of {total}" if done else waiting)
 
     def teaching(self, done: int, total: int) -> None:
-        self._doing_now("teaching", done, total, f"the teacher enlarges: {done} of about {counted(total, 'piece')}")
+        waiting = "waiting for another process, whose teacher enlarges the same pieces"
+        sentence = f"the teacher enlarges: {done} of about {counted(total, 'piece')}" if done else waiting
+        self._doing_now("teaching", done, total, sentence)
 
     def preparing(self, what: str) -> None:
         self._doing = what

@@ -63,10 +63,10 @@ class TrainingObserver(Protocol):
         """The pictures have been scanned: the ones used, the ones left out and why, and how some were held out."""
 
     def caching(self, done: int, total: int) -> None:
-        """`done` of `total` pictures have been decoded into the cache."""
+        """`done` of `total` pictures have been decoded into the cache; 0 while another process decodes them."""
 
     def teaching(self, done: int, total: int) -> None:
-        """The teacher has enlarged `done` pieces, of about `total`."""
+        """The teacher has enlarged `done` pieces, of about `total`; 0 while another process's teacher does."""
 
     def preparing(self, what: str) -> None:
         """Something else that takes a while before the first step has begun: a phrase."""

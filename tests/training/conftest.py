@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from srgan_cli.training import trainer
+from tests import faults
 from tests.training.runs import Witness, config, save_photos
 
 
@@ -29,3 +30,12 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(trained: Path, tmp_path: Path) -> Path:
     """A copy of it to change."""
     return Path(shutil.copytree(trained, tmp_path / "finished"))
+
+
+@pytest.fixture(scope="session")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Teachers that enlarge 2 and 4 times; no test changes them."""
+    folder = tmp_path_factory.mktemp("teachers")
+    for scale in (2, 4):
+        faults.save_tiny(folder / f"x{scale}.safetensors", scale, seed=3)
+    return folder

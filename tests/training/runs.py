@@ -58,6 +58,13 @@ def config(photos: Path, **changes: Any) -> TrainConfig:
     return from_mapping(merged(merged(TINY, {"data": {"high_dirs": [str(photos)]}}), changes))
 
 
+def teaching(photos: Path, model: Path, **changes: Any) -> TrainConfig:
+    """With a teacher, whose results are kept beside its file."""
+    base = merged(TINY, {"data": {"high_dirs": [str(photos)], "cache_dir": str(model.parent / "cache")}})
+    taught = {"teacher": {"model": str(model), "crops": 6, "context_px": 2, "piece_px": 12}}
+    return from_mapping(merged(merged(base, taught), changes))
+
+
 class Witness(SilentTraining):
     """Remembers what is reported, and may act at a step."""
 

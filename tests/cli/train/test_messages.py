@@ -64,6 +64,21 @@ def test_pictures_without_an_original_are_counted(trainer: Trainer, capsys: pyte
     assert json.loads(out.splitlines()[0])["without_an_original"] == 2
 
 
+def test_a_process_that_waits_for_another_one_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_console, "_PLAIN_EVERY_S", 0.0)
+        watch = TrainingWatch(quiet=False, as_json=False)
+        for done in (0, 3):
+            watch.caching(done, 7)
+            watch.teaching(done, 9)
+    assert capsys.readouterr().err.splitlines() == [
+        "waiting for another process, which decodes the same pictures",
+        "waiting for another process, whose teacher enlarges the same pieces",
+        "decoding pictures: 3 of 7",
+        "the teacher enlarges: 3 of about 9 pieces",
+    ]
+
+
 ALL_SCORES = dict.fromkeys(training_console._TITLES, 0.1234)
 
 
