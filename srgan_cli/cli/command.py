@@ -4,7 +4,7 @@ programs."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,11 +21,27 @@ _UNEXPECTED = "unexpected extra argument"  # click's words
 
 class Option(click.Option):
     """An option under a heading of the help. Options that are `instead` of each other set the same thing: one of them
-    on the command line overrides the others' defaults."""
+    on the command line overrides the others' defaults.
 
-    def __init__(self, *args: Any, heading: str = "Options", instead: str | None = None, **attrs: Any) -> None:
-        super().__init__(*args, **attrs)
+    A flag that may be set in a config file gets a second name, `--no-…`, which undoes that; help does not list it.
+    """
+
+    def __init__(
+        self, names: Sequence[str], *, heading: str = "Options", instead: str | None = None, **attrs: Any
+    ) -> None:
+        long = max((name for name in names if name.startswith("--")), key=len, default="")
+        self._undone = ""
+        if attrs.get("is_flag") and "/" not in long and not attrs.get("is_eager") and long[2:] not in defaults.NEVER:
+            self._undone = f"--no-{long[2:]}"
+            names = [f"{name}/{self._undone}" if name == long else name for name in names]
+        super().__init__(names, **({"default": False} if self._undone else {}) | attrs)
         self.heading, self.instead = heading, instead
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        if record is None or not self._undone:
+            return record
+        return record[0].replace(f" / {self._undone}", ""), record[1]
 
     @property
     def key(self) -> str:
@@ -81,7 +97,7 @@ class Command(click.Command):
             given = self.make_parser(ctx).parse_args(list(args))[0]
         except click.UsageError:  # reported when the arguments are actually parsed
             given = {}
-        decided = {option.instead for option in self._options() if option.name in given and option.instead}
+        decided = {option.instead for option in self._options() if given.get(option.name or "") and option.instead}
         out = {option.name for option in self._options() if option.instead in decided} | yielding(given, found)
         several = {option.name for option in self._options() if option.multiple}
         return {

@@ -24,7 +24,7 @@ from srgan_cli.files import config_folder
 # commands.
 SHARED = ("device", "precision", "tile", "model", "quiet")
 # Options that cannot have a default, since they only make sense for a single run.
-_NEVER = ("help", "dry-run", "files-from", "output", "print-config", "failed", "csv", "save")
+NEVER = ("help", "dry-run", "files-from", "output", "print-config", "failed", "csv", "save")
 
 
 def config_file() -> Path | None:
@@ -53,7 +53,7 @@ def origin(command: str, settable: Mapping[str, str], parameter: str) -> str:
 
 def found(command: str, settable: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     """Each default set by the user, and its source: option -> (value, `SRGAN_DEVICE`)."""
-    known = [key for key in settable if key not in _NEVER]
+    known = [key for key in settable if key not in NEVER]
     return {**_from_file(command, known), **_from_environment(command, known)}
 
 

@@ -148,7 +148,8 @@ def _plan_totals(session: Session) -> str:
         else:
             tiles = sum(session.tiles(job) or 0 for job in jobs)
             lines.append(
-                f"time: {about(seconds)}, at the {megapixels(pace.megapixels_per_second * 1e6)}/s of the last run here"
+                f"time: {about(seconds)}, at the {megapixels(pace.measured_pixels_per_second)}/s of the last run here"
+                + (" divided by eight, for the copies of --ensemble" if pace.of_one_copy else "")
                 + (", when the machine was busy" if pace.was_busy else "")
                 + f" ({pace.device}, {pace.precision}, {counted(tiles, 'tile')} of up to {pace.tile_px} px)"
             )

@@ -30,7 +30,7 @@ def yielding(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> set[str]:
         out |= set() if 16 in known.depths else {"bit_depth"}
         out |= set() if known is FORMATS["png"] else {"png_level"}
         out |= set() if known is FORMATS["tiff"] else {"tiff_layout"}
-    out |= {"quality"} if "lossless" in given else set()
+    out |= {"quality"} if given.get("lossless") else set()
     out |= {"lossless"} if "quality" in given else set()
     out |= _without_effect(given, has_grain="grain" in given or "grain" in defaults)
     return out | (set() if _has_detail(given.get("model", AUTO_MODEL)) else {"detail"})

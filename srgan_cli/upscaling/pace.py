@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from srgan_cli import stored
 from srgan_cli.files import cache_folder, publish_text
 
 _MAX_BYTES = 1 << 20
+_COPIES = 8  # `engine.ensemble.COPIES`, without torch
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Pace:
 
     `startup_seconds` passed before the first picture. `start_bytes` of memory were in use then, and at most
     `network_bytes` later, pictures excluded, with the largest picture (or tile) of `window_px` px. `was_busy`: other
-    programs used much of the machine, so the speed is unreliable. 0 means unknown.
+    programs used much of the machine, so the speed is unreliable. `of_one_copy`: it is an ensemble's, estimated from
+    that of a run without. 0 means unknown.
     """
 
     device: str
@@ -32,6 +34,7 @@ class Pace:
     network_bytes: int = 0
     window_px: int = 0
     was_busy: bool = False
+    of_one_copy: bool = False
 
     def memory_bytes(self, window_px: int) -> int:
         """Estimated memory of the network and its surroundings for pictures (or tiles) of `window_px` px; 0:
@@ -41,6 +44,16 @@ class Pace:
         tile = min(window_px, self.tile_px**2)
         growth = max(0, self.network_bytes - self.start_bytes)
         return self.start_bytes + round(growth * tile / max(1, self.window_px))
+
+    @property
+    def measured_pixels_per_second(self) -> float:
+        """The speed that was measured, perhaps without --ensemble."""
+        return self.megapixels_per_second * 1e6 * (_COPIES if self.of_one_copy else 1)
+
+    def of_ensemble(self) -> Pace:
+        """Of an ensemble, before its first run; its memory is not known."""
+        speed = self.megapixels_per_second / _COPIES
+        return replace(self, megapixels_per_second=speed, network_bytes=0, of_one_copy=True)
 
 
 def recall(key: str) -> Pace | None:

@@ -240,7 +240,12 @@ class Session:
         return network + job.memory_bytes if network else None
 
     def last_pace(self) -> pace.Pace | None:
-        return pace.recall(self._pace_key())
+        engine = self.options.engine
+        known = pace.recall(self._pace_key(ensemble=engine.ensemble))
+        if known is not None or not engine.ensemble:
+            return known
+        single = pace.recall(self._pace_key(ensemble=False))
+        return None if single is None else single.of_ensemble()
 
     def tiles(self, job: Job) -> int | None:
         """Number of tiles, with the tile size of the last run; None without an earlier run."""
@@ -280,7 +285,7 @@ class Session:
         tally = batch.run(self.plan, self.options, self.settings_key, make, observer, self.assign, expected, stream)
         # Smaller runs measure the start rather than the speed.
         if made and self.upscaler is None and tally.network_pixels > 4_000_000:
-            pace.remember(self._pace_key(), watch.pace(tally, made[-1]))
+            pace.remember(self._pace_key(ensemble=self.options.engine.ensemble), watch.pace(tally, made[-1]))
         return tally
 
     @staticmethod
@@ -288,10 +293,10 @@ class Session:
         """Expected time of a picture, from the speed of the last run."""
         return lambda job: None if speed is None else job.network_pixels / (speed.megapixels_per_second * 1e6)
 
-    def _pace_key(self) -> str:
+    def _pace_key(self, *, ensemble: bool) -> str:
         engine = self.options.engine
         sha256 = [one for selection in self.selections.values() for one in selection.sha256]
-        mode = "-ensemble" if engine.ensemble else ""
+        mode = "-ensemble" if ensemble else ""
         return f"{'-'.join(s[:12] for s in sha256)}-{engine.device}-{engine.precision}{mode}"
 
 

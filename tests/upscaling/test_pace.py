@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from srgan_cli.engine.ensemble import COPIES
 from srgan_cli.upscaling import pace
 from srgan_cli.upscaling.pace import Pace
 
@@ -74,3 +75,10 @@ def test_a_cache_that_cannot_be_written_is_ignored(file: Path) -> None:
     file.parent.write_text("a file where the folder should be")
     pace.remember("a", SPEED)
     assert pace.recall("a") is None
+
+
+def test_the_first_ensemble_is_estimated_from_a_run_without() -> None:
+    once = replace(SPEED, network_bytes=5)
+    eight = once.of_ensemble()
+    assert eight.megapixels_per_second == once.megapixels_per_second / COPIES
+    assert (eight.network_bytes, eight.of_one_copy) == (0, True)

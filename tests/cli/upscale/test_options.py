@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 from srgan_cli.cli import main
-from srgan_cli.config import WriteOptions
+from srgan_cli.config import UpscaleOptions, WriteOptions
 from srgan_cli.errors import SettingsError
 from tests import commands
 from tests.cli.upscale.commands import Run, events, size_of
@@ -241,3 +242,17 @@ def test_what_is_passed_over_in_folders_is_reported(srgan: Run, here: Path) -> N
     assert b"1 MOV (videos)" in out
     assert b"--recursive" in out
     assert b"TXT" not in out
+
+
+def test_a_switch_in_the_config_file_is_undone_for_one_run(
+    srgan: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "config.toml").write_text("[upscale]\nensemble = true\nlossless = true\nquality = 50\n")
+    monkeypatch.setenv("SRGAN_CONFIG", str(here / "config.toml"))
+    made: list[UpscaleOptions] = []
+    monkeypatch.setattr("srgan_cli.upscaling.session.prepare", lambda options, **_: made.append(options) or 1 / 0)
+    for arguments in ([], ["--no-ensemble", "--no-lossless"]):
+        with contextlib.suppress(ZeroDivisionError):
+            srgan("in.png", "-o", "out.webp", *arguments)
+    assert [one.engine.ensemble for one in made][-1] is False
+    assert (made[-1].write.lossless, made[-1].write.quality) == (False, 50)
