@@ -36,6 +36,7 @@ from srgan_cli.dataset.scan import Advance
 from srgan_cli.errors import InterruptedRunError, TrainingError, shown
 from srgan_cli.files import sync
 from srgan_cli.training_data_config import DegradationSettings
+from srgan_cli.wording import counted
 
 _VERSION = 1  # version of a file's content: increase it when the way of making pieces changes
 _PIECES, _ORDER = 0x5069_6563, 0x5465_6163  # Philox keys beside the seed
@@ -334,7 +335,7 @@ def _fill(
 
 
 def _kept_so_far(done: int, folder: Path) -> str:
-    kept = f"its results so far, for {done} piece{'s' * (done != 1)}, are kept in {shown(folder)}" if done else ""
+    kept = f"its results so far, for {counted(done, 'piece')}, are kept in {shown(folder)}" if done else ""
     return (
         f"stopped while the teacher was working, before any step; {kept or 'nothing is lost'}, and the same command "
         "resumes"

@@ -22,6 +22,7 @@ from srgan_cli.runlog.charts import Chart, svg
 from srgan_cli.runlog.curves import History, LogEvent, history, panels
 from srgan_cli.runlog.record import LOG_NAME, Sheet, plain, read_log, read_sheet, sample_paths
 from srgan_cli.runlog.scales import number
+from srgan_cli.wording import counted
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -255,7 +256,7 @@ def _teacher(folder: Path, likeness: object, speeds: object) -> dict[str, object
     teacher."""
     sheet = _sheet(folder / TEACHER_NAME)
     count = likeness if isinstance(likeness, int) else 0
-    compared = f"{count} held-out picture{'s' * (count != 1)}" if count else ""
+    compared = counted(count, "held-out picture") if count else ""
     return {**sheet, "compared": compared, "speeds": _speeds_in_words(speeds)} if sheet else {}
 
 

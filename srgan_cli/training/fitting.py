@@ -74,7 +74,7 @@ def _fitting_crops(run: Run, phase: Phase, batch: int) -> int:
     return max(0, int((free - cycles_bytes) / each_bytes))
 
 
-def _kept_bytes(compute: Callable[[], None]) -> int:
+def _kept_bytes(compute: Callable[[], object]) -> int:
     """Bytes of all tensors that autograd keeps for the backward pass, counting each storage once."""
     total_bytes, live = 0, Counter[int]()
 

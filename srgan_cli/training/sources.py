@@ -201,8 +201,8 @@ def _few(run: Run, taught: Taught) -> tuple[str, ...]:
     where = shown(taught.path.parent)
     if taught.shortage == "read-only" and not settings.crops:
         return (
-            f"nothing can be written to {where}, so that only the {count} pieces of the teacher's results in it are "
-            "learned from; for more, name another folder with --set data.cache_dir=FOLDER",
+            f"nothing can be written to {where}, so that only what is in it is learned from, {counted(count, 'piece')} "
+            "of the teacher's results; for more, name another folder with --set data.cache_dir=FOLDER",
         )
     if settings.crops or count >= _FEW_PIECES:
         return ()

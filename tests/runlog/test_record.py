@@ -190,7 +190,14 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.parametrize("killed", [True, False])
-def test_events_after_a_resume_or_a_rollback_appear_once(tmp_path: Path, killed: bool) -> None:
+def test_events_after_a_resume_or_a_rollback_appear_once(
+    tmp_path: Path, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.summary.writer import event_file_writer
+
+    # TensorBoard reads files in the order of their names, in which, for two files of one second, the 10th of a process
+    # comes before its 9th.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     run = RunRecord(tmp_path)
     for number in (10, 20):
         run.log(step(number))

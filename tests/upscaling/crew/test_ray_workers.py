@@ -127,17 +127,23 @@ def sentences(crew: Cluster, count: int) -> list[str]:
     return [event.sentence for _, event in said if isinstance(event, Said) and not event.detail]
 
 
-def test_an_error_in_a_large_picture_costs_only_that_picture(
-    large_pictures: Path, model: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def inject_fault(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None] = lambda: None) -> None:
+    """Once a band of a.png has been made."""
     real = large._Making._take_in
 
     def take_in(making: Any, worker: str, event: Event, out: Any) -> None:
         real(making, worker, event, out)
         if making._job.source.name == "a.png" and making._ready:
+            before()
             raise PictureError("a fault was injected")
 
     monkeypatch.setattr(large._Making, "_take_in", take_in)
+
+
+def test_an_error_in_a_large_picture_costs_only_that_picture(
+    large_pictures: Path, model: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inject_fault(monkeypatch)
     made = session(large_pictures, model, **SPLIT)
     watch = Recorder()
     tally = lead(made, Cluster(brief_of(made), RayOptions()), watch)
@@ -188,16 +194,12 @@ def test_a_worker_that_ends_while_a_picture_is_given_up_is_replaced(
     large_pictures: Path, model: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the next picture would wait for it."""
-    real = large._Making._take_in
 
-    def take_in(making: Any, worker: str, event: Event, out: Any) -> None:
-        real(making, worker, event, out)
-        if making._job.source.name == "a.png" and making._ready:
-            for actor in ray.actors:
-                ray.kill(actor)
-            raise PictureError("a fault was injected")
+    def kill_all() -> None:
+        for actor in ray.actors:
+            ray.kill(actor)
 
-    monkeypatch.setattr(large._Making, "_take_in", take_in)
+    inject_fault(monkeypatch, before=kill_all)
     made = session(large_pictures, model, **SPLIT)
     watch = Recorder()
     tally = lead(made, Cluster(brief_of(made), RayOptions()), watch)
@@ -216,6 +218,7 @@ def test_a_start_that_failed_is_told(twelve: Path, model: Path, ray: FakeRay) ->
     ray.starts = {2: fails}
     crew = Cluster(brief_of(session(twelve, model)), RayOptions())
     assert sentences(crew, 1) == ["ray:2 could not be started: RayError (no such library)"]
+    Roster(crew, Recorder()).await_one()
     assert crew.workers() == ("ray:1",)
     crew.close()
 
@@ -226,7 +229,8 @@ def test_when_no_more_starts_are_tried_is_told_too(
     ray.cpus = 4
     ray.starts = dict.fromkeys((2, 3, 4), fails)
     crew = Cluster(brief_of(session(twelve, model)), RayOptions())
-    while not crew.workers():
+    until = time.monotonic() + 30
+    while not crew.workers() and time.monotonic() < until:
         time.sleep(0.01)
     told = sentences(crew, 3)
     assert len(told) == 3
